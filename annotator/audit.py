@@ -1,0 +1,36 @@
+"""Pool and audit slice: assigned once, at random, at import. What may be trained on, what only measures.
+
+Utterances chosen for their uncertainty are a biased sample: accuracy or calibration on them describes the
+queue, not the pool. The audit slice is drawn before anything is known about an utterance, its answers are
+given without seeing a suggestion, and they are never trained on.
+"""
+
+from collections import defaultdict
+from collections.abc import Hashable, Mapping
+
+import numpy as np
+
+SHARE = 0.2
+LARGEST = 300  # at 300 answers an accuracy is known within about 0.05; more effort is better spent on training
+
+
+def audit_size(utterances: int) -> int:
+    """Say how many of freshly imported utterances go to the audit slice: a fifth, 300 at most."""
+    return min(LARGEST, round(SHARE * utterances))
+
+
+def draw_audit(groups: Mapping[int, Hashable], size: int, rng: np.random.Generator) -> set[int]:
+    """Draw whole groups at random until `size` utterances are drawn, passing over groups that no longer fit.
+
+    `groups` gives the group of each utterance id: copies of one text share a group, so that no text is both
+    trained on and measured on.
+    """
+    members = defaultdict(list)
+    for utterance, group in groups.items():
+        members[group].append(utterance)
+    drawn: set[int] = set()
+    in_order = list(members.values())
+    for index in rng.permutation(len(in_order)):
+        if len(drawn) + len(in_order[index]) <= size:
+            drawn.update(in_order[index])
+    return drawn

@@ -1,0 +1,267 @@
+"""The `annotator` command: the loop without the app, and what this machine can run."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from annotator import __version__, oracle
+from annotator.codebook import draft_from_names, read_codebook
+from annotator.config import RoundConfig
+from annotator.doctor import examine
+from annotator.errors import AnnotatorError, BadInput
+from annotator.export import ExportPlan, default_filename, export_project
+from annotator.project import Project
+from annotator.query import STRATEGIES, strategy_named
+from annotator.samples import SAMPLES, create_sample, workspace
+from annotator.session import standing
+from annotator.worker import start_round
+from store import jobs, rounds
+from store.exporters import FORMATS
+from store.importers import ImportPlan, detect_columns, labels_in, parse_filter
+from store.readers import read_header
+
+console = Console()
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Commands(click.Group):
+    """Shows message and hint of our own errors; everything else stays loud."""
+
+    def invoke(self, context: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(context)
+        except AnnotatorError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=Commands)
+@click.version_option(__version__)
+def main() -> None:
+    """Label utterances, train a language model on them, ask it what to label next, export the dataset."""
+
+
+@main.command()
+@click.argument("project", type=FOLDER)
+@click.option("--sample", type=click.Choice(sorted(SAMPLES)), help="Start from a sample instead of a codebook.")
+@click.option("--codebook", type=FILE, help="YAML file with the labels.")
+@click.option("--labels-from", type=FILE, help="Make the codebook of the labels found in this file.")
+@click.option("--if-missing", is_flag=True, help="Do nothing if the project exists.")
+def new(project: Path, sample: str | None, codebook: Path | None, labels_from: Path | None, if_missing: bool) -> None:
+    """Create a project."""
+    if if_missing and (project / "project.db").exists():
+        return
+    if sample:
+        create_sample(sample, project).close()
+    elif codebook:
+        Project.create(project, read_codebook(codebook)).close()
+    elif labels_from:
+        found = labels_in(labels_from, detect_columns(read_header(labels_from)))
+        Project.create(project, draft_from_names(sorted(found), project.name)).close()
+    else:
+        raise BadInput("A project needs labels.", "Give --codebook, --labels-from or --sample.")
+    console.print(f"Created {project}.")
+
+
+@main.command("import")
+@click.argument("project", type=FOLDER)
+@click.argument("file", type=FILE)
+@click.option("--text", help="Column of the utterance; found by its name if not given.")
+@click.option("--only", help="Which rows are to be labelled, as in speaker=client; the others are read as context.")
+@click.option("--no-labels", is_flag=True, help="Leave out labels that the file has.")
+@click.option("--keep-copies", is_flag=True, help="Take texts that occur more than once every time.")
+@click.option("--encoding", default="utf-8", show_default=True)
+def import_(
+    project: Path, file: Path, text: str | None, only: str | None, no_labels: bool, keep_copies: bool, encoding: str
+) -> None:
+    """Import utterances from a CSV, TSV, JSONL, Parquet or Excel file."""
+    header = read_header(file, encoding)
+    # "text" is added so that a file with a column of another name for it is not refused; a wrong name is, on reading.
+    columns = replace(detect_columns([*header, "text"]), text=text) if text else detect_columns(header)
+    plan = ImportPlan(
+        columns,
+        label_only=parse_filter(only, header) if only else None,
+        with_labels=not no_labels,
+        keep_copies=keep_copies,
+        encoding=encoding,
+    )
+    with Project.open(project) as opened:
+        report = opened.import_file(file, plan)
+    console.print(report.summary())
+    for rejected in report.rejected:
+        console.print(f"  row {rejected.row}: {rejected.reason}", highlight=False)
+
+
+@main.command()
+@click.option("--port", default=8501, show_default=True)
+@click.option("--projects", type=FOLDER, help="Folder of all projects; default: ./projects.")
+@click.option("--browser/--no-browser", default=False, help="Open a browser window.")
+def serve(port: int, projects: Path | None, browser: bool) -> None:
+    """Open the app at 127.0.0.1."""
+    os.environ["ANNOTATOR_PROJECTS"] = str(projects.resolve() if projects else workspace())
+    script = Path(__file__).resolve().parent.parent / "streamlit_app.py"
+    options = {"server.port": port, "server.address": "127.0.0.1", "server.headless": not browser}
+    flags = [f"--{name}={str(value).lower()}" for name, value in options.items()]
+    os.chdir(script.parent)  # where .streamlit/config.toml lies
+    os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", str(script), *flags])
+
+
+@main.command()
+@click.argument("project", type=FOLDER)
+@click.option("--wait/--no-wait", default=True, help="Stay and show the progress.")
+def retrain(project: Path, wait: bool) -> None:
+    """Train on the answers so far and choose the next batch."""
+    with Project.open(project) as opened:
+        opened.recover()
+        job = start_round(opened, "the command line")
+        if wait:
+            _watch(opened, job)
+
+
+def _watch(project: Project, job: int) -> None:
+    import time
+
+    with _bar() as bar:
+        task = bar.add_task("starting", total=1.0)
+        while True:
+            project.recover()
+            row = jobs.get(project.db, job)
+            bar.update(task, completed=row["share"], description=row["stage"] or "starting")
+            if row["state"] != "active":
+                break
+            time.sleep(0.5)
+    if row["state"] != "done":
+        raise AnnotatorError(row["error"] or f"The round is {row['state']}.", row["hint"] or "")
+    console.print(_round_table(project))
+
+
+def _bar() -> Progress:
+    return Progress(TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=console)
+
+
+@main.command()
+@click.argument("project", type=FOLDER)
+def status(project: Path) -> None:
+    """Show how far a project is."""
+    with Project.open(project) as opened:
+        opened.recover()
+        done = standing(opened, "")
+        console.print(f"{opened.name}: {done.labelled} of {done.to_label} utterances have an answer.")
+        job = jobs.active(opened.db)
+        console.print(f"A round is at “{job['stage']}”, {job['share']:.0%}." if job else "No round is running.")
+        console.print(_round_table(opened))
+
+
+def _round_table(project: Project) -> Table:
+    table = Table("round", "state", "trained on", "audit answers", "accuracy", "95 % interval", "calibrated")
+    for row in rounds.history(project.db):
+        metrics, calibration = json.loads(row["metrics"] or "{}"), json.loads(row["calibration"] or "{}")
+        accuracy, interval = "", ""
+        if "accuracy" in metrics:
+            accuracy = f"{metrics['accuracy']:.2f}"
+            interval = " to ".join(f"{edge:.2f}" for edge in metrics["accuracy_interval"])
+        numbers = (str(row[key]) for key in ("number", "state", "trained_on", "audited_on"))
+        table.add_row(*numbers, accuracy, interval, calibration.get("state", ""))
+    return table
+
+
+@main.command()
+@click.argument("project", type=FOLDER)
+@click.option("--format", "format_", type=click.Choice(sorted(FORMATS)), default="csv", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="Where to; default: the project's name here.")
+@click.option("--rows", type=click.Choice(["utterances", "answers"]), default="utterances", show_default=True)
+@click.option("--with-model", is_flag=True, help="Also rows that only the model has labelled.")
+def export(project: Path, format_: str, out: Path | None, rows: Any, with_model: bool) -> None:
+    """Export the labelled dataset with its card."""
+    plan = ExportPlan(format_, rows, with_model)
+    with Project.open(project) as opened:
+        target = out or Path(default_filename(opened, plan))
+        console.print(f"{export_project(opened, target, plan)} rows in {target}.")
+
+
+def _numbers(_: click.Context, __: click.Parameter, text: str) -> list[int]:
+    """Read `0,1,2` or `0-4`."""
+    try:
+        parts = [part.split("-") for part in text.split(",")]
+        return [number for part in parts for number in range(int(part[0]), int(part[-1]) + 1)]
+    except ValueError as error:
+        raise click.BadParameter("write numbers as 0,1,2 or 0-4") from error
+
+
+@main.command()
+@click.argument("data", type=FILE)
+@click.option("--context", type=FILE, help="File with the other turns of the conversations.")
+@click.option("--codebook", type=FILE, help="YAML codebook; default: the labels of the file, without definitions.")
+@click.option(
+    "--labels", type=click.IntRange(1), default=100, show_default=True, help="Answers in all, audit answers included."
+)
+@click.option("--rounds", "round_count", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--strategy", default="margin", show_default=True, help=f"One of {', '.join(sorted(STRATEGIES))}.")
+@click.option("--seeds", default="0", show_default=True, callback=_numbers, help="As in 0,1,2 or 0-4.")
+@click.option("--backbone", default=RoundConfig.backbone, show_default=True)
+@click.option("--epochs", type=int, help="Passes over the training labels.")
+@click.option("--pool", default=1000, show_default=True, help="Training rows to choose from, a random sample.")
+@click.option("--test-limit", type=int, help="Test on a random sample of so many rows.")
+@click.option("--json", "out", type=FILE, help="Write all figures here.")
+def simulate(
+    data: Path,
+    context: Path | None,
+    codebook: Path | None,
+    labels: int,
+    round_count: int,
+    strategy: str,
+    seeds: Sequence[int],
+    backbone: str,
+    epochs: int | None,
+    pool: int,
+    test_limit: int | None,
+    out: Path | None,
+) -> None:
+    """Run the loop on a labelled file (columns text, label, split) with a simulated annotator."""
+    config = RoundConfig(backbone=backbone, strategy=strategy_named(strategy).name)
+    if epochs:
+        config = replace(config, recipe=replace(config.recipe, epochs=epochs))
+    draft = read_codebook(codebook) if codebook else None
+    plan = oracle.Plan(data, context, draft, labels, round_count, pool, test_limit, config)
+    runs = []
+    with _bar() as bar:
+        task = bar.add_task("reading", total=1.0)
+        listener = lambda stage, share, _: bar.update(task, completed=share, description=stage)  # noqa: E731
+        for run in oracle.simulate(plan, seeds, listener):
+            runs.append(run)
+            console.print(_sentence(run), highlight=False)
+    summary = oracle.summarise(runs)
+    console.print(", ".join(f"{name} {value:.3f}" for name, value in summary.items()), highlight=False)
+    if out:
+        settings = {"data": data.name, "labels": labels, "rounds": round_count, "config": json.loads(config.to_json())}
+        out.write_text(json.dumps({**settings, "runs": runs, **summary}, indent=2), encoding="utf-8")
+
+
+def _sentence(run: dict[str, Any]) -> str:
+    scores = ", ".join(f"{name} {run[name]:.3f}" for name in oracle.SCORES)
+    answers = f"{run['labels']} answers ({run['trained_on']} trained on, {run['audited_on']} audit)"
+    return f"seed {run['seed']}, round {run['round']}, {answers}: {scores}; n = {run['n']}"
+
+
+@main.command()
+def doctor() -> None:
+    """Say what this machine can run, and why not the rest."""
+    table = Table("", "can", "because")
+    for finding in examine():
+        table.add_row(finding.subject, "yes" if finding.can else "no", finding.reason)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

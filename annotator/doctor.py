@@ -1,0 +1,101 @@
+"""What this machine can run, and why not the rest. Looks without loading a model."""
+
+import os
+import platform
+import shutil
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+import psutil
+
+from model.catalog import CATALOG, Entry, cache_folder, package_file
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing this machine can or cannot do, with the reason."""
+
+    subject: str
+    can: bool
+    reason: str
+
+
+def examine() -> list[Finding]:
+    """Look at the machine, the packages and the backbones."""
+    return [*_machine(), *_packages(), *(_backbone(entry) for entry in CATALOG.values())]
+
+
+def _machine() -> list[Finding]:
+    memory, disk = psutil.virtual_memory(), shutil.disk_usage(_existing(cache_folder()))
+    enough_disk = disk.free > 2e9
+    return [
+        Finding("Python", sys.version_info >= (3, 11), platform.python_version()),
+        Finding("processor", True, f"{os.cpu_count()} cores, {platform.machine()}; {_precision()}"),
+        Finding("memory", memory.available > 2e9, f"{memory.available / 1e9:.1f} GB free of {memory.total / 1e9:.1f}"),
+        Finding("disk", enough_disk, f"{disk.free / 1e9:.0f} GB free where backbones are kept ({cache_folder()})"),
+        _gpu(),
+        _four_bit(),
+    ]
+
+
+def _existing(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+def _precision() -> str:
+    from model.machine import precision_name
+
+    return f"backbones are loaded in {precision_name()}"
+
+
+def _gpu() -> Finding:
+    from model.machine import gpu_name
+
+    name = gpu_name()
+    missing = "no CUDA device found, or a CPU build of torch; training runs on the processor"
+    return Finding("GPU", name is not None, name or missing)
+
+
+def _four_bit() -> Finding:
+    from model.machine import can_load_4bit
+
+    can = can_load_4bit()
+    return Finding("4-bit (QLoRA)", can, "bitsandbytes NF4" if can else "needs a CUDA GPU or an x86-64 with AVX2")
+
+
+def _packages() -> list[Finding]:
+    findings = []
+    for package in ("torch", "transformers", "peft", "bitsandbytes", "datasets", "sqlite-utils", "streamlit"):
+        try:
+            findings.append(Finding(package, True, version(package)))
+        except PackageNotFoundError:
+            findings.append(Finding(package, False, "not installed; run `make install`"))
+    return findings
+
+
+def _backbone(entry: Entry) -> Finding:
+    from model.machine import free_memory_gb
+
+    free = free_memory_gb()
+    subject = f"{entry.name} ({entry.family})"
+    if entry.memory_gb > free:
+        return Finding(subject, False, f"needs about {entry.memory_gb} GB to train in full precision, {free:.1f} free")
+    if entry.package:
+        found = package_file(entry) is not None
+        return Finding(subject, found, entry.note if found else f"{entry.package} is not installed; `make install`")
+    if _in_hub_cache(entry.source):
+        return Finding(subject, True, f"downloaded; {entry.licence}")
+    return Finding(
+        subject, False, f"not downloaded: fetched from the hub when first used ({entry.licence} {entry.note})"
+    )
+
+
+def _in_hub_cache(hub_id: str) -> bool:
+    if find_spec("huggingface_hub") is None:
+        return False
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(hub_id, "config.json"), str)

@@ -1,0 +1,107 @@
+"""What a person is told when something fails: one tree, each error with a message and a hint.
+
+    AnnotatorError
+    ├── BadInput            a file, a column, a value or a setting that cannot be used
+    │   ├── BadFile         the file as a whole cannot be read
+    │   ├── BadCodebook     labels that clash, are missing or cannot be told apart
+    │   └── UnknownName     a name that is not registered; the hint lists those that are
+    ├── ProjectError        the project folder or its database
+    │   ├── NoProject       there is none at this path
+    │   ├── ProjectExists   there is one already
+    │   └── ProjectTooNew   written by a later version of this program
+    ├── RoundError          a round that cannot start or go on
+    │   ├── TooFewAnswers   not enough to train on
+    │   ├── RoundRunning    one is running already
+    │   └── RoundCancelled  a person stopped it
+    └── BackboneError       the language model
+        ├── BackboneMissing weights that are not on this machine and cannot be fetched
+        ├── BackboneRefused a combination that this machine or this backbone cannot do
+        └── UtteranceTooLong more tokens than the backbone can read
+
+`message` says what happened and quotes the numbers; `hint` says what to do next. Pages and the command
+line catch `AnnotatorError` alone and show both. Everything else is a fault of ours and is allowed to be
+loud. This module imports nothing, so `store` and `model` may raise these errors without knowing the domain.
+"""
+
+from typing import Self
+
+
+class AnnotatorError(Exception):
+    """Root of every error that a person is meant to read."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+
+class BadInput(AnnotatorError):
+    """Something given cannot be used."""
+
+
+class BadFile(BadInput):
+    """A file as a whole cannot be read."""
+
+
+class BadCodebook(BadInput):
+    """Labels clash, are missing, or cannot be told apart by the language model."""
+
+
+class UnknownName(BadInput):
+    """A name that no registry holds."""
+
+    @classmethod
+    def among(cls, kind: str, name: str, known: list[str]) -> Self:
+        """Say that there is no such `kind`, and list those there are."""
+        return cls(f"There is no {kind} called “{name}”.", f"Choose one of: {', '.join(known)}.")
+
+
+class ProjectError(AnnotatorError):
+    """The project folder or its database."""
+
+
+class NoProject(ProjectError):
+    """There is no project at this path."""
+
+
+class ProjectExists(ProjectError):
+    """There is a project at this path already."""
+
+
+class ProjectTooNew(ProjectError):
+    """The database was written by a later version of this program."""
+
+
+class RoundError(AnnotatorError):
+    """A round that cannot start or go on."""
+
+
+class TooFewAnswers(RoundError):
+    """Not enough answers to train on."""
+
+
+class RoundRunning(RoundError):
+    """A round is running already."""
+
+
+class RoundCancelled(RoundError):
+    """A person stopped the round."""
+
+
+class BackboneError(AnnotatorError):
+    """The language model."""
+
+
+class BackboneMissing(BackboneError):
+    """The weights are not on this machine and cannot be fetched."""
+
+
+class BackboneRefused(BackboneError):
+    """What was asked is more than this machine or this backbone can do."""
+
+
+class UtteranceTooLong(BackboneError):
+    """An utterance has more tokens than the backbone can read."""

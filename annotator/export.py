@@ -1,0 +1,225 @@
+"""The labelled dataset: which rows leave, what each says about where its label came from, and its card."""
+
+import json
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from annotator.consensus import consensus
+from annotator.project import GIVEN, Project
+from store import annotations, labels, rounds, utterances
+from store.exporters import FORMATS, Field, export
+
+Rows = Literal["utterances", "answers"]
+SPLITS = {"pool": "train", "audit": "audit"}
+
+FIELDS = (
+    Field("id", "text"),
+    Field("text", "text"),
+    Field("conversation", "text"),
+    Field("turn", "number"),
+    Field("speaker", "text"),
+    Field("label", "text"),
+    Field("kind", "text"),
+    Field("source", "text"),
+    Field("annotator", "text"),
+    Field("answers", "integer"),
+    Field("unsure", "flag"),
+    Field("comment", "text"),
+    Field("slice", "text"),
+    Field("round", "integer"),
+    Field("strategy", "text"),
+    Field("propensity", "number"),
+    Field("pool_size", "integer"),
+    Field("suggested_label", "text"),
+    Field("suggested_probability", "number"),
+    Field("codebook_version", "integer"),
+    Field("milliseconds", "integer"),
+    Field("at", "time"),
+    Field("model_round", "integer"),
+    Field("probabilities", "probabilities"),
+)
+
+MEANINGS = {
+    "id": "the id the utterance was imported with",
+    "text": "the utterance",
+    "conversation": "the conversation it belongs to",
+    "turn": "its place in the conversation",
+    "speaker": "who said it",
+    "label": "the label; empty where none fits",
+    "kind": "`label`, `none_fits` or `skip`",
+    "source": "`expert`, `given` (came with the file) or `model` (accepted from nobody: the model's best label)",
+    "annotator": "who answered; several are separated by semicolons",
+    "answers": "how many answers the label rests on",
+    "unsure": "whether an annotator marked the answer as unsure",
+    "comment": "what the annotator noted",
+    "slice": "`pool` (may be trained on) or `audit` (drawn at random, only for measuring)",
+    "round": "the round that put the utterance before the annotator; empty before the first",
+    "strategy": "how the utterance was chosen; `audit` and `random` are unbiased",
+    "propensity": "the chance with which it was drawn; empty where it was chosen, not drawn",
+    "pool_size": "how many utterances it was chosen from",
+    "suggested_label": "what the annotator was shown; empty if nothing",
+    "suggested_probability": "the calibrated probability shown with it",
+    "codebook_version": "the codebook the answer was given under",
+    "milliseconds": "time from seeing the utterance to answering",
+    "at": "when, in UTC",
+    "model_round": "the round the probabilities come from",
+    "probabilities": "the calibrated probability of every label, where the model has scored the utterance",
+}
+
+
+@dataclass(frozen=True)
+class ExportPlan:
+    """What to export. `rows`: one an utterance with its consensus label, or one an answer."""
+
+    format: str = "csv"
+    rows: Rows = "utterances"
+    with_model: bool = False  # also utterances that only the model has labelled
+
+
+def export_project(project: Project, path: Path, plan: ExportPlan) -> int:
+    """Write the dataset, and its card beside it, and return how many rows it has."""
+    count = export(export_rows(project, plan), FIELDS, _label_names(project), path, plan.format, splits=SPLITS)
+    card = path / "README.md" if path.is_dir() else path.with_name(f"{path.stem}.README.md")
+    half = card.with_name(f".{card.name}.tmp")
+    half.write_text(dataset_card(project, plan, count), encoding="utf-8")
+    os.replace(half, card)
+    return count
+
+
+def _label_names(project: Project) -> list[str]:
+    """Name the labels in use, then retired ones that occur in an answer or in the probabilities."""
+    known, promoted = labels.names(project.db), rounds.promoted(project.db)
+    occurring = {answer["label_id"] for answer in annotations.answers(project.db)} - {None}
+    occurring |= set(json.loads(promoted["label_ids"])) if promoted else set()
+    return list(dict.fromkeys([*project.codebook().names, *(known[i] for i in sorted(occurring))]))
+
+
+def default_filename(project: Project, plan: ExportPlan) -> str:
+    """Name an export after its project."""
+    return f"{project.folder.resolve().name}{FORMATS[plan.format].suffix}"
+
+
+def export_rows(project: Project, plan: ExportPlan) -> Iterator[dict[str, Any]]:
+    """Stream the rows in import order; every one says where its label comes from."""
+    promoted = rounds.promoted(project.db)
+    known = _Known(project, promoted)
+    by_utterance = defaultdict(list)
+    for answer in annotations.answers(project.db):
+        by_utterance[answer["utterance_id"]].append(answer)
+    agreed = consensus(answer for group in by_utterance.values() for answer in group)
+    for utterance in utterances.iterate(project.db):
+        given = by_utterance.get(utterance["id"], [])
+        if plan.rows == "answers":
+            yield from (known.expert_row(utterance, [answer], answer) for answer in given)
+        elif utterance["id"] in agreed:
+            voices = [answer for answer in given if answer["kind"] != "skip"]
+            latest = [answer for answer in voices if answer["label_id"] == agreed[utterance["id"]]][-1]
+            yield known.expert_row(utterance, voices, latest)
+        if plan.with_model and not any(a["kind"] != "skip" for a in given):
+            yield from known.model_row(utterance)
+
+
+class _Known:
+    """What all rows need: label names, round numbers, predictions."""
+
+    def __init__(self, project: Project, promoted: Mapping[str, Any] | None) -> None:
+        self.names = labels.names(project.db)
+        self.numbers = {row["id"]: row["number"] for row in rounds.history(project.db)}
+        self.round = promoted["number"] if promoted else None
+        self.predicted: dict[int, dict[str, float]] = {}
+        if promoted:
+            found = rounds.predictions_of(project.db, promoted)
+            order = [self.names[i] for i in found.label_ids]
+            rows = np.round(found.probabilities, 6).tolist()
+            self.predicted = {
+                int(i): dict(zip(order, row, strict=True)) for i, row in zip(found.utterance_ids, rows, strict=True)
+            }
+
+    def expert_row(
+        self, utterance: Mapping[str, Any], voices: list[dict[str, Any]], chosen: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Describe an utterance that people have answered."""
+        return {
+            **self._about(utterance),
+            "label": self.names.get(chosen["label_id"]),
+            "kind": chosen["kind"],
+            "source": GIVEN if chosen["strategy"] == GIVEN else "expert",
+            "annotator": ";".join(dict.fromkeys(answer["annotator"] for answer in voices)),
+            "answers": len(voices),
+            "unsure": any(answer["unsure"] for answer in voices),
+            "comment": "\n".join(answer["comment"] for answer in voices if answer["comment"]),
+            "round": self.numbers.get(chosen["round_id"]),
+            **{key: chosen[key] for key in ("strategy", "propensity", "pool_size", "codebook_version", "milliseconds")},
+            "suggested_label": self.names.get(chosen["suggested_label_id"]),
+            "suggested_probability": chosen["suggested_probability"],
+            "at": chosen["at"],
+        }
+
+    def model_row(self, utterance: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Describe an utterance that only the model has labelled; nothing if it has not been scored."""
+        predicted = self.predicted.get(utterance["id"])
+        if predicted:
+            best = max(predicted, key=lambda name: predicted[name])
+            row = dict.fromkeys(field.name for field in FIELDS) | self._about(utterance)
+            yield row | {"label": best, "kind": "label", "source": "model", "answers": 0, "unsure": False}
+
+    def _about(self, utterance: Mapping[str, Any]) -> dict[str, Any]:
+        predicted = self.predicted.get(utterance["id"])
+        same = {key: utterance[key] for key in ("text", "conversation", "turn", "speaker", "slice")}
+        known = {"model_round": self.round if predicted else None, "probabilities": predicted}
+        return {"id": utterance["external_id"], **same, **known}
+
+
+def dataset_card(project: Project, plan: ExportPlan, count: int) -> str:
+    """Write the README of an exported dataset: codebook, counts, how the utterances were chosen, rounds."""
+    parts = [
+        f"# {project.name}",
+        f"{count} rows, exported as {FORMATS[plan.format].shown}, one {plan.rows.rstrip('s')} a row.",
+        "## Codebook\n\n" + project.codebook().instruction,
+        "\n".join(
+            f"- **{label.name}**: {label.definition or '(no definition)'}" for label in project.codebook().labels
+        ),
+        "## Counts\n\n" + _counts(project, plan),
+        "## Before you compute anything\n\n" + _WARNING,
+        "## Rounds\n\n" + _rounds(project),
+        "## Columns\n\n" + "\n".join(f"- `{field.name}`: {MEANINGS[field.name]}" for field in FIELDS),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+_WARNING = (
+    "Only rows with `slice` = `audit` or `strategy` = `random` are a random sample. The others were chosen because "
+    "the model was unsure: shares of labels and accuracies computed from them describe the choice, not the data. "
+    "Rows with `source` = `model` were seen by nobody."
+)
+
+
+def _counts(project: Project, plan: ExportPlan) -> str:
+    table: Counter[tuple[str, str, str]] = Counter(
+        (row["label"] or row["kind"], row["source"], row["slice"]) for row in export_rows(project, plan)
+    )
+    lines = [f"| {label} | {source} | {part} | {n} |" for (label, source, part), n in sorted(table.items())]
+    return "\n".join(["| label | source | slice | rows |", "|---|---|---|---|", *lines])
+
+
+def _rounds(project: Project) -> str:
+    lines = [
+        "| round | backbone | trained on | audit answers | accuracy (95 % interval) | NLL | ECE |",
+        "|---" * 7 + "|",
+    ]
+    for row in reversed([row for row in rounds.history(project.db) if row["state"] == "promoted"]):
+        metrics = json.loads(row["metrics"])
+        judged = "| not measured | | |"
+        if "accuracy" in metrics:
+            low, high = metrics["accuracy_interval"]
+            judged = (
+                f"| {metrics['accuracy']:.2f} ({low:.2f} to {high:.2f}) | {metrics['nll']:.2f} | {metrics['ece']:.2f} |"
+            )
+        lines.append(f"| {row['number']} | {row['backbone']} | {row['trained_on']} | {row['audited_on']} {judged}")
+    return "\n".join(lines)

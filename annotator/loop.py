@@ -1,0 +1,125 @@
+"""The loop: what has been answered becomes the next batch to label. The product in one function.
+
+A person answers on the label page, `oracle.simulate` answers from known labels, and `worker` runs this behind
+the retrain button. All three call this one function: what the benchmarks measure is what experts use.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from annotator.batch import compose_batch
+from annotator.calibration import Calibrator, cross_fitted, evaluate, fit_calibrator, label_prior
+from annotator.config import RoundConfig
+from annotator.errors import TooFewAnswers
+from annotator.progress import Report
+from annotator.project import Project, Snapshot
+from model.classifier import Adapter, Classifier, Logits
+from store import annotations, jobs, rounds, utterances
+from store.rounds import Predictions
+
+
+@dataclass(frozen=True)
+class Round:
+    """A promoted round: what it knows, and how to ask it about other utterances."""
+
+    row: Mapping[str, Any]
+    adapter: Adapter
+    calibrator: Calibrator
+    metrics: Mapping[str, Any]
+
+
+def run_round(project: Project, classifier: Classifier, config: RoundConfig, report: Report | None = None) -> Round:
+    """Turn the answers given so far into the next batch to label.
+
+    Raises TooFewAnswers if there is too little to train on, RoundCancelled if a person stops it.
+    """
+    report = report or Report()
+    rng = np.random.default_rng([config.seed, len(rounds.history(project.db))])
+    snapshot = trainable(project, project.snapshot(config, rng), config)  # consensus labels, disjoint
+    row = project.begin_round(config, snapshot)
+    report.plan(learn=3 * config.recipe.epochs * len(snapshot.train), score=len(snapshot.scored))
+
+    adapter = learn(project, classifier, config, snapshot, report)
+    report.stage("save")
+    folder = project.save_adapter(row, adapter)
+    logits = adapter.logits(project.texts(snapshot.scored, config.context_turns), report.stage("score"))
+    report.stage("calibrate")
+    calibrator, metrics = calibrate(logits, snapshot, project.codebook().ids)  # on the random slice only
+    probabilities = calibrator(logits)  # (n, k), rows sum to one
+    predictions = Predictions(np.array(snapshot.scored), probabilities, logits, project.codebook().ids)
+    report.stage("promote")
+    batch = compose_batch(project.askable(predictions), config, rng)  # uncertain, and a random audit share
+    project.promote(row, folder, calibrator, metrics, predictions, batch)  # one transaction
+    return Round(row, adapter, calibrator, metrics)
+
+
+def learn(project: Project, classifier: Classifier, config: RoundConfig, snapshot: Snapshot, report: Report) -> Adapter:
+    """Train on the consensus labels of the pool; without any, answer from the instruction alone."""
+    if not snapshot.train:
+        return classifier.zero_shot()
+    order = project.codebook().ids
+    texts = project.texts(list(snapshot.train), config.context_turns)
+    return classifier.fit(texts, [order.index(label) for label in snapshot.train.values()], report.stage("learn"))
+
+
+def calibrate(logits: Logits, snapshot: Snapshot, order: tuple[int, ...]) -> tuple[Calibrator, dict[str, Any]]:
+    """Fit probabilities on the audit answers and judge them there, cross-fitted; no metrics without answers."""
+    prior = None if snapshot.train else label_prior(logits)
+    rows = [i for i, utterance in enumerate(snapshot.scored) if utterance in snapshot.audit]
+    truth = np.array([order.index(snapshot.audit[snapshot.scored[i]]) for i in rows], dtype=np.int64)
+    calibrator = fit_calibrator(logits[rows], truth, prior)
+    enough = len(rows) >= 2
+    return calibrator, evaluate(cross_fitted(logits[rows], truth, prior), truth) if enough else {"n": len(rows)}
+
+
+def trainable(project: Project, snapshot: Snapshot, config: RoundConfig) -> Snapshot:
+    """Refuse a snapshot with too little to train on; the first round then answers from the instruction alone.
+
+    It starts as the project is opened, and the first labels are given while the backbone is still loading.
+    """
+    try:
+        check_trainable(snapshot, config)
+    except TooFewAnswers:
+        if rounds.promoted(project.db) or not snapshot.scored:
+            raise
+        return replace(snapshot, train={})
+    return snapshot
+
+
+def check_trainable(snapshot: Snapshot, config: RoundConfig) -> None:
+    """Refuse to train on next to nothing; nothing at all is fine, that round is zero-shot."""
+    given = len(snapshot.train)
+    if not snapshot.scored:
+        raise TooFewAnswers(f"0 utterances are left to ask about, {given} have a label.", "Import more utterances.")
+    if 0 < given < config.minimum_labels:
+        raise TooFewAnswers(
+            f"{given} labels can be trained on, {config.minimum_labels} are needed.",
+            f"Label {config.minimum_labels - given} more. Audit utterances, a share of each batch, only measure.",
+        )
+    if given and len(set(snapshot.train.values())) < 2:
+        raise TooFewAnswers(
+            f"All {given} labels to train on are the same.", "Go on until a second label has been used."
+        )
+
+
+def retrain_reason(project: Project) -> str | None:
+    """Say why a round is due now, or None. Read from the database, so that asking twice starts nothing twice.
+
+    Due are the zero-shot round of a new project, and a round for every `retrain_every` labels that no job has
+    seen yet. A job that failed has seen its labels too: it is not started again by itself.
+    """
+    config = project.config
+    if not config.retrain_every or jobs.active(project.db):
+        return None
+    slices = utterances.count_slices(project.db)
+    if not slices["pool"] + slices["audit"]:
+        return None
+    if jobs.last(project.db) is None and rounds.promoted(project.db) is None:
+        return "a first look, before any label"
+    new = annotations.count_new_training_labels(project.db, jobs.last_watermark(project.db))
+    labelled = annotations.count_new_training_labels(project.db, 0)
+    due = new >= config.retrain_every and labelled >= config.minimum_labels
+    return f"{new} new labels" if due else None

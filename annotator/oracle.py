@@ -1,0 +1,182 @@
+"""A simulated annotator, and `simulate`: the loop as experts run it, answered from known labels.
+
+It shows on a finished project what the tool would have been worth: how good the model is after so many
+answers. Every answer counts towards the budget, those that only measure included.
+"""
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from annotator.calibration import Calibrator, evaluate
+from annotator.codebook import CodebookDraft, draft_from_names
+from annotator.config import RoundConfig
+from annotator.errors import BadInput
+from annotator.loop import Round, run_round
+from annotator.progress import Listener, Report, nobody
+from annotator.project import Project
+from annotator.session import Answer, answer, next_question
+from model.classifier import Logits, load_classifier
+from store import annotations
+from store.importers import Columns, ImportPlan, detect_columns, read_utterances
+from store.readers import Rejected, read_header
+from store.utterances import NewUtterance
+
+ORACLE = "oracle"
+SCORES = ("accuracy", "macro_f1", "nll", "brier", "ece")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to simulate."""
+
+    data: Path
+    context: Path | None = None  # more turns of the same conversations, to be read but not labelled
+    codebook: CodebookDraft | None = None
+    labels: int = 100
+    rounds: int = 1
+    pool_limit: int | None = 1000
+    test_limit: int | None = None
+    config: RoundConfig = RoundConfig()  # noqa: RUF009  (frozen, hence safe to share)
+
+
+@dataclass(frozen=True)
+class Gold:
+    """A labelled file, read once: what can be asked, what is only tested on, what is read around them."""
+
+    train: tuple[NewUtterance, ...]
+    test: tuple[NewUtterance, ...]
+    context: tuple[NewUtterance, ...]
+    draft: CodebookDraft
+
+
+def read_gold(plan: Plan) -> Gold:
+    """Read the labelled file, and the file of turns around it if there is one. Raises BadInput."""
+    columns = detect_columns(read_header(plan.data))
+    if columns.label is None:
+        raise BadInput(f"{plan.data.name} has no label column.", "Name the column of known labels “label”.")
+    rows = _accepted(plan.data, ImportPlan(columns, keep_copies=True))
+    labelled = [row for row in rows if row.given_label]
+    around = [row for row in rows if not row.given_label]
+    if plan.context:
+        turns = _accepted(plan.context, ImportPlan(detect_columns(read_header(plan.context)), keep_copies=True))
+        known = {row.external_id for row in rows}  # a whole transcript has the labelled turns too
+        around += [row for row in turns if row.external_id not in known]
+    train, test = _split(labelled, columns)
+    draft = plan.codebook or draft_from_names(sorted({row.given_label or "" for row in labelled}))
+    return Gold(tuple(train), tuple(test), tuple(replace(row, context_only=True) for row in around), draft)
+
+
+def _accepted(path: Path, plan: ImportPlan) -> list[NewUtterance]:
+    return [row for row in read_utterances(path, plan) if not isinstance(row, Rejected)]
+
+
+def _split(rows: list[NewUtterance], columns: Columns) -> tuple[list[NewUtterance], list[NewUtterance]]:
+    """Follow the file's split column; without one, hold a random fifth back for testing."""
+    if columns.split:
+        is_test = np.array([row.metadata.get(columns.split) == "test" for row in rows])
+    else:
+        is_test = np.random.default_rng(0).random(len(rows)) < 0.2
+    if not is_test.any() or is_test.all():
+        raise BadInput(f"{int(is_test.sum())} of {len(rows)} rows are marked as test.", "Mark some, not all.")
+    return [r for r, t in zip(rows, is_test, strict=True) if not t], [
+        r for r, t in zip(rows, is_test, strict=True) if t
+    ]
+
+
+def simulate(plan: Plan, seeds: Sequence[int], listener: Listener = nobody) -> Iterator[dict[str, Any]]:
+    """Yield the test metrics after every round of every seed."""
+    gold = read_gold(plan)
+    for seed in seeds:
+        config = replace(plan.config, seed=seed, batch_size=-(-plan.labels // plan.rounds), retrain_every=0)
+        config = replace(config, recipe=replace(config.recipe, seed=seed))
+        with tempfile.TemporaryDirectory() as folder, Project.create(Path(folder), gold.draft, config) as project:
+            test = _fill(project, gold, plan, seed)
+            yield from _run_rounds(project, plan, Answers(gold, test), listener)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the oracle knows: the label of every utterance it may be asked, and of the test's."""
+
+    gold: Gold
+    test: Mapping[int, int]  # utterance id -> column of its label
+
+    def of(self, external_id: str) -> str:
+        """Return the known label's name."""
+        return self._names[external_id]
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        return {row.external_id: row.given_label or "" for row in self.gold.train}
+
+
+def _run_rounds(project: Project, plan: Plan, known: Answers, listener: Listener) -> Iterator[dict[str, Any]]:
+    config = project.config
+    classifier = load_classifier(config.backbone, project.codebook().task(), config.recipe, config.template)
+    if config.strategy != "random":
+        run_round(project, classifier, config, Report(listener))  # round 0: zero-shot, as in the app
+    for number in range(1, plan.rounds + 1):
+        answered = _answer_until(project, known, round(plan.labels * number / plan.rounds))
+        done = run_round(project, classifier, config, Report(listener))
+        texts = project.texts(list(known.test), config.context_turns)
+        scores = judge(done, done.adapter.logits(texts), list(known.test.values()))
+        yield {
+            "seed": config.seed,
+            "round": number,
+            "labels": answered,
+            "trained_on": done.row["trained_on"],
+            "audited_on": done.row["audited_on"],
+            "temperature": done.calibrator.temperature,
+            **scores,
+        }
+
+
+def _answer_until(project: Project, known: Answers, target: int) -> int:
+    """Answer questions until so many have been answered or none is left; return how many were."""
+    codebook = project.codebook()
+    answered = annotations.counts(project.db)["label"]
+    while answered < target and (question := next_question(project, ORACLE)):
+        label = codebook.id_of(known.of(question.utterance["external_id"]))
+        answer(project, question, ORACLE, Answer("label", label))
+        answered += 1
+    return answered
+
+
+def judge(done: Round, logits: Logits, truth: Sequence[int]) -> dict[str, Any]:
+    """Evaluate on the test split, calibrated, with NLL and ECE before calibration beside it."""
+    raw = evaluate(Calibrator(1.0)(logits), truth)
+    return {**evaluate(done.calibrator(logits), truth), "raw_nll": raw["nll"], "raw_ece": raw["ece"]}
+
+
+def summarise(runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return mean and standard deviation over seeds of each seed's last round."""
+    last = list({run["seed"]: run for run in runs}.values())
+    values = {name: np.array([run[name] for run in last]) for name in SCORES}
+    means = {f"mean_{name}": float(value.mean()) for name, value in values.items()}
+    spreads = {f"sd_{name}": float(value.std(ddof=1)) if len(value) > 1 else 0.0 for name, value in values.items()}
+    return means | spreads
+
+
+def _fill(project: Project, gold: Gold, plan: Plan, seed: int) -> dict[int, int]:
+    """Put a sample of the training rows into the pool, all others in as context; return the test's labels."""
+    rng = np.random.default_rng(seed)
+    asked = set(rng.permutation(len(gold.train))[: plan.pool_limit].tolist())
+    limit = np.random.default_rng(0).permutation(len(gold.test))[: plan.test_limit]  # the same for all seeds
+    project.add([row for i, row in enumerate(gold.train) if i in asked])
+    project.add([replace(row, context_only=True) for i, row in enumerate(gold.train) if i not in asked])
+    ids = project.add([replace(row, context_only=True) for row in gold.test])
+    project.add(gold.context)
+    codebook = project.codebook()
+    return {ids[i]: codebook.ids.index(_known(codebook.id_of(gold.test[i].given_label or ""))) for i in sorted(limit)}
+
+
+def _known(label_id: int | None) -> int:
+    if label_id is None:
+        raise BadInput("The file has labels that the codebook has not.", "Add them to the codebook file.")
+    return label_id

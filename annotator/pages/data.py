@@ -1,0 +1,200 @@
+"""The data page: what is in the project, import more, or start a new project from a file or a sample."""
+
+import re
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Any
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+from streamlit.runtime.uploaded_file_manager import UploadedFile
+
+from annotator.codebook import CodebookDraft, codebook_yaml, parse_codebook, parse_codebook_text
+from annotator.errors import BadInput
+from annotator.pages import frame
+from annotator.project import Project
+from annotator.samples import SAMPLES, create_sample, workspace
+from store import annotations, utterances
+from store.importers import Columns, ImportPlan, ImportReport, detect_columns, labels_in, preview
+from store.readers import Rejected, read_header
+
+TYPES = ["csv", "tsv", "jsonl", "parquet", "xlsx"]
+
+
+def show() -> None:
+    """Show the page."""
+    st.title("Data")
+    if report := st.session_state.pop("import_report", None):
+        _tell(report)
+    path = frame.folder()
+    if path:
+        with Project.open(path) as project:
+            _overview(project)
+            with st.expander("Import more utterances into this project"):
+                _import_more(project)
+    with st.expander("Start a new project", expanded=path is None):
+        from_file, from_sample = st.tabs(["From a file", "From a sample"])
+        with from_file:
+            _new_from_file()
+        with from_sample:
+            _new_from_sample()
+
+
+def _overview(project: Project) -> None:
+    counts, answered = utterances.count_slices(project.db), len(annotations.answered_ids(project.db))
+    figures = {
+        "Answered": answered,
+        "To label in all": counts["pool"] + counts["audit"],
+        "of them for measuring": counts["audit"],
+        "Read as context": counts["context"],
+    }
+    for column, (name, value) in zip(st.columns(4), figures.items(), strict=True):
+        column.metric(name, f"{value:,}")
+    codebook = project.codebook()
+    st.subheader("Codebook")
+    frame.html("definition", codebook.instruction)
+    rows = [
+        {"Key": label.key, "Label": label.name, "Definition": label.definition, "Examples": "\n".join(label.examples)}
+        for label in codebook.labels
+    ]
+    st.dataframe(rows, hide_index=True, row_height=72)
+
+
+def _tell(report: ImportReport) -> None:
+    st.success(frame.plain(report.summary()))
+    if report.rejected:
+        st.dataframe([{"Row": one.row, "Not taken because": one.reason} for one in report.rejected], hide_index=True)
+
+
+# From a file
+
+
+def _upload(key: str) -> Path | None:
+    """Take a file and keep it under its own name for this session: ids of rows without one come from it."""
+    uploaded: UploadedFile | None = st.file_uploader("A file of utterances", type=TYPES, key=key)
+    if uploaded is None:
+        st.caption("CSV, TSV, JSONL, Parquet or Excel, with a column of texts. Nothing leaves this machine.")
+        return None
+    folder = Path(gettempdir()) / "annotator-uploads" / uploaded.file_id
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / Path(uploaded.name).name
+    if not path.exists():
+        path.write_bytes(uploaded.getbuffer())
+    return path
+
+
+def _plan(path: Path, key: str) -> ImportPlan:
+    """Let the columns be named; those that can be told by their names are chosen already."""
+    header = read_header(path)
+    try:
+        found = detect_columns(header)
+    except BadInput:
+        found = Columns(header[0])
+    left, middle, right = st.columns(3)
+    text = left.selectbox("Text", header, index=header.index(found.text), key=f"{key}-text")
+
+    def pick(place: DeltaGenerator, shown: str, name: str | None) -> str | None:
+        options: list[str | None] = [None, *header]
+        chosen = place.selectbox(
+            shown, options, index=options.index(name), format_func=lambda c: c or "none", key=f"{key}-{shown}"
+        )
+        return chosen
+
+    columns = Columns(
+        text=text,
+        id=pick(middle, "Id", found.id),
+        label=pick(right, "Known labels", found.label),
+        conversation=pick(left, "Conversation", found.conversation),
+        turn=pick(middle, "Turn", found.turn),
+        speaker=pick(right, "Speaker", found.speaker),
+        split=found.split,
+    )
+    wanted = ""
+    if columns.speaker:
+        wanted = st.text_input(
+            "Whose turns are to be labelled", key=f"{key}-whose", placeholder="everybody's, or as in: client"
+        )
+    with_labels = bool(columns.label) and st.checkbox("Take over the known labels as answers", key=f"{key}-labels")
+    only = (columns.speaker or "", wanted.strip()) if wanted.strip() else None
+    return ImportPlan(columns, label_only=only, with_labels=with_labels)
+
+
+def _show_preview(path: Path, plan: ImportPlan) -> None:
+    st.caption("The first rows as they would be taken")
+    st.dataframe([_preview_line(one) for one in preview(path, plan, 8)], hide_index=True)
+
+
+def _preview_line(one: Any) -> dict[str, Any]:
+    if isinstance(one, Rejected):
+        return {"Text": "", "Role": f"row {one.row} is not taken: {one.reason}"}
+    role = "context" if one.context_only else "to label"
+    return {"Text": one.text, "Role": role, "Speaker": one.speaker, "Known label": one.given_label}
+
+
+def _import_more(project: Project) -> None:
+    path = _upload("more")
+    if path is None:
+        return
+    plan = _plan(path, "more")
+    _show_preview(path, plan)
+    if st.button("Import", type="primary", key="import"):
+        with st.spinner("Importing"):
+            st.session_state["import_report"] = project.import_file(path, plan)
+        st.rerun()
+
+
+def _new_from_file() -> None:
+    path = _upload("new")
+    if path is None:
+        return
+    plan = _plan(path, "new")
+    _show_preview(path, plan)
+    draft = _codebook(path, plan)
+    name = st.text_input("Name of the project", path.stem.replace("_", " "), key="new-name")
+    if st.button("Create the project", type="primary", key="create", disabled=draft is None) and draft:
+        target = workspace() / _slug(name)
+        with st.spinner("Importing"), Project.create(target, draft.model_copy(update={"name": name})) as project:
+            st.session_state["import_report"] = project.import_file(path, plan)
+        _enter(target)
+
+
+def _codebook(path: Path, plan: ImportPlan) -> CodebookDraft | None:
+    """Load a codebook, or write one, starting from the labels in the file."""
+    st.subheader("Codebook")
+    loaded = st.file_uploader("A codebook file, if there is one", type=["yaml", "yml"], key="codebook")
+    if loaded:
+        draft = parse_codebook_text(loaded.getvalue().decode("utf-8"))
+        st.code(codebook_yaml(draft), language="yaml")
+        return draft
+    instruction = st.text_input("What is to be decided", "Choose the label that fits the utterance.", key="instruction")
+    known = sorted(labels_in(path, plan.columns)) if plan.columns.label else []
+    start = [{"name": name, "definition": ""} for name in known or ["", ""]]
+    rows = st.data_editor(start, num_rows="dynamic", key=f"labels-{path.name}-{len(known)}", hide_index=True)
+    filled = [{"name": r["name"], "definition": r.get("definition") or ""} for r in rows if r.get("name")]
+    if len(filled) < 2:
+        st.caption("Write at least two labels. A definition of each helps the annotators and the model.")
+        return None
+    return parse_codebook({"instruction": instruction, "labels": filled})
+
+
+def _new_from_sample() -> None:
+    for sample in SAMPLES.values():
+        with st.container(horizontal=True, vertical_alignment="center"):
+            taken = (workspace() / _slug(sample.shown)).exists()
+            if st.button(sample.shown, key=f"sample-{sample.name}", disabled=taken, width=220):
+                target = workspace() / _slug(sample.shown)
+                create_sample(sample.name, target).close()
+                _enter(target)
+            frame.html("quiet", sample.about + (" You have it already." if taken else ""))
+
+
+def _enter(folder: Path) -> None:
+    st.session_state["enter"] = folder.name  # the project's widget exists already in this run; the next sets it
+    st.rerun()
+
+
+def _slug(name: str) -> str:
+    slug = re.sub(r"[^\w]+", "-", name.strip().lower()).strip("-_")
+    if not slug:
+        raise BadInput(f"“{name}” gives no folder name.", "Use letters or digits in the project's name.")
+    return slug

@@ -1,0 +1,67 @@
+"""The export page: choose what leaves, look at it, take it."""
+
+import shutil
+import tempfile
+from itertools import islice
+from pathlib import Path
+from typing import get_args
+
+import streamlit as st
+
+from annotator.export import ExportPlan, Rows, default_filename, export_project, export_rows
+from annotator.pages import frame
+from annotator.project import Project
+from store.exporters import FORMATS
+
+PREVIEW = 50
+
+
+def show() -> None:
+    """Show the page."""
+    st.title("Export")
+    with frame.opened_project() as project:
+        plan = _choose()
+        rows = list(islice(export_rows(project, plan), PREVIEW))
+        if not rows:
+            st.info("There is nothing to export yet: label a few utterances first.")
+            return
+        _offer(project, plan)
+        st.dataframe([_readable(row) for row in rows], hide_index=True)
+        st.caption(f"The first {len(rows)} rows. A card goes with the file: codebook, counts, rounds, every column.")
+
+
+def _choose() -> ExportPlan:
+    left, right = st.columns(2)
+    chosen = left.selectbox("Format", list(FORMATS), format_func=lambda name: FORMATS[name].shown)
+    per: Rows = right.selectbox("One row for each", get_args(Rows), format_func=lambda rows: rows.rstrip("s"))
+    with_model = st.checkbox(
+        "Also utterances that only the model has labelled",
+        help="Marked source = model for ever. Nobody has seen them.",
+    )
+    return ExportPlan(chosen, per, with_model)
+
+
+def _offer(project: Project, plan: ExportPlan) -> None:
+    if st.button("Prepare the files", type="primary", key="prepare"):
+        with st.spinner("Writing"):
+            st.session_state["prepared"] = (project.folder, plan, _zipped(project, plan))
+    prepared = st.session_state.get("prepared")
+    if prepared and prepared[:2] == (project.folder, plan):
+        st.download_button(
+            "Download", prepared[2], f"{project.folder.name}.zip", "application/zip", icon=":material/download:"
+        )
+
+
+def _zipped(project: Project, plan: ExportPlan) -> bytes:
+    """Write the dataset and its card, packed together so that they stay together."""
+    with tempfile.TemporaryDirectory() as folder:
+        inside = Path(folder) / project.folder.name
+        inside.mkdir()
+        export_project(project, inside / default_filename(project, plan), plan)
+        return Path(shutil.make_archive(folder, "zip", folder, inside.name)).read_bytes()
+
+
+def _readable(row: dict[str, object]) -> dict[str, object]:
+    probabilities = row["probabilities"]
+    spread = {f"p({name})": value for name, value in probabilities.items()} if isinstance(probabilities, dict) else {}
+    return {key: value for key, value in row.items() if key != "probabilities"} | spread

@@ -1,0 +1,176 @@
+"""What all pages share: which project, who annotates, what the model is doing, how text and errors are shown."""
+
+import getpass
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from html import escape
+from pathlib import Path
+
+import streamlit as st
+
+from annotator.errors import AnnotatorError
+from annotator.project import Project
+from annotator.samples import project_folders, workspace
+from store import jobs
+
+ICON = str(Path(__file__).with_name("icon.png"))  # a file: icons by name are fetched from the network
+
+STAGES = {
+    "": "starting",
+    "load": "loading the language model",
+    "learn": "learning from the answers",
+    "save": "saving",
+    "score": "reading the other utterances",
+    "calibrate": "calibrating",
+    "promote": "choosing what to ask next",
+}
+
+_STYLE = """<style>
+.utterance { font-size: 1.45rem; line-height: 1.5; white-space: pre-wrap; overflow-wrap: anywhere;
+    unicode-bidi: plaintext; padding: .6rem 0 .4rem; max-width: 46rem; min-height: 5.5rem; }
+.turn { line-height: 1.45; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext;
+    opacity: .78; margin: .25rem 0; max-width: 46rem; }
+.speaker { font-weight: 600; margin-right: .5em; }
+.definition { font-size: .95rem; line-height: 1.4; opacity: .9; max-width: 46rem; padding-top: .1rem; }
+.likely { display: flex; align-items: center; gap: .6rem; font-size: .9rem; margin-bottom: .2rem; max-width: 30rem; }
+.likely .track { flex: 1; height: .5rem; border-radius: .25rem; background: rgba(128, 128, 128, .25); }
+.likely .bar { height: 100%; border-radius: .25rem; background: var(--st-primary-color, #0b6e66); }
+.likely .number { width: 3.2rem; text-align: right; font-variant-numeric: tabular-nums; }
+.quiet { font-size: .9rem; opacity: .8; max-width: 46rem; }
+.stMainBlockContainer { padding-top: 3.2rem; max-width: 72rem; }
+.stMainBlockContainer h1 { font-size: 2rem; }
+div[class*="st-key-label-"] button { min-height: 2.9rem; }
+@media (max-width: 640px) {
+    .stMainBlockContainer { padding-top: 4.2rem; }
+    .utterance { font-size: 1.25rem; min-height: 4.5rem; }
+    div[class*="st-key-label-"], div[class*="st-key-label-"] button { width: 100% !important; }
+    .definition { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; }
+}
+</style>"""
+
+
+def style() -> None:
+    """Add the few rules that the theme has no words for."""
+    st.html(_STYLE)
+
+
+def plain(text: str) -> str:
+    """Escape a text so that Streamlit's Markdown shows it as it is."""
+    return re.sub(r"([\\`*_{}\[\]()#+\-.!|~$:<>])", r"\\\1", text)
+
+
+def html(kind: str, text: str, lead: str = "") -> None:
+    """Show foreign text literally: nothing in it is ever rendered."""
+    head = f'<span class="speaker">{escape(lead)}</span>' if lead else ""
+    st.html(f'<div class="{kind}" dir="auto">{head}{escape(text)}</div>')
+
+
+@contextmanager
+def errors_shown() -> Iterator[None]:
+    """Show message and hint of our own errors in place of the page; everything else stays loud."""
+    try:
+        yield
+    except AnnotatorError as error:
+        show_error(error)
+
+
+def show_error(error: AnnotatorError) -> None:
+    """Say what happened and what to do."""
+    st.error(f"{plain(error.message)}\n\n{plain(error.hint)}" if error.hint else plain(error.message))
+
+
+def guarded(action: Callable[..., None]) -> Callable[..., None]:
+    """Let a widget's callback fail readably: its error is shown by the run that follows."""
+
+    def run(*args: object) -> None:
+        try:
+            action(*args)
+        except AnnotatorError as error:
+            st.session_state["error"] = error
+
+    return run
+
+
+def folder() -> Path | None:
+    """Return the chosen project's folder, or None if there is no project yet."""
+    name = st.session_state.get("project")
+    return workspace() / name if name else None
+
+
+def annotator() -> str:
+    """Name whoever sits before the screen."""
+    return str(st.session_state.get("annotator") or getpass.getuser())
+
+
+@contextmanager
+def opened_project() -> Iterator[Project]:
+    """Open the chosen project for this run; without one, say where to make it and end the page."""
+    path = folder()
+    if path is None:
+        st.info("There is no project yet. Start one on the Data page, from a file or from a sample.")
+        st.stop()
+    with Project.open(path) as project:
+        yield project
+
+
+def sidebar() -> None:
+    """Choose the project and the name answers are stored under; show what the model is doing."""
+    names = [path.name for path in project_folders(workspace())]
+    _remember("project", names)
+    _remember("annotator", None)
+    with st.sidebar:
+        if names:
+            st.selectbox("Project", names, key="project")
+        st.text_input("Your name", key="annotator", help="Stored with every answer. Nobody is asked to prove it.")
+        if error := st.session_state.pop("error", None):
+            show_error(error)
+        if names:
+            st.query_params["project"] = st.session_state["project"]
+            job_status()
+        st.query_params["annotator"] = annotator()
+
+
+def _remember(key: str, among: list[str] | None) -> None:
+    """Keep a choice over reloads, in the address, and over pages, in the session."""
+    entered = st.session_state.pop("enter", None) if key == "project" else None
+    kept = entered or st.session_state.get(key) or st.query_params.get(key)
+    fallback = getpass.getuser() if among is None else among[0] if among else None
+    st.session_state[key] = kept if kept and (among is None or kept in among) else fallback
+
+
+def job_status() -> None:
+    """Show the job under way, refreshing itself only while there is one."""
+    path = folder()
+    if path is None:
+        return
+    with Project.open(path) as project:
+        project.recover()
+        active = jobs.active(project.db) is not None
+    st.session_state["job_active"] = active
+    _live_status(path) if active else None
+
+
+@st.fragment(run_every="1.5s")
+def _live_status(path: Path) -> None:
+    with Project.open(path) as project:
+        project.recover()
+        job = jobs.active(project.db)
+    if job is None:
+        st.rerun()  # the whole app: the new round is in use
+    else:
+        st.progress(min(1.0, job["share"]), text=describe_job(job))
+
+
+def describe_job(job: dict[str, object]) -> str:
+    """Say in a line what a job is doing and how long it will take."""
+    left = job["seconds_left"]
+    stage = STAGES.get(str(job["stage"]), str(job["stage"]))
+    return f"The model is {stage}" + (f", {duration(float(str(left)))} left" if left is not None else "")
+
+
+def duration(seconds: float) -> str:
+    """Put seconds into words a person would use."""
+    if seconds < 90:
+        return f"about {max(5, round(seconds / 5) * 5)} seconds"
+    return f"about {round(seconds / 60)} minutes"

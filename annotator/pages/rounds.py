@@ -1,0 +1,168 @@
+"""The rounds page: retrain, see what the model is doing and from which answers, and what became of it."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import streamlit as st
+
+from annotator.config import RoundConfig
+from annotator.loop import retrain_reason
+from annotator.pages import frame
+from annotator.project import Project
+from annotator.query import STRATEGIES
+from annotator.worker import start_round
+from model.catalog import CATALOG
+from store import annotations, jobs, rounds
+
+CALIBRATED = {
+    "not yet": "not yet: fewer than 30 audit answers",
+    "rough": "roughly: fewer than 100 audit answers",
+    "good": "well: 100 audit answers or more",
+}
+
+
+def show() -> None:
+    """Show the page."""
+    st.title("Rounds")
+    with frame.opened_project() as project:
+        project.recover()
+        _what_is_known(project)
+        _button(project)
+        _last_error(project)
+        _history(project)
+        _settings(project)
+
+
+def _what_is_known(project: Project) -> None:
+    """Say which round is in use, what it was made from, and what has come since."""
+    promoted = rounds.promoted(project.db)
+    new = annotations.count_new_training_labels(project.db, promoted["last_annotation"] if promoted else 0)
+    if promoted is None:
+        st.write("No round has been made yet. Until then utterances are asked at random.")
+    elif promoted["trained_on"] == 0:
+        st.write(
+            f"Round {promoted['number']} is in use: {promoted['backbone']}, from the codebook alone, "
+            f"before any answer. {_since(new)}"
+        )
+    else:
+        st.write(
+            f"Round {promoted['number']} is in use: {promoted['backbone']}, trained on {promoted['trained_on']} "
+            f"labels, measured on {promoted['audited_on']} audit answers. {_since(new)}"
+        )
+
+
+def _since(new: int) -> str:
+    return "No label has come since." if new == 0 else f"{new} label{'s' * (new != 1)} have come since."
+
+
+def _button(project: Project) -> None:
+    every = project.config.retrain_every
+    active = jobs.active(project.db)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.button("Retrain now", type="primary", disabled=active is not None, on_click=_retrain, key="retrain")
+        if active:
+            st.button("Cancel", on_click=_cancel, key="cancel")
+            frame.html("quiet", f"Started for {active['reason']}. The round in use serves until this one is ready.")
+        elif every:
+            frame.html("quiet", f"A round also starts by itself for every {every} new labels.")
+
+
+@frame.guarded
+def _retrain() -> None:
+    with frame.opened_project() as project:
+        start_round(project, f"{frame.annotator()}, who pressed the button")
+
+
+@frame.guarded
+def _cancel() -> None:
+    with frame.opened_project() as project:
+        jobs.request_cancel(project.db)
+    st.toast("The round stops at its next step.")
+
+
+def _last_error(project: Project) -> None:
+    last = jobs.last(project.db)
+    if last and last["state"] in ("failed", "interrupted"):
+        st.error(f"{frame.plain(last['error'] or '')}\n\n{frame.plain(last['hint'] or '')}")
+    elif last and last["state"] == "cancelled":
+        st.info("The last round was cancelled. The round before it stays in use.")
+    elif last is None and retrain_reason(project) is None and not project.config.retrain_every:
+        st.info("Rounds start by the button only.")
+
+
+def _history(project: Project) -> None:
+    rows = rounds.history(project.db)
+    if not rows:
+        return
+    st.subheader("History")
+    st.dataframe([_line(row) for row in rows], hide_index=True, column_config=_COLUMNS)
+    frame.html(
+        "quiet",
+        "Accuracy and the rest come from the audit slice alone: utterances drawn at random, answered without seeing "
+        "a suggestion, never trained on. The interval holds the true accuracy 95 times in 100.",
+    )
+
+
+_COLUMNS = {
+    "Accuracy": st.column_config.NumberColumn(format="%.2f"),
+    "Macro-F1": st.column_config.NumberColumn(format="%.2f"),
+    "NLL": st.column_config.NumberColumn(format="%.2f", help="Negative log-likelihood: lower is better."),
+    "ECE": st.column_config.NumberColumn(format="%.2f", help="Gap between confidence and accuracy: lower is better."),
+}
+
+
+def _line(row: dict[str, Any]) -> dict[str, Any]:
+    metrics, calibration = json.loads(row["metrics"] or "{}"), json.loads(row["calibration"] or "{}")
+    low, high = metrics.get("accuracy_interval", (None, None))
+    return {
+        "Round": row["number"],
+        "State": row["state"] if row["state"] != "promoted" else "ready",
+        "Trained on": row["trained_on"],
+        "Audit answers": row["audited_on"],
+        "Accuracy": metrics.get("accuracy"),
+        "95 % interval": f"{low:.2f} to {high:.2f}" if low is not None else "",
+        "Macro-F1": metrics.get("macro_f1"),
+        "NLL": metrics.get("nll"),
+        "ECE": metrics.get("ece"),
+        "Calibrated": CALIBRATED.get(calibration.get("state", ""), ""),
+        "Started": row["started_at"][:16].replace("T", " "),
+    }
+
+
+def _settings(project: Project) -> None:
+    config = project.config
+    with st.expander("How rounds are made"), st.form("settings", border=False):
+        backbone = st.text_input(
+            "Language model",
+            config.backbone,
+            help=f"A name from the catalog ({', '.join(CATALOG)}), a hub id, or a folder.",
+        )
+        strategy = st.selectbox(
+            "What is asked next",
+            list(STRATEGIES),
+            index=list(STRATEGIES).index(config.strategy),
+            format_func=lambda name: f"{STRATEGIES[name].shown}: {STRATEGIES[name].reason}",
+        )
+        size = st.number_input("Utterances in a batch", 5, 500, config.batch_size)
+        every = st.number_input(
+            "New labels that start a round by themselves", 0, 1000, config.retrain_every, help="0: only the button."
+        )
+        suggestions = st.checkbox("Show the model's suggestion", config.show_suggestions)
+        st.caption("Takes effect with the next round. Audit utterances never show a suggestion.")
+        if st.form_submit_button("Save"):
+            project.config = _changed(config, backbone.strip(), strategy, (size, every), suggestions)
+            st.toast("Saved.")
+
+
+def _changed(
+    config: RoundConfig, backbone: str, strategy: str, numbers: tuple[float, float], suggestions: bool
+) -> RoundConfig:
+    return replace(
+        config,
+        backbone=backbone or config.backbone,
+        strategy=strategy,
+        batch_size=int(numbers[0]),
+        retrain_every=int(numbers[1]),
+        show_suggestions=suggestions,
+    )

@@ -1,0 +1,281 @@
+"""A project: the one object that joins the rows of `store` with the task of `model`.
+
+Opening one opens a database connection, which belongs to the thread that opened it. Close it, or use it as a
+context manager.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from sqlite_utils import Database
+
+from annotator.audit import audit_size, draw_audit
+from annotator.batch import AUDIT, compose_batch
+from annotator.calibration import Calibrator
+from annotator.codebook import Codebook, CodebookDraft, CodebookLabel
+from annotator.config import RoundConfig
+from annotator.consensus import consensus_labels
+from annotator.query import Probabilities
+from model.classifier import Adapter
+from model.task import Utterance
+from store import annotations, jobs, labels, queue, rounds, settings, utterances
+from store.annotations import NewAnnotation
+from store.database import create_database, immediate, open_database
+from store.importers import ImportPlan, ImportReport, import_file
+from store.queue import QueueEntry
+from store.rounds import NewRound, Predictions
+from store.utterances import NewUtterance
+
+GIVEN = "given"  # the annotator and the strategy of labels that came with a file
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a round works from: disjoint sets of utterance ids, frozen at one moment."""
+
+    train: dict[int, int]  # pool utterance -> label id, by consensus
+    audit: dict[int, int]  # audit utterance -> label id, by consensus
+    scored: tuple[int, ...]  # utterances the round gives probabilities to: what is open, and the audit slice
+    open_pool: frozenset[int]  # pool utterances that may be asked next
+    last_annotation: int
+
+    @property
+    def digest(self) -> str:
+        """Hash what is trained and measured on, to tell whether two rounds saw the same answers."""
+        content = json.dumps([sorted(self.train.items()), sorted(self.audit.items())])
+        return hashlib.sha256(content.encode()).hexdigest()
+
+
+class Project:
+    """One folder with a database and the adapters of its rounds."""
+
+    def __init__(self, folder: Path, db: Database) -> None:
+        self.folder = folder
+        self.db = db
+
+    @classmethod
+    def create(cls, folder: Path, draft: CodebookDraft, config: RoundConfig | None = None) -> Self:
+        """Create a project with a codebook and nothing to label yet. Raises ProjectExists."""
+        draft = draft.checked()
+        project = cls(folder, create_database(folder))
+        with immediate(project.db):
+            settings.put(project.db, "name", draft.name or folder.name)
+            settings.put(project.db, "instruction", draft.instruction)
+            project.config = replace(config or RoundConfig(), context_turns=draft.context_turns)
+            for label in draft.labels:
+                labels.add(project.db, **label.model_dump())
+        return project
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Open an existing project. Raises NoProject."""
+        return cls(folder, open_database(folder))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # What the project is
+
+    @property
+    def name(self) -> str:
+        """The name people see."""
+        return str(settings.get(self.db, "name", self.folder.name))
+
+    @property
+    def config(self) -> RoundConfig:
+        """How the next round is made."""
+        return RoundConfig.from_json(json.dumps(settings.get(self.db, "config", {})))
+
+    @config.setter
+    def config(self, config: RoundConfig) -> None:
+        settings.put(self.db, "config", json.loads(config.to_json()))
+
+    def codebook(self) -> Codebook:
+        """Return the labels in use."""
+        fields = ("id", "name", "definition", "words", "key")
+        rows = labels.current(self.db)
+        return Codebook(
+            str(settings.get(self.db, "instruction", "")),
+            tuple(CodebookLabel(**{f: row[f] for f in fields}, examples=tuple(row["examples"])) for row in rows),
+            labels.version(self.db),
+        )
+
+    # What comes in
+
+    def import_file(self, path: Path, plan: ImportPlan) -> ImportReport:
+        """Import a file in one transaction, draw its audit slice, and see that there is something to ask."""
+        codebook = self.codebook()
+
+        def record_given(utterance_id: int, name: str) -> str | None:
+            label_id = codebook.id_of(name)
+            if label_id is None:
+                return f"“{name}” is no label of the codebook"
+            given = NewAnnotation(utterance_id, GIVEN, "label", label_id, GIVEN, codebook.version)
+            annotations.record(self.db, given)
+            return None
+
+        with immediate(self.db):
+            report, new = import_file(self.db, path, plan, record_given)
+            self._settle(new)
+        return report
+
+    def add(self, new: Sequence[NewUtterance]) -> list[int]:
+        """Add utterances that are at hand already, as `import_file` does; return their ids in order."""
+        with immediate(self.db):
+            ids = [utterances.add(self.db, one) for one in new]
+            self._settle([i for i, one in zip(ids, new, strict=True) if not one.context_only])
+        return ids
+
+    def _settle(self, new: Sequence[int]) -> None:
+        """Draw the audit slice of new utterances to be labelled, and see that there is something to ask."""
+        self._draw_audit(new)
+        if not rounds.promoted(self.db):
+            self.refill()
+
+    def _draw_audit(self, new: Sequence[int]) -> None:
+        rows = utterances.read(self.db, new)
+        # Copies stay together, save in conversations, where the same words are another utterance.
+        groups = {row["id"]: row["id"] if row["conversation"] else row["text_hash"] for row in rows}
+        texts = {group for group in groups.values() if isinstance(group, bytes)}
+        drawn_before = utterances.slices_of_texts(self.db, texts, min(new, default=0))
+        fresh = {i: group for i, group in groups.items() if group not in drawn_before}
+        rng = np.random.default_rng([self.config.seed, len(new)])
+        copies = {i for i, group in groups.items() if drawn_before.get(group) == AUDIT}
+        utterances.move_to_audit(self.db, copies | draw_audit(fresh, audit_size(len(fresh)), rng))
+
+    # What is asked
+
+    def askable(
+        self, predictions: Predictions | None, without: frozenset[int] = frozenset()
+    ) -> tuple[list[int], Probabilities | None, list[int]]:
+        """Return the pool utterances that may be asked, their probabilities if there are any, and the audit's.
+
+        Where the round has scored none of what is left, as after a late import, there are no probabilities.
+        """
+        taken = annotations.answered_ids(self.db) | without
+        audit = [i for i in utterances.ids_in(self.db, AUDIT) if i not in taken]
+        pool = [i for i in utterances.ids_in(self.db, "pool") if i not in taken]
+        if predictions is None:
+            return pool, None, audit
+        scored = np.flatnonzero(np.isin(predictions.utterance_ids, pool))
+        if not len(scored):
+            return pool, None, audit
+        return predictions.utterance_ids[scored].tolist(), predictions.probabilities[scored], audit
+
+    def refill(self, annotator: str = "") -> int:
+        """Add a batch from what the round in use knows, at random before there is one; return its size.
+
+        Leaves out what this annotator has skipped and what others have on screen.
+        """
+        with immediate(self.db):
+            config, promoted = self.config, rounds.promoted(self.db)
+            rng = np.random.default_rng([config.seed, annotations.last_id(self.db)])
+            predictions = rounds.predictions_of(self.db, promoted) if promoted else None
+            without = annotations.skipped_ids(self.db, annotator) | queue.leased_ids(self.db)
+            batch = compose_batch(self.askable(predictions, frozenset(without)), config, rng)
+            queue.refill(self.db, promoted["id"] if promoted else None, batch)
+        return len(batch)
+
+    # What a round reads and writes
+
+    def snapshot(self, config: RoundConfig, rng: np.random.Generator) -> Snapshot:
+        """Freeze what has been answered and what is open, in one read transaction."""
+        with immediate(self.db):
+            answers = annotations.answers(self.db)
+            pool, audit = (utterances.ids_in(self.db, name) for name in ("pool", "audit"))
+            known = set(self.codebook().ids)
+            last = annotations.last_id(self.db)
+        agreed = {i: label for i, label in consensus_labels(answers).items() if label in known}
+        in_audit, done = set(audit), {a["utterance_id"] for a in answers if a["kind"] != "skip"}
+        open_pool = [i for i in pool if i not in done]
+        if len(open_pool) > config.score_limit:
+            open_pool = sorted(rng.choice(open_pool, config.score_limit, replace=False).tolist())
+        return Snapshot(
+            {i: label for i, label in agreed.items() if i not in in_audit},
+            {i: label for i, label in agreed.items() if i in in_audit},
+            tuple(sorted({*open_pool, *audit})),
+            frozenset(open_pool),
+            last,
+        )
+
+    def texts(self, ids: Sequence[int], context_turns: int) -> list[Utterance]:
+        """Return what the model reads of these utterances, in this order."""
+        return [self._text(row, context_turns) for row in utterances.read(self.db, ids)]
+
+    def _text(self, row: Mapping[str, Any], context_turns: int) -> Utterance:
+        before = utterances.turns_before(self.db, row, context_turns)
+        return Utterance(row["text"], tuple(f"{turn['speaker'] or 'speaker'}: {turn['text']}" for turn in before))
+
+    def begin_round(self, config: RoundConfig, snapshot: Snapshot) -> dict[str, Any]:
+        """Open a round's row; from here on it is either promoted whole or closed as not."""
+        codebook = self.codebook()
+        new = NewRound(
+            config=config.to_json(),
+            backbone=config.backbone,
+            codebook_version=codebook.version,
+            label_ids=json.dumps(codebook.ids),
+            last_annotation=snapshot.last_annotation,
+            snapshot_hash=snapshot.digest,
+            trained_on=len(snapshot.train),
+            audited_on=len(snapshot.audit),
+        )
+        with immediate(self.db):
+            row = rounds.begin(self.db, new)
+            jobs.attach_round(self.db, row["id"], snapshot.last_annotation)
+        return row
+
+    def save_adapter(self, round_row: Mapping[str, Any], adapter: Adapter) -> str:
+        """Write an adapter into the project so that it is there whole or not at all; return its folder's name."""
+        name = f"round-{round_row['number']:04d}"
+        half = self.folder / "adapters" / f"tmp-{name}"
+        shutil.rmtree(half, ignore_errors=True)
+        half.mkdir(parents=True)
+        adapter.save(half)
+        for path in half.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        whole = self.folder / "adapters" / name
+        shutil.rmtree(whole, ignore_errors=True)  # left by a round that died after this step
+        os.replace(half, whole)
+        return name
+
+    def promote(
+        self,
+        round_row: Mapping[str, Any],
+        adapter: str,
+        calibrator: Calibrator,
+        metrics: Mapping[str, Any],
+        predictions: Predictions,
+        batch: Sequence[QueueEntry],
+    ) -> None:
+        """Put a finished round in use: its predictions, its metrics and the new batch, in one transaction."""
+        with immediate(self.db):
+            rounds.save_predictions(self.db, round_row["id"], predictions)
+            rounds.promote(self.db, round_row["id"], adapter, calibrator.as_dict(), metrics)
+            queue.replace(self.db, round_row["id"], batch)
+
+    def recover(self) -> bool:
+        """Tidy up after a process that died: close its round, drop its half-written adapter.
+
+        The adapter is looked for each time: `jobs.begin` closes a dead process's round too, and knows no folders.
+        """
+        with immediate(self.db):  # so that no job begins to write one meanwhile
+            found = jobs.recover(self.db)
+            if not jobs.active(self.db):
+                for path in (self.folder / "adapters").glob("tmp-*"):
+                    shutil.rmtree(path, ignore_errors=True)
+        return found

@@ -1,0 +1,65 @@
+"""The sample projects that come with the product, and where projects live."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from annotator.codebook import CodebookDraft, read_codebook
+from annotator.errors import UnknownName
+from annotator.project import Project
+from store.database import FILENAME
+from store.importers import ImportPlan, detect_columns
+from store.readers import read_header
+
+DATA = Path(__file__).resolve().parent.parent / "data"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A labelled file with its codebook, written for this project."""
+
+    name: str
+    shown: str
+    about: str
+
+    @property
+    def data(self) -> Path:
+        """The utterances."""
+        return DATA / f"{self.name}.csv"
+
+    @property
+    def codebook(self) -> CodebookDraft:
+        """The labels."""
+        return read_codebook(DATA / f"{self.name}.yaml")
+
+
+SAMPLES = {
+    sample.name: sample
+    for sample in (
+        Sample("political_promises", "Political promises", "Is this sentence a promise that can be checked later?"),
+        Sample("client_talk", "Client talk", "Does the client speak for change, against it, or neither?"),
+    )
+}
+
+
+def workspace() -> Path:
+    """Return the folder of all projects: ANNOTATOR_PROJECTS, or `projects` in the current folder."""
+    return Path(os.environ.get("ANNOTATOR_PROJECTS") or "projects").resolve()
+
+
+def project_folders(folder: Path) -> list[Path]:
+    """List the projects in a workspace by name."""
+    return sorted(path.parent for path in folder.glob(f"*/{FILENAME}"))
+
+
+def create_sample(name: str, folder: Path) -> Project:
+    """Create a sample project: its utterances without their labels, as an expert would start. Raises UnknownName."""
+    if name not in SAMPLES:
+        raise UnknownName.among("sample", name, sorted(SAMPLES))
+    sample = SAMPLES[name]
+    draft = sample.codebook
+    columns = detect_columns(read_header(sample.data))
+    only = (columns.speaker or "", draft.speaker) if draft.speaker else None
+    project = Project.create(folder, draft)
+    project.import_file(sample.data, ImportPlan(columns, label_only=only, with_labels=False))
+    return project

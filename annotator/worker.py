@@ -1,0 +1,88 @@
+"""One round in a process of its own: `python -m annotator.worker FOLDER JOB`.
+
+The database stands between this process and the app. A page that reloads cannot train twice, the memory comes
+back when the process ends, and labelling goes on meanwhile.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from annotator.errors import AnnotatorError, RoundCancelled
+from annotator.loop import retrain_reason, run_round
+from annotator.progress import Listener, Report
+from annotator.project import Project
+from store import annotations, jobs
+
+LOG = "worker.log"
+_QUIET_SECONDS = 0.5  # between two reports to the database
+
+
+def start_round(project: Project, reason: str) -> int:
+    """Start a round in its own process and return the job's id. Raises RoundRunning if one is under way."""
+    job = jobs.begin(project.db, reason, annotations.last_id(project.db))
+    command = [sys.executable, "-m", "annotator.worker", str(project.folder.resolve()), str(job)]
+    with (project.folder / LOG).open("ab") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+    jobs.sign(project.db, job, process.pid)
+    return job
+
+
+def start_round_if_due(project: Project) -> int | None:
+    """Start a round if enough has been answered since the last; return the job's id if so."""
+    reason = retrain_reason(project)
+    return start_round(project, reason) if reason else None
+
+
+def work(project: Project, job: int) -> None:
+    """Do the job and record how it ended. An error is recorded and raised again."""
+    from model.classifier import load_classifier  # here, so that starting a round imports no torch
+
+    config = project.config
+    report = Report(_listener(project, job))
+    try:
+        report.stage("load")
+        classifier = load_classifier(config.backbone, project.codebook().task(), config.recipe, config.template)
+        run_round(project, classifier, config, report)
+    except RoundCancelled as stop:
+        jobs.finish(project.db, job, "cancelled", stop.message, stop.hint)
+    except AnnotatorError as error:
+        jobs.finish(project.db, job, "failed", error.message, error.hint)
+        raise
+    except Exception as error:  # the only place that catches everything: a person must learn that it failed
+        stage = (jobs.last(project.db) or {}).get("stage", "")
+        hint = f"The details are in {LOG} in the project's folder. No answer is lost; retrain to try again."
+        jobs.finish(project.db, job, "failed", f"The round failed at “{stage}”: {type(error).__name__}: {error}", hint)
+        raise
+    else:
+        jobs.finish(project.db, job, "done")
+
+
+def _listener(project: Project, job: int) -> Listener:
+    """Write progress to the job's row, not more often than a person can see, and stop if it is cancelled."""
+    reported: tuple[str, float] = ("", 0.0)
+
+    def listen(stage: str, share: float, seconds_left: float | None) -> None:
+        nonlocal reported
+        if stage == reported[0] and time.monotonic() - reported[1] < _QUIET_SECONDS:
+            return
+        reported = (stage, time.monotonic())
+        if jobs.report(project.db, job, stage, share, seconds_left):
+            raise RoundCancelled("The round was cancelled.", "The round before it stays in use.")
+
+    return listen
+
+
+def main() -> None:
+    """Run the job named on the command line."""
+    folder, job = Path(sys.argv[1]), int(sys.argv[2])
+    os.nice(10)  # the label page goes first
+    with Project.open(folder) as project:
+        jobs.sign(project.db, job)
+        work(project, job)
+
+
+if __name__ == "__main__":
+    main()

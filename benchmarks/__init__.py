@@ -1,0 +1,1 @@
+"""Claims about speed and quality, measured: one command each, the alternative in the same run."""

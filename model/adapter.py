@@ -1,0 +1,192 @@
+"""LoRA and QLoRA: train an adapter on the label-set loss, score with it, save it, load it.
+
+The loss is the cross-entropy of the label among the labels, on the very log-likelihoods that scoring uses:
+what is trained is what is asked (cf. Liu et al. 2022, arXiv 2205.05638). The backbone stays frozen.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import peft
+import torch
+from safetensors.torch import save_file
+from transformers import get_cosine_schedule_with_warmup
+
+from annotator.errors import BackboneRefused, ProjectError
+from model.backbone import Backbone
+from model.classifier import Logits, Progress, no_progress
+from model.recipe import Recipe
+from model.scoring import Scorer, make_scorer
+from model.task import Task, Utterance
+from model.tokens import PromptTokens
+
+_NAME = "round"
+_WEIGHTS = "adapter_model.safetensors"
+_CONFIG = "adapter_config.json"
+_DESCRIPTION = "round.json"
+
+
+class LoraClassifier:
+    """A backbone with a task. Holds one adapter at a time: a new `fit` or `load` retires the last one."""
+
+    def __init__(self, backbone: Backbone, task: Task, recipe: Recipe, template: str) -> None:
+        self.backbone = backbone
+        self.task = task
+        self.recipe = recipe
+        self.tokens = PromptTokens(backbone.tokenizer, backbone.family, task, template, recipe.max_tokens)
+        self._scorer = make_scorer(backbone, self.tokens)
+
+    def zero_shot(self) -> LoraAdapter:
+        """Answer from the instruction alone, without any adapter."""
+        self._detach()
+        return LoraAdapter(self)
+
+    def fit(
+        self, utterances: Sequence[Utterance], labels: Sequence[int], progress: Progress = no_progress
+    ) -> LoraAdapter:
+        """Train a fresh adapter: warm starts generalise worse (Ash and Adams 2020, arXiv 1910.08475)."""
+        self._detach()
+        bodies = [self.tokens.body(utterance) for utterance in utterances]
+        with torch.random.fork_rng():
+            torch.manual_seed(self.recipe.seed)
+            self.backbone.model = self._attach_fresh()
+            train(self.backbone.model, self._scorer, bodies, np.asarray(labels), self.recipe, progress)
+        return LoraAdapter(self)
+
+    def load(self, folder: Path) -> LoraAdapter:
+        """Read an adapter. Raises ProjectError if the folder is not what `LoraAdapter.save` left."""
+        self._detach()
+        if _has_weights(folder):
+            model = peft.PeftModel.from_pretrained(self.backbone.model, str(folder), adapter_name=_NAME)
+            self.backbone.model = model.eval()
+        return LoraAdapter(self)
+
+    def logits(self, utterances: Sequence[Utterance], progress: Progress = no_progress) -> Logits:
+        """Score with whatever adapter is attached now."""
+        bodies = [self.tokens.body(utterance) for utterance in utterances]
+        result = np.empty((len(bodies), len(self.task.labels)))
+        done = 0
+        with torch.inference_mode(), self._scorer.session() if bodies else nullcontext():
+            for row in self._scorer.rows(bodies, self.recipe.row_tokens):
+                result[row] = self._scorer.loglik([bodies[i] for i in row]).cpu().numpy()
+                done += len(row)
+                progress(done / len(bodies))
+        return result
+
+    def _attach_fresh(self) -> Any:
+        recipe = self.recipe
+        config = peft.LoraConfig(
+            r=recipe.rank,
+            lora_alpha=recipe.alpha,
+            lora_dropout=recipe.dropout,
+            target_modules=recipe.target_modules,
+            task_type="CAUSAL_LM" if self.backbone.family == "causal" else "SEQ_2_SEQ_LM",
+        )
+        return peft.get_peft_model(self.backbone.model, config, adapter_name=_NAME)
+
+    def _detach(self) -> None:
+        if isinstance(self.backbone.model, peft.PeftModel):
+            self.backbone.model = self.backbone.model.unload()
+
+
+class LoraAdapter:
+    """What one round has learned, attached to its backbone."""
+
+    def __init__(self, classifier: LoraClassifier) -> None:
+        self._classifier = classifier
+        self._model = classifier.backbone.model  # every fit and every load makes a new one
+
+    def logits(self, utterances: Sequence[Utterance], progress: Progress = no_progress) -> Logits:
+        """Score every label for every utterance: (n, k)."""
+        self._check_live()
+        return self._classifier.logits(utterances, progress)
+
+    def save(self, folder: Path) -> None:
+        """Write weights, if any were trained, and everything needed to score again elsewhere."""
+        self._check_live()
+        owner = self._classifier
+        model = owner.backbone.model
+        if isinstance(model, peft.PeftModel):
+            state = peft.get_peft_model_state_dict(model, adapter_name=_NAME)
+            save_file({name: tensor.contiguous().cpu() for name, tensor in state.items()}, folder / _WEIGHTS)
+            model.peft_config[_NAME].save_pretrained(folder)  # _CONFIG
+        description = {
+            "backbone": owner.backbone.name,
+            "template": owner.tokens.template,
+            "task": asdict(owner.task),
+            "recipe": asdict(owner.recipe),
+        }
+        (folder / _DESCRIPTION).write_text(json.dumps(description, indent=2, ensure_ascii=False), encoding="utf-8")
+
+    def _check_live(self) -> None:
+        if self._classifier.backbone.model is not self._model:
+            raise BackboneRefused("This adapter has been replaced by a later one.", "Load it again from its folder.")
+
+
+def _has_weights(folder: Path) -> bool:
+    """Tell a round with weights from a zero-shot one. Only safetensors: other formats can run code when opened."""
+    found = {path.name for path in folder.glob("*")}
+    trained = any(name.startswith("adapter_") for name in found)
+    missing = {_DESCRIPTION, *((_WEIGHTS, _CONFIG) if trained else ())} - found
+    if missing:
+        raise ProjectError(
+            f"{folder} lacks {' and '.join(sorted(missing))}.", "Restore the folder from a backup, or retrain."
+        )
+    return trained
+
+
+def train(
+    model: Any, scorer: Scorer, bodies: Sequence[Sequence[int]], labels: np.ndarray, recipe: Recipe, progress: Progress
+) -> None:
+    """Minimise the label-set loss with AdamW, cosine decay and warm-up. Leaves the model in evaluation mode."""
+    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    batches = _epochs(len(bodies), recipe)
+    schedule = get_cosine_schedule_with_warmup(optimizer, round(recipe.warmup * len(batches)), len(batches))
+    loss_of = _loss(labels, recipe)
+    model.train()
+    try:
+        for step, batch in enumerate(batches, start=1):
+            for row in scorer.rows([bodies[i] for i in batch], recipe.row_tokens):
+                chosen = batch[row]  # a batch over the budget is computed in parts; the gradients add up
+                loss = loss_of(scorer.loglik([bodies[i] for i in chosen]), labels[chosen]) / len(batch)
+                loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(weights, recipe.clip)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            progress(step / len(batches))
+    finally:
+        model.eval()  # also when a person stops the round: dropout must not outlive it
+
+
+def _epochs(n: int, recipe: Recipe) -> list[np.ndarray]:
+    """Shuffle anew for every epoch and cut into batches."""
+    rng = np.random.default_rng(recipe.seed)
+    cuts = range(recipe.batch_size, n, recipe.batch_size)
+    return [batch for _ in range(recipe.epochs) for batch in np.split(rng.permutation(n), cuts)]
+
+
+def _loss(labels: np.ndarray, recipe: Recipe) -> Callable[[torch.Tensor, np.ndarray], torch.Tensor]:
+    """Return the summed cross-entropy over the label set, smoothed and weighed over labels."""
+    counts = np.bincount(labels)
+    rarity = 1 / np.sqrt(np.maximum(counts, 1))
+    rarity *= len(labels) / (rarity * counts).sum()  # mean weight one: the learning rate keeps its meaning
+
+    def loss(loglik: torch.Tensor, truth: np.ndarray) -> torch.Tensor:
+        target = torch.from_numpy(truth).to(loglik.device)
+        each = torch.nn.functional.cross_entropy(
+            loglik, target, reduction="none", label_smoothing=recipe.label_smoothing
+        )
+        if recipe.class_weights:
+            each = each * torch.from_numpy(rarity[truth]).to(each)
+        return each.sum()
+
+    return loss

@@ -1,0 +1,148 @@
+"""Load the frozen pretrained model: from a Python package, a folder or the hub; device, precision, 4-bit.
+
+What cannot be done is refused with a reason; nothing falls back silently to something slower or smaller.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import transformers
+from filelock import FileLock
+
+from annotator.errors import BackboneMissing, BackboneRefused
+from model.catalog import CATALOG, STARTER, Entry, Family, cache_folder, package_file
+from model.machine import best_device, can_load_4bit, preferred_dtype
+
+Quantization = Literal["none", "nf4"]
+
+
+@dataclass
+class Backbone:
+    """A loaded language model. `model` carries LoRA layers once an adapter has been attached."""
+
+    name: str
+    model: Any  # transformers model, or peft model around it
+    tokenizer: Any
+    family: Family
+    device: torch.device
+    dtype: torch.dtype
+    quantized: bool
+
+
+def load_backbone(name: str, quantization: Quantization = "none") -> Backbone:
+    """Load a backbone by catalog name, local folder or hub id.
+
+    Raises BackboneMissing if the weights cannot be found, BackboneRefused if this machine cannot run it so.
+    """
+    entry = CATALOG.get(name)
+    source = _source_of(name, entry)
+    device = best_device()
+    dtype = preferred_dtype(device)
+    with _quiet_transformers():
+        tokenizer = _fetch(transformers.AutoTokenizer.from_pretrained, name, source)
+        config = _fetch(transformers.AutoConfig.from_pretrained, name, source)
+        family: Family = "encoder-decoder" if config.is_encoder_decoder else "causal"
+        kind = transformers.AutoModelForSeq2SeqLM if family == "encoder-decoder" else transformers.AutoModelForCausalLM
+        options: dict[str, Any] = {"dtype": dtype, "attn_implementation": "sdpa", "use_safetensors": True}
+        if quantization == "nf4":
+            options |= {"quantization_config": _nf4(), "device_map": str(device)}
+        model = _fetch(kind.from_pretrained, name, source, **options)
+    if quantization == "none":
+        model = model.to(device)
+    model.requires_grad_(False)
+    return Backbone(name, model.eval(), tokenizer, family, device, dtype, quantization != "none")
+
+
+def _source_of(name: str, entry: Entry | None) -> str:
+    if entry is None:
+        return name
+    return str(_converted(entry)) if entry.package else entry.source
+
+
+def _converted(entry: Entry) -> Path:
+    """Return the folder with the package's weights as safetensors, converting them once.
+
+    Reading a GGUF file takes some twenty seconds each time, a safetensors file less than one. The lock and the
+    rename keep two processes that start together from seeing half a folder.
+    """
+    folder = cache_folder() / "backbones" / entry.name
+    if (folder / "config.json").is_file():
+        return folder
+    weights = package_file(entry)
+    if weights is None:
+        raise BackboneMissing(
+            f"The package {entry.package}, which carries {entry.name}, is not installed.",
+            "Run `make install`, or choose another backbone.",
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "config.json").is_file():
+            _convert_gguf(weights, folder)
+    return folder
+
+
+def _convert_gguf(weights: Path, folder: Path) -> None:
+    # bf16 is what the weights were released in; the 4-bit blocks carry fewer bits than that.
+    half = folder.with_name(f"{folder.name}.tmp")
+    shutil.rmtree(half, ignore_errors=True)
+    dense = transformers.GgufConfig(dequantize=True)
+    with _quiet_transformers():
+        tokenizer = transformers.AutoTokenizer.from_pretrained(weights.parent, gguf_file=weights.name)
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            weights.parent, gguf_file=weights.name, dtype=torch.float32, quantization_config=dense
+        )
+        model.to(torch.bfloat16).save_pretrained(half)
+        tokenizer.save_pretrained(half)
+    os.replace(half, folder)
+
+
+def _fetch(load: Any, name: str, source: str, **options: Any) -> Any:
+    try:
+        return load(source, trust_remote_code=False, **options)
+    except OSError as error:
+        raise BackboneMissing(
+            f"The backbone “{name}” is not on this machine and could not be fetched.",
+            "Check the name, the network, and for a gated model your hub login; "
+            f"or use the starter backbone. ({str(error).splitlines()[0]})",
+        ) from error
+    except ValueError as error:
+        raise BackboneRefused(f"The backbone “{name}” cannot be loaded: {error}") from error
+
+
+def _nf4() -> Any:
+    if not can_load_4bit():
+        raise BackboneRefused(
+            "4-bit loading needs a CUDA GPU or an x86-64 processor with AVX2.", "Choose quantization “none”."
+        )
+    return transformers.BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Keep loading bars out of logs and pages; warnings still pass."""
+    transformers.utils.logging.disable_progress_bar()
+    before = transformers.utils.logging.get_verbosity()
+    transformers.utils.logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        transformers.utils.logging.set_verbosity(before)
+        transformers.utils.logging.enable_progress_bar()
+
+
+if __name__ == "__main__":  # `make install` converts the starter once, so that the first round need not
+    load_backbone(STARTER)

@@ -1,0 +1,61 @@
+"""What a classifier is to the rest of the product: fit on answers, then the log-likelihood of every label."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from model.recipe import Recipe
+    from model.task import Task, Utterance
+
+Logits = NDArray[np.float64]
+"""(n, k): natural-log likelihood of each label, in codebook order. Not normalised over the labels: what the
+row lacks to one is the probability the model gives to saying something that is no label."""
+
+Progress = Callable[[float], None]
+"""Called with the share done, 0 to 1. May raise `RoundCancelled`, which then ends the work."""
+
+
+def no_progress(share: float) -> None:
+    """Ignore progress."""
+
+
+class Adapter(Protocol):
+    """What one round has learned."""
+
+    def logits(self, utterances: Sequence[Utterance], progress: Progress = no_progress) -> Logits:
+        """Score every label for every utterance: (n, k), exact, rows in the order given."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write the weights (safetensors) and the description (JSON) into an existing folder."""
+        ...
+
+
+class Classifier(Protocol):
+    """A backbone with a task: it can answer as it is (`zero_shot`) or after learning (`fit`)."""
+
+    def zero_shot(self) -> Adapter:
+        """Answer from the instruction alone."""
+        ...
+
+    def fit(self, utterances: Sequence[Utterance], labels: Sequence[int], progress: Progress = no_progress) -> Adapter:
+        """Learn from labelled utterances; `labels` index the task's labels. Starts afresh every time."""
+        ...
+
+    def load(self, folder: Path) -> Adapter:
+        """Read back what `Adapter.save` wrote."""
+        ...
+
+
+def load_classifier(backbone: str, task: Task, recipe: Recipe, template: str = "definitions") -> Classifier:
+    """Load a backbone by catalog name, hub id or folder. The only door to torch: importing it takes seconds."""
+    from model.adapter import LoraClassifier
+    from model.backbone import load_backbone
+
+    return LoraClassifier(load_backbone(backbone, recipe.quantization), task, recipe, template)

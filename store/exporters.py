@@ -1,0 +1,297 @@
+"""What a file written for others looks like: its columns, its types, and that it is there whole or not at all.
+
+JSONL, Parquet and the data set keep every value as it is. CSV is made for spreadsheets: a text that one would run
+as a formula gets an apostrophe in front (take one off wherever `FORMULA` matches, to have the text back), and
+nothing tells an empty text from none.
+"""
+
+import csv
+import json
+import math
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from annotator.errors import BadFile, BadInput, UnknownName
+
+Kind = Literal["text", "integer", "number", "flag", "time", "probabilities"]
+Row = Mapping[str, object]
+
+BATCH = 5_000  # rows in memory at once
+SPLITS = MappingProxyType({"pool": "train", "audit": "audit"})
+NO_LABEL = -1  # what Hugging Face data sets write for "not labelled"
+
+# Spreadsheets run what starts so, also in full-width letters (OWASP, CSV injection). Apostrophes before it are
+# matched too: so "=1" and "'=1" come out different, and the original can be told.
+FORMULA = re.compile("'*[=+\\-@\t\r\n\0＝＋－＠]")
+
+_ARROW: dict[Kind, pa.DataType] = {
+    "text": pa.string(),
+    "integer": pa.int64(),
+    "number": pa.float64(),
+    "flag": pa.bool_(),
+    "time": pa.timestamp("us", tz="UTC"),
+}
+
+
+@dataclass(frozen=True)
+class Field:
+    """One column. `probabilities` is a mapping from label to number; tables get a column `p(label)` for each."""
+
+    name: str
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What every writer needs to know beside the rows."""
+
+    fields: Sequence[Field]
+    label_names: Sequence[str]
+    bom: bool
+    splits: Mapping[str, str]
+
+    @cached_property
+    def columns(self) -> list[Field]:
+        """List the columns of a table, the probabilities spread out."""
+        return [column for field in self.fields for column in self._spread(field)]
+
+    def _spread(self, field: Field) -> list[Field]:
+        if field.kind != "probabilities":
+            return [field]
+        return [Field(f"p({label})", "number") for label in self.label_names]
+
+    def flat(self, row: Row) -> dict[str, Any]:
+        """Return one row by the names of `columns`."""
+        values: list[Any] = []
+        for field in self.fields:
+            value = _value(field.kind, row.get(field.name))
+            values += [value] if field.kind != "probabilities" else [(value or {}).get(la) for la in self.label_names]
+        return dict(zip((column.name for column in self.columns), values, strict=True))
+
+
+@dataclass(frozen=True)
+class Format:
+    """One kind of file: how it ends, how it is called on a page, and what writes it."""
+
+    suffix: str
+    shown: str
+    write: Callable[[Iterable[Row], Layout, Path], int]
+
+
+def export(
+    rows: Iterable[Row],
+    fields: Sequence[Field],
+    label_names: Sequence[str],
+    path: Path,
+    format: str,
+    *,
+    bom: bool = True,
+    splits: Mapping[str, str] = SPLITS,
+) -> int:
+    """Write rows to a file, or a folder for `dataset`, and return how many.
+
+    What is at `path` is replaced once all is written, and stays as it was if anything fails. `bom` is for Excel,
+    which reads a CSV without one as something other than UTF-8; `splits` names the data set's split of each slice.
+    Raises UnknownName for a format, BadInput for columns or labels that clash, BadFile if it cannot be written.
+    """
+    if format not in FORMATS:
+        raise UnknownName.among("export format", format, list(FORMATS))
+    layout = Layout(fields, label_names, bom, splits)
+    _refuse_clashes([column.name for column in layout.columns])
+    _refuse_to_replace(path, folder=not FORMATS[format].suffix)
+    with _whole_or_not_at_all(path) as unfinished:
+        return FORMATS[format].write(rows, layout, unfinished)
+
+
+def _refuse_clashes(names: Sequence[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise BadInput(f"{len(twice)} column names are there twice: {', '.join(twice)}.", "Rename or leave out one.")
+
+
+def _refuse_to_replace(path: Path, folder: bool) -> None:
+    """Raise BadFile if what is at `path` was not written by an export of this kind: a file, or a data set."""
+    replaceable = (path / "dataset_dict.json").is_file() if folder else path.is_file()
+    if path.exists() and not replaceable:
+        raise BadFile(f"There is something else at {path}.", "Choose another name, or move it away first.")
+
+
+@contextmanager
+def _whole_or_not_at_all(path: Path) -> Iterator[Path]:
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield unfinished
+        _move(unfinished, path)
+    except OSError as error:
+        raise BadFile(f"{path} cannot be written: {error.strerror or error}.", "Choose another place.") from error
+    finally:
+        _remove(unfinished)
+
+
+def _move(unfinished: Path, path: Path) -> None:
+    if path.is_dir():  # a folder cannot be replaced in one step, so the old one is kept until the new one is there
+        aside = unfinished.with_suffix(".replaced")
+        path.rename(aside)
+        unfinished.rename(path)
+        _remove(aside)
+    else:
+        os.replace(unfinished, path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    elif path.exists():
+        path.unlink()
+
+
+# Values
+
+
+def _value(kind: Kind, value: Any) -> Any:
+    """Return a value in the plain type of its kind; None where there is none, also for numbers that are not finite."""
+    if value is None:
+        return None
+    match kind:
+        case "text":
+            return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        case "integer":
+            return int(value)
+        case "number":
+            return float(value) if math.isfinite(value) else None
+        case "flag":
+            return bool(value)
+        case "time":
+            return value if isinstance(value, datetime) else datetime.fromisoformat(value)
+        case "probabilities":
+            return {label: _value("number", number) for label, number in value.items()}
+
+
+def _cell(kind: Kind, value: Any) -> Any:
+    """Return a value as CSV shows it; a text as no spreadsheet runs it."""
+    match kind:
+        case "text" if value is not None:
+            return f"'{value}" if FORMULA.match(value) else value
+        case "flag" if value is not None:
+            return str(value).lower()
+        case "time" if value is not None:
+            return value.isoformat()
+    return value
+
+
+def _jsonable(kind: Kind, value: Any) -> Any:
+    return value.isoformat() if kind == "time" and value is not None else value
+
+
+# Writers
+
+
+def _write_csv(rows: Iterable[Row], layout: Layout, path: Path) -> int:
+    columns, written = layout.columns, 0
+    with path.open("w", encoding="utf-8-sig" if layout.bom else "utf-8", newline="") as stream:
+        writer = csv.writer(stream)  # its defaults are those of RFC 4180
+        writer.writerow([_cell("text", column.name) for column in columns])
+        for row in rows:
+            values = layout.flat(row).values()
+            writer.writerow([_cell(column.kind, value) for column, value in zip(columns, values, strict=True)])
+            written += 1
+    return written
+
+
+def _write_jsonl(rows: Iterable[Row], layout: Layout, path: Path) -> int:
+    written = 0
+    with path.open("w", encoding="utf-8", newline="\n") as stream:
+        for row in rows:
+            plain = {f.name: _jsonable(f.kind, _value(f.kind, row.get(f.name))) for f in layout.fields}
+            stream.write(json.dumps(plain, ensure_ascii=False, allow_nan=False) + "\n")
+            written += 1
+    return written
+
+
+def _write_parquet(rows: Iterable[Row], layout: Layout, path: Path) -> int:
+    schema, written = _schema(layout), 0
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for batch in _batches(rows):
+            writer.write_table(pa.Table.from_pylist([layout.flat(row) for row in batch], schema))
+            written += len(batch)
+    return written
+
+
+def _write_dataset(rows: Iterable[Row], layout: Layout, path: Path) -> int:
+    import datasets  # takes half a second, and only this format needs it; it leaves torch alone until asked for tensors
+
+    datasets.disable_progress_bars()
+    tables = _tables_of_splits(rows, layout)
+    features = datasets.Features.from_arrow_schema(next(iter(tables.values())).schema)
+    if "label" in features:
+        features["label"] = datasets.ClassLabel(names=list(layout.label_names))
+    info = datasets.DatasetInfo(features=features)
+    splits = datasets.DatasetDict(
+        {name: datasets.Dataset(table.cast(features.arrow_schema), info=info) for name, table in tables.items()}
+    )
+    # An empty split written in no part at all could not be loaded again.
+    splits.save_to_disk(path, num_shards={name: None if len(split) else 1 for name, split in splits.items()})
+    return sum(len(split) for split in splits.values())
+
+
+def _tables_of_splits(rows: Iterable[Row], layout: Layout) -> dict[str, pa.Table]:
+    schema = _schema(layout)
+    if "label" in schema.names:
+        schema = schema.set(schema.get_field_index("label"), pa.field("label", pa.int64()))
+    codes = {name: code for code, name in enumerate(layout.label_names)}
+    parts: dict[str, list[pa.Table]] = {name: [schema.empty_table()] for name in layout.splits.values()}
+    for batch in _batches(rows):
+        by_split: dict[str, list[dict[str, Any]]] = {}
+        for row in batch:
+            by_split.setdefault(_split(row, layout), []).append(_coded(layout.flat(row), codes))
+        for name, flat in by_split.items():
+            parts[name].append(pa.Table.from_pylist(flat, schema))
+    return {name: pa.concat_tables(tables) for name, tables in parts.items()}
+
+
+def _split(row: Row, layout: Layout) -> str:
+    slice_name = str(row.get("slice"))
+    if slice_name not in layout.splits:
+        raise BadInput(f"No split is named for the slice “{slice_name}”.", f"Known: {', '.join(layout.splits)}.")
+    return layout.splits[slice_name]
+
+
+def _coded(flat: dict[str, Any], codes: Mapping[str, int]) -> dict[str, Any]:
+    if "label" not in flat:
+        return flat
+    label = flat["label"]
+    if label is not None and label not in codes:
+        raise BadInput(f"“{label}” is none of the {len(codes)} labels.", f"They are: {', '.join(codes)}.")
+    return {**flat, "label": NO_LABEL if label is None else codes[label]}
+
+
+def _schema(layout: Layout) -> pa.Schema:
+    return pa.schema([pa.field(column.name, _ARROW[column.kind]) for column in layout.columns])
+
+
+def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    stream = iter(rows)
+    while batch := list(islice(stream, BATCH)):
+        yield batch
+
+
+FORMATS = {
+    "csv": Format(".csv", "CSV (spreadsheet)", _write_csv),
+    "jsonl": Format(".jsonl", "JSON Lines", _write_jsonl),
+    "parquet": Format(".parquet", "Parquet", _write_parquet),
+    "dataset": Format("", "Hugging Face data set (folder)", _write_dataset),
+}

@@ -1,0 +1,125 @@
+"""The queue: what is asked next, in which order and why, and who has which utterance on screen."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlite_utils import Database
+
+from store.database import fetch, fetch_value, immediate
+
+LEASE = timedelta(minutes=10)  # long enough to think, short enough that a closed laptop blocks nobody
+
+
+@dataclass(frozen=True)
+class QueueEntry:
+    """One utterance to ask. `score` is the acquisition score: higher means ask sooner."""
+
+    utterance_id: int
+    strategy: str
+    score: float | None
+    propensity: float | None
+    pool_size: int
+
+
+def replace(db: Database, round_id: int | None, entries: Iterable[QueueEntry]) -> None:
+    """Put a new batch in place of the old one. What is in both and on someone's screen stays his."""
+    with immediate(db):
+        held = fetch(db, "SELECT utterance_id, leased_by, leased_until FROM queue WHERE leased_by IS NOT NULL")
+        db.execute("DELETE FROM queue")
+        extend(db, round_id, entries)
+        for lease_row in held:
+            db.execute(
+                """UPDATE queue SET leased_by = :leased_by, leased_until = :leased_until
+                   WHERE utterance_id = :utterance_id""",
+                lease_row,
+            )
+
+
+def refill(db: Database, round_id: int | None, entries: Iterable[QueueEntry]) -> None:
+    """Put a new batch behind what annotators have on screen; the rest of the old one goes."""
+    with immediate(db):
+        held = leased_ids(db)
+        for utterance_id in queued_ids(db) - held:
+            db.execute("DELETE FROM queue WHERE utterance_id = ?", (utterance_id,))
+        extend(db, round_id, entries)
+
+
+def extend(db: Database, round_id: int | None, entries: Iterable[QueueEntry]) -> None:
+    """Append to the batch; what is in it already stays where it is."""
+    sql = """INSERT OR IGNORE INTO queue (utterance_id, round_id, strategy, score, propensity, pool_size)
+             VALUES (:utterance_id, :round_id, :strategy, :score, :propensity, :pool_size)"""
+    with immediate(db):
+        for entry in entries:
+            db.execute(sql, {**asdict(entry), "round_id": round_id})
+
+
+# On somebody's screen: his lease has not run out, nobody has labelled it and he has not skipped it.
+_HELD = """leased_until IS NOT NULL AND leased_until >= :now
+           AND NOT EXISTS (SELECT 1 FROM answer WHERE answer.utterance_id = queue.utterance_id
+               AND (answer.kind IN ('label', 'none_fits') OR answer.annotator = queue.leased_by))"""
+# Open to an annotator: nobody has labelled it, he has not skipped it, and no one else has it on screen.
+_OPEN = f"""NOT EXISTS (SELECT 1 FROM answer WHERE answer.utterance_id = queue.utterance_id
+               AND (answer.kind IN ('label', 'none_fits') OR answer.annotator = :annotator))
+           AND (leased_by = :annotator OR NOT ({_HELD}))"""
+
+
+def lease(db: Database, annotator: str, count: int) -> list[dict[str, Any]]:
+    """Reserve the next `count` utterances for an annotator and return their queue rows in order.
+
+    Calling again renews the lease and returns the same utterances until they are answered.
+    """
+    moment = datetime.now(UTC)
+    parameters = {"annotator": annotator, "now": _stamp(moment), "until": _stamp(moment + LEASE), "count": count}
+    with immediate(db):
+        rows = fetch(db, f"SELECT * FROM queue WHERE {_OPEN} ORDER BY rank LIMIT :count", parameters)
+        for row in rows:
+            db.execute(
+                "UPDATE queue SET leased_by = :annotator, leased_until = :until WHERE rank = :rank",
+                {**parameters, "rank": row["rank"]},
+            )
+    return rows
+
+
+def put_first(db: Database, round_id: int | None, entry: QueueEntry, annotator: str) -> None:
+    """Put an utterance at the front for the annotator who took his answer back, also if it had left the batch."""
+    with immediate(db):
+        first = int(fetch_value(db, "SELECT min(rank) FROM queue") or 0)
+        extend(db, round_id, [entry])  # does nothing if it is still in the batch
+        db.execute(
+            "UPDATE queue SET rank = ? - 1, leased_by = ?, leased_until = ? WHERE utterance_id = ?",
+            (first, annotator, _stamp(datetime.now(UTC) + LEASE), entry.utterance_id),
+        )
+
+
+def release(db: Database, annotator: str) -> None:
+    """Give back everything an annotator has reserved."""
+    with immediate(db):
+        db.execute("UPDATE queue SET leased_by = NULL, leased_until = NULL WHERE leased_by = ?", (annotator,))
+
+
+def count_open(db: Database, annotator: str) -> int:
+    """Count what is left of the batch for an annotator."""
+    sql = f"SELECT count(*) FROM queue WHERE {_OPEN}"
+    return int(fetch_value(db, sql, {"annotator": annotator, "now": _stamp(datetime.now(UTC))}))
+
+
+def size(db: Database) -> int:
+    """Count the whole batch, answered or not."""
+    return int(fetch_value(db, "SELECT count(*) FROM queue"))
+
+
+def leased_ids(db: Database) -> set[int]:
+    """Return what annotators have on screen and have not answered: leases that have not run out."""
+    rows = db.execute(f"SELECT utterance_id FROM queue WHERE {_HELD}", {"now": _stamp(datetime.now(UTC))})
+    return {row[0] for row in rows}
+
+
+def queued_ids(db: Database) -> set[int]:
+    """Return the utterances of the batch, answered or not."""
+    return {row[0] for row in db.execute("SELECT utterance_id FROM queue")}
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds")

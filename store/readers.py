@@ -1,0 +1,257 @@
+"""What counts as a row of a file, whatever the format: its number, and its values as text by column.
+
+Files are read as streams: no format is ever in memory as a whole.
+"""
+
+import codecs
+import csv
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import date, time
+from itertools import chain, count, islice
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import openpyxl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from openpyxl.utils.escape import unescape
+
+from annotator.errors import BadFile, BadInput
+
+FIELD_LIMIT = 10_000_000  # characters a CSV cell: more than any text, less than a file behind an unclosed quote
+BATCH = 1_000  # Parquet rows in memory at once
+LINES_FOR_HEADER = 1_000  # JSON objects looked at to learn which keys there are
+
+# What readers yield: a row's number with its values, or with why it is no sound row.
+_Row = tuple[int, dict[str, Any] | str]
+_Cells = tuple[int, list[Any] | str]
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """One row, or one row's label, that was not taken; `row` as a person counts it in the file."""
+
+    row: int
+    reason: str
+
+
+def read_header(path: Path, encoding: str = "utf-8") -> list[str]:
+    """Name the columns of a file; of JSONL, the keys of its first objects. Raises BadFile."""
+    reader = _reader(path)
+    with _told_plainly(path, encoding):
+        return reader.header(path, encoding)
+
+
+def read_rows(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, dict[str, Any]] | Rejected]:
+    """Stream a file's rows with their numbers; the header of a table is row 1, JSONL counts lines, Parquet from 1.
+
+    Every value is text, "" where there is none, but for lists and objects in JSONL and Parquet. A row that is no
+    sound row comes as Rejected, one that is blank not at all. Raises BadFile if the file cannot be read on.
+    """
+    reader = _reader(path)
+    with _told_plainly(path, encoding):
+        for number, row in reader.rows(path, encoding):
+            if isinstance(row, str):
+                yield Rejected(number, row)
+            else:
+                yield number, {name: _plain(value) for name, value in row.items()}
+
+
+@dataclass(frozen=True)
+class _Reader:
+    header: Callable[[Path, str], list[str]]
+    rows: Callable[[Path, str], Iterator[_Row]]
+
+
+@contextmanager
+def _told_plainly(path: Path, encoding: str) -> Iterator[None]:
+    try:
+        codecs.lookup(encoding)
+    except LookupError:
+        raise BadInput(f"There is no encoding “{encoding}”.", "Well-known ones: utf-8, utf-16, cp1252.") from None
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise BadFile(
+            f"{path.name} is not in {encoding}: {_where_undecodable(path, encoding)} ({error.reason}).",
+            "Save it as UTF-8, or name the encoding it has (Excel in Western Europe: cp1252).",
+        ) from error
+    except (OSError, BadZipFile, EOFError, pa.ArrowException) as error:
+        raise BadFile(f"{path.name} cannot be read: {error}.", "Check that it opens elsewhere.") from error
+
+
+def _where_undecodable(path: Path, encoding: str) -> str:
+    # The error itself counts from the start of some buffer, so the file is decoded once more, counting.
+    decoder, offset, lines = codecs.getincrementaldecoder(encoding)(), 0, 1
+    with path.open("rb") as stream:
+        for chunk in chain(iter(lambda: stream.read(1 << 16), b""), [b""]):
+            pending = len(decoder.getstate()[0])
+            try:
+                decoder.decode(chunk, final=not chunk)
+            except UnicodeDecodeError as error:
+                lines += chunk[: max(0, error.start - pending)].count(b"\n")
+                return f"byte {offset - pending + error.start + 1:,}, in line {lines:,}, cannot be decoded"
+            offset, lines = offset + len(chunk), lines + chunk.count(b"\n")
+    return "a value cannot be decoded"
+
+
+def _reader(path: Path) -> _Reader:
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise BadFile(f"“{path.suffix}” files cannot be imported.", f"Give one of these: {', '.join(READERS)}.")
+    if not path.is_file():
+        raise BadFile(f"There is no file {path}.", "Check the name and the folder.")
+    return reader
+
+
+def _table(read: Callable[[Path, str], Iterator[_Cells]]) -> _Reader:
+    """Make a reader of a format whose first row names the columns."""
+
+    def header(path: Path, encoding: str) -> list[str]:
+        return _header(path, next(read(path, encoding), (1, "it is empty"))[1])
+
+    def rows(path: Path, encoding: str) -> Iterator[_Row]:
+        cells = read(path, encoding)
+        names = _header(path, next(cells, (1, "it is empty"))[1])
+        for number, row in cells:
+            if isinstance(row, str):
+                yield number, row
+            elif len(row) != len(names):
+                yield number, f"It has another number of fields, {len(row):,}, than the header, {len(names):,}."
+            else:
+                yield number, dict(zip(names, row, strict=True))
+
+    return _Reader(header, rows)
+
+
+def _header(path: Path, cells: list[Any] | str) -> list[str]:
+    if isinstance(cells, str):
+        raise BadFile(f"{path.name} has no header row: {cells}.", "The first row must name the columns.")
+    return _each_once(path, [str(_plain(cell)).strip() or f"column {place}" for place, cell in enumerate(cells, 1)])
+
+
+def _each_once(path: Path, names: list[str]) -> list[str]:
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        raise BadFile(f"{path.name} has columns of the same name: {', '.join(twice)}.", "Rename all but one.")
+    return names
+
+
+def _csv_cells(path: Path, encoding: str) -> Iterator[_Cells]:
+    csv.field_size_limit(FIELD_LIMIT)
+    with path.open(encoding=_with_bom(encoding), newline="") as stream:
+        first = next((line for line in stream if line.strip()), "")
+        stream.seek(0)
+        # strict: without it an unclosed quotation mark swallows the rows behind it and nobody is told.
+        reader = csv.reader(stream, delimiter=_delimiter(path, first), strict=True)
+        for number in count(1):
+            start = reader.line_num + 1
+            try:
+                cells = next(reader, None)
+            except csv.Error as error:
+                yield number, f"Lines {start:,} to {reader.line_num:,} of the file are no sound CSV: {error}."
+                continue
+            if cells is None:
+                return
+            if cells:
+                yield number, list(cells)
+
+
+def _delimiter(path: Path, header_line: str) -> str:
+    if path.suffix.lower() == ".tsv":
+        return "\t"
+    return max(",;\t", key=lambda mark: len(next(csv.reader([header_line], delimiter=mark), [])))
+
+
+def _plain(value: Any) -> Any:
+    """Turn one value into text as a table would show it, so that all formats give the same; keep what is nested."""
+    match value:
+        case str():
+            return value
+        case None:
+            return ""
+        case bool():
+            return str(value).lower()
+        case float():
+            return "" if math.isnan(value) else str(int(value)) if value.is_integer() else str(value)
+        case date() | time():
+            return value.isoformat()
+        case list() | dict():
+            return json.loads(json.dumps(value, default=str, ensure_ascii=False))
+    return str(value)
+
+
+def _with_bom(encoding: str) -> str:
+    return "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
+
+
+def _excel_cells(path: Path, _: str) -> Iterator[_Cells]:
+    try:
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+    except KeyError as error:  # a zip archive, but of something else
+        raise BadFile(f"{path.name} is no Excel file: {error.args[0]}", "Save it as .xlsx.") from error
+    with closing(book):
+        sheet = book.worksheets[0]
+        sheet.reset_dimensions()  # some programs write wrong ones, and rows would be cut off
+        width = 0
+        for number, cells in enumerate(sheet.iter_rows(values_only=True), 1):
+            row = [unescape(cell) if isinstance(cell, str) else cell for cell in cells]
+            while row and row[-1] is None:
+                row.pop()
+            width = width or len(row)  # the header's
+            if row:
+                yield number, row + [None] * (width - len(row))
+
+
+def _jsonl_objects(path: Path, encoding: str) -> Iterator[_Row]:
+    with path.open(encoding=_with_bom(encoding), newline="\n") as stream:
+        for number, line in enumerate(stream, 1):
+            if not line.strip():
+                continue
+            try:
+                value = json.loads(line, parse_constant=lambda _: None)
+            except (ValueError, RecursionError) as error:
+                yield number, f"The line is no JSON: {error}."
+                continue
+            yield number, value if isinstance(value, dict) else "The line is no JSON object."
+
+
+def _jsonl_header(path: Path, encoding: str) -> list[str]:
+    found: dict[str, None] = {}
+    for _, row in islice(_jsonl_objects(path, encoding), LINES_FOR_HEADER):
+        found |= dict.fromkeys(row) if isinstance(row, dict) else {}
+    if not found:
+        raise BadFile(f"{path.name} holds no JSON object.", 'Write one object a line, such as {"text": "…"}.')
+    return list(found)
+
+
+def _parquet_header(path: Path, _: str) -> list[str]:
+    return _each_once(path, list(pq.read_schema(path).names))
+
+
+def _parquet_rows(path: Path, _: str) -> Iterator[_Row]:
+    with pq.ParquetFile(path) as file:
+        # Some programs write text as bytes; those that are no UTF-8 raise here.
+        types = [
+            pa.string() if column.type in (pa.binary(), pa.large_binary()) else column.type
+            for column in file.schema_arrow
+        ]
+        schema = pa.schema(zip(file.schema_arrow.names, types, strict=True))
+        batches = (batch.cast(schema).to_pylist() for batch in file.iter_batches(batch_size=BATCH))
+        yield from enumerate(chain.from_iterable(batches), 1)
+
+
+READERS = {
+    ".csv": _table(_csv_cells),
+    ".tsv": _table(_csv_cells),
+    ".jsonl": _Reader(_jsonl_header, _jsonl_objects),
+    ".ndjson": _Reader(_jsonl_header, _jsonl_objects),
+    ".parquet": _Reader(_parquet_header, _parquet_rows),
+    ".xlsx": _table(_excel_cells),
+}

@@ -1,0 +1,126 @@
+"""Rounds and their predictions: begun, promoted, read. A round is promoted in one transaction or not at all."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlite_utils import Database
+
+from store.database import fetch, fetch_one, fetch_value, immediate, now
+
+
+@dataclass(frozen=True)
+class NewRound:
+    """What a round is made from."""
+
+    config: str  # JSON
+    backbone: str
+    codebook_version: int
+    label_ids: str  # JSON list, the order of every array of this round
+    last_annotation: int
+    snapshot_hash: str
+    trained_on: int
+    audited_on: int
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a round says: rows are utterances, columns the round's labels."""
+
+    utterance_ids: NDArray[np.int64]  # (n,)
+    probabilities: NDArray[np.float64]  # (n, k), calibrated, rows sum to one
+    logits: NDArray[np.float64]  # (n, k), log-likelihoods before calibration
+    label_ids: tuple[int, ...]  # (k,)
+
+    @property
+    def mass(self) -> NDArray[np.float64]:
+        """(n,) natural log of the probability that any label is said at all."""
+        return np.asarray(np.logaddexp.reduce(self.logits, axis=1))
+
+
+def begin(db: Database, new: NewRound) -> dict[str, Any]:
+    """Insert a running round with the next number: 1, 2, …; or 0 first, for one that trains on nothing."""
+    with immediate(db):
+        last = fetch_value(db, "SELECT max(number) FROM round")
+        number = (0 if new.trained_on == 0 else 1) if last is None else last + 1
+        row = {**asdict(new), "number": number, "state": "running", "started_at": now()}
+        columns, marks = ", ".join(row), ", ".join(f":{name}" for name in row)
+        db.execute(f"INSERT INTO round ({columns}) VALUES ({marks})", row)
+        found = fetch_one(db, "SELECT * FROM round WHERE number = ?", (number,))
+        assert found is not None
+        return found
+
+
+def set_stage(db: Database, round_id: int, stage: str) -> None:
+    """Say what the round is doing."""
+    with immediate(db):
+        db.execute("UPDATE round SET stage = ? WHERE id = ?", (stage, round_id))
+
+
+def close(db: Database, round_id: int, state: str) -> None:
+    """End a running round that will not be promoted: failed, cancelled or interrupted."""
+    with immediate(db):
+        db.execute(
+            "UPDATE round SET state = ?, finished_at = ? WHERE id = ? AND state = 'running'", (state, now(), round_id)
+        )
+
+
+def promote(db: Database, round_id: int, adapter: str, calibration: Any, metrics: Any) -> None:
+    """Make a running round the one in use. Call inside the transaction that stores its predictions and batch."""
+    changed = db.execute(
+        """UPDATE round SET state = 'promoted', stage = '', adapter = ?, calibration = ?, metrics = ?,
+           finished_at = ? WHERE id = ? AND state = 'running'""",
+        (adapter, json.dumps(calibration), json.dumps(metrics), now(), round_id),
+    )
+    if changed.rowcount != 1:
+        raise ValueError(f"round {round_id} is not running")
+
+
+def promoted(db: Database) -> dict[str, Any] | None:
+    """Return the round in use, or None before the first."""
+    return fetch_one(db, "SELECT * FROM round WHERE state = 'promoted' ORDER BY number DESC LIMIT 1")
+
+
+def history(db: Database) -> list[dict[str, Any]]:
+    """Return all rounds, newest first."""
+    return fetch(db, "SELECT * FROM round ORDER BY number DESC")
+
+
+def save_predictions(db: Database, round_id: int, predictions: Predictions) -> None:
+    """Store one row an utterance, float32 as blobs."""
+    sql = "INSERT INTO prediction (round_id, utterance_id, probabilities, logits, mass) VALUES (?, ?, ?, ?, ?)"
+    with immediate(db):
+        db.conn.executemany(sql, _prediction_rows(round_id, predictions))
+
+
+def _prediction_rows(round_id: int, predictions: Predictions) -> Iterator[tuple[Any, ...]]:
+    columns = predictions.utterance_ids, predictions.probabilities, predictions.logits, predictions.mass
+    for utterance, probabilities, logits, mass in zip(*columns, strict=True):
+        blobs = probabilities.astype("<f4").tobytes(), logits.astype("<f4").tobytes()
+        yield round_id, int(utterance), *blobs, float(mass)
+
+
+def predictions_of(db: Database, round_row: Mapping[str, Any], only: Sequence[int] | None = None) -> Predictions:
+    """Read a round's predictions, of all its utterances or of some, in order of utterance id."""
+    where, parameters = "", [round_row["id"]]
+    if only is not None:
+        where = f"AND utterance_id IN ({','.join('?' * len(only))})"
+        parameters += only
+    sql = f"""SELECT utterance_id, probabilities, logits FROM prediction
+              WHERE round_id = ? {where} ORDER BY utterance_id"""
+    rows = db.execute(sql, parameters).fetchall()
+    label_ids = tuple(json.loads(round_row["label_ids"]))
+    shape = (len(rows), len(label_ids))
+    return Predictions(
+        np.array([row[0] for row in rows], dtype=np.int64),
+        _matrix((row[1] for row in rows), shape),
+        _matrix((row[2] for row in rows), shape),
+        label_ids,
+    )
+
+
+def _matrix(blobs: Iterable[bytes], shape: tuple[int, int]) -> NDArray[np.float64]:
+    return np.frombuffer(b"".join(blobs), dtype="<f4").reshape(shape).astype(np.float64)

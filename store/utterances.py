@@ -1,0 +1,138 @@
+"""Utterances: put in, taken out, with the turns around them."""
+
+import hashlib
+import json
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlite_utils import Database
+
+from store.database import fetch, fetch_value, now
+
+_CHUNK = 500  # SQLite takes at most 32,766 parameters a statement; this also keeps rows streaming
+
+
+@dataclass(frozen=True)
+class NewUtterance:
+    """One text as it came from a file. `context_only` ones are read around others, never asked."""
+
+    external_id: str
+    text: str
+    conversation: str | None = None
+    turn: float | None = None
+    speaker: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    context_only: bool = False
+    given_label: str | None = None
+
+
+def text_hash(text: str) -> bytes:
+    """Hash a text so that copies that differ in case, spacing or Unicode form come out the same."""
+    plain = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return hashlib.blake2b(plain.encode(), digest_size=16).digest()
+
+
+def add(db: Database, utterance: NewUtterance) -> int:
+    """Insert one utterance into the pool, or as context, and return its id."""
+    cursor = db.execute(
+        """INSERT INTO utterance
+           (external_id, text, text_hash, conversation, turn, speaker, metadata, slice, imported_at)
+           VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+        (
+            utterance.external_id,
+            utterance.text,
+            text_hash(utterance.text),
+            utterance.conversation,
+            utterance.turn,
+            utterance.speaker,
+            json.dumps(dict(utterance.metadata), ensure_ascii=False),
+            "context" if utterance.context_only else "pool",
+            now(),
+        ),
+    )
+    return int(cursor.lastrowid or 0)
+
+
+def has_external_id(db: Database, external_id: str) -> bool:
+    """Say whether an utterance with this id of the user's own is there."""
+    return fetch_value(db, "SELECT 1 FROM utterance WHERE external_id = ?", (external_id,)) is not None
+
+
+def twin_of(db: Database, text: str) -> str | None:
+    """Return the external id of an utterance to be labelled with the same text, outside conversations."""
+    sql = """SELECT external_id FROM utterance
+             WHERE text_hash = ? AND conversation IS NULL AND slice != 'context' LIMIT 1"""
+    value = fetch_value(db, sql, (text_hash(text),))
+    return None if value is None else str(value)
+
+
+def move_to_audit(db: Database, ids: Iterable[int]) -> None:
+    """Put freshly imported pool utterances into the audit slice.
+
+    Refuses silently none: an utterance that has been annotated stays where it is, or the slice would not be
+    random; such a call is a fault and raises. Labels that came with the file were given before anything was drawn.
+    """
+    for chunk in _chunks(list(ids)):
+        marks = ",".join("?" * len(chunk))
+        sql = f"SELECT count(*) FROM annotation WHERE strategy != 'given' AND utterance_id IN ({marks})"
+        touched = fetch_value(db, sql, chunk)
+        if touched:
+            raise ValueError(f"{touched} of these utterances have been annotated already")
+        db.execute(f"UPDATE utterance SET slice = 'audit' WHERE slice = 'pool' AND id IN ({marks})", chunk)
+
+
+def read(db: Database, ids: Sequence[int]) -> list[dict[str, Any]]:
+    """Return utterances in the order of `ids`."""
+    rows: dict[int, dict[str, Any]] = {}
+    for chunk in _chunks(list(ids)):
+        marks = ",".join("?" * len(chunk))
+        rows |= {row["id"]: row for row in fetch(db, f"SELECT * FROM utterance WHERE id IN ({marks})", chunk)}
+    return [rows[i] for i in ids]
+
+
+def iterate(db: Database, slices: Sequence[str] = ("pool", "audit")) -> Iterator[dict[str, Any]]:
+    """Stream the utterances of these slices in the order they were imported."""
+    marks = ",".join("?" * len(slices))
+    yield from db.query(f"SELECT * FROM utterance WHERE slice IN ({marks}) ORDER BY id", list(slices))
+
+
+def slices_of_texts(db: Database, hashes: Iterable[bytes], before: int) -> dict[bytes, str]:
+    """Say in which slice each text lies already, outside conversations, among utterances with an id below `before`."""
+    sql = """SELECT slice FROM utterance WHERE text_hash = ? AND id < ? AND conversation IS NULL
+             AND slice != 'context' ORDER BY slice LIMIT 1"""  # audit comes first
+    found = {digest: fetch_value(db, sql, (digest, before)) for digest in hashes}
+    return {digest: str(value) for digest, value in found.items() if value is not None}
+
+
+def ids_in(db: Database, slice_name: str) -> list[int]:
+    """Return the ids of a slice in import order."""
+    return [row[0] for row in db.execute("SELECT id FROM utterance WHERE slice = ? ORDER BY id", (slice_name,))]
+
+
+def turns_before(db: Database, utterance: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
+    """Return up to `count` turns of the same conversation before this one, oldest first."""
+    if utterance["conversation"] is None or utterance["turn"] is None or count <= 0:
+        return []
+    sql = """SELECT * FROM utterance WHERE conversation = ? AND turn < ? ORDER BY turn DESC, id DESC LIMIT ?"""
+    return fetch(db, sql, (utterance["conversation"], utterance["turn"], count))[::-1]
+
+
+def turns_after(db: Database, utterance: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
+    """Return up to `count` turns of the same conversation after this one, in order."""
+    if utterance["conversation"] is None or utterance["turn"] is None or count <= 0:
+        return []
+    sql = "SELECT * FROM utterance WHERE conversation = ? AND turn > ? ORDER BY turn, id LIMIT ?"
+    return fetch(db, sql, (utterance["conversation"], utterance["turn"], count))
+
+
+def count_slices(db: Database) -> dict[str, int]:
+    """Count the utterances of each slice."""
+    counts = {"pool": 0, "audit": 0, "context": 0}
+    return counts | dict(db.execute("SELECT slice, count(*) FROM utterance GROUP BY slice").fetchall())
+
+
+def _chunks(items: list[int]) -> Iterator[list[int]]:
+    for start in range(0, len(items), _CHUNK):
+        yield items[start : start + _CHUNK]

@@ -1,0 +1,24 @@
+"""Open the workspace, declare the pages, run the chosen one."""
+
+import streamlit as st
+
+from annotator.pages import data, export, frame, label, rounds
+
+
+def main() -> None:
+    """Run the app once, as Streamlit does for every interaction."""
+    st.set_page_config(page_title="Annotator", page_icon=frame.ICON, layout="wide")
+    pages = [
+        st.Page(label.show, title="Label", icon=":material/edit_note:", url_path="label", default=True),
+        st.Page(rounds.show, title="Rounds", icon=":material/model_training:", url_path="rounds"),
+        st.Page(data.show, title="Data", icon=":material/database:", url_path="data"),
+        st.Page(export.show, title="Export", icon=":material/download:", url_path="export"),
+    ]
+    chosen = st.navigation(pages)
+    frame.style()
+    with frame.errors_shown():
+        frame.sidebar()
+        chosen.run()
+
+
+main()

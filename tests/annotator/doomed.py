@@ -1,0 +1,37 @@
+"""Processes that are meant to be killed: one that labels, one that makes a round as the worker does."""
+
+from __future__ import annotations
+
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from annotator.loop import run_round
+from annotator.progress import Report
+from annotator.project import Project
+from annotator.session import answer, next_question
+from store import jobs
+from tests.annotator.scenes import classifier_of, right
+
+PAUSE = 0.01  # seconds between the steps of a round, so that a kill falls between them too
+
+
+def label(folder: Path, told: Connection) -> None:
+    """Answer one question after the other and tell the id of every answer once `answer` has returned."""
+    with Project.open(folder) as project:
+        while question := next_question(project, "ada"):
+            told.send(answer(project, question, "ada", right(project, question)))
+
+
+def make_round(folder: Path, job: int, told: Connection) -> None:
+    """Do a job and tell every stage as it begins."""
+    with Project.open(folder) as project:
+        jobs.sign(project.db, job)
+        told.send("load")
+
+        def listen(stage: str, share: float, seconds_left: float | None) -> None:
+            jobs.report(project.db, job, stage, share, seconds_left)
+            told.send(stage)
+
+        run_round(project, classifier_of(project, PAUSE), project.config, Report(listen))
+        jobs.finish(project.db, job, "done")
+        told.send("done")

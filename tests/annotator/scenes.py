@@ -1,0 +1,83 @@
+"""Small projects to test on, and people who answer in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from annotator.codebook import CodebookDraft, parse_codebook
+from annotator.config import RoundConfig
+from annotator.project import Project
+from annotator.session import Answer, Question, answer, next_question
+from store.utterances import NewUtterance
+from tests.fake import FakeClassifier
+
+LABELS = ("promise", "report", "wish")
+WORDS = {
+    "promise": ("will", "shall", "guarantee", "by", "next", "year"),
+    "report": ("did", "built", "was", "last", "opened", "term"),
+    "wish": ("hope", "would", "like", "dream", "someday", "wish"),
+}
+TOPICS = ("schools", "roads", "taxes", "bridges", "parks", "trains", "housing", "farms", "ports", "energy")
+CONFIG = RoundConfig(batch_size=10, minimum_labels=4, retrain_every=10)
+
+
+def draft(*names: str) -> CodebookDraft:
+    return parse_codebook({"name": "Test", "labels": [{"name": name} for name in names or LABELS]})
+
+
+def truth(text: str) -> str:
+    """Know the label of a made-up text: its first word says it."""
+    return text.split()[0].strip(":")
+
+
+def texts(count: int, start: int = 0) -> list[str]:
+    """Make up different texts; the label's words are in them, and its name is in front."""
+    found = []
+    for i in range(start, start + count):
+        label = LABELS[i % len(LABELS)]
+        words = WORDS[label]
+        found.append(f"{label}: {words[i % 6]} {words[(i // 3) % 6]} {TOPICS[i % 10]} {TOPICS[(i // 7) % 10]} n{i}")
+    return found
+
+
+def new_project(folder: Path, count: int = 60, config: RoundConfig = CONFIG, labels: Sequence[str] = LABELS) -> Project:
+    project = Project.create(folder, draft(*labels), config)
+    if count:
+        project.add([NewUtterance(f"u{i}", text) for i, text in enumerate(texts(count))])
+    return project
+
+
+def change(project: Project, **settings: Any) -> RoundConfig:
+    project.config = replace(project.config, **settings)
+    return project.config
+
+
+def classifier_of(project: Project, pause: float = 0.0) -> FakeClassifier:
+    return FakeClassifier(project.codebook().task(), pause)
+
+
+def right(project: Project, question: Question) -> Answer:
+    return Answer("label", project.codebook().id_of(truth(question.utterance["text"])))
+
+
+def work_through(project: Project, count: int, annotator: str = "ada") -> list[Question]:
+    """Answer so many questions rightly, or as many as there are."""
+    asked = []
+    while len(asked) < count and (question := next_question(project, annotator)):
+        answer(project, question, annotator, right(project, question))
+        asked.append(question)
+    return asked
+
+
+def label_pool(project: Project, count: int, annotator: str = "ada", without: Sequence[str] = ()) -> int:
+    """Answer questions until so many pool utterances have a label; audit questions are answered too."""
+    done = 0
+    while done < count and (question := next_question(project, annotator)):
+        said = right(project, question)
+        skip = truth(question.utterance["text"]) in without
+        answer(project, question, annotator, Answer("skip") if skip else said)
+        done += 0 if skip or question.is_audit else 1
+    return done

@@ -1,0 +1,237 @@
+"""Temperatures are found again, numbers equal those of others and those by hand, no answer judges itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.special import log_softmax, softmax
+from scipy.stats import binomtest
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+
+from annotator import calibration
+from annotator.calibration import (
+    TRAINED_TEMPERATURE,
+    ZERO_SHOT_TEMPERATURE,
+    Calibrator,
+    cross_fitted,
+    evaluate,
+    expected_calibration_error,
+    fit_calibrator,
+    fit_temperature,
+    label_prior,
+)
+
+logits_of_any_size = st.tuples(st.integers(1, 10), st.integers(2, 5)).flatmap(
+    lambda shape: arrays(np.float64, shape, elements=st.floats(-40, 0))
+)
+
+
+def overconfident(count: int, temperature: float, labels: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Draw labels from honest logits, and return these logits blown up by the temperature."""
+    rng = np.random.default_rng(seed)
+    honest = rng.normal(size=(count, labels)) * 1.5
+    cumulative = softmax(honest, axis=1).cumsum(axis=1)
+    truth = (rng.random((count, 1)) > cumulative[:, :-1]).sum(axis=1)
+    return honest * temperature, truth
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0, 4.0])
+def test_a_known_temperature_is_found_again(temperature):
+    logits, truth = overconfident(20_000, temperature)
+    assert fit_temperature(logits, truth, expected=1.0) == pytest.approx(temperature, rel=0.04)
+
+
+@pytest.mark.parametrize("expected", [0.5, 1.0, 2.0])
+def test_without_labels_the_expected_temperature_comes_back(expected):
+    assert fit_temperature(np.empty((0, 3)), np.empty(0, dtype=int), expected) == pytest.approx(expected, rel=1e-4)
+
+
+def test_few_labels_move_the_temperature_less_than_many():
+    logits, truth = overconfident(5_000, 4.0)
+    few, some, many = (fit_temperature(logits[:n], truth[:n], expected=1.0) for n in (5, 50, 5_000))
+    assert 0.9 < few < some < many
+    assert many == pytest.approx(4.0, rel=0.1)
+
+
+@given(count=st.integers(0, 40), expected=st.floats(0.3, 5), seed=st.integers(0, 50))
+def test_the_temperature_lies_between_what_is_expected_and_what_the_labels_say(count, expected, seed):
+    logits, truth = overconfident(count, 2.0, seed=seed)
+    held = fit_temperature(logits, truth, expected)
+    looser = calibration.SPREAD * 1e4
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibration, "SPREAD", looser)
+        free = fit_temperature(logits, truth, expected)
+    assert min(expected, free) - 1e-3 <= held <= max(expected, free) + 1e-3
+
+
+def test_a_flat_prior_gives_the_temperature_of_scikit_learn(monkeypatch):
+    rng = np.random.default_rng(1)
+    features = rng.normal(size=(1200, 5))
+    truth = (features @ rng.normal(size=(5, 3)) + rng.gumbel(size=(1200, 3))).argmax(axis=1)
+    model = LogisticRegression(C=100).fit(features[:100], truth[:100])
+    reference = CalibratedClassifierCV(FrozenEstimator(model), method="temperature").fit(features[100:], truth[100:])
+    logits = model.decision_function(features[100:])
+    monkeypatch.setattr(calibration, "SPREAD", 1e6)
+    found = Calibrator(fit_temperature(logits, truth[100:], expected=1.0))
+    np.testing.assert_allclose(found(logits), reference.predict_proba(features[100:]), atol=1e-3)
+
+
+def test_much_data_gives_the_temperature_of_scikit_learn_under_our_prior_too():
+    rng = np.random.default_rng(2)
+    logits, truth = overconfident(4_000, 3.0)
+    noise = rng.normal(size=logits.shape) * 0.1
+    model = LogisticRegression().fit(logits + noise, truth)  # any estimator will do: its outputs are what is scaled
+    reference = CalibratedClassifierCV(FrozenEstimator(model), method="temperature").fit(logits, truth)
+    beta = reference.calibrated_classifiers_[0].calibrators[0].beta_
+    found = fit_temperature(model.decision_function(logits), truth, expected=2.0)
+    assert found == pytest.approx(1 / float(beta), abs=1e-2)
+
+
+@given(
+    logits=logits_of_any_size,
+    temperature=st.floats(0.05, 20),
+    shift=st.lists(st.floats(-3, 0), min_size=5, max_size=5),
+)
+def test_rows_sum_to_one(logits, temperature, shift):
+    prior = tuple(shift[: logits.shape[1]])
+    for calibrator in (Calibrator(temperature), Calibrator(temperature, prior)):
+        rows = calibrator(logits)
+        np.testing.assert_allclose(rows.sum(axis=1), 1, atol=1e-12)
+        assert (rows >= 0).all()
+
+
+@given(logits=logits_of_any_size, temperature=st.floats(0.05, 20))
+def test_a_temperature_never_changes_which_label_is_likeliest(logits, temperature):
+    rows = Calibrator(temperature)(logits)
+    best = logits.argmax(axis=1)
+    assert (rows[np.arange(len(rows)), best] >= rows.max(axis=1) - 1e-12).all()
+
+
+@given(logits=logits_of_any_size, shift=st.floats(-30, 30))
+def test_only_differences_between_logits_count(logits, shift):
+    np.testing.assert_allclose(Calibrator(2.0)(logits + shift), Calibrator(2.0)(logits), atol=1e-9)
+
+
+@given(logits=logits_of_any_size)
+def test_the_label_prior_is_the_log_of_the_mean_probability(logits):
+    prior = np.array(label_prior(logits))
+    np.testing.assert_allclose(np.exp(prior), softmax(logits, axis=1).mean(axis=0), rtol=1e-9)
+    assert np.exp(prior).sum() == pytest.approx(1)
+
+
+@given(logits=logits_of_any_size)
+def test_divided_by_the_prior_the_probabilities_of_every_label_are_one_on_average(logits):
+    corrected = log_softmax(logits, axis=1) - np.array(label_prior(logits))
+    np.testing.assert_allclose(np.exp(corrected).mean(axis=0), 1, rtol=1e-9)
+
+
+def test_the_prior_takes_away_a_constant_preference_for_one_label():
+    rng = np.random.default_rng(3)
+    logits = rng.normal(size=(4_000, 3)) * 0.2
+    preferring = logits + np.array([3.0, 0.0, 0.0])
+    assert (Calibrator(1.0)(preferring).argmax(axis=1) == 0).mean() > 0.99
+    shares = np.bincount(Calibrator(1.0, label_prior(preferring))(preferring).argmax(axis=1)) / 4_000
+    np.testing.assert_allclose(shares, 1 / 3, atol=0.1)  # even in mean probability, not in argmax
+
+
+def test_what_is_expected_depends_on_whether_anything_was_trained():
+    nothing, none = np.empty((0, 2)), np.empty(0, dtype=int)
+    assert fit_calibrator(nothing, none, None).temperature == pytest.approx(TRAINED_TEMPERATURE, rel=1e-4)
+    assert fit_calibrator(nothing, none, (-0.7, -0.7)).temperature == pytest.approx(ZERO_SHOT_TEMPERATURE, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("answers", "state"), [(0, "not yet"), (29, "not yet"), (30, "rough"), (99, "rough"), (100, "good")]
+)
+def test_the_state_says_how_many_answers_it_rests_on(answers, state):
+    assert Calibrator(1.0, answers=answers).state == state
+
+
+@pytest.mark.parametrize("prior", [None, (-0.2, -1.7)])
+def test_a_calibrator_is_read_back_as_it_was_stored(prior):
+    calibrator = Calibrator(1.7, prior, 31)
+    assert Calibrator.from_dict(calibrator.as_dict()) == calibrator
+    assert calibrator.as_dict()["state"] == "rough"
+
+
+# No answer judges a temperature that it helped to choose
+
+
+@pytest.mark.parametrize("count", [2, 3, 7, 40])
+def test_a_changed_answer_leaves_its_own_probabilities_as_they_were(count):
+    logits, truth = overconfident(count, 3.0)
+    before = cross_fitted(logits, truth, None)
+    for changed in range(count):
+        others = truth.copy()
+        others[changed] = (truth[changed] + 1) % 3
+        after = cross_fitted(logits, others, None)
+        np.testing.assert_array_equal(after[changed], before[changed])
+    assert not np.array_equal(before, after)
+
+
+def test_cross_fitted_probabilities_are_close_to_those_of_the_whole():
+    logits, truth = overconfident(300, 3.0)
+    whole = fit_calibrator(logits, truth, None)(logits)
+    np.testing.assert_allclose(cross_fitted(logits, truth, None), whole, atol=0.06)
+
+
+# The metrics
+
+
+def test_metrics_are_those_computed_by_hand():
+    rows = np.array([[0.8, 0.1, 0.1], [0.2, 0.5, 0.3], [0.6, 0.3, 0.1], [0.1, 0.2, 0.7]])
+    truth = [0, 1, 1, 2]
+    found = evaluate(rows, truth)
+    assert found["n"] == 4
+    assert found["accuracy"] == 0.75
+    exact = binomtest(3, 4).proportion_ci(0.95, method="exact")
+    assert found["accuracy_interval"] == pytest.approx([exact.low, exact.high])
+    assert found["accuracy_interval"] == pytest.approx([0.1941, 0.9937], abs=1e-4)
+    # label 0: precision 1/2, recall 1; label 1: precision 1, recall 1/2; label 2: both 1
+    assert found["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)
+    assert found["nll"] == pytest.approx(-np.log([0.8, 0.5, 0.3, 0.7]).mean())
+    squares = [0.04 + 0.01 + 0.01, 0.04 + 0.25 + 0.09, 0.36 + 0.49 + 0.01, 0.01 + 0.04 + 0.09]
+    assert found["brier"] == pytest.approx(np.mean(squares))
+    # one bin: mean confidence 0.65, accuracy 0.75
+    assert found["ece"] == pytest.approx(0.1)
+
+
+def test_two_labels_are_measured_on_the_same_scale_as_more():
+    found = evaluate(np.array([[0.9, 0.1], [0.4, 0.6]]), [0, 0])
+    assert found["brier"] == pytest.approx((0.02 + 0.72) / 2)
+    assert found["nll"] == pytest.approx(-np.log([0.9, 0.4]).mean())
+    assert found["macro_f1"] == pytest.approx(2 / 3)  # label 1 does not occur, so it does not count
+
+
+@given(st.lists(st.integers(0, 2), min_size=1, max_size=120))
+def test_certain_and_right_is_perfect(truth):
+    found = evaluate(np.eye(3)[truth], truth)
+    assert (found["accuracy"], found["macro_f1"], found["ece"]) == (1, 1, 0)
+    assert found["brier"] == pytest.approx(0)
+    assert found["nll"] == pytest.approx(0, abs=1e-9)
+
+
+def test_certain_and_wrong_is_as_bad_as_can_be():
+    found = evaluate(np.eye(2)[[0, 0, 1]], [1, 1, 0])
+    assert (found["accuracy"], found["brier"], found["ece"]) == (0, 2, 1)
+
+
+def test_calibration_error_is_the_gap_in_bins_of_equal_mass():
+    # 40 answers: two bins of 20, the less sure one at 0.5 and always right, the surer at 0.9 and half right
+    rows = np.array([[0.5, 0.5]] * 20 + [[0.9, 0.1]] * 20)
+    truth = np.array([0] * 20 + [0, 1] * 10)
+    assert expected_calibration_error(rows, truth) == pytest.approx((0.5 + 0.4) / 2)
+
+
+def test_a_fitted_temperature_lowers_the_calibration_error_of_fresh_data():
+    logits, truth = overconfident(2_000, 4.0)
+    calibrator = fit_calibrator(logits[:1_000], truth[:1_000], None)
+    raw, calibrated = (
+        expected_calibration_error(one(logits[1_000:]), truth[1_000:]) for one in (Calibrator(1.0), calibrator)
+    )
+    assert calibrated < 0.05 < raw

@@ -1,0 +1,228 @@
+"""The command does what it says, and says what went wrong without a traceback."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from annotator import __version__, cli, oracle
+from annotator.cli import main
+from annotator.loop import run_round
+from annotator.project import Project
+from store import annotations, utterances
+from store.exporters import FORMATS
+from tests.annotator.scenes import classifier_of, label_pool, new_project, texts, truth
+from tests.fake import FakeClassifier
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch):
+    """A terminal wide enough that no sentence is broken."""
+    monkeypatch.setattr(cli.console, "width", 400)
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def good(*arguments: object) -> str:
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def refused(*arguments: object) -> str:
+    result = run(*arguments)
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)  # no traceback
+    assert "Traceback" not in result.output
+    assert result.output.splitlines()[-1].startswith("Error: ")
+    return result.output
+
+
+@pytest.fixture
+def labelled(tmp_path) -> Path:
+    path = tmp_path / "labelled.csv"
+    path.write_text("text,label\n" + "".join(f"{text},{truth(text)}\n" for text in texts(60)))
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    with new_project(tmp_path / "p") as project:
+        label_pool(project, 9)
+        run_round(project, classifier_of(project), project.config)
+    return tmp_path / "p"
+
+
+def test_the_version_is_told():
+    assert __version__ in good("--version")
+
+
+def test_a_project_is_made_from_a_sample(tmp_path):
+    assert "Created" in good("new", tmp_path / "p", "--sample", "political_promises")
+    with Project.open(tmp_path / "p") as project:
+        assert project.codebook().names == ("promise", "not a promise")
+
+
+def test_a_project_is_made_from_a_codebook(tmp_path):
+    (tmp_path / "c.yaml").write_text("labels: [{name: a}, {name: b}]")
+    good("new", tmp_path / "p", "--codebook", tmp_path / "c.yaml")
+    with Project.open(tmp_path / "p") as project:
+        assert (project.codebook().names, project.name) == (("a", "b"), "p")
+
+
+def test_a_project_is_made_from_the_labels_of_a_file(tmp_path, labelled):
+    good("new", tmp_path / "p", "--labels-from", labelled)
+    with Project.open(tmp_path / "p") as project:
+        assert project.codebook().names == ("promise", "report", "wish")
+
+
+def test_a_project_that_exists_is_refused_or_left_alone(folder):
+    assert "There is a project in" in refused("new", folder, "--sample", "client_talk")
+    good("new", folder, "--sample", "client_talk", "--if-missing")
+    with Project.open(folder) as project:
+        assert project.name == "Test"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ([], "A project needs labels. Give --codebook, --labels-from or --sample."),
+        (["--codebook", "nowhere.yaml"], "There is no codebook file nowhere.yaml. Check the path."),
+        (["--labels-from", "nowhere.csv"], "nowhere.csv"),
+    ],
+)
+def test_a_project_that_cannot_be_made_is_refused_and_leaves_nothing(tmp_path, options, says):
+    assert says in refused("new", tmp_path / "p", *options)
+    assert not (tmp_path / "p").exists()
+
+
+def test_a_broken_codebook_is_refused_with_its_fault(tmp_path):
+    (tmp_path / "c.yaml").write_text("labels: [{name: a}]")
+    assert "at least 2" in refused("new", tmp_path / "p", "--codebook", tmp_path / "c.yaml")
+
+
+def test_an_import_reports_what_was_taken_and_what_was_not(tmp_path, labelled):
+    good("new", tmp_path / "p", "--labels-from", labelled)
+    with labelled.open("a") as stream:
+        stream.write(f"{texts(1)[0]},promise\nsomething new,threat\n")
+    output = good("import", tmp_path / "p", labelled)
+    assert "Added 61 utterances to label (60 of them with a label)" in output
+    assert "2 problems reported" in output
+    assert "row 62: The text is a copy of" in output
+    assert "row 63: “threat” is no label of the codebook" in output
+
+
+def test_an_import_may_leave_labels_out_and_take_copies(tmp_path, labelled):
+    good("new", tmp_path / "p", "--labels-from", labelled)
+    with labelled.open("a") as stream:
+        stream.write(f"{texts(1)[0]},promise\n")
+    assert "Added 61 utterances to label and" in good(
+        "import", tmp_path / "p", labelled, "--no-labels", "--keep-copies"
+    )
+    with Project.open(tmp_path / "p") as project:
+        assert annotations.last_id(project.db) == 0
+
+
+def test_an_import_labels_only_what_was_asked_for(tmp_path, folder):
+    path = tmp_path / "talk.csv"
+    path.write_text("text,speaker\nhow are you,therapist\nso and so,client\n")
+    assert "Added 1 utterance to label and 1 as context" in good("import", folder, path, "--only", "speaker=client")
+
+
+def test_the_text_column_may_have_any_name(tmp_path, folder):
+    path = tmp_path / "f.csv"
+    path.write_text("satz,nummer\nein Satz,1\n")
+    assert "Added 1 utterance" in good("import", folder, path, "--text", "satz")
+    assert "known to hold the text" in refused("import", folder, path)
+    path.write_text("text,satz\nein Satz,noch einer\n")
+    assert "no column “sazt”" in refused("import", folder, path, "--text", "sazt")
+
+
+def test_a_file_in_another_encoding_is_read_if_its_name_is_given(tmp_path, folder):
+    path = tmp_path / "f.csv"
+    path.write_bytes("text,größe\nein schöner Satz,3\n".encode("cp1252"))
+    assert refused("import", folder, path)
+    good("import", folder, path, "--encoding", "cp1252")
+    with Project.open(folder) as project:
+        assert "ein schöner Satz" in {row["text"] for row in utterances.iterate(project.db)}
+
+
+@pytest.mark.parametrize("command", [["status"], ["export"], ["retrain"]])
+def test_a_project_that_is_not_there_is_refused(tmp_path, command):
+    assert "There is no project in" in refused(*command, tmp_path / "nowhere")
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path, folder):
+    assert "nowhere.csv" in refused("import", folder, tmp_path / "nowhere.csv")
+
+
+def test_the_status_counts_answers_and_lists_rounds(folder):
+    output = good("status", folder)
+    with Project.open(folder) as project:
+        answered = len(annotations.answered_ids(project.db))
+    assert f"Test: {answered} of 60 utterances have an answer." in output
+    assert "No round is running." in output
+    assert "promoted" in output
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_every_format_is_exported_with_its_card(folder, tmp_path, name):
+    out = tmp_path / f"out{FORMATS[name].suffix}"
+    output = good("export", folder, "--format", name, "--out", out)
+    with Project.open(folder) as project:
+        assert f"{len(annotations.answered_ids(project.db))} rows in" in output
+    assert out.exists()
+    assert (out / "README.md" if out.is_dir() else out.with_name("out.README.md")).exists()
+
+
+def test_an_export_is_called_after_the_project(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    good("export", ".")
+    assert (folder / "p.csv").exists()
+
+
+def test_an_export_may_have_the_rows_of_the_model_too(folder, tmp_path):
+    assert "60 rows in" in good("export", folder, "--with-model", "--out", tmp_path / "o.jsonl", "--format", "jsonl")
+
+
+def test_an_export_does_not_replace_what_is_something_else(folder, tmp_path):
+    (tmp_path / "out.csv").mkdir()
+    assert "There is something else at" in refused("export", folder, "--out", tmp_path / "out.csv")
+
+
+def test_a_simulation_prints_every_run_and_writes_all_figures(labelled, tmp_path, monkeypatch):
+    monkeypatch.setattr(oracle, "load_classifier", lambda backbone, task, *_: FakeClassifier(task))
+    out = tmp_path / "figures.json"
+    output = good("simulate", labelled, "--labels", 30, "--seeds", "0-1", "--rounds", 2, "--epochs", 3, "--json", out)
+    assert output.count("trained on") == 4
+    written = json.loads(out.read_text(encoding="utf-8"))
+    assert [run["seed"] for run in written["runs"]] == [0, 0, 1, 1]
+    assert written["config"]["recipe"]["epochs"] == 3
+    assert 0 <= written["mean_accuracy"] <= 1
+    assert f"mean_accuracy {written['mean_accuracy']:.3f}" in output
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"), [("0", [0]), ("0,1,2", [0, 1, 2]), ("0-4", [0, 1, 2, 3, 4]), ("1,5-6", [1, 5, 6])]
+)
+def test_seeds_are_written_as_lists_and_ranges(text, numbers):
+    assert cli._numbers(None, None, text) == numbers
+
+
+def test_a_simulation_that_cannot_be_run_is_refused(labelled, tmp_path):
+    assert "no strategy called “guess”" in refused("simulate", labelled, "--strategy", "guess")
+    (tmp_path / "f.csv").write_text("text\na\n")
+    assert "no label column" in refused("simulate", tmp_path / "f.csv")
+    for wrong in (["--rounds", 0], ["--labels", 0], ["--seeds", "x"]):
+        assert run("simulate", labelled, *wrong).exit_code == 2
+
+
+@pytest.mark.slow
+def test_the_doctor_says_what_this_machine_can_run():
+    output = good("doctor")
+    assert all(word in output for word in ("Python", "memory", "torch", "smollm2"))

@@ -1,0 +1,60 @@
+"""Settings are written and read back, older ones gain defaults, broken ones are refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from annotator.config import RoundConfig
+from annotator.errors import BadInput
+from model.recipe import Recipe
+
+configs = st.builds(
+    RoundConfig,
+    backbone=st.text(max_size=20),
+    recipe=st.builds(
+        Recipe, rank=st.integers(1, 64), learning_rate=st.floats(1e-6, 1), quantization=st.sampled_from(["none", "nf4"])
+    ),
+    strategy=st.sampled_from(["margin", "entropy"]),
+    batch_size=st.integers(1, 500),
+    audit_share=st.floats(0, 1),
+    seed=st.integers(0, 2**31),
+)
+
+
+@given(configs)
+def test_settings_are_read_back_as_written(config):
+    assert RoundConfig.from_json(config.to_json()) == config
+
+
+def test_settings_that_are_missing_take_their_defaults():
+    assert RoundConfig.from_json("{}") == RoundConfig()
+    stored = RoundConfig.from_json('{"batch_size": 7, "recipe": {"rank": 4}}')
+    assert stored == RoundConfig(batch_size=7, recipe=Recipe(rank=4))
+
+
+def test_settings_of_a_later_version_are_passed_over():
+    assert RoundConfig.from_json('{"batch_size": 7, "telepathy": true}') == RoundConfig(batch_size=7)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "null", '{"batch_size": "many"}', '{"recipe": 3}', '{"recipe": {"quantization": "int2"}}'],
+)
+def test_broken_settings_are_refused_with_a_hint(text):
+    with pytest.raises(BadInput, match="cannot be read") as caught:
+        RoundConfig.from_json(text)
+    assert caught.value.hint
+
+
+def test_the_recipe_is_written_out_whole():
+    assert set(json.loads(RoundConfig().to_json())["recipe"]) == {field.name for field in dataclasses.fields(Recipe)}
+
+
+def test_settings_cannot_be_changed_in_place():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        RoundConfig().seed = 3

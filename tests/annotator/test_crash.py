@@ -1,0 +1,183 @@
+"""Processes are killed at random moments: no answer that was taken is lost, and no round is half in use."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from annotator.loop import run_round
+from annotator.project import Project
+from store import annotations, jobs, queue, rounds
+from store.database import fetch_value
+from tests.annotator import doomed
+from tests.annotator.scenes import change, classifier_of, label_pool, new_project, work_through
+
+# Each process is forked from a server that has done the imports: real processes, but started in milliseconds.
+processes = multiprocessing.get_context("forkserver")
+processes.set_forkserver_preload(["tests.annotator.doomed"])
+
+STAGES = ("load", "learn", "save", "score", "calibrate", "promote")
+
+
+@dataclass
+class Doomed:
+    """A process and what it has told so far."""
+
+    process: Any
+    told: Connection
+
+    @classmethod
+    def start(cls, target: Callable[..., None], *arguments: object) -> Doomed:
+        ours, theirs = processes.Pipe(duplex=False)
+        process = processes.Process(target=target, args=(*arguments, theirs))
+        process.start()
+        theirs.close()
+        return cls(process, ours)
+
+    def wait_for(self, wanted: object = None) -> list[Any]:
+        """Read until something is told, or `wanted` is, or the process has ended."""
+        heard: list[Any] = []
+        while not heard or (wanted is not None and heard[-1] not in (wanted, "done")):
+            try:
+                heard.append(self.told.recv())
+            except EOFError:
+                break
+        return heard
+
+    def kill(self) -> list[Any]:
+        """Send SIGKILL, wait for the end, and return what had been told that was not read yet."""
+        self.process.kill()
+        self.process.join()
+        heard = []
+        while True:
+            try:
+                heard.append(self.told.recv())
+            except (EOFError, OSError):  # OSError: killed in the middle of telling
+                break
+        self.told.close()
+        return heard
+
+
+def sound(project: Project) -> bool:
+    return fetch_value(project.db, "PRAGMA integrity_check") == "ok"
+
+
+def test_no_answer_that_was_taken_is_lost_when_labelling_is_killed(tmp_path):
+    rng = np.random.default_rng(20)
+    folder: Path = tmp_path / "p"
+    new_project(folder, 2500).close()
+    told: list[int] = []
+    for number in range(20):
+        doomed_one = Doomed.start(doomed.label, folder)
+        if number % 5:  # every fifth is killed while it starts
+            first = doomed_one.wait_for()
+            assert first, "the process ended by itself: it did not go on where the one before was killed"
+            told += first
+        time.sleep(rng.uniform(0, 0.15))
+        told += doomed_one.kill()
+        assert doomed_one.process.exitcode == -signal.SIGKILL
+        with Project.open(folder) as project:
+            assert sound(project)
+            stored = [row["id"] for row in annotations.answers(project.db)]
+            assert set(told) <= set(stored)
+            assert len(stored) - len(told) <= number + 1  # at most the last one of each was stored and not yet told
+    assert len(told) == len(set(told)) > 40
+    with Project.open(folder) as project:
+        assert len(work_through(project, 5, "ben")) == 5
+
+
+def test_no_round_is_half_in_use_when_it_is_killed(tmp_path):
+    rng = np.random.default_rng(21)
+    folder: Path = tmp_path / "p"
+    with new_project(folder, 400) as project:
+        change(project, score_limit=150)
+        label_pool(project, 12)
+        run_round(project, classifier_of(project), project.config)
+    killed = []
+    for number in range(15):
+        stage = STAGES[number % len(STAGES)]
+        with Project.open(folder) as project:
+            label_pool(project, 2)
+            killed.append(kill_a_round(project, stage, rng.uniform(0, 0.03)))
+    assert killed.count(False) >= 8, "most were to be killed before they had ended"
+
+
+def kill_a_round(project: Project, stage: str, delay: float) -> bool:
+    """Kill a round so long after a stage has begun, check what is left, go on; return whether it was promoted."""
+    before, batch = rounds.promoted(project.db), sorted(queue.queued_ids(project.db))
+    scored = len(project.snapshot(project.config, np.random.default_rng(0)).scored)
+    job = jobs.begin(project.db, "test", annotations.last_id(project.db))
+    doomed_one = Doomed.start(doomed.make_round, project.folder, job)
+    jobs.sign(project.db, job, doomed_one.process.pid)
+    doomed_one.wait_for(stage)
+    time.sleep(delay)
+    doomed_one.kill()
+    with Project.open(project.folder) as opened:
+        ended = jobs.get(opened.db, job)["state"] == "done"
+        assert opened.recover() is not ended
+        assert jobs.get(opened.db, job)["state"] == ("done" if ended else "interrupted")
+        promoted = is_whole(opened)
+        if promoted["id"] == before["id"]:
+            assert promoted == before
+            assert sorted(queue.queued_ids(opened.db)) == batch
+        else:
+            kept = "SELECT count(*) FROM prediction WHERE round_id = ?"
+            assert fetch_value(opened.db, kept, (promoted["id"],)) == scored
+        run_round(opened, classifier_of(opened), opened.config)
+        assert is_whole(opened)["number"] > promoted["number"]
+        return bool(promoted["id"] != before["id"])
+
+
+def is_whole(project: Project) -> dict[str, Any]:
+    """Return the round in use, having checked that all of it is there and nothing of any other."""
+    assert sound(project)
+    assert {row["state"] for row in rounds.history(project.db)} <= {"promoted", "interrupted"}
+    promoted = rounds.promoted(project.db)
+    assert promoted is not None
+    adapters = project.folder / "adapters"
+    assert classifier_of(project).load(adapters / promoted["adapter"])
+    assert not list(adapters.glob("tmp-*"))
+    assert {row["round_id"] for row in project.db.query("SELECT round_id FROM queue")} == {promoted["id"]}
+    stray = """SELECT count(*) FROM prediction JOIN round ON round.id = prediction.round_id
+               WHERE round.state != 'promoted'"""
+    assert fetch_value(project.db, stray) == 0
+    assert len(rounds.predictions_of(project.db, promoted).utterance_ids) > 0
+    return promoted
+
+
+@pytest.mark.parametrize("moment", ["before it is signed", "after it is signed"])
+def test_a_process_that_never_came_to_life_leaves_the_project_usable(tmp_path, moment):
+    with new_project(tmp_path / "p", 30) as project:
+        job = jobs.begin(project.db, "test", 0)
+        if moment == "after it is signed":
+            gone = processes.Process(target=int)
+            gone.start()
+            jobs.sign(project.db, job, gone.pid)
+            gone.join()
+        else:
+            project.db.execute("UPDATE job SET started_at = '2020-01-01T00:00:00+00:00'")
+        assert project.recover()
+        assert jobs.active(project.db) is None
+        assert run_round(project, classifier_of(project), project.config).row["number"] == 0
+
+
+def test_a_half_written_adapter_goes_also_when_the_next_job_came_first(tmp_path):
+    with new_project(tmp_path / "p", 30) as project:
+        half = project.folder / "adapters" / "tmp-round-0007"
+        half.mkdir()
+        job = jobs.begin(project.db, "test", 0)
+        jobs.sign(project.db, job)
+        assert not project.recover()
+        assert half.exists()  # a job is under way: it may be the one that is writing this
+        jobs.finish(project.db, job, "done")
+        project.recover()
+        assert not half.exists()

@@ -1,0 +1,217 @@
+"""The simulated annotator runs the loop that people run, within its budget, and the same each time."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from annotator import oracle
+from annotator.codebook import parse_codebook
+from annotator.config import RoundConfig
+from annotator.errors import BadInput
+from annotator.oracle import Plan, read_gold, simulate, summarise
+from tests.annotator.scenes import draft, texts, truth
+from tests.fake import FakeClassifier
+
+CONFIG = RoundConfig(minimum_labels=4)
+
+
+@pytest.fixture(autouse=True)
+def made(monkeypatch):
+    """Put the fake in place of the language model, and return the classifiers that were asked for."""
+    found: list[FakeClassifier] = []
+
+    def load(backbone, task, recipe, template):
+        found.append(FakeClassifier(task))
+        return found[-1]
+
+    monkeypatch.setattr(oracle, "load_classifier", load)
+    return found
+
+
+def write(path: Path, rows: list[dict[str, object]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    rows = [
+        {"id": f"r{i}", "text": text, "label": truth(text), "split": "test" if i % 4 == 0 else "train"}
+        for i, text in enumerate(texts(120))
+    ]
+    return write(tmp_path / "labelled.csv", rows)
+
+
+def figures(runs):
+    return [{key: value for key, value in run.items() if key not in ("seed",)} for run in runs]
+
+
+def test_every_round_of_every_seed_is_judged_on_the_test_split(labelled):
+    runs = list(simulate(Plan(labelled, labels=40, rounds=2, config=CONFIG), [0, 1]))
+    assert [(run["seed"], run["round"], run["labels"]) for run in runs] == [
+        (0, 1, 20),
+        (0, 2, 40),
+        (1, 1, 20),
+        (1, 2, 40),
+    ]
+    assert {run["n"] for run in runs} == {30}
+    for run in runs:
+        assert set(oracle.SCORES) <= set(run)
+        assert 0 <= run["accuracy"] <= 1
+    assert runs[1]["accuracy"] > 0.8
+
+
+def test_audit_answers_count_towards_the_budget(labelled):
+    for run in simulate(Plan(labelled, labels=40, rounds=2, config=CONFIG), [0]):
+        assert run["trained_on"] + run["audited_on"] == run["labels"]
+        assert run["audited_on"] == pytest.approx(0.2 * run["labels"], abs=1)
+
+
+def test_the_same_seed_gives_the_same_figures_and_another_others(labelled):
+    plan = Plan(labelled, labels=30, pool_limit=60, config=CONFIG)
+    first, again, other = (figures(simulate(plan, [seed])) for seed in (3, 3, 4))
+    assert first == again
+    assert first != other
+
+
+def test_a_seed_gives_the_same_figures_whatever_runs_before_it(labelled):
+    plan = Plan(labelled, labels=30, config=CONFIG)
+    assert list(simulate(plan, [0, 1]))[1] == next(simulate(plan, [1]))
+
+
+def test_a_round_without_a_model_is_left_out_where_the_draw_is_random(labelled, made, monkeypatch):
+    shots = []
+    monkeypatch.setattr(FakeClassifier, "zero_shot", lambda self: shots.append(1))
+    list(simulate(Plan(labelled, labels=30, config=RoundConfig(strategy="random")), [0]))
+    assert shots == []
+    assert len(made) == 1
+
+
+def test_without_a_split_a_fifth_is_held_back_the_same_for_every_seed(tmp_path):
+    path = write(tmp_path / "f.csv", [{"text": text, "label": truth(text)} for text in texts(200)])
+    gold, again = (read_gold(Plan(path)) for _ in range(2))
+    assert len(gold.test) == pytest.approx(40, abs=12)
+    assert len(gold.train) + len(gold.test) == 200
+    assert gold == again
+    assert not {row.text for row in gold.train} & {row.text for row in gold.test}
+    (run,) = simulate(Plan(path, labels=30, config=CONFIG), [0])
+    assert run["n"] == len(gold.test)
+
+
+def test_the_test_split_is_never_asked(labelled, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        oracle,
+        "answer",
+        lambda p, q, a, s, real=oracle.answer: asked.append(q.utterance["external_id"]) or real(p, q, a, s),
+    )
+    list(simulate(Plan(labelled, labels=500, config=CONFIG), [0]))
+    assert sorted(asked) == sorted(f"r{i}" for i in range(120) if i % 4)
+
+
+def test_a_budget_above_the_pool_ends_with_the_pool(labelled):
+    (run,) = simulate(Plan(labelled, labels=500, pool_limit=50, config=CONFIG, test_limit=10), [0])
+    assert (run["labels"], run["n"]) == (50, 10)
+
+
+def conversations(tmp_path: Path) -> Path:
+    rows = []
+    for c in range(30):
+        for turn, text in enumerate(texts(4, 4 * c), start=1):
+            client = turn % 2 == 0
+            rows.append(
+                {
+                    "id": f"c{c}t{turn}",
+                    "text": text,
+                    "label": truth(text) if client else "",
+                    "split": "test" if c % 5 == 0 else "train",
+                    "conversation": f"c{c}",
+                    "turn": turn,
+                    "speaker": "client" if client else "therapist",
+                }
+            )
+    return write(tmp_path / "talk.csv", rows)
+
+
+def contexts_read(monkeypatch):
+    read: list[tuple[str, ...]] = []
+    real = oracle.Project.texts
+    monkeypatch.setattr(
+        oracle.Project,
+        "texts",
+        lambda self, ids, turns: [read.append(one.context) or one for one in real(self, ids, turns)],
+    )
+    return read
+
+
+def test_turns_without_a_label_are_read_around_the_others(tmp_path, monkeypatch):
+    path, read = conversations(tmp_path), contexts_read(monkeypatch)
+    (run,) = simulate(Plan(path, labels=30, config=CONFIG), [0])
+    assert run["n"] == 12
+    assert read
+    assert {len(context) for context in read} == {1, 3}
+    assert all(context[0].startswith("therapist: ") for context in read)
+
+
+def test_turns_of_a_context_file_are_read_around_the_others(tmp_path, monkeypatch):
+    with conversations(tmp_path).open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    data = write(tmp_path / "data.csv", [row for row in rows if row["label"]])
+    whole = write(tmp_path / "whole.csv", rows)  # a whole transcript has the labelled turns too
+    read = contexts_read(monkeypatch)
+    (run,) = simulate(Plan(data, context=whole, labels=30, config=CONFIG), [0])
+    assert run["n"] == 12
+    assert {len(context) for context in read} == {1, 3}
+
+
+def test_the_labels_of_the_file_are_the_codebook_unless_one_is_given(labelled, made):
+    list(simulate(Plan(labelled, labels=30, config=CONFIG), [0]))
+    list(simulate(Plan(labelled, labels=30, config=CONFIG, codebook=draft("wish", "promise", "report")), [0]))
+    assert [[label.name for label in one.task.labels] for one in made] == [
+        ["promise", "report", "wish"],
+        ["wish", "promise", "report"],
+    ]
+
+
+def test_the_figures_do_not_depend_on_how_labels_are_written(labelled):
+    described = parse_codebook({"labels": [{"name": name.upper()} for name in ("promise", "report", "wish")]})
+    plan = Plan(labelled, labels=30, config=CONFIG)
+    assert list(simulate(plan, [0])) == list(
+        simulate(Plan(labelled, labels=30, config=CONFIG, codebook=described), [0])
+    )
+
+
+def test_a_label_that_the_codebook_has_not_is_refused(labelled):
+    with pytest.raises(BadInput, match="labels that the codebook has not"):
+        list(simulate(Plan(labelled, labels=30, config=CONFIG, codebook=draft("promise", "report")), [0]))
+
+
+def test_a_file_without_labels_is_refused(tmp_path):
+    path = write(tmp_path / "f.csv", [{"text": text} for text in texts(20)])
+    with pytest.raises(BadInput, match="no label column"):
+        list(simulate(Plan(path), [0]))
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_file_that_is_all_train_or_all_test_is_refused(tmp_path, split):
+    path = write(tmp_path / "f.csv", [{"text": text, "label": truth(text), "split": split} for text in texts(20)])
+    with pytest.raises(BadInput, match="of 20 rows are marked as test"):
+        list(simulate(Plan(path), [0]))
+
+
+def test_a_summary_is_of_the_last_round_of_every_seed():
+    def run(seed, number, value):
+        return {"seed": seed, "round": number} | dict.fromkeys(oracle.SCORES, value)
+
+    found = summarise([run(0, 1, 0.1), run(0, 2, 0.6), run(1, 1, 0.2), run(1, 2, 0.8)])
+    assert found["mean_accuracy"] == pytest.approx(0.7)
+    assert found["sd_accuracy"] == pytest.approx(np.std([0.6, 0.8], ddof=1))
+    assert set(found) == {f"{kind}_{name}" for kind in ("mean", "sd") for name in oracle.SCORES}
+    assert summarise([run(0, 1, 0.5)])["sd_nll"] == 0

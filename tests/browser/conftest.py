@@ -1,0 +1,114 @@
+"""A real server on a workspace of its own, with the network cut, and a real Chromium looking at it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+SWITCHES = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
+SECOND = 1000
+
+
+@dataclass
+class App:
+    """A running server."""
+
+    url: str
+    projects: Path
+    process: subprocess.Popen
+    attempts: Path  # what it tried to reach on the network
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self.process.kill()
+        self.process.wait()
+
+
+@dataclass
+class Visit:
+    """A browser page on the app."""
+
+    page: Page
+    app: App
+    foreign: list[str] = field(default_factory=list)  # addresses asked for outside this machine
+
+    def open(self, name: str = "", project: str = "political-promises", annotator: str = "anna") -> None:
+        """Go to a page of the app and wait until it stands."""
+        self.page.goto(f"{self.app.url}/{name}?project={project}&annotator={annotator}")
+        expect(self.page.get_by_test_id("stSidebar")).to_be_attached(timeout=60 * SECOND)
+
+    def utterance(self) -> str:
+        """Return the text that is to be labelled now, once the page can be answered."""
+        expect(self.page.get_by_role("button", name="Skip")).to_be_visible(timeout=30 * SECOND)
+        return self.page.locator(".utterance").inner_text()
+
+    def press(self, key: str) -> None:
+        """Press a key and wait until another utterance is there."""
+        before = self.utterance()
+        self.page.keyboard.press(key)
+        expect(self.page.locator(".utterance")).not_to_have_text(before, timeout=20 * SECOND)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def serve(projects: Path) -> App:
+    """Start the app on a workspace and wait until it answers."""
+    port, attempts = free_port(), projects / "attempts.log"
+    offline = {"PYTHONPATH": str(ROOT / "tests" / "offline"), "ANNOTATOR_OFFLINE_LOG": str(attempts)}
+    command = [sys.executable, "-m", "annotator.cli", "serve", "--port", str(port), "--projects", str(projects)]
+    with (projects / "server.log").open("ab") as log:
+        process = subprocess.Popen(command, env=os.environ | offline, stdout=log, stderr=log, cwd=ROOT)
+    for _ in range(300):
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=2).close()
+            break
+        except OSError:
+            time.sleep(0.2)
+    return App(f"http://127.0.0.1:{port}", projects, process, attempts)
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[App]:
+    from annotator.samples import create_sample
+
+    create_sample("political_promises", tmp_path / "political-promises").close()
+    create_sample("client_talk", tmp_path / "client-talk").close()
+    running = serve(tmp_path)
+    yield running
+    running.kill()
+
+
+@pytest.fixture(params=[1280])
+def visit(app: App, request: pytest.FixtureRequest) -> Iterator[Visit]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on the PATH: install the package chromium to run the browser tests")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(SWITCHES))
+        page = browser.new_page(viewport={"width": request.param, "height": 900})
+        visit = Visit(page, app)
+
+        def note(outgoing: object) -> None:
+            address = str(outgoing.url)  # type: ignore[attr-defined]
+            if not address.startswith((app.url, "data:", "blob:", app.url.replace("http", "ws"))):
+                visit.foreign.append(address)
+
+        page.on("request", note)
+        yield visit
+        browser.close()

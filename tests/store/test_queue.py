@@ -1,0 +1,139 @@
+"""Every utterance of a batch is asked once, of one annotator at a time, and none gets stuck with anybody."""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlite_utils import Database
+
+from store import annotations, queue
+from store.database import open_database
+from tests.store.rows import add_labels, add_utterances, entries, fill_queue, say
+
+
+def leased(db: Database, annotator: str, count: int = 10) -> list[int]:
+    return [row["utterance_id"] for row in queue.lease(db, annotator, count)]
+
+
+def test_two_annotators_never_have_the_same_utterance_and_each_keeps_his_own(db: Database) -> None:
+    ids = fill_queue(db, 5)
+    assert leased(db, "ann", 2) == ids[:2]
+    assert leased(db, "ben", 2) == ids[2:4]
+    assert leased(db, "ann", 2) == ids[:2]
+    assert leased(db, "cleo") == ids[4:]
+    assert leased(db, "dora") == []
+    assert [queue.count_open(db, who) for who in ("ann", "dora")] == [2, 0]
+
+
+def test_what_is_asked_comes_with_the_reason_it_is(db: Database) -> None:
+    (utterance,) = add_utterances(db, 1)
+    queue.replace(db, None, [queue.QueueEntry(utterance, "margin", 0.25, None, 70)])
+    (row,) = queue.lease(db, "ann", 1)
+    assert {key: row[key] for key in ("strategy", "score", "propensity", "pool_size", "round_id")} == {
+        "strategy": "margin",
+        "score": 0.25,
+        "propensity": None,
+        "pool_size": 70,
+        "round_id": None,
+    }
+
+
+def test_an_expired_or_released_lease_may_be_taken_by_another(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = fill_queue(db, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(queue, "LEASE", timedelta(seconds=-1))
+        assert leased(db, "ann") == ids
+    assert leased(db, "ben") == ids
+    assert leased(db, "ann") == []
+    queue.release(db, "ben")
+    assert leased(db, "ann") == ids
+
+
+def test_an_answered_utterance_is_asked_of_nobody_and_comes_back_when_undone(db: Database) -> None:
+    ids, (label, _) = fill_queue(db, 3), add_labels(db)
+    say(db, "ann", ids[0], label)
+    say(db, "ann", ids[1], None, "none_fits")
+    assert (leased(db, "ann", 1), queue.count_open(db, "ben"), queue.size(db)) == (ids[2:], 0, 3)
+    annotations.undo(db, "ann")
+    assert leased(db, "ann") == ids[1:]
+
+
+def test_a_skip_hides_an_utterance_from_the_skipper_alone(db: Database) -> None:
+    ids = fill_queue(db, 2)
+    assert leased(db, "ann") == ids
+    say(db, "ann", ids[0], None, "skip")
+    assert leased(db, "ann") == ids[1:]
+    assert leased(db, "ben") == ids[:1]  # at once, not when the skipper's lease has run out
+
+
+def test_an_answer_taken_back_is_asked_first_again(db: Database) -> None:
+    ids, (label, _) = fill_queue(db, 3), add_labels(db)
+    say(db, "ann", ids[1], label)
+    say(db, "ann", ids[2], label)
+    for utterance in (ids[2], ids[1]):
+        annotations.undo(db, "ann")
+        queue.put_first(db, None, *entries([utterance]), "ann")
+        assert leased(db, "ann", 1) == [utterance]
+    assert leased(db, "ann") == [ids[1], ids[2], ids[0]]
+
+
+def test_an_answer_taken_back_is_asked_first_also_when_it_has_left_the_batch(db: Database) -> None:
+    ids = add_utterances(db, 3)
+    for batch in ([], ids[1:]):
+        queue.replace(db, None, entries(batch))
+        queue.put_first(db, None, *entries(ids[:1]), "ann")
+        assert leased(db, "ann") == [ids[0], *batch]
+        assert ids[0] not in leased(db, "ben")
+
+
+def test_a_new_batch_keeps_nothing_of_the_old_but_who_has_what_on_screen(db: Database) -> None:
+    ids = fill_queue(db, 5)
+    assert leased(db, "ann", 2) == ids[:2]
+    queue.replace(db, None, entries([ids[3], ids[1], ids[2]]))
+    assert queue.queued_ids(db) == set(ids[1:4])
+    assert leased(db, "ben") == [ids[3], ids[2]]
+    assert leased(db, "ann") == [ids[1]]
+
+
+def test_a_refill_goes_behind_what_is_on_screen_and_replaces_the_rest(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids, (label, _) = fill_queue(db, 6), add_labels(db)
+    assert leased(db, "ann", 3) == ids[:3]
+    say(db, "ann", ids[0], label)
+    say(db, "ann", ids[1], None, "skip")
+    monkeypatch.setattr(queue, "LEASE", timedelta(seconds=-1))
+    assert leased(db, "ben") == [ids[1], *ids[3:]]  # a lease that has run out holds nothing
+    assert queue.leased_ids(db) == {ids[2]}
+    queue.refill(db, None, entries([ids[5], ids[4], ids[2]]))
+    assert leased(db, "ben") == [ids[5], ids[4]]
+    assert leased(db, "ann") == [ids[2], ids[5], ids[4]]
+
+
+def test_a_batch_is_extended_behind_what_is_there(db: Database) -> None:
+    ids = fill_queue(db, 3)
+    queue.replace(db, None, entries(ids[:1]))
+    queue.extend(db, None, entries([ids[2], ids[0], ids[1]]))
+    assert leased(db, "ann") == [ids[0], ids[2], ids[1]]
+
+
+def test_eight_threads_drain_a_batch_without_a_duplicate_or_an_error(db: Database, tmp_path: Path) -> None:
+    ids, (label, _) = fill_queue(db, 200), add_labels(db)
+
+    def drain(annotator: str) -> list[int]:
+        done = []
+        with closing(open_database(tmp_path / "project")) as mine:
+            while mine_now := leased(mine, annotator, 3):
+                say(mine, annotator, mine_now[0], label)
+                done.append(mine_now[0])
+        return done
+
+    with ThreadPoolExecutor(8) as pool:
+        done = Counter(i for part in pool.map(drain, [f"annotator {n}" for n in range(8)]) for i in part)
+    assert done == Counter(ids)
+    assert Counter(row["utterance_id"] for row in annotations.answers(db)) == done
