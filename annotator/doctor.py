@@ -88,9 +88,8 @@ def _backbone(entry: Entry) -> Finding:
         return Finding(subject, found, entry.note if found else f"{entry.package} is not installed; `make install`")
     if _in_hub_cache(entry.source):
         return Finding(subject, True, f"downloaded; {entry.licence}")
-    return Finding(
-        subject, False, f"not downloaded: fetched from the hub when first used ({entry.licence} {entry.note})"
-    )
+    terms = ", ".join(filter(None, (entry.licence, entry.note)))
+    return Finding(subject, False, f"not downloaded: fetched from the hub when first used ({terms})")
 
 
 def _in_hub_cache(hub_id: str) -> bool:

@@ -28,7 +28,7 @@ class App:
 
     url: str
     projects: Path
-    process: subprocess.Popen
+    process: subprocess.Popen[bytes]
     attempts: Path  # what it tried to reach on the network
 
     def kill(self) -> None:

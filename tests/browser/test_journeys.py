@@ -61,7 +61,7 @@ def test_label_retrain_label_on_and_export_with_the_network_cut(visit: Visit) ->
     page.get_by_role("link", name="Export").click()
     page.get_by_role("button", name="Prepare the files").click()
     with page.expect_download() as download:
-        page.get_by_role("button", name="Download").click()
+        page.get_by_role("button", name="Download", exact=True).click()
     rows, card = unpacked(download.value.path().read_bytes())
     assert len(rows) == 23
     assert {row["annotator"] for row in rows} == {"anna"}

@@ -36,7 +36,7 @@ def start(db: Database, pid: int | None = None) -> int:
     """Begin a job in the name of a process, with a round attached to it."""
     job = jobs.begin(db, "asked", last_annotation=3)
     jobs.sign(db, job, pid)
-    jobs.attach_round(db, begin_round(db, [1])["id"])
+    jobs.attach_round(db, begin_round(db, [1])["id"], 3)
     return job
 
 

@@ -1,0 +1,51 @@
+"""Time from starting the app to the first utterance on screen, and how long importing takes of it.
+
+    python -m benchmarks.first_page [--runs 5]
+
+The last line is one JSON object.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from playwright.sync_api import expect, sync_playwright
+
+from annotator.samples import create_sample
+from tests.browser.conftest import CHROMIUM, SECOND, SWITCHES, serve
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=5)
+    runs = parser.parse_args().runs
+    pages, bare = [], []
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        with create_sample("client_talk", Path(folder) / "client-talk") as project:
+            project.config = replace(project.config, retrain_every=0)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(SWITCHES))
+        for _ in range(runs):
+            began = time.monotonic()
+            app = serve(Path(folder))
+            page = browser.new_page()
+            page.goto(f"{app.url}/?project=client-talk&annotator=anna")
+            expect(page.get_by_role("button", name="Skip")).to_be_visible(timeout=60 * SECOND)
+            pages.append(time.monotonic() - began)
+            app.kill()
+            began = time.monotonic()
+            subprocess.run([sys.executable, "-c", "import streamlit"], check=True)  # the floor: the framework alone
+            bare.append(time.monotonic() - began)
+    seconds = statistics.median(pages)
+    print(f"first utterance after {seconds:.1f} s ({min(pages):.1f} to {max(pages):.1f}); import streamlit: {bare}")
+    print(json.dumps({"seconds_to_first_page": seconds, "over_importing_streamlit": seconds / statistics.median(bare)}))
+
+
+if __name__ == "__main__":
+    main()

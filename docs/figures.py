@@ -1,0 +1,78 @@
+"""Take the pictures of the README and the guide from the running app: `make figures`.
+
+A sample project is labelled from its known answers, a round is trained with the starter backbone, and Chromium
+looks at the pages. What the pictures show is what the program does.
+"""
+
+import csv
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from playwright.sync_api import Page, expect, sync_playwright
+
+from annotator.loop import run_round
+from annotator.project import Project
+from annotator.samples import SAMPLES, create_sample
+from annotator.session import Answer, answer, next_question
+from model.classifier import load_classifier
+from tests.browser.conftest import CHROMIUM, SECOND, SWITCHES, serve
+
+PICTURES = Path(__file__).parent / "pictures"
+ANSWERS = (0, 40)
+SHOTS = (("label", 1280, "light"), ("label", 390, "dark"), ("rounds", 1280, "light"), ("export", 1280, "dark"))
+
+
+def main() -> None:
+    """Prepare a project, open the app on it, take the pictures."""
+    PICTURES.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        prepare(Path(folder) / "client-talk")
+        app = serve(Path(folder))
+        try:
+            with sync_playwright() as playwright:
+                browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(SWITCHES))
+                for name, width, scheme in SHOTS:
+                    page = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)  # type: ignore[arg-type]
+                    page.goto(f"{app.url}/{name if name != 'label' else ''}?project=client-talk&annotator=anna")
+                    ready(page, name)
+                    page.screenshot(path=PICTURES / f"{name}-{width}-{scheme}.png")
+        finally:
+            app.kill()
+
+
+def prepare(folder: Path) -> None:
+    """Label the sample from its known answers, with a round after each step."""
+    with SAMPLES["client_talk"].data.open(encoding="utf-8", newline="") as file:
+        known = {row["id"]: row["label"] for row in csv.DictReader(file)}
+    with create_sample("client_talk", folder) as project:
+        project.config = replace(project.config, retrain_every=0, score_limit=80)
+        config = project.config
+        classifier = load_classifier(config.backbone, project.codebook().task(), config.recipe, config.template)
+        for target in ANSWERS:
+            label_until(project, known, target)
+            run_round(project, classifier, config)
+        label_until(project, known, ANSWERS[-1] + 7)
+
+
+def label_until(project: Project, known: dict[str, str], target: int) -> None:
+    """Answer as the sample's author did."""
+    codebook = project.codebook()
+    while project.db["annotation"].count < target and (question := next_question(project, "anna")):
+        label = codebook.id_of(known[question.utterance["external_id"]])
+        answer(project, question, "anna", Answer("label", label, milliseconds=4000))
+
+
+def ready(page: Page, name: str) -> None:
+    """Wait until the page stands; on the label page, go on to an utterance with a suggestion."""
+    expect(page.get_by_test_id("stSidebar")).to_be_attached(timeout=60 * SECOND)
+    if name == "label":
+        expect(page.get_by_role("button", name="Skip")).to_be_visible(timeout=30 * SECOND)
+        while not page.locator(".likely").count():
+            page.keyboard.press("s")
+            page.wait_for_timeout(1500)
+    page.wait_for_timeout(2500)
+
+
+if __name__ == "__main__":
+    main()
