@@ -8,7 +8,7 @@ from typing import get_args
 
 import streamlit as st
 
-from annotator.export import ExportPlan, Rows, default_filename, export_project, export_rows
+from annotator.export import FIELDS, ExportPlan, Rows, default_filename, export_project, export_rows
 from annotator.pages import frame
 from annotator.project import Project
 from store.exporters import FORMATS
@@ -62,6 +62,7 @@ def _zipped(project: Project, plan: ExportPlan) -> bytes:
 
 
 def _readable(row: dict[str, object]) -> dict[str, object]:
+    """Put a row in the order of the file, probabilities spread out."""
     probabilities = row["probabilities"]
     spread = {f"p({name})": value for name, value in probabilities.items()} if isinstance(probabilities, dict) else {}
-    return {key: value for key, value in row.items() if key != "probabilities"} | spread
+    return {field.name: row[field.name] for field in FIELDS if field.kind != "probabilities"} | spread

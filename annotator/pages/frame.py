@@ -35,7 +35,7 @@ _STYLE = """<style>
 .definition { font-size: .95rem; line-height: 1.4; opacity: .9; max-width: 46rem; padding-top: .1rem; }
 .likely { display: flex; align-items: center; gap: .6rem; font-size: .9rem; margin-bottom: .2rem; max-width: 30rem; }
 .likely .track { flex: 1; height: .5rem; border-radius: .25rem; background: rgba(128, 128, 128, .25); }
-.likely .bar { height: 100%; border-radius: .25rem; background: var(--st-primary-color, #0b6e66); }
+.likely .bar { height: 100%; border-radius: .25rem; background: #158074; }
 .likely .number { width: 3.2rem; text-align: right; font-variant-numeric: tabular-nums; }
 .quiet { font-size: .9rem; opacity: .8; max-width: 46rem; }
 .stMainBlockContainer { padding-top: 3.2rem; max-width: 72rem; }
@@ -44,7 +44,6 @@ div[class*="st-key-label-"] button { min-height: 2.9rem; }
 @media (max-width: 640px) {
     .stMainBlockContainer { padding-top: 4.2rem; }
     .utterance { font-size: 1.25rem; min-height: 4.5rem; }
-    div[class*="st-key-label-"], div[class*="st-key-label-"] button { width: 100% !important; }
     .definition { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; }
 }
 </style>"""

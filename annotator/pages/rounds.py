@@ -7,7 +7,6 @@ from typing import Any
 import streamlit as st
 
 from annotator.config import RoundConfig
-from annotator.loop import retrain_reason
 from annotator.pages import frame
 from annotator.project import Project
 from annotator.query import STRATEGIES
@@ -15,11 +14,7 @@ from annotator.worker import start_round
 from model.catalog import CATALOG
 from store import annotations, jobs, rounds
 
-CALIBRATED = {
-    "not yet": "not yet: fewer than 30 audit answers",
-    "rough": "roughly: fewer than 100 audit answers",
-    "good": "well: 100 audit answers or more",
-}
+CALIBRATED = "Not yet below 30 audit answers, rough below 100, good from 100 on."
 
 
 def show() -> None:
@@ -64,8 +59,9 @@ def _button(project: Project) -> None:
         if active:
             st.button("Cancel", on_click=_cancel, key="cancel")
             frame.html("quiet", f"Started for {active['reason']}. The round in use serves until this one is ready.")
-        elif every:
-            frame.html("quiet", f"A round also starts by itself for every {every} new labels.")
+        else:
+            by_itself = f"A round also starts by itself for every {every} new labels."
+            frame.html("quiet", by_itself if every else "Rounds start by the button only.")
 
 
 @frame.guarded
@@ -87,8 +83,6 @@ def _last_error(project: Project) -> None:
         st.error(f"{frame.plain(last['error'] or '')}\n\n{frame.plain(last['hint'] or '')}")
     elif last and last["state"] == "cancelled":
         st.info("The last round was cancelled. The round before it stays in use.")
-    elif last is None and retrain_reason(project) is None and not project.config.retrain_every:
-        st.info("Rounds start by the button only.")
 
 
 def _history(project: Project) -> None:
@@ -105,27 +99,30 @@ def _history(project: Project) -> None:
 
 
 _COLUMNS = {
-    "Accuracy": st.column_config.NumberColumn(format="%.2f"),
-    "Macro-F1": st.column_config.NumberColumn(format="%.2f"),
-    "NLL": st.column_config.NumberColumn(format="%.2f", help="Negative log-likelihood: lower is better."),
-    "ECE": st.column_config.NumberColumn(format="%.2f", help="Gap between confidence and accuracy: lower is better."),
+    "NLL": st.column_config.TextColumn(help="Negative log-likelihood: lower is better."),
+    "ECE": st.column_config.TextColumn(help="Gap between confidence and accuracy: lower is better."),
+    "Calibrated": st.column_config.TextColumn(help=CALIBRATED),
 }
 
 
 def _line(row: dict[str, Any]) -> dict[str, Any]:
     metrics, calibration = json.loads(row["metrics"] or "{}"), json.loads(row["calibration"] or "{}")
+
+    def figure(name: str) -> str:
+        return f"{metrics[name]:.2f}" if name in metrics else ""
+
     low, high = metrics.get("accuracy_interval", (None, None))
     return {
         "Round": row["number"],
         "State": row["state"] if row["state"] != "promoted" else "ready",
         "Trained on": row["trained_on"],
         "Audit answers": row["audited_on"],
-        "Accuracy": metrics.get("accuracy"),
+        "Accuracy": figure("accuracy"),
         "95 % interval": f"{low:.2f} to {high:.2f}" if low is not None else "",
-        "Macro-F1": metrics.get("macro_f1"),
-        "NLL": metrics.get("nll"),
-        "ECE": metrics.get("ece"),
-        "Calibrated": CALIBRATED.get(calibration.get("state", ""), ""),
+        "Macro-F1": figure("macro_f1"),
+        "NLL": figure("nll"),
+        "ECE": figure("ece"),
+        "Calibrated": calibration.get("state", ""),
         "Started": row["started_at"][:16].replace("T", " "),
     }
 
