@@ -75,13 +75,19 @@ def serve(projects: Path) -> App:
     command = [sys.executable, "-m", "annotator.cli", "serve", "--port", str(port), "--projects", str(projects)]
     with (projects / "server.log").open("ab") as log:
         process = subprocess.Popen(command, env=os.environ | offline, stdout=log, stderr=log, cwd=ROOT)
+    assert answers(port), (projects / "server.log").read_text()
+    return App(f"http://127.0.0.1:{port}", projects, process, attempts)
+
+
+def answers(port: int) -> bool:
+    """Wait up to a minute for a server."""
     for _ in range(300):
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=2).close()
-            break
+            return True
         except OSError:
             time.sleep(0.2)
-    return App(f"http://127.0.0.1:{port}", projects, process, attempts)
+    return False
 
 
 @pytest.fixture

@@ -5,15 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import re
+import subprocess
+import sys
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
 from annotator.project import Project
 from store import annotations, jobs, rounds
-from tests.browser.conftest import SECOND, Visit, serve
+from tests.browser.conftest import SECOND, Visit, answers, free_port, serve
 
 pytestmark = pytest.mark.slow
 MINUTE = 60 * SECOND
@@ -152,3 +155,19 @@ def test_markup_in_an_utterance_is_shown_and_not_rendered(visit: Visit) -> None:
     expect(visit.page.locator(".utterance")).to_have_text(hostile, timeout=30 * SECOND)
     assert visit.page.locator(".utterance img, .utterance b, .utterance a").count() == 0
     assert visit.foreign == []
+
+
+def test_the_app_opens_without_a_terminal_to_ask_on(tmp_path: Path) -> None:
+    """A first start of the framework asks for an e-mail address on the terminal, unless told not to."""
+    port = free_port()
+    command = [sys.executable, "-m", "annotator.cli", "serve", "--browser", "--port", str(port)]
+    surroundings = {"HOME": str(tmp_path), "PATH": str(Path(sys.executable).parent)}  # no desktop to open a window on
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, "--projects", str(tmp_path)], env=surroundings, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+    try:
+        assert answers(port), (tmp_path / "log").read_text()
+    finally:
+        process.kill()
+        process.wait()
