@@ -211,7 +211,7 @@ def _numbers(_: click.Context, __: click.Parameter, text: str) -> list[int]:
 @click.option("--seeds", default="0", show_default=True, callback=_numbers, help="As in 0,1,2 or 0-4.")
 @click.option("--backbone", default=RoundConfig.backbone, show_default=True)
 @click.option("--epochs", type=int, help="Passes over the training labels.")
-@click.option("--pool", default=500, show_default=True, help="Training rows to choose from, a random sample.")
+@click.option("--pool", default=1000, show_default=True, help="Training rows to choose from, a random sample.")
 @click.option("--test-limit", type=int, help="Test on a random sample of so many rows.")
 @click.option("--json", "out", type=FILE, help="Write all figures here.")
 def simulate(

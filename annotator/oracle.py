@@ -40,7 +40,7 @@ class Plan:
     codebook: CodebookDraft | None = None
     labels: int = 100
     rounds: int = 1
-    pool_limit: int | None = 500
+    pool_limit: int | None = 1000
     test_limit: int | None = None
     config: RoundConfig = RoundConfig()  # noqa: RUF009  (frozen, hence safe to share)
 

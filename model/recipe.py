@@ -15,7 +15,7 @@ class Recipe:
     quantization: Literal["none", "nf4"] = "none"  # 4-bit pays from about a billion parameters on
     rank: int = 16  # quality plateaus here (Dettmers et al. 2023, arXiv 2305.14314, and our own runs)
     alpha: int = 32  # twice the rank: the update enters at scale 2
-    dropout: float = 0.0  # its masks take a quarter of the time on a processor
+    dropout: float = 0.05  # none is a quarter faster on a processor; whether it is as good is not settled
     target_modules: str = "all-linear"  # attention alone learns less (Biderman et al. 2024, arXiv 2405.09673)
     learning_rate: float = 1e-3  # about ten times full fine-tuning; measured on 100 labels
     epochs: int = 8

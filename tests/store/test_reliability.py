@@ -26,6 +26,7 @@ def label_some(folder: Path, annotator: str) -> list[tuple[int, int, int]]:
             utterance = queue.lease(db, annotator, 10)[0]["utterance_id"]
             label = label_ids[utterance % len(label_ids)]
             said.append((say(db, annotator, utterance, label), utterance, label))
+            time.sleep(0.01)  # reading: long enough for rounds to come in between
     return said
 
 
@@ -34,7 +35,7 @@ def promote_some(folder: Path) -> int:
     count, deadline = 0, time.monotonic() + 60
     with closing(open_database(folder)) as db:
         label_ids, pool = [row["id"] for row in labels.current(db)], utterances.ids_in(db, "pool")
-        while annotations.last_id(db) < ANNOTATORS * ANSWERS and time.monotonic() < deadline:
+        while count < 2 or (annotations.last_id(db) < ANNOTATORS * ANSWERS and time.monotonic() < deadline):
             row = begin_round(db, label_ids)
             with immediate(db):
                 rounds.save_predictions(db, row["id"], predictions(pool, label_ids, seed=count))
