@@ -7,6 +7,7 @@ what is trained is what is asked (cf. Liu et al. 2022, arXiv 2205.05638). The ba
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -89,7 +90,10 @@ class LoraClassifier:
             target_modules=recipe.target_modules,
             task_type="CAUSAL_LM" if self.backbone.family == "causal" else "SEQ_2_SEQ_LM",
         )
-        return peft.get_peft_model(self.backbone.model, config, adapter_name=_NAME)
+        with warnings.catch_warnings():
+            # peft 0.21 asks transformers 5.23 by a name that goes away in version 6
+            warnings.filterwarnings("ignore", ".is_gradient_checkpointing. is deprecated", FutureWarning)
+            return peft.get_peft_model(self.backbone.model, config, adapter_name=_NAME)
 
     def _detach(self) -> None:
         if isinstance(self.backbone.model, peft.PeftModel):
