@@ -39,8 +39,8 @@ def label_until(page: Page, app: App, moment: float) -> int:
         while time.monotonic() < end:
             before = page.locator(".utterance").inner_text()
             page.keyboard.press(str(1 + seen % 3))
-            if time.monotonic() < end:
-                expect(page.locator(".utterance")).not_to_have_text(before, timeout=5 * SECOND)
+            with suppress(AssertionError):  # not seen through: the key came before the page was ready for it
+                expect(page.locator(".utterance")).not_to_have_text(before, timeout=2 * SECOND)
                 seen += 1
     app.kill()
     return seen
@@ -66,7 +66,7 @@ def main() -> None:
     rng = random.Random(given.seed)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         workspace = Path(folder)
-        with create_sample(NAME, workspace / NAME) as project:
+        with create_sample("client_talk", workspace / NAME) as project:
             small = replace(project.config.recipe, epochs=1)
             project.config = replace(project.config, retrain_every=0, recipe=small, score_limit=40)
         page = playwright.chromium.launch(executable_path=CHROMIUM, args=list(SWITCHES)).new_page()
@@ -83,7 +83,7 @@ def run(page: Page, workspace: Path, times: int, rng: random.Random) -> dict[str
             before = annotations.last_id(project.db)
             if number % 2:
                 start_round(project, "the benchmark")
-        seen = label_until(page, serve(workspace), rng.uniform(0.5, 4.0) + (number % 2) * rng.uniform(0, 25))
+        seen = label_until(page, serve(workspace), rng.uniform(0.5, 4.0) + (number % 2) * rng.uniform(0, 10))
         with Project.open(workspace / NAME) as project:
             job = jobs.active(project.db)
             if job and job["pid"]:

@@ -58,6 +58,7 @@ class Visit:
     def press(self, key: str) -> None:
         """Press a key and wait until another utterance is there."""
         before = self.utterance()
+        self.page.wait_for_timeout(300)  # a button shows a moment before its key works
         self.page.keyboard.press(key)
         expect(self.page.locator(".utterance")).not_to_have_text(before, timeout=20 * SECOND)
 
