@@ -20,7 +20,7 @@
 
 `message` says what happened and quotes the numbers; `hint` says what to do next. Pages and the command
 line catch `AnnotatorError` alone and show both. Everything else is a fault of ours and is allowed to be
-loud. This module imports nothing, so `store` and `model` may raise these errors without knowing the domain.
+loud. This module imports nothing of ours, so `store` and `model` may raise these errors without knowing the domain.
 """
 
 from typing import Self

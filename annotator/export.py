@@ -50,7 +50,7 @@ MEANINGS = {
     "text": "the utterance",
     "label": "the label; empty where none fits",
     "kind": "`label`, `none_fits` or `skip`",
-    "source": "`expert`, `given` (came with the file) or `model` (accepted from nobody: the model's best label)",
+    "source": "`expert`, `given` (came with the file) or `model` (its likeliest label, seen by nobody)",
     "annotator": "who answered; several are separated by semicolons",
     "answers": "how many answers the label rests on",
     "unsure": "whether an annotator marked the answer as unsure",

@@ -151,8 +151,7 @@ def test_the_rounds_page_says_what_was_made_from_what(project: Project) -> None:
     assert list(app.dataframe[0].value["Round"]) == [1, 0]
 
 
-def test_too_few_answers_to_retrain_on_is_said_with_both_numbers(project: Project) -> None:
-    """The button starts a process; here the refusal of a second one is what can be seen."""
+def test_while_a_round_runs_none_can_be_started_and_it_can_be_cancelled(project: Project) -> None:
     jobs.begin(project.db, "another", 0)
     jobs.sign(project.db, 1)
     app = page("rounds")
