@@ -140,7 +140,19 @@ def parse_codebook(content: Any) -> CodebookDraft:
 def codebook_yaml(draft: CodebookDraft) -> str:
     """Write a codebook as YAML that `read_codebook` reads back."""
     content = draft.model_dump(exclude_defaults=True) | {"labels": [_plain(label) for label in draft.labels]}
-    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes text with rarer line breaks in double quotes: in other styles YAML reads them back as a newline."""
+
+
+def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    style = '"' if set(text) & set("\x85\u2028\u2029") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
 
 
 def _plain(label: LabelDraft) -> dict[str, Any]:

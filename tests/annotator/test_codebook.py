@@ -156,6 +156,12 @@ def test_the_codebooks_of_the_samples_survive_the_round_trip(name):
     assert parse_codebook_text(codebook_yaml(draft)) == draft
 
 
+@pytest.mark.parametrize("line_break", ["\n", "\r", "\r\n", "\x85", "\u2028", "\u2029"])
+def test_every_line_break_in_a_definition_survives_the_round_trip(line_break):
+    draft = parse_codebook({"labels": [{"name": "a", "definition": f"one{line_break}two"}, {"name": "b"}]})
+    assert parse_codebook_text(codebook_yaml(draft)) == draft
+
+
 def test_checking_twice_changes_nothing():
     draft = CodebookDraft(labels=[LabelDraft(name="a"), LabelDraft(name="b", key="1")]).checked()
     assert draft.checked() == draft
