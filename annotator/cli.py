@@ -19,12 +19,13 @@ from annotator.config import RoundConfig
 from annotator.doctor import examine
 from annotator.errors import AnnotatorError, BadInput
 from annotator.export import ExportPlan, default_filename, export_project
+from annotator.history import summaries
 from annotator.project import Project
 from annotator.query import STRATEGIES, strategy_named
 from annotator.samples import SAMPLES, create_sample, workspace
 from annotator.session import standing
 from annotator.worker import start_round
-from store import jobs, rounds
+from store import jobs
 from store.exporters import FORMATS
 from store.importers import ImportPlan, detect_columns, labels_in, parse_filter
 from store.readers import read_header
@@ -165,14 +166,9 @@ def status(project: Path) -> None:
 
 def _round_table(project: Project) -> Table:
     table = Table("round", "state", "trained on", "audit answers", "accuracy", "95 % interval", "calibrated")
-    for row in rounds.history(project.db):
-        metrics, calibration = json.loads(row["metrics"] or "{}"), json.loads(row["calibration"] or "{}")
-        accuracy, interval = "", ""
-        if "accuracy" in metrics:
-            accuracy = f"{metrics['accuracy']:.2f}"
-            interval = " to ".join(f"{edge:.2f}" for edge in metrics["accuracy_interval"])
-        numbers = (str(row[key]) for key in ("number", "state", "trained_on", "audited_on"))
-        table.add_row(*numbers, accuracy, interval, calibration.get("state", ""))
+    for one in summaries(project):
+        counts = (str(count) for count in (one.number, one.state, one.trained_on, one.audited_on))
+        table.add_row(*counts, one.accuracy, one.interval, one.calibrated)
     return table
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from annotator.consensus import consensus
+from annotator.history import summaries
 from annotator.project import GIVEN, Project
 from store import annotations, labels, rounds, utterances
 from store.exporters import FORMATS, Field, export
@@ -213,13 +214,9 @@ def _rounds(project: Project) -> str:
         "| round | backbone | trained on | audit answers | accuracy (95 % interval) | NLL | ECE |",
         "|---" * 7 + "|",
     ]
-    for row in reversed([row for row in rounds.history(project.db) if row["state"] == "promoted"]):
-        metrics = json.loads(row["metrics"])
-        judged = "| not measured | | |"
-        if "accuracy" in metrics:
-            low, high = metrics["accuracy_interval"]
-            judged = (
-                f"| {metrics['accuracy']:.2f} ({low:.2f} to {high:.2f}) | {metrics['nll']:.2f} | {metrics['ece']:.2f} |"
-            )
-        lines.append(f"| {row['number']} | {row['backbone']} | {row['trained_on']} | {row['audited_on']} {judged}")
+    for one in reversed(summaries(project)):
+        if one.state == "promoted":
+            accuracy = f"{one.accuracy} ({one.interval})" if one.accuracy else "not measured"
+            cells = (one.number, one.backbone, one.trained_on, one.audited_on, accuracy, one.nll, one.ece)
+            lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
     return "\n".join(lines)

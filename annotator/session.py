@@ -72,7 +72,7 @@ def next_question(project: Project, annotator: str) -> Question | None:
 def _question(project: Project, entry: Mapping[str, Any]) -> Question:
     config = project.config
     (row,) = utterances.read(project.db, [entry["utterance_id"]])
-    before = utterances.turns_before(project.db, row, max(config.context_turns, 3))
+    before = utterances.turns_before(project.db, row, config.context_turns)  # what the model reads too
     shown = config.show_suggestions and row["slice"] != "audit"
     return Question(row, tuple(before), entry, _suggestion(project, row["id"]) if shown else None)
 
@@ -137,7 +137,7 @@ def standing(project: Project, annotator: str) -> Standing:
     """Count what has been done and what is left, for an annotator."""
     slices = utterances.count_slices(project.db)
     return Standing(
-        labelled=len(annotations.answered_ids(project.db)),
+        labelled=annotations.count_answered(project.db),
         to_label=slices["pool"] + slices[AUDIT],
         batch_left=queue.count_open(project.db, annotator),
         batch_size=queue.size(project.db),

@@ -1,6 +1,5 @@
 """Annotations: recorded, undone, read. Append-only: nothing said is ever changed or deleted."""
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -85,6 +84,12 @@ def skipped_ids(db: Database, annotator: str) -> set[int]:
     return {row[0] for row in db.execute(sql, (annotator,))}
 
 
+def count_answered(db: Database) -> int:
+    """Count the utterances that need not be asked again."""
+    sql = "SELECT count(DISTINCT utterance_id) FROM answer WHERE kind IN ('label', 'none_fits')"
+    return int(fetch_value(db, sql))
+
+
 def last_id(db: Database) -> int:
     """Return the id of the newest annotation, 0 if there is none: the watermark that rounds store."""
     return int(fetch_value(db, "SELECT max(id) FROM annotation") or 0)
@@ -105,15 +110,3 @@ def counts(db: Database, annotator: str | None = None) -> dict[str, int]:
     where, parameters = ("WHERE annotator = ?", (annotator,)) if annotator else ("", ())
     found = dict(db.execute(f"SELECT kind, count(*) FROM answer {where} GROUP BY kind", parameters).fetchall())
     return {"label": 0, "skip": 0, "none_fits": 0} | found
-
-
-def annotators(db: Database) -> list[str]:
-    """Name everyone who has annotated, in order of first appearance."""
-    return [row[0] for row in db.execute("SELECT annotator FROM annotation GROUP BY annotator ORDER BY min(id)")]
-
-
-def of_utterances(db: Database, ids: Iterable[int]) -> list[dict[str, Any]]:
-    """Return the standing answers on some utterances."""
-    wanted = list(ids)
-    marks = ",".join("?" * len(wanted))
-    return fetch(db, f"SELECT * FROM answer WHERE utterance_id IN ({marks}) ORDER BY id", wanted)

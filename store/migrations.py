@@ -72,7 +72,6 @@ _FIRST_TABLES = (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         number INTEGER NOT NULL UNIQUE,
         state TEXT NOT NULL CHECK (state IN ('running', 'promoted', 'failed', 'cancelled', 'interrupted')),
-        stage TEXT NOT NULL DEFAULT '',
         config TEXT NOT NULL,
         backbone TEXT NOT NULL,
         codebook_version INTEGER NOT NULL,

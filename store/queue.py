@@ -93,12 +93,6 @@ def put_first(db: Database, round_id: int | None, entry: QueueEntry, annotator: 
         )
 
 
-def release(db: Database, annotator: str) -> None:
-    """Give back everything an annotator has reserved."""
-    with immediate(db):
-        db.execute("UPDATE queue SET leased_by = NULL, leased_until = NULL WHERE leased_by = ?", (annotator,))
-
-
 def count_open(db: Database, annotator: str) -> int:
     """Count what is left of the batch for an annotator."""
     sql = f"SELECT count(*) FROM queue WHERE {_OPEN}"

@@ -54,12 +54,6 @@ def begin(db: Database, new: NewRound) -> dict[str, Any]:
         return found
 
 
-def set_stage(db: Database, round_id: int, stage: str) -> None:
-    """Say what the round is doing."""
-    with immediate(db):
-        db.execute("UPDATE round SET stage = ? WHERE id = ?", (stage, round_id))
-
-
 def close(db: Database, round_id: int, state: str) -> None:
     """End a running round that will not be promoted: failed, cancelled or interrupted."""
     with immediate(db):
@@ -71,7 +65,7 @@ def close(db: Database, round_id: int, state: str) -> None:
 def promote(db: Database, round_id: int, adapter: str, calibration: Any, metrics: Any) -> None:
     """Make a running round the one in use. Call inside the transaction that stores its predictions and batch."""
     changed = db.execute(
-        """UPDATE round SET state = 'promoted', stage = '', adapter = ?, calibration = ?, metrics = ?,
+        """UPDATE round SET state = 'promoted', adapter = ?, calibration = ?, metrics = ?,
            finished_at = ? WHERE id = ? AND state = 'running'""",
         (adapter, json.dumps(calibration), json.dumps(metrics), now(), round_id),
     )

@@ -55,11 +55,6 @@ def add(db: Database, utterance: NewUtterance) -> int:
     return int(cursor.lastrowid or 0)
 
 
-def has_external_id(db: Database, external_id: str) -> bool:
-    """Say whether an utterance with this id of the user's own is there."""
-    return fetch_value(db, "SELECT 1 FROM utterance WHERE external_id = ?", (external_id,)) is not None
-
-
 def twin_of(db: Database, text: str) -> str | None:
     """Return the external id of an utterance to be labelled with the same text, outside conversations."""
     sql = """SELECT external_id FROM utterance
@@ -117,14 +112,6 @@ def turns_before(db: Database, utterance: Mapping[str, Any], count: int) -> list
         return []
     sql = """SELECT * FROM utterance WHERE conversation = ? AND turn < ? ORDER BY turn DESC, id DESC LIMIT ?"""
     return fetch(db, sql, (utterance["conversation"], utterance["turn"], count))[::-1]
-
-
-def turns_after(db: Database, utterance: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
-    """Return up to `count` turns of the same conversation after this one, in order."""
-    if utterance["conversation"] is None or utterance["turn"] is None or count <= 0:
-        return []
-    sql = "SELECT * FROM utterance WHERE conversation = ? AND turn > ? ORDER BY turn, id LIMIT ?"
-    return fetch(db, sql, (utterance["conversation"], utterance["turn"], count))
 
 
 def count_slices(db: Database) -> dict[str, int]:

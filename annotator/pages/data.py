@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from tempfile import gettempdir
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import streamlit as st
@@ -41,7 +41,7 @@ def show() -> None:
 
 
 def _overview(project: Project) -> None:
-    counts, answered = utterances.count_slices(project.db), len(annotations.answered_ids(project.db))
+    counts, answered = utterances.count_slices(project.db), annotations.count_answered(project.db)
     figures = {
         "Answered": answered,
         "To label in all": counts["pool"] + counts["audit"],
@@ -75,9 +75,9 @@ def _upload(key: str) -> Path | None:
     if uploaded is None:
         st.caption("CSV, TSV, JSONL, Parquet or Excel, with a column of texts. Nothing leaves this machine.")
         return None
-    folder = Path(gettempdir()) / "annotator-uploads" / uploaded.file_id
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / Path(uploaded.name).name
+    kept = st.session_state.setdefault("uploads", TemporaryDirectory(prefix="annotator-"))  # goes with the session
+    path = Path(kept.name) / uploaded.file_id / Path(uploaded.name).name
+    path.parent.mkdir(exist_ok=True)
     if not path.exists():
         path.write_bytes(uploaded.getbuffer())
     return path

@@ -35,7 +35,7 @@ _STYLE = """<style>
 .definition { font-size: .95rem; line-height: 1.4; opacity: .9; max-width: 46rem; padding-top: .1rem; }
 .likely { display: flex; align-items: center; gap: .6rem; font-size: .9rem; margin-bottom: .2rem; max-width: 30rem; }
 .likely .track { flex: 1; height: .5rem; border-radius: .25rem; background: rgba(128, 128, 128, .25); }
-.likely .bar { height: 100%; border-radius: .25rem; background: #158074; }
+.likely .bar { height: 100%; border-radius: .25rem; background: THEME_COLOUR; }
 .likely .number { width: 3.2rem; text-align: right; font-variant-numeric: tabular-nums; }
 .quiet { font-size: .9rem; opacity: .8; max-width: 46rem; }
 .stMainBlockContainer { padding-top: 3.2rem; max-width: 72rem; }
@@ -51,7 +51,7 @@ div[class*="st-key-label-"] button { min-height: 2.9rem; }
 
 def style() -> None:
     """Add the few rules that the theme has no words for."""
-    st.html(_STYLE)
+    st.html(_STYLE.replace("THEME_COLOUR", st.get_option("theme.primaryColor") or "currentColor"))
 
 
 def plain(text: str) -> str:

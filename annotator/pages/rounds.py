@@ -1,12 +1,13 @@
 """The rounds page: retrain, see what the model is doing and from which answers, and what became of it."""
 
-import json
 from dataclasses import replace
 from typing import Any
 
 import streamlit as st
 
+from annotator.calibration import GOOD, ROUGH
 from annotator.config import RoundConfig
+from annotator.history import RoundSummary, summaries
 from annotator.pages import frame
 from annotator.project import Project
 from annotator.query import STRATEGIES
@@ -14,7 +15,7 @@ from annotator.worker import start_round
 from model.catalog import CATALOG
 from store import annotations, jobs, rounds
 
-CALIBRATED = "Not yet below 30 audit answers, rough below 100, good from 100 on."
+CALIBRATED = f"Not yet below {ROUGH} audit answers, rough below {GOOD}, good from {GOOD} on."
 
 
 def show() -> None:
@@ -86,7 +87,7 @@ def _last_error(project: Project) -> None:
 
 
 def _history(project: Project) -> None:
-    rows = rounds.history(project.db)
+    rows = summaries(project)
     if not rows:
         return
     st.subheader("History")
@@ -105,25 +106,19 @@ _COLUMNS = {
 }
 
 
-def _line(row: dict[str, Any]) -> dict[str, Any]:
-    metrics, calibration = json.loads(row["metrics"] or "{}"), json.loads(row["calibration"] or "{}")
-
-    def figure(name: str) -> str:
-        return f"{metrics[name]:.2f}" if name in metrics else ""
-
-    low, high = metrics.get("accuracy_interval", (None, None))
+def _line(one: RoundSummary) -> dict[str, Any]:
     return {
-        "Round": row["number"],
-        "State": row["state"] if row["state"] != "promoted" else "ready",
-        "Trained on": row["trained_on"],
-        "Audit answers": row["audited_on"],
-        "Accuracy": figure("accuracy"),
-        "95 % interval": f"{low:.2f} to {high:.2f}" if low is not None else "",
-        "Macro-F1": figure("macro_f1"),
-        "NLL": figure("nll"),
-        "ECE": figure("ece"),
-        "Calibrated": calibration.get("state", ""),
-        "Started": row["started_at"][:16].replace("T", " "),
+        "Round": one.number,
+        "State": "ready" if one.state == "promoted" else one.state,
+        "Trained on": one.trained_on,
+        "Audit answers": one.audited_on,
+        "Accuracy": one.accuracy,
+        "95 % interval": one.interval,
+        "Macro-F1": one.macro_f1,
+        "NLL": one.nll,
+        "ECE": one.ece,
+        "Calibrated": one.calibrated,
+        "Started": one.started,
     }
 
 

@@ -106,7 +106,6 @@ CREATE TABLE round (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         number INTEGER NOT NULL UNIQUE,
         state TEXT NOT NULL CHECK (state IN ('running', 'promoted', 'failed', 'cancelled', 'interrupted')),
-        stage TEXT NOT NULL DEFAULT '',
         config TEXT NOT NULL,
         backbone TEXT NOT NULL,
         codebook_version INTEGER NOT NULL,
@@ -121,7 +120,7 @@ CREATE TABLE round (
         started_at TEXT NOT NULL,
         finished_at TEXT
     );
-INSERT INTO "round" VALUES(1,1,'promoted','','{}','tiny',1,'[1, 2]',0,'hash',2,0,'{"temperature": 1.5}','{"accuracy": 0.5}','round-0001','2026-11-21T10:42:59.770+00:00','2026-11-21T10:42:59.779+00:00');
+INSERT INTO "round" VALUES(1,1,'promoted','{}','tiny',1,'[1, 2]',0,'hash',2,0,'{"temperature": 1.5}','{"accuracy": 0.5}','round-0001','2026-11-21T10:42:59.770+00:00','2026-11-21T10:42:59.779+00:00');
 CREATE TABLE setting (
         key TEXT PRIMARY KEY,
         value TEXT NOT NULL

@@ -1,0 +1,48 @@
+"""What people are told of each round: from which answers it was made, and how good it was found to be."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from annotator.project import Project
+from store import rounds
+
+FIGURES = ("accuracy", "macro_f1", "nll", "ece")
+
+
+@dataclass(frozen=True)
+class RoundSummary:
+    """One round with its figures as text to show; a figure that was not measured is empty."""
+
+    number: int
+    state: str
+    backbone: str
+    trained_on: int
+    audited_on: int
+    accuracy: str
+    interval: str  # 95 %, Clopper and Pearson
+    macro_f1: str
+    nll: str
+    ece: str
+    calibrated: str
+    started: str
+
+
+def summaries(project: Project) -> list[RoundSummary]:
+    """Return all rounds, newest first."""
+    return [_summary(row) for row in rounds.history(project.db)]
+
+
+def _summary(row: Mapping[str, Any]) -> RoundSummary:
+    metrics, calibration = json.loads(row["metrics"] or "{}"), json.loads(row["calibration"] or "{}")
+    low_high = (f"{edge:.2f}" for edge in metrics.get("accuracy_interval", ()))
+    figures: dict[str, Any] = {name: f"{metrics[name]:.2f}" if name in metrics else "" for name in FIGURES}
+    same: dict[str, Any] = {name: row[name] for name in ("number", "state", "backbone", "trained_on", "audited_on")}
+    return RoundSummary(
+        **same,
+        **figures,
+        interval=" to ".join(low_high),
+        calibrated=calibration.get("state", ""),
+        started=row["started_at"][:16].replace("T", " "),
+    )
