@@ -1,19 +1,24 @@
-"""Kill the app at random moments, again and again, and count what is lost.
+"""Kill the app again and again, while an expert labels and while a round runs, and count what is lost.
 
     python -m benchmarks.kill [--times 30] [--seed 0]
 
-A real server, a real browser that labels by keyboard as fast as the page allows, and SIGKILL to the server
-(every second time also to the round it has started, at whatever stage that is). An answer counts as given once
-the next utterance is on screen. The last line is one JSON object.
+A real server, a real browser that labels by keyboard, the starter backbone, and SIGKILL: every second time to the
+server alone at a random moment, every other time to the server and to the round, a random moment after the round has
+reached a stage; the stages take turns. Each time begins on a project with answers and a promoted round, which must
+still be in use, whole, unless the new one is. An answer counts as given once the next utterance is on screen. The
+last line is one JSON object.
 """
 
 import argparse
 import json
 import os
 import random
+import shutil
 import signal
 import tempfile
+import threading
 import time
+from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -22,39 +27,102 @@ from playwright.sync_api import Error, Page, expect, sync_playwright
 
 from annotator.project import Project
 from annotator.samples import create_sample
+from annotator.session import Answer, answer, next_question
 from annotator.worker import start_round
 from store import annotations, jobs, rounds
 from tests.browser.conftest import CHROMIUM, SECOND, SWITCHES, App, serve
 
 NAME = "client-talk"
+ANSWERS = 24  # given before the first kill: enough to train on
+STAGES = {"load": 5.0, "learn": 8.0, "save": 0.1, "score": 2.0, "calibrate": 0.02, "promote": 0.05}  # and seconds in it
 
 
-def label_until(page: Page, app: App, moment: float) -> int:
-    """Answer until the moment has come, kill the server in the middle of it, return the answers seen through."""
+def prepare(folder: Path) -> None:
+    """Make a project with answers and a round in use."""
+    with create_sample("client_talk", folder) as project:
+        small = replace(project.config.recipe, epochs=1)
+        project.config = replace(project.config, retrain_every=0, recipe=small, score_limit=40)
+        labels = project.codebook().ids
+        for number in range(ANSWERS):
+            question = next_question(project, "anna")
+            assert question is not None
+            answer(project, question, "anna", Answer("label", labels[number % len(labels)]))
+        start_round(project, "the benchmark")
+        while jobs.active(project.db):
+            time.sleep(0.5)
+        assert rounds.promoted(project.db), (folder / "worker.log").read_text()
+
+
+def kill_round(folder: Path, stage: str, delay: float) -> str:
+    """Wait until the round has reached a stage, and a little longer; kill it; return the stage it was then in."""
+    with Project.open(folder) as project:
+        reached = False
+        while (job := jobs.active(project.db)) and not reached:
+            reached = job["stage"] == stage
+        time.sleep(delay)
+        job = jobs.active(project.db)
+        if job is None or job["pid"] is None:
+            return "over"
+        os.kill(job["pid"], signal.SIGKILL)
+        return str(job["stage"])
+
+
+def label_until(page: Page, app: App, over: threading.Event) -> int:
+    """Answer until the server has been killed; return how many answers were seen through."""
     seen = 0
-    page.goto(f"{app.url}/?project={NAME}&annotator=anna")
-    expect(page.get_by_role("button", name="Skip")).to_be_visible(timeout=60 * SECOND)
-    end = time.monotonic() + moment
-    with suppress(Error):
-        while time.monotonic() < end:
+    with suppress(Error, AssertionError):
+        page.goto(f"{app.url}/?project={NAME}&annotator=anna")
+        expect(page.get_by_role("button", name="Skip")).to_be_visible(timeout=60 * SECOND)
+        while not over.is_set():
             before = page.locator(".utterance").inner_text()
             page.keyboard.press(str(1 + seen % 3))
             with suppress(AssertionError):  # not seen through: the key came before the page was ready for it
                 expect(page.locator(".utterance")).not_to_have_text(before, timeout=2 * SECOND)
                 seen += 1
-    app.kill()
     return seen
 
 
-def whole(project: Project) -> bool:
-    """Say whether the round in use has everything a round has, and no other is half made."""
+def whole(project: Project, before: int) -> bool:
+    """Say whether a round at least as new as before is in use with all that belongs to it, and none is half made."""
     promoted = rounds.promoted(project.db)
     running = [row for row in rounds.history(project.db) if row["state"] == "running"]
-    if promoted is None:
-        return not running
+    if promoted is None or promoted["number"] < before or running:
+        return False
     adapter = project.folder / "adapters" / promoted["adapter"]
     predictions = rounds.predictions_of(project.db, promoted)
-    return not running and adapter.is_dir() and len(predictions.utterance_ids) > 0 and promoted["metrics"] is not None
+    sound = project.db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+    return sound and adapter.is_dir() and len(predictions.utterance_ids) > 0 and promoted["metrics"] is not None
+
+
+def run_once(page: Page, workspace: Path, stage: str | None, rng: random.Random) -> dict[str, int]:
+    """Label, kill, start again; count answers seen through and lost, and whether the project is broken."""
+    folder = workspace / NAME
+    with Project.open(folder) as project:
+        stored, before = annotations.last_id(project.db), (rounds.promoted(project.db) or {})["number"]
+        if stage:
+            start_round(project, "the benchmark")
+    app, over, killed = serve(workspace), threading.Event(), ""
+
+    def strike() -> None:
+        nonlocal killed
+        if stage:
+            killed = kill_round(folder, stage, rng.uniform(0, STAGES[stage]))
+        else:
+            time.sleep(rng.uniform(1, 10))
+        app.kill()
+        over.set()
+
+    killer = threading.Thread(target=strike)
+    killer.start()
+    seen = label_until(page, app, over)
+    killer.join()
+    time.sleep(0.2)  # until the killed process is gone
+    with Project.open(folder) as project:
+        project.recover()
+        stored = annotations.last_id(project.db) - stored
+        broken = not whole(project, before)
+    counts = {"kills": 1, "answers_given": seen, "answers_lost": max(0, seen - stored), "projects_broken": int(broken)}
+    return counts | ({f"killed_at_{killed}": 1} if killed else {})
 
 
 def main() -> None:
@@ -64,50 +132,21 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     rng = random.Random(given.seed)
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        workspace = Path(folder)
-        with create_sample("client_talk", workspace / NAME) as project:
-            small = replace(project.config.recipe, epochs=1)
-            project.config = replace(project.config, retrain_every=0, recipe=small, score_limit=40)
-        page = playwright.chromium.launch(executable_path=CHROMIUM, args=list(SWITCHES)).new_page()
-        figures = run(page, workspace, given.times, rng)
-    print(json.dumps(figures))
-
-
-def run(page: Page, workspace: Path, times: int, rng: random.Random) -> dict[str, int]:
-    """Kill so many times; count answers seen through, answers found, rounds killed and projects found broken."""
-    shown = found = killed_rounds = broken = 0
-    stages: dict[str, int] = {}
-    for number in range(times):
-        with Project.open(workspace / NAME) as project:
-            before = annotations.last_id(project.db)
-            if number % 2:
-                start_round(project, "the benchmark")
-        seen = label_until(page, serve(workspace), rng.uniform(0.5, 4.0) + (number % 2) * rng.uniform(0, 10))
-        with Project.open(workspace / NAME) as project:
-            job = jobs.active(project.db)
-            if job and job["pid"]:
-                stages[job["stage"]] = stages.get(job["stage"], 0) + 1
-                os.kill(job["pid"], signal.SIGKILL)
-                killed_rounds += 1
-                time.sleep(0.3)
-            project.recover()
-            stored = annotations.last_id(project.db) - before
-            integrity = project.db.execute("PRAGMA integrity_check").fetchone()[0]
-            broken += not whole(project) or integrity != "ok"
-            promoted = rounds.promoted(project.db)
-        shown, found = shown + seen, found + min(seen, stored)
-        print(
-            f"{number + 1:3} seen through {seen:3}, stored {stored:3}, in use: round {promoted and promoted['number']}"
-        )
-    return {
-        "kills": times,
-        "answers_given": shown,
-        "answers_lost": shown - found,
-        "rounds_killed": killed_rounds,
-        **{f"killed_at_{stage or 'start'}": count for stage, count in stages.items()},
-        "projects_broken": broken,
-    }
+    total: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as temporary, sync_playwright() as playwright:
+        template = Path(temporary) / "template"
+        prepare(template)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(SWITCHES))
+        for number in range(given.times):
+            workspace = Path(temporary) / str(number)
+            shutil.copytree(template, workspace / NAME)
+            stage = list(STAGES)[number // 2 % len(STAGES)] if number % 2 else None
+            page = browser.new_page()
+            counts = run_once(page, workspace, stage, rng)
+            page.close()
+            total.update(counts)
+            print(f"{number + 1:3} {counts}", flush=True)
+    print(json.dumps(total))
 
 
 if __name__ == "__main__":
