@@ -20,6 +20,7 @@ from annotator.doctor import examine
 from annotator.errors import AnnotatorError, BadInput
 from annotator.export import ExportPlan, default_filename, export_project
 from annotator.history import summaries
+from annotator.labeller import Labeller, format_of
 from annotator.project import Project
 from annotator.query import STRATEGIES, strategy_named
 from annotator.samples import SAMPLES, create_sample, workspace
@@ -28,7 +29,7 @@ from annotator.worker import start_round
 from store import jobs
 from store.exporters import FORMATS
 from store.importers import ImportPlan, detect_columns, labels_in, parse_filter
-from store.readers import read_header
+from store.readers import Rejected, read_header
 
 console = Console()
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -100,8 +101,7 @@ def import_(
     with Project.open(project) as opened:
         report = opened.import_file(file, plan)
     console.print(report.summary())
-    for rejected in report.rejected:
-        console.print(f"  row {rejected.row}: {rejected.reason}", highlight=False)
+    _list_rejected(report.rejected)
 
 
 @main.command()
@@ -184,6 +184,32 @@ def export(project: Path, format_: str, out: Path | None, rows: Any, with_model:
     with Project.open(project) as opened:
         target = out or Path(default_filename(opened, plan))
         console.print(f"{export_project(opened, target, plan)} rows in {target}.")
+
+
+@main.command()
+@click.argument("file", type=FILE)
+@click.option("--project", type=FOLDER, required=True, help="Whose round in use is asked.")
+@click.option("--out", type=FILE, required=True, help="Where to; the ending says the format, as in scored.parquet.")
+@click.option("--only", help="Which rows are to be scored, as in speaker=client; the others are read as context.")
+@click.option("--encoding", default="utf-8", show_default=True)
+def score(file: Path, project: Path, out: Path, only: str | None, encoding: str) -> None:
+    """Give every utterance of a file the calibrated probability of each label."""
+    header = read_header(file, encoding)
+    label_only = parse_filter(only, header) if only else None
+    plan = ImportPlan(detect_columns(header), label_only, with_labels=False, keep_copies=True, encoding=encoding)
+    format_of(out)  # a wrong ending is said before the work, not after
+    with _bar() as bar:
+        task = bar.add_task("loading the model", total=1.0)
+        labeller = Labeller.of(project)
+        progress = lambda share: bar.update(task, completed=share, description="scoring")  # noqa: E731
+        count, rejected = labeller.score_file(file, plan, out, progress)
+    console.print(f"{count} rows in {out}, labelled by round {labeller.round_number}.")
+    _list_rejected(rejected)
+
+
+def _list_rejected(rejected: Sequence[Rejected]) -> None:
+    for one in rejected:
+        console.print(f"  row {one.row}: {one.reason}", highlight=False)
 
 
 def _numbers(_: click.Context, __: click.Parameter, text: str) -> list[int]:

@@ -218,7 +218,7 @@ class Project:
 
     def _text(self, row: Mapping[str, Any], context_turns: int) -> Utterance:
         before = utterances.turns_before(self.db, row, context_turns)
-        return Utterance(row["text"], tuple(f"{turn['speaker'] or 'speaker'}: {turn['text']}" for turn in before))
+        return Utterance(row["text"], tuple(spoken(turn["speaker"], turn["text"]) for turn in before))
 
     def begin_round(self, config: RoundConfig, snapshot: Snapshot) -> dict[str, Any]:
         """Open a round's row; from here on it is either promoted whole or closed as not."""
@@ -279,3 +279,8 @@ class Project:
                 for path in (self.folder / "adapters").glob("tmp-*"):
                     shutil.rmtree(path, ignore_errors=True)
         return found
+
+
+def spoken(speaker: str | None, text: str) -> str:
+    """Write a turn before an utterance as the model reads it."""
+    return f"{speaker or 'speaker'}: {text}"

@@ -21,11 +21,11 @@ from safetensors.torch import save_file
 from transformers import get_cosine_schedule_with_warmup
 
 from annotator.errors import BackboneRefused, ProjectError
-from model.backbone import Backbone
+from model.backbone import Backbone, load_backbone
 from model.classifier import Logits, Progress, no_progress
 from model.recipe import Recipe
 from model.scoring import Scorer, make_scorer
-from model.task import Task, Utterance
+from model.task import Label, Task, Utterance
 from model.tokens import PromptTokens
 
 _NAME = "round"
@@ -132,6 +132,16 @@ class LoraAdapter:
     def _check_live(self) -> None:
         if self._classifier.backbone.model is not self._model:
             raise BackboneRefused("This adapter has been replaced by a later one.", "Load it again from its folder.")
+
+
+def restore(folder: Path) -> LoraAdapter:
+    """Load the backbone a folder names and the adapter in it. Raises ProjectError, BackboneMissing."""
+    _has_weights(folder)
+    described = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
+    labels = (Label(**{**label, "examples": tuple(label["examples"])}) for label in described["task"]["labels"])
+    task, recipe = Task(described["task"]["instruction"], tuple(labels)), Recipe(**described["recipe"])
+    backbone = load_backbone(described["backbone"], recipe.quantization)
+    return LoraClassifier(backbone, task, recipe, described["template"]).load(folder)
 
 
 def _has_weights(folder: Path) -> bool:

@@ -54,8 +54,18 @@ class Classifier(Protocol):
 
 
 def load_classifier(backbone: str, task: Task, recipe: Recipe, template: str = "definitions") -> Classifier:
-    """Load a backbone by catalog name, hub id or folder. The only door to torch: importing it takes seconds."""
+    """Load a backbone by catalog name, hub id or folder. This and `load_adapter` are the only doors to torch."""
     from model.adapter import LoraClassifier
     from model.backbone import load_backbone
 
     return LoraClassifier(load_backbone(backbone, recipe.quantization), task, recipe, template)
+
+
+def load_adapter(folder: Path) -> Adapter:
+    """Read a round back from its folder alone: it names its backbone, its task and how it was trained.
+
+    Raises ProjectError if the folder is not whole, BackboneMissing if the backbone is not on this machine.
+    """
+    from model.adapter import restore
+
+    return restore(folder)

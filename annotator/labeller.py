@@ -1,0 +1,139 @@
+"""Ask the round in use about texts that are in no project.
+
+    labeller = Labeller.of(Path("projects/client-talk"))
+    labeller("I could cut down at weekends.")  # [{"label": "change", "score": 0.81}, …], likeliest first
+
+It is called and answers as a text-classification pipeline of `transformers` does that gives all labels, except that
+the scores are calibrated. `annotator score` asks it about a whole file.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Self, overload
+
+import numpy as np
+
+from annotator.calibration import Calibrator
+from annotator.errors import BadInput, RoundError
+from annotator.project import Project, spoken
+from annotator.query import Probabilities
+from model.classifier import Adapter, Progress, load_adapter, no_progress
+from model.task import Utterance
+from store import labels, rounds
+from store.exporters import FORMATS, Field, export
+from store.importers import ImportPlan, read_utterances
+from store.readers import Rejected
+from store.utterances import NewUtterance
+
+FIELDS = (
+    Field("id", "text"),
+    Field("text", "text"),
+    Field("conversation", "text"),
+    Field("turn", "number"),
+    Field("speaker", "text"),
+    Field("label", "text"),
+    Field("probability", "number"),
+    Field("model_round", "integer"),
+    Field("probabilities", "probabilities"),
+)
+Answer = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Labeller:
+    """A round that can be asked about anything."""
+
+    adapter: Adapter
+    calibrator: Calibrator
+    names: tuple[str, ...]  # of the labels, in the order of the arrays
+    round_number: int
+    context_turns: int  # turns before an utterance that the round was trained to read
+
+    @classmethod
+    def of(cls, folder: Path) -> Self:
+        """Load a project's round in use. Raises NoProject, RoundError, BackboneMissing."""
+        with Project.open(folder) as project:
+            row = rounds.promoted(project.db)
+            if row is None:
+                raise RoundError(f"{project.name} has no finished round yet.", "Run `annotator retrain` first.")
+            names = labels.names(project.db)
+        return cls(
+            load_adapter(folder / "adapters" / row["adapter"]),
+            Calibrator.from_dict(json.loads(row["calibration"])),
+            tuple(names[label] for label in json.loads(row["label_ids"])),
+            row["number"],
+            json.loads(row["config"])["context_turns"],
+        )
+
+    def probabilities(self, utterances: Sequence[Utterance], progress: Progress = no_progress) -> Probabilities:
+        """Return (n, k) calibrated probabilities, columns as in `names`."""
+        return self.calibrator(self.adapter.logits(utterances, progress))
+
+    @overload
+    def __call__(self, text: str) -> Answer: ...
+    @overload
+    def __call__(self, text: list[str]) -> list[Answer]: ...
+    def __call__(self, text: str | list[str]) -> Answer | list[Answer]:
+        """Return every label with its probability, likeliest first, for one text or for each of several."""
+        texts = [text] if isinstance(text, str) else text
+        ranked = [self._ranked(row) for row in self.probabilities([Utterance(one) for one in texts])]
+        return ranked[0] if isinstance(text, str) else ranked
+
+    def _ranked(self, row: Probabilities) -> Answer:
+        return [{"label": self.names[i], "score": float(row[i])} for i in np.argsort(-row, kind="stable")]
+
+    def score_file(
+        self, source: Path, plan: ImportPlan, target: Path, progress: Progress = no_progress
+    ) -> tuple[int, list[Rejected]]:
+        """Score every utterance of a file and write them; return how many, and the rows that could not be read.
+
+        The format follows the target's ending. Rows that the plan calls context are read as such, not scored.
+        Raises BadFile, and BadInput for a column or an ending that is unknown.
+        """
+        format_ = format_of(target)
+        read = list(read_utterances(source, plan))
+        taken = [row for row in read if not isinstance(row, Rejected)]
+        asked = with_context(taken, self.context_turns)
+        probabilities = self.probabilities([utterance for _, utterance in asked], progress)
+        rows = (self._row(new, row) for (new, _), row in zip(asked, probabilities, strict=True))
+        count = export(rows, FIELDS, self.names, target, format_)
+        return count, [row for row in read if isinstance(row, Rejected)]
+
+    def _row(self, new: NewUtterance, probabilities: Probabilities) -> dict[str, object]:
+        best = int(probabilities.argmax())
+        return {
+            "id": new.external_id,
+            "text": new.text,
+            "conversation": new.conversation,
+            "turn": new.turn,
+            "speaker": new.speaker,
+            "label": self.names[best],
+            "probability": float(probabilities[best]),
+            "model_round": self.round_number,
+            "probabilities": dict(zip(self.names, probabilities.tolist(), strict=True)),
+        }
+
+
+def with_context(rows: Sequence[NewUtterance], turns: int) -> list[tuple[NewUtterance, Utterance]]:
+    """Pair each row to be scored, in the order given, with what the model reads: its text after the turns before."""
+    spoken_before: list[list[str]] = [[] for _ in rows]
+    in_turn = sorted(range(len(rows)), key=lambda i: (rows[i].conversation or "", rows[i].turn or 0.0))
+    for conversation, group in groupby(in_turn, key=lambda i: rows[i].conversation):
+        said: list[str] = []
+        for i in group if conversation is not None else ():
+            spoken_before[i] = said[max(0, len(said) - turns) :]
+            said.append(spoken(rows[i].speaker, rows[i].text))
+    pairs = zip(rows, spoken_before, strict=True)
+    return [(row, Utterance(row.text, tuple(before))) for row, before in pairs if not row.context_only]
+
+
+def format_of(target: Path) -> str:
+    """Tell the format from a file's ending. Raises BadInput."""
+    for name, known in FORMATS.items():
+        if known.suffix and known.suffix == target.suffix.lower():
+            return name
+    endings = ", ".join(known.suffix for known in FORMATS.values() if known.suffix)
+    raise BadInput(f"“{target.name}” does not say which format it is to have.", f"End it in one of: {endings}.")

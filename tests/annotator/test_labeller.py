@@ -1,0 +1,126 @@
+"""The round in use can be asked about anything, and says then what it says in the project."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from annotator import cli
+from annotator.config import RoundConfig
+from annotator.errors import NoProject, RoundError
+from annotator.labeller import Labeller, with_context
+from annotator.loop import run_round
+from annotator.project import Project
+from model.classifier import load_classifier
+from model.recipe import Recipe
+from store import rounds
+from store.utterances import NewUtterance
+from tests.annotator.scenes import draft, new_project, texts, work_through
+from tests.model.tiny import save_llama
+
+TINY = Recipe(epochs=1, rank=2)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with a round of a tiny model, trained on a few answers."""
+    backbone = save_llama(tmp_path_factory.mktemp("backbone"))
+    place = tmp_path_factory.mktemp("project") / "p"
+    config = RoundConfig(backbone=backbone, recipe=TINY, minimum_labels=4)
+    with new_project(place, config=config) as project:
+        turns = [NewUtterance(f"t{i}", text, "c", float(i), "ada") for i, text in enumerate(texts(8, 100))]
+        project.add(turns)
+        work_through(project, 20)
+        run_round(project, load_classifier(config.backbone, project.codebook().task(), TINY), project.config)
+    return place
+
+
+def test_it_says_what_the_round_said_in_the_project(folder):
+    with Project.open(folder) as project:
+        row = rounds.promoted(project.db)
+        stored = rounds.predictions_of(project.db, row)
+        labeller = Labeller.of(folder)
+        asked = project.texts(stored.utterance_ids.tolist(), labeller.context_turns)
+    assert any(one.context for one in asked)
+    np.testing.assert_allclose(labeller.probabilities(asked), stored.probabilities, atol=1e-5)
+
+
+def test_one_text_gets_all_labels_likeliest_first_and_several_get_a_list_each(folder):
+    labeller = Labeller.of(folder)
+    one = labeller("We will build it.")
+    assert {answer["label"] for answer in one} == {"promise", "report", "wish"}
+    assert [a["score"] for a in one] == sorted((a["score"] for a in one), reverse=True)
+    assert sum(a["score"] for a in one) == pytest.approx(1)
+    several = labeller(["We will build it.", "We built it."])
+    assert [a["score"] for a in several[0]] == pytest.approx([a["score"] for a in one], abs=1e-5)
+    assert labeller([]) == []
+
+
+def test_a_project_without_a_round_says_what_to_do(tmp_path):
+    new_project(tmp_path / "p").close()
+    with pytest.raises(RoundError, match=r"no finished round yet. Run `annotator retrain` first"):
+        Labeller.of(tmp_path / "p")
+    with pytest.raises(NoProject):
+        Labeller.of(tmp_path / "nowhere")
+
+
+def score(*arguments: object) -> str:
+    result = CliRunner().invoke(cli.main, ["score", *map(str, arguments)])
+    assert result.exit_code in (0, 1), result.output
+    return " ".join(result.output.split())
+
+
+@pytest.fixture
+def talk(tmp_path) -> Path:
+    path = tmp_path / "talk.csv"
+    rows = [("c", 2, "ada", "Second, I will."), ("", "", "bob", "Alone."), ("c", 1, "bob", "First, will you?")]
+    with path.open("w", newline="") as stream:
+        csv.writer(stream).writerows([("conversation", "turn", "speaker", "text"), *rows, ("c", 3, "ada", "")])
+    return path
+
+
+def test_a_file_is_scored_in_its_order_and_what_cannot_be_read_is_told(folder, talk, tmp_path):
+    output = score(talk, "--project", folder, "--out", tmp_path / "out.parquet")
+    assert "3 rows in" in output
+    assert "row 5: There is no text." in output
+    table = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert [row["text"] for row in table] == ["Second, I will.", "Alone.", "First, will you?"]
+    for row in table:
+        shares = {name: row[f"p({name})"] for name in ("promise", "report", "wish")}
+        assert sum(shares.values()) == pytest.approx(1)
+        assert row["probability"] == shares[row["label"]] == max(shares.values())
+        assert row["model_round"] == 1
+
+
+def test_the_turns_before_an_utterance_are_read_also_if_they_are_not_scored(folder, talk, tmp_path):
+    score(talk, "--project", folder, "--out", tmp_path / "all.jsonl")
+    score(talk, "--project", folder, "--out", tmp_path / "ada.jsonl", "--only", "speaker=ada")
+    everyone = [json.loads(line) for line in (tmp_path / "all.jsonl").read_text().splitlines()]
+    ada = [json.loads(line) for line in (tmp_path / "ada.jsonl").read_text().splitlines()]
+    assert [row["speaker"] for row in ada] == ["ada"]
+    assert ada[0]["probability"] == pytest.approx(everyone[0]["probability"], abs=1e-5)
+
+
+def test_an_ending_that_names_no_format_is_refused_before_the_work(folder, talk, tmp_path):
+    said = score(talk, "--project", folder, "--out", tmp_path / "out.xyz")
+    assert "“out.xyz” does not say which format it is to have. End it in one of: .csv, .jsonl, .parquet." in said
+
+
+turn_numbers = st.lists(st.integers(0, 50), unique=True, min_size=1, max_size=12)
+
+
+@given(numbers=turn_numbers, turns=st.integers(0, 5))
+def test_the_context_of_a_file_is_that_of_a_project(tmp_path_factory, numbers, turns):
+    rows = [NewUtterance(f"t{n}", f"text {n}", "c", float(n), "ada" if n % 2 else None) for n in numbers]
+    with Project.create(tmp_path_factory.mktemp("p") / "p", draft()) as project:
+        ids = project.add(rows)
+        expected = project.texts(ids, turns)
+    assert [utterance for _, utterance in with_context(rows, turns)] == expected
