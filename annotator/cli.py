@@ -15,7 +15,7 @@ from rich.table import Table
 
 from annotator import __version__, oracle
 from annotator.codebook import draft_from_names, read_codebook
-from annotator.config import RoundConfig
+from annotator.config import RoundConfig, changed_recipe
 from annotator.doctor import examine
 from annotator.errors import AnnotatorError, BadInput
 from annotator.export import ExportPlan, default_filename, export_project
@@ -232,7 +232,7 @@ def _numbers(_: click.Context, __: click.Parameter, text: str) -> list[int]:
 @click.option("--strategy", default="margin", show_default=True, help=f"One of {', '.join(sorted(STRATEGIES))}.")
 @click.option("--seeds", default="0", show_default=True, callback=_numbers, help="As in 0,1,2 or 0-4.")
 @click.option("--backbone", default=RoundConfig.backbone, show_default=True)
-@click.option("--epochs", type=int, help="Passes over the training labels.")
+@click.option("--recipe", multiple=True, metavar="NAME=VALUE", help="A training setting, as in epochs=4; repeatable.")
 @click.option("--pool", default=1000, show_default=True, help="Training rows to choose from, a random sample.")
 @click.option("--test-limit", type=int, help="Test on a random sample of so many rows.")
 @click.option("--json", "out", type=FILE, help="Write all figures here.")
@@ -245,15 +245,14 @@ def simulate(
     strategy: str,
     seeds: Sequence[int],
     backbone: str,
-    epochs: int | None,
+    recipe: Sequence[str],
     pool: int,
     test_limit: int | None,
     out: Path | None,
 ) -> None:
     """Run the loop on a labelled file (columns text, label, split) with a simulated annotator."""
     config = RoundConfig(backbone=backbone, strategy=strategy_named(strategy).name)
-    if epochs:
-        config = replace(config, recipe=replace(config.recipe, epochs=epochs))
+    config = replace(config, recipe=changed_recipe(config.recipe, recipe))
     draft = read_codebook(codebook) if codebook else None
     plan = oracle.Plan(data, context, draft, labels, round_count, pool, test_limit, config)
     runs = []

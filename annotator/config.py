@@ -1,10 +1,11 @@
 """Every default number of a project, with its reason: frozen, serialisable, stored with each round."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 
 from pydantic import TypeAdapter, ValidationError
 
-from annotator.errors import BadInput
+from annotator.errors import BadInput, UnknownName
 from model.catalog import STARTER
 from model.recipe import Recipe
 
@@ -37,6 +38,21 @@ class RoundConfig:
             return _ADAPTER.validate_json(text)
         except ValidationError as error:
             raise BadInput(f"These settings cannot be read: {error}", "Restore them from a backup.") from error
+
+
+def changed_recipe(recipe: Recipe, changes: Sequence[str]) -> Recipe:
+    """Apply settings written as `name=value`. Raises UnknownName and BadInput."""
+    values = asdict(recipe)
+    for change in changes:
+        name, _, value = change.partition("=")
+        if name not in values:
+            raise UnknownName.among("recipe setting", name, sorted(values))
+        values[name] = tuple(value.split(",")) if name == "layers" else value
+    try:
+        return TypeAdapter(Recipe).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BadInput(f"“{first['loc'][0]}” cannot be set to “{first['input']}”: {first['msg']}.") from error
 
 
 _ADAPTER = TypeAdapter(RoundConfig)

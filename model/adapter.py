@@ -1,14 +1,10 @@
-"""LoRA and QLoRA: train an adapter on the label-set loss, score with it, save it, load it.
-
-The loss is the cross-entropy of the label among the labels, on the very log-likelihoods that scoring uses:
-what is trained is what is asked (cf. Liu et al. 2022, arXiv 2205.05638). The backbone stays frozen.
-"""
+"""LoRA and QLoRA: attach an adapter to a backbone, score with it, save it, load it. The backbone stays frozen."""
 
 from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -18,15 +14,15 @@ import numpy as np
 import peft
 import torch
 from safetensors.torch import save_file
-from transformers import get_cosine_schedule_with_warmup
 
 from annotator.errors import BackboneRefused, ProjectError
 from model.backbone import Backbone, load_backbone
 from model.classifier import Logits, Progress, no_progress
-from model.recipe import Recipe
-from model.scoring import Scorer, make_scorer
+from model.recipe import Recipe, read_recipe
+from model.scoring import make_scorer
 from model.task import Label, Task, Utterance
 from model.tokens import PromptTokens
+from model.training import Budget, train
 
 _NAME = "round"
 _WEIGHTS = "adapter_model.safetensors"
@@ -73,10 +69,16 @@ class LoraClassifier:
         """Score with whatever adapter is attached now."""
         bodies = [self.tokens.body(utterance) for utterance in utterances]
         result = np.empty((len(bodies), len(self.task.labels)))
-        done = 0
+        budget, done = Budget(self.recipe.row_tokens), 0
+
+        def score(row: list[int], tokens: int) -> None:
+            for part in self._scorer.rows([bodies[i] for i in row], tokens):
+                chosen = [row[i] for i in part]
+                result[chosen] = self._scorer.loglik([bodies[i] for i in chosen]).cpu().numpy()
+
         with torch.inference_mode(), self._scorer.session() if bodies else nullcontext():
-            for row in self._scorer.rows(bodies, self.recipe.row_tokens):
-                result[row] = self._scorer.loglik([bodies[i] for i in row]).cpu().numpy()
+            for row in self._scorer.rows(bodies, budget.tokens):
+                budget.run(lambda tokens, row=row: score(row, tokens))  # type: ignore[misc]
                 done += len(row)
                 progress(done / len(bodies))
         return result
@@ -88,6 +90,9 @@ class LoraClassifier:
             lora_alpha=recipe.alpha,
             lora_dropout=recipe.dropout,
             target_modules=recipe.target_modules,
+            exclude_modules=_all_layers_but(recipe.layers) if recipe.layers else None,
+            use_rslora=recipe.rslora,
+            use_dora=recipe.dora,
             task_type="CAUSAL_LM" if self.backbone.family == "causal" else "SEQ_2_SEQ_LM",
         )
         with warnings.catch_warnings():
@@ -134,12 +139,17 @@ class LoraAdapter:
             raise BackboneRefused("This adapter has been replaced by a later one.", "Load it again from its folder.")
 
 
+def _all_layers_but(layers: Sequence[int]) -> str:
+    """Match the modules of all other layers. peft takes numbers of layers only with a list of module names."""
+    return rf".*\.(layers|block)\.(?!({'|'.join(map(str, layers))})\.)\d+\..*"
+
+
 def restore(folder: Path) -> LoraAdapter:
     """Load the backbone a folder names and the adapter in it. Raises ProjectError, BackboneMissing."""
     _has_weights(folder)
     described = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
     labels = (Label(**{**label, "examples": tuple(label["examples"])}) for label in described["task"]["labels"])
-    task, recipe = Task(described["task"]["instruction"], tuple(labels)), Recipe(**described["recipe"])
+    task, recipe = Task(described["task"]["instruction"], tuple(labels)), read_recipe(described["recipe"])
     backbone = load_backbone(described["backbone"], recipe.quantization)
     return LoraClassifier(backbone, task, recipe, described["template"]).load(folder)
 
@@ -154,53 +164,3 @@ def _has_weights(folder: Path) -> bool:
             f"{folder} lacks {' and '.join(sorted(missing))}.", "Restore the folder from a backup, or retrain."
         )
     return trained
-
-
-def train(
-    model: Any, scorer: Scorer, bodies: Sequence[Sequence[int]], labels: np.ndarray, recipe: Recipe, progress: Progress
-) -> None:
-    """Minimise the label-set loss with AdamW, cosine decay and warm-up. Leaves the model in evaluation mode."""
-    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    batches = _epochs(len(bodies), recipe)
-    schedule = get_cosine_schedule_with_warmup(optimizer, round(recipe.warmup * len(batches)), len(batches))
-    loss_of = _loss(labels, recipe)
-    model.train()
-    try:
-        for step, batch in enumerate(batches, start=1):
-            for row in scorer.rows([bodies[i] for i in batch], recipe.row_tokens):
-                chosen = batch[row]  # a batch over the budget is computed in parts; the gradients add up
-                loss = loss_of(scorer.loglik([bodies[i] for i in chosen]), labels[chosen]) / len(batch)
-                loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(weights, recipe.clip)
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad()
-            progress(step / len(batches))
-    finally:
-        model.eval()  # also when a person stops the round: dropout must not outlive it
-
-
-def _epochs(n: int, recipe: Recipe) -> list[np.ndarray]:
-    """Shuffle anew for every epoch and cut into batches."""
-    rng = np.random.default_rng(recipe.seed)
-    cuts = range(recipe.batch_size, n, recipe.batch_size)
-    return [batch for _ in range(recipe.epochs) for batch in np.split(rng.permutation(n), cuts)]
-
-
-def _loss(labels: np.ndarray, recipe: Recipe) -> Callable[[torch.Tensor, np.ndarray], torch.Tensor]:
-    """Return the summed cross-entropy over the label set, smoothed and weighed over labels."""
-    counts = np.bincount(labels)
-    rarity = 1 / np.sqrt(np.maximum(counts, 1))
-    rarity *= len(labels) / (rarity * counts).sum()  # mean weight one: the learning rate keeps its meaning
-
-    def loss(loglik: torch.Tensor, truth: np.ndarray) -> torch.Tensor:
-        target = torch.from_numpy(truth).to(loglik.device)
-        each = torch.nn.functional.cross_entropy(
-            loglik, target, reduction="none", label_smoothing=recipe.label_smoothing
-        )
-        if recipe.class_weights:
-            each = each * torch.from_numpy(rarity[truth]).to(each)
-        return each.sum()
-
-    return loss

@@ -4,8 +4,8 @@ and stored without torch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,26 @@ class Recipe:
     batch_size: int = 8
     warmup: float = 0.06  # share of steps
     weight_decay: float = 0.0
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"] = "adamw"  # 8 bit: a quarter the state
+    loss: Literal["labels", "tokens"] = "labels"  # among the labels, or the label's tokens among all tokens
     label_smoothing: float = 0.0  # over the labels, not over the vocabulary
     class_weights: bool = False  # weigh labels by inverse square root of frequency
     clip: float = 1.0
+    layers: tuple[int, ...] = ()  # to adapt; none: all of them
+    rslora: bool = False  # scale by the root of the rank (Kalajdzievski 2023, arXiv 2312.03732)
+    dora: bool = False  # magnitude apart from direction (Liu et al. 2024, arXiv 2402.09353); slower
+    loraplus: float = 1.0  # how much faster the B matrices learn
+    neftune: float = 0.0  # noise on embeddings; shown to help in chat, not in classification
+    checkpointing: bool = False  # recompute activations: less memory, a third more time
+    holdout: float = 0.0  # share of the labels kept back to stop early; few labels are better trained on
+    patience: int = 2  # epochs without a lower held-out loss, then it stops
     max_tokens: int = 512  # of an utterance with its context; what is over is cut, options never are
     row_tokens: int = 1024  # tokens computed at once: bounds memory, not results
     seed: int = 0
+
+
+def read_recipe(stored: dict[str, Any]) -> Recipe:
+    """Read a stored recipe; what a later version has added takes its default, what it has dropped is passed over."""
+    known = {field.name for field in fields(Recipe)}
+    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in stored.items()}
+    return Recipe(**{name: value for name, value in values.items() if name in known})

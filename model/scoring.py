@@ -76,16 +76,18 @@ class CausalScorer:
         row = pack_row(bodies, trie, prefix, cached=self._cache is not None)
         self._check_reach(row)
         device = self.backbone.device
-        output = self.backbone.model(
-            input_ids=row.input_ids.to(device),
-            position_ids=row.position_ids.to(device),
-            attention_mask=_additive(row.sees.to(device), self.backbone.dtype),
-            past_key_values=self._cache,
-            use_cache=self._cache is not None,
-            logits_to_keep=row.asked.to(device),
-        )
-        if self._cache is not None:
-            self._cache.crop(-row.input_ids.shape[1])
+        try:
+            output = self.backbone.model(
+                input_ids=row.input_ids.to(device),
+                position_ids=row.position_ids.to(device),
+                attention_mask=_additive(row.sees.to(device), self.backbone.dtype),
+                past_key_values=self._cache,
+                use_cache=self._cache is not None,
+                logits_to_keep=row.asked.to(device),
+            )
+        finally:  # also when memory ran out between two layers
+            for layer in self._cache.layers if self._cache else ():
+                layer.crop(len(prefix) - layer.get_seq_length())
         return label_loglik(output.logits.view(len(bodies), trie.nodes, -1), trie)
 
     @contextmanager

@@ -198,7 +198,9 @@ def test_an_export_does_not_replace_what_is_something_else(folder, tmp_path):
 def test_a_simulation_prints_every_run_and_writes_all_figures(labelled, tmp_path, monkeypatch):
     monkeypatch.setattr(oracle, "load_classifier", lambda backbone, task, *_: FakeClassifier(task))
     out = tmp_path / "figures.json"
-    output = good("simulate", labelled, "--labels", 30, "--seeds", "0-1", "--rounds", 2, "--epochs", 3, "--json", out)
+    output = good(
+        "simulate", labelled, "--labels", 30, "--seeds", "0-1", "--rounds", 2, "--recipe", "epochs=3", "--json", out
+    )
     assert output.count("trained on") == 4
     written = json.loads(out.read_text(encoding="utf-8"))
     assert [run["seed"] for run in written["runs"]] == [0, 0, 1, 1]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotator.config import RoundConfig
+from annotator.config import RoundConfig, changed_recipe
 from annotator.errors import BadInput
 from model.recipe import Recipe
 
@@ -58,3 +58,23 @@ def test_the_recipe_is_written_out_whole():
 def test_settings_cannot_be_changed_in_place():
     with pytest.raises(dataclasses.FrozenInstanceError):
         RoundConfig().seed = 3
+
+
+def test_settings_of_the_recipe_are_changed_by_name():
+    changed = changed_recipe(Recipe(), ["epochs=3", "learning_rate=5e-4", "dora=true", "layers=1,2", "loss=tokens"])
+    assert changed == Recipe(epochs=3, learning_rate=5e-4, dora=True, layers=(1, 2), loss="tokens")
+    assert changed_recipe(Recipe(), []) == Recipe()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("epoch=3", "There is no recipe setting called “epoch”. Choose one of: alpha, "),
+        ("epochs=many", "“epochs” cannot be set to “many”"),
+        ("epochs", "“epochs” cannot be set to “”"),
+        ("loss=hinge", "“loss” cannot be set to “hinge”"),
+    ],
+)
+def test_a_setting_that_is_none_is_refused(change, says):
+    with pytest.raises(BadInput, match=says):
+        changed_recipe(Recipe(), [change])

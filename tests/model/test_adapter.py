@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from annotator.errors import BackboneRefused, ProjectError, RoundCancelled
-from model.adapter import LoraAdapter, LoraClassifier, _loss
+from model.adapter import LoraAdapter, LoraClassifier
 from model.backbone import Backbone, load_backbone
 from tests.model.tiny import quick, toy
 
@@ -194,24 +194,6 @@ def test_progress_while_learning_rises_to_one(llama: Backbone) -> None:
     shares: list[float] = []
     classifier_of(llama, epochs=2, batch_size=4).fit(FEW, FEW_LABELS, shares.append)
     assert shares == [0.25, 0.5, 0.75, 1.0]
-
-
-def test_class_weights_follow_the_inverse_square_root_of_frequency() -> None:
-    labels = np.array([0, 0, 0, 0, 1])
-    logits = torch.tensor([[0.3, -1.0, 2.0]]).repeat(5, 1)
-    nll = -logits[0].log_softmax(0)
-    rare = np.array([1 / 2, 1.0])  # 1 / sqrt(4), 1 / sqrt(1)
-    scale = 5 / (4 * rare[0] + rare[1])
-    found = _loss(labels, quick(class_weights=True))(logits, labels)
-    assert float(found) == pytest.approx(float(4 * scale * rare[0] * nll[0] + scale * rare[1] * nll[1]), rel=1e-6)
-    assert float(_loss(labels, quick())(logits, labels)) == pytest.approx(float(4 * nll[0] + nll[1]), rel=1e-6)
-
-
-def test_t7_label_smoothing_is_spread_over_the_labels() -> None:
-    labels, logits = np.array([2]), torch.tensor([[0.3, -1.0, 2.0]])
-    nll = -logits[0].log_softmax(0)
-    found = _loss(labels, quick(label_smoothing=0.3))(logits, labels)
-    assert float(found) == pytest.approx(float(0.7 * nll[2] + 0.3 * nll.mean()), rel=1e-6)
 
 
 def test_the_description_names_all_that_is_needed_to_score_again(llama: Backbone, tmp_path: Path) -> None:
