@@ -124,9 +124,10 @@ def kill_a_round(project: Project, stage: str, delay: float) -> bool:
     with Project.open(project.folder) as opened:
         ended = jobs.get(opened.db, job)["state"] == "done"
         assert opened.recover() is not ended
-        assert jobs.get(opened.db, job)["state"] == ("done" if ended else "interrupted")
         promoted = is_whole(opened)
-        if promoted["id"] == before["id"]:
+        in_use = promoted["id"] != before["id"]  # also if it was killed before it could say that it had ended
+        assert jobs.get(opened.db, job)["state"] == ("done" if in_use else "interrupted")
+        if not in_use:
             assert promoted == before
             assert sorted(queue.queued_ids(opened.db)) == batch
         else:
@@ -134,7 +135,7 @@ def kill_a_round(project: Project, stage: str, delay: float) -> bool:
             assert fetch_value(opened.db, kept, (promoted["id"],)) == scored
         run_round(opened, classifier_of(opened), opened.config)
         assert is_whole(opened)["number"] > promoted["number"]
-        return bool(promoted["id"] != before["id"])
+        return bool(in_use)
 
 
 def is_whole(project: Project) -> dict[str, Any]:
