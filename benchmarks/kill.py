@@ -59,6 +59,7 @@ def kill_round(folder: Path, stage: str, delay: float) -> str:
         reached = False
         while (job := jobs.active(project.db)) and not reached:
             reached = job["stage"] == stage
+            time.sleep(0.002)  # the round needs the processor
         time.sleep(delay)
         job = jobs.active(project.db)
         if job is None or job["pid"] is None:
@@ -98,7 +99,8 @@ def run_once(page: Page, workspace: Path, stage: str | None, rng: random.Random)
     """Label, kill, start again; count answers seen through and lost, and whether the project is broken."""
     folder = workspace / NAME
     with Project.open(folder) as project:
-        stored, before = annotations.last_id(project.db), (rounds.promoted(project.db) or {})["number"]
+        stored, promoted = annotations.last_id(project.db), rounds.promoted(project.db)
+        assert promoted is not None
         if stage:
             start_round(project, "the benchmark")
     app, over, killed = serve(workspace), threading.Event(), ""
@@ -120,7 +122,7 @@ def run_once(page: Page, workspace: Path, stage: str | None, rng: random.Random)
     with Project.open(folder) as project:
         project.recover()
         stored = annotations.last_id(project.db) - stored
-        broken = not whole(project, before)
+        broken = not whole(project, promoted["number"])
     counts = {"kills": 1, "answers_given": seen, "answers_lost": max(0, seen - stored), "projects_broken": int(broken)}
     return counts | ({f"killed_at_{killed}": 1} if killed else {})
 

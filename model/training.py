@@ -90,11 +90,12 @@ def train(model: Any, scorer: Scorer, bodies: Bodies, labels: np.ndarray, recipe
 
 @contextmanager
 def _in_training(model: Any, recipe: Recipe, mean_length: float) -> Iterator[None]:
-    model.train()
-    if recipe.checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
-    hook = _add_noise(model, recipe.neftune, mean_length) if recipe.neftune else None
+    hook = None
     try:
+        hook = _add_noise(model, recipe.neftune, mean_length) if recipe.neftune else None
+        model.train()
+        if recipe.checkpointing:
+            model.activation_checkpointing_enable({"use_reentrant": False})
         yield
     finally:  # also when a person stops the round: dropout must not outlive it
         if hook:

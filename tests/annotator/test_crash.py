@@ -135,7 +135,7 @@ def kill_a_round(project: Project, stage: str, delay: float) -> bool:
             assert fetch_value(opened.db, kept, (promoted["id"],)) == scored
         run_round(opened, classifier_of(opened), opened.config)
         assert is_whole(opened)["number"] > promoted["number"]
-        return bool(in_use)
+        return in_use
 
 
 def is_whole(project: Project) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from annotator.errors import BackboneRefused
 from model.adapter import LoraAdapter, LoraClassifier
 from model.backbone import Backbone, load_backbone
 from model.recipe import Recipe, read_recipe
-from model.training import Budget, _loss
+from model.training import Budget, _Best, _loss
 from tests.model.tiny import quick, toy
 
 TASK, UTTERANCES, LABELS = toy()
@@ -91,8 +91,10 @@ def test_what_saves_memory_changes_nothing_that_is_learned(backbone: Backbone, c
 
 
 def test_t5_neftune_is_refused_where_it_would_do_nothing(folders: dict[str, str]) -> None:
+    backbone = load_backbone(folders["t5"])
     with pytest.raises(BackboneRefused, match="NEFTune does nothing on this family"):
-        fitted(load_backbone(folders["t5"]), neftune=5.0)
+        fitted(backbone, neftune=5.0)
+    assert not backbone.model.training
 
 
 def test_neftune_adds_noise_while_learning_and_none_afterwards(llama: Backbone) -> None:
@@ -110,15 +112,16 @@ def test_training_stops_when_the_held_out_loss_no_longer_falls(llama: Backbone) 
     assert shares[-1] == 3 / 8  # the first epoch is the best, two more are waited for
 
 
-def test_the_best_epoch_is_kept_and_not_the_last(llama: Backbone) -> None:
-    wrong = [1 - label for label in FEW_LABELS]  # learning these makes the held-out ones worse
-    kept = {}
-    for patience in (1, 5):
-        recipe = quick(epochs=6, holdout=0.5, patience=patience, batch_size=3)
-        kept[patience] = LoraClassifier(llama, TASK, recipe, "options").fit(FEW, wrong).logits(FEW)
-    last = logits_after(llama, epochs=6, batch_size=3)
-    assert np.abs(kept[5] - last).max() > 1e-4
-    assert np.isfinite(kept[1]).all()
+def test_the_best_epoch_is_kept_and_not_the_last() -> None:
+    weight = torch.zeros(1)
+    best = _Best([weight], patience=2)
+    over = []
+    for epoch, loss in enumerate([3.0, 1.0, 2.0, 1.5]):
+        weight.fill_(epoch)
+        over.append(best.is_over(loss))
+    best.restore()
+    assert over == [False, False, False, True]
+    assert float(weight) == 1  # the epoch whose loss was 1.0
 
 
 def out_of_memory_above(backbone: Backbone, tokens: int) -> list[int]:
@@ -139,7 +142,7 @@ def test_memory_that_ends_while_scoring_costs_time_and_no_result(llama: Backbone
     expected = LoraClassifier(llama, TASK, quick(), "options").zero_shot().logits(UTTERANCES)
     ran = out_of_memory_above(llama, 100)
     found = LoraClassifier(llama, TASK, quick(), "options").zero_shot().logits(UTTERANCES)
-    assert len(ran) > 3
+    assert max(ran) <= 100
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
