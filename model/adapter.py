@@ -19,7 +19,7 @@ from annotator.errors import BackboneRefused, ProjectError
 from model.backbone import Backbone, load_backbone
 from model.classifier import Logits, Progress, no_progress
 from model.recipe import Recipe, read_recipe
-from model.scoring import make_scorer
+from model.scoring import make_scorer, score
 from model.task import Label, Task, Utterance
 from model.tokens import PromptTokens
 from model.training import Budget, train
@@ -71,14 +71,15 @@ class LoraClassifier:
         result = np.empty((len(bodies), len(self.task.labels)))
         budget, done = Budget(self.recipe.row_tokens), 0
 
-        def score(row: list[int], tokens: int) -> None:
+        def ask(row: list[int], tokens: int) -> None:
             for part in self._scorer.rows([bodies[i] for i in row], tokens):
                 chosen = [row[i] for i in part]
-                result[chosen] = self._scorer.loglik([bodies[i] for i in chosen]).cpu().numpy()
+                texts = [bodies[i] for i in chosen]
+                result[chosen] = score(self._scorer, texts, self.tokens.trie, self.recipe.tolerance)
 
         with torch.inference_mode(), self._scorer.session() if bodies else nullcontext():
             for row in self._scorer.rows(bodies, budget.tokens):
-                budget.run(lambda tokens, row=row: score(row, tokens))  # type: ignore[misc]
+                budget.run(lambda tokens, row=row: ask(row, tokens))  # type: ignore[misc]
                 done += len(row)
                 progress(done / len(bodies))
         return result

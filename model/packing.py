@@ -1,32 +1,86 @@
-"""Many utterances behind one shared instruction prefix, in one row, with the label trie at each one's end.
+"""Many utterances behind one shared instruction prefix, in one row, with nodes of the label trie at each one's end.
 
 Every utterance sees the prefix and itself, every trie node sees its utterance and its ancestors, and positions
 restart behind the prefix. So the row gives the same numbers as one utterance at a time, without padding and
 with the prefix computed once.
 
-    row      prefix | utterance 1 | its trie nodes | utterance 2 | its trie nodes | …
-    position 0 … p-1| p …         | by depth       | p …         | by depth       | …
+    columns  prefix | utterance 1 | utterance 2 | … | nodes of 1 | nodes of 2 | …
+    position 0 … p-1| p …         | p …         |   | by depth   | by depth   |
+
+A row may be computed in parts, each seeing what lies before it in the key-value cache: prefix, bodies, and then
+only those nodes that turn out to matter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
 from model.verbalizer import LabelTrie
 
+Ints = NDArray[np.int64]
+PREFIX = -1  # the owner of what all utterances share
+
 
 @dataclass(frozen=True)
-class Row:
-    """One packed row of `tokens` tokens; `cached` more lie before it in the key-value cache."""
+class Columns:
+    """Tokens of a row, side by side: (tokens,) each."""
 
-    input_ids: torch.Tensor  # (1, tokens)
-    position_ids: torch.Tensor  # (1, tokens)
-    sees: torch.Tensor  # (1, 1, tokens, cached + tokens), true where attention is allowed
-    asked: torch.Tensor  # (utterances * trie nodes,) places in the row whose next token is wanted
+    ids: Ints
+    positions: Ints
+    owners: Ints  # number of the utterance, or PREFIX
+    nodes: Ints  # the trie node; 0 in prefix and bodies: nothing said yet
+
+    def __len__(self) -> int:
+        """Count the tokens."""
+        return len(self.ids)
+
+    def then(self, *others: Columns) -> Columns:
+        """Put others behind these."""
+        parts = (self, *others)
+        return Columns(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Columns)))
+
+
+def prefix_columns(prefix: Sequence[int]) -> Columns:
+    """Lay out the shared instruction."""
+    shared = np.full(len(prefix), PREFIX, dtype=np.int64)
+    return Columns(np.array(prefix, dtype=np.int64), np.arange(len(prefix)), shared, np.zeros_like(shared))
+
+
+def body_columns(bodies: Sequence[Sequence[int]], prefix: int) -> Columns:
+    """Lay out utterances behind a prefix of so many tokens."""
+    sizes = np.array([len(body) for body in bodies])
+    ids = np.array([token for body in bodies for token in body], dtype=np.int64)
+    positions = prefix + np.arange(len(ids)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return Columns(ids, positions, np.repeat(np.arange(len(bodies)), sizes), np.zeros_like(ids))
+
+
+def node_columns(owners: Ints, nodes: Ints, ends: Ints, trie: LabelTrie) -> Columns:
+    """Lay out trie nodes, none of them the root; `ends` are the positions of the utterances' last tokens."""
+    return Columns(trie.tokens[nodes - 1], ends[owners] + trie.depths[nodes - 1], owners, nodes)
+
+
+def sight(asking: Columns, present: Columns, trie: LabelTrie) -> NDArray[np.bool_]:
+    """Say what each token may attend to: (asking, present), where `asking` are the last of the `present`."""
+    below = np.zeros((trie.nodes, trie.nodes), dtype=np.bool_)  # [i, j]: node j is node i, or above it
+    below[:, 0] = True
+    below[1:, 1:] = trie.ancestors
+    order = np.arange(len(present))
+    own = asking.owners[:, None] == present.owners
+    line = below[asking.nodes[:, None], present.nodes]
+    shared: NDArray[np.bool_] = present.owners == PREFIX
+    return (shared | (own & line)) & (order <= order[-len(asking) :, None])
+
+
+def last_of_each(columns: Columns, owners: int) -> Ints:
+    """Find the place of each utterance's last body token."""
+    places = np.zeros(owners, dtype=np.int64)
+    bodies = np.flatnonzero((columns.owners != PREFIX) & (columns.nodes == 0))
+    places[columns.owners[bodies]] = bodies  # the last one written stays
+    return places
 
 
 def split_rows(lengths: Sequence[int], budget: int, padded: bool = False) -> Iterator[range]:
@@ -42,39 +96,3 @@ def split_rows(lengths: Sequence[int], budget: int, padded: bool = False) -> Ite
             start, used = number, length
     if lengths:
         yield range(start, len(lengths))
-
-
-def pack_row(bodies: Sequence[Sequence[int]], trie: LabelTrie, prefix: Sequence[int], cached: bool) -> Row:
-    """Lay out utterances in one row; with `cached`, the prefix lies in the key-value cache instead."""
-    leading = [] if cached else list(prefix)
-    ids, positions = list(leading), list(range(len(leading)))
-    asked: list[int] = []
-    blocks = []  # where each utterance begins, where its body ends, where its nodes end
-    for body in bodies:
-        start = len(ids)
-        ids += [*body, *trie.tokens.tolist()]
-        positions += range(len(prefix), len(prefix) + len(body))
-        positions += (len(prefix) + len(body) - 1 + trie.depths).tolist()
-        asked += range(start + len(body) - 1, len(ids))
-        blocks.append((start, start + len(body), len(ids)))
-    return Row(
-        input_ids=torch.tensor([ids]),
-        position_ids=torch.tensor([positions]),
-        sees=torch.from_numpy(_visibility(len(ids), len(prefix), blocks, trie, cached))[None, None],
-        asked=torch.tensor(asked),
-    )
-
-
-def _visibility(
-    tokens: int, prefix: int, blocks: list[tuple[int, int, int]], trie: LabelTrie, cached: bool
-) -> np.ndarray:
-    shift = prefix if cached else 0  # columns before the row's own
-    sees = np.zeros((tokens, shift + tokens), dtype=np.bool_)
-    sees[:, :prefix] = True
-    if not cached:
-        sees[:prefix, :prefix] = np.tri(prefix, dtype=np.bool_)
-    for start, body_end, end in blocks:
-        sees[start:body_end, shift + start : shift + body_end] = np.tri(body_end - start, dtype=np.bool_)
-        sees[body_end:end, shift + start : shift + body_end] = True
-        sees[body_end:end, shift + body_end : shift + end] = trie.ancestors
-    return sees

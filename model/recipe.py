@@ -39,6 +39,7 @@ class Recipe:
     patience: int = 2  # epochs without a lower held-out loss, then it stops
     max_tokens: int = 512  # of an utterance with its context; what is over is cut, options never are
     row_tokens: int = 1024  # tokens computed at once: bounds memory, not results
+    tolerance: float = 1e-3  # of a distribution over a large codebook, total variation; small ones are exact
     seed: int = 0
 
 

@@ -15,25 +15,43 @@ import torch
 
 from annotator.errors import UtteranceTooLong
 from model.backbone import Backbone
-from model.packing import Row, pack_row, split_rows
+from model.packing import (
+    Columns,
+    Ints,
+    body_columns,
+    last_of_each,
+    node_columns,
+    prefix_columns,
+    sight,
+    split_rows,
+)
+from model.search import Logs, best_first, edges_of
 from model.tokens import PromptTokens
 from model.verbalizer import LabelTrie
+
+Bodies = Sequence[Sequence[int]]
+
+FEW_NODES = 16  # a trie this small is computed whole: to search it would save less than it costs
 
 
 class Scorer(Protocol):
     """How one family of models is asked."""
 
-    def loglik(self, bodies: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Return (n, k) log-likelihoods in fp32 for tokenised utterances computed together."""
+    def loglik(self, bodies: Bodies) -> torch.Tensor:
+        """Return (n, k) log-likelihoods in fp32 for tokenised utterances computed together, with gradients."""
         ...
 
-    def rows(self, bodies: Sequence[Sequence[int]], budget: int) -> list[list[int]]:
+    def search(self, bodies: Bodies, tolerance: float) -> Logs:
+        """Return (n, k) log-likelihoods to a total variation of `tolerance`, looking only where it matters."""
+        ...
+
+    def rows(self, bodies: Bodies, budget: int) -> list[list[int]]:
         """Say which utterances to compute together so that no more than `budget` tokens are."""
         ...
 
     @contextmanager
     def session(self) -> Iterator[None]:
-        """Prepare for many calls of `loglik` without gradients between which no weight changes."""
+        """Prepare for many calls without gradients between which no weight changes."""
         ...
 
 
@@ -42,6 +60,13 @@ def make_scorer(backbone: Backbone, tokens: PromptTokens) -> Scorer:
     if backbone.family == "causal":
         return CausalScorer(backbone, tokens)
     return EncoderDecoderScorer(backbone, tokens)
+
+
+def score(scorer: Scorer, bodies: Bodies, trie: LabelTrie, tolerance: float) -> Logs:
+    """Return (n, k) log-likelihoods: exact while the codebook is small, else to the tolerance."""
+    if trie.nodes <= FEW_NODES:
+        return scorer.loglik(bodies).double().cpu().numpy()
+    return scorer.search(bodies, tolerance)
 
 
 def label_loglik(logits: torch.Tensor, trie: LabelTrie) -> torch.Tensor:
@@ -57,6 +82,15 @@ def label_loglik(logits: torch.Tensor, trie: LabelTrie) -> torch.Tensor:
     return edges @ paths.T
 
 
+def edge_loglik(logits: torch.Tensor, nodes: Ints, trie: LabelTrie) -> Logs:
+    """Return the log-probabilities of all edges of some nodes, from (nodes, vocabulary) logits at them."""
+    place, edges = edges_of(nodes, trie)
+    at = torch.from_numpy(place).to(logits.device)
+    said = torch.from_numpy(trie.edge_tokens[edges]).to(logits.device)
+    logits = logits.float()
+    return (logits[at, said] - logits.logsumexp(dim=-1)[at]).double().cpu().numpy()
+
+
 class CausalScorer:
     """Llama-family models: packed rows behind a shared prefix (see `packing`)."""
 
@@ -64,31 +98,74 @@ class CausalScorer:
         self.backbone = backbone
         self.tokens = tokens
         self._cache: Any = None
+        self._prefix = prefix_columns(tokens.prefix)
 
-    def rows(self, bodies: Sequence[Sequence[int]], budget: int) -> list[list[int]]:
+    def rows(self, bodies: Bodies, budget: int) -> list[list[int]]:
         """Cut in the order given: packing needs no equal lengths."""
         nodes = self.tokens.trie.nodes - 1
-        return [list(row) for row in split_rows([len(body) + nodes for body in bodies], budget)]
+        each = nodes if nodes < FEW_NODES else FEW_NODES  # of a large trie few nodes are looked into
+        return [list(row) for row in split_rows([len(body) + each for body in bodies], budget)]
 
-    def loglik(self, bodies: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Score utterances in one packed row."""
-        trie, prefix = self.tokens.trie, self.tokens.prefix
-        row = pack_row(bodies, trie, prefix, cached=self._cache is not None)
-        self._check_reach(row)
+    def loglik(self, bodies: Bodies) -> torch.Tensor:
+        """Score utterances in one packed row, the whole trie at each one's end."""
+        trie, n = self.tokens.trie, len(bodies)
+        texts, ends = self._texts(bodies)
+        owners = np.repeat(np.arange(n), trie.nodes - 1)
+        row = texts.then(node_columns(owners, np.tile(np.arange(1, trie.nodes), n), ends, trie))
+        lead = self._prefix if self._cache is None else None
+        asked = np.concatenate(
+            [last_of_each(row, n)[:, None], len(texts) + np.arange(len(owners)).reshape(n, -1)], axis=1
+        )
+        asked += len(lead) if lead else 0
+        with self._tidy():
+            logits = self._forward(lead.then(row) if lead else row, self._prefix.then(row), asked.reshape(-1))
+        return label_loglik(logits.view(n, trie.nodes, -1), trie)
+
+    def search(self, bodies: Bodies, tolerance: float) -> Logs:
+        """Compute the utterances in one packed row, then those nodes that matter behind it. Needs a session."""
+        trie, n = self.tokens.trie, len(bodies)
+        texts, ends = self._texts(bodies)
+        present = self._prefix
+
+        def expand(owners: Ints, nodes: Ints) -> Logs:
+            nonlocal present
+            first = not nodes.any()  # the roots: all of them are asked for at once, before any other
+            asking = texts if first else node_columns(owners, nodes, ends, trie)
+            present = present.then(asking)
+            asked = last_of_each(asking, n) if first else np.arange(len(asking))
+            return edge_loglik(self._forward(asking, present, asked), nodes, trie)
+
+        with self._tidy():
+            return best_first(trie, n, expand, tolerance, at_once=max(len(texts), n))
+
+    def _texts(self, bodies: Bodies) -> tuple[Columns, Ints]:
+        texts = body_columns(bodies, len(self._prefix))
+        return texts, texts.positions[last_of_each(texts, len(bodies))]
+
+    def _forward(self, asking: Columns, present: Columns, asked: Ints) -> torch.Tensor:
+        """Compute columns behind those in the cache; return (asked, vocabulary) logits at some of them."""
+        self._check_reach(asking)
         device = self.backbone.device
+        sees = torch.from_numpy(sight(asking, present, self.tokens.trie))[None, None].to(device)
+        output = self.backbone.model(
+            input_ids=torch.from_numpy(asking.ids)[None].to(device),
+            position_ids=torch.from_numpy(asking.positions)[None].to(device),
+            attention_mask=_additive(sees, self.backbone.dtype),
+            past_key_values=self._cache,
+            use_cache=self._cache is not None,
+            logits_to_keep=torch.from_numpy(asked).to(device),
+        )
+        return output.logits[0]  # type: ignore[no-any-return]
+
+    @contextmanager
+    def _tidy(self) -> Iterator[None]:
+        """Leave nothing but the prefix in the cache, also when memory ran out between two layers."""
         try:
-            output = self.backbone.model(
-                input_ids=row.input_ids.to(device),
-                position_ids=row.position_ids.to(device),
-                attention_mask=_additive(row.sees.to(device), self.backbone.dtype),
-                past_key_values=self._cache,
-                use_cache=self._cache is not None,
-                logits_to_keep=row.asked.to(device),
-            )
-        finally:  # also when memory ran out between two layers
+            yield
+        finally:
             for layer in self._cache.layers if self._cache else ():
-                layer.crop(len(prefix) - layer.get_seq_length())
-        return label_loglik(output.logits.view(len(bodies), trie.nodes, -1), trie)
+                if layer.get_seq_length() > len(self._prefix):
+                    layer.crop(len(self._prefix) - layer.get_seq_length())
 
     @contextmanager
     def session(self) -> Iterator[None]:
@@ -104,11 +181,11 @@ class CausalScorer:
         finally:
             self._cache = None
 
-    def _check_reach(self, row: Row) -> None:
+    def _check_reach(self, row: Columns) -> None:
         config = self.backbone.model.config
         limits = [config.max_position_embeddings, getattr(config, "sliding_window", None)]
         limit = min(limit for limit in limits if limit)
-        longest = int(row.position_ids.max()) + 1
+        longest = int(row.positions.max()) + 1
         if longest > limit:
             raise UtteranceTooLong(
                 f"Instruction and utterance take {longest} tokens, {self.backbone.name} reads {limit}.",
@@ -122,42 +199,55 @@ def _additive(sees: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 class EncoderDecoderScorer:
-    """Flan-T5 family: one encoder pass, one decoder pass over the trie's longest inner paths."""
+    """Flan-T5 family: the encoder reads once, and every decoder path shares what it has read."""
 
     def __init__(self, backbone: Backbone, tokens: PromptTokens) -> None:
         self.backbone = backbone
         self.tokens = tokens
-        start = backbone.model.config.decoder_start_token_id
-        self.decoder_ids, self.places = decoder_paths(tokens.trie, start)
 
-    def rows(self, bodies: Sequence[Sequence[int]], budget: int) -> list[list[int]]:
+    def rows(self, bodies: Bodies, budget: int) -> list[list[int]]:
         """Put utterances of like length together, so that little padding is computed."""
         order = np.argsort([len(body) for body in bodies], kind="stable").tolist()
-        cost = len(self.tokens.prefix) + self.decoder_ids.numel()
+        cost = len(self.tokens.prefix) + min(self.tokens.trie.nodes, FEW_NODES)
         cuts = split_rows([len(bodies[i]) + cost for i in order], budget, padded=True)
         return [[order[i] for i in cut] for cut in cuts]
 
-    def loglik(self, bodies: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Score utterances in one padded batch."""
-        device, model, paths = self.backbone.device, self.backbone.model, self.decoder_ids.to(self.backbone.device)
-        ids, mask = self._pad(bodies)
-        encoded = model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
-        logits = model(
-            encoder_outputs=(encoded.repeat_interleave(len(paths), dim=0),),
-            attention_mask=mask.repeat_interleave(len(paths), dim=0),
-            decoder_input_ids=paths.repeat(len(bodies), 1),
-            use_cache=False,
-        ).logits
-        row, step = self.places.to(device).unbind(dim=1)
-        by_path = logits.view(len(bodies), *paths.shape, -1)  # (n, paths, steps, vocabulary)
-        return label_loglik(by_path[:, row, step], self.tokens.trie)
+    def loglik(self, bodies: Bodies) -> torch.Tensor:
+        """Score utterances in one padded batch: a decoder pass for the start, one for the longest inner paths."""
+        trie, n = self.tokens.trie, len(bodies)
+        read = self._read(bodies)
+        inner = set(trie.parents.tolist())
+        ends = np.array([node for node in range(1, trie.nodes) if node not in inner], dtype=np.int64)  # none below
+        logits = read.start()[:, None]  # (n, 1, vocabulary)
+        if len(ends):
+            routes = [trie.route(int(end)) for end in ends]
+            said = read.say(np.repeat(np.arange(n), len(ends)), np.tile(ends, n))
+            said = said.view(n, len(ends), *said.shape[1:])  # (n, paths, steps, vocabulary)
+            place = {node: (path, step) for path, route in enumerate(routes) for step, node in enumerate(route)}
+            path, step = (torch.tensor([place[node][i] for node in range(1, trie.nodes)]) for i in (0, 1))
+            logits = torch.cat([logits, said[:, path, step]], dim=1)
+        return label_loglik(logits, trie)
 
-    def _pad(self, bodies: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    def search(self, bodies: Bodies, tolerance: float) -> Logs:
+        """Let the decoder say only the paths that matter."""
+        trie, read = self.tokens.trie, self._read(bodies)
+
+        def expand(owners: Ints, nodes: Ints) -> Logs:
+            if not nodes.any():
+                return edge_loglik(read.start()[torch.from_numpy(owners)], nodes, trie)
+            last = torch.from_numpy(trie.depths[nodes - 1] - 1)
+            return edge_loglik(read.say(owners, nodes)[torch.arange(len(nodes)), last], nodes, trie)
+
+        return best_first(trie, len(bodies), expand, tolerance, at_once=max(len(bodies), 256))
+
+    def _read(self, bodies: Bodies) -> _Read:
+        device, model = self.backbone.device, self.backbone.model
         rows = [torch.tensor([*self.tokens.prefix, *body]) for body in bodies]
-        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=0)
-        sizes = torch.tensor([len(row) for row in rows])
-        mask = (torch.arange(ids.shape[1]) < sizes[:, None]).long()
-        return ids.to(self.backbone.device), mask.to(self.backbone.device)
+        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=0).to(device)
+        sizes = torch.tensor([len(row) for row in rows], device=device)
+        mask = (torch.arange(ids.shape[1], device=device) < sizes[:, None]).long()
+        encoded = model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
+        return _Read(model, self.tokens.trie, encoded, mask)
 
     @contextmanager
     def session(self) -> Iterator[None]:
@@ -165,22 +255,53 @@ class EncoderDecoderScorer:
         yield
 
 
-def decoder_paths(trie: LabelTrie, start: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the decoder inputs (paths, steps) that visit every trie node, and each node's (path, step)."""
-    inner = set(trie.parents.tolist())
-    ends = [node for node in range(trie.nodes) if node not in inner]  # no node below them
-    routes = [_route(trie, node) for node in ends]
-    steps = max(len(route) for route in routes)
-    ids = torch.zeros((len(routes), steps), dtype=torch.long)
-    places = torch.zeros((trie.nodes, 2), dtype=torch.long)
-    for path, route in enumerate(routes):
-        ids[path, : len(route)] = torch.tensor([start, *(trie.tokens[node - 1] for node in route[1:])])
-        places[route] = torch.tensor([[path, step] for step in range(len(route))])
-    return ids, places
+class _Read:
+    """Utterances that the encoder has read, and what the decoder needs to say something about them.
+
+    The start token's keys and values, and the encoder's as the decoder sees them, are computed once for all paths;
+    but not with activation checkpointing, which computes twice and would put all in twice.
+    """
+
+    def __init__(self, model: Any, trie: LabelTrie, encoded: torch.Tensor, mask: torch.Tensor) -> None:
+        self.model, self.trie, self.encoded, self.mask = model, trie, encoded, mask
+        self.begin = model.config.decoder_start_token_id
+        self.cache = None if model.training and model.is_activation_checkpointing else _empty_cache()
+
+    def start(self) -> torch.Tensor:
+        """Return (n, vocabulary) logits before anything is said. Comes before `say`."""
+        everyone = torch.arange(len(self.encoded))
+        return self._decode(torch.full((len(everyone), 1), self.begin), everyone, self.cache)[:, 0]
+
+    def say(self, owners: Ints, nodes: Ints) -> torch.Tensor:
+        """Say the paths to some nodes; return (pairs, steps, vocabulary) logits after each token."""
+        routes = [torch.from_numpy(self.trie.tokens[np.array(self.trie.route(int(node))) - 1]) for node in nodes]
+        ids = torch.nn.utils.rnn.pad_sequence(routes, batch_first=True, padding_value=0)
+        chosen = torch.from_numpy(owners)
+        if self.cache is None:
+            begun = torch.cat([torch.full((len(ids), 1), self.begin), ids], dim=1)
+            return self._decode(begun, chosen, None)[:, 1:]
+        return self._decode(ids, chosen, _select(self.cache, chosen.to(self.encoded.device)))
+
+    def _decode(self, ids: torch.Tensor, owners: torch.Tensor, cache: Any) -> torch.Tensor:
+        device = self.encoded.device
+        output = self.model(
+            encoder_outputs=(self.encoded[owners.to(device)],),
+            attention_mask=self.mask[owners.to(device)],
+            decoder_input_ids=ids.to(device),
+            past_key_values=cache,
+            use_cache=cache is not None,
+        )
+        return output.logits  # type: ignore[no-any-return]
 
 
-def _route(trie: LabelTrie, node: int) -> list[int]:
-    route = [node]
-    while route[0]:
-        route.insert(0, int(trie.parents[route[0] - 1]))
-    return route
+def _empty_cache() -> Any:
+    from transformers import DynamicCache, EncoderDecoderCache
+
+    return EncoderDecoderCache(DynamicCache(), DynamicCache())
+
+
+def _select(cache: Any, rows: torch.Tensor) -> Any:
+    """Copy some rows of a cache, as often as they are named."""
+    from transformers import EncoderDecoderCache
+
+    return EncoderDecoderCache([tuple(None if part is None else part[rows] for part in layer) for layer in cache])

@@ -63,12 +63,22 @@ class LabelTrie:
     ancestors: NDArray[np.bool_]  # (nodes - 1, nodes - 1) [i, j]: node j + 1 is node i + 1 or above it
     edge_nodes: NDArray[np.int64]  # (edges,) node at which the token is said
     edge_tokens: NDArray[np.int64]  # (edges,) the token
+    edge_children: NDArray[np.int64]  # (edges,) node the edge leads to, 0 where it ends a label
+    edge_labels: NDArray[np.int64]  # (edges,) the label it ends, -1 where it leads on
     paths: NDArray[np.float32]  # (labels, edges) one where the edge lies on the label's path
 
     @property
     def nodes(self) -> int:
         """Count the nodes, root included."""
         return len(self.tokens) + 1
+
+    def route(self, node: int) -> list[int]:
+        """List the nodes on the way to a node, the root left out."""
+        return [*self.route(int(self.parents[node - 1])), node] if node else []
+
+    def labels_under(self, node: int) -> NDArray[np.int64]:
+        """List the labels whose path goes through a node."""
+        return np.flatnonzero(self.paths[:, self.edge_nodes == node].any(axis=1))
 
 
 def build_trie(sequences: Sequence[Sequence[int]], terminator: int, names: Sequence[str]) -> LabelTrie:
@@ -84,9 +94,13 @@ def build_trie(sequences: Sequence[Sequence[int]], terminator: int, names: Seque
     edges = sorted({(node_of[ids[:depth]], ids[depth]) for ids in ended for depth in range(len(ids))})
     edge_of = {edge: number for number, edge in enumerate(edges)}
     paths = np.zeros((len(ended), len(edges)), dtype=np.float32)
+    children, ends = np.zeros(len(edges), dtype=np.int64), np.full(len(edges), -1)
     for label, ids in enumerate(ended):
         for depth in range(len(ids)):
-            paths[label, edge_of[node_of[ids[:depth]], ids[depth]]] = 1
+            edge = edge_of[node_of[ids[:depth]], ids[depth]]
+            paths[label, edge] = 1
+            children[edge] = node_of.get(ids[: depth + 1], 0)
+        ends[edge] = label  # the last one
     return LabelTrie(
         tokens=np.array([path[-1] for path in inner], dtype=np.int64),
         parents=np.array([node_of[path[:-1]] for path in inner], dtype=np.int64),
@@ -96,6 +110,8 @@ def build_trie(sequences: Sequence[Sequence[int]], terminator: int, names: Seque
         ),
         edge_nodes=np.array([node for node, _ in edges], dtype=np.int64),
         edge_tokens=np.array([token for _, token in edges], dtype=np.int64),
+        edge_children=children,
+        edge_labels=ends,
         paths=paths,
     )
 

@@ -8,55 +8,67 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.packing import Row, pack_row, split_rows
-from model.verbalizer import LabelTrie, build_trie
+from model.packing import (
+    PREFIX,
+    Columns,
+    body_columns,
+    last_of_each,
+    node_columns,
+    prefix_columns,
+    sight,
+    split_rows,
+)
+from model.verbalizer import build_trie
 
 TRIE = build_trie([(1,), (1, 2), (1, 2, 3), (4, 5)], 9, ["a", "b", "c", "d"])
 SIZES = st.lists(st.integers(1, 6), min_size=1, max_size=5)
 LENGTHS = st.lists(st.integers(0, 50), max_size=40)
 
 
-def owners(sizes: list[int], prefix: int, trie: LabelTrie) -> list[tuple[int, int]]:
-    """Say of every token whose it is (-1: the prefix) and which node (0: no node, but the utterance itself)."""
-    nodes = range(1, trie.nodes)
-    blocks = [(one, node) for one, size in enumerate(sizes) for node in [*[0] * size, *nodes]]
-    return [(-1, 0)] * prefix + blocks
+def texts_of(sizes: list[int], prefix: int) -> Columns:
+    return body_columns([list(range(10, 10 + size)) for size in sizes], prefix)
 
 
-def row_of(sizes: list[int], prefix: int, cached: bool = False) -> tuple[Row, np.ndarray]:
-    row = pack_row([list(range(10, 10 + size)) for size in sizes], TRIE, list(range(100, 100 + prefix)), cached)
-    return row, row.sees[0, 0].numpy()
+def whole_row(sizes: list[int], prefix: int) -> Columns:
+    texts = texts_of(sizes, prefix)
+    ends = texts.positions[last_of_each(texts, len(sizes))]
+    inner = TRIE.nodes - 1
+    owners, nodes = np.repeat(np.arange(len(sizes)), inner), np.tile(np.arange(1, TRIE.nodes), len(sizes))
+    shared = prefix_columns(list(range(100, 100 + prefix)))
+    return shared.then(texts, node_columns(owners, nodes, ends, TRIE))
 
 
 @given(SIZES, st.integers(1, 4))
 def test_a_token_sees_the_prefix_its_own_utterance_and_its_own_ancestors_only(sizes: list[int], prefix: int) -> None:
-    _, sees = row_of(sizes, prefix)
-    who = owners(sizes, prefix, TRIE)
-    assert sees.shape == (len(who), len(who))
-    for i, (one, node) in enumerate(who):
-        for j, (other, above) in enumerate(who):
-            mine = other == -1 or other == one
+    row = whole_row(sizes, prefix)
+    sees = sight(row, row, TRIE)
+    for i, (one, node) in enumerate(zip(row.owners, row.nodes, strict=True)):
+        for j, (other, above) in enumerate(zip(row.owners, row.nodes, strict=True)):
+            mine = other in (PREFIX, one)
             allowed = bool(TRIE.ancestors[node - 1, above - 1]) if node and above else j <= i
             assert sees[i, j] == (mine and allowed)
 
 
-@given(SIZES, st.integers(1, 4))
-def test_a_cached_prefix_changes_neither_positions_nor_what_is_seen(sizes: list[int], prefix: int) -> None:
-    whole, sees = row_of(sizes, prefix)
-    cached, sees_cached = row_of(sizes, prefix, cached=True)
-    assert (sees[prefix:] == sees_cached).all()
-    assert (whole.position_ids[:, prefix:] == cached.position_ids).all()
-    assert (whole.input_ids[:, prefix:] == cached.input_ids).all()
-    assert (whole.asked - prefix == cached.asked).all()
+@given(SIZES, st.integers(1, 4), st.data())
+def test_a_row_computed_in_parts_sees_the_same_as_the_whole(sizes: list[int], prefix: int, data: st.DataObject) -> None:
+    row = whole_row(sizes, prefix)
+    cut = data.draw(st.integers(0, len(row) - 1))
+    rest = Columns(row.ids[cut:], row.positions[cut:], row.owners[cut:], row.nodes[cut:])
+    assert (sight(rest, row, TRIE) == sight(row, row, TRIE)[cut:]).all()
 
 
 @given(SIZES, st.integers(1, 4))
-def test_positions_restart_and_every_node_is_asked_once(sizes: list[int], prefix: int) -> None:
-    row, sees = row_of(sizes, prefix)
-    assert (row.position_ids[0].numpy() == sees.sum(axis=1) - 1).all()  # a token stands behind all it sees
-    who = owners(sizes, prefix, TRIE)
-    asked = [who[int(place)] for place in row.asked]
-    assert asked == [(one, node) for one in range(len(sizes)) for node in range(TRIE.nodes)]
+def test_positions_restart_so_that_a_token_stands_behind_all_it_sees(sizes: list[int], prefix: int) -> None:
+    row = whole_row(sizes, prefix)
+    assert (row.positions == sight(row, row, TRIE).sum(axis=1) - 1).all()
+
+
+@given(SIZES, st.integers(0, 4))
+def test_the_last_token_of_each_utterance_is_found(sizes: list[int], prefix: int) -> None:
+    texts = texts_of(sizes, prefix)
+    places = last_of_each(texts, len(sizes))
+    assert (places == np.cumsum(sizes) - 1).all()
+    assert (texts.ids[places] == np.array(sizes) + 9).all()
 
 
 @given(LENGTHS, st.integers(1, 100))
