@@ -62,7 +62,8 @@ def learn(project: Project, classifier: Classifier, config: RoundConfig, snapsho
         return classifier.zero_shot()
     order = project.codebook().ids
     texts = project.texts(list(snapshot.train), config.context_turns)
-    return classifier.fit(texts, [order.index(label) for label in snapshot.train.values()], report.stage("learn"))
+    labels = [order.index(label) for label in snapshot.train.values()]
+    return classifier.fit(texts, labels, report.stage("learn"), project.unfinished)
 
 
 def calibrate(logits: Logits, snapshot: Snapshot, order: tuple[int, ...]) -> tuple[Calibrator, dict[str, Any]]:

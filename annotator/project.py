@@ -238,6 +238,11 @@ class Project:
             jobs.attach_round(self.db, row["id"], snapshot.last_annotation)
         return row
 
+    @property
+    def unfinished(self) -> Path:
+        """Where training keeps its state until it has ended, so that it can go on if it is stopped."""
+        return self.folder / "adapters" / "unfinished.pt"
+
     def save_adapter(self, round_row: Mapping[str, Any], adapter: Adapter) -> str:
         """Write an adapter into the project so that it is there whole or not at all; return its folder's name."""
         name = f"round-{round_row['number']:04d}"

@@ -1,19 +1,16 @@
-"""LoRA and QLoRA: attach an adapter to a backbone, score with it, save it, load it. The backbone stays frozen."""
+"""A backbone with a task: train it, ask it, save what it has learned, read that back."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import peft
 import torch
-from safetensors.torch import save_file
 
 from annotator.errors import BackboneRefused, ProjectError
 from model.backbone import Backbone, load_backbone
@@ -22,15 +19,13 @@ from model.recipe import Recipe, read_recipe
 from model.scoring import make_scorer, score
 from model.task import Label, Task, Utterance
 from model.tokens import PromptTokens
-from model.training import Budget, train
+from model.training import Budget, Checkpoint, Lesson, train
+from model.tuning import Tuning, load_tuning, start_tuning, weights_in
 
-_NAME = "round"
-_WEIGHTS = "adapter_model.safetensors"
-_CONFIG = "adapter_config.json"
 _DESCRIPTION = "round.json"
 
 
-class LoraClassifier:
+class LanguageModelClassifier:
     """A backbone with a task. Holds one adapter at a time: a new `fit` or `load` retires the last one."""
 
     def __init__(self, backbone: Backbone, task: Task, recipe: Recipe, template: str) -> None:
@@ -40,30 +35,37 @@ class LoraClassifier:
         self.tokens = PromptTokens(backbone.tokenizer, backbone.family, task, template, recipe.max_tokens)
         self._scorer = make_scorer(backbone, self.tokens)
 
-    def zero_shot(self) -> LoraAdapter:
+    def zero_shot(self) -> RoundAdapter:
         """Answer from the instruction alone, without any adapter."""
-        self._detach()
-        return LoraAdapter(self)
+        return self._with(Tuning(self._bare()))
 
     def fit(
-        self, utterances: Sequence[Utterance], labels: Sequence[int], progress: Progress = no_progress
-    ) -> LoraAdapter:
-        """Train a fresh adapter: warm starts generalise worse (Ash and Adams 2020, arXiv 1910.08475)."""
-        self._detach()
+        self,
+        utterances: Sequence[Utterance],
+        labels: Sequence[int],
+        progress: Progress = no_progress,
+        unfinished: Path | None = None,
+    ) -> RoundAdapter:
+        """Train a fresh adapter: warm starts generalise worse (Ash and Adams 2020, arXiv 1910.08475).
+
+        After each epoch the state is written to `unfinished`; the same call takes it up there if it is stopped.
+        """
         bodies = [self.tokens.body(utterance) for utterance in utterances]
+        lesson = Lesson(bodies, np.asarray(labels), self.recipe)
+        checkpoint = Checkpoint(unfinished, self._fingerprint(lesson)) if unfinished else None
         with torch.random.fork_rng():
             torch.manual_seed(self.recipe.seed)
-            self.backbone.model = self._attach_fresh()
-            train(self.backbone.model, self._scorer, bodies, np.asarray(labels), self.recipe, progress)
-        return LoraAdapter(self)
+            tuning = start_tuning(self._bare(), self.recipe)
+            adapter = self._with(tuning)
+            train(self.backbone, self._scorer, lesson, progress, checkpoint)
+        if unfinished:
+            unfinished.unlink(missing_ok=True)
+        return adapter
 
-    def load(self, folder: Path) -> LoraAdapter:
-        """Read an adapter. Raises ProjectError if the folder is not what `LoraAdapter.save` left."""
-        self._detach()
-        if _has_weights(folder):
-            model = peft.PeftModel.from_pretrained(self.backbone.model, str(folder), adapter_name=_NAME)
-            self.backbone.model = model.eval()
-        return LoraAdapter(self)
+    def load(self, folder: Path) -> RoundAdapter:
+        """Read an adapter. Raises ProjectError if the folder is not what `RoundAdapter.save` left."""
+        _check_whole(folder)
+        return self._with(load_tuning(self._bare(), folder))
 
     def logits(self, utterances: Sequence[Utterance], progress: Progress = no_progress) -> Logits:
         """Score with whatever adapter is attached now."""
@@ -84,34 +86,28 @@ class LoraClassifier:
                 progress(done / len(bodies))
         return result
 
-    def _attach_fresh(self) -> Any:
-        recipe = self.recipe
-        config = peft.LoraConfig(
-            r=recipe.rank,
-            lora_alpha=recipe.alpha,
-            lora_dropout=recipe.dropout,
-            target_modules=recipe.target_modules,
-            exclude_modules=_all_layers_but(recipe.layers) if recipe.layers else None,
-            use_rslora=recipe.rslora,
-            use_dora=recipe.dora,
-            task_type="CAUSAL_LM" if self.backbone.family == "causal" else "SEQ_2_SEQ_LM",
-        )
-        with warnings.catch_warnings():
-            # peft 0.21 asks transformers 5.23 by a name that goes away in version 6
-            warnings.filterwarnings("ignore", ".is_gradient_checkpointing. is deprecated", FutureWarning)
-            return peft.get_peft_model(self.backbone.model, config, adapter_name=_NAME)
+    def _bare(self) -> Backbone:
+        if self.backbone.tuning is not None:
+            self.backbone.tuning.remove()
+            self.backbone.tuning = None
+        return self.backbone
 
-    def _detach(self) -> None:
-        if isinstance(self.backbone.model, peft.PeftModel):
-            self.backbone.model = self.backbone.model.unload()
+    def _with(self, tuning: Tuning) -> RoundAdapter:
+        self.backbone.tuning = tuning
+        return RoundAdapter(self, tuning)
+
+    def _fingerprint(self, lesson: Lesson) -> str:
+        """Name what is learned and how: another lesson must not be taken up where this one stopped."""
+        told = [self.backbone.name, self.tokens.prefix, asdict(self.recipe), lesson.bodies, lesson.labels.tolist()]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
-class LoraAdapter:
+class RoundAdapter:
     """What one round has learned, attached to its backbone."""
 
-    def __init__(self, classifier: LoraClassifier) -> None:
+    def __init__(self, classifier: LanguageModelClassifier, tuning: Tuning) -> None:
         self._classifier = classifier
-        self._model = classifier.backbone.model  # every fit and every load makes a new one
+        self._tuning = tuning  # every fit and every load makes a new one
 
     def logits(self, utterances: Sequence[Utterance], progress: Progress = no_progress) -> Logits:
         """Score every label for every utterance: (n, k)."""
@@ -122,11 +118,7 @@ class LoraAdapter:
         """Write weights, if any were trained, and everything needed to score again elsewhere."""
         self._check_live()
         owner = self._classifier
-        model = owner.backbone.model
-        if isinstance(model, peft.PeftModel):
-            state = peft.get_peft_model_state_dict(model, adapter_name=_NAME)
-            save_file({name: tensor.contiguous().cpu() for name, tensor in state.items()}, folder / _WEIGHTS)
-            model.peft_config[_NAME].save_pretrained(folder)  # _CONFIG
+        self._tuning.save(folder)
         description = {
             "backbone": owner.backbone.name,
             "template": owner.tokens.template,
@@ -136,32 +128,21 @@ class LoraAdapter:
         (folder / _DESCRIPTION).write_text(json.dumps(description, indent=2, ensure_ascii=False), encoding="utf-8")
 
     def _check_live(self) -> None:
-        if self._classifier.backbone.model is not self._model:
+        if self._classifier.backbone.tuning is not self._tuning:
             raise BackboneRefused("This adapter has been replaced by a later one.", "Load it again from its folder.")
 
 
-def _all_layers_but(layers: Sequence[int]) -> str:
-    """Match the modules of all other layers. peft takes numbers of layers only with a list of module names."""
-    return rf".*\.(layers|block)\.(?!({'|'.join(map(str, layers))})\.)\d+\..*"
-
-
-def restore(folder: Path) -> LoraAdapter:
+def restore(folder: Path) -> RoundAdapter:
     """Load the backbone a folder names and the adapter in it. Raises ProjectError, BackboneMissing."""
-    _has_weights(folder)
+    _check_whole(folder)
     described = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
     labels = (Label(**{**label, "examples": tuple(label["examples"])}) for label in described["task"]["labels"])
     task, recipe = Task(described["task"]["instruction"], tuple(labels)), read_recipe(described["recipe"])
     backbone = load_backbone(described["backbone"], recipe.quantization)
-    return LoraClassifier(backbone, task, recipe, described["template"]).load(folder)
+    return LanguageModelClassifier(backbone, task, recipe, described["template"]).load(folder)
 
 
-def _has_weights(folder: Path) -> bool:
-    """Tell a round with weights from a zero-shot one. Only safetensors: other formats can run code when opened."""
-    found = {path.name for path in folder.glob("*")}
-    trained = any(name.startswith("adapter_") for name in found)
-    missing = {_DESCRIPTION, *((_WEIGHTS, _CONFIG) if trained else ())} - found
-    if missing:
-        raise ProjectError(
-            f"{folder} lacks {' and '.join(sorted(missing))}.", "Restore the folder from a backup, or retrain."
-        )
-    return trained
+def _check_whole(folder: Path) -> None:
+    weights_in(folder)
+    if not (folder / _DESCRIPTION).is_file():
+        raise ProjectError(f"{folder} lacks {_DESCRIPTION}.", "Restore the folder from a backup, or retrain.")

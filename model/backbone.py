@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ Quantization = Literal["none", "nf4"]
 
 @dataclass
 class Backbone:
-    """A loaded language model. `model` carries LoRA layers once an adapter has been attached."""
+    """A loaded language model, and what has been put on it to be trained (see `tuning`)."""
 
     name: str
     model: Any  # transformers model, or peft model around it
@@ -36,6 +36,23 @@ class Backbone:
     device: torch.device
     dtype: torch.dtype
     quantized: bool
+    packs: bool | None = None  # whether utterances can share a row; none: not tried yet
+    tuning: Any = None
+    soft_prompt: Callable[[], torch.Tensor] | None = None  # returns (1, virtual tokens, width)
+
+    @property
+    def virtual_tokens(self) -> int:
+        """Count the tokens of the soft prompt that comes before everything else."""
+        return self.soft_prompt().shape[1] if self.soft_prompt else 0
+
+    def reading(self, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return what the model reads for (n, tokens) ids, the first of which hold the soft prompt's place."""
+        if self.soft_prompt is None:
+            return {"input_ids": ids}
+        prompt = self.soft_prompt()
+        embedded = self.model.get_input_embeddings()(ids[:, prompt.shape[1] :])
+        shared = prompt.to(embedded).expand(len(ids), -1, -1)
+        return {"inputs_embeds": torch.cat([shared, embedded], dim=1)}
 
 
 def load_backbone(name: str, quantization: Quantization = "none") -> Backbone:
@@ -52,7 +69,7 @@ def load_backbone(name: str, quantization: Quantization = "none") -> Backbone:
         config = _fetch(transformers.AutoConfig.from_pretrained, name, source)
         family: Family = "encoder-decoder" if config.is_encoder_decoder else "causal"
         kind = transformers.AutoModelForSeq2SeqLM if family == "encoder-decoder" else transformers.AutoModelForCausalLM
-        options: dict[str, Any] = {"dtype": dtype, "attn_implementation": "sdpa", "use_safetensors": True}
+        options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True}
         if quantization == "nf4":
             options |= {"quantization_config": _nf4(), "device_map": str(device)}
         model = _fetch(kind.from_pretrained, name, source, **options)

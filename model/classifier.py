@@ -44,8 +44,17 @@ class Classifier(Protocol):
         """Answer from the instruction alone."""
         ...
 
-    def fit(self, utterances: Sequence[Utterance], labels: Sequence[int], progress: Progress = no_progress) -> Adapter:
-        """Learn from labelled utterances; `labels` index the task's labels. Starts afresh every time."""
+    def fit(
+        self,
+        utterances: Sequence[Utterance],
+        labels: Sequence[int],
+        progress: Progress = no_progress,
+        unfinished: Path | None = None,
+    ) -> Adapter:
+        """Learn from labelled utterances; `labels` index the task's labels. Starts afresh every time.
+
+        Except after being stopped: then the same call goes on from what it left in `unfinished`.
+        """
         ...
 
     def load(self, folder: Path) -> Adapter:
@@ -55,10 +64,10 @@ class Classifier(Protocol):
 
 def load_classifier(backbone: str, task: Task, recipe: Recipe, template: str = "definitions") -> Classifier:
     """Load a backbone by catalog name, hub id or folder. This and `load_adapter` are the only doors to torch."""
-    from model.adapter import LoraClassifier
+    from model.adapter import LanguageModelClassifier
     from model.backbone import load_backbone
 
-    return LoraClassifier(load_backbone(backbone, recipe.quantization), task, recipe, template)
+    return LanguageModelClassifier(load_backbone(backbone, recipe.quantization), task, recipe, template)
 
 
 def load_adapter(folder: Path) -> Adapter:

@@ -72,7 +72,8 @@ def sight(asking: Columns, present: Columns, trie: LabelTrie) -> NDArray[np.bool
     own = asking.owners[:, None] == present.owners
     line = below[asking.nodes[:, None], present.nodes]
     shared: NDArray[np.bool_] = present.owners == PREFIX
-    return (shared | (own & line)) & (order <= order[-len(asking) :, None])
+    sees: NDArray[np.bool_] = (shared | (own & line)) & (order <= order[-len(asking) :, None])
+    return sees
 
 
 def last_of_each(columns: Columns, owners: int) -> Ints:

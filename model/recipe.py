@@ -7,20 +7,27 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+LEARNING_RATES = {
+    "lora": 1e-3,  # about ten times what full fine-tuning takes (Schulman et al. 2025, LoRA Without Regret)
+    "prompt": 3e-2,  # few weights, far from the loss (Lester et al. 2021 take 0.3, with another optimiser)
+    "full": 5e-5,
+}
+
 
 @dataclass(frozen=True)
 class Recipe:
     """Settings of one fine-tuning run. Stored with the round, so a round can be repeated exactly."""
 
     quantization: Literal["none", "nf4"] = "none"  # 4-bit pays from about a billion parameters on
+    method: Literal["lora", "prompt", "full"] = "lora"  # LoRA layers; a soft prompt; all weights, twice the memory
+    virtual_tokens: int = 20  # of a soft prompt: 20 to 100 are usual (Lester et al. 2021, arXiv 2104.08691)
     rank: int = 16  # quality hardly depends on it once all layers are adapted (Dettmers et al. 2023, arXiv 2305.14314)
     alpha: int = 32  # twice the rank: the update enters at scale 2
     dropout: float = 0.05  # none is a quarter faster on a processor; whether it is as good is not settled
     target_modules: str = "all-linear"  # attention alone learns less (Biderman et al. 2024, arXiv 2405.09673)
-    learning_rate: float = (
-        1e-3  # about ten times what full fine-tuning takes (Schulman et al. 2025, LoRA Without Regret)
-    )
+    learning_rate: float | None = None  # none: what suits the method, see LEARNING_RATES
     epochs: int = 8
+    average: float = 0.0  # share of the last steps whose weights are averaged (Izmailov et al. 2018, arXiv 1803.05407)
     batch_size: int = 8
     warmup: float = 0.06  # share of steps
     weight_decay: float = 0.0

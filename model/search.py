@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from model.packing import Ints
 from model.verbalizer import LabelTrie
 
+FEW_NODES = 16  # a trie this small is computed whole: to search it would save less than it costs
+
 Logs = NDArray[np.float64]
 Expand = Callable[[Ints, Ints], Logs]
 """Called with pairs of utterance and node, (pairs,) each; returns the log-probabilities of all edges of these nodes,

@@ -7,23 +7,27 @@ add up to that of the batch's mean loss, so how it is cut changes nothing but th
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from transformers import get_cosine_schedule_with_warmup
 
 from annotator.errors import BackboneRefused
+from model.backbone import Backbone
 from model.classifier import Progress
+from model.optimizer import make_optimizer, trainable
 from model.recipe import Recipe
-from model.scoring import Scorer
+from model.scoring import Bodies, Scorer
 
-Bodies = Sequence[Sequence[int]]
-Loss = Callable[[torch.Tensor, np.ndarray], torch.Tensor]
+Loss = Callable[[Scorer, Bodies, np.ndarray], torch.Tensor]
 T = TypeVar("T")
 
 LEAST_TOKENS = 64  # a row of fewer holds no utterance worth labelling
@@ -55,37 +59,147 @@ class Budget:
             self.tokens //= 2
 
 
-def train(model: Any, scorer: Scorer, bodies: Bodies, labels: np.ndarray, recipe: Recipe, progress: Progress) -> None:
+@dataclass(frozen=True)
+class Lesson:
+    """What is to be learned, and how."""
+
+    bodies: Bodies
+    labels: np.ndarray  # (n,) places in the codebook
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where the state of unfinished training is kept, and the name of the lesson it belongs to."""
+
+    path: Path
+    lesson: str
+
+    def write(self, state: dict[str, Any]) -> None:
+        """Replace the last state; whoever is killed while writing finds the one before."""
+        half = self.path.with_name(f"{self.path.name}.tmp")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(state | {"lesson": self.lesson, "random": torch.get_rng_state()}, half)
+        os.replace(half, self.path)
+
+    def read(self) -> dict[str, Any] | None:
+        """Return the last state of this very lesson, if there is one, and its random numbers."""
+        if not self.path.is_file():
+            return None
+        state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)  # runs no code
+        if state["lesson"] != self.lesson:
+            return None
+        torch.set_rng_state(state["random"])
+        return state
+
+
+def train(
+    backbone: Backbone, scorer: Scorer, lesson: Lesson, progress: Progress, checkpoint: Checkpoint | None = None
+) -> None:
     """Train what requires gradients. Leaves the model in evaluation mode, whatever happens."""
+    recipe, bodies = lesson.recipe, lesson.bodies
     kept, held_out = _hold_out(len(bodies), recipe)
     batches = [kept[batch] for batch in _epochs(len(kept), recipe)]
-    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = _optimizer(model, recipe)
-    schedule = get_cosine_schedule_with_warmup(optimizer, round(recipe.warmup * len(batches)), len(batches))
-    loss_of, budget, best = _loss(labels, recipe), Budget(recipe.row_tokens), _Best(weights, recipe.patience)
+    learner = _Learner(backbone, recipe, len(batches))
+    step = learner.resume(checkpoint)
+    loss_of, budget = _loss(lesson.labels, recipe), Budget(recipe.row_tokens)
 
     def backward(batch: np.ndarray, tokens: int) -> None:
-        optimizer.zero_grad()  # also what a row that ran out of memory has left
+        learner.optimizer.zero_grad()  # also what a row that ran out of memory has left
         for row in scorer.rows([bodies[i] for i in batch], tokens):
             chosen = batch[row]
-            loss = loss_of(scorer.loglik([bodies[i] for i in chosen]), labels[chosen]) / len(batch)
-            loss.backward()  # type: ignore[no-untyped-call]
+            learner.accelerator.backward(loss_of(scorer, [bodies[i] for i in chosen], chosen) / len(batch))
 
     per_epoch = len(batches) // recipe.epochs
-    with _in_training(model, recipe, float(np.mean([len(body) for body in bodies]))):
-        for step, batch in enumerate(batches, start=1):
+    with _in_training(backbone.model, recipe, float(np.mean([len(body) for body in bodies]))):
+        while step < len(batches) and not learner.is_over(recipe.patience):
+            batch = batches[step]
             budget.run(lambda tokens, batch=batch: backward(batch, tokens))  # type: ignore[misc]
-            torch.nn.utils.clip_grad_norm_(weights, recipe.clip)
-            optimizer.step()
-            schedule.step()
-            progress(step / len(batches))
+            learner.step()
+            step += 1
             if step % per_epoch == 0 and len(held_out):
-                model.eval()
-                mean = _mean_loss(scorer, bodies, labels, held_out, budget)
-                model.train()
-                if best.is_over(mean):
-                    break
-    best.restore()
+                backbone.model.eval()
+                learner.judge(_mean_loss(scorer, lesson, held_out, budget))
+                backbone.model.train()
+            if step % per_epoch == 0 and checkpoint and step < len(batches):
+                checkpoint.write(learner.state() | {"step": step})
+            progress(step / len(batches))
+    learner.finish()
+
+
+class _Learner:
+    """What changes while training: weights, the optimiser's state, the average of the weights, the best epoch."""
+
+    def __init__(self, backbone: Backbone, recipe: Recipe, steps: int) -> None:
+        self.weights = trainable(backbone)
+        self.clip = recipe.clip
+        self.accelerator = Accelerator()
+        optimizer = make_optimizer(backbone, recipe)
+        schedule = get_cosine_schedule_with_warmup(optimizer, round(recipe.warmup * steps), steps)
+        self.optimizer, self.schedule = self.accelerator.prepare(optimizer, schedule)
+        self.steps_left, self.to_average = steps, max(1, round(recipe.average * steps)) if recipe.average else 0
+        self.average: list[torch.Tensor] = []
+        self.averaged = 0
+        self.best: list[torch.Tensor] = []
+        self.best_loss, self.waited = float("inf"), 0
+
+    def step(self) -> None:
+        """Follow the gradient once, and take the weights into the average if it is late enough."""
+        self.accelerator.clip_grad_norm_(self.weights, self.clip)
+        self.optimizer.step()
+        self.schedule.step()
+        self.steps_left -= 1
+        if self.steps_left < self.to_average:
+            self.averaged += 1
+            if not self.average:
+                self.average = _copies(self.weights)
+            for mean, weight in zip(self.average, self.weights, strict=True):
+                mean.lerp_(weight.detach(), 1 / self.averaged)
+
+    def judge(self, loss: float) -> None:
+        """Take note of an epoch's held-out loss, and of its weights if it is the lowest."""
+        if loss < self.best_loss:
+            self.best_loss, self.waited, self.best = loss, 0, _copies(self.weights)
+        else:
+            self.waited += 1
+
+    def is_over(self, patience: int) -> bool:
+        """Say whether there has been no better epoch for long enough."""
+        return self.waited >= patience
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Keep the best epoch's weights if epochs were judged, else the average of the last steps if asked for."""
+        for weight, kept in zip(self.weights, self.best or self.average, strict=False):
+            weight.copy_(kept)
+
+    def state(self) -> dict[str, Any]:
+        """Return all of it as plain values and tensors."""
+        plain = {
+            name: getattr(self, name) for name in ("steps_left", "average", "averaged", "best", "best_loss", "waited")
+        }
+        optimiser = {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
+        return plain | optimiser | {"weights": _copies(self.weights)}
+
+    @torch.no_grad()
+    def resume(self, checkpoint: Checkpoint | None) -> int:
+        """Take up where the same lesson was stopped; return the steps done."""
+        state = checkpoint.read() if checkpoint else None
+        if state is None:
+            return 0
+        for weight, kept in zip(self.weights, state["weights"], strict=True):
+            weight.copy_(kept)
+        for name in ("average", "best"):
+            setattr(self, name, [t.to(w.device) for t, w in zip(state[name], self.weights, strict=False)])
+        for name in ("steps_left", "averaged", "best_loss", "waited"):
+            setattr(self, name, state[name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        return int(state["step"])
+
+
+def _copies(weights: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    return [weight.detach().clone() for weight in weights]
 
 
 @contextmanager
@@ -120,25 +234,6 @@ def _add_noise(model: Any, strength: float, mean_length: float) -> Any:
     return model.get_input_embeddings().register_forward_hook(noisy)
 
 
-def _optimizer(model: Any, recipe: Recipe) -> Any:
-    """Make the optimiser named; with `loraplus`, the B matrices learn that many times faster (arXiv 2402.12354)."""
-    import bitsandbytes
-    from peft.optimizers import create_loraplus_optimizer
-
-    kinds = {
-        "adamw": torch.optim.AdamW,
-        "adamw_8bit": bitsandbytes.optim.AdamW8bit,
-        "paged_adamw": bitsandbytes.optim.PagedAdamW32bit,
-        "paged_adamw_8bit": bitsandbytes.optim.PagedAdamW8bit,
-    }
-    if recipe.optimizer.startswith("paged") and not torch.cuda.is_available():
-        raise BackboneRefused("Paged optimisers move their state off a GPU, and there is none.", "Choose adamw_8bit.")
-    kind, options = kinds[recipe.optimizer], {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
-    if recipe.loraplus == 1:
-        return kind([weight for weight in model.parameters() if weight.requires_grad], **options)
-    return create_loraplus_optimizer(model, kind, loraplus_lr_ratio=recipe.loraplus, **options)
-
-
 def _hold_out(n: int, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
     """Split row numbers into those trained on and those that say when to stop."""
     held_out = np.random.default_rng([recipe.seed, n]).permutation(n)[: round(recipe.holdout * n)]
@@ -152,43 +247,20 @@ def _epochs(n: int, recipe: Recipe) -> list[np.ndarray]:
     return [batch for _ in range(recipe.epochs) for batch in np.split(rng.permutation(n), cuts)]
 
 
-def _mean_loss(scorer: Scorer, bodies: Bodies, labels: np.ndarray, rows: np.ndarray, budget: Budget) -> float:
+def _mean_loss(scorer: Scorer, lesson: Lesson, rows: np.ndarray, budget: Budget) -> float:
     """Return the mean negative log-probability of the labels among the labels."""
+    bodies = lesson.bodies
 
     def total(tokens: int) -> float:
         lost = 0.0
         for part in scorer.rows([bodies[i] for i in rows], tokens):
             loglik = scorer.loglik([bodies[i] for i in rows[part]])
-            truth = torch.from_numpy(labels[rows[part]]).to(loglik.device)
+            truth = torch.from_numpy(lesson.labels[rows[part]]).to(loglik.device)
             lost += float(torch.nn.functional.cross_entropy(loglik, truth, reduction="sum"))
         return lost
 
     with torch.no_grad():
         return budget.run(total) / len(rows)
-
-
-class _Best:
-    """The weights of the epoch with the lowest held-out loss, and how long ago that was."""
-
-    def __init__(self, weights: Sequence[torch.Tensor], patience: int) -> None:
-        self.weights, self.patience = weights, patience
-        self.loss, self.waited = np.inf, 0
-        self.kept: list[torch.Tensor] = []
-
-    def is_over(self, loss: float) -> bool:
-        """Take note of an epoch; say whether there has been no better one for long enough."""
-        if loss < self.loss:
-            self.loss, self.waited = loss, 0
-            self.kept = [weight.detach().clone() for weight in self.weights]
-            return False
-        self.waited += 1
-        return self.waited >= self.patience
-
-    @torch.no_grad()
-    def restore(self) -> None:
-        """Put the best epoch's weights back, if any epoch was judged."""
-        for weight, kept in zip(self.weights, self.kept, strict=False):
-            weight.copy_(kept)
 
 
 def _loss(labels: np.ndarray, recipe: Recipe) -> Loss:
@@ -197,11 +269,13 @@ def _loss(labels: np.ndarray, recipe: Recipe) -> Loss:
     rarity = 1 / np.sqrt(np.maximum(counts, 1))
     rarity *= len(labels) / (rarity * counts).sum()  # mean weight one: the learning rate keeps its meaning
 
-    def loss(loglik: torch.Tensor, truth: np.ndarray) -> torch.Tensor:
-        target = torch.from_numpy(truth).to(loglik.device)
+    def loss(scorer: Scorer, bodies: Bodies, rows: np.ndarray) -> torch.Tensor:
+        truth = labels[rows]
         if recipe.loss == "tokens":  # the usual one: the label's tokens among all tokens
-            each = -loglik.gather(1, target[:, None])[:, 0]
+            each = -scorer.said(bodies, truth)
         else:
+            loglik = scorer.loglik(bodies)
+            target = torch.from_numpy(truth).to(loglik.device)
             each = torch.nn.functional.cross_entropy(
                 loglik, target, reduction="none", label_smoothing=recipe.label_smoothing
             )

@@ -76,6 +76,17 @@ class LabelTrie:
         """List the nodes on the way to a node, the root left out."""
         return [*self.route(int(self.parents[node - 1])), node] if node else []
 
+    def inner_path(self, label: int) -> NDArray[np.int64]:
+        """List the nodes a label's path goes through, the root left out."""
+        nodes = self.edge_nodes[self.paths[label] > 0]
+        inner: NDArray[np.int64] = nodes[nodes > 0]  # from the top: nodes are numbered by depth
+        return inner
+
+    def said_at(self, nodes: NDArray[np.int64], label: int) -> NDArray[np.int64]:
+        """Return the token a label says at each of some nodes on its path."""
+        mine = np.flatnonzero(self.paths[label])
+        return self.edge_tokens[mine[np.searchsorted(self.edge_nodes[mine], nodes)]]
+
     def labels_under(self, node: int) -> NDArray[np.int64]:
         """List the labels whose path goes through a node."""
         return np.flatnonzero(self.paths[:, self.edge_nodes == node].any(axis=1))

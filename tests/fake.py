@@ -61,7 +61,11 @@ class FakeClassifier:
         return FakeAdapter(weights, np.linspace(0.5, -0.5, self.size), self.pause)
 
     def fit(
-        self, utterances: Sequence[Utterance], labels: Sequence[int], progress: Progress = no_progress
+        self,
+        utterances: Sequence[Utterance],
+        labels: Sequence[int],
+        progress: Progress = no_progress,
+        unfinished: Path | None = None,
     ) -> FakeAdapter:
         counts = np.full((WIDTH, self.size), 0.1)
         for done, (utterance, label) in enumerate(zip(utterances, labels, strict=True), start=1):

@@ -15,6 +15,9 @@ from tests.model import tiny
 SAVERS: dict[str, Callable[[Path], str]] = {
     "llama": tiny.save_llama,
     "qwen2": tiny.save_qwen2,
+    "qwen3": tiny.save_qwen3,
+    "gemma3": tiny.save_gemma3,
+    "mistral": tiny.save_mistral,
     "t5": tiny.save_t5,
     "flan-t5": lambda folder: tiny.save_t5(folder, separate_head=True),
 }
@@ -55,7 +58,13 @@ def t5(folders: dict[str, str]) -> Backbone:
     return load_backbone(folders["t5"])
 
 
-@pytest.fixture(params=list(SAVERS))
+@pytest.fixture(params=["llama", "qwen2", "t5", "flan-t5"])
 def backbone(request: pytest.FixtureRequest, folders: dict[str, str]) -> Backbone:
+    """Load tiny models of both families in turn."""
+    return load_backbone(folders[request.param])
+
+
+@pytest.fixture(params=list(SAVERS))
+def any_backbone(request: pytest.FixtureRequest, folders: dict[str, str]) -> Backbone:
     """Load each tiny model in turn."""
     return load_backbone(folders[request.param])

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from annotator.errors import BackboneRefused, ProjectError, RoundCancelled
-from model.adapter import LoraAdapter, LoraClassifier
+from model.adapter import LanguageModelClassifier, RoundAdapter
 from model.backbone import Backbone, load_backbone
 from tests.model.tiny import quick, toy
 
@@ -20,22 +20,22 @@ TASK, UTTERANCES, LABELS = toy()
 FEW, FEW_LABELS = UTTERANCES[:6], LABELS[:6]
 
 
-def classifier_of(backbone: Backbone, **changes: Any) -> LoraClassifier:
-    return LoraClassifier(backbone, TASK, quick(**changes), "options")
+def classifier_of(backbone: Backbone, **changes: Any) -> LanguageModelClassifier:
+    return LanguageModelClassifier(backbone, TASK, quick(**changes), "options")
 
 
-def nll(adapter: LoraAdapter) -> float:
+def nll(adapter: RoundAdapter) -> float:
     logits = torch.from_numpy(adapter.logits(UTTERANCES))
     return float(torch.nn.functional.cross_entropy(logits, torch.tensor(LABELS)))
 
 
-def saved(adapter: LoraAdapter, folder: Path) -> Path:
+def saved(adapter: RoundAdapter, folder: Path) -> Path:
     folder.mkdir()
     adapter.save(folder)
     return folder
 
 
-def weights(adapter: LoraAdapter, folder: Path) -> dict[str, torch.Tensor]:
+def weights(adapter: RoundAdapter, folder: Path) -> dict[str, torch.Tensor]:
     return load_file(saved(adapter, folder) / "adapter_model.safetensors")
 
 
@@ -130,7 +130,7 @@ def test_an_older_adapter_refuses_after_a_newer_one(llama: Backbone, tmp_path: P
     with pytest.raises(BackboneRefused, match="replaced"):
         first.save(tmp_path)
     assert second.logits(FEW).shape == (6, 2)
-    LoraClassifier(llama, TASK, quick(), "definitions").zero_shot()  # another task on the same backbone
+    LanguageModelClassifier(llama, TASK, quick(), "definitions").zero_shot()  # another task on the same backbone
     with pytest.raises(BackboneRefused, match="replaced"):
         second.logits(FEW)
 

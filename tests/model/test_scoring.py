@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,22 +12,25 @@ import pytest
 import torch
 from scipy.special import logsumexp, softmax
 
-from annotator.errors import UtteranceTooLong
-from model.adapter import LoraClassifier
+from annotator.errors import BackboneRefused, UtteranceTooLong
+from model.adapter import LanguageModelClassifier
 from model.backbone import Backbone, load_backbone
+from model.loglik import edge_loglik
 from model.recipe import Recipe
-from model.scoring import FEW_NODES
+from model.search import FEW_NODES
 from model.task import Task, Utterance
+from tests.model import tiny
+from tests.model.conftest import SAVERS
 from tests.model.tiny import LABEL_SETS, UTTERANCES, answers, brute_force, quick, task_of
 
 NESTED = LABEL_SETS["words that begin one another"]
 
 
-def classifier_of(backbone: Backbone, task: Task, **changes: Any) -> LoraClassifier:
-    return LoraClassifier(backbone, task, quick(**changes), "options")
+def classifier_of(backbone: Backbone, task: Task, **changes: Any) -> LanguageModelClassifier:
+    return LanguageModelClassifier(backbone, task, quick(**changes), "options")
 
 
-def plainly(classifier: LoraClassifier, utterances: list[Utterance]) -> np.ndarray:
+def plainly(classifier: LanguageModelClassifier, utterances: list[Utterance]) -> np.ndarray:
     with torch.inference_mode():
         rows = [brute_force(classifier.backbone, classifier.tokens, utterance) for utterance in utterances]
     return torch.stack(rows).numpy()
@@ -36,8 +41,8 @@ def assert_close(found: np.ndarray, expected: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("labels", ["words that begin one another", "single tokens"])
-def test_zero_shot_logits_equal_scoring_each_label_alone(backbone: Backbone, labels: str) -> None:
-    classifier = classifier_of(backbone, LABEL_SETS[labels])
+def test_zero_shot_logits_equal_scoring_each_label_alone(any_backbone: Backbone, labels: str) -> None:
+    classifier = classifier_of(any_backbone, LABEL_SETS[labels])
     assert_close(classifier.zero_shot().logits(UTTERANCES), plainly(classifier, UTTERANCES))
 
 
@@ -46,14 +51,38 @@ def test_logits_of_seventy_seven_labels_equal_scoring_each_alone(folders: dict[s
     classifier = classifier_of(load_backbone(folders[family]), LABEL_SETS["seventy-seven"])
     logits = classifier.zero_shot().logits(UTTERANCES)
     assert (logsumexp(logits, axis=1) <= 1e-6).all()
-    assert_close(logits[1:2], plainly(classifier, UTTERANCES[1:2]))
+    expected = plainly(classifier, UTTERANCES[1:2])
+    assert_close(logits[1:2], expected)
+    with torch.inference_mode():  # computed whole, as in training
+        assert_close(classifier._scorer.loglik([classifier.tokens.body(UTTERANCES[1])]).numpy(), expected)
 
 
-def test_logits_equal_scoring_each_label_alone_after_learning(backbone: Backbone) -> None:
-    classifier = classifier_of(backbone, NESTED, epochs=1, batch_size=4)
+@pytest.mark.parametrize("tolerance", [1e-1, 1e-3])
+def test_a_large_codebook_is_scored_to_the_tolerance_with_less_than_all_of_it(
+    backbone: Backbone, tolerance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, opened = LABEL_SETS["seventy-seven"], []
+    exact = classifier_of(backbone, task).zero_shot().logits(UTTERANCES)
+    look = edge_loglik
+
+    def count(logits: torch.Tensor, nodes: np.ndarray, trie: Any) -> np.ndarray:
+        opened.append(len(nodes))
+        return look(logits, nodes, trie)
+
+    for family in ("causal", "encoder_decoder"):
+        monkeypatch.setattr(f"model.{family}.edge_loglik", count)
+    classifier = classifier_of(backbone, task, tolerance=tolerance)
+    found = classifier.zero_shot().logits(UTTERANCES)
+    off = np.abs(softmax(found, axis=1) - softmax(exact, axis=1)).sum(axis=1) / 2
+    assert (off <= tolerance + 1e-6).all()
+    assert sum(opened) < len(UTTERANCES) * classifier.tokens.trie.nodes / 2
+
+
+def test_logits_equal_scoring_each_label_alone_after_learning(any_backbone: Backbone) -> None:
+    classifier = classifier_of(any_backbone, NESTED, epochs=1, batch_size=4)
     before = classifier.zero_shot().logits(UTTERANCES)
     found = classifier.fit(UTTERANCES, [0, 1, 2, 3, 0]).logits(UTTERANCES)
-    grown = [w for name, w in backbone.model.named_parameters() if "lora_B" in name]
+    grown = [w for name, w in any_backbone.model.named_parameters() if "lora_B" in name]
     assert all(bool(w.any()) for w in grown)
     assert np.abs(found - before).max() > 0.01
     assert_close(found, plainly(classifier, UTTERANCES))
@@ -154,6 +183,18 @@ def test_an_utterance_beyond_the_backbones_reach_is_refused_with_both_numbers(ll
         classifier_of(llama, NESTED).zero_shot().logits(UTTERANCES)
 
 
+def test_an_utterance_beyond_a_sliding_window_is_refused(tmp_path: Path) -> None:
+    backbone = load_backbone(tiny.save_mistral(tmp_path, window=60))
+    with pytest.raises(UtteranceTooLong, match=r"take \d+ tokens, .* reads 60"):
+        classifier_of(backbone, NESTED).zero_shot().logits(UTTERANCES)
+
+
+@pytest.mark.parametrize("save", [tiny.save_bloom, tiny.save_mamba], ids=["distances", "recurrent"])
+def test_a_backbone_that_would_mix_utterances_up_is_refused(save: Callable[[Path], str], tmp_path: Path) -> None:
+    with pytest.raises(BackboneRefused, match="does not keep utterances apart"):
+        classifier_of(load_backbone(save(tmp_path)), NESTED)
+
+
 def test_a_long_utterance_does_not_make_short_ones_cost_more_than_the_budget(t5: Backbone) -> None:
     classifier = classifier_of(t5, NESTED)
     scorer: Any = classifier._scorer
@@ -175,7 +216,7 @@ def gradient_of(model: Any, loss: torch.Tensor) -> torch.Tensor:
     return torch.cat([g.flatten() for g in torch.autograd.grad(loss, lora_weights(model))])
 
 
-@pytest.mark.parametrize("family", ["llama", "t5", "flan-t5"])
+@pytest.mark.parametrize("family", list(SAVERS))
 def test_the_packed_gradient_is_the_mean_of_one_utterance_at_a_time(folders: dict[str, str], family: str) -> None:
     labels = [0, 1, 2, 3, 1]
     classifier = classifier_of(load_backbone(folders[family]), NESTED, epochs=1)
@@ -191,10 +232,25 @@ def test_the_packed_gradient_is_the_mean_of_one_utterance_at_a_time(folders: dic
     assert_close(together.numpy(), torch.stack(each).mean(dim=0).numpy())
 
 
+@pytest.mark.parametrize("labels", list(LABEL_SETS))
+def test_one_label_scored_alone_equals_it_among_all_and_so_does_its_gradient(backbone: Backbone, labels: str) -> None:
+    task = LABEL_SETS[labels]
+    truth = np.array([0, 1, len(task.labels) - 1, 1, 0])
+    classifier = classifier_of(backbone, task, epochs=1, loss="tokens")
+    classifier.fit(UTTERANCES, truth)
+    bodies = [classifier.tokens.body(utterance) for utterance in UTTERANCES]
+    among_all = classifier._scorer.loglik(bodies).gather(1, torch.from_numpy(truth)[:, None])[:, 0]
+    alone = classifier._scorer.said(bodies, truth)
+    assert_close(alone.detach().numpy(), among_all.detach().numpy())
+    model = classifier.backbone.model
+    expected = gradient_of(model, among_all.mean())
+    np.testing.assert_allclose(gradient_of(model, alone.mean()), expected, atol=1e-4 * float(expected.norm()))
+
+
 def gradients_while_learning(name: str, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
     steps: list[torch.Tensor] = []
 
-    def record(weights: list[torch.nn.Parameter], clip: float) -> None:
+    def record(weights: list[torch.nn.Parameter], clip: float, **_: Any) -> None:
         steps.append(torch.cat([w.grad.flatten() for w in weights if w.grad is not None]).clone())
 
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", record)
@@ -204,7 +260,7 @@ def gradients_while_learning(name: str, recipe: Recipe, monkeypatch: pytest.Monk
             module.p = 0.0
         if hasattr(module, "dropout") and isinstance(module.dropout, float):
             module.dropout = 0.0  # T5's attention keeps a number
-    LoraClassifier(backbone, NESTED, recipe, "options").fit(UTTERANCES, [0, 1, 2, 3, 1])
+    LanguageModelClassifier(backbone, NESTED, recipe, "options").fit(UTTERANCES, [0, 1, 2, 3, 1])
     return steps
 
 

@@ -2,29 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from annotator.errors import BackboneRefused
-from model.adapter import LoraAdapter, LoraClassifier
+from annotator.errors import BackboneRefused, RoundCancelled
+from model.adapter import LanguageModelClassifier, RoundAdapter, restore
 from model.backbone import Backbone, load_backbone
-from model.recipe import Recipe, read_recipe
-from model.training import Budget, _Best, _loss
+from model.recipe import LEARNING_RATES, Recipe, read_recipe
+from model.training import Budget, _Learner, _loss
 from tests.model.tiny import quick, toy
 
 TASK, UTTERANCES, LABELS = toy()
 FEW, FEW_LABELS = UTTERANCES[:6], LABELS[:6]
 
 
-def fitted(backbone: Backbone, **changes: Any) -> LoraAdapter:
-    return LoraClassifier(backbone, TASK, quick(**changes), "options").fit(FEW, FEW_LABELS)
+def fitted(backbone: Backbone, **changes: Any) -> RoundAdapter:
+    return LanguageModelClassifier(backbone, TASK, quick(**changes), "options").fit(FEW, FEW_LABELS)
 
 
 def logits_after(backbone: Backbone, **changes: Any) -> np.ndarray:
     return fitted(backbone, **changes).logits(FEW)
+
+
+class Told:
+    """A scorer that says what it is told."""
+
+    def __init__(self, logits: torch.Tensor) -> None:
+        self.logits = logits
+
+    def loglik(self, bodies: Any) -> torch.Tensor:
+        return self.logits
+
+    def said(self, bodies: Any, labels: np.ndarray) -> torch.Tensor:
+        return self.logits[torch.arange(len(labels)), torch.from_numpy(labels)]
+
+
+def loss_on(logits: torch.Tensor, labels: np.ndarray, **changes: Any) -> float:
+    return float(_loss(labels, quick(**changes))(Told(logits), [], np.arange(len(labels))))  # type: ignore[arg-type]
 
 
 def test_class_weights_follow_the_inverse_square_root_of_frequency() -> None:
@@ -33,21 +52,23 @@ def test_class_weights_follow_the_inverse_square_root_of_frequency() -> None:
     nll = -logits[0].log_softmax(0)
     rare = np.array([1 / 2, 1.0])  # 1 / sqrt(4), 1 / sqrt(1)
     scale = 5 / (4 * rare[0] + rare[1])
-    found = _loss(labels, quick(class_weights=True))(logits, labels)
-    assert float(found) == pytest.approx(float(4 * scale * rare[0] * nll[0] + scale * rare[1] * nll[1]), rel=1e-6)
-    assert float(_loss(labels, quick())(logits, labels)) == pytest.approx(float(4 * nll[0] + nll[1]), rel=1e-6)
+    assert loss_on(logits, labels, class_weights=True) == pytest.approx(
+        float(4 * scale * rare[0] * nll[0] + scale * rare[1] * nll[1]), rel=1e-6
+    )
+    assert loss_on(logits, labels) == pytest.approx(float(4 * nll[0] + nll[1]), rel=1e-6)
 
 
 def test_t7_label_smoothing_is_spread_over_the_labels() -> None:
     labels, logits = np.array([2]), torch.tensor([[0.3, -1.0, 2.0]])
     nll = -logits[0].log_softmax(0)
-    found = _loss(labels, quick(label_smoothing=0.3))(logits, labels)
-    assert float(found) == pytest.approx(float(0.7 * nll[2] + 0.3 * nll.mean()), rel=1e-6)
+    assert loss_on(logits, labels, label_smoothing=0.3) == pytest.approx(
+        float(0.7 * nll[2] + 0.3 * nll.mean()), rel=1e-6
+    )
 
 
 def test_the_token_loss_is_that_of_the_right_label_alone() -> None:
     labels, logits = np.array([2, 0]), torch.tensor([[-4.0, -5.0, -1.5], [-0.5, -3.0, -2.0]])
-    assert float(_loss(labels, quick(loss="tokens"))(logits, labels)) == pytest.approx(1.5 + 0.5)
+    assert loss_on(logits, labels, loss="tokens") == pytest.approx(1.5 + 0.5)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"])
@@ -56,7 +77,7 @@ def test_every_optimiser_learns_or_is_refused_where_it_cannot(llama: Backbone, o
         with pytest.raises(BackboneRefused, match="Choose adamw_8bit"):
             fitted(llama, optimizer=optimizer)
         return
-    classifier = LoraClassifier(llama, TASK, quick(optimizer=optimizer, epochs=6), "options")
+    classifier = LanguageModelClassifier(llama, TASK, quick(optimizer=optimizer, epochs=6), "options")
     right = classifier.fit(UTTERANCES, LABELS).logits(UTTERANCES).argmax(axis=1) == LABELS
     assert right.mean() > 0.9
 
@@ -106,22 +127,127 @@ def test_neftune_adds_noise_while_learning_and_none_afterwards(llama: Backbone) 
 
 
 def test_training_stops_when_the_held_out_loss_no_longer_falls(llama: Backbone) -> None:
-    classifier = LoraClassifier(llama, TASK, quick(epochs=8, holdout=0.25, patience=2, learning_rate=0.0), "options")
+    classifier = LanguageModelClassifier(
+        llama, TASK, quick(epochs=8, holdout=0.25, patience=2, learning_rate=0.0), "options"
+    )
     shares: list[float] = []
     classifier.fit(UTTERANCES, LABELS, shares.append)
     assert shares[-1] == 3 / 8  # the first epoch is the best, two more are waited for
 
 
-def test_the_best_epoch_is_kept_and_not_the_last() -> None:
-    weight = torch.zeros(1)
-    best = _Best([weight], patience=2)
+def learner_of(backbone: Backbone, steps: int, **changes: Any) -> _Learner:
+    fitted(backbone, epochs=1)  # so that there is something to train
+    return _Learner(backbone, quick(**changes), steps)
+
+
+def test_the_best_epoch_is_kept_and_not_the_last(llama: Backbone) -> None:
+    learner = learner_of(llama, 4)
     over = []
     for epoch, loss in enumerate([3.0, 1.0, 2.0, 1.5]):
-        weight.fill_(epoch)
-        over.append(best.is_over(loss))
-    best.restore()
+        learner.weights[0].data.fill_(epoch)
+        learner.judge(loss)
+        over.append(learner.is_over(2))
+    learner.finish()
     assert over == [False, False, False, True]
-    assert float(weight) == 1  # the epoch whose loss was 1.0
+    assert (learner.weights[0] == 1).all()  # the epoch whose loss was 1.0
+
+
+def test_the_weights_of_the_last_steps_are_averaged(llama: Backbone) -> None:
+    learner = learner_of(llama, 8, average=0.5, learning_rate=0.0)
+    for step in range(8):
+        learner.weights[0].data.fill_(step)
+        learner.step()
+    learner.finish()
+    assert torch.allclose(learner.weights[0], torch.tensor((4 + 5 + 6 + 7) / 4))
+
+
+def test_a_learning_rate_that_is_not_given_suits_the_method(llama: Backbone) -> None:
+    assert (
+        learner_of(llama, 4, learning_rate=None, warmup=0.0).optimizer.param_groups[0]["lr"] == LEARNING_RATES["lora"]
+    )
+
+
+METHODS: list[dict[str, Any]] = [
+    {"method": "prompt", "learning_rate": 3e-2, "epochs": 8},
+    {"method": "full", "learning_rate": 3e-3, "epochs": 4},
+]
+
+
+def nll(logits: np.ndarray) -> float:
+    return float(torch.nn.functional.cross_entropy(torch.from_numpy(logits), torch.tensor(LABELS)))
+
+
+@pytest.mark.parametrize("change", METHODS, ids=lambda change: change["method"])
+def test_every_method_learns_is_saved_read_back_and_taken_off(
+    backbone: Backbone, change: dict[str, Any], tmp_path: Path
+) -> None:
+    classifier = LanguageModelClassifier(backbone, TASK, quick(**change), "options")
+    before = classifier.zero_shot().logits(UTTERANCES)
+    adapter = classifier.fit(UTTERANCES, LABELS)
+    learned = adapter.logits(UTTERANCES)
+    assert nll(learned) < 0.8 * nll(before)
+    adapter.save(tmp_path)
+    np.testing.assert_array_equal(classifier.zero_shot().logits(UTTERANCES), before)
+    np.testing.assert_allclose(restore(tmp_path).logits(UTTERANCES), learned, atol=1e-4)
+
+
+def test_packed_rows_behind_a_soft_prompt_equal_one_utterance_at_a_time(backbone: Backbone) -> None:
+    classifier = LanguageModelClassifier(backbone, TASK, quick(method="prompt", virtual_tokens=7), "options")
+    adapter = classifier.fit(FEW, FEW_LABELS)
+    alone = np.concatenate([adapter.logits([utterance]) for utterance in FEW])
+    np.testing.assert_allclose(adapter.logits(FEW), alone, atol=1e-4)
+    scorer = classifier._scorer
+    with torch.inference_mode():  # without the cache, as in training
+        packed = scorer.loglik([classifier.tokens.body(utterance) for utterance in FEW])
+    np.testing.assert_allclose(packed.numpy(), alone, atol=1e-4)
+
+
+def test_4_bit_weights_cannot_be_trained_themselves(folders: dict[str, str]) -> None:
+    backbone = load_backbone(folders["llama"], "nf4")
+    with pytest.raises(BackboneRefused, match="4-bit weights cannot be trained"):
+        fitted(backbone, method="full")
+
+
+# Stopped and taken up again -------------------------------------------------------------------------------------
+
+
+def stopped_after(share: float) -> Callable[[float], None]:
+    def stop(done: float) -> None:
+        if done > share:
+            raise RoundCancelled("Stopped.")
+
+    return stop
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adamw_8bit"])
+@pytest.mark.parametrize("method", ["lora", "prompt", "full"])
+def test_what_was_stopped_goes_on_from_the_last_epoch_and_ends_the_same(
+    folders: dict[str, str], tmp_path: Path, method: str, optimizer: str
+) -> None:
+    change: dict[str, Any] = {"method": method, "dropout": 0.1, "average": 0.6, "optimizer": optimizer}
+    unfinished = tmp_path / "unfinished.pt"
+    recipe = quick(**change, learning_rate=1e-3)
+    expected = LanguageModelClassifier(load_backbone(folders["llama"]), TASK, recipe, "options").fit(FEW, FEW_LABELS)
+    first = LanguageModelClassifier(load_backbone(folders["llama"]), TASK, recipe, "options")
+    with pytest.raises(RoundCancelled):
+        first.fit(FEW, FEW_LABELS, stopped_after(0.6), unfinished)
+    assert unfinished.is_file()
+    shares: list[float] = []
+    again = LanguageModelClassifier(load_backbone(folders["llama"]), TASK, recipe, "options")
+    found = again.fit(FEW, FEW_LABELS, shares.append, unfinished)
+    assert shares == [1.0]  # three of four epochs had been finished
+    np.testing.assert_array_equal(found.logits(FEW), expected.logits(FEW))
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_lesson_does_not_go_on_from_what_was_stopped(llama: Backbone, tmp_path: Path) -> None:
+    unfinished = tmp_path / "unfinished.pt"
+    classifier = LanguageModelClassifier(llama, TASK, quick(), "options")
+    with pytest.raises(RoundCancelled):
+        classifier.fit(FEW, FEW_LABELS, stopped_after(0.6), unfinished)
+    shares: list[float] = []
+    classifier.fit(FEW, FEW_LABELS[::-1], shares.append, unfinished)
+    assert shares == [0.25, 0.5, 0.75, 1.0]
 
 
 def out_of_memory_above(backbone: Backbone, tokens: int) -> list[int]:
@@ -139,9 +265,9 @@ def out_of_memory_above(backbone: Backbone, tokens: int) -> list[int]:
 
 
 def test_memory_that_ends_while_scoring_costs_time_and_no_result(llama: Backbone) -> None:
-    expected = LoraClassifier(llama, TASK, quick(), "options").zero_shot().logits(UTTERANCES)
+    expected = LanguageModelClassifier(llama, TASK, quick(), "options").zero_shot().logits(UTTERANCES)
     ran = out_of_memory_above(llama, 100)
-    found = LoraClassifier(llama, TASK, quick(), "options").zero_shot().logits(UTTERANCES)
+    found = LanguageModelClassifier(llama, TASK, quick(), "options").zero_shot().logits(UTTERANCES)
     assert max(ran) <= 100
     np.testing.assert_allclose(found, expected, atol=1e-4)
 

@@ -68,6 +68,39 @@ def save_qwen2(folder: Path) -> str:
     return _save(transformers.Qwen2ForCausalLM, config, _byte_level(CHATML), folder)
 
 
+def save_qwen3(folder: Path) -> str:
+    """Save a Qwen3: queries and keys are normalised."""
+    config = transformers.Qwen3Config(**_sizes(), num_key_value_heads=2, head_dim=16, tie_word_embeddings=True)
+    return _save(transformers.Qwen3ForCausalLM, config, _byte_level(CHATML), folder)
+
+
+def save_gemma3(folder: Path) -> str:
+    """Save a Gemma 3: scaled embeddings, and layers that see a window beside layers that see all."""
+    kinds = ["sliding_attention", "full_attention"]
+    config = transformers.Gemma3TextConfig(**_sizes(), num_key_value_heads=1, head_dim=16, layer_types=kinds)
+    return _save(transformers.Gemma3ForCausalLM, config, _byte_level(CHATML), folder)
+
+
+def save_mistral(folder: Path, window: int = 1024) -> str:
+    """Save a Mistral, in which every layer sees a window."""
+    config = transformers.MistralConfig(**_sizes(), num_key_value_heads=2, sliding_window=window)
+    return _save(transformers.MistralForCausalLM, config, _byte_level(CHATML), folder)
+
+
+def save_bloom(folder: Path) -> str:
+    """Save a Bloom: it counts distances in the row, so utterances cannot share one."""
+    sizes = {"hidden_size": 64, "n_layer": 2, "n_head": 4, "initializer_range": 0.15}
+    config = transformers.BloomConfig(vocab_size=len(_byte_level(CHATML)), **sizes)
+    return _save(transformers.BloomForCausalLM, config, _byte_level(CHATML), folder)
+
+
+def save_mamba(folder: Path) -> str:
+    """Save a Mamba: it has no attention at all."""
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "initializer_range": 0.15}
+    config = transformers.MambaConfig(vocab_size=len(_byte_level(CHATML)), **sizes)
+    return _save(transformers.MambaForCausalLM, config, _byte_level(CHATML), folder)
+
+
 def save_t5(folder: Path, separate_head: bool = False) -> str:
     """Save a T5: like the first T5 (tied, outputs scaled), or like Flan-T5 (separate head, not scaled)."""
     tokenizer = _unigram()

@@ -1,0 +1,147 @@
+"""What is trained: LoRA layers, a soft prompt, or all weights. Put on a backbone and taken off without a trace."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+from safetensors.torch import load_file, save_file
+
+from annotator.errors import BackboneRefused, ProjectError
+from model.backbone import Backbone
+from model.recipe import Recipe
+
+_NAME = "round"
+_PEFT = ("adapter_model.safetensors", "adapter_config.json")
+_FULL = ("model.safetensors",)
+
+
+class Tuning:
+    """Nothing trained: the backbone answers as it is. A backbone holds one tuning at a time."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.backbone = backbone
+
+    def save(self, folder: Path) -> None:
+        """Write the trained weights."""
+
+    def remove(self) -> None:
+        """Leave the backbone as it was."""
+
+
+class PeftTuning(Tuning):
+    """LoRA layers or a soft prompt, as peft makes them."""
+
+    def __init__(self, backbone: Backbone, model: Any) -> None:
+        super().__init__(backbone)
+        self.peft = model
+        self.is_prompt = bool(model.peft_config[_NAME].is_prompt_learning)
+        if self.is_prompt:  # peft's own forward would replace our mask and positions
+            self.prompt = model.prompt_encoder[_NAME]
+            backbone.soft_prompt = lambda: model.get_prompt(1)[:, : model.peft_config[_NAME].num_virtual_tokens]
+        else:
+            backbone.model = model
+
+    def save(self, folder: Path) -> None:
+        """Write what peft reads."""
+        state = peft.get_peft_model_state_dict(self.peft, adapter_name=_NAME)
+        save_file({name: tensor.detach().contiguous().cpu() for name, tensor in state.items()}, folder / _PEFT[0])
+        self.peft.peft_config[_NAME].save_pretrained(folder)
+
+    def remove(self) -> None:
+        """Take the layers off."""
+        self.backbone.soft_prompt = None
+        if not self.is_prompt:
+            self.backbone.model = self.peft.unload()
+
+
+class FullTuning(Tuning):
+    """All weights. What they were is kept beside them, so this takes twice the memory."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__(backbone)
+        if backbone.quantized:
+            raise BackboneRefused("4-bit weights cannot be trained themselves.", "Choose LoRA, or quantization “none”.")
+        self.before = {name: weight.detach().clone() for name, weight in backbone.model.named_parameters()}
+
+    def save(self, folder: Path) -> None:
+        """Write all weights."""
+        state = {name: weight.detach().contiguous().cpu() for name, weight in self.backbone.model.named_parameters()}
+        save_file(state, folder / _FULL[0])
+
+    def remove(self) -> None:
+        """Put the weights back."""
+        _overwrite(self.backbone.model, self.before)
+
+
+def start_tuning(backbone: Backbone, recipe: Recipe) -> Tuning:
+    """Make afresh what the recipe trains. Raises BackboneRefused if it cannot be trained so."""
+    if recipe.method == "full":
+        tuning = FullTuning(backbone)
+        backbone.model.requires_grad_(True)
+        return tuning
+    with warnings.catch_warnings():
+        # peft 0.21 asks transformers 5.23 by a name that goes away in version 6
+        warnings.filterwarnings("ignore", ".is_gradient_checkpointing. is deprecated", FutureWarning)
+        return PeftTuning(backbone, peft.get_peft_model(backbone.model, _config(backbone, recipe), adapter_name=_NAME))
+
+
+def load_tuning(backbone: Backbone, folder: Path) -> Tuning:
+    """Read a round's weights. Raises ProjectError if the folder is not whole."""
+    kind = weights_in(folder)
+    if kind == "none":
+        return Tuning(backbone)
+    if kind == "full":
+        tuning = FullTuning(backbone)
+        _overwrite(backbone.model, load_file(folder / _FULL[0]))
+        return tuning
+    model = peft.PeftModel.from_pretrained(backbone.model, str(folder), adapter_name=_NAME)
+    return PeftTuning(backbone, model.eval())
+
+
+def weights_in(folder: Path) -> str:
+    """Tell what a round has trained: “none”, “peft” or “full”. Only safetensors: other formats can run code."""
+    found = {path.name for path in folder.glob("*")}
+    if set(_FULL) <= found:
+        return "full"
+    trained = any(name.startswith("adapter_") for name in found)
+    missing = set(_PEFT) - found if trained else set()
+    if missing:
+        raise ProjectError(
+            f"{folder} lacks {' and '.join(sorted(missing))}.", "Restore the folder from a backup, or retrain."
+        )
+    return "peft" if trained else "none"
+
+
+@torch.no_grad()
+def _overwrite(model: Any, weights: dict[str, torch.Tensor]) -> None:
+    for name, weight in model.named_parameters():
+        weight.copy_(weights[name])
+        weight.requires_grad_(False)
+
+
+def _config(backbone: Backbone, recipe: Recipe) -> peft.PeftConfig:
+    kind = "CAUSAL_LM" if backbone.family == "causal" else "SEQ_2_SEQ_LM"
+    if recipe.method == "prompt":
+        return peft.PromptTuningConfig(
+            num_virtual_tokens=recipe.virtual_tokens, prompt_tuning_init="SAMPLE_VOCAB", task_type=kind
+        )
+    return peft.LoraConfig(
+        r=recipe.rank,
+        lora_alpha=recipe.alpha,
+        lora_dropout=recipe.dropout,
+        target_modules=recipe.target_modules,
+        exclude_modules=_all_layers_but(recipe.layers) if recipe.layers else None,
+        use_rslora=recipe.rslora,
+        use_dora=recipe.dora,
+        task_type=kind,
+    )
+
+
+def _all_layers_but(layers: Sequence[int]) -> str:
+    """Match the modules of all other layers. peft takes numbers of layers only with a list of module names."""
+    return rf".*\.(layers|block)\.(?!({'|'.join(map(str, layers))})\.)\d+\..*"
