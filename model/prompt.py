@@ -7,7 +7,7 @@ not seen (Chung et al. 2022, arXiv 2210.11416; Yin et al. 2023, arXiv 2306.01150
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from annotator.errors import UnknownName
@@ -17,24 +17,35 @@ from model.verbalizer import label_words
 
 @dataclass(frozen=True)
 class Template:
-    """A way to put a task into words. `name` is stored with each round, `shown` is for people."""
+    """A way to put a task into words. `name` is stored with each round, `shown` is for people.
+
+    With `coded`, the model answers with a code of one token for each label, not with its words.
+    """
 
     name: str
     shown: str
-    instruction: Callable[[Task], str]
+    instruction: Callable[[Task, Sequence[str]], str]
+    coded: bool = False
 
 
-def _with_definitions(task: Task) -> str:
+def _with_definitions(task: Task, answers: Sequence[str]) -> str:
     options = "\n".join(
-        f"- {label_words(label)}: {label.definition}" if label.definition else f"- {label_words(label)}"
-        for label in task.labels
+        f"- {answer}: {label.definition}" if label.definition else f"- {answer}"
+        for label, answer in zip(task.labels, answers, strict=True)
     )
     return f"{task.instruction}\n\nOptions:\n{options}\n\nAnswer with one of the options only."
 
 
-def _with_options(task: Task) -> str:
-    options = ", ".join(label_words(label) for label in task.labels)
-    return f"{task.instruction}\nOptions: {options}.\nAnswer with one of the options only."
+def _with_options(task: Task, answers: Sequence[str]) -> str:
+    return f"{task.instruction}\nOptions: {', '.join(answers)}.\nAnswer with one of the options only."
+
+
+def _with_codes(task: Task, answers: Sequence[str]) -> str:
+    options = "\n".join(
+        f"{answer}) {label_words(label)}" + (f": {label.definition}" if label.definition else "")
+        for label, answer in zip(task.labels, answers, strict=True)
+    )
+    return f"{task.instruction}\n\nOptions:\n{options}\n\nAnswer with the code of one option only."
 
 
 TEMPLATES = {
@@ -42,15 +53,16 @@ TEMPLATES = {
     for template in (
         Template("definitions", "Options with their definitions", _with_definitions),
         Template("options", "Options by name only", _with_options),
+        Template("codes", "Options with codes to answer with: quicker for large codebooks", _with_codes, coded=True),
     )
 }
 
 
-def instruction_text(task: Task, template: str) -> str:
-    """Say what is to be done and name the options: the part that all utterances share."""
-    if template not in TEMPLATES:
-        raise UnknownName.among("template", template, sorted(TEMPLATES))
-    return TEMPLATES[template].instruction(task)
+def find_template(name: str) -> Template:
+    """Look up a template. Raises UnknownName."""
+    if name not in TEMPLATES:
+        raise UnknownName.among("template", name, sorted(TEMPLATES))
+    return TEMPLATES[name]
 
 
 def utterance_text(utterance: Utterance) -> str:

@@ -1,0 +1,57 @@
+"""How the benchmarks measure: ways of doing the same, taken in turns, compared round by round."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+DATA = Path(os.environ.get("ANNOTATOR_DATA", "../shared/data"))  # public data sets, see README.md
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way of doing it: `run` handles so many items."""
+
+    name: str
+    items: int
+    run: Callable[[], Any]
+
+
+def take_turns(ways: Sequence[Way], times: int) -> dict[str, np.ndarray]:
+    """Run each way once to warm up, then all in turns; return items per second, (times,) each."""
+    seconds: dict[str, list[float]] = {way.name: [] for way in ways}
+    for turn in range(times + 1):
+        for way in ways:
+            start = time.perf_counter()
+            way.run()
+            if turn:
+                seconds[way.name].append(time.perf_counter() - start)
+    return {way.name: way.items / np.array(seconds[way.name]) for way in ways}
+
+
+def show(title: str, rates: Mapping[str, np.ndarray], unit: str, ours: str = "ours") -> None:
+    """Print a table: the median of each way, the range, and how ours compares turn by turn."""
+    table = Table(title=title)
+    for column in ("", unit, "lowest to highest", "ours is"):
+        table.add_column(column, justify="left" if not column else "right")
+    for name, rate in rates.items():
+        ratio = np.median(rates[ours] / rate)
+        table.add_row(name, f"{np.median(rate):.2f}", f"{rate.min():.2f} to {rate.max():.2f}", f"{ratio:.2f} ×")
+    Console(width=100).print(table)
+
+
+def over(rates: Mapping[str, np.ndarray], name: str, ours: str = "ours") -> float:
+    """Return how many times as fast ours is, the median over turns."""
+    return round(float(np.median(rates[ours] / rates[name])), 3)
+
+
+def print_last(result: Mapping[str, Any]) -> None:
+    """Print the one JSON object that ends every benchmark."""
+    print(json.dumps(result))

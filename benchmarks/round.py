@@ -1,0 +1,111 @@
+"""A whole round by stage: how much of it is the model, and how fast the backbone is there.
+
+    python -m benchmarks.round [--quick]
+
+200 labels and 2,000 utterances of client talk (with --quick 40 and 200, two epochs). “overhead” is everything that is
+neither learning nor scoring, loading left out: that is a matter of reading the weights, to which it is compared, read
+by safetensors and brought into the precision used.
+"""
+
+import argparse
+import csv
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from safetensors.torch import load_file
+
+from annotator.config import RoundConfig
+from annotator.loop import run_round
+from annotator.progress import Report
+from annotator.project import Project
+from annotator.samples import SAMPLES
+from annotator.session import Answer, answer, next_question
+from benchmarks.measure import DATA, print_last
+from model.backbone import load_backbone
+from model.catalog import STARTER, cache_folder
+from model.classifier import load_classifier
+from model.recipe import Recipe
+from store.utterances import NewUtterance
+
+
+class Watch:
+    """Notes when each stage of a round begins."""
+
+    def __init__(self) -> None:
+        self.stages: list[tuple[str, float]] = [("snapshot", time.perf_counter())]
+
+    def __call__(self, stage: str, share: float, seconds_left: float | None) -> None:
+        """Listen to a round."""
+        if stage != self.stages[-1][0]:
+            self.stages.append((stage, time.perf_counter()))
+
+    def seconds(self) -> dict[str, float]:
+        """Return how long each stage took, up to now."""
+        ends = [begun for _, begun in self.stages[1:]] + [time.perf_counter()]
+        return {stage: end - begun for (stage, begun), end in zip(self.stages, ends, strict=True)}
+
+
+def measure(folder: Path, utterances: int, labels: int, epochs: int) -> dict[str, float]:
+    """Run a round on so many utterances, so many of them labelled; return the seconds of each stage."""
+    with (DATA / "annomi" / "client_talk.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "train"]
+    chosen = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))[:utterances]]
+    truth = {row["id"]: row["label"] for row in chosen}
+    config = RoundConfig(recipe=Recipe(epochs=epochs), batch_size=labels, strategy="random", retrain_every=0)
+    with Project.create(folder, SAMPLES["client_talk"].codebook, config) as project:
+        project.add([NewUtterance(row["id"], row["text"]) for row in chosen])
+        codebook = project.codebook()
+        for _ in range(labels):
+            question = next_question(project, "benchmark")
+            assert question is not None
+            label = codebook.id_of(truth[question.utterance["external_id"]])
+            answer(project, question, "benchmark", Answer("label", label))
+        classifier = load_classifier(config.backbone, codebook.task(), config.recipe, config.template)
+        watch = Watch()
+        run_round(project, classifier, config, Report(watch))
+        return watch.seconds()
+
+
+def loading(times: int) -> tuple[float, float]:
+    """Return the median seconds to load the backbone, and to read its weights."""
+    weights = cache_folder() / "backbones" / STARTER / "model.safetensors"
+    dtype = load_backbone(STARTER).dtype
+    loads, reads = [], []
+    for _ in range(times):
+        begun = time.perf_counter()
+        load_backbone(STARTER)
+        loads.append(time.perf_counter() - begun)
+        begun = time.perf_counter()
+        kept = {name: tensor.to(dtype, copy=True) for name, tensor in load_file(weights).items()}
+        reads.append(time.perf_counter() - begun)
+        del kept
+    return float(np.median(loads)), float(np.median(reads))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="about a minute")
+    quick = parser.parse_args().quick
+    load, read = loading(3 if quick else 7)
+    with tempfile.TemporaryDirectory() as folder:
+        stages = measure(Path(folder), *((200, 40, 2) if quick else (2000, 200, Recipe().epochs)))
+    whole = sum(stages.values())
+    table = Table(title="a round by stage")
+    for column in ("", "seconds", "share"):
+        table.add_column(column, justify="left" if not column else "right")
+    for stage, seconds in stages.items():
+        table.add_row(stage, f"{seconds:.2f}", f"{seconds / whole:.1%}")
+    Console().print(table)
+    print(f"backbone loaded in {load:.2f} s, its weights read in {read:.2f} s")
+    model = stages.get("learn", 0.0) + stages.get("score", 0.0)
+    ratios = {"overhead": round(1 - model / whole, 4), "load_over_read": round(load / read, 2)}
+    print_last({"seconds": round(whole, 1), "load_seconds": round(load, 2)} | ratios)
+
+
+if __name__ == "__main__":
+    main()

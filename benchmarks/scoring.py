@@ -1,0 +1,178 @@
+"""Labels' probabilities per second: ours, what one would do otherwise, and the limit.
+
+    python -m benchmarks.scoring [--quick]
+
+The limit is a plain forward pass over the utterances' own tokens, without the instruction and without any label; in
+batches of like length, so that it pads nothing. All in the same precision, in turns. Of the others only “naive” gives
+the same numbers; “padded, last token” knows the first token of a label only; the last two give no probabilities.
+"""
+
+import argparse
+import copy
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import outlines
+import torch
+
+from benchmarks.measure import DATA, Way, over, print_last, show, take_turns
+from model.adapter import LanguageModelClassifier
+from model.backbone import load_backbone
+from model.catalog import STARTER
+from model.recipe import Recipe
+from model.task import Label, Task, Utterance
+from model.verbalizer import label_words
+
+BATCH = 16
+
+
+def annomi() -> tuple[Task, list[Utterance]]:
+    """Client talk: three labels with definitions, about a hundred tokens of instruction."""
+    labels = (
+        Label("change", "The client leans towards changing: wish, ability, reason, need, commitment, a step taken."),
+        Label("neutral", "Neither: facts, questions, answers, listening."),
+        Label("sustain", "The client leans towards staying the same: no wish, no ability, reasons against, doubt."),
+    )
+    task = Task("Label what the client says about the behaviour that is talked about.", labels)
+    return task, read_texts(DATA / "annomi" / "client_talk.csv")
+
+
+def banking77() -> tuple[Task, list[Utterance]]:
+    """Questions to a bank: 77 labels by name."""
+    with (DATA / "banking77" / "data.csv").open(encoding="utf-8", newline="") as file:
+        names = sorted({row["label"] for row in csv.DictReader(file)})
+    task = Task("What does the customer want to know?", tuple(Label(name) for name in names))
+    return task, read_texts(DATA / "banking77" / "data.csv")
+
+
+def read_texts(path: Path) -> list[Utterance]:
+    """Read every seventh text of the test split: a mixture, and always the same."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return [Utterance(row["text"]) for row in csv.DictReader(file) if row["split"] == "test"][::7]
+
+
+class Others:
+    """The other ways, on the same backbone and prompts."""
+
+    def __init__(self, ours: LanguageModelClassifier) -> None:
+        self.model, self.tokens = ours.backbone.model, ours.tokens
+        self.tokenizer = copy.copy(ours.backbone.tokenizer)
+        self.words = [label_words(label) for label in ours.task.labels]
+        self.answers = [self.tokenizer(word, add_special_tokens=False)["input_ids"] for word in self.words]
+
+    def prompts(self, utterances: Sequence[Utterance]) -> list[list[int]]:
+        """Return whole prompts as token ids."""
+        return [[*self.tokens.prefix, *self.tokens.body(utterance)] for utterance in utterances]
+
+    def limit(self, utterances: Sequence[Utterance], budget: int) -> None:
+        """Compute the utterances' own tokens, nothing else."""
+        alike: dict[int, list[list[int]]] = {}
+        for body in (self.tokens.body(utterance) for utterance in utterances):
+            alike.setdefault(len(body), []).append(body)
+        for length, bodies in alike.items():
+            step = max(1, budget // length)
+            for start in range(0, len(bodies), step):
+                self.model(input_ids=torch.tensor(bodies[start : start + step]), use_cache=False, logits_to_keep=1)
+
+    def naive(self, utterances: Sequence[Utterance]) -> None:
+        """Compute prompt and label together, a batch of all labels for each utterance."""
+        for prompt in self.prompts(utterances):
+            for start in range(0, len(self.answers), BATCH):
+                rows = [[*prompt, *answer] for answer in self.answers[start : start + BATCH]]
+                ids, mask = self.pad(rows, left=False)
+                logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+                logits[:, len(prompt) - 1 :].float().log_softmax(dim=-1)
+
+    def padded(self, utterances: Sequence[Utterance]) -> None:
+        """Compute whole prompts in padded batches; read the first token of each label."""
+        for ids, mask in self.batches(utterances):
+            self.model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=1)
+
+    def generate(self, utterances: Sequence[Utterance]) -> None:
+        """Generate with transformers, allowing only what continues a label."""
+        end = self.tokenizer.eos_token_id
+
+        def allowed(_: int, said: torch.Tensor) -> list[int]:
+            tail = said[length:].tolist()
+            return [(*a, end)[len(tail)] for a in self.answers if a[: len(tail)] == tail] or [end]
+
+        for ids, mask in self.batches(utterances):
+            length = ids.shape[1]
+            longest = max(len(answer) for answer in self.answers) + 1
+            self.model.generate(
+                input_ids=ids, attention_mask=mask, prefix_allowed_tokens_fn=allowed, do_sample=False,
+                max_new_tokens=longest, pad_token_id=end,
+            )  # fmt: skip
+
+    def outlines(self) -> Any:
+        """Return what generates with Outlines, a batch of prompts at a time."""
+        words = sorted(self.words, key=len, reverse=True)  # the other way round, shorter ones hide longer ones
+        generator = outlines.Generator(outlines.from_transformers(self.model, self.tokenizer), Literal[tuple(words)])
+
+        def run(utterances: Sequence[Utterance]) -> None:
+            texts = [self.tokenizer.decode(prompt) for prompt in self.prompts(utterances)]
+            for start in range(0, len(texts), BATCH):
+                generator.batch(texts[start : start + BATCH], max_new_tokens=12)
+
+        return run
+
+    def batches(self, utterances: Sequence[Utterance]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Cut prompts of like length into batches, padded on the left."""
+        prompts = sorted(self.prompts(utterances), key=len)
+        return [self.pad(prompts[i : i + BATCH], left=True) for i in range(0, len(prompts), BATCH)]
+
+    def pad(self, rows: Sequence[Sequence[int]], left: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return ids and mask."""
+        ids = torch.nn.utils.rnn.pad_sequence(
+            [torch.tensor(row) for row in rows], batch_first=True, padding_side="left" if left else "right"
+        )
+        sizes = torch.tensor([len(row) for row in rows])[:, None]
+        place = torch.arange(ids.shape[1])
+        return ids, (place >= ids.shape[1] - sizes if left else place < sizes).long()
+
+
+@torch.inference_mode()
+def compare(title: str, task: Task, texts: list[Utterance], times: int, share: float) -> dict[str, float]:
+    """Measure all ways on one task; `share` of the usual numbers of utterances."""
+    ours = LanguageModelClassifier(load_backbone(STARTER), task, Recipe(), "definitions")
+    adapter, others = ours.zero_shot(), Others(ours)
+    with_outlines = others.outlines()
+    many, few = texts[: round(200 * share)], texts[: round(32 * share)]
+    ways = [
+        Way("ours", len(many), lambda: adapter.logits(many)),
+        Way("limit", len(many), lambda: others.limit(many, ours.recipe.row_tokens)),
+        Way("padded, last token", len(few), lambda: others.padded(few)),
+        Way("naive", len(few) // 4, lambda: others.naive(few[: len(few) // 4])),
+        Way("transformers.generate", len(few), lambda: others.generate(few)),
+        Way("outlines", len(few), lambda: with_outlines(few)),
+    ]
+    rates = take_turns(ways, times)
+    words = sum(len(ours.tokens.body(text)) for text in many) / len(many)
+    show(f"{title}: {len(task.labels)} labels, {len(ours.tokens.prefix)} tokens of instruction, "
+         f"{words:.0f} of an utterance, {ours.backbone.dtype}", rates, "utterances/s")  # fmt: skip
+    names = {"of_limit": "limit", "over_naive": "naive", "over_padded": "padded, last token",
+             "over_generate": "transformers.generate", "over_outlines": "outlines"}  # fmt: skip
+    return {"utterances_per_second": round(float(rates["ours"].mean()), 2)} | {
+        key: over(rates, name) for key, name in names.items()
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="about a minute")
+    parser.add_argument("--only", choices=["annomi", "banking77"])
+    given = parser.parse_args()
+    times, share = (2, 0.5) if given.quick else (5, 1.0)
+    result = {
+        name: compare(name, *make(), times, share)
+        for name, make in (("annomi", annomi), ("banking77", banking77))
+        if given.only in (None, name)
+    }
+    print_last(result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""Examples learned per second, and the time to the same held-out loss: ours beside the usual trainers.
+
+    python -m benchmarks.training [--quick]       (needs trl: pip install --editable '.[benchmark]')
+
+The same backbone, LoRA layers, optimiser, prompts and effective batch of 8 in the same precision, in turns: ours
+(packed behind one instruction, cross-entropy over the labels), transformers' Trainer (padded, batches of like length,
+loss on the answer's tokens), TRL's SFTTrainer on prompt and completion, and as the limit the utterances' own tokens
+forward and backward, without instruction and labels. A step's time is taken from the second step on.
+"""
+
+import argparse
+import contextlib
+import csv
+import io
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from datasets import Dataset
+
+from benchmarks.measure import DATA, over, print_last, show
+from benchmarks.scoring import annomi
+from model.adapter import LanguageModelClassifier
+from model.backbone import load_backbone
+from model.catalog import STARTER
+from model.recipe import LEARNING_RATES, Recipe
+from model.task import Utterance
+from model.tuning import start_tuning
+
+RECIPE = Recipe(epochs=1)
+Timed = Callable[[int], list[float]]  # learns so many steps; returns the seconds of each
+
+
+class Course:
+    """The same lesson for all: utterances of client talk with their labels."""
+
+    def __init__(self, n: int, held_out: int) -> None:
+        self.task, _ = annomi()
+        names = [label.name for label in self.task.labels]
+        with (DATA / "annomi" / "client_talk.csv").open(encoding="utf-8", newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["split"] == "train"]
+        chosen = np.random.default_rng(0).permutation(len(rows))[: n + held_out]
+        self.texts = [Utterance(rows[i]["text"]) for i in chosen[:n]]
+        self.labels = [names.index(rows[i]["label"]) for i in chosen[:n]]
+        self.other_texts = [Utterance(rows[i]["text"]) for i in chosen[n:]]
+        self.other_labels = torch.tensor([names.index(rows[i]["label"]) for i in chosen[n:]])
+        self.ours = LanguageModelClassifier(load_backbone(STARTER), self.task, RECIPE, "definitions")
+        tokens = self.ours.tokens
+        answers = [tokens.tokenizer(name, add_special_tokens=False)["input_ids"] for name in names]
+        self.prompts = [[*tokens.prefix, *tokens.body(text)] for text in self.texts]
+        self.answers = [answers[label] for label in self.labels]
+
+    def held_out_loss(self) -> float:
+        """Return the cross-entropy among the labels on other utterances, with what is attached now."""
+        logits = torch.from_numpy(self.ours.logits(self.other_texts))
+        return float(torch.nn.functional.cross_entropy(logits, self.other_labels))
+
+    def attach(self) -> Any:
+        """Put fresh LoRA layers on the backbone."""
+        self.ours.zero_shot()  # takes off what was there
+        torch.manual_seed(0)
+        self.ours.backbone.tuning = start_tuning(self.ours.backbone, RECIPE)
+        return self.ours.backbone.model.train()
+
+    def learn(self, steps: int) -> list[float]:
+        """Learn as the product does."""
+        n, ticks = steps * RECIPE.batch_size, [time.perf_counter()]
+        self.ours.fit(self.texts[:n], self.labels[:n], lambda _: ticks.append(time.perf_counter()))
+        return np.diff(ticks).tolist()
+
+    def trainer(self, steps: int) -> list[float]:
+        """Learn with transformers' Trainer."""
+        pairs = list(zip(self.prompts, self.answers, strict=True))[: steps * RECIPE.batch_size]
+        rows = [
+            {"input_ids": p + a, "labels": [-100] * len(p) + a, "attention_mask": [1] * len(p + a)} for p, a in pairs
+        ]
+        collator = transformers.DataCollatorForSeq2Seq(self.ours.backbone.tokenizer)
+        clock = _Clock()
+        transformers.Trainer(
+            self.attach(), _arguments(transformers.TrainingArguments, steps), data_collator=collator,
+            train_dataset=Dataset.from_list(rows), callbacks=[clock],
+        ).train()  # fmt: skip
+        return clock.seconds
+
+    def sft(self, steps: int) -> list[float]:
+        """Learn with TRL's SFTTrainer."""
+        from trl.trainer.sft_config import SFTConfig
+        from trl.trainer.sft_trainer import SFTTrainer
+
+        decode = self.ours.backbone.tokenizer.decode
+        pairs = list(zip(self.prompts, self.answers, strict=True))[: steps * RECIPE.batch_size]
+        rows = [{"prompt": decode(prompt), "completion": decode(answer)} for prompt, answer in pairs]
+        clock = _Clock()
+        SFTTrainer(
+            self.attach(), _arguments(SFTConfig, steps), train_dataset=Dataset.from_list(rows),
+            processing_class=self.ours.backbone.tokenizer, callbacks=[clock],
+        ).train()  # fmt: skip
+        return clock.seconds
+
+    def limit(self, steps: int) -> list[float]:
+        """Go forward and backward over the utterances' own tokens, in batches of like length."""
+        model = self.attach()
+        bodies = sorted((self.ours.tokens.body(text) for text in self.texts[: steps * RECIPE.batch_size]), key=len)
+        seconds = []
+        for start in range(0, len(bodies), RECIPE.batch_size):
+            begun = time.perf_counter()
+            for body in bodies[start : start + RECIPE.batch_size]:
+                model(input_ids=torch.tensor([body]), use_cache=False, logits_to_keep=1).logits.mean().backward()
+            seconds.append(time.perf_counter() - begun)
+        return seconds
+
+
+class _Clock(transformers.TrainerCallback):  # type: ignore[misc]
+    def __init__(self) -> None:
+        self.ticks: list[float] = []
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        self.ticks.append(time.perf_counter())
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self.ticks.append(time.perf_counter())
+
+    @property
+    def seconds(self) -> list[float]:
+        return list(np.diff(self.ticks)[::2])
+
+
+def _arguments(kind: Any, steps: int) -> Any:
+    return kind(
+        output_dir="/tmp/annotator-benchmark", per_device_train_batch_size=RECIPE.batch_size, max_steps=steps,
+        learning_rate=LEARNING_RATES["lora"], lr_scheduler_type="cosine", warmup_steps=RECIPE.warmup,
+        train_sampling_strategy="group_by_length", save_strategy="no", report_to="none", use_cpu=True,
+        bf16=False, disable_tqdm=True, logging_strategy="no", max_grad_norm=RECIPE.clip, seed=0,
+    )  # fmt: skip
+
+
+def speeds(course: Course, times: int, steps: int) -> dict[str, np.ndarray]:
+    """Return examples per second of each way, (times,), taken in turns."""
+    ways: dict[str, Timed] = {
+        "ours": course.learn, "limit": course.limit, "Trainer": course.trainer, "SFTTrainer": course.sft,
+    }  # fmt: skip
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(times):
+        for name, way in ways.items():
+            with contextlib.redirect_stdout(io.StringIO()):  # the trainers print their summaries
+                rates[name].append(RECIPE.batch_size / float(np.mean(way(steps)[1:])))
+    return {name: np.array(rate) for name, rate in rates.items()}
+
+
+def times_to_loss(course: Course, steps: Sequence[int]) -> dict[str, float]:
+    """Learn longer and longer with each; return the seconds each needs to a held-out loss that both reach."""
+    curves: dict[str, list[tuple[float, float]]] = {"ours": [], "Trainer": []}
+    for name, way in (("ours", course.learn), ("Trainer", course.trainer)):
+        for n in steps:
+            with contextlib.redirect_stdout(io.StringIO()):
+                seconds = sum(way(n))
+            course.ours.backbone.model.eval()
+            curves[name].append((seconds, course.held_out_loss()))
+            print(f"{name}: {n} steps, {seconds:.0f} s, held-out loss {curves[name][-1][1]:.3f}", flush=True)
+    reached = max(min(loss for _, loss in curve) for curve in curves.values())
+    return {name: min(seconds for seconds, loss in curve if loss <= reached) for name, curve in curves.items()}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="about a minute, without the time to the same loss")
+    quick = parser.parse_args().quick
+    transformers.utils.logging.set_verbosity_error()
+    course = Course(200, 150)
+    rates = speeds(course, *((1, 3) if quick else (4, 5)))
+    show(f"learning client talk, batches of {RECIPE.batch_size}, {course.ours.backbone.dtype}", rates, "examples/s")
+    result: dict[str, float] = {"examples_per_second": round(float(np.median(rates["ours"])), 2)}
+    names = {"over_trainer": "Trainer", "over_sft": "SFTTrainer", "of_limit": "limit"}
+    result |= {key: over(rates, name) for key, name in names.items()}
+    if not quick:
+        to_loss = times_to_loss(course, (6, 12, 25))
+        result["over_trainer_to_same_loss"] = round(to_loss["Trainer"] / to_loss["ours"], 2)
+    print_last(result)
+
+
+if __name__ == "__main__":
+    main()
