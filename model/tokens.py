@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
+from string import ascii_uppercase
 from typing import Any
 
 from annotator.errors import BadCodebook
 from model.catalog import Family
-from model.prompt import instruction_text, utterance_text
+from model.prompt import find_template, utterance_text
 from model.task import Task, Utterance
 from model.verbalizer import LabelTrie, build_trie, check_words, label_words
 
 _GAP = "\ue000utterance\ue000"  # private-use characters: no instruction contains them
+_ROOM = 16  # characters a token that are looked at first: written text has some four, few tokens are longer
 
 
 @dataclass(frozen=True)
@@ -47,22 +50,55 @@ class PromptTokens:
             self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=ask, enable_thinking=False)
         )
 
-    def _ids(self, text: str, plain: bool = False) -> list[int]:
-        """Tokenise; `plain` takes every character literally, also those that spell a special token."""
-        ids = list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=plain)["input_ids"])
-        return [number for number in ids if number not in self._special] if plain else ids
+    def _ids(self, text: str) -> list[int]:
+        """Tokenise what the chat template writes, special tokens included."""
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _literal(self, text: str) -> list[int]:
+        """Tokenise what a person writes: every character literally, also those that spell a special token."""
+        return [number for number in self._spelled(text) if number not in self._control]
+
+    def _spelled(self, text: str) -> list[int]:
+        sound = _whole_characters(text)
+        return list(self.tokenizer(sound, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
     @cached_property
-    def _special(self) -> set[int]:
-        """List what a unigram tokenizer such as T5's makes of "</s>" even when told to split it."""
-        special = {number for number, token in self.tokenizer.added_tokens_decoder.items() if token.special}
-        return special - {self.tokenizer.unk_token_id}
+    def _control(self) -> set[int]:
+        """List the tokens that only the chat template may write.
+
+        Some get through a tokenizer that is told to split them: a unigram tokenizer such as T5's makes "</s>" of its
+        spelling all the same, and tokens such as Qwen3's "</think>" are part of the template without counting as
+        special. The token for what cannot be spelled may stay, unless it is what begins or ends a text as well.
+        """
+        added = self.tokenizer.added_tokens_decoder
+        written = {number for part in self._frame[:2] for number in self._ids(part)}
+        framing = {number for number in written if number in added and added[number].content.strip()}  # no newline
+        framing |= {self.tokenizer.bos_token_id, self.tokenizer.eos_token_id}
+        special = {number for number, token in added.items() if token.special}
+        return (special - {self.tokenizer.unk_token_id}) | framing
+
+    def _ends(self, text: str) -> list[int]:
+        """Tokenise a text whole, or if it is far over `max_tokens` only its two ends, each with more than that.
+
+        Tokenising takes longer than the model does where a text is long, and each turn of a long conversation is
+        tried. What is kept of a cut text lies near its ends, half of `max_tokens` at each; tokenizers work word by
+        word, so that far from the cut the same tokens come out as of the whole. Where they do not, within one word
+        of thousands of letters, the kept end may be divided differently. Ends with few tokens, such as blanks that
+        a tokenizer joins, are widened until they have enough.
+        """
+        room = _ROOM * self.max_tokens + 1000
+        while 2 * room < len(text):
+            head, tail = self._literal(text[:room]), self._literal(text[-room:])
+            if min(len(head), len(tail)) > self.max_tokens:
+                return head + tail
+            room *= 4
+        return self._literal(text)
 
     @cached_property
     def prefix(self) -> list[int]:
         """What comes before every utterance: instruction and options."""
-        opening = f"{instruction_text(self.task, self.template)}\n\n"
-        return self._ids(self._frame[0]) + self._ids(opening, plain=True)
+        opening = f"{find_template(self.template).instruction(self.task, self.answers)}\n\n"
+        return self._ids(self._frame[0]) + self._literal(opening)
 
     @cached_property
     def suffix(self) -> list[int]:
@@ -71,16 +107,33 @@ class PromptTokens:
         return self._ids(self._frame[1]) + ending
 
     @cached_property
+    def answers(self) -> list[str]:
+        """List what the model says for each label: its words, or a code of one token."""
+        if not find_template(self.template).coded:
+            return [label_words(label) for label in self.task.labels]
+        pairs = map("".join, product(ascii_uppercase, repeat=2))
+        codes = [code for code in (*ascii_uppercase, *pairs) if len(self._literal(self._lead + code)) == 1]
+        if len(codes) < len(self.task.labels):
+            raise BadCodebook(
+                f"The backbone has {len(codes)} codes of one token, the codebook {len(self.task.labels)} labels.",
+                "Choose a template that answers with words.",
+            )
+        return codes[: len(self.task.labels)]
+
+    @property
+    def _lead(self) -> str:
+        """Return the space an answer starts with after “Answer:”, none where a line has just begun."""
+        return " " if self._frame[1] and not self._frame[1][-1].isspace() else ""
+
+    @cached_property
     def trie(self) -> LabelTrie:
         """The token sequences of all labels."""
         check_words(self.task.labels)
-        # After "…assistant\n" an answer starts bare; after "Answer:" it starts with a space.
-        lead = " " if self._frame[1] and not self._frame[1][-1].isspace() else ""
-        sequences = [self._ids(lead + label_words(label), plain=True) for label in self.task.labels]
-        for label, ids in zip(self.task.labels, sequences, strict=True):
-            if self.tokenizer.unk_token_id in ids:
+        sequences = [self._literal(self._lead + answer) for answer in self.answers]
+        for answer in self.answers:
+            if self.tokenizer.unk_token_id in self._spelled(self._lead + answer):
                 raise BadCodebook(
-                    f"The backbone cannot spell “{label_words(label)}”.",
+                    f"The backbone cannot spell “{answer}”.",
                     "Give the label words of plain letters in the codebook.",
                 )
         return build_trie(sequences, self._frame[2], [label.name for label in self.task.labels])
@@ -88,12 +141,18 @@ class PromptTokens:
     def body(self, utterance: Utterance) -> list[int]:
         """Tokenise one utterance with its context and the suffix.
 
-        What is over `max_tokens` is cut: first the oldest turns, then the middle of the utterance itself.
+        What is over `max_tokens` is cut: first the oldest turns, then the middle of the utterance itself. Halves of
+        surrogate pairs become U+FFFD.
         """
         for first in range(len(utterance.context) + 1):
             kept = Utterance(utterance.text, utterance.context[first:])
-            ids = self._ids(utterance_text(kept), plain=True)
+            ids = self._ends(utterance_text(kept))
             if len(ids) <= self.max_tokens:
                 return ids + self.suffix
         half = self.max_tokens // 2
         return ids[: self.max_tokens - half] + ids[len(ids) - half :] + self.suffix
+
+
+def _whole_characters(text: str) -> str:
+    """Join the halves of surrogate pairs; one that is alone becomes U+FFFD, since no tokenizer takes it."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
