@@ -17,6 +17,7 @@ from model.packing import (
     Columns,
     Ints,
     body_columns,
+    fill_lanes,
     last_of_each,
     node_columns,
     prefix_columns,
@@ -35,10 +36,11 @@ class CausalScorer:
     def __init__(self, backbone: Backbone, tokens: PromptTokens) -> None:
         self.backbone = backbone
         self.tokens = tokens
-        self._cache: Any = None
+        self.cached: Any = None
 
     @property
-    def _prefix(self) -> Columns:
+    def prefix(self) -> Columns:
+        """The instruction, behind the soft prompt if there is one."""
         return prefix_columns([0] * self.backbone.virtual_tokens + self.tokens.prefix)
 
     def rows(self, bodies: Bodies, budget: int) -> list[list[int]]:
@@ -51,66 +53,42 @@ class CausalScorer:
         """Score utterances in one packed row, the whole trie at each one's end."""
         trie, n = self.tokens.trie, len(bodies)
         inner = trie.nodes - 1
-        roots, below = self._whole(bodies, np.repeat(np.arange(n), inner), np.tile(np.arange(1, trie.nodes), n))
-        return label_loglik(torch.cat([roots[:, None], below.view(n, inner, -1)], dim=1), trie)
+        logits = self._whole(bodies, np.repeat(np.arange(n), inner), np.tile(np.arange(1, trie.nodes), n))
+        return label_loglik(torch.cat([logits[:n, None], logits[n:].view(n, inner, -1)], dim=1), trie)
 
     def said(self, bodies: Bodies, labels: Ints) -> torch.Tensor:
         """Score one label each: only its own nodes are in the row."""
-        trie = self.tokens.trie
-        paths = [trie.inner_path(label) for label in labels]
+        paths = [self.tokens.trie.inner_path(label) for label in labels]
         owners = np.repeat(np.arange(len(bodies)), [len(path) for path in paths])
-        roots, below = self._whole(bodies, owners, np.concatenate(paths))
-        return path_loglik(roots, below, labels, trie)
-
-    def _whole(self, bodies: Bodies, owners: Ints, nodes: Ints) -> tuple[torch.Tensor, torch.Tensor]:
-        """Compute a row in one pass; return the logits at each utterance's end, and at each node."""
-        texts, ends = self._texts(bodies)
-        row = texts.then(node_columns(owners, nodes, ends, self.tokens.trie))
-        present = self._prefix.then(row)
-        asking = present if self._cache is None else row
-        first = len(asking) - len(row)
-        asked = np.concatenate([last_of_each(texts, len(bodies)), len(texts) + np.arange(len(owners))])
-        with self._tidy():
-            logits = self._forward(asking, present, first + asked)
-        return logits[: len(bodies)], logits[len(bodies) :]
+        logits = self._whole(bodies, owners, np.concatenate(paths))
+        return path_loglik(logits[: len(bodies)], logits[len(bodies) :], labels, self.tokens.trie)
 
     def search(self, bodies: Bodies, tolerance: float) -> Logs:
         """Compute the utterances in one packed row, then those nodes that matter behind it. Needs a session."""
         trie, n = self.tokens.trie, len(bodies)
         texts, ends = self._texts(bodies)
-        present = self._prefix
+        row = _Row(self, fill_lanes([len(body) for body in bodies]))
 
         def expand(owners: Ints, nodes: Ints) -> Logs:
-            nonlocal present
-            first = not nodes.any()  # the roots: all of them are asked for at once, before any other
-            asking = texts if first else node_columns(owners, nodes, ends, trie)
-            present = present.then(asking)
-            asked = last_of_each(asking, n) if first else np.arange(len(asking))
-            return edge_loglik(self._forward(asking, present, asked), nodes, trie)
+            if nodes.any():
+                return edge_loglik(row.compute(node_columns(owners, nodes, ends, trie), owners, nodes), nodes, trie)
+            # the roots: all of them are asked for at once, before any other
+            return edge_loglik(row.compute(texts, owners, nodes), nodes, trie)
 
-        with self._tidy():
-            return best_first(trie, n, expand, tolerance, at_once=max(len(texts), n))
+        return best_first(trie, n, expand, tolerance, at_once=max(len(texts), n))
+
+    def _whole(self, bodies: Bodies, owners: Ints, nodes: Ints) -> torch.Tensor:
+        """Compute a row in one pass; return the logits at each utterance's end, then those at each node."""
+        texts, ends = self._texts(bodies)
+        columns = texts.then(node_columns(owners, nodes, ends, self.tokens.trie))
+        everyone = np.arange(len(bodies))
+        sizes = np.bincount(columns.owners, minlength=len(bodies)).tolist()
+        row = _Row(self, fill_lanes(sizes) if self.cached else [everyone.tolist()])
+        return row.compute(columns, np.concatenate([everyone, owners]), np.concatenate([0 * everyone, nodes]))
 
     def _texts(self, bodies: Bodies) -> tuple[Columns, Ints]:
-        texts = body_columns(bodies, len(self._prefix))
+        texts = body_columns(bodies, len(self.prefix))
         return texts, texts.positions[last_of_each(texts, len(bodies))]
-
-    def _forward(self, asking: Columns, present: Columns, asked: Ints) -> torch.Tensor:
-        """Compute columns behind those in the cache; return (asked, vocabulary) logits at some of them."""
-        self._check_reach(asking)
-        device = self.backbone.device
-        sees = torch.from_numpy(sight(asking, present, self.tokens.trie))[None, None].to(device)
-        ids = torch.from_numpy(asking.ids)[None].to(device)
-        leads = asking.owners[0] == PREFIX
-        output = self.backbone.model(
-            **(self.backbone.reading(ids) if leads else {"input_ids": ids}),
-            position_ids=torch.from_numpy(asking.positions)[None].to(device),
-            attention_mask=_additive(sees, self.backbone.dtype),
-            past_key_values=self._cache,
-            use_cache=self._cache is not None,
-            logits_to_keep=torch.from_numpy(asked).to(device),
-        )
-        return output.logits[0]  # type: ignore[no-any-return]
 
     @torch.inference_mode()
     def keeps_apart(self) -> bool:
@@ -121,7 +99,7 @@ class CausalScorer:
         shared, first, second = [5, 6, 7], [8, 9], [10, 11, 12, 13]
         row = prefix_columns(shared).then(body_columns([first, second], len(shared)))
         try:
-            packed = self._forward(row, row, np.array([len(row) - 1]))[0].float()
+            packed = self.forward([row], [row], np.array([len(row) - 1]), None)[0].float()
         except (TypeError, ValueError, RuntimeError):  # it takes no positions, or no mask of ours
             return False
         ids = torch.tensor([[*shared, *second]], device=self.backbone.device)
@@ -129,28 +107,39 @@ class CausalScorer:
         return float((packed - alone).norm() / (alone - alone.mean()).norm()) < 0.1  # rounding in bf16 makes 0.01
 
     @contextmanager
-    def _tidy(self) -> Iterator[None]:
-        """Leave nothing but the prefix in the cache, also when memory ran out between two layers."""
-        try:
-            yield
-        finally:
-            for layer in self._cache.layers if self._cache else ():
-                if layer.get_seq_length() > len(self._prefix):
-                    layer.crop(len(self._prefix) - layer.get_seq_length())
-
-    @contextmanager
     def session(self) -> Iterator[None]:
         """Compute the prefix once and keep its keys and values."""
         from transformers import DynamicCache
 
         cache = DynamicCache()
-        ids = torch.from_numpy(self._prefix.ids)[None].to(self.backbone.device)
+        ids = torch.from_numpy(self.prefix.ids)[None].to(self.backbone.device)
         self.backbone.model(**self.backbone.reading(ids), past_key_values=cache, use_cache=True, logits_to_keep=1)
-        self._cache = cache
+        self.cached = cache
         try:
             yield
         finally:
-            self._cache = None
+            self.cached = None
+
+    def forward(self, asking: list[Columns], present: list[Columns], asked: Ints, cache: Any) -> torch.Tensor:
+        """Compute lanes of columns behind those in the cache; return (asked, vocabulary) logits at some places.
+
+        Places count through the lanes, one after the other.
+        """
+        for lane in asking:
+            self._check_reach(lane)
+        device, trie = self.backbone.device, self.tokens.trie
+        ids = torch.from_numpy(np.stack([lane.ids for lane in asking])).to(device)
+        sees = np.stack([sight(lane, before, trie) for lane, before in zip(asking, present, strict=True)])
+        leads = asking[0].owners[0] == PREFIX
+        with _head_reads(self.backbone.model, torch.from_numpy(asked).to(device)):
+            output = self.backbone.model(
+                **(self.backbone.reading(ids) if leads else {"input_ids": ids}),
+                position_ids=torch.from_numpy(np.stack([lane.positions for lane in asking])).to(device),
+                attention_mask=_additive(torch.from_numpy(sees[:, None]).to(device), self.backbone.dtype),
+                past_key_values=cache,
+                use_cache=cache is not None,
+            )
+        return output.logits[0]  # type: ignore[no-any-return]
 
     def _check_reach(self, row: Columns) -> None:
         config = self.backbone.model.config
@@ -162,6 +151,58 @@ class CausalScorer:
                 f"Instruction and utterance take {longest} tokens, {self.backbone.name} reads {limit}.",
                 "Lower max_tokens, or shorten the definitions.",
             )
+
+
+class _Row:
+    """A row of lanes that is computed in one or more parts."""
+
+    def __init__(self, scorer: CausalScorer, lanes: list[list[int]]) -> None:
+        self.scorer, self.lanes = scorer, lanes
+        self.cache = _widened(scorer.cached, len(lanes)) if scorer.cached else None
+        self.present = [scorer.prefix] * len(lanes)
+
+    def compute(self, columns: Columns, owners: Ints, nodes: Ints) -> torch.Tensor:
+        """Compute columns; return (pairs, vocabulary) logits at nodes of utterances, which must be among them."""
+        parts = [columns.of(members) for members in self.lanes]
+        width = max(len(part) for part in parts)
+        parts = [part.filled_up(width) for part in parts]
+        self.present = [before.then(part) for before, part in zip(self.present, parts, strict=True)]
+        asking = parts if self.cache else self.present
+        return self.scorer.forward(asking, self.present, _find(asking, owners, nodes), self.cache)
+
+
+def _find(lanes: list[Columns], owners: Ints, nodes: Ints) -> Ints:
+    """Find the columns of nodes, the last ones of bodies for roots; count through the lanes."""
+    all_owners = np.concatenate([lane.owners for lane in lanes])
+    all_nodes = np.concatenate([lane.nodes for lane in lanes])
+    place = {pair: i for i, pair in enumerate(zip(all_owners.tolist(), all_nodes.tolist(), strict=True))}  # last stays
+    return np.array([place[pair] for pair in zip(owners.tolist(), nodes.tolist(), strict=True)], dtype=np.int64)
+
+
+def _widened(cache: Any, lanes: int) -> Any:
+    """Let so many lanes read one cached prefix; what they add is their own."""
+    from transformers import DynamicCache
+
+    return DynamicCache(
+        [(one.keys.expand(lanes, -1, -1, -1), one.values.expand(lanes, -1, -1, -1)) for one in cache.layers]
+    )
+
+
+@contextmanager
+def _head_reads(model: Any, places: torch.Tensor) -> Iterator[None]:
+    """Let the output layer compute logits at some places only: over a whole vocabulary they cost as much as layers.
+
+    The model's own way of choosing them takes the same places of every lane.
+    """
+
+    def choose(_: Any, given: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        return (given[0].flatten(0, 1)[places][None],)
+
+    hook = model.get_output_embeddings().register_forward_pre_hook(choose)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _additive(sees: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -8,7 +8,8 @@ with the prefix computed once.
     position 0 … p-1| p …         | p …         |   | by depth   | by depth   |
 
 A row may be computed in parts, each seeing what lies before it in the key-value cache: prefix, bodies, and then
-only those nodes that turn out to matter.
+only those nodes that turn out to matter. Behind a cached prefix it is divided into lanes, side by side: attention is
+computed for all pairs in a lane, most of which the mask takes away again, so short lanes waste little.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from model.verbalizer import LabelTrie
 
 Ints = NDArray[np.int64]
 PREFIX = -1  # the owner of what all utterances share
+NOBODY = -2  # the owner of what fills a lane up
+LANE = 128  # tokens
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,16 @@ class Columns:
         """Put others behind these."""
         parts = (self, *others)
         return Columns(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Columns)))
+
+    def of(self, owners: Sequence[int]) -> Columns:
+        """Take those of some utterances, in the order they are in."""
+        mine = np.isin(self.owners, owners)
+        return Columns(self.ids[mine], self.positions[mine], self.owners[mine], self.nodes[mine])
+
+    def filled_up(self, length: int) -> Columns:
+        """Add columns that no one sees."""
+        empty = np.zeros(length - len(self), dtype=np.int64)
+        return self.then(Columns(empty, empty, empty + NOBODY, empty))
 
 
 def prefix_columns(prefix: Sequence[int]) -> Columns:
@@ -79,9 +92,23 @@ def sight(asking: Columns, present: Columns, trie: LabelTrie) -> NDArray[np.bool
 def last_of_each(columns: Columns, owners: int) -> Ints:
     """Find the place of each utterance's last body token."""
     places = np.zeros(owners, dtype=np.int64)
-    bodies = np.flatnonzero((columns.owners != PREFIX) & (columns.nodes == 0))
+    bodies = np.flatnonzero((columns.owners >= 0) & (columns.nodes == 0))
     places[columns.owners[bodies]] = bodies  # the last one written stays
     return places
+
+
+def fill_lanes(sizes: Sequence[int], width: int = LANE) -> list[list[int]]:
+    """Put utterances into lanes of at most `width` tokens, or of the longest utterance's: first fit, longest first."""
+    width = max(width, *sizes)
+    lanes: list[tuple[int, list[int]]] = []
+    for one in sorted(range(len(sizes)), key=lambda one: -sizes[one]):
+        for place, (used, members) in enumerate(lanes):
+            if used + sizes[one] <= width:
+                lanes[place] = (used + sizes[one], [*members, one])
+                break
+        else:
+            lanes.append((sizes[one], [one]))
+    return [members for _, members in lanes]
 
 
 def split_rows(lengths: Sequence[int], budget: int, padded: bool = False) -> Iterator[range]:
