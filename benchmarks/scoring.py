@@ -2,8 +2,8 @@
 
     python -m benchmarks.scoring [--quick]
 
-The limit is a plain forward pass over the utterances' own tokens, without the instruction and without any label; in
-batches of like length, so that it pads nothing. All in the same precision, in turns. Of the others only “naive” gives
+The limit is a plain forward pass over as many tokens as the utterances have, without the instruction and without any
+label, in full batches without padding. All in the same precision, in turns. Of the others only “naive” gives
 the same numbers; “padded, last token” knows the first token of a label only; the last two give no probabilities.
 """
 
@@ -26,6 +26,7 @@ from model.task import Label, Task, Utterance
 from model.verbalizer import label_words
 
 BATCH = 16
+LARGE = 20  # labels
 
 
 def annomi() -> tuple[Task, list[Utterance]]:
@@ -67,14 +68,13 @@ class Others:
         return [[*self.tokens.prefix, *self.tokens.body(utterance)] for utterance in utterances]
 
     def limit(self, utterances: Sequence[Utterance], budget: int) -> None:
-        """Compute the utterances' own tokens, nothing else."""
-        alike: dict[int, list[list[int]]] = {}
-        for body in (self.tokens.body(utterance) for utterance in utterances):
-            alike.setdefault(len(body), []).append(body)
-        for length, bodies in alike.items():
-            step = max(1, budget // length)
-            for start in range(0, len(bodies), step):
-                self.model(input_ids=torch.tensor(bodies[start : start + step]), use_cache=False, logits_to_keep=1)
+        """Compute as many tokens as the utterances have, as if all had the mean length: nothing is padded."""
+        bodies = [self.tokens.body(utterance) for utterance in utterances]
+        tokens = torch.tensor([token for body in bodies for token in body])
+        length = len(tokens) // len(bodies)
+        rows = tokens[: len(tokens) // length * length].view(-1, length)
+        for batch in rows.split(max(1, budget // length)):
+            self.model(input_ids=batch, use_cache=False, logits_to_keep=1)
 
     def naive(self, utterances: Sequence[Utterance]) -> None:
         """Compute prompt and label together, a batch of all labels for each utterance."""
@@ -135,13 +135,20 @@ class Others:
 
 @torch.inference_mode()
 def compare(title: str, task: Task, texts: list[Utterance], times: int, share: float) -> dict[str, float]:
-    """Measure all ways on one task; `share` of the usual numbers of utterances."""
-    ours = LanguageModelClassifier(load_backbone(STARTER), task, Recipe(), "definitions")
-    adapter, others = ours.zero_shot(), Others(ours)
+    """Measure all ways on one task; `share` of the usual numbers of utterances.
+
+    A large codebook is asked for with codes, as the product advises, and also with the labels' words.
+    """
+    backbone, is_large = load_backbone(STARTER), len(task.labels) > LARGE
+    in_words = LanguageModelClassifier(backbone, task, Recipe(), "definitions")
+    ours = LanguageModelClassifier(backbone, task, Recipe(), "codes") if is_large else in_words
+    others = Others(in_words)
     with_outlines = others.outlines()
-    many, few = texts[: round(200 * share)], texts[: round(32 * share)]
+    many, few = texts[: round(200 * share)], texts[: round((16 if is_large else 32) * share)]
+    words = [Way("ours, in words", len(few), lambda: in_words.logits(few))] if is_large else []
     ways = [
-        Way("ours", len(many), lambda: adapter.logits(many)),
+        Way("ours", len(many), lambda: ours.logits(many)),
+        *words,
         Way("limit", len(many), lambda: others.limit(many, ours.recipe.row_tokens)),
         Way("padded, last token", len(few), lambda: others.padded(few)),
         Way("naive", len(few) // 4, lambda: others.naive(few[: len(few) // 4])),
@@ -149,9 +156,9 @@ def compare(title: str, task: Task, texts: list[Utterance], times: int, share: f
         Way("outlines", len(few), lambda: with_outlines(few)),
     ]
     rates = take_turns(ways, times)
-    words = sum(len(ours.tokens.body(text)) for text in many) / len(many)
+    length = sum(len(ours.tokens.body(text)) for text in many) / len(many)
     show(f"{title}: {len(task.labels)} labels, {len(ours.tokens.prefix)} tokens of instruction, "
-         f"{words:.0f} of an utterance, {ours.backbone.dtype}", rates, "utterances/s")  # fmt: skip
+         f"{length:.0f} of an utterance, {backbone.dtype}", rates, "utterances/s")  # fmt: skip
     names = {"of_limit": "limit", "over_naive": "naive", "over_padded": "padded, last token",
              "over_generate": "transformers.generate", "over_outlines": "outlines"}  # fmt: skip
     return {"utterances_per_second": round(float(rates["ours"].mean()), 2)} | {

@@ -54,7 +54,7 @@ class CausalScorer:
         trie, n = self.tokens.trie, len(bodies)
         inner = trie.nodes - 1
         logits = self._whole(bodies, np.repeat(np.arange(n), inner), np.tile(np.arange(1, trie.nodes), n))
-        return label_loglik(torch.cat([logits[:n, None], logits[n:].view(n, inner, -1)], dim=1), trie)
+        return label_loglik(torch.cat([logits[:n, None], logits[n:].view(n, inner, logits.shape[-1])], dim=1), trie)
 
     def said(self, bodies: Bodies, labels: Ints) -> torch.Tensor:
         """Score one label each: only its own nodes are in the row."""

@@ -274,3 +274,15 @@ def test_t4_splitting_a_batch_into_several_rows_gives_the_same_gradient(
     for one, other in zip(whole, parts, strict=True):
         assert one.norm() > 0.01
         assert_close(one.numpy(), other.numpy())
+
+
+def test_labels_of_one_token_need_no_more_than_the_utterances_end(llama: Backbone) -> None:
+    classifier = LanguageModelClassifier(llama, NESTED, quick(epochs=1), "codes")
+    assert classifier.tokens.trie.nodes == 1
+    found = classifier.fit(UTTERANCES, [0, 1, 2, 3, 0]).logits(UTTERANCES)
+    ends = [int(token) for token in classifier.tokens.trie.edge_tokens]
+    with torch.inference_mode():
+        for utterance, row in zip(UTTERANCES, found, strict=True):
+            ids = torch.tensor([[*classifier.tokens.prefix, *classifier.tokens.body(utterance)]])
+            alone = llama.model(input_ids=ids).logits[0, -1].log_softmax(dim=-1)
+            assert_close(np.sort(row), np.sort(alone[ends].numpy()))
