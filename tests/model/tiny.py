@@ -211,5 +211,16 @@ def toy() -> tuple[Task, list[Utterance], list[int]]:
 def quick(**changes: Any) -> Recipe:
     """Return a recipe that learns a toy task in a second."""
     return Recipe(
-        **({"rank": 4, "alpha": 8, "learning_rate": 1e-2, "epochs": 4, "dropout": 0.0, "tolerance": 0.0} | changes)
+        **(
+            {
+                "rank": 4,
+                "alpha": 8,
+                "learning_rate": 1e-2,
+                "epochs": 4,
+                "dropout": 0.0,
+                "average": 0.0,
+                "tolerance": 0.0,
+            }
+            | changes
+        )
     )
