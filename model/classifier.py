@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from annotator.errors import BackboneRefused
+
 if TYPE_CHECKING:
+    from model.constrained import Rationale
     from model.recipe import Recipe
     from model.task import Task, Utterance
 
@@ -63,7 +67,7 @@ class Classifier(Protocol):
 
 
 def load_classifier(backbone: str, task: Task, recipe: Recipe, template: str = "definitions") -> Classifier:
-    """Load a backbone by catalog name, hub id or folder. This and `load_adapter` are the only doors to torch."""
+    """Load a backbone by catalog name, hub id or folder. This and the two below are the doors to torch."""
     from model.adapter import LanguageModelClassifier
     from model.backbone import load_backbone
 
@@ -78,3 +82,22 @@ def load_adapter(folder: Path) -> Adapter:
     from model.adapter import restore
 
     return restore(folder)
+
+
+def explain_label(backbone: str, task: Task, recipe: Recipe, utterance: Utterance) -> Rationale:
+    """Load a backbone and let it say, untrained, why it would give which label.
+
+    Raises BackboneMissing, BackboneRefused, UtteranceTooLong, BadCodebook.
+    """
+    if find_spec("outlines") is None:
+        raise BackboneRefused(
+            "Reasons need the package outlines, which is not installed.",
+            "It comes with the installation on Python 3.11 to 3.13, not on later ones.",
+        )
+    from model.adapter import LanguageModelClassifier
+    from model.backbone import load_backbone
+    from model.constrained import explain
+    from model.prompt import REASON
+
+    loaded = load_backbone(backbone, recipe.quantization)  # without the recipe: nothing is trained
+    return explain(LanguageModelClassifier(loaded, task, recipe, REASON.name), utterance)

@@ -28,12 +28,22 @@ class Template:
     coded: bool = False
 
 
-def _with_definitions(task: Task, answers: Sequence[str]) -> str:
+def _listed(task: Task, answers: Sequence[str]) -> str:
     options = "\n".join(
         f"- {answer}: {label.definition}" if label.definition else f"- {answer}"
         for label, answer in zip(task.labels, answers, strict=True)
     )
-    return f"{task.instruction}\n\nOptions:\n{options}\n\nAnswer with one of the options only."
+    return f"{task.instruction}\n\nOptions:\n{options}"
+
+
+def _with_definitions(task: Task, answers: Sequence[str]) -> str:
+    return f"{_listed(task, answers)}\n\nAnswer with one of the options only."
+
+
+def _with_reason(task: Task, answers: Sequence[str]) -> str:
+    # A model asked to give reasons repeats the definitions; asked what the speaker does, a small one says something.
+    asked = "Say in one short sentence what the speaker does, then answer with the option that fits."
+    return f"{_listed(task, answers)}\n\n{asked}"
 
 
 def _with_options(task: Task, answers: Sequence[str]) -> str:
@@ -57,12 +67,16 @@ TEMPLATES = {
     )
 }
 
+# Not among those to choose from: a round asks for labels and for nothing before them.
+REASON = Template("reason", "A sentence of reason, then the option", _with_reason)
+
 
 def find_template(name: str) -> Template:
     """Look up a template. Raises UnknownName."""
-    if name not in TEMPLATES:
+    known = TEMPLATES | {REASON.name: REASON}
+    if name not in known:
         raise UnknownName.among("template", name, sorted(TEMPLATES))
-    return TEMPLATES[name]
+    return known[name]
 
 
 def utterance_text(utterance: Utterance) -> str:

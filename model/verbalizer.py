@@ -87,6 +87,16 @@ class LabelTrie:
         mine = np.flatnonzero(self.paths[label])
         return self.edge_tokens[mine[np.searchsorted(self.edge_nodes[mine], nodes)]]
 
+    def walk(self, said: Sequence[int]) -> tuple[int, int]:
+        """Follow tokens from the root to the end of a label; return the node reached and the label, -1 if none yet."""
+        node, label = 0, -1
+        for token in said:
+            (edge,) = np.flatnonzero((self.edge_nodes == node) & (self.edge_tokens == token))
+            node, label = int(self.edge_children[edge]), int(self.edge_labels[edge])
+            if label >= 0:
+                break
+        return node, label
+
     def labels_under(self, node: int) -> NDArray[np.int64]:
         """List the labels whose path goes through a node."""
         return np.flatnonzero(self.paths[:, self.edge_nodes == node].any(axis=1))

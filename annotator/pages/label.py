@@ -7,7 +7,7 @@ import streamlit as st
 
 from annotator.codebook import Codebook, CodebookLabel
 from annotator.errors import AnnotatorError
-from annotator.pages import frame
+from annotator.pages import frame, why
 from annotator.project import Project
 from annotator.session import Answer, Question, Standing, answer, next_question, standing, undo
 from annotator.worker import start_round_if_due
@@ -37,6 +37,7 @@ def _panel() -> None:
         _labels(codebook, question)
         _other_answers(question)
         _notes(project, question)
+        why.show(project, codebook, question)
         if jobs.active(project.db) and not st.session_state.get("job_active"):
             st.rerun()  # a round has started by itself: the sidebar must show it
 
@@ -54,6 +55,7 @@ def _current(project: Project) -> Question | None:
 
 
 def _bring_next(project: Project) -> None:
+    why.forget()
     st.session_state["question"] = next_question(project, frame.annotator())
     st.session_state["shown_at"] = time.monotonic()
 

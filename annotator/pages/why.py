@@ -1,0 +1,89 @@
+"""“Why?” on the label page: asked by the side of labelling, answered when it can be, never in its way."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import streamlit as st
+
+from annotator.codebook import Codebook
+from annotator.errors import AnnotatorError
+from annotator.explain import Asking, Explanation
+from annotator.pages import frame
+from annotator.project import Project
+from annotator.session import Question
+from store import jobs
+
+_KEY = "w"
+
+
+@dataclass
+class _Asked:
+    """What has been asked about the utterance on screen, and the answer once it is there."""
+
+    asking: Asking
+    found: Explanation | None = None
+
+
+def show(project: Project, codebook: Codebook, question: Question) -> None:
+    """Offer the question where there is a suggestion, and nowhere else; show what has come of it."""
+    if question.suggestion is None:
+        return
+    asked: _Asked | None = st.session_state.get("why")
+    busy = jobs.active(project.db) is not None
+    free = all(label.key != _KEY for label in codebook.labels)
+    st.button(
+        "Why?",
+        key="ask-why",
+        type="tertiary",
+        shortcut=_KEY if free else None,
+        disabled=busy or asked is not None,
+        help="Not while a round runs: it needs the memory." if busy else "What does the untrained language model say?",
+        on_click=_ask,
+        args=(project.folder, question.utterance["id"]),
+    )
+    if asked and asked.found:
+        _tell(asked.found)
+    elif asked:
+        _look()
+
+
+def forget() -> None:
+    """Drop the question: the utterance it was about is no longer on screen."""
+    asked: _Asked | None = st.session_state.pop("why", None)
+    if asked and not asked.found:
+        asked.asking.stop()
+
+
+@frame.guarded
+def _ask(folder: Path, utterance_id: int) -> None:
+    """Ask once, and only about what is on screen: a key may arrive after the page has changed."""
+    question: Question | None = st.session_state.get("question")
+    if question and question.utterance["id"] == utterance_id and "why" not in st.session_state:
+        st.session_state["why"] = _Asked(Asking.start(folder, utterance_id))
+
+
+@st.fragment(run_every="1s")
+def _look() -> None:
+    """Look whether the answer is there, while labelling goes on around it."""
+    asked: _Asked | None = st.session_state.get("why")
+    if asked is None:
+        return
+    try:
+        asked.found = asked.asking.answer()
+    except AnnotatorError as error:
+        del st.session_state["why"]
+        st.session_state["error"] = error
+        st.rerun()
+    if asked.found:
+        st.rerun()
+    st.status("The untrained language model is reading. You can label on.", state="running")
+
+
+def _tell(found: Explanation) -> None:
+    """Show the words literally, and say what they are not."""
+    st.text(found.text)
+    st.caption(
+        f"These are the own words of {frame.plain(found.backbone)} before any training. By itself it would answer "
+        f"“{frame.plain(found.label)}”. They are no account of how the probabilities above came about: those are "
+        "computed without them."
+    )
