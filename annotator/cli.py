@@ -165,10 +165,10 @@ def status(project: Path) -> None:
 
 
 def _round_table(project: Project) -> Table:
-    table = Table("round", "state", "trained on", "audit answers", "accuracy", "95 % interval", "calibrated")
+    table = Table("round", "state", "trained on", "audit answers", "accuracy", "95 % interval", "calibrated", "memory")
     for one in summaries(project):
         counts = (str(count) for count in (one.number, one.state, one.trained_on, one.audited_on))
-        table.add_row(*counts, one.accuracy, one.interval, one.calibrated)
+        table.add_row(*counts, one.accuracy, one.interval, one.calibrated, one.memory)
     return table
 
 

@@ -1,17 +1,19 @@
-"""What this machine can run, and why not the rest. Looks without loading a model."""
+"""What this machine can run, and why not the rest. Looks without loading a model; `prospect` even without torch."""
 
 import os
 import platform
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
 
-from model.catalog import CATALOG, Entry, cache_folder, package_file
+from model.catalog import CATALOG, Entry, cache_folder, package_file, shape_of
+from model.memory import estimate, in_gb, least, may_be_quantized, way_out
+from model.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,33 @@ class Finding:
     subject: str
     can: bool
     reason: str
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """Whether a round with some backbone fits into memory, said in words; with a hint if not, or only just."""
+
+    needs: str
+    fits: bool
+    hint: str = ""
+
+
+def prospect(backbone: str, recipe: Recipe, free: int, width: int) -> Prospect:
+    """Compare what a round needs with the bytes free. `width` are those of a weight that is not quantised.
+
+    What is not known before it is fetched is let pass, and what fits only while utterances are short.
+    """
+    shape = shape_of(backbone)
+    if shape is None:
+        return Prospect("what it needs is known when it is loaded", True)
+    whole, smallest = estimate(shape, recipe, width).total, least(shape, recipe, width)
+    in_4bit = estimate(shape, replace(recipe, quantization="nf4"), width).total
+    other = f" ({in_gb(in_4bit)} in 4-bit)" if may_be_quantized(recipe) else ""
+    needs = f"needs about {in_gb(whole)}{other}, {in_gb(free)} free"
+    if whole <= free:
+        return Prospect(needs, True)
+    short = ": too little for long utterances" if smallest <= free else ": too little"
+    return Prospect(needs + short, smallest <= free, way_out(shape, recipe, free, width))
 
 
 def examine() -> list[Finding]:
@@ -77,19 +106,22 @@ def _packages() -> list[Finding]:
 
 
 def _backbone(entry: Entry) -> Finding:
-    from model.machine import free_memory_gb
+    from model.machine import best_device, free_memory, preferred_dtype
 
-    free = free_memory_gb()
-    subject = f"{entry.name} ({entry.family})"
-    if entry.memory_gb > free:
-        return Finding(subject, False, f"needs about {entry.memory_gb} GB to train in full precision, {free:.1f} free")
+    memory = prospect(entry.name, Recipe(), free_memory(), preferred_dtype(best_device()).itemsize)
+    is_here, where = _whereabouts(entry)
+    return Finding(f"{entry.name} ({entry.family})", memory.fits and is_here, f"{memory.needs}; {where}")
+
+
+def _whereabouts(entry: Entry) -> tuple[bool, str]:
+    """Say whether the weights are on this machine, and where they come from."""
     if entry.package:
         found = package_file(entry) is not None
-        return Finding(subject, found, entry.note if found else f"{entry.package} is not installed; `make install`")
+        return found, entry.note if found else f"{entry.package} is not installed; `make install`"
     if _in_hub_cache(entry.source):
-        return Finding(subject, True, f"downloaded; {entry.licence}")
+        return True, f"downloaded; {entry.licence}"
     terms = ", ".join(filter(None, (entry.licence, entry.note)))
-    return Finding(subject, False, f"not downloaded: fetched from the hub when first used ({terms})")
+    return False, f"not downloaded: fetched from the hub when first used ({terms})"
 
 
 def _in_hub_cache(hub_id: str) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from annotator.project import Project
+from model.memory import in_gb
 from store import rounds
 
 FIGURES = ("accuracy", "macro_f1", "nll", "ece")
@@ -27,6 +28,7 @@ class RoundSummary:
     ece: str
     calibrated: str
     started: str
+    memory: str  # the most that the process has held which made it; empty before that was measured
 
 
 def summaries(project: Project) -> list[RoundSummary]:
@@ -45,4 +47,5 @@ def _summary(row: Mapping[str, Any]) -> RoundSummary:
         interval=" to ".join(low_high),
         calibrated=calibration.get("state", ""),
         started=row["started_at"][:16].replace("T", " "),
+        memory=in_gb(row["peak_memory"]) if row["peak_memory"] else "",
     )

@@ -24,6 +24,7 @@ from annotator.config import RoundConfig
 from annotator.consensus import consensus_labels
 from annotator.query import Probabilities
 from model.classifier import Adapter
+from model.machine import peak_memory
 from model.task import Utterance
 from store import annotations, jobs, labels, queue, rounds, settings, utterances
 from store.annotations import NewAnnotation
@@ -267,10 +268,13 @@ class Project:
         predictions: Predictions,
         batch: Sequence[QueueEntry],
     ) -> None:
-        """Put a finished round in use: its predictions, its metrics and the new batch, in one transaction."""
+        """Put a finished round in use: its predictions, its metrics and the new batch, in one transaction.
+
+        With it goes the most memory that this process, which has made the round, has held.
+        """
         with immediate(self.db):
             rounds.save_predictions(self.db, round_row["id"], predictions)
-            rounds.promote(self.db, round_row["id"], adapter, calibrator.as_dict(), metrics)
+            rounds.promote(self.db, round_row["id"], adapter, calibrator.as_dict(), metrics, peak_memory())
             queue.replace(self.db, round_row["id"], batch)
 
     def recover(self) -> bool:

@@ -20,7 +20,10 @@ from filelock import FileLock
 
 from annotator.errors import BackboneMissing, BackboneRefused
 from model.catalog import CATALOG, STARTER, Entry, Family, cache_folder, package_file
-from model.machine import best_device, can_load_4bit, preferred_dtype
+from model.machine import best_device, can_load_4bit, free_memory, preferred_dtype
+from model.memory import in_gb, least, way_out
+from model.recipe import Recipe
+from model.shape import read_shape
 
 Quantization = Literal["none", "nf4"]
 
@@ -55,10 +58,11 @@ class Backbone:
         return {"inputs_embeds": torch.cat([shared, embedded], dim=1)}
 
 
-def load_backbone(name: str, quantization: Quantization = "none") -> Backbone:
-    """Load a backbone by catalog name, local folder or hub id.
+def load_backbone(name: str, quantization: Quantization = "none", recipe: Recipe | None = None) -> Backbone:
+    """Load a backbone by catalog name, local folder or hub id; with the recipe, if it is to be trained.
 
-    Raises BackboneMissing if the weights cannot be found, BackboneRefused if this machine cannot run it so.
+    Raises BackboneMissing if the weights cannot be found, BackboneRefused if this machine cannot run it so, both
+    before any weight is loaded.
     """
     entry = CATALOG.get(name)
     source = _source_of(name, entry)
@@ -67,6 +71,7 @@ def load_backbone(name: str, quantization: Quantization = "none") -> Backbone:
     with _quiet_transformers():
         tokenizer = _fetch(transformers.AutoTokenizer.from_pretrained, name, source)
         config = _fetch(transformers.AutoConfig.from_pretrained, name, source)
+        _check_memory(name, config, recipe or Recipe(quantization=quantization), dtype, recipe is not None)
         family: Family = "encoder-decoder" if config.is_encoder_decoder else "causal"
         kind = transformers.AutoModelForSeq2SeqLM if family == "encoder-decoder" else transformers.AutoModelForCausalLM
         options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True}
@@ -77,6 +82,19 @@ def load_backbone(name: str, quantization: Quantization = "none") -> Backbone:
         model = model.to(device)
     model.requires_grad_(False)
     return Backbone(name, model.eval(), tokenizer, family, device, dtype, quantization != "none")
+
+
+def _check_memory(name: str, config: Any, recipe: Recipe, dtype: torch.dtype, training: bool) -> None:
+    """Refuse what cannot fit, even in the shortest rows. An architecture we cannot judge is tried."""
+    shape = read_shape(config.to_dict())
+    if shape is None:
+        return
+    needed, free = least(shape, recipe, dtype.itemsize, training), free_memory()
+    if needed > free:
+        raise BackboneRefused(
+            f"The backbone “{name}” needs at least {in_gb(needed)} of memory, {in_gb(free)} are free.",
+            way_out(shape, recipe, free, dtype.itemsize),
+        )
 
 
 def _source_of(name: str, entry: Entry | None) -> str:

@@ -1,4 +1,4 @@
-"""The backbones offered: where each comes from, its family, its licence and the memory it needs.
+"""The backbones offered: where each comes from, its family, its licence, and the shape that tells what it needs.
 
 A catalog entry is a recommendation, not a limit: any local folder or hub id that transformers can load as a
 causal or encoder-decoder language model is a backbone too.
@@ -6,11 +6,14 @@ causal or encoder-decoder language model is a backbone too.
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
+
+from model.shape import Shape, read_shape
 
 Family = Literal["causal", "encoder-decoder"]
 
@@ -27,11 +30,6 @@ class Entry:
     licence: str
     millions: int  # of parameters
     note: str = ""
-
-    @property
-    def memory_gb(self) -> float:
-        """Estimate the memory to train an adapter: weights in fp32 plus about as much again for activations."""
-        return round(self.millions * 1e6 * 4 * 2 / 1e9, 1)
 
     @property
     def package(self) -> str | None:
@@ -64,6 +62,40 @@ CATALOG = {
         Entry("flan-t5-xxl", "google/flan-t5-xxl", "encoder-decoder", "Apache-2.0", 11135),
     )
 }
+
+
+def _flan_t5(hidden: int, layers: int, heads: int, intermediate: int) -> Shape:
+    wide = (hidden, layers, heads, heads, 64, intermediate, 32128)
+    return Shape(*wide, tied=False, encoder_layers=layers, distances=32)
+
+
+SHAPES = {  # as published: hidden, layers, heads, heads of keys, width of a head, intermediate, vocabulary
+    STARTER: Shape(576, 30, 9, 3, 64, 1536, 49152),
+    "smollm2-360m-instruct": Shape(960, 32, 15, 5, 64, 2560, 49152),
+    "smollm2-1.7b-instruct": Shape(2048, 24, 32, 32, 64, 8192, 49152),
+    "qwen2.5-0.5b-instruct": Shape(896, 24, 14, 2, 64, 4864, 151936, biased=True),
+    "qwen2.5-1.5b-instruct": Shape(1536, 28, 12, 2, 128, 8960, 151936, biased=True),
+    "llama-3.2-1b-instruct": Shape(2048, 16, 32, 8, 64, 8192, 128256),
+    "llama-3.2-3b-instruct": Shape(3072, 28, 24, 8, 128, 8192, 128256),
+    "llama-3.1-8b-instruct": Shape(4096, 32, 32, 8, 128, 14336, 128256, tied=False),
+    "flan-t5-small": _flan_t5(512, 8, 6, 1024),
+    "flan-t5-base": _flan_t5(768, 12, 12, 2048),
+    "flan-t5-large": _flan_t5(1024, 24, 16, 2816),
+    "flan-t5-xl": _flan_t5(2048, 24, 32, 5120),
+    "flan-t5-xxl": _flan_t5(4096, 24, 64, 10240),
+}
+
+
+def shape_of(name: str) -> Shape | None:
+    """Find the shape of a catalog entry or of a local folder; None where it is not known before it is fetched."""
+    for entry in CATALOG.values():
+        if name in (entry.name, entry.source):
+            return SHAPES[entry.name]
+    try:
+        config = json.loads((Path(name) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # a hub id, or a folder with something else in it
+        return None
+    return read_shape(config) if isinstance(config, dict) else None
 
 
 def package_file(entry: Entry) -> Path | None:

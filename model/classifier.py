@@ -71,7 +71,7 @@ def load_classifier(backbone: str, task: Task, recipe: Recipe, template: str = "
     from model.adapter import LanguageModelClassifier
     from model.backbone import load_backbone
 
-    return LanguageModelClassifier(load_backbone(backbone, recipe.quantization), task, recipe, template)
+    return LanguageModelClassifier(load_backbone(backbone, recipe.quantization, recipe), task, recipe, template)
 
 
 def load_adapter(folder: Path) -> Adapter:

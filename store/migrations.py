@@ -26,6 +26,12 @@ def m001_first_tables(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m002_memory_of_a_round(db: Database) -> None:
+    """Note the most memory a round has held, in bytes; rounds made before have none."""
+    db.execute("ALTER TABLE round ADD COLUMN peak_memory INTEGER")
+
+
 _FIRST_TABLES = (
     # Settings of the project, one JSON value a key.
     """CREATE TABLE setting (

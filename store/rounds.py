@@ -62,12 +62,17 @@ def close(db: Database, round_id: int, state: str) -> None:
         )
 
 
-def promote(db: Database, round_id: int, adapter: str, calibration: Any, metrics: Any) -> None:
-    """Make a running round the one in use. Call inside the transaction that stores its predictions and batch."""
+def promote(
+    db: Database, round_id: int, adapter: str, calibration: Any, metrics: Any, peak_memory: int | None = None
+) -> None:
+    """Make a running round the one in use; `peak_memory` in bytes.
+
+    Call inside the transaction that stores its predictions and batch.
+    """
     changed = db.execute(
-        """UPDATE round SET state = 'promoted', adapter = ?, calibration = ?, metrics = ?,
+        """UPDATE round SET state = 'promoted', adapter = ?, calibration = ?, metrics = ?, peak_memory = ?,
            finished_at = ? WHERE id = ? AND state = 'running'""",
-        (adapter, json.dumps(calibration), json.dumps(metrics), now(), round_id),
+        (adapter, json.dumps(calibration), json.dumps(metrics), peak_memory, now(), round_id),
     )
     if changed.rowcount != 1:
         raise ValueError(f"round {round_id} is not running")

@@ -7,11 +7,13 @@ import streamlit as st
 
 from annotator.calibration import GOOD, ROUGH
 from annotator.config import RoundConfig
+from annotator.doctor import prospect
 from annotator.history import RoundSummary, summaries
 from annotator.pages import frame
 from annotator.project import Project
 from annotator.query import STRATEGIES
 from annotator.worker import start_round
+from model import machine
 from model.catalog import CATALOG
 from store import annotations, jobs, rounds
 
@@ -103,6 +105,7 @@ _COLUMNS = {
     "NLL": st.column_config.TextColumn(help="Negative log-likelihood: lower is better."),
     "ECE": st.column_config.TextColumn(help="Gap between confidence and accuracy: lower is better."),
     "Calibrated": st.column_config.TextColumn(help=CALIBRATED),
+    "Memory": st.column_config.TextColumn(help="The most that the round has held at once."),
 }
 
 
@@ -118,33 +121,51 @@ def _line(one: RoundSummary) -> dict[str, Any]:
         "NLL": one.nll,
         "ECE": one.ece,
         "Calibrated": one.calibrated,
+        "Memory": one.memory,
         "Started": one.started,
     }
 
 
 def _settings(project: Project) -> None:
-    config = project.config
-    with st.expander("How rounds are made"), st.form("settings", border=False):
-        backbone = st.text_input(
-            "Language model",
-            config.backbone,
-            help=f"A name from the catalog ({', '.join(CATALOG)}), a hub id, or a folder.",
-        )
-        strategy = st.selectbox(
-            "What is asked next",
-            list(STRATEGIES),
-            index=list(STRATEGIES).index(config.strategy),
-            format_func=lambda name: f"{STRATEGIES[name].shown}: {STRATEGIES[name].reason}",
-        )
-        size = st.number_input("Utterances in a batch", 5, 500, config.batch_size)
-        every = st.number_input(
-            "New labels that start a round by themselves", 0, 1000, config.retrain_every, help="0: only the button."
-        )
-        suggestions = st.checkbox("Show the model's suggestion", config.show_suggestions)
-        st.caption("Takes effect with the next round. Audit utterances never show a suggestion.")
-        if st.form_submit_button("Save"):
-            project.config = _changed(config, backbone.strip(), strategy, (size, every), suggestions)
-            st.toast("Saved.")
+    with st.expander("How rounds are made"):
+        config = project.config
+        backbone, warning = _backbone(config)
+        with st.form("settings", border=False):
+            strategy = st.selectbox(
+                "What is asked next",
+                list(STRATEGIES),
+                index=list(STRATEGIES).index(config.strategy),
+                format_func=lambda name: f"{STRATEGIES[name].shown}: {STRATEGIES[name].reason}",
+            )
+            size = st.number_input("Utterances in a batch", 5, 500, config.batch_size)
+            every = st.number_input(
+                "New labels that start a round by themselves", 0, 1000, config.retrain_every, help="0: only the button."
+            )
+            suggestions = st.checkbox("Show the model's suggestion", config.show_suggestions)
+            st.caption("Takes effect with the next round. Audit utterances never show a suggestion.")
+            if st.form_submit_button("Save"):
+                project.config = _changed(config, backbone, strategy, (size, every), suggestions)
+                st.toast("Saved.")
+        if warning:  # below the form: above it, it would move the button away while it is being clicked
+            st.warning(warning)
+
+
+def _backbone(config: RoundConfig) -> tuple[str, str]:
+    """Ask for the language model and say what it needs; return its name, and a warning if that is too much.
+
+    Outside the form, so that it is said before the choice is saved.
+    """
+    backbone = st.text_input(
+        "Language model",
+        config.backbone,
+        help=f"A name from the catalog ({', '.join(CATALOG)}), a hub id, or a folder.",
+    ).strip()
+    memory = machine.free_main_memory(), machine.processor_width()
+    found = prospect(backbone or config.backbone, config.recipe, *memory)
+    on_gpu = machine.may_have_gpu()
+    st.caption(f"Memory: {found.needs}." + " A GPU has its own: see `annotator doctor`." * on_gpu)
+    doubt = "may not fit while utterances are long" if found.fits else "will not fit"
+    return backbone, f"This language model {doubt}. {found.hint}" if found.hint and not on_gpu else ""
 
 
 def _changed(

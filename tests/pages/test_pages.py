@@ -175,6 +175,37 @@ def test_settings_are_saved(project: Project) -> None:
     assert project.config.batch_size == 40
 
 
+def test_what_the_language_model_needs_is_said_before_the_choice_is_saved(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model.machine.free_main_memory", lambda: 12_000_000_000)
+    monkeypatch.setattr("model.machine.may_have_gpu", lambda: False)
+    app = page("rounds")
+    assert "needs about" in shown(app)
+    assert "12 GB free" in shown(app)
+    assert not app.warning
+    app.text_input[0].set_value("llama-3.1-8b-instruct").run()
+    assert "will not fit" in app.warning[0].value
+    assert "smaller backbone" in app.warning[0].value
+    assert project.config.backbone != "llama-3.1-8b-instruct"
+    next(button for button in app.button if button.label == "Save").click().run()
+    assert project.config.backbone == "llama-3.1-8b-instruct"
+
+
+def test_with_a_gpu_the_main_memory_is_no_reason_to_warn(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model.machine.free_main_memory", lambda: 10**9)
+    monkeypatch.setattr("model.machine.may_have_gpu", lambda: True)
+    app = page("rounds")
+    assert "A GPU has its own" in shown(app)
+    assert not app.warning
+
+
+def test_the_history_says_how_much_memory_a_round_has_held(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("annotator.project.peak_memory", lambda: 1_300_000_000)
+    run_round(project, FakeClassifier(project.codebook().task()), project.config)
+    assert list(page("rounds").dataframe[0].value["Memory"]) == ["1.3 GB"]
+
+
 def test_the_data_page_counts_and_starts_a_sample(project: Project, workspace: Path) -> None:
     app = page("data")
     assert [metric.value for metric in app.metric][1] == "600"

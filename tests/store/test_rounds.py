@@ -14,7 +14,7 @@ from tests.store.rows import add_labels, add_utterances, begin_round, entries, p
 
 
 def promote(db: Database, round_id: int) -> None:
-    rounds.promote(db, round_id, f"round-{round_id:04d}", {"temperature": 1.5}, {"accuracy": 0.5})
+    rounds.promote(db, round_id, f"round-{round_id:04d}", {"temperature": 1.5}, {"accuracy": 0.5}, peak_memory=7)
 
 
 @pytest.mark.parametrize(("trained_on", "numbers"), [(0, [0, 1, 2]), (2, [1, 2, 3])])
@@ -38,6 +38,7 @@ def test_the_round_in_use_is_the_newest_promoted_one(db: Database) -> None:
     assert found is not None
     assert (found["id"], found["adapter"]) == (second["id"], "round-0002")
     assert (json.loads(found["calibration"]), json.loads(found["metrics"])) == ({"temperature": 1.5}, {"accuracy": 0.5})
+    assert (found["peak_memory"], third["peak_memory"]) == (7, None)
 
 
 def test_a_round_that_is_over_is_neither_promoted_nor_closed_again(db: Database) -> None:

@@ -1,0 +1,150 @@
+"""What an architecture's few numbers tell: how many weights it has, and where. Imports nothing heavy.
+
+So the memory a backbone needs can be known from its catalog entry or its config.json alone, without torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+
+class Linear(NamedTuple):
+    """A linear layer, which LoRA can adapt and 4-bit loading can quantise."""
+
+    inputs: int
+    outputs: int
+    is_wo: bool = False  # T5's last one, never quantised: its outputs overflow what is coarser than bf16
+
+    @property
+    def weights(self) -> int:
+        """Count them."""
+        return self.inputs * self.outputs
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The numbers of an architecture, named as its config.json names them where that is clear."""
+
+    hidden: int
+    layers: int  # of the decoder
+    heads: int
+    key_heads: int  # fewer than heads where queries share keys and values
+    head_width: int
+    intermediate: int
+    vocabulary: int
+    tied: bool = True  # the output layer is the embedding
+    gated: bool = True  # the feed-forward part has a gate
+    biased: bool = False  # queries, keys and values have a bias (Qwen2)
+    head_norms: bool = False  # queries and keys are normalised (Qwen3, Gemma 3)
+    norms: int = 2  # a layer
+    encoder_layers: int = 0  # none: causal
+    distances: int = 0  # what T5 has for positions
+
+    @property
+    def queries(self) -> int:
+        """Width of the queries, and of what attention returns."""
+        return self.heads * self.head_width
+
+    @property
+    def keys(self) -> int:
+        """Width of the keys, and of the values."""
+        return self.key_heads * self.head_width
+
+    @property
+    def attention(self) -> tuple[Linear, ...]:
+        """Linear layers of one attention part: queries, keys, values, output."""
+        key = Linear(self.hidden, self.keys)
+        return Linear(self.hidden, self.queries), key, key, Linear(self.queries, self.hidden)
+
+    @property
+    def feed_forward(self) -> tuple[Linear, ...]:
+        """Linear layers of one feed-forward part: gate, up, down."""
+        wide = (Linear(self.hidden, self.intermediate),) * (2 if self.gated else 1)
+        return *wide, Linear(self.intermediate, self.hidden, self.encoder_layers > 0)
+
+    @property
+    def linears(self) -> tuple[Linear, ...]:
+        """All linear layers except the output layer over the vocabulary."""
+        decoder = self.attention * (2 if self.encoder_layers else 1) + self.feed_forward
+        return decoder * self.layers + (self.attention + self.feed_forward) * self.encoder_layers
+
+    @property
+    def parameters(self) -> int:
+        """Count all weights."""
+        embeddings = self.vocabulary * self.hidden * (1 if self.tied else 2)
+        biases = (self.queries + 2 * self.keys) * self.layers if self.biased else 0
+        return sum(linear.weights for linear in self.linears) + embeddings + biases + self._norms + self._distances
+
+    @property
+    def quantizable(self) -> int:
+        """Count the weights that 4-bit loading turns into 4 bits: those of linear layers, except T5's `wo`."""
+        return sum(linear.weights for linear in self.linears if not linear.is_wo)
+
+    @property
+    def _norms(self) -> int:
+        if self.encoder_layers:  # the decoder has one more, for what it reads of the encoder
+            return (self.norms * self.encoder_layers + (self.norms + 1) * self.layers + 2) * self.hidden
+        of_heads = 2 * self.head_width * self.layers if self.head_norms else 0
+        return (self.norms * self.layers + 1) * self.hidden + of_heads
+
+    @property
+    def _distances(self) -> int:
+        return 2 * self.distances * self.heads  # one table each for encoder and decoder
+
+
+_LIKE_LLAMA: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "mistral": {},
+    "qwen2": {"biased": True},
+    "qwen3": {"head_norms": True},
+    "gemma": {},
+    "gemma2": {"norms": 4},
+    "gemma3_text": {"norms": 4, "head_norms": True},
+}
+
+
+def read_shape(config: Mapping[str, Any]) -> Shape | None:
+    """Read the shape from what config.json holds; None for an architecture whose numbers we cannot vouch for."""
+    kind = config.get("model_type")
+    try:
+        if kind in _LIKE_LLAMA:
+            return _like_llama(config, **_LIKE_LLAMA[kind])
+        return _t5(config) if kind == "t5" else None
+    except KeyError:  # a file by hand, or by a version that left out what was usual
+        return None
+
+
+def _like_llama(config: Mapping[str, Any], **special: Any) -> Shape:
+    heads = config["num_attention_heads"]
+    return Shape(
+        config["hidden_size"],
+        config["num_hidden_layers"],
+        heads,
+        config.get("num_key_value_heads") or heads,
+        config.get("head_dim") or config["hidden_size"] // heads,
+        config["intermediate_size"],
+        config["vocab_size"],
+        tied=config.get("tie_word_embeddings", str(config["model_type"]).startswith("gemma")),
+        **special,
+    )
+
+
+def _t5(config: Mapping[str, Any]) -> Shape:
+    heads, layers = config["num_heads"], config["num_layers"]
+    # transformers 5 reports every T5 as tied; what its file said of that is in another place
+    tied = config.get("scale_decoder_outputs", config.get("tie_word_embeddings", True))
+    return Shape(
+        config["d_model"],
+        config.get("num_decoder_layers") or layers,
+        heads,
+        heads,
+        config["d_kv"],
+        config["d_ff"],
+        config["vocab_size"],
+        tied=tied,
+        gated=str(config.get("feed_forward_proj", "relu")).startswith("gated"),
+        encoder_layers=layers,
+        distances=config.get("relative_attention_num_buckets", 32),
+    )
