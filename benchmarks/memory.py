@@ -1,0 +1,154 @@
+"""Peak memory of loading, training and asking the starter backbone: fp32, bf16 and 4-bit; beside what we foretell.
+
+    python -m benchmarks.memory [--quick]
+
+Each in a process of its own. “promised” is what the weights should take: four or two bytes each, or the 4.127 bits
+of a 4-bit weight with double quantisation; “weights” is what their tensors take, “held” how much the process has
+grown when they, and the tokenizer, are loaded (on Linux less in bf16, which stays in the file until it is needed).
+Training takes a full row, which is the most that a round can meet; a batch of short utterances takes less. On a GPU
+its memory is measured, and the program is not in it.
+"""
+
+import argparse
+import csv
+import gc
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from unittest import mock
+
+import psutil
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from annotator.codebook import read_codebook
+from benchmarks.measure import print_last
+from model.adapter import LanguageModelClassifier
+from model.backbone import Backbone, load_backbone
+from model.catalog import SHAPES, STARTER
+from model.machine import best_device, can_load_4bit, peak_memory
+from model.memory import MemoryNeed, estimate
+from model.recipe import Recipe
+from model.task import Label, Task, Utterance
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "nf4": torch.float32}  # of what is not in 4 bits
+DATA = Path("data/client_talk.csv")  # the sample in this repository
+BATCH = 40  # utterances: a few more than a row takes
+
+
+def recipe_of(precision: str) -> Recipe:
+    """Return the shipped recipe in this precision, for one epoch of full rows."""
+    return Recipe(quantization="nf4" if precision == "nf4" else "none", epochs=1, batch_size=BATCH)
+
+
+def foretold(precision: str, stage: str) -> MemoryNeed:
+    """Return our estimate. Only the weights count until something is computed."""
+    return estimate(SHAPES[STARTER], recipe_of(precision), PRECISIONS[precision].itemsize, stage == "train")
+
+
+def held() -> int:
+    """Return the bytes that this process holds now, without the files it has mapped."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.memory_allocated())
+    gc.collect()
+    memory = psutil.Process().memory_info()
+    return int(memory.rss - getattr(memory, "shared", 0))
+
+
+def measure_here(precision: str, stage: str, utterances: int) -> dict[str, int]:
+    """Do it in this process; return bytes."""
+    recipe, before = recipe_of(precision), held()
+    with mock.patch("model.backbone.preferred_dtype", return_value=PRECISIONS[precision]):
+        backbone = load_backbone(STARTER, recipe.quantization)
+    found = {"weights": tensor_bytes(backbone), "held": held() - before, "loaded": peak_memory()}
+    draft = read_codebook(DATA.with_suffix(".yaml"))
+    task = Task(draft.instruction, tuple(Label(label.name, label.definition) for label in draft.labels))
+    ours = LanguageModelClassifier(backbone, task, recipe, "definitions")
+    with DATA.open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["speaker"] == draft.speaker]
+    texts = [Utterance(row["text"]) for row in rows[:utterances]]
+    if stage == "train":
+        ours.fit(texts, [i % len(task.labels) for i in range(len(texts))])
+    else:
+        ours.zero_shot().logits(texts)
+    return found | {"peak": peak_memory()}
+
+
+def tensor_bytes(backbone: Backbone) -> int:
+    """Return the bytes of the backbone's weights, with the scales and tables of those in 4 bits."""
+    total = 0
+    for weight in backbone.model.parameters():
+        state = getattr(weight, "quant_state", None)
+        levels = [state, state.state2] if state else []
+        total += weight.nbytes + sum(level.absmax.nbytes + level.code.nbytes for level in levels)
+    return int(total)
+
+
+def measure(precision: str, utterances: int) -> dict[str, dict[str, int]]:
+    """Train, and ask, in a fresh process each, so that nothing is counted that another has left."""
+    found = {stage: in_process(precision, stage, utterances) for stage in ("train", "score")}
+    return {"load": found["score"] | {"peak": found["score"]["loaded"]}, **found}
+
+
+def in_process(precision: str, stage: str, utterances: int) -> dict[str, int]:
+    """Do it in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.memory", "--one", precision, stage, str(utterances)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def show(found: Mapping[str, Mapping[str, Mapping[str, int]]]) -> None:
+    """Print the table."""
+    table = Table(title=f"{STARTER}, {recipe_of('fp32').row_tokens} tokens in a row, GB")
+    for column in ("", "", "promised", "weights", "held", "peak", "foretold"):
+        table.add_column(column, justify="right" if column else "left")
+    for precision, stages in found.items():
+        for stage, bytes_of in stages.items():
+            need = foretold(precision, stage)
+            row = (need.weights, bytes_of["weights"], bytes_of["held"], bytes_of["peak"], expected(need, stage))
+            table.add_row(precision, stage, *(f"{size / 1e9:.2f}" for size in row))
+    Console(width=100).print(table)
+
+
+def expected(need: MemoryNeed, stage: str) -> int:
+    """Return the bytes foretold for the peak."""
+    computed = need.total - need.weights - need.program if stage != "load" else 0
+    return need.weights + computed + (0 if best_device().type == "cuda" else need.program)
+
+
+def ratios(precision: str, stages: Mapping[str, Mapping[str, int]]) -> dict[str, float]:
+    """Compare with what is promised and foretold: 1 is as said, more is more memory than said."""
+    peaks = {stage: found["peak"] for stage, found in stages.items()}
+    promised, loaded = foretold(precision, "load").weights, stages["load"]
+    result = {f"{stage}_gb": round(peak / 1e9, 3) for stage, peak in peaks.items()}
+    result["over_promise"] = round(loaded["weights"] / promised, 3)
+    result["held_over_promise"] = round(loaded["held"] / promised, 3)
+    result["of_estimate"] = round(peaks["train"] / expected(foretold(precision, "train"), "train"), 3)
+    result["score_of_estimate"] = round(peaks["score"] / expected(foretold(precision, "score"), "score"), 3)
+    return result
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one step of training")
+    parser.add_argument("--one", nargs=3, metavar=("PRECISION", "STAGE", "UTTERANCES"), help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        precision, stage, utterances = given.one
+        print_last(measure_here(precision, stage, int(utterances)))
+        return
+    precisions = [name for name in PRECISIONS if name != "nf4" or can_load_4bit()]
+    utterances = BATCH if given.quick else 4 * BATCH
+    found = {name: measure(name, utterances) for name in precisions}
+    show(found)
+    print_last({name: ratios(name, stages) for name, stages in found.items()})
+
+
+if __name__ == "__main__":
+    main()
