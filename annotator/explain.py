@@ -5,7 +5,6 @@ later, so labelling never waits for it.
 """
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ from typing import Self
 from annotator.config import RoundConfig
 from annotator.errors import AnnotatorError, BackboneError, BadInput
 from annotator.project import Project
-from annotator.worker import LOG
+from annotator.worker import LOG, patient
 from store import rounds, utterances
 
 LIMIT = 180  # seconds: the starter takes some ten, a large backbone must first be read from the disk
@@ -43,11 +42,9 @@ class Asking:
     def start(cls, folder: Path, utterance_id: int, limit: float = LIMIT) -> Self:
         """Put an utterance of a project to the backbone."""
         command = [sys.executable, "-m", "annotator.explain", str(folder.resolve()), str(utterance_id)]
-        # Threads that wait by spinning keep the processor from those they wait for: seven times slower on a busy one.
-        patient = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
         with (folder / LOG).open("ab") as log:
             process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL, encoding="utf-8", env=patient
+                command, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL, encoding="utf-8", env=patient()
             )
         return cls(process, limit)
 

@@ -25,9 +25,19 @@ def start_round(project: Project, reason: str) -> int:
     job = jobs.begin(project.db, reason, annotations.last_id(project.db))
     command = [sys.executable, "-m", "annotator.worker", str(project.folder.resolve()), str(job)]
     with (project.folder / LOG).open("ab") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True, env=patient()
+        )
     jobs.sign(project.db, job, process.pid)
     return job
+
+
+def patient() -> dict[str, str]:
+    """Return the environment for a process that computes beside the app.
+
+    Threads that wait by spinning keep the processor from those they wait for.
+    """
+    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
 
 
 def start_round_if_due(project: Project) -> int | None:
