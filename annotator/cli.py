@@ -26,6 +26,7 @@ from annotator.query import STRATEGIES, strategy_named
 from annotator.samples import SAMPLES, create_sample, workspace
 from annotator.session import standing
 from annotator.worker import start_round
+from model.prompt import TEMPLATES
 from store import jobs
 from store.exporters import FORMATS
 from store.importers import ImportPlan, detect_columns, labels_in, parse_filter
@@ -232,6 +233,7 @@ def _numbers(_: click.Context, __: click.Parameter, text: str) -> list[int]:
 @click.option("--strategy", default="margin", show_default=True, help=f"One of {', '.join(sorted(STRATEGIES))}.")
 @click.option("--seeds", default="0", show_default=True, callback=_numbers, help="As in 0,1,2 or 0-4.")
 @click.option("--backbone", default=RoundConfig.backbone, show_default=True)
+@click.option("--template", type=click.Choice(list(TEMPLATES)), default=RoundConfig.template, show_default=True)
 @click.option("--recipe", multiple=True, metavar="NAME=VALUE", help="A training setting, as in epochs=4; repeatable.")
 @click.option("--pool", default=1000, show_default=True, help="Training rows to choose from, a random sample.")
 @click.option("--test-limit", type=int, help="Test on a random sample of so many rows.")
@@ -245,13 +247,14 @@ def simulate(
     strategy: str,
     seeds: Sequence[int],
     backbone: str,
+    template: str,
     recipe: Sequence[str],
     pool: int,
     test_limit: int | None,
     out: Path | None,
 ) -> None:
     """Run the loop on a labelled file (columns text, label, split) with a simulated annotator."""
-    config = RoundConfig(backbone=backbone, strategy=strategy_named(strategy).name)
+    config = RoundConfig(backbone=backbone, template=template, strategy=strategy_named(strategy).name)
     config = replace(config, recipe=changed_recipe(config.recipe, recipe))
     draft = read_codebook(codebook) if codebook else None
     plan = oracle.Plan(data, context, draft, labels, round_count, pool, test_limit, config)

@@ -1,6 +1,6 @@
 """How often an injection flips a label, before and after fine-tuning, beside harmless text of the same length.
 
-    python -m benchmarks.injection [--quick] [--learn 50] [--seeds 0,1]
+    python -m benchmarks.injection [--quick] [--learn 50] [--seeds 0,1] [--only NAME]
 
 Utterances of the test split of both sample data sets get a directive (see `benchmarks/hostile.py`) put before or
 behind them that pushes towards a label other than the one the model gives. Any added text moves some labels; so the
@@ -217,23 +217,25 @@ def summary(found: Sequence[Found]) -> dict[str, object]:
     return rates(found) | {"excess": excess(found), "accuracy_of_victims": right, "kinds": kinds}
 
 
-def read_size() -> Size:
-    """Read the command line."""
+def read_command() -> tuple[Size, list[str]]:
+    """Read the command line: how much, and on which data sets."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="shows that it works, not how much it is")
     parser.add_argument("--learn", type=int, default=50, help="utterances to train on")
     parser.add_argument("--seeds", default="0,1")
+    parser.add_argument("--only", choices=list(SAMPLES))
     given = parser.parse_args()
+    names = [given.only] if given.only else list(SAMPLES)
     recipe = RoundConfig().recipe
     if given.quick:
-        return Size(40, 30, False, (0,), replace(recipe, epochs=2))
-    return Size(given.learn, 60, True, tuple(int(seed) for seed in given.seeds.split(",")), recipe)
+        return Size(40, 30, False, (0,), replace(recipe, epochs=2)), names
+    return Size(given.learn, 60, True, tuple(int(seed) for seed in given.seeds.split(",")), recipe), names
 
 
 def main() -> None:
     """Measure and print."""
-    size, began, result = read_size(), time.monotonic(), {}
-    for name in SAMPLES:
+    (size, names), began, result = read_command(), time.monotonic(), {}
+    for name in names:
         data = read_data(name)
         found = measure(data, size)
         show(data, found)

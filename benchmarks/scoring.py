@@ -21,12 +21,12 @@ from benchmarks.measure import DATA, Way, over, print_last, show, take_turns
 from model.adapter import LanguageModelClassifier
 from model.backbone import load_backbone
 from model.catalog import STARTER
+from model.prompt import LARGE
 from model.recipe import Recipe
 from model.task import Label, Task, Utterance
 from model.verbalizer import label_words
 
 BATCH = 16
-LARGE = 20  # labels
 
 
 def annomi() -> tuple[Task, list[Utterance]]:
@@ -73,7 +73,7 @@ class Others:
         tokens = torch.tensor([token for body in bodies for token in body])
         length = len(tokens) // len(bodies)
         rows = tokens[: len(tokens) // length * length].view(-1, length)
-        for batch in rows.split(max(1, budget // length)):
+        for batch in torch.split(rows, max(1, budget // length)):
             self.model(input_ids=batch, use_cache=False, logits_to_keep=1)
 
     def naive(self, utterances: Sequence[Utterance]) -> None:

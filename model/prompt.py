@@ -14,6 +14,8 @@ from annotator.errors import UnknownName
 from model.task import Task, Utterance
 from model.verbalizer import label_words
 
+LARGE = 20  # labels: from so many on codes are worth their while
+
 
 @dataclass(frozen=True)
 class Template:

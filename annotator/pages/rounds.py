@@ -15,6 +15,7 @@ from annotator.query import STRATEGIES
 from annotator.worker import start_round
 from model import machine
 from model.catalog import CATALOG
+from model.prompt import LARGE, TEMPLATES
 from store import annotations, jobs, rounds
 
 CALIBRATED = f"Not yet below {ROUGH} audit answers, rough below {GOOD}, good from {GOOD} on."
@@ -137,6 +138,13 @@ def _settings(project: Project) -> None:
                 index=list(STRATEGIES).index(config.strategy),
                 format_func=lambda name: f"{STRATEGIES[name].shown}: {STRATEGIES[name].reason}",
             )
+            template = st.selectbox(
+                "How the model is asked",
+                list(TEMPLATES),
+                index=list(TEMPLATES).index(config.template),
+                format_func=lambda name: TEMPLATES[name].shown,
+                help=f"From {LARGE} labels on, codes make a round several times quicker.",
+            )
             size = st.number_input("Utterances in a batch", 5, 500, config.batch_size)
             every = st.number_input(
                 "New labels that start a round by themselves", 0, 1000, config.retrain_every, help="0: only the button."
@@ -144,7 +152,7 @@ def _settings(project: Project) -> None:
             suggestions = st.checkbox("Show the model's suggestion", config.show_suggestions)
             st.caption("Takes effect with the next round. Audit utterances never show a suggestion.")
             if st.form_submit_button("Save"):
-                project.config = _changed(config, backbone, strategy, (size, every), suggestions)
+                project.config = _changed(config, backbone, (strategy, template), (size, every), suggestions)
                 st.toast("Saved.")
         if warning:  # below the form: above it, it would move the button away while it is being clicked
             st.warning(warning)
@@ -169,12 +177,13 @@ def _backbone(config: RoundConfig) -> tuple[str, str]:
 
 
 def _changed(
-    config: RoundConfig, backbone: str, strategy: str, numbers: tuple[float, float], suggestions: bool
+    config: RoundConfig, backbone: str, names: tuple[str, str], numbers: tuple[float, float], suggestions: bool
 ) -> RoundConfig:
     return replace(
         config,
         backbone=backbone or config.backbone,
-        strategy=strategy,
+        strategy=names[0],
+        template=names[1],
         batch_size=int(numbers[0]),
         retrain_every=int(numbers[1]),
         show_suggestions=suggestions,

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotator.errors import BadCodebook
-from model.backbone import Backbone
+from model.backbone import Backbone, load_backbone
 from model.task import Label, Task, Utterance
 from model.tokens import PromptTokens
-from tests.model.tiny import CHATML, LABEL_SETS, plain_tokenizer
+from tests.model.tiny import CHATML, LABEL_SETS, plain_tokenizer, task_of
 
 NESTED = LABEL_SETS["words that begin one another"]
 SPELLED = ["<|im_end|>", "<|im_start|>", "<|endoftext|>", "</s>", "<pad>", "<extra_id_0>", "<unk>"]
@@ -142,3 +142,18 @@ def test_labels_that_are_one_to_the_tokenizer_are_refused_with_both_names(t5: Ba
     task = Task("Decide.", (Label("joy"), Label("joy </s>", words="joy</s>")))
     with pytest.raises(BadCodebook, match=r"“joy”.*“joy </s>”"):
         _ = tokens_of(t5, task).trie
+
+
+def test_codes_are_one_token_each_and_the_prompt_says_what_they_stand_for(folders: dict[str, str]) -> None:
+    backbone = load_backbone(folders["llama"])
+    tokens = PromptTokens(backbone.tokenizer, backbone.family, task_of("refund", "refund request", "joy"), "codes", 64)
+    assert tokens.trie.nodes == 1
+    assert len(set(tokens.trie.edge_tokens.tolist())) == 3
+    assert f"{tokens.answers[1]}) refund request" in backbone.tokenizer.decode(tokens.prefix)
+
+
+def test_a_codebook_with_more_labels_than_codes_is_refused(folders: dict[str, str]) -> None:
+    backbone = load_backbone(folders["llama"])
+    task = task_of(*(f"label {number}" for number in range(800)))
+    with pytest.raises(BadCodebook, match="codes of one token, the codebook 800 labels"):
+        _ = PromptTokens(backbone.tokenizer, backbone.family, task, "codes", 64).trie
