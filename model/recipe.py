@@ -27,7 +27,7 @@ class Recipe:
     target_modules: str = "all-linear"  # attention alone learns less (Biderman et al. 2024, arXiv 2405.09673)
     learning_rate: float | None = None  # none: what suits the method, see LEARNING_RATES
     epochs: int = 8
-    average: float = 0.5  # share of the last steps whose weights are averaged (Izmailov et al. 2018, arXiv 1803.05407)
+    average: float = 0.5  # of the last steps, whose weights are averaged (Izmailov et al. 2018, arXiv 1803.05407)
     batch_size: int = 8
     warmup: float = 0.06  # share of steps
     weight_decay: float = 0.0
