@@ -100,6 +100,8 @@ class CausalScorer:
         row = prefix_columns(shared).then(body_columns([first, second], len(shared)))
         try:
             packed = self.forward([row], [row], np.array([len(row) - 1]), None)[0].float()
+        except torch.OutOfMemoryError:  # says nothing about it; the round will say that memory has run out
+            return True
         except (TypeError, ValueError, RuntimeError):  # it takes no positions, or no mask of ours
             return False
         ids = torch.tensor([[*shared, *second]], device=self.backbone.device)
