@@ -71,7 +71,7 @@ class LanguageModelClassifier:
         """Score with whatever adapter is attached now."""
         bodies = [self.tokens.body(utterance) for utterance in utterances]
         result = np.empty((len(bodies), len(self.task.labels)))
-        budget, done = Budget(self.recipe.row_tokens), 0
+        budget, done = Budget(2 * self.recipe.row_tokens), 0  # nothing is kept for a way back, as in learning
 
         def ask(row: list[int], tokens: int) -> None:
             for part in self._scorer.rows([bodies[i] for i in row], tokens):
