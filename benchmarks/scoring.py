@@ -149,7 +149,7 @@ def compare(title: str, task: Task, texts: list[Utterance], times: int, share: f
     ways = [
         Way("ours", len(many), lambda: ours.logits(many)),
         *words,
-        Way("limit", len(many), lambda: others.limit(many, 2 * ours.recipe.row_tokens)),
+        Way("limit", len(many), lambda: others.limit(many, ours.recipe.scored_tokens)),
         Way("padded, last token", len(few), lambda: others.padded(few)),
         Way("naive", len(few) // 4, lambda: others.naive(few[: len(few) // 4])),
         Way("transformers.generate", len(few), lambda: others.generate(few)),

@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import csv
 import io
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -130,7 +131,7 @@ class _Clock(transformers.TrainerCallback):  # type: ignore[misc]
 
 def _arguments(kind: Any, steps: int) -> Any:
     return kind(
-        output_dir="/tmp/annotator-benchmark", per_device_train_batch_size=RECIPE.batch_size, max_steps=steps,
+        output_dir=tempfile.gettempdir(), per_device_train_batch_size=RECIPE.batch_size, max_steps=steps,
         learning_rate=LEARNING_RATES["lora"], lr_scheduler_type="cosine", warmup_steps=RECIPE.warmup,
         train_sampling_strategy="group_by_length", save_strategy="no", report_to="none", use_cpu=True,
         bf16=False, disable_tqdm=True, logging_strategy="no", max_grad_norm=RECIPE.clip, seed=0,

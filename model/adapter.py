@@ -71,7 +71,7 @@ class LanguageModelClassifier:
         """Score with whatever adapter is attached now."""
         bodies = [self.tokens.body(utterance) for utterance in utterances]
         result = np.empty((len(bodies), len(self.task.labels)))
-        budget, done = Budget(2 * self.recipe.row_tokens), 0  # nothing is kept for a way back, as in learning
+        budget, done = Budget(self.recipe.scored_tokens), 0
 
         def ask(row: list[int], tokens: int) -> None:
             for part in self._scorer.rows([bodies[i] for i in row], tokens):

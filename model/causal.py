@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ from model.backbone import Backbone
 from model.loglik import edge_loglik, label_loglik, path_loglik
 from model.packing import (
     PREFIX,
+    Bodies,
     Columns,
     Ints,
     body_columns,
@@ -26,8 +27,6 @@ from model.packing import (
 )
 from model.search import FEW_NODES, Logs, best_first
 from model.tokens import PromptTokens
-
-Bodies = Sequence[Sequence[int]]
 
 
 class CausalScorer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,12 +11,10 @@ import torch
 
 from model.backbone import Backbone
 from model.loglik import edge_loglik, label_loglik, path_loglik
-from model.packing import Ints, split_rows
+from model.packing import Bodies, Ints, split_rows
 from model.search import FEW_NODES, Logs, best_first
 from model.tokens import PromptTokens
 from model.verbalizer import LabelTrie
-
-Bodies = Sequence[Sequence[int]]
 
 
 class EncoderDecoderScorer:

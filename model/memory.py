@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 
-from model.recipe import Recipe
+from model.recipe import LEAST_TOKENS, Recipe
 from model.shape import Linear, Shape
 
 FP32, BF16 = 4, 2  # bytes of a number
@@ -18,7 +18,6 @@ NF4 = (4 + 8 / 64 + 32 / (64 * 256)) / 8
 (Dettmers et al. 2023, arXiv 2305.14314, section 3)."""
 
 PROGRAM = 600_000_000  # bytes: Python with torch, transformers and peft, before any weight
-LEAST_TOKENS = 64  # rows are halved down to this when memory runs out (see `training`)
 
 _INSTRUCTION = 256  # tokens before the first utterance of a row: three labels with definitions, or a dozen without
 _HEAP = {"none": 1.15, "nf4": 1.4}
@@ -59,7 +58,8 @@ def estimate(shape: Shape, recipe: Recipe, width: int = FP32, training: bool = T
     is_full = recipe.method == "full"
     copies = is_full + bool(recipe.average) + bool(recipe.holdout)
     # T5 has the instruction before each utterance, and its rows count it
-    tokens = recipe.row_tokens + (0 if shape.encoder_layers else _INSTRUCTION)
+    at_once = recipe.row_tokens if training else recipe.scored_tokens
+    tokens = at_once + (0 if shape.encoder_layers else _INSTRUCTION)
     return MemoryNeed(
         program=PROGRAM,
         weights=weight_bytes(shape, recipe.quantization == "nf4", width),
@@ -68,7 +68,7 @@ def estimate(shape: Shape, recipe: Recipe, width: int = FP32, training: bool = T
         optimizer=count * (2 if recipe.optimizer.endswith("8bit") else 2 * each),
         copies=count * each * copies,
         activations=round(_kept_of_row(shape, recipe, width, training, tokens) * _HEAP[recipe.quantization]),
-        logits=recipe.row_tokens // _ASKED * shape.vocabulary * FP32 * _LOGITS[training],
+        logits=at_once // _ASKED * shape.vocabulary * FP32 * _LOGITS[training],
     )
 
 
@@ -78,7 +78,7 @@ def least(shape: Shape, recipe: Recipe, width: int = FP32, training: bool = True
     A lower bound, so that nothing is refused that could run: without the program, which is there already when it is
     asked for, without instruction, and without what the C library holds back.
     """
-    shortest = replace(recipe, row_tokens=LEAST_TOKENS)
+    shortest = replace(recipe, row_tokens=LEAST_TOKENS if training else LEAST_TOKENS // 2)  # of two, see `estimate`
     need = estimate(shape, shortest, width, training)
     return need.total - need.program - need.activations + _kept_of_row(shape, shortest, width, training, LEAST_TOKENS)
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from model.verbalizer import LabelTrie
 
 Ints = NDArray[np.int64]
+Bodies = Sequence[Sequence[int]]  # utterances as token ids
 PREFIX = -1  # the owner of what all utterances share
 NOBODY = -2  # the owner of what fills a lane up
 LANE = 128  # tokens

@@ -13,6 +13,8 @@ LEARNING_RATES = {
     "full": 5e-5,
 }
 
+LEAST_TOKENS = 64  # rows are halved down to this when memory runs out: a shorter one holds no utterance worth labelling
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -45,9 +47,14 @@ class Recipe:
     holdout: float = 0.0  # share of the labels kept back to stop early; few labels are better trained on
     patience: int = 2  # epochs without a lower held-out loss, then it stops
     max_tokens: int = 512  # of an utterance with its context; what is over is cut, options never are
-    row_tokens: int = 1024  # tokens computed at once: bounds memory, not results
+    row_tokens: int = 1024  # tokens learned at once: bounds memory, not results
     tolerance: float = 1e-3  # of a distribution over a large codebook, total variation; small ones are exact
     seed: int = 0
+
+    @property
+    def scored_tokens(self) -> int:
+        """Return how many tokens are scored at once: more than are learned, since nothing is kept for a way back."""
+        return 2 * self.row_tokens
 
 
 def read_recipe(stored: dict[str, Any]) -> Recipe:

@@ -5,7 +5,7 @@ The same functions serve training (with gradients) and scoring (without).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -15,12 +15,10 @@ from annotator.errors import BackboneRefused
 from model.backbone import Backbone
 from model.causal import CausalScorer
 from model.encoder_decoder import EncoderDecoderScorer
-from model.packing import Ints
+from model.packing import Bodies, Ints
 from model.search import FEW_NODES, Logs
 from model.tokens import PromptTokens
 from model.verbalizer import LabelTrie
-
-Bodies = Sequence[Sequence[int]]
 
 
 class Scorer(Protocol):

@@ -8,6 +8,7 @@ add up to that of the batch's mean loss, so how it is cut changes nothing but th
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,13 +25,12 @@ from annotator.errors import BackboneRefused
 from model.backbone import Backbone
 from model.classifier import Progress
 from model.optimizer import make_optimizer, trainable
-from model.recipe import Recipe
-from model.scoring import Bodies, Scorer
+from model.packing import Bodies
+from model.recipe import LEAST_TOKENS, Recipe
+from model.scoring import Scorer
 
 Loss = Callable[[Scorer, Bodies, np.ndarray], torch.Tensor]
 T = TypeVar("T")
-
-LEAST_TOKENS = 64  # a row of fewer holds no utterance worth labelling
 
 
 @dataclass
@@ -79,17 +79,20 @@ class Checkpoint:
         """Replace the last state; whoever is killed while writing finds the one before."""
         half = self.path.with_name(f"{self.path.name}.tmp")
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(state | {"lesson": self.lesson, "random": torch.get_rng_state()}, half)
+        random = [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
+        torch.save(state | {"lesson": self.lesson, "random": random}, half)
         os.replace(half, self.path)
 
     def read(self) -> dict[str, Any] | None:
-        """Return the last state of this very lesson, if there is one, and its random numbers."""
-        if not self.path.is_file():
+        """Return the last state of this very lesson, if it can be read, and go on with its random numbers."""
+        try:
+            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)  # runs no code
+        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError):  # none, or cut short when power failed
             return None
-        state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)  # runs no code
         if state["lesson"] != self.lesson:
             return None
-        torch.set_rng_state(state["random"])
+        torch.set_rng_state(state["random"][0])
+        torch.cuda.set_rng_state_all(state["random"][1:])
         return state
 
 

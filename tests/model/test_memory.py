@@ -14,13 +14,13 @@ import torch
 import transformers
 
 from annotator.errors import BackboneRefused
-from model import machine, memory, training
+from model import machine, memory
 from model.adapter import LanguageModelClassifier
 from model.backbone import load_backbone
 from model.catalog import CATALOG, SHAPES, STARTER, cache_folder, shape_of
 from model.classifier import load_classifier
 from model.memory import FP32, MemoryNeed, estimate, in_gb, least, weight_bytes
-from model.recipe import Recipe
+from model.recipe import LEAST_TOKENS, Recipe
 from model.shape import Shape, read_shape
 from model.tuning import start_tuning
 from tests.model.tiny import LABEL_SETS, Utterance, save_bloom
@@ -258,8 +258,7 @@ def test_4_bit_is_advised_only_where_it_fits_and_is_not_taken_yet() -> None:
 
 
 def test_the_least_is_what_rows_are_cut_down_to() -> None:
-    assert memory.LEAST_TOKENS == training.LEAST_TOKENS
-    assert need().weights < least(BILLION, Recipe()) < need(row_tokens=training.LEAST_TOKENS).total
+    assert need().weights < least(BILLION, Recipe()) < need(row_tokens=LEAST_TOKENS).total
 
 
 # The machine ----------------------------------------------------------------------------------------------------

@@ -240,6 +240,16 @@ def test_what_was_stopped_goes_on_from_the_last_epoch_and_ends_the_same(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_state_that_cannot_be_read_costs_time_and_nothing_else(llama: Backbone, tmp_path: Path) -> None:
+    for number, content in enumerate([b"", b"cut short", b"PK\x03\x04" + b"0" * 100]):
+        unfinished = tmp_path / f"{number}.pt"
+        unfinished.write_bytes(content)
+        shares: list[float] = []
+        classifier = LanguageModelClassifier(llama, TASK, quick(), "options")
+        classifier.fit(FEW, FEW_LABELS, shares.append, unfinished)
+        assert shares == [0.25, 0.5, 0.75, 1.0]
+
+
 def test_another_lesson_does_not_go_on_from_what_was_stopped(llama: Backbone, tmp_path: Path) -> None:
     unfinished = tmp_path / "unfinished.pt"
     classifier = LanguageModelClassifier(llama, TASK, quick(), "options")

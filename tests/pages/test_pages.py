@@ -1,6 +1,5 @@
 """Each page through Streamlit's own test harness: what it shows, and what its buttons do."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,27 +10,12 @@ from streamlit.testing.v1 import AppTest
 from annotator.codebook import parse_codebook
 from annotator.loop import run_round
 from annotator.project import Project
-from annotator.samples import create_sample
 from annotator.session import Answer, answer, next_question
 from store import annotations, jobs, queue
 from store.utterances import NewUtterance
 from tests.fake import FakeClassifier
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("ANNOTATOR_PROJECTS", str(tmp_path))
-    monkeypatch.setattr("getpass.getuser", lambda: "anna")
-    return tmp_path
-
-
-@pytest.fixture
-def project(workspace: Path) -> Iterator[Project]:
-    with create_sample("client_talk", workspace / "client-talk") as project:
-        project.config = replace(project.config, retrain_every=0)
-        yield project
 
 
 def page(name: str = "label") -> AppTest:

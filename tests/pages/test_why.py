@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from annotator.errors import BackboneMissing
 from annotator.explain import Asking, Explanation
 from annotator.loop import run_round
 from annotator.project import Project
-from annotator.samples import create_sample
 from annotator.session import next_question
 from store import annotations, jobs
 from store.utterances import NewUtterance
@@ -52,20 +50,6 @@ def process(monkeypatch: pytest.MonkeyPatch) -> type[Process]:
 
     monkeypatch.setattr(Asking, "start", start)
     return Process
-
-
-@pytest.fixture
-def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("ANNOTATOR_PROJECTS", str(tmp_path))
-    monkeypatch.setattr("getpass.getuser", lambda: "anna")
-    return tmp_path
-
-
-@pytest.fixture
-def project(workspace: Path) -> Iterator[Project]:
-    with create_sample("client_talk", workspace / "client-talk") as project:
-        project.config = replace(project.config, retrain_every=0)
-        yield project
 
 
 def label_page() -> AppTest:

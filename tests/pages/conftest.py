@@ -1,0 +1,26 @@
+"""A workspace with one sample project that starts no round by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from annotator.project import Project
+from annotator.samples import create_sample
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ANNOTATOR_PROJECTS", str(tmp_path))
+    monkeypatch.setattr("getpass.getuser", lambda: "anna")
+    return tmp_path
+
+
+@pytest.fixture
+def project(workspace: Path) -> Iterator[Project]:
+    with create_sample("client_talk", workspace / "client-talk") as project:
+        project.config = replace(project.config, retrain_every=0)
+        yield project
