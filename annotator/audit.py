@@ -1,16 +1,18 @@
 """Pool and audit slice: assigned once, at random, at import. What may be trained on, what only measures.
 
 Utterances chosen for their uncertainty are a biased sample: accuracy or calibration on them describes the
-queue, not the pool. The audit slice is drawn before anything is known about an utterance, its answers are
-given without seeing a suggestion, and they are never trained on.
+queue, not the pool. The audit slice is drawn before anything is known about an utterance, and its answers are
+given without seeing a suggestion. No model is ever measured on an answer that it was trained on: audit answers are
+kept from training, or, while they are few, each half is measured by a model that was trained without it.
 """
 
 from collections import defaultdict
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 
 import numpy as np
 
 SHARE = 0.2
+FOLDS = 2
 LARGEST = 300  # at 300 answers an accuracy is known within about 0.05; more effort is better spent on training
 
 
@@ -34,3 +36,13 @@ def draw_audit(groups: Mapping[int, Hashable], size: int, rng: np.random.Generat
         if len(drawn) + len(in_order[index]) <= size:
             drawn.update(in_order[index])
     return drawn
+
+
+def deal_folds(ids: Iterable[int], rng: np.random.Generator) -> list[list[int]]:
+    """Deal audit answers at random into folds of like size, none of them empty: no fold for no answer.
+
+    Each fold is measured by a model that was trained on everything else. Two folds are the cheapest, and all but
+    half of the audit answers teach each of these models.
+    """
+    order = rng.permutation(sorted(ids))
+    return [fold.tolist() for fold in np.array_split(order, min(FOLDS, len(order)))] if len(order) else []

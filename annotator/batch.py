@@ -1,34 +1,46 @@
-"""What a labelling batch is made of: the utterances most worth asking, and a random share of the audit slice.
+"""What a labelling batch is made of: the utterances most worth asking, random ones that measure, and spot checks.
 
 Every entry records why it is there: the strategy, its score, and the chance with which it was drawn where it
 was drawn at all. Without that no unbiased estimate could be made from the answers afterwards.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from annotator.config import RoundConfig
 from annotator.query import Probabilities, rank, strategy_named
+from store.acceptances import SPOT_CHECK
 from store.queue import QueueEntry
 
 AUDIT = "audit"
 
 
-def compose_batch(
-    askable: tuple[Sequence[int], Probabilities | None, Sequence[int]], config: RoundConfig, rng: np.random.Generator
-) -> list[QueueEntry]:
-    """Choose what is asked next; empty when everything has been answered.
+@dataclass(frozen=True)
+class Askable:
+    """What may be asked: open utterances of the pool, of the audit slice, and those accepted unseen, to be checked."""
 
-    `askable`: pool ids that may be asked, their (n, k) probabilities (None before any round: then drawn at
-    random), and the ids of the audit slice that are still unanswered.
+    pool: Sequence[int]
+    probabilities: Probabilities | None  # (n, k) of the pool's; None before any round: then it is drawn at random
+    audit: Sequence[int] = ()
+    accepted: Sequence[int] = ()
+
+
+def compose_batch(askable: Askable, config: RoundConfig, rng: np.random.Generator) -> list[QueueEntry]:
+    """Choose what is asked next; empty when everything has been answered or accepted.
+
+    Spot checks are no reason to go on by themselves: where nothing else is left, there are none.
     """
-    pool, probabilities, audit = askable
-    wanted = config.batch_size - round(config.batch_size * config.audit_share)
-    audit_count = min(len(audit), config.batch_size - min(len(pool), wanted))
-    chosen = _from_pool(pool, probabilities, config.strategy, config.batch_size - audit_count, rng)
-    return _interleave(chosen, _from_audit(audit, audit_count, rng), rng)
+    size, pool, audit = config.batch_size, askable.pool, askable.audit
+    checks = min(len(askable.accepted), round(size * config.spot_share)) if pool or audit else 0
+    wanted = size - checks - round(size * config.audit_share)
+    audit_count = max(0, min(len(audit), size - checks - min(len(pool), wanted)))
+    count = size - checks - audit_count
+    chosen = _from_pool(pool, askable.probabilities, config.strategy, count, rng)
+    drawn = _at_random(audit, audit_count, AUDIT, rng) + _at_random(askable.accepted, checks, SPOT_CHECK, rng)
+    return _interleave(chosen, drawn, rng)
 
 
 def _from_pool(
@@ -42,13 +54,13 @@ def _from_pool(
     return [QueueEntry(int(ids[i]), strategy, float(scores[i]), propensity, len(ids)) for i in best]
 
 
-def _from_audit(ids: Sequence[int], count: int, rng: np.random.Generator) -> list[QueueEntry]:
+def _at_random(ids: Sequence[int], count: int, strategy: str, rng: np.random.Generator) -> list[QueueEntry]:
     drawn: NDArray[np.int64] = rng.choice(np.asarray(ids, dtype=np.int64), size=count, replace=False)
-    return [QueueEntry(int(i), AUDIT, None, count / len(ids), len(ids)) for i in drawn]
+    return [QueueEntry(int(i), strategy, None, count / len(ids), len(ids)) for i in drawn]
 
 
 def _interleave(chosen: list[QueueEntry], drawn: list[QueueEntry], rng: np.random.Generator) -> list[QueueEntry]:
-    """Spread the audit over the batch at random, so that it cannot be told by its place."""
+    """Spread what was drawn over the batch at random, so that it cannot be told by its place."""
     places = rng.permutation(len(chosen) + len(drawn))[: len(drawn)]
-    audit, rest = iter(drawn), iter(chosen)
-    return [next(audit) if place in places else next(rest) for place in range(len(chosen) + len(drawn))]
+    random, rest = iter(drawn), iter(chosen)
+    return [next(random) if place in places else next(rest) for place in range(len(chosen) + len(drawn))]

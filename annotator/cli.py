@@ -235,8 +235,16 @@ def _numbers(_: click.Context, __: click.Parameter, text: str) -> list[int]:
 @click.option("--backbone", default=RoundConfig.backbone, show_default=True)
 @click.option("--template", type=click.Choice(list(TEMPLATES)), default=RoundConfig.template, show_default=True)
 @click.option("--recipe", multiple=True, metavar="NAME=VALUE", help="A training setting, as in epochs=4; repeatable.")
+@click.option(
+    "--cross-fit-below",
+    type=click.IntRange(0),
+    default=RoundConfig.cross_fit_below,
+    show_default=True,
+    help="Audit answers; fewer are trained on too, each measured by a model without it.",
+)
 @click.option("--pool", default=1000, show_default=True, help="Training rows to choose from, a random sample.")
 @click.option("--test-limit", type=int, help="Test on a random sample of so many rows.")
+@click.option("--keep", type=FOLDER, help="Keep each round's logits and the known labels here.")
 @click.option("--json", "out", type=FILE, help="Write all figures here.")
 def simulate(
     data: Path,
@@ -249,15 +257,17 @@ def simulate(
     backbone: str,
     template: str,
     recipe: Sequence[str],
+    cross_fit_below: int,
     pool: int,
     test_limit: int | None,
+    keep: Path | None,
     out: Path | None,
 ) -> None:
     """Run the loop on a labelled file (columns text, label, split) with a simulated annotator."""
     config = RoundConfig(backbone=backbone, template=template, strategy=strategy_named(strategy).name)
-    config = replace(config, recipe=changed_recipe(config.recipe, recipe))
+    config = replace(config, recipe=changed_recipe(config.recipe, recipe), cross_fit_below=cross_fit_below)
     draft = read_codebook(codebook) if codebook else None
-    plan = oracle.Plan(data, context, draft, labels, round_count, pool, test_limit, config)
+    plan = oracle.Plan(data, context, draft, labels, round_count, pool, test_limit, keep, config)
     runs = []
     with _bar() as bar:
         task = bar.add_task("reading", total=1.0)

@@ -6,17 +6,29 @@ the retrain button. All three call this one function: what the benchmarks measur
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from annotator.audit import FOLDS, deal_folds
 from annotator.batch import compose_batch
-from annotator.calibration import Calibrator, cross_fitted, evaluate, fit_calibrator, label_prior
+from annotator.calibration import (
+    ZERO_SHOT_TEMPERATURE,
+    Calibrator,
+    Outset,
+    choose_outset,
+    cross_fitted,
+    fit_calibrator,
+    label_prior,
+)
 from annotator.config import RoundConfig
 from annotator.errors import TooFewAnswers
+from annotator.metrics import evaluate
 from annotator.progress import Report
 from annotator.project import Project, Snapshot
-from model.classifier import Adapter, Classifier, Logits
+from model.classifier import Adapter, Classifier, Logits, Progress
 from store import annotations, jobs, rounds, utterances
 from store.rounds import Predictions
 
@@ -40,14 +52,16 @@ def run_round(project: Project, classifier: Classifier, config: RoundConfig, rep
     rng = np.random.default_rng([config.seed, len(rounds.history(project.db))])
     snapshot = trainable(project, project.snapshot(config, rng), config)  # consensus labels, disjoint
     row = project.begin_round(config, snapshot)
-    report.plan(learn=3 * config.recipe.epochs * len(snapshot.train), score=len(snapshot.scored))
+    report.plan(**costs(snapshot, config))
 
-    adapter = learn(project, classifier, config, snapshot, report)
+    blind = score_blind(project, classifier, config, snapshot, report)
+    adapter = learn(project, classifier, config, snapshot.lessons, report.stage("learn"))
     report.stage("save")
     folder = project.save_adapter(row, adapter)
     logits = adapter.logits(project.texts(snapshot.scored, config.context_turns), report.stage("score"))
+    logits = np.array([blind.get(i, given) for i, given in zip(snapshot.scored, logits, strict=True)])
     report.stage("calibrate")
-    calibrator, metrics = calibrate(logits, snapshot, project.codebook().ids)  # on the random slice only
+    calibrator, metrics = calibrate(logits, snapshot, project.codebook().ids, project.calibrator)  # on the audit slice
     probabilities = calibrator(logits)  # (n, k), rows sum to one
     predictions = Predictions(np.array(snapshot.scored), probabilities, logits, project.codebook().ids)
     report.stage("promote")
@@ -56,24 +70,79 @@ def run_round(project: Project, classifier: Classifier, config: RoundConfig, rep
     return Round(row, adapter, calibrator, metrics)
 
 
-def learn(project: Project, classifier: Classifier, config: RoundConfig, snapshot: Snapshot, report: Report) -> Adapter:
-    """Train on the consensus labels of the pool; without any, answer from the instruction alone."""
-    if not snapshot.train:
+def costs(snapshot: Snapshot, config: RoundConfig) -> dict[str, float]:
+    """Weigh the stages in utterances read: to learn from one takes three times as long as to score it."""
+    folds = min(FOLDS, len(snapshot.audit)) if snapshot.cross_fitted else 0
+    without = folds * len(snapshot.lessons) - len(snapshot.audit) * bool(folds)
+    per_lesson = 3 * config.recipe.epochs
+    return {"check": per_lesson * without, "learn": per_lesson * len(snapshot.lessons), "score": len(snapshot.scored)}
+
+
+def score_blind(
+    project: Project, classifier: Classifier, config: RoundConfig, snapshot: Snapshot, report: Report
+) -> dict[int, NDArray[np.float64]]:
+    """Score the audit answers that are trained on too, each fold by an adapter that was trained without it.
+
+    Returns the (k,) logits of each, none where audit answers are kept from training. The folds depend on the seed
+    alone, so that a round which is started again after a stop deals the same.
+    """
+    blind: dict[int, NDArray[np.float64]] = {}
+    if not snapshot.cross_fitted:
+        return blind
+    folds, progress = deal_folds(snapshot.audit, np.random.default_rng(config.seed)), report.stage("check")
+    for number, fold in enumerate(folds):
+        rest = {i: label for i, label in snapshot.lessons.items() if i not in fold}
+        part = partial(_part_of, progress, number, len(folds))
+        adapter = learn(project, classifier, config, rest, part, f"without-{number}")
+        blind |= dict(zip(fold, adapter.logits(project.texts(fold, config.context_turns)), strict=True))
+    return blind
+
+
+def _part_of(progress: Progress, number: int, parts: int, share: float) -> None:
+    progress((number + share) / parts)
+
+
+def learn(
+    project: Project,
+    classifier: Classifier,
+    config: RoundConfig,
+    lessons: Mapping[int, int],
+    progress: Progress,
+    part: str = "whole",
+) -> Adapter:
+    """Train on consensus labels, utterance -> label id; without any, answer from the instruction alone."""
+    if not lessons:
         return classifier.zero_shot()
     order = project.codebook().ids
-    texts = project.texts(list(snapshot.train), config.context_turns)
-    labels = [order.index(label) for label in snapshot.train.values()]
-    return classifier.fit(texts, labels, report.stage("learn"), project.unfinished)
+    texts = project.texts(list(lessons), config.context_turns)
+    labels = [order.index(label) for label in lessons.values()]
+    return classifier.fit(texts, labels, progress, project.unfinished(part))
 
 
-def calibrate(logits: Logits, snapshot: Snapshot, order: tuple[int, ...]) -> tuple[Calibrator, dict[str, Any]]:
-    """Fit probabilities on the audit answers and judge them there, cross-fitted; no metrics without answers."""
-    prior = None if snapshot.train else label_prior(logits)
+def calibrate(
+    logits: Logits, snapshot: Snapshot, order: tuple[int, ...], last: Calibrator | None
+) -> tuple[Calibrator, dict[str, Any]]:
+    """Fit probabilities on the audit answers and judge them there, cross-fitted; no metrics without answers.
+
+    `last` is the calibrator of the round before, whose temperature is what is expected of a trained round.
+    """
     rows = [i for i, utterance in enumerate(snapshot.scored) if utterance in snapshot.audit]
     truth = np.array([order.index(snapshot.audit[snapshot.scored[i]]) for i in rows], dtype=np.int64)
-    calibrator = fit_calibrator(logits[rows], truth, prior)
-    enough = len(rows) >= 2
-    return calibrator, evaluate(cross_fitted(logits[rows], truth, prior), truth) if enough else {"n": len(rows)}
+    outset = choose_outset(logits[rows], truth, expectation(logits, snapshot, last))
+    calibrator = fit_calibrator(logits[rows], truth, outset)
+    if len(rows) < 2:
+        return calibrator, {"n": len(rows)}
+    raw = evaluate(Calibrator(1.0)(logits[rows]), truth)
+    measured = evaluate(cross_fitted(logits[rows], truth, outset), truth)
+    before = {name: raw[name] for name in ("nll", "brier", "ece")}
+    return calibrator, {**measured, "raw": before, "cross_fitted": snapshot.cross_fitted}
+
+
+def expectation(logits: Logits, snapshot: Snapshot, last: Calibrator | None) -> Outset:
+    """Say what to expect of the calibrator: a zero-shot round's, or one like the last trained round's."""
+    if not snapshot.train:
+        return Outset(ZERO_SHOT_TEMPERATURE, label_prior(logits))
+    return Outset(last.temperature) if last and last.prior is None else Outset()
 
 
 def trainable(project: Project, snapshot: Snapshot, config: RoundConfig) -> Snapshot:
@@ -86,7 +155,7 @@ def trainable(project: Project, snapshot: Snapshot, config: RoundConfig) -> Snap
     except TooFewAnswers:
         if rounds.promoted(project.db) or not snapshot.scored:
             raise
-        return replace(snapshot, train={})
+        return replace(snapshot, train={}, cross_fitted=False)
     return snapshot
 
 

@@ -13,16 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from annotator.calibration import Calibrator, evaluate
+from annotator.calibration import Calibrator
 from annotator.codebook import CodebookDraft, draft_from_names
 from annotator.config import RoundConfig
 from annotator.errors import BadInput
 from annotator.loop import Round, run_round
+from annotator.metrics import evaluate
 from annotator.progress import Listener, Report, nobody
 from annotator.project import Project
 from annotator.session import Answer, answer, next_question
 from model.classifier import Logits, load_classifier
-from store import annotations
+from store import annotations, rounds
 from store.importers import Columns, ImportPlan, detect_columns, read_utterances
 from store.readers import Rejected, read_header
 from store.utterances import NewUtterance
@@ -42,6 +43,7 @@ class Plan:
     rounds: int = 1
     pool_limit: int | None = 1000
     test_limit: int | None = None
+    keep: Path | None = None  # a folder for each round's logits and known labels, to try calibration on them later
     config: RoundConfig = RoundConfig()  # noqa: RUF009  (frozen, hence safe to share)
 
 
@@ -124,8 +126,10 @@ def _run_rounds(project: Project, plan: Plan, known: Answers, listener: Listener
     for number in range(1, plan.rounds + 1):
         answered = _answer_until(project, known, round(plan.labels * number / plan.rounds))
         done = run_round(project, classifier, config, Report(listener))
-        texts = project.texts(list(known.test), config.context_turns)
-        scores = judge(done, done.adapter.logits(texts), list(known.test.values()))
+        logits = done.adapter.logits(project.texts(list(known.test), config.context_turns))
+        if plan.keep:
+            keep(plan.keep / f"labels-{answered}-seed-{config.seed}.npz", project, done, logits, known)
+        scores = judge(done, logits, list(known.test.values()))
         yield {
             "seed": config.seed,
             "round": number,
@@ -135,6 +139,26 @@ def _run_rounds(project: Project, plan: Plan, known: Answers, listener: Listener
             "temperature": done.calibrator.temperature,
             **scores,
         }
+
+
+def keep(path: Path, project: Project, done: Round, logits: Logits, known: Answers) -> None:
+    """Write what a round said where the answer is known: `audit` and `test` logits with the true columns, by name.
+
+    The audit's are those that the round was measured on, blind also where they were trained on.
+    """
+    said = rounds.predictions_of(project.db, done.row)
+    order = said.label_ids
+    truth = {a["utterance_id"]: order.index(a["label_id"]) for a in annotations.answers(project.db) if a["label_id"]}
+    asked = np.array([i in truth for i in said.utterance_ids.tolist()])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(
+        path,
+        audit=said.logits[asked],
+        audit_truth=np.array([truth[i] for i in said.utterance_ids[asked].tolist()], dtype=np.int64),
+        test=logits,
+        test_truth=np.array(list(known.test.values()), dtype=np.int64),
+        temperature=done.calibrator.temperature,
+    )
 
 
 def _answer_until(project: Project, known: Answers, target: int) -> int:

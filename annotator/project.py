@@ -17,16 +17,15 @@ import numpy as np
 from sqlite_utils import Database
 
 from annotator.audit import audit_size, draw_audit
-from annotator.batch import AUDIT, compose_batch
+from annotator.batch import AUDIT, Askable, compose_batch
 from annotator.calibration import Calibrator
 from annotator.codebook import Codebook, CodebookDraft, CodebookLabel
 from annotator.config import RoundConfig
 from annotator.consensus import consensus_labels
-from annotator.query import Probabilities
 from model.classifier import Adapter
 from model.machine import peak_memory
 from model.task import Utterance
-from store import annotations, jobs, labels, queue, rounds, settings, utterances
+from store import acceptances, annotations, jobs, labels, queue, rounds, settings, utterances
 from store.annotations import NewAnnotation
 from store.database import create_database, immediate, open_database
 from store.importers import ImportPlan, ImportReport, import_file
@@ -42,10 +41,16 @@ class Snapshot:
     """What a round works from: disjoint sets of utterance ids, frozen at one moment."""
 
     train: dict[int, int]  # pool utterance -> label id, by consensus
-    audit: dict[int, int]  # audit utterance -> label id, by consensus
+    audit: dict[int, int]  # audit utterance -> label id, by consensus: what the round is measured on
     scored: tuple[int, ...]  # utterances the round gives probabilities to: what is open, and the audit slice
     open_pool: frozenset[int]  # pool utterances that may be asked next
     last_annotation: int
+    cross_fitted: bool = False  # whether the audit answers are trained on too, each measured by a model without it
+
+    @property
+    def lessons(self) -> dict[int, int]:
+        """What the round's adapter is trained on: utterance -> label id."""
+        return {**self.train, **self.audit} if self.cross_fitted else self.train
 
     @property
     def digest(self) -> str:
@@ -105,6 +110,12 @@ class Project:
     def config(self, config: RoundConfig) -> None:
         settings.put(self.db, "config", json.loads(config.to_json()))
 
+    @property
+    def calibrator(self) -> Calibrator | None:
+        """The calibrator of the round in use, None before the first."""
+        row = rounds.promoted(self.db)
+        return Calibrator.from_dict(json.loads(row["calibration"])) if row else None
+
     def codebook(self) -> Codebook:
         """Return the labels in use."""
         fields = ("id", "name", "definition", "words", "key")
@@ -160,22 +171,21 @@ class Project:
 
     # What is asked
 
-    def askable(
-        self, predictions: Predictions | None, without: frozenset[int] = frozenset()
-    ) -> tuple[list[int], Probabilities | None, list[int]]:
-        """Return the pool utterances that may be asked, their probabilities if there are any, and the audit's.
+    def askable(self, predictions: Predictions | None, without: frozenset[int] = frozenset()) -> Askable:
+        """Return what may be asked, with the pool's probabilities if there are any.
 
         Where the round has scored none of what is left, as after a late import, there are no probabilities.
         """
+        accepted = acceptances.standing_ids(self.db)
         taken = annotations.answered_ids(self.db) | without
         audit = [i for i in utterances.ids_in(self.db, AUDIT) if i not in taken]
-        pool = [i for i in utterances.ids_in(self.db, "pool") if i not in taken]
-        if predictions is None:
-            return pool, None, audit
-        scored = np.flatnonzero(np.isin(predictions.utterance_ids, pool))
-        if not len(scored):
-            return pool, None, audit
-        return predictions.utterance_ids[scored].tolist(), predictions.probabilities[scored], audit
+        pool = [i for i in utterances.ids_in(self.db, "pool") if i not in taken and i not in accepted]
+        checks = sorted(accepted - taken)
+        scored = np.flatnonzero(np.isin(predictions.utterance_ids, pool)) if predictions else np.empty(0, dtype=int)
+        if predictions is None or not len(scored):
+            return Askable(pool, None, audit, checks)
+        known = predictions.utterance_ids[scored].tolist()
+        return Askable(known, predictions.probabilities[scored], audit, checks)
 
     def refill(self, annotator: str = "") -> int:
         """Add a batch from what the round in use knows, at random before there is one; return its size.
@@ -205,13 +215,11 @@ class Project:
         open_pool = [i for i in pool if i not in done]
         if len(open_pool) > config.score_limit:
             open_pool = sorted(rng.choice(open_pool, config.score_limit, replace=False).tolist())
-        return Snapshot(
-            {i: label for i, label in agreed.items() if i not in in_audit},
-            {i: label for i, label in agreed.items() if i in in_audit},
-            tuple(sorted({*open_pool, *audit})),
-            frozenset(open_pool),
-            last,
-        )
+        train = {i: label for i, label in agreed.items() if i not in in_audit}
+        measure = {i: label for i, label in agreed.items() if i in in_audit}
+        scored = tuple(sorted({*open_pool, *audit}))
+        few = bool(train) and len(measure) < config.cross_fit_below
+        return Snapshot(train, measure, scored, frozenset(open_pool), last, cross_fitted=few)
 
     def texts(self, ids: Sequence[int], context_turns: int) -> list[Utterance]:
         """Return what the model reads of these utterances, in this order."""
@@ -231,7 +239,7 @@ class Project:
             label_ids=json.dumps(codebook.ids),
             last_annotation=snapshot.last_annotation,
             snapshot_hash=snapshot.digest,
-            trained_on=len(snapshot.train),
+            trained_on=len(snapshot.lessons),
             audited_on=len(snapshot.audit),
         )
         with immediate(self.db):
@@ -239,10 +247,9 @@ class Project:
             jobs.attach_round(self.db, row["id"], snapshot.last_annotation)
         return row
 
-    @property
-    def unfinished(self) -> Path:
-        """Where training keeps its state until it has ended, so that it can go on if it is stopped."""
-        return self.folder / "adapters" / "unfinished.pt"
+    def unfinished(self, part: str) -> Path:
+        """Where a part of the training keeps its state until it has ended, so that it can go on if it is stopped."""
+        return self.folder / "adapters" / f"unfinished-{part}.pt"
 
     def save_adapter(self, round_row: Mapping[str, Any], adapter: Adapter) -> str:
         """Write an adapter into the project so that it is there whole or not at all; return its folder's name."""
@@ -276,6 +283,12 @@ class Project:
             rounds.save_predictions(self.db, round_row["id"], predictions)
             rounds.promote(self.db, round_row["id"], adapter, calibrator.as_dict(), metrics, peak_memory())
             queue.replace(self.db, round_row["id"], batch)
+
+    def roll_back(self, round_id: int, annotator: str) -> None:
+        """Put an older round in use again, with a batch of its own, until the next one is promoted."""
+        with immediate(self.db):
+            rounds.roll_back(self.db, round_id, annotator)
+            self.refill(annotator)
 
     def recover(self) -> bool:
         """Tidy up after a process that died: close its round, drop its half-written adapter.

@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from annotator.acceptance import withdraw_broken
 from annotator.batch import AUDIT
 from annotator.project import Project
 from annotator.query import STRATEGIES
-from store import annotations, queue, rounds, utterances
+from store import acceptances, annotations, queue, rounds, utterances
+from store.acceptances import SPOT_CHECK
 from store.annotations import Kind, NewAnnotation
 from store.queue import QueueEntry
 
@@ -44,6 +46,8 @@ class Question:
     @property
     def reason(self) -> str:
         """Why this one, in a sentence."""
+        if self.entry["strategy"] == SPOT_CHECK:
+            return "Drawn at random from what was accepted unseen, to check it. It shows no suggestion."
         if self.is_audit:
             return "Drawn at random to measure the model. It shows no suggestion, so that your answer is your own."
         known = STRATEGIES.get(self.entry["strategy"])
@@ -73,7 +77,7 @@ def _question(project: Project, entry: Mapping[str, Any]) -> Question:
     config = project.config
     (row,) = utterances.read(project.db, [entry["utterance_id"]])
     before = utterances.turns_before(project.db, row, config.context_turns)  # what the model reads too
-    shown = config.show_suggestions and row["slice"] != "audit"
+    shown = config.show_suggestions and row["slice"] != AUDIT and entry["strategy"] != SPOT_CHECK
     return Question(row, tuple(before), entry, _suggestion(project, row["id"]) if shown else None)
 
 
@@ -91,7 +95,7 @@ def _suggestion(project: Project, utterance_id: int) -> Suggestion | None:
 def answer(project: Project, question: Question, annotator: str, said: Answer) -> int:
     """Record an answer with the reason it was asked for, and return its id. It is on disk when this returns."""
     entry, shown = question.entry, question.suggestion
-    return annotations.record(
+    given = annotations.record(
         project.db,
         NewAnnotation(
             utterance_id=question.utterance["id"],
@@ -110,6 +114,9 @@ def answer(project: Project, question: Question, annotator: str, said: Answer) -
             milliseconds=said.milliseconds,
         ),
     )
+    if entry["strategy"] == SPOT_CHECK:
+        withdraw_broken(project)
+    return given
 
 
 def undo(project: Project, annotator: str) -> bool:
@@ -126,7 +133,7 @@ def undo(project: Project, annotator: str) -> bool:
 class Standing:
     """How far a project is."""
 
-    labelled: int  # utterances with an answer
+    labelled: int  # utterances with an answer, or with a suggestion that was accepted
     to_label: int  # utterances to be labelled in all
     batch_left: int
     batch_size: int
@@ -137,7 +144,7 @@ def standing(project: Project, annotator: str) -> Standing:
     """Count what has been done and what is left, for an annotator."""
     slices = utterances.count_slices(project.db)
     return Standing(
-        labelled=annotations.count_answered(project.db),
+        labelled=annotations.count_answered(project.db) + acceptances.count_standing(project.db),
         to_label=slices["pool"] + slices[AUDIT],
         batch_left=queue.count_open(project.db, annotator),
         batch_size=queue.size(project.db),

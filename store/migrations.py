@@ -32,6 +32,13 @@ def m002_memory_of_a_round(db: Database) -> None:
     db.execute("ALTER TABLE round ADD COLUMN peak_memory INTEGER")
 
 
+@migrations()
+def m003_acceptances(db: Database) -> None:
+    """Keep which suggestions were accepted unseen, on what evidence, and what became of that; name the round in use."""
+    for statement in _ACCEPTANCES:
+        db.execute(statement)
+
+
 _FIRST_TABLES = (
     # Settings of the project, one JSON value a key.
     """CREATE TABLE setting (
@@ -174,4 +181,53 @@ _FIRST_TABLES = (
         finished_at TEXT
     )""",
     "CREATE UNIQUE INDEX job_one_active ON job (state) WHERE state = 'active'",
+)
+
+_ACCEPTANCES = (
+    # One act: suggestions of a round accepted unseen. promise: JSON of what was certified, and from which answers.
+    """CREATE TABLE acceptance (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        round_id INTEGER NOT NULL REFERENCES round (id),
+        annotator TEXT NOT NULL,
+        target REAL NOT NULL,
+        confidence REAL NOT NULL,
+        promise TEXT NOT NULL,
+        codebook_version INTEGER NOT NULL,
+        at TEXT NOT NULL
+    )""",
+    # A model's annotation. In a table of its own, so that nothing that reads people's answers can take it for one.
+    """CREATE TABLE accepted (
+        acceptance_id INTEGER NOT NULL REFERENCES acceptance (id),
+        utterance_id INTEGER NOT NULL REFERENCES utterance (id),
+        label_id INTEGER NOT NULL REFERENCES label (id),
+        probability REAL NOT NULL,
+        PRIMARY KEY (acceptance_id, utterance_id)
+    ) WITHOUT ROWID""",
+    "CREATE INDEX accepted_utterance ON accepted (utterance_id)",
+    # What ended an acceptance: someone took it back, or spot checks spoke against its promise.
+    """CREATE TABLE acceptance_end (
+        acceptance_id INTEGER PRIMARY KEY REFERENCES acceptance (id),
+        kind TEXT NOT NULL CHECK (kind IN ('undone', 'withdrawn')),
+        reason TEXT NOT NULL,
+        at TEXT NOT NULL
+    )""",
+    # The suggestions that stand: accepted and not ended since.
+    """CREATE VIEW standing AS
+        SELECT accepted.*, acceptance.round_id, acceptance.target, acceptance.confidence, acceptance.at
+        FROM accepted JOIN acceptance ON acceptance.id = accepted.acceptance_id
+        WHERE NOT EXISTS (SELECT 1 FROM acceptance_end e WHERE e.acceptance_id = acceptance.id)""",
+    *(
+        f"""CREATE TRIGGER {table}_is_never_{done} BEFORE {act} ON {table}
+            BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"""
+        for table in ("acceptance", "accepted", "acceptance_end")
+        for act, done in (("UPDATE", "changed"), ("DELETE", "deleted"))
+    ),
+    # An older round put in use again, until the next one is promoted.
+    """CREATE TABLE roll_back (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        from_round INTEGER NOT NULL REFERENCES round (id),
+        to_round INTEGER NOT NULL REFERENCES round (id),
+        annotator TEXT NOT NULL,
+        at TEXT NOT NULL
+    )""",
 )

@@ -78,9 +78,25 @@ def promote(
         raise ValueError(f"round {round_id} is not running")
 
 
+_NEWEST = "(SELECT id FROM round WHERE state = 'promoted' ORDER BY number DESC LIMIT 1)"
+
+
 def promoted(db: Database) -> dict[str, Any] | None:
-    """Return the round in use, or None before the first."""
-    return fetch_one(db, "SELECT * FROM round WHERE state = 'promoted' ORDER BY number DESC LIMIT 1")
+    """Return the round in use, or None before the first: the newest, or the one that was rolled back to since."""
+    chosen = f"(SELECT to_round FROM roll_back WHERE from_round = {_NEWEST} ORDER BY id DESC LIMIT 1)"
+    return fetch_one(db, f"SELECT * FROM round WHERE id = coalesce({chosen}, {_NEWEST})")
+
+
+def roll_back(db: Database, round_id: int, annotator: str) -> None:
+    """Put an older round in use, or the newest again; it holds until another is promoted.
+
+    Raises ValueError for a round that was never in use.
+    """
+    with immediate(db):
+        if fetch_value(db, "SELECT state FROM round WHERE id = ?", (round_id,)) != "promoted":
+            raise ValueError(f"round {round_id} was never in use")
+        sql = f"INSERT INTO roll_back (from_round, to_round, annotator, at) VALUES ({_NEWEST}, ?, ?, ?)"
+        db.execute(sql, (round_id, annotator, now()))
 
 
 def history(db: Database) -> list[dict[str, Any]]:

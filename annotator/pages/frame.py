@@ -19,6 +19,7 @@ ICON = str(Path(__file__).with_name("icon.png"))  # a file: icons by name are fe
 STAGES = {
     "": "starting",
     "load": "loading the language model",
+    "check": "learning from all but some of the answers, to be measured on those",
     "learn": "learning from the answers",
     "save": "saving",
     "score": "reading the other utterances",

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotator.batch import AUDIT, compose_batch
+from annotator.batch import AUDIT, Askable, compose_batch
 from annotator.config import RoundConfig
 from annotator.query import STRATEGIES
+from store.acceptances import SPOT_CHECK
 
 POOL, AUDITS = range(100), range(1000, 1030)
 CONFIG = RoundConfig(batch_size=25, audit_share=0.2)
@@ -19,9 +20,9 @@ def rows(count: int, seed: int = 0, labels: int = 3) -> np.ndarray:
     return np.random.default_rng(seed).dirichlet(np.ones(labels), count)
 
 
-def compose(pool=POOL, audit=AUDITS, *, probabilities=True, config=CONFIG, seed=0):
+def compose(pool=POOL, audit=AUDITS, accepted=(), *, probabilities=True, config=CONFIG, seed=0):
     table = rows(len(pool)) if probabilities else None
-    return compose_batch((list(pool), table, list(audit)), config, np.random.default_rng(seed))
+    return compose_batch(Askable(list(pool), table, list(audit), list(accepted)), config, np.random.default_rng(seed))
 
 
 def audit_of(batch):
@@ -111,3 +112,27 @@ def test_an_audit_entry_cannot_be_told_by_its_place():
 def test_the_same_generator_gives_the_same_batch_and_another_another():
     assert compose(seed=3) == compose(seed=3)
     assert compose(seed=3) != compose(seed=4)
+
+
+# Spot checks of what was accepted unseen
+
+
+def checks_of(batch):
+    return [entry for entry in batch if entry.strategy == SPOT_CHECK]
+
+
+def test_two_of_a_batch_check_what_was_accepted_and_say_with_which_chance_they_were_drawn():
+    batch = compose(accepted=range(2000, 2050))
+    assert len(batch) == 25
+    assert [entry.propensity for entry in checks_of(batch)] == [2 / 50] * 2
+    assert {entry.utterance_id >= 2000 for entry in checks_of(batch)} == {True}
+    assert len(audit_of(batch)) == 5
+
+
+def test_where_nothing_else_is_left_nothing_is_checked():
+    assert compose(pool=[], audit=[], accepted=range(2000, 2050)) == []
+    assert len(checks_of(compose(pool=[], audit=[1000], accepted=range(2000, 2050)))) == 2
+
+
+def test_without_acceptances_there_are_no_spot_checks():
+    assert checks_of(compose()) == []

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import log_softmax, softmax
-from scipy.stats import binomtest
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
@@ -16,15 +15,16 @@ from sklearn.linear_model import LogisticRegression
 from annotator import calibration
 from annotator.calibration import (
     TRAINED_TEMPERATURE,
-    ZERO_SHOT_TEMPERATURE,
     Calibrator,
+    Outset,
+    choose_outset,
     cross_fitted,
-    evaluate,
-    expected_calibration_error,
+    fit_bias,
     fit_calibrator,
     fit_temperature,
     label_prior,
 )
+from annotator.metrics import evaluate, expected_calibration_error
 
 logits_of_any_size = st.tuples(st.integers(1, 10), st.integers(2, 5)).flatmap(
     lambda shape: arrays(np.float64, shape, elements=st.floats(-40, 0))
@@ -139,10 +139,10 @@ def test_the_prior_takes_away_a_constant_preference_for_one_label():
     np.testing.assert_allclose(shares, 1 / 3, atol=0.1)  # even in mean probability, not in argmax
 
 
-def test_what_is_expected_depends_on_whether_anything_was_trained():
+def test_without_answers_what_is_expected_comes_back():
     nothing, none = np.empty((0, 2)), np.empty(0, dtype=int)
-    assert fit_calibrator(nothing, none, None).temperature == pytest.approx(TRAINED_TEMPERATURE, rel=1e-4)
-    assert fit_calibrator(nothing, none, (-0.7, -0.7)).temperature == pytest.approx(ZERO_SHOT_TEMPERATURE, rel=1e-4)
+    assert fit_calibrator(nothing, none, Outset()).temperature == pytest.approx(TRAINED_TEMPERATURE, rel=1e-4)
+    assert fit_calibrator(nothing, none, Outset(0.6, (-0.7, -0.7))).temperature == pytest.approx(0.6, rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -153,10 +153,15 @@ def test_the_state_says_how_many_answers_it_rests_on(answers, state):
 
 
 @pytest.mark.parametrize("prior", [None, (-0.2, -1.7)])
-def test_a_calibrator_is_read_back_as_it_was_stored(prior):
-    calibrator = Calibrator(1.7, prior, 31)
+@pytest.mark.parametrize("bias", [None, (0.1, -0.1)])
+def test_a_calibrator_is_read_back_as_it_was_stored(prior, bias):
+    calibrator = Calibrator(1.7, prior, 31, bias)
     assert Calibrator.from_dict(calibrator.as_dict()) == calibrator
     assert calibrator.as_dict()["state"] == "rough"
+
+
+def test_a_calibrator_stored_before_there_was_a_bias_is_read():
+    assert Calibrator.from_dict({"temperature": 2.0, "prior": None, "answers": 5, "state": "not yet"}).bias is None
 
 
 # No answer judges a temperature that it helped to choose
@@ -165,73 +170,83 @@ def test_a_calibrator_is_read_back_as_it_was_stored(prior):
 @pytest.mark.parametrize("count", [2, 3, 7, 40])
 def test_a_changed_answer_leaves_its_own_probabilities_as_they_were(count):
     logits, truth = overconfident(count, 3.0)
-    before = cross_fitted(logits, truth, None)
+    before = cross_fitted(logits, truth, Outset())
     for changed in range(count):
         others = truth.copy()
         others[changed] = (truth[changed] + 1) % 3
-        after = cross_fitted(logits, others, None)
+        after = cross_fitted(logits, others, Outset())
         np.testing.assert_array_equal(after[changed], before[changed])
     assert not np.array_equal(before, after)
 
 
 def test_cross_fitted_probabilities_are_close_to_those_of_the_whole():
     logits, truth = overconfident(300, 3.0)
-    whole = fit_calibrator(logits, truth, None)(logits)
-    np.testing.assert_allclose(cross_fitted(logits, truth, None), whole, atol=0.06)
-
-
-# The metrics
-
-
-def test_metrics_are_those_computed_by_hand():
-    rows = np.array([[0.8, 0.1, 0.1], [0.2, 0.5, 0.3], [0.6, 0.3, 0.1], [0.1, 0.2, 0.7]])
-    truth = [0, 1, 1, 2]
-    found = evaluate(rows, truth)
-    assert found["n"] == 4
-    assert found["accuracy"] == 0.75
-    exact = binomtest(3, 4).proportion_ci(0.95, method="exact")
-    assert found["accuracy_interval"] == pytest.approx([exact.low, exact.high])
-    assert found["accuracy_interval"] == pytest.approx([0.1941, 0.9937], abs=1e-4)
-    # label 0: precision 1/2, recall 1; label 1: precision 1, recall 1/2; label 2: both 1
-    assert found["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)
-    assert found["nll"] == pytest.approx(-np.log([0.8, 0.5, 0.3, 0.7]).mean())
-    squares = [0.04 + 0.01 + 0.01, 0.04 + 0.25 + 0.09, 0.36 + 0.49 + 0.01, 0.01 + 0.04 + 0.09]
-    assert found["brier"] == pytest.approx(np.mean(squares))
-    # one bin: mean confidence 0.65, accuracy 0.75
-    assert found["ece"] == pytest.approx(0.1)
-
-
-def test_two_labels_are_measured_on_the_same_scale_as_more():
-    found = evaluate(np.array([[0.9, 0.1], [0.4, 0.6]]), [0, 0])
-    assert found["brier"] == pytest.approx((0.02 + 0.72) / 2)
-    assert found["nll"] == pytest.approx(-np.log([0.9, 0.4]).mean())
-    assert found["macro_f1"] == pytest.approx(2 / 3)  # label 1 does not occur, so it does not count
-
-
-@given(st.lists(st.integers(0, 2), min_size=1, max_size=120))
-def test_certain_and_right_is_perfect(truth):
-    found = evaluate(np.eye(3)[truth], truth)
-    assert (found["accuracy"], found["macro_f1"], found["ece"]) == (1, 1, 0)
-    assert found["brier"] == pytest.approx(0)
-    assert found["nll"] == pytest.approx(0, abs=1e-9)
-
-
-def test_certain_and_wrong_is_as_bad_as_can_be():
-    found = evaluate(np.eye(2)[[0, 0, 1]], [1, 1, 0])
-    assert (found["accuracy"], found["brier"], found["ece"]) == (0, 2, 1)
-
-
-def test_calibration_error_is_the_gap_in_bins_of_equal_mass():
-    # 40 answers: two bins of 20, the less sure one at 0.5 and always right, the surer at 0.9 and half right
-    rows = np.array([[0.5, 0.5]] * 20 + [[0.9, 0.1]] * 20)
-    truth = np.array([0] * 20 + [0, 1] * 10)
-    assert expected_calibration_error(rows, truth) == pytest.approx((0.5 + 0.4) / 2)
+    whole = fit_calibrator(logits, truth, Outset())(logits)
+    np.testing.assert_allclose(cross_fitted(logits, truth, Outset()), whole, atol=0.06)
 
 
 def test_a_fitted_temperature_lowers_the_calibration_error_of_fresh_data():
     logits, truth = overconfident(2_000, 4.0)
-    calibrator = fit_calibrator(logits[:1_000], truth[:1_000], None)
+    calibrator = fit_calibrator(logits[:1_000], truth[:1_000], Outset())
     raw, calibrated = (
         expected_calibration_error(one(logits[1_000:]), truth[1_000:]) for one in (Calibrator(1.0), calibrator)
     )
     assert calibrated < 0.05 < raw
+
+
+# A bias per label
+
+
+def leaning(count: int, bias: list[float], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Draw labels from honest logits, and return these logits as a model would that leans towards some labels."""
+    logits, truth = overconfident(count, 1.5, seed=seed)
+    return logits - 1.5 * np.array(bias), truth
+
+
+def test_a_known_bias_is_found_again():
+    bias = [0.6, 0.0, -0.6]
+    logits, truth = leaning(20_000, bias)
+    temperature, found = fit_bias(logits, truth, expected=1.0)
+    assert temperature == pytest.approx(1.5, rel=0.05)
+    np.testing.assert_allclose(np.array(found) - np.mean(found), bias, atol=0.05)
+
+
+def test_temperature_and_bias_without_penalty_are_the_logistic_regression_of_scikit_learn(monkeypatch):
+    logits, truth = leaning(2_000, [0.9, 0.0, -0.9])
+    keep = truth < 2  # with two labels, temperature and bias are slope and intercept of a logistic regression
+    logits, truth = logits[keep][:, :2], truth[keep]
+    monkeypatch.setattr(calibration, "SPREAD", 1e6)
+    monkeypatch.setattr(calibration, "BIAS_SPREAD", 1e6)
+    temperature, bias = fit_bias(logits, truth, expected=1.0)
+    reference = LogisticRegression(C=1e9).fit((logits[:, 1] - logits[:, 0])[:, None], truth)
+    assert 1 / temperature == pytest.approx(float(reference.coef_[0, 0]), rel=1e-2)
+    assert bias[1] - bias[0] == pytest.approx(float(reference.intercept_[0]), abs=1e-2)
+
+
+def test_a_bias_is_taken_where_the_model_leans_and_answers_are_enough():
+    logits, truth = leaning(400, [0.8, 0.0, -0.8])
+    assert choose_outset(logits, truth, Outset()).with_bias
+    calibrator = fit_calibrator(logits, truth, Outset(with_bias=True))
+    fresh, labels = leaning(4_000, [0.8, 0.0, -0.8], seed=1)
+    plain = fit_calibrator(logits, truth, Outset())
+    assert evaluate(calibrator(fresh), labels)["nll"] < evaluate(plain(fresh), labels)["nll"] - 0.02
+
+
+def test_no_bias_is_taken_where_it_would_fit_noise():
+    logits, truth = overconfident(400, 2.0)
+    assert not choose_outset(logits, truth, Outset()).with_bias
+
+
+@pytest.mark.parametrize(("count", "rare"), [(299, False), (400, True)])
+def test_no_bias_is_taken_with_too_few_answers_in_all_or_of_one_label(count, rare):
+    logits, truth = leaning(600, [1.5, 0.0, -1.5])
+    if rare:
+        logits, truth = (part[np.argsort(truth == 2, kind="stable")] for part in (logits, truth))
+        count = int((truth < 2).sum()) + calibration.BIAS_EACH - 1
+    logits, truth = logits[:count], truth[:count]
+    assert not choose_outset(logits, truth, Outset()).with_bias
+
+
+def test_a_zero_shot_round_takes_no_bias_besides_its_prior():
+    logits, truth = leaning(600, [1.5, 0.0, -1.5])
+    assert not choose_outset(logits, truth, Outset(1.0, label_prior(logits))).with_bias

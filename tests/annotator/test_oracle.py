@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,9 +70,23 @@ def test_every_round_of_every_seed_is_judged_on_the_test_split(labelled):
 
 
 def test_audit_answers_count_towards_the_budget(labelled):
-    for run in simulate(Plan(labelled, labels=40, rounds=2, config=CONFIG), [0]):
+    held_out = replace(CONFIG, cross_fit_below=0)
+    for run in simulate(Plan(labelled, labels=40, rounds=2, config=held_out), [0]):
         assert run["trained_on"] + run["audited_on"] == run["labels"]
         assert run["audited_on"] == pytest.approx(0.2 * run["labels"], abs=1)
+    for run in simulate(Plan(labelled, labels=40, rounds=2, config=CONFIG), [0]):
+        assert run["trained_on"] == run["labels"], "few audit answers teach too"
+
+
+def test_what_a_round_said_where_the_answer_is_known_can_be_kept(labelled, tmp_path):
+    plan = Plan(labelled, labels=40, rounds=2, keep=tmp_path / "kept", config=replace(CONFIG, cross_fit_below=0))
+    runs = list(simulate(plan, [0]))
+    kept = [np.load(tmp_path / "kept" / f"labels-{run['labels']}-seed-0.npz") for run in runs]
+    for run, arrays in zip(runs, kept, strict=True):
+        assert len(arrays["audit"]) == len(arrays["audit_truth"]) == run["audited_on"]
+        assert len(arrays["test"]) == len(arrays["test_truth"]) == run["n"]
+        assert (arrays["test"].argmax(axis=1) == arrays["test_truth"]).mean() == pytest.approx(run["accuracy"])
+        assert arrays["temperature"] == run["temperature"]
 
 
 def test_the_same_seed_gives_the_same_figures_and_another_others(labelled):

@@ -287,4 +287,4 @@ def test_an_annotated_utterance_cannot_be_moved_to_the_audit_slice(tmp_path):
 def test_before_a_round_there_is_none_in_use(tmp_path):
     with new_project(tmp_path / "p") as project:
         assert rounds.promoted(project.db) is None
-        assert project.askable(None)[1] is None
+        assert project.askable(None).probabilities is None

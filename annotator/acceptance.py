@@ -1,0 +1,143 @@
+"""Accepting suggestions unseen: the offer, the act, its undoing, and the spot checks that may withdraw it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from annotator.consensus import consensus_labels
+from annotator.errors import RoundError
+from annotator.guarantee import (
+    WITHDRAWN_AT,
+    Evidence,
+    NotYet,
+    Promise,
+    Wish,
+    accepted,
+    certify,
+    certify_labels,
+    evidence_against,
+)
+from annotator.metrics import Labels
+from annotator.project import Project
+from store import acceptances, annotations, rounds, utterances
+from store.acceptances import NewAcceptance
+from store.database import immediate
+
+PACE = 12.0  # seconds an answer takes, as long as nobody has given one
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What the round in use can promise, and what would be accepted on it."""
+
+    round: Mapping[str, Any]
+    wish: Wish
+    promises: Mapping[int, Promise | NotYet]  # by label id; under 0 where one threshold serves all labels
+    utterance_ids: Labels  # (m,) open utterances of the pool
+    label_ids: Labels  # (m,) what each would be accepted as; 0 for none
+    probabilities: Mapping[int, float]  # of the likeliest label, by utterance
+    hours: float  # of an expert's work that accepting saves, at the pace of the answers so far
+
+    @property
+    def accepts(self) -> int:
+        """How many utterances would be accepted."""
+        return int((self.label_ids > 0).sum())
+
+
+def evidence_of(project: Project, round_row: Mapping[str, Any]) -> tuple[Evidence, Labels]:
+    """Collect a round's probabilities where answers are known and where suggestions are open; (m,) ids of the latter.
+
+    Audit answers come first, whatever chose the pool's: precision among chosen ones would be another.
+    """
+    known = rounds.predictions_of(project.db, round_row)
+    order = {label: column for column, label in enumerate(known.label_ids)}
+    in_audit = set(utterances.ids_in(project.db, "audit"))
+    truth = {i: label for i, label in consensus_labels(annotations.answers(project.db)).items() if label in order}
+    ids = known.utterance_ids
+    asked = np.array([i in in_audit and i in truth for i in ids.tolist()], dtype=bool)
+    is_open = np.isin(ids, list(project.askable(None).pool))
+    answers = np.array([order[truth[i]] for i in ids[asked].tolist()], dtype=np.int64)
+    return Evidence(known.probabilities[asked], answers, known.probabilities[is_open]), ids[is_open]
+
+
+def offer(project: Project, wish: Wish, per_label: bool = False) -> Offer:
+    """Say what may be accepted unseen at the wished precision. Raises RoundError before the first round."""
+    row = rounds.promoted(project.db)
+    if row is None:
+        raise RoundError("There is no finished round whose suggestions could be accepted.", "Retrain first.")
+    evidence, ids = evidence_of(project, row)
+    if json.loads(row["metrics"]).get("cross_fitted"):  # measured on other adapters than the one that suggests
+        evidence = Evidence(evidence.audit[:0], evidence.truth[:0], evidence.pool)
+    label_ids = np.array([0, *json.loads(row["label_ids"])])
+    if per_label:
+        found = certify_labels(evidence, wish)
+        made = {column: one for column, one in found.items() if isinstance(one, Promise)}
+        columns = accepted(evidence.pool, made)
+        promises = {int(label_ids[column + 1]): one for column, one in found.items()}
+    else:
+        single = certify(evidence, wish)
+        columns = accepted(evidence.pool, single if isinstance(single, Promise) else {})
+        promises = {0: single}
+    best = dict(zip(ids.tolist(), evidence.pool.max(axis=1).tolist(), strict=True))
+    taken = label_ids[columns + 1]
+    return Offer(row, wish, promises, ids, taken, best, int((taken > 0).sum()) * pace(project) / 3600)
+
+
+def pace(project: Project) -> float:
+    """Return the median seconds from seeing an utterance to answering it, in this project so far."""
+    taken = [a["milliseconds"] for a in annotations.answers(project.db) if a["milliseconds"]]
+    return float(np.median(taken)) / 1000 if taken else PACE
+
+
+def accept(project: Project, annotator: str, wish: Wish, per_label: bool = False) -> int:
+    """Accept all that can be promised, in one act, and return its id.
+
+    Raises RoundError where nothing can be promised, or where the codebook has changed since the round.
+    """
+    with immediate(project.db):
+        made = offer(project, wish, per_label)
+        if not made.accepts:
+            raise RoundError(
+                f"0 suggestions can be accepted at a precision of {wish.target:.0%}.", "Answer more audit utterances."
+            )
+        if set(json.loads(made.round["label_ids"])) != set(project.codebook().ids):
+            raise RoundError("The codebook has changed since this round was made.", "Retrain, then accept.")
+        promise = {label: vars_of(one) for label, one in made.promises.items() if isinstance(one, Promise)}
+        pairs = zip(made.utterance_ids.tolist(), made.label_ids.tolist(), strict=True)
+        labels = {i: (label, made.probabilities[i]) for i, label in pairs if label}
+        version = project.codebook().version
+        new = NewAcceptance(made.round["id"], annotator, wish.target, wish.confidence, json.dumps(promise), version)
+        done = acceptances.accept(project.db, new, labels)
+        project.refill(annotator)
+    return done
+
+
+def vars_of(promise: Promise) -> dict[str, float]:
+    """Return what is stored of a promise: the threshold, and the audit answers above it."""
+    return {"threshold": promise.threshold, "n": promise.n, "errors": promise.errors, "at_least": promise.at_least}
+
+
+def take_back(project: Project, acceptance_id: int, annotator: str) -> bool:
+    """Undo an acceptance as a whole: its utterances are open again. False if it had ended before."""
+    with immediate(project.db):
+        ended = acceptances.end(project.db, acceptance_id, "undone", f"taken back by {annotator}")
+        if ended:
+            project.refill(annotator)
+    return ended
+
+
+def withdraw_broken(project: Project) -> list[int]:
+    """Withdraw every acceptance whose spot checks speak against its promise, and return their ids."""
+    withdrawn = []
+    for one in acceptances.history(project.db):
+        if one["ended"]:
+            continue
+        odds = evidence_against(one["checks"], one["errors"], one["target"])
+        if odds >= WITHDRAWN_AT:
+            reason = f"{one['errors']} of {one['checks']} spot checks were answered otherwise"
+            if acceptances.end(project.db, one["id"], "withdrawn", reason):
+                withdrawn.append(one["id"])
+    return withdrawn

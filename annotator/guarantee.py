@@ -1,0 +1,195 @@
+"""Which suggestions may be accepted unseen, and at what proven precision.
+
+Above a threshold of probability all suggestions are accepted. The threshold is certified on audit answers, a random
+sample: if the precision above it were below the target, so few errors would be seen among them less often than
+`1 - confidence`. A promise holds for the utterances the audit slice was drawn from, for one round, on average over
+what is accepted and not for each label, and for one look: who looks after every answer and accepts at the first yes
+is wrong more often.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import count
+
+import numpy as np
+from scipy.special import betaln
+from scipy.stats import beta, binom
+
+from annotator.metrics import Array, Labels
+
+LEVELS = 40  # thresholds that are tried: those which accept 1/40, 2/40, … of the pool
+SLACK = 1.25  # audit answers expected above the first threshold, in those it needs: the count there is random
+WITHDRAWN_AT = 20.0  # evidence against a promise; one that holds is ever withdrawn at most once in 20 times
+WORST = 5.0  # times the promised error rate: worse than that is noticed all the same
+MOST_ANSWERS = 5000  # audit answers; what would need more is not to be had by answering
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked for: so high a precision among what is accepted, so surely."""
+
+    target: float = 0.95
+    confidence: float = 0.95
+
+
+@dataclass(frozen=True)
+class Promise:
+    """Suggestions at least this probable may be accepted. `n` audit answers lie there, `errors` of them wrong."""
+
+    wish: Wish
+    threshold: float
+    n: int
+    errors: int
+    accepts: int  # utterances of the pool
+
+    @property
+    def at_least(self) -> float:
+        """The precision that is certified by this threshold alone: the one-sided lower Clopper-Pearson bound."""
+        if self.errors == self.n:
+            return 0.0
+        return float(beta.ppf(1 - self.wish.confidence, self.n - self.errors, self.errors + 1))
+
+
+@dataclass(frozen=True)
+class NotYet:
+    """No threshold could be certified. `missing`: about so many more audit answers; None where they would not help."""
+
+    wish: Wish
+    n: int
+    missing: int | None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a promise is made from: (n, k) probabilities and (n,) answers of the audit slice, (m, k) of the pool."""
+
+    audit: Array
+    truth: Labels
+    pool: Array
+
+    def of_label(self, label: int) -> "Evidence":
+        """Keep what the model takes for one label."""
+        asked, open_ = self.audit.argmax(axis=1) == label, self.pool.argmax(axis=1) == label
+        return Evidence(self.audit[asked], self.truth[asked], self.pool[open_])
+
+
+def certify(evidence: Evidence, wish: Wish) -> Promise | NotYet:
+    """Find the lowest threshold above which suggestions are right as often as wished, as surely as wished.
+
+    Learn-then-Test with fixed-sequence testing (Angelopoulos et al. 2021, arXiv 2110.01052): thresholds are tested
+    from the strictest on, each by the exact binomial tail, until the first that fails. They are quantiles of the
+    pool, so that no audit answer has a say in which are tried. The first is the strictest with a chance to pass.
+    """
+    confidence, right = evidence.audit.max(axis=1), evidence.audit.argmax(axis=1) == evidence.truth
+    passed: Promise | NotYet = NotYet(wish, len(right), None)
+    for threshold in _thresholds(evidence, wish):
+        above = confidence >= threshold
+        n, errors = int(above.sum()), int((above & ~right).sum())
+        if not passes(n, errors, wish):
+            break
+        passed = Promise(wish, float(threshold), n, errors, int((evidence.pool.max(axis=1) >= threshold).sum()))
+    return replace(passed, missing=missing_answers(evidence, wish)) if isinstance(passed, NotYet) else passed
+
+
+def certify_labels(evidence: Evidence, wish: Wish) -> dict[int, Promise | NotYet]:
+    """Certify a threshold for each label, all promises together as sure as wished (Bonferroni).
+
+    Precision is then promised for every label by itself, which takes far more audit answers.
+    """
+    labels = evidence.pool.shape[1]
+    each = replace(wish, confidence=1 - (1 - wish.confidence) / labels)
+    return {label: certify(evidence.of_label(label), each) for label in range(labels)}
+
+
+def passes(n: int, errors: int, wish: Wish) -> bool:
+    """Say whether so few errors are too good to be chance, were the precision below the target."""
+    return bool(n > 0 and binom.cdf(errors, n, 1 - wish.target) <= 1 - wish.confidence)
+
+
+@cache
+def needed(wish: Wish, errors: int = 0) -> int:
+    """Return how many audit answers with so many errors among them it takes: 59 without any for 95 % at 95 %."""
+    return next(n for n in count(errors + 1) if passes(n, errors, wish))
+
+
+def _thresholds(evidence: Evidence, wish: Wish) -> Array:
+    """Return the thresholds to test, strictest first; none where there are too few answers for any."""
+    answers, least = len(evidence.truth), needed(wish)
+    if answers < least or not len(evidence.pool):
+        return np.empty(0)
+    shares = np.arange(1, LEVELS + 1) / LEVELS
+    tried = shares[shares >= min(1.0, SLACK * least / answers)]
+    return np.asarray(np.quantile(evidence.pool.max(axis=1), 1 - tried, method="lower"))
+
+
+def missing_answers(evidence: Evidence, wish: Wish) -> int | None:
+    """Estimate how many more audit answers some threshold needs to pass, if errors go on as they did.
+
+    Errors are counted with half a one added, so that a few answers without any promise nothing. None where the
+    model is not right often enough even where it is surest, or where it would take thousands.
+    """
+    confidence, right = evidence.audit.max(axis=1), evidence.audit.argmax(axis=1) == evidence.truth
+    answers = len(right)
+    if not answers:
+        return needed(wish)
+    totals = []
+    for share in (0.25, 0.5, 0.75, 1.0):
+        above = confidence >= np.quantile(confidence, 1 - share)
+        rate = (int((above & ~right).sum()) + 0.5) / (int(above.sum()) + 1)
+        if rate < 1 - wish.target:
+            totals.append(_enough(rate, wish) * answers / int(above.sum()))
+    best = min(totals, default=np.inf)
+    return max(1, round(best) - answers) if best <= MOST_ANSWERS else None
+
+
+def _enough(rate: float, wish: Wish) -> int:
+    """Return the smallest number of answers that pass with the errors to be expected at this rate."""
+    sizes = np.arange(needed(wish), MOST_ANSWERS + 1)
+    found = sizes[binom.cdf(np.ceil(rate * sizes), sizes, 1 - wish.target) <= 1 - wish.confidence]
+    return int(found[0]) if len(found) else MOST_ANSWERS + 1
+
+
+def evidence_against(n: int, errors: int, target: float) -> float:
+    """Weigh spot checks against a promise: an e-value, the odds that a bet against it would have won by now.
+
+    The likelihood of error rates up to five times the promised one, averaged, over that of the promised one. While
+    the promise holds it ever reaches 20 at most once in 20 times, however often one looks (Ville's inequality).
+    """
+    rate = 1 - target
+    worst = min(1.0, WORST * rate)
+    share = beta.cdf(worst, errors + 1, n - errors + 1) - beta.cdf(rate, errors + 1, n - errors + 1)
+    if share <= 0:
+        return 0.0
+    likelihood = betaln(errors + 1, n - errors + 1) + np.log(share) - np.log(worst - rate)
+    return float(np.exp(likelihood - errors * np.log(rate) - (n - errors) * np.log(target)))
+
+
+def shortlist_limit(probabilities: Array, truth: Labels, level: float = 0.95) -> float | None:
+    """Return the probability from which a label belongs on the short-list, so that it holds the right one so often.
+
+    Split conformal prediction with the least ambiguous sets (Sadinle, Lei and Wasserman 2019, arXiv 1609.00451):
+    over utterances like the audit slice's, 95 lists in 100 hold the right label. None while the audit answers are
+    too few for any list shorter than all labels.
+    """
+    n = len(truth)
+    rank = int(np.floor((n + 1) * (1 - level)))
+    return float(np.sort(probabilities[np.arange(n), truth])[rank - 1]) if rank >= 1 else None
+
+
+def shortlist(probabilities: Sequence[float] | Array, limit: float) -> list[int]:
+    """Return the columns on the short-list, likeliest first; never none."""
+    row = np.asarray(probabilities)
+    order = [int(i) for i in np.argsort(-row, kind="stable")]
+    return [i for i in order if row[i] >= limit] or order[:1]
+
+
+def accepted(probabilities: Array, promises: Mapping[int, Promise] | Promise) -> Labels:
+    """Return (m,) the label each row is accepted with, -1 where it is not: one threshold for all, or one a label."""
+    best, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    if isinstance(promises, Promise):
+        limits = np.full(probabilities.shape[1], promises.threshold)
+    else:
+        limits = np.full(probabilities.shape[1], np.inf)
+        limits[list(promises)] = [promise.threshold for promise in promises.values()]
+    return np.asarray(np.where(confidence >= limits[best], best, -1), dtype=np.int64)

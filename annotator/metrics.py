@@ -1,0 +1,138 @@
+"""How good probabilities are, and how surely that is known: every number with its interval and its n.
+
+Meant for the audit slice, a random sample. Computed on utterances that were chosen for being uncertain, the same
+numbers describe the choice and not the data.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+from sklearn.metrics import accuracy_score, brier_score_loss, f1_score, log_loss, precision_recall_fscore_support
+
+Array = NDArray[np.float64]
+Labels = NDArray[np.int64]
+
+DRAWS = 1000  # of bootstraps and simulations: the ends of a 95 % interval are then known within a twentieth of it
+LEVEL = 0.95
+
+
+def evaluate(probabilities: Array, labels: Sequence[int] | Labels) -> dict[str, Any]:
+    """Judge (n, k) probabilities by known labels; JSON-ready, nested.
+
+    `accuracy_interval` is Clopper and Pearson's, `macro_f1_interval` a bootstrap's, `ece_band` what probabilities
+    that are exactly right would show at this n. Macro-F1 is over the labels that occur. Brier is summed over
+    labels, 0 to 2. `aurc` is the area under the risk-coverage curve: the error rate among the surest utterances,
+    averaged over how many of them are taken (Geifman and El-Yaniv 2017, arXiv 1705.08500).
+    """
+    truth, columns = np.asarray(labels, dtype=np.int64), list(range(probabilities.shape[1]))
+    best = probabilities.argmax(axis=1)
+    precision, recall, f1, count = precision_recall_fscore_support(truth, best, labels=columns, zero_division=0)
+    table = zip(precision.tolist(), recall.tolist(), f1.tolist(), count.tolist(), strict=True)
+    return {
+        "n": len(truth),
+        "accuracy": float(accuracy_score(truth, best)),
+        "accuracy_interval": list(proportion_interval(int((best == truth).sum()), len(truth))),
+        "macro_f1": float(f1_score(truth, best, labels=np.unique(truth), average="macro", zero_division=0)),
+        "macro_f1_interval": list(macro_f1_interval(truth, best, len(columns))),
+        "nll": float(log_loss(truth, probabilities, labels=columns)),
+        "brier": float(brier_score_loss(truth, probabilities, labels=columns, scale_by_half=False)),
+        "ece": expected_calibration_error(probabilities, truth),
+        "ece_band": list(calibration_band(probabilities)),
+        "aurc": float(risk_coverage(probabilities, truth).mean()),
+        "each_label": [dict(zip(("precision", "recall", "f1", "n"), row, strict=True)) for row in table],
+        "reliability": [asdict(one) for one in reliability(probabilities, truth)],
+    }
+
+
+def proportion_interval(hits: int, n: int) -> tuple[float, float]:
+    """Return Clopper and Pearson's exact 95 % interval of a share; everything is possible where n is 0."""
+    if n == 0:
+        return 0.0, 1.0
+    interval = binomtest(hits, n).proportion_ci(LEVEL, method="exact")
+    return float(interval.low), float(interval.high)
+
+
+def macro_f1_interval(truth: Labels, best: Labels, labels: int) -> tuple[float, float]:
+    """Return the 95 % percentile bootstrap interval of macro-F1.
+
+    To draw n pairs of truth and answer with replacement is to draw the cells of their confusion matrix from a
+    multinomial, which does it for all draws at once.
+    """
+    cells = np.bincount(truth * labels + best, minlength=labels * labels)
+    drawn = np.random.default_rng(0).multinomial(len(truth), cells / len(truth), size=DRAWS)
+    matrices = drawn.reshape(DRAWS, labels, labels)
+    hits, there, said = np.einsum("dii->di", matrices), matrices.sum(axis=2), matrices.sum(axis=1)
+    f1 = 2 * hits / np.maximum(there + said, 1)
+    means = (f1 * (there > 0)).sum(axis=1) / (there > 0).sum(axis=1)
+    return _ends(means)
+
+
+def expected_calibration_error(probabilities: Array, labels: Labels) -> float:
+    """Compare confidence with accuracy in five bins of equal mass, fewer below 100 answers.
+
+    Few bins of equal mass are the least biased choice at these sizes (Roelofs et al. 2022, arXiv 2012.08668).
+    """
+    return float(_error(probabilities.max(axis=1), (probabilities.argmax(axis=1) == labels)[None])[0])
+
+
+def calibration_band(probabilities: Array) -> tuple[float, float]:
+    """Return between which calibration errors 95 of 100 samples of this size would lie if the probabilities held.
+
+    At 100 answers even perfect probabilities show an error of some 0.05: below the band's end nothing is amiss.
+    """
+    confidence = probabilities.max(axis=1)
+    right = np.random.default_rng(0).random((DRAWS, len(confidence))) < confidence
+    return _ends(_error(confidence, right))
+
+
+def _error(confidence: Array, right: NDArray[np.bool_]) -> Array:
+    """(n,) confidences and (draws, n) hits to (draws,) calibration errors."""
+    gaps = [abs((right[:, part] - confidence[part]).sum(axis=1)) for part in equal_mass(confidence)]
+    return np.asarray(np.sum(gaps, axis=0) / len(confidence))
+
+
+def equal_mass(confidence: Array) -> list[NDArray[np.int64]]:
+    """Split rows into up to five bins of like size by confidence, at least 20 in each where there are as many."""
+    return np.array_split(np.argsort(confidence, kind="stable"), max(1, min(5, len(confidence) // 20)))
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Answers of like confidence: how sure the model was, how often it was right, and the interval of that."""
+
+    n: int
+    confidence: float
+    accuracy: float
+    low: float
+    high: float
+
+
+def reliability(probabilities: Array, labels: Labels) -> list[Bin]:
+    """Return the bins of the reliability diagram, from the least sure to the surest."""
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    return [
+        Bin(
+            len(part),
+            float(confidence[part].mean()),
+            float(right[part].mean()),
+            *proportion_interval(int(right[part].sum()), len(part)),
+        )
+        for part in equal_mass(confidence)
+    ]
+
+
+def risk_coverage(probabilities: Array, labels: Labels) -> Array:
+    """Return (n,) error rates among the surest 1, 2, …, n utterances; of equally sure ones, the mean."""
+    confidence, wrong = probabilities.max(axis=1), probabilities.argmax(axis=1) != labels
+    levels, where = np.unique(-confidence, return_inverse=True)
+    shared = np.bincount(where, weights=wrong, minlength=len(levels)) / np.bincount(where, minlength=len(levels))
+    return np.asarray(np.cumsum(shared[np.sort(where)]) / np.arange(1, len(wrong) + 1))
+
+
+def _ends(values: Array) -> tuple[float, float]:
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)

@@ -1,0 +1,97 @@
+"""Acceptances: a round's suggestions taken unseen, in one act; ended by a person or by what spot checks show."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from sqlite_utils import Database
+
+from store.database import fetch, fetch_value, immediate, now
+
+SPOT_CHECK = "spot_check"  # the strategy of questions drawn from what has been accepted
+
+
+@dataclass(frozen=True)
+class NewAcceptance:
+    """Who accepts a round's suggestions, and on which promise (JSON)."""
+
+    round_id: int
+    annotator: str
+    target: float
+    confidence: float
+    promise: str
+    codebook_version: int
+
+
+def accept(db: Database, new: NewAcceptance, labels: Mapping[int, tuple[int, float]]) -> int:
+    """Store one act: utterance id -> label id and probability. Returns its id.
+
+    Raises ValueError for an utterance that has been accepted already or that a person has answered.
+    """
+    with immediate(db):
+        taken = standing_ids(db) | {
+            row[0] for row in db.execute("SELECT utterance_id FROM answer WHERE kind != 'skip'")
+        }
+        if clash := taken & set(labels):
+            raise ValueError(f"{len(clash)} of these utterances have a label already")
+        row = {**asdict(new), "at": now()}
+        columns, marks = ", ".join(row), ", ".join(f":{name}" for name in row)
+        done = int(db.execute(f"INSERT INTO acceptance ({columns}) VALUES ({marks})", row).lastrowid or 0)
+        rows = ((done, utterance, label, probability) for utterance, (label, probability) in labels.items())
+        db.conn.executemany("INSERT INTO accepted VALUES (?, ?, ?, ?)", rows)
+    return done
+
+
+def end(db: Database, acceptance_id: int, kind: Literal["undone", "withdrawn"], reason: str) -> bool:
+    """End an acceptance as a whole; False if it had been ended before."""
+    sql = "INSERT OR IGNORE INTO acceptance_end (acceptance_id, kind, reason, at) VALUES (?, ?, ?, ?)"
+    with immediate(db):
+        return bool(db.execute(sql, (acceptance_id, kind, reason, now())).rowcount == 1)
+
+
+def history(db: Database) -> list[dict[str, Any]]:
+    """Return all acceptances, newest first, with their size, how they ended, and what spot checks found.
+
+    `checks` are people's labels on what was accepted, asked as spot checks, `errors` those that differ.
+    """
+    rows = fetch(
+        db,
+        """SELECT acceptance.*, round.number AS round_number, e.kind AS ended, e.reason AS reason, e.at AS ended_at,
+               (SELECT count(*) FROM accepted WHERE acceptance_id = acceptance.id) AS size
+           FROM acceptance JOIN round ON round.id = acceptance.round_id
+           LEFT JOIN acceptance_end e ON e.acceptance_id = acceptance.id ORDER BY acceptance.id DESC""",
+    )
+    return [{**row, "promise": json.loads(row["promise"]), **spot_checks(db, row["id"])} for row in rows]
+
+
+def spot_checks(db: Database, acceptance_id: int) -> dict[str, int]:
+    """Count the spot checks of an acceptance, and how many of them a person answered otherwise.
+
+    “None fits” is otherwise too; where people disagree each answer counts.
+    """
+    sql = """SELECT count(*), coalesce(sum(answer.label_id IS NOT accepted.label_id), 0)
+             FROM accepted JOIN answer ON answer.utterance_id = accepted.utterance_id
+             WHERE accepted.acceptance_id = ? AND answer.strategy = ? AND answer.kind != 'skip'
+             AND answer.at >= (SELECT at FROM acceptance WHERE id = ?)"""
+    checks, errors = db.execute(sql, (acceptance_id, SPOT_CHECK, acceptance_id)).fetchone()
+    return {"checks": int(checks), "errors": int(errors)}
+
+
+_UNANSWERED = """NOT EXISTS (SELECT 1 FROM answer
+    WHERE answer.utterance_id = standing.utterance_id AND answer.kind != 'skip')"""
+
+
+def standing(db: Database) -> list[dict[str, Any]]:
+    """Return every accepted suggestion that stands and that no person has answered since."""
+    return fetch(db, f"SELECT * FROM standing WHERE {_UNANSWERED}")
+
+
+def standing_ids(db: Database) -> set[int]:
+    """Return the utterances whose suggestion has been accepted and stands, answered since or not."""
+    return {row[0] for row in db.execute("SELECT utterance_id FROM standing")}
+
+
+def count_standing(db: Database) -> int:
+    """Count the accepted suggestions that stand and that no person has answered."""
+    return int(fetch_value(db, f"SELECT count(*) FROM standing WHERE {_UNANSWERED}"))

@@ -1,0 +1,225 @@
+"""A promise of precision holds as often as it says, is not made from too little, and falls when it is broken."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from annotator.guarantee import (
+    Evidence,
+    NotYet,
+    Promise,
+    Wish,
+    accepted,
+    certify,
+    certify_labels,
+    evidence_against,
+    missing_answers,
+    needed,
+    passes,
+    shortlist,
+    shortlist_limit,
+)
+
+WISH = Wish(0.9, 0.95)
+
+
+def population(count: int, seed: int, labels: int = 3, sharpness: float = 3.0) -> tuple[np.ndarray, np.ndarray]:
+    """Draw probabilities, and answers that are right as often as these say."""
+    rng = np.random.default_rng(seed)
+    rows = np.exp(rng.normal(size=(count, labels)) * sharpness)
+    rows /= rows.sum(axis=1, keepdims=True)
+    return rows, (rng.random((count, 1)) > rows.cumsum(axis=1)[:, :-1]).sum(axis=1)
+
+
+def drawn(answers: int, seed: int, rows: np.ndarray, truth: np.ndarray) -> tuple[Evidence, np.ndarray]:
+    """Draw an audit slice at random; return it with the pool that is left, and the pool's answers."""
+    order = np.random.default_rng(seed).permutation(len(rows))
+    asked, left = order[:answers], order[answers:]
+    return Evidence(rows[asked], truth[asked], rows[left]), truth[left]
+
+
+def precision(found: Promise, evidence: Evidence, truth: np.ndarray) -> float:
+    given_labels = accepted(evidence.pool, found)
+    return float((given_labels == truth)[given_labels >= 0].mean())
+
+
+# How much it takes
+
+
+@pytest.mark.parametrize(("errors", "answers"), [(0, 59), (1, 93), (2, 124), (3, 153), (5, 208)])
+def test_the_answers_needed_are_those_of_the_exact_binomial_test(errors, answers):
+    assert needed(Wish(0.95, 0.95), errors) == answers
+    assert binomtest(errors, answers, 0.05, alternative="less").pvalue <= 0.05
+    assert binomtest(errors, answers - 1, 0.05, alternative="less").pvalue > 0.05
+
+
+@given(n=st.integers(1, 400), errors=st.integers(0, 30), target=st.sampled_from([0.8, 0.9, 0.95, 0.98]))
+def test_passing_is_a_lower_bound_on_precision_above_the_target(n, errors, target):
+    errors = min(errors, n)
+    wish = Wish(target, 0.95)
+    bound = Promise(wish, 0.5, n, errors, 1).at_least
+    assert passes(n, errors, wish) == (bound >= target) or bound == pytest.approx(target, abs=1e-9)
+
+
+def test_fewer_answers_than_are_needed_without_an_error_promise_nothing():
+    rows = np.tile([0.99, 0.01], (28, 1))
+    evidence = Evidence(rows, np.zeros(28, dtype=int), rows)
+    assert certify(evidence, WISH) == NotYet(WISH, 28, missing_answers(evidence, WISH))
+    more = Evidence(np.tile([0.99, 0.01], (29, 1)), np.zeros(29, dtype=int), rows)
+    assert certify(more, WISH) == Promise(WISH, 0.99, 29, 0, 28)
+
+
+def test_nothing_to_accept_or_nothing_to_go_by_promises_nothing():
+    rows, truth = population(200, 0)
+    assert isinstance(certify(Evidence(rows, truth, rows[:0]), WISH), NotYet)
+    none = certify(Evidence(rows[:0], truth[:0], rows), WISH)
+    assert none == NotYet(WISH, 0, needed(WISH))
+
+
+# What is promised holds
+
+
+@pytest.mark.parametrize("target", [0.8, 0.9, 0.95])
+def test_the_precision_of_what_is_accepted_is_the_promised_one_in_95_draws_of_100(target):
+    rows, truth = population(4000, 1, sharpness=8.0)
+    wish, held, made = Wish(target, 0.95), 0, 0
+    for seed in range(400):
+        evidence, answers = drawn(200, seed, rows, truth)
+        found = certify(evidence, wish)
+        if isinstance(found, Promise):
+            made += 1
+            held += precision(found, evidence, answers) >= target
+    assert made > 200
+    assert 400 - made + held >= 0.94 * 400
+
+
+def test_a_model_that_is_nowhere_good_enough_is_promised_for_once_in_twenty_times_at_most():
+    rows = np.tile([0.97, 0.03], (4000, 1))  # says 0.97, and is right nine times in ten
+    truth = (np.random.default_rng(0).random(4000) > 0.9).astype(int)
+    wrong = sum(isinstance(certify(drawn(200, seed, rows, truth)[0], Wish(0.92)), Promise) for seed in range(400))
+    assert wrong <= 0.07 * 400
+
+
+def test_it_says_how_many_suggestions_are_accepted_and_they_are_the_surest():
+    rows, truth = population(4000, 2)
+    evidence, _ = drawn(300, 0, rows, truth)
+    found = certify(evidence, WISH)
+    labels = accepted(evidence.pool, found)
+    assert found.accepts == (labels >= 0).sum() > 100
+    assert evidence.pool.max(axis=1)[labels >= 0].min() >= found.threshold
+    assert evidence.pool.max(axis=1)[labels < 0].max() < found.threshold
+    np.testing.assert_array_equal(labels[labels >= 0], evidence.pool.argmax(axis=1)[labels >= 0])
+    assert found.at_least >= WISH.target
+
+
+def test_more_is_accepted_where_less_is_asked_for():
+    rows, truth = population(4000, 3)
+    evidence, _ = drawn(300, 0, rows, truth)
+    counts = [certify(evidence, Wish(target)).accepts for target in (0.8, 0.85, 0.9)]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[0] > counts[-1]
+
+
+def test_the_thresholds_are_chosen_without_a_look_at_the_answers():
+    rows, truth = population(4000, 4, sharpness=8.0)
+    evidence, _ = drawn(300, 0, rows, truth)
+    found = certify(evidence, WISH)
+    quantiles = np.quantile(evidence.pool.max(axis=1), np.arange(40) / 40, method="lower")
+    assert found.threshold in quantiles
+
+
+# Each label by itself
+
+
+def test_each_label_has_a_threshold_of_its_own_that_holds():
+    rows, truth = population(6000, 5, labels=2, sharpness=4.0)
+    held, made = 0, 0
+    for seed in range(200):
+        evidence, answers = drawn(600, seed, rows, truth)
+        found = {i: one for i, one in certify_labels(evidence, WISH).items() if isinstance(one, Promise)}
+        given_labels = accepted(evidence.pool, found)
+        right = [(answers[given_labels == label] == label).mean() >= WISH.target for label in found]
+        made += bool(found)
+        held += all(right)
+    assert made > 100
+    assert held >= 0.95 * 200
+
+
+def test_a_label_without_a_promise_is_not_accepted():
+    rows = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
+    np.testing.assert_array_equal(accepted(rows, {0: Promise(WISH, 0.7, 99, 0, 1)}), [0, -1, -1])
+
+
+# How much is missing
+
+
+def test_what_is_missing_is_about_what_then_suffices():
+    rows, truth = population(20_000, 6)
+    evidence, _ = drawn(60, 1, rows, truth)
+    wish = Wish(0.95)
+    missing = certify(evidence, wish).missing
+    assert missing is not None
+    made = sum(isinstance(certify(drawn(60 + 2 * missing, s, rows, truth)[0], wish), Promise) for s in range(50))
+    assert made > 25
+
+
+def test_more_answers_would_not_help_a_model_that_is_right_too_seldom():
+    rows = np.tile([0.97, 0.03], (300, 1))
+    truth = np.arange(300) % 2
+    assert certify(Evidence(rows, truth, rows), Wish(0.95)).missing is None
+
+
+# Spot checks
+
+
+def test_a_promise_that_holds_is_withdrawn_at_most_once_in_twenty_times_however_often_one_looks():
+    withdrawn = 0
+    for seed in range(200):
+        errors = np.cumsum(np.random.default_rng(seed).random(150) < 0.05)
+        withdrawn += any(evidence_against(n, int(e), 0.95) >= 20 for n, e in enumerate(errors, start=1))
+    assert withdrawn <= 0.05 * 200
+
+
+def test_a_promise_that_is_broken_is_withdrawn():
+    needed_checks = []
+    for seed in range(50):
+        errors = np.cumsum(np.random.default_rng(seed).random(400) < 0.2)
+        odds = [evidence_against(n, int(e), 0.95) for n, e in enumerate(errors, start=1)]
+        needed_checks.append(next((n for n, odd in enumerate(odds, start=1) if odd >= 20), 401))
+    assert np.median(needed_checks) < 60
+
+
+def test_without_spot_checks_nothing_speaks_against_a_promise():
+    assert evidence_against(0, 0, 0.95) == pytest.approx(1)
+    assert evidence_against(30, 0, 0.95) < 1
+
+
+# The short-list
+
+
+def test_a_short_list_holds_the_right_label_95_times_in_100():
+    rows, truth = population(20_000, 7, labels=20, sharpness=2.0)
+    shares = []
+    for seed in range(40):
+        order = np.random.default_rng(seed).permutation(20_000)
+        limit = shortlist_limit(rows[order[:100]], truth[order[:100]])
+        fresh = order[100:600]
+        lists = [shortlist(rows[i], limit) for i in fresh]
+        shares.append(np.mean([truth[i] in short for i, short in zip(fresh, lists, strict=True)]))
+        assert np.mean([len(short) for short in lists]) < 15
+    assert np.mean(shares) >= 0.94
+
+
+def test_a_short_list_needs_nineteen_answers():
+    rows, truth = population(19, 8)
+    assert shortlist_limit(rows, truth) is not None
+    assert shortlist_limit(rows[:18], truth[:18]) is None
+
+
+def test_a_short_list_is_never_empty_and_has_the_likeliest_first():
+    assert shortlist([0.2, 0.5, 0.3], 0.9) == [1]
+    assert shortlist([0.2, 0.5, 0.3], 0.25) == [1, 2]
