@@ -22,7 +22,7 @@ from annotator.guarantee import (
 )
 from annotator.metrics import Labels
 from annotator.project import Project
-from store import acceptances, annotations, rounds, utterances
+from store import acceptances, annotations, queue, rounds, utterances
 from store.acceptances import NewAcceptance
 from store.database import immediate
 
@@ -111,6 +111,7 @@ def accept(project: Project, annotator: str, wish: Wish, per_label: bool = False
         version = project.codebook().version
         new = NewAcceptance(made.round["id"], annotator, wish.target, wish.confidence, json.dumps(promise), version)
         done = acceptances.accept(project.db, new, labels)
+        queue.drop(project.db, labels)
         project.refill(annotator)
     return done
 

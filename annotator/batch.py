@@ -29,12 +29,12 @@ class Askable:
 
 
 def compose_batch(askable: Askable, config: RoundConfig, rng: np.random.Generator) -> list[QueueEntry]:
-    """Choose what is asked next; empty when everything has been answered or accepted.
+    """Choose what is asked next; empty when everything has been answered.
 
-    Spot checks are no reason to go on by themselves: where nothing else is left, there are none.
+    Where everything else has been answered or accepted, what was accepted goes on to be checked.
     """
     size, pool, audit = config.batch_size, askable.pool, askable.audit
-    checks = min(len(askable.accepted), round(size * config.spot_share)) if pool or audit else 0
+    checks = min(len(askable.accepted), round(size * config.spot_share) if pool or audit else size)
     wanted = size - checks - round(size * config.audit_share)
     audit_count = max(0, min(len(audit), size - checks - min(len(pool), wanted)))
     count = size - checks - audit_count

@@ -13,7 +13,7 @@ import numpy as np
 from annotator.consensus import consensus
 from annotator.history import summaries
 from annotator.project import GIVEN, Project
-from store import annotations, labels, rounds, utterances
+from store import acceptances, annotations, labels, rounds, utterances
 from store.exporters import FORMATS, Field, export
 
 Rows = Literal["utterances", "answers"]
@@ -44,6 +44,8 @@ FIELDS = (
     Field("at", "time"),
     Field("model_round", "integer"),
     Field("probabilities", "probabilities"),
+    Field("acceptance", "integer"),
+    Field("promise", "text"),
 )
 
 MEANINGS = {
@@ -51,8 +53,9 @@ MEANINGS = {
     "text": "the utterance",
     "label": "the label; empty where none fits",
     "kind": "`label`, `none_fits` or `skip`",
-    "source": "`expert`, `given` (came with the file) or `model` (its likeliest label, seen by nobody)",
-    "annotator": "who answered; several are separated by semicolons",
+    "source": "`expert`, `given` (came with the file), `accepted` (the model's, accepted unseen on a promise) or "
+    "`model` (its likeliest label, seen by nobody)",
+    "annotator": "who answered, or who accepted; several are separated by semicolons",
     "answers": "how many answers the label rests on",
     "unsure": "whether an annotator marked the answer as unsure",
     "comment": "what the annotator noted",
@@ -71,6 +74,8 @@ MEANINGS = {
     "at": "when, in UTC",
     "model_round": "the round the probabilities come from",
     "probabilities": "the calibrated probability of every label, where the model has scored the utterance",
+    "acceptance": "the number of the act by which the suggestion was accepted unseen; empty for any other label",
+    "promise": "the precision that was certified for what that act accepted, on average, and how surely",
 }
 
 
@@ -97,6 +102,7 @@ def _label_names(project: Project) -> list[str]:
     """Name the labels in use, then retired ones that occur in an answer or in the probabilities."""
     known, promoted = labels.names(project.db), rounds.promoted(project.db)
     occurring = {answer["label_id"] for answer in annotations.answers(project.db)} - {None}
+    occurring |= {row["label_id"] for row in acceptances.standing(project.db)}
     occurring |= set(json.loads(promoted["label_ids"])) if promoted else set()
     return list(dict.fromkeys([*project.codebook().names, *(known[i] for i in sorted(occurring))]))
 
@@ -122,7 +128,11 @@ def export_rows(project: Project, plan: ExportPlan) -> Iterator[dict[str, Any]]:
             voices = [answer for answer in given if answer["kind"] != "skip"]
             latest = [answer for answer in voices if answer["label_id"] == agreed[utterance["id"]]][-1]
             yield known.expert_row(utterance, voices, latest)
-        if plan.with_model and not any(a["kind"] != "skip" for a in given):
+        if any(a["kind"] != "skip" for a in given):
+            continue
+        if utterance["id"] in known.accepted:
+            yield known.accepted_row(utterance)
+        elif plan.with_model:
             yield from known.model_row(utterance)
 
 
@@ -133,6 +143,7 @@ class _Known:
         self.names = labels.names(project.db)
         self.numbers = {row["id"]: row["number"] for row in rounds.history(project.db)}
         self.round = promoted["number"] if promoted else None
+        self.accepted = {row["utterance_id"]: row for row in acceptances.standing(project.db)}
         self.predicted: dict[int, dict[str, float]] = {}
         if promoted:
             found = rounds.predictions_of(project.db, promoted)
@@ -160,6 +171,28 @@ class _Known:
             "suggested_label": self.names.get(chosen["suggested_label_id"]),
             "suggested_probability": chosen["suggested_probability"],
             "at": chosen["at"],
+            "acceptance": None,
+            "promise": None,
+        }
+
+    def accepted_row(self, utterance: Mapping[str, Any]) -> dict[str, Any]:
+        """Describe an utterance whose suggestion was accepted unseen, by its label then, whatever is likeliest now."""
+        act = self.accepted[utterance["id"]]
+        row = dict.fromkeys(field.name for field in FIELDS) | self._about(utterance)
+        return row | {
+            "label": self.names[act["label_id"]],
+            "kind": "label",
+            "source": "accepted",
+            "annotator": act["annotator"],
+            "answers": 0,
+            "unsure": False,
+            "round": self.numbers[act["round_id"]],
+            "codebook_version": act["codebook_version"],
+            "suggested_label": self.names[act["label_id"]],
+            "suggested_probability": act["probability"],
+            "at": act["at"],
+            "acceptance": act["acceptance_id"],
+            "promise": promised(act),
         }
 
     def model_row(self, utterance: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -188,16 +221,33 @@ def dataset_card(project: Project, plan: ExportPlan, count: int) -> str:
         ),
         "## Counts\n\n" + _counts(project, plan),
         "## Before you compute anything\n\n" + _WARNING,
+        "## Accepted unseen\n\n" + _accepted(project),
         "## Rounds\n\n" + _rounds(project),
         "## Columns\n\n" + "\n".join(f"- `{field.name}`: {MEANINGS[field.name]}" for field in FIELDS),
     ]
     return "\n\n".join(parts) + "\n"
 
 
+def promised(act: Mapping[str, Any]) -> str:
+    """Put an acceptance's promise into words."""
+    return f"at least {act['target']:.0%} right, at {act['confidence']:.0%} confidence"
+
+
+def _accepted(project: Project) -> str:
+    """List every act of accepting unseen, those that ended too."""
+    lines = ["| acceptance | round | suggestions | promise | spot checks | found wrong | now |", "|---" * 7 + "|"]
+    for act in reversed(acceptances.history(project.db)):
+        now = f"{act['ended']}: {act['reason']}" if act["ended"] else "stands"
+        cells = (act["id"], act["round_number"], act["size"], promised(act), act["checks"], act["errors"], now)
+        lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
+    return "\n".join(lines) if len(lines) > 2 else "No suggestion has been accepted unseen."
+
+
 _WARNING = (
     "Only rows with `slice` = `audit` or `strategy` = `random` are a random sample. The others were chosen because "
     "the model was unsure: shares of labels and accuracies computed from them describe the choice, not the data. "
-    "Rows with `source` = `model` were seen by nobody."
+    "Rows with `source` = `model` or `accepted` were seen by nobody. The promise of the latter holds for all that one "
+    "act accepted, on average, and not for each label or each row."
 )
 
 

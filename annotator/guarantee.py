@@ -126,8 +126,8 @@ def _thresholds(evidence: Evidence, wish: Wish) -> Array:
 def missing_answers(evidence: Evidence, wish: Wish) -> int | None:
     """Estimate how many more audit answers some threshold needs to pass, if errors go on as they did.
 
-    Errors are counted with half a one added, so that a few answers without any promise nothing. None where the
-    model is not right often enough even where it is surest, or where it would take thousands.
+    Where there was none yet, one is allowed for. None where the model is not right often enough even where it is
+    surest, or where it would take thousands.
     """
     confidence, right = evidence.audit.max(axis=1), evidence.audit.argmax(axis=1) == evidence.truth
     answers = len(right)
@@ -136,9 +136,10 @@ def missing_answers(evidence: Evidence, wish: Wish) -> int | None:
     totals = []
     for share in (0.25, 0.5, 0.75, 1.0):
         above = confidence >= np.quantile(confidence, 1 - share)
-        rate = (int((above & ~right).sum()) + 0.5) / (int(above.sum()) + 1)
-        if rate < 1 - wish.target:
-            totals.append(_enough(rate, wish) * answers / int(above.sum()))
+        n, errors = int(above.sum()), int((above & ~right).sum())
+        if errors < n * (1 - wish.target) or not errors:
+            enough = _enough(errors / n, wish) if errors else needed(wish, 1)
+            totals.append(enough * answers / n)
     best = min(totals, default=np.inf)
     return max(1, round(best) - answers) if best <= MOST_ANSWERS else None
 

@@ -213,7 +213,8 @@ _ACCEPTANCES = (
     )""",
     # The suggestions that stand: accepted and not ended since.
     """CREATE VIEW standing AS
-        SELECT accepted.*, acceptance.round_id, acceptance.target, acceptance.confidence, acceptance.at
+        SELECT accepted.*, acceptance.round_id, acceptance.annotator, acceptance.target, acceptance.confidence,
+            acceptance.codebook_version, acceptance.at
         FROM accepted JOIN acceptance ON acceptance.id = accepted.acceptance_id
         WHERE NOT EXISTS (SELECT 1 FROM acceptance_end e WHERE e.acceptance_id = acceptance.id)""",
     *(

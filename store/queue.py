@@ -82,6 +82,13 @@ def lease(db: Database, annotator: str, count: int) -> list[dict[str, Any]]:
     return rows
 
 
+def drop(db: Database, ids: Iterable[int]) -> None:
+    """Take utterances out of the batch that need no answer any more, also those held for someone."""
+    with immediate(db):
+        for utterance_id in queued_ids(db) & set(ids):
+            db.execute("DELETE FROM queue WHERE utterance_id = ?", (utterance_id,))
+
+
 def put_first(db: Database, round_id: int | None, entry: QueueEntry, annotator: str) -> None:
     """Put an utterance at the front for the annotator who took his answer back, also if it had left the batch."""
     with immediate(db):

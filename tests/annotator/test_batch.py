@@ -129,8 +129,8 @@ def test_two_of_a_batch_check_what_was_accepted_and_say_with_which_chance_they_w
     assert len(audit_of(batch)) == 5
 
 
-def test_where_nothing_else_is_left_nothing_is_checked():
-    assert compose(pool=[], audit=[], accepted=range(2000, 2050)) == []
+def test_where_nothing_else_is_left_spot_checks_go_on():
+    assert len(checks_of(compose(pool=[], audit=[], accepted=range(2000, 2050)))) == 25
     assert len(checks_of(compose(pool=[], audit=[1000], accepted=range(2000, 2050)))) == 2
 
 
