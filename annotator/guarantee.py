@@ -7,7 +7,7 @@ what is accepted and not for each label, and for one look: who looks after every
 is wrong more often.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import count
@@ -164,25 +164,6 @@ def evidence_against(n: int, errors: int, target: float) -> float:
         return 0.0
     likelihood = betaln(errors + 1, n - errors + 1) + np.log(share) - np.log(worst - rate)
     return float(np.exp(likelihood - errors * np.log(rate) - (n - errors) * np.log(target)))
-
-
-def shortlist_limit(probabilities: Array, truth: Labels, level: float = 0.95) -> float | None:
-    """Return the probability from which a label belongs on the short-list, so that it holds the right one so often.
-
-    Split conformal prediction with the least ambiguous sets (Sadinle, Lei and Wasserman 2019, arXiv 1609.00451):
-    over utterances like the audit slice's, 95 lists in 100 hold the right label. None while the audit answers are
-    too few for any list shorter than all labels.
-    """
-    n = len(truth)
-    rank = int(np.floor((n + 1) * (1 - level)))
-    return float(np.sort(probabilities[np.arange(n), truth])[rank - 1]) if rank >= 1 else None
-
-
-def shortlist(probabilities: Sequence[float] | Array, limit: float) -> list[int]:
-    """Return the columns on the short-list, likeliest first; never none."""
-    row = np.asarray(probabilities)
-    order = [int(i) for i in np.argsort(-row, kind="stable")]
-    return [i for i in order if row[i] >= limit] or order[:1]
 
 
 def accepted(probabilities: Array, promises: Mapping[int, Promise] | Promise) -> Labels:

@@ -28,6 +28,7 @@ from annotator.errors import TooFewAnswers
 from annotator.metrics import evaluate
 from annotator.progress import Report
 from annotator.project import Project, Snapshot
+from annotator.shortlist import fit_limit
 from model.classifier import Adapter, Classifier, Logits, Progress
 from store import annotations, jobs, rounds, utterances
 from store.rounds import Predictions
@@ -133,9 +134,13 @@ def calibrate(
     if len(rows) < 2:
         return calibrator, {"n": len(rows)}
     raw = evaluate(Calibrator(1.0)(logits[rows]), truth)
-    measured = evaluate(cross_fitted(logits[rows], truth, outset), truth)
-    before = {name: raw[name] for name in ("nll", "brier", "ece")}
-    return calibrator, {**measured, "raw": before, "cross_fitted": snapshot.cross_fitted}
+    probabilities = cross_fitted(logits[rows], truth, outset)
+    return calibrator, {
+        **evaluate(probabilities, truth),
+        "raw": {name: raw[name] for name in ("nll", "brier", "ece")},
+        "cross_fitted": snapshot.cross_fitted,
+        "shortlist_limit": fit_limit(probabilities, truth),
+    }
 
 
 def expectation(logits: Logits, snapshot: Snapshot, last: Calibrator | None) -> Outset:

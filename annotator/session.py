@@ -1,5 +1,6 @@
 """A labelling session: what an annotator is asked next, and what happens to his answer."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,7 @@ from annotator.acceptance import withdraw_broken
 from annotator.batch import AUDIT
 from annotator.project import Project
 from annotator.query import STRATEGIES
+from annotator.shortlist import LARGE, shortlist
 from store import acceptances, annotations, queue, rounds, utterances
 from store.acceptances import SPOT_CHECK
 from store.annotations import Kind, NewAnnotation
@@ -22,6 +24,7 @@ class Suggestion:
 
     probabilities: tuple[tuple[int, float], ...]
     round_number: int
+    shortlist: tuple[int, ...] = ()  # of a large codebook, the label ids likely to hold the right one; else empty
 
     @property
     def best(self) -> tuple[int, float]:
@@ -88,8 +91,12 @@ def _suggestion(project: Project, utterance_id: int) -> Suggestion | None:
     known = rounds.predictions_of(project.db, promoted, [utterance_id])
     if not len(known.utterance_ids):
         return None
-    pairs = zip(known.label_ids, known.probabilities[0].tolist(), strict=True)
-    return Suggestion(tuple(sorted(pairs, key=lambda pair: -pair[1])), promoted["number"])
+    row = known.probabilities[0]
+    pairs = zip(known.label_ids, row.tolist(), strict=True)
+    limit = json.loads(promoted["metrics"]).get("shortlist_limit")
+    columns = shortlist(row, limit) if limit is not None and len(row) > LARGE else []
+    short = tuple(known.label_ids[column] for column in columns)
+    return Suggestion(tuple(sorted(pairs, key=lambda pair: -pair[1])), promoted["number"], short)
 
 
 def answer(project: Project, question: Question, annotator: str, said: Answer) -> int:

@@ -1,6 +1,7 @@
 """The label page: one utterance, one key a label, and the next utterance is there."""
 
 import time
+from dataclasses import replace
 from html import escape
 
 import streamlit as st
@@ -120,9 +121,49 @@ def _labels(codebook: Codebook, question: Question) -> None:
                 with st.container(width="stretch"):
                     _beside(label, likely.get(label.id))
         return
-    with st.container(horizontal=True):
-        for label in codebook.labels:
-            _button(label, question, width="content", share=likely.get(label.id))
+    if question.suggestion and question.suggestion.shortlist:
+        _short_list(codebook, question, likely)
+    else:
+        with st.container(horizontal=True):
+            for label in codebook.labels:
+                _button(label, question, width="content", share=likely.get(label.id))
+    _search(codebook, question)
+
+
+def _short_list(codebook: Codebook, question: Question, likely: dict[int, float]) -> None:
+    """Offer the likeliest labels of a large codebook on the number keys, whatever keys they have otherwise."""
+    assert question.suggestion
+    known = {label.id: label for label in codebook.labels}
+    short = [known[i] for i in question.suggestion.shortlist if i in known][:ROOMY]
+    for number, label in enumerate(short, start=1):
+        with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+            _button(replace(label, key=str(number)), question, width=230)
+            with st.container(width="stretch"):
+                _beside(label, likely.get(label.id))
+    more = len(question.suggestion.shortlist) > ROOMY
+    held = f"The {ROOMY} likeliest labels." if more else "The right label is among these about 95 times in 100."
+    frame.html("quiet", f"{held} The others are found below.")
+
+
+def _search(codebook: Codebook, question: Question) -> None:
+    """Find any label of a large codebook by typing a part of its name; choosing it answers."""
+    asked = question.utterance["id"]
+    names = {label.id: frame.plain(label.name) for label in codebook.labels}
+    key = f"search-{asked}"
+    st.selectbox(
+        "Find a label",
+        list(names),
+        index=None,
+        format_func=names.__getitem__,
+        placeholder=f"Type a part of one of {len(names)} names",
+        key=key,
+        on_change=_say_found,
+        args=(asked, key),
+    )
+
+
+def _say_found(utterance_id: int, key: str) -> None:
+    _say(utterance_id, "label", st.session_state[key])
 
 
 def _button(label: CodebookLabel, question: Question, width: int | str, share: float | None = None) -> None:

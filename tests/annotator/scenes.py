@@ -9,8 +9,11 @@ from typing import Any
 
 from annotator.codebook import CodebookDraft, parse_codebook
 from annotator.config import RoundConfig
+from annotator.loop import run_round
 from annotator.project import Project
 from annotator.session import Answer, Question, answer, next_question
+from store import annotations, utterances
+from store.annotations import NewAnnotation
 from store.utterances import NewUtterance
 from tests.fake import FakeClassifier
 
@@ -81,3 +84,16 @@ def label_pool(project: Project, count: int, annotator: str = "ada", without: Se
         answer(project, question, annotator, Answer("skip") if skip else said)
         done += 0 if skip or question.is_audit else 1
     return done
+
+
+def half_answered(folder: Path, labels: int) -> Project:
+    """Make a project of so many labels whose texts say their label, half of it answered, with a round."""
+    names = [f"topic{i}" for i in range(labels)]
+    project = new_project(folder, 0, labels=names)
+    project.add([NewUtterance(f"u{i}", f"topic{i % labels}: word{i} {'x' * (i % 7)}") for i in range(40 * labels)])
+    ids = [i for part in ("pool", "audit") for i in utterances.ids_in(project.db, part)]
+    for row in utterances.read(project.db, ids[::2]):
+        label = project.codebook().id_of(truth(row["text"]))
+        annotations.record(project.db, NewAnnotation(row["id"], "ada", "label", label, "test", 1))
+    run_round(project, classifier_of(project), project.config)
+    return project

@@ -20,8 +20,6 @@ from annotator.guarantee import (
     missing_answers,
     needed,
     passes,
-    shortlist,
-    shortlist_limit,
 )
 
 WISH = Wish(0.9, 0.95)
@@ -196,30 +194,3 @@ def test_a_promise_that_is_broken_is_withdrawn():
 def test_without_spot_checks_nothing_speaks_against_a_promise():
     assert evidence_against(0, 0, 0.95) == pytest.approx(1)
     assert evidence_against(30, 0, 0.95) < 1
-
-
-# The short-list
-
-
-def test_a_short_list_holds_the_right_label_95_times_in_100():
-    rows, truth = population(20_000, 7, labels=20, sharpness=2.0)
-    shares = []
-    for seed in range(40):
-        order = np.random.default_rng(seed).permutation(20_000)
-        limit = shortlist_limit(rows[order[:100]], truth[order[:100]])
-        fresh = order[100:600]
-        lists = [shortlist(rows[i], limit) for i in fresh]
-        shares.append(np.mean([truth[i] in short for i, short in zip(fresh, lists, strict=True)]))
-        assert np.mean([len(short) for short in lists]) < 15
-    assert np.mean(shares) >= 0.94
-
-
-def test_a_short_list_needs_nineteen_answers():
-    rows, truth = population(19, 8)
-    assert shortlist_limit(rows, truth) is not None
-    assert shortlist_limit(rows[:18], truth[:18]) is None
-
-
-def test_a_short_list_is_never_empty_and_has_the_likeliest_first():
-    assert shortlist([0.2, 0.5, 0.3], 0.9) == [1]
-    assert shortlist([0.2, 0.5, 0.3], 0.25) == [1, 2]

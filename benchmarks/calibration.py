@@ -1,0 +1,223 @@
+"""Are the probabilities honest, and do promises of precision hold? On public data sets with known labels.
+
+    python -m benchmarks.calibration [--quick] [--data trec,snips] [--labels 100,200,400] [--seeds 0-2] [--zero-shot]
+
+Three things, the first for each data set, number of labels and seed:
+
+- a round is made as in `annotator simulate --strategy random`, and judged on the test split before and after
+  calibration. “inside band”: the calibration error after it is one that exactly right probabilities would show too at
+  this n, 97.5 times in 100 or more. “NLL not worse”: it is not above the raw one by more than the standard error of
+  the difference. What a round said is kept in $ANNOTATOR_KEPT and not computed again.
+- promises are replayed on what was kept: of the test split an audit slice is drawn at random a thousand times for each
+  data set, probabilities are calibrated on it, a threshold is certified on it, and the rest shows whether the promise
+  holds. Beside it, accepting everything from 0.9 on, by raw and by calibrated probabilities, which promises nothing.
+- with --zero-shot, before any label: nothing, batch calibration and domain-conditional PMI compared.
+
+With --quick only what was kept already is used, in a hundred draws.
+"""
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from scipy.special import log_softmax
+
+from annotator.calibration import Calibrator, Outset, fit_calibrator, label_prior
+from annotator.config import RoundConfig
+from annotator.guarantee import Evidence, Promise, Wish, accepted, certify
+from annotator.metrics import evaluate
+from annotator.oracle import Plan, read_gold, simulate
+from benchmarks.measure import DATA, print_last
+from model.classifier import load_classifier
+from model.task import Label, Task, Utterance
+
+KEPT = Path(os.environ.get("ANNOTATOR_KEPT", Path.home() / ".cache" / "annotator" / "kept"))
+SETS = {
+    "trec": Plan(DATA / "trec" / "data.csv"),
+    "snips": Plan(DATA / "snips" / "data.csv"),
+    "goemotions": Plan(DATA / "goemotions" / "data.csv"),
+    "annomi": Plan(DATA / "annomi" / "client_talk.csv", DATA / "annomi" / "utterances.csv"),
+}
+TARGETS = (0.90, 0.95, 0.98)
+AUDITS = (100, 300)  # answers of a replayed audit slice
+FIXED = 0.9  # the threshold one would set by hand
+Array = NDArray[np.float64]
+console = Console(width=120)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a round said where the answer is known."""
+
+    data: str
+    labels: int
+    seed: int
+    audit: Array  # (a, k) logits
+    audit_truth: NDArray[np.int64]
+    test: Array  # (n, k) logits
+    test_truth: NDArray[np.int64]
+    temperature: float
+
+
+def collect(data: str, labels: int, seed: int, quick: bool) -> Kept | None:
+    """Read what a round said, or make the round if it has not been made; None with --quick."""
+    folder = KEPT / data
+    path = folder / f"labels-{labels}-seed-{seed}.npz"
+    if not path.exists():
+        if quick:
+            return None
+        config = RoundConfig(strategy="random")
+        plan = SETS[data]
+        wanted = Plan(plan.data, plan.context, labels=labels, test_limit=1000, keep=folder, config=config)
+        console.print(f"{data}, {labels} labels, seed {seed} …")
+        list(simulate(wanted, [seed]))
+    with np.load(path) as stored:
+        arrays = {name: stored[name] for name in ("audit", "audit_truth", "test", "test_truth")}
+        return Kept(data, labels, seed, **arrays, temperature=float(stored["temperature"]))
+
+
+def judge(kept: Kept) -> dict[str, Any]:
+    """Compare a round's probabilities on the test split before and after calibration."""
+    calibrated, raw = (Calibrator(t)(kept.test) for t in (kept.temperature, 1.0))
+    after, before = (evaluate(rows, kept.test_truth) for rows in (calibrated, raw))
+    rows = np.arange(len(kept.test_truth))
+    gap = np.log(raw[rows, kept.test_truth]) - np.log(calibrated[rows, kept.test_truth])  # above 0: made worse
+    error = gap.std(ddof=1) / np.sqrt(len(gap))
+    inside, not_worse = after["ece"] <= after["ece_band"][1], gap.mean() <= error
+    return {"before": before, "after": after, "inside": bool(inside), "not_worse": bool(not_worse)}
+
+
+def replay(kept: Sequence[Kept], answers: int, draws: int) -> dict[float, dict[str, Array]]:
+    """Draw audit slices from the test splits; for each target the outcome of every draw, nan where nothing was claimed.
+
+    Returns for each target (draws,) precision and share accepted of the promise and of the two fixed thresholds.
+    """
+    rng = np.random.default_rng(0)
+    found: dict[float, dict[str, list[tuple[float, float]]]] = {t: {} for t in TARGETS}
+    for draw in range(draws):
+        one = kept[draw % len(kept)]
+        order = rng.permutation(len(one.test_truth))
+        asked, rest = order[:answers], order[answers:]
+        calibrator = fit_calibrator(one.test[asked], one.test_truth[asked], Outset())
+        audit, pool, raw = calibrator(one.test[asked]), calibrator(one.test[rest]), Calibrator(1.0)(one.test[rest])
+        evidence, truth = Evidence(audit, one.test_truth[asked], pool), one.test_truth[rest]
+        for target in TARGETS:
+            promise = certify(evidence, Wish(target))
+            ways = {
+                "promise": accepted(pool, promise if isinstance(promise, Promise) else {}),
+                "fixed, raw": accepted(raw, _fixed()),
+                "fixed, calibrated": accepted(pool, _fixed()),
+            }
+            for name, said in ways.items():
+                found[target].setdefault(name, []).append(_outcome(said, truth))
+    return {t: {name: np.array(values) for name, values in ways.items()} for t, ways in found.items()}
+
+
+def _fixed() -> Promise:
+    return Promise(Wish(FIXED), FIXED, 0, 0, 0)
+
+
+def _outcome(said: NDArray[np.int64], truth: NDArray[np.int64]) -> tuple[float, float]:
+    taken = said >= 0
+    return (float((said == truth)[taken].mean()) if taken.any() else float("nan")), float(taken.mean())
+
+
+def show_rounds(runs: Sequence[tuple[Kept, dict[str, Any]]]) -> None:
+    """Print a line for each round."""
+    table = Table(title="Test split, raw → calibrated")
+    for column in ("data", "labels", "seed", "n", "accuracy", "ECE", "band to", "NLL", "Brier", "inside", "not worse"):
+        table.add_column(column, justify="left" if column == "data" else "right")
+    for kept, run in runs:
+        before, after = run["before"], run["after"]
+        pairs = (f"{before[name]:.3f} → {after[name]:.3f}" for name in ("ece", "nll", "brier"))
+        ece, nll, brier = pairs
+        cells = (kept.data, kept.labels, kept.seed, after["n"], f"{after['accuracy']:.3f}", ece,
+                 f"{after['ece_band'][1]:.3f}", nll, brier, run["inside"], run["not_worse"])  # fmt: skip
+        table.add_row(*(str(cell) for cell in cells))
+    console.print(table)
+
+
+def show_replay(data: str, answers: int, outcomes: dict[float, dict[str, Array]]) -> None:
+    """Print how often each way claimed something, how often it held, and how much it accepted."""
+    table = Table(title=f"{data}: {answers} audit answers")
+    for column in ("target", "way", "claims", "precision held", "lowest tenth", "accepted of the pool"):
+        table.add_column(column, justify="left" if column == "way" else "right")
+    for target, ways in outcomes.items():
+        for name, values in ways.items():
+            claimed = values[~np.isnan(values[:, 0])]
+            held = f"{(claimed[:, 0] >= target).mean():.1%}" if len(claimed) else "–"
+            low = f"{np.quantile(claimed[:, 0], 0.1):.3f}" if len(claimed) else "–"
+            table.add_row(f"{target:.2f}", name, f"{len(claimed) / len(values):.1%}", held, low,
+                          f"{values[:, 1].mean():.1%}")  # fmt: skip
+    console.print(table)
+
+
+def zero_shot(data: str) -> dict[str, float]:
+    """Score a sample of the test split before any label, and print what each correction makes of it."""
+    gold = read_gold(SETS[data])
+    task = Task(gold.draft.instruction, tuple(Label(one.name) for one in gold.draft.labels))
+    config = RoundConfig()
+    adapter = load_classifier(config.backbone, task, config.recipe, config.template).zero_shot()
+    chosen = [gold.test[i] for i in np.random.default_rng(0).permutation(len(gold.test))[:500]]
+    logits = adapter.logits([Utterance(row.text) for row in chosen])
+    names = [label.name for label in task.labels]
+    truth = np.array([names.index(row.given_label or "") for row in chosen])
+    blank = log_softmax(adapter.logits([Utterance("N/A")])[0])
+    priors = {"nothing": None, "batch calibration": label_prior(logits), "PMI": tuple(blank.tolist())}
+    found = {name: evaluate(Calibrator(1.0, prior)(logits), truth) for name, prior in priors.items()}
+    table = Table(title=f"{data}, before any label, n = {len(truth)}")
+    for column in ("correction", "accuracy", "macro-F1", "NLL", "ECE"):
+        table.add_column(column, justify="left" if column == "correction" else "right")
+    for name, one in found.items():
+        table.add_row(name, *(f"{one[key]:.3f}" for key in ("accuracy", "macro_f1", "nll", "ece")))
+    console.print(table)
+    return {name: round(one["nll"], 3) for name, one in found.items()}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="only rounds that were kept, a hundred draws")
+    parser.add_argument("--data", default=",".join(SETS))
+    parser.add_argument("--labels", default="100,200,400")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--zero-shot", action="store_true", help="compare corrections before any label")
+    given = parser.parse_args()
+    wanted = [(d, int(n), int(s)) for d in given.data.split(",") for n in given.labels.split(",")
+              for s in given.seeds.split(",")]  # fmt: skip
+    kept = [one for one in (collect(*what, given.quick) for what in wanted) if one]
+    runs = [(one, judge(one)) for one in kept]
+    show_rounds(runs)
+    claims: list[bool] = []
+    worst: list[float] = []
+    for data in given.data.split(","):
+        mine = [one for one in kept if one.data == data]
+        for answers in AUDITS if mine else ():
+            outcomes = replay(mine, answers, 100 if given.quick else 1000)
+            show_replay(data, answers, outcomes)
+            for target, ways in outcomes.items():
+                precision = ways["promise"][:, 0]
+                held = precision[~np.isnan(precision)] >= target
+                claims += held.tolist()
+                worst += [float(held.mean())] if len(held) else []
+    result: dict[str, Any] = {
+        "rounds": len(runs),
+        "inside_band": round(float(np.mean([run["inside"] for _, run in runs])), 3) if runs else None,
+        "nll_not_worse": round(float(np.mean([run["not_worse"] for _, run in runs])), 3) if runs else None,
+        "guarantee_holds": round(float(np.mean(claims)), 4) if claims else None,
+        "guarantee_worst": round(min(worst), 4) if worst else None,
+    }
+    if given.zero_shot:
+        result["zero_shot_nll"] = {data: zero_shot(data) for data in given.data.split(",")}
+    print_last(result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""More labels than there are number keys: the likeliest on the keys, every other one a few letters away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from annotator.project import Project
+from annotator.session import next_question
+from store import annotations
+from store.annotations import NewAnnotation
+from tests.annotator.scenes import change, half_answered
+from tests.pages.test_pages import page, shown
+
+
+@pytest.fixture
+def large(workspace: Path) -> Iterator[Project]:
+    with half_answered(workspace / "large", 12) as project:
+        change(project, retrain_every=0)
+        while (question := next_question(project, "anna")) and not question.suggestion:  # audit utterances have none
+            annotations.record(project.db, NewAnnotation(question.utterance["id"], "anna", "skip", None, "test", 1))
+        yield project
+
+
+def test_the_short_list_is_on_the_number_keys_and_the_rest_is_found_by_name(large: Project) -> None:
+    app = page()
+    short = next_question(large, "anna").suggestion.shortlist
+    keys = [button.key for button in app.button if (button.key or "").startswith("label-")]
+    assert keys == [f"label-{i}" for i in short]
+    assert [app.button(key=key).proto.shortcut for key in keys] == [str(i) for i in range(1, len(keys) + 1)]
+    assert "95 times in 100" in shown(app)
+    asked = next_question(large, "anna").utterance["id"]
+    search = app.selectbox(key=f"search-{asked}")
+    assert len(search.options) == 12
+    search.select(12).run()
+    assert not app.exception
+    given = [row for row in annotations.answers(large.db) if row["utterance_id"] == asked]
+    assert [(row["annotator"], row["label_id"]) for row in given] == [("anna", 12)]
+    assert next_question(large, "anna").utterance["id"] != asked
+
+
+def test_without_a_suggestion_every_label_has_its_button(large: Project) -> None:
+    change(large, show_suggestions=False)
+    app = page()
+    assert len([button for button in app.button if (button.key or "").startswith("label-")]) == 12
