@@ -84,9 +84,17 @@ def new(project: Path, sample: str | None, codebook: Path | None, labels_from: P
 @click.option("--only", help="Which rows are to be labelled, as in speaker=client; the others are read as context.")
 @click.option("--no-labels", is_flag=True, help="Leave out labels that the file has.")
 @click.option("--keep-copies", is_flag=True, help="Take texts that occur more than once every time.")
+@click.option("--whole-conversations", is_flag=True, help="Draw the audit slice by conversations, not by utterances.")
 @click.option("--encoding", default="utf-8", show_default=True)
 def import_(
-    project: Path, file: Path, text: str | None, only: str | None, no_labels: bool, keep_copies: bool, encoding: str
+    project: Path,
+    file: Path,
+    text: str | None,
+    only: str | None,
+    no_labels: bool,
+    keep_copies: bool,
+    whole_conversations: bool,
+    encoding: str,
 ) -> None:
     """Import utterances from a CSV, TSV, JSONL, Parquet or Excel file."""
     header = read_header(file, encoding)
@@ -100,7 +108,7 @@ def import_(
         encoding=encoding,
     )
     with Project.open(project) as opened:
-        report = opened.import_file(file, plan)
+        report = opened.import_file(file, plan, whole_conversations)
     console.print(report.summary())
     _list_rejected(report.rejected)
 

@@ -22,6 +22,7 @@ from annotator.calibration import Calibrator
 from annotator.codebook import Codebook, CodebookDraft, CodebookLabel
 from annotator.config import RoundConfig
 from annotator.consensus import consensus_labels
+from annotator.guarantee import Wish
 from model.classifier import Adapter
 from model.machine import peak_memory
 from model.task import Utterance
@@ -128,8 +129,11 @@ class Project:
 
     # What comes in
 
-    def import_file(self, path: Path, plan: ImportPlan) -> ImportReport:
-        """Import a file in one transaction, draw its audit slice, and see that there is something to ask."""
+    def import_file(self, path: Path, plan: ImportPlan, whole_conversations: bool = False) -> ImportReport:
+        """Import a file in one transaction, draw its audit slice, and see that there is something to ask.
+
+        The slice is drawn by utterances or by whole conversations.
+        """
         codebook = self.codebook()
 
         def record_given(utterance_id: int, name: str) -> str | None:
@@ -142,7 +146,7 @@ class Project:
 
         with immediate(self.db):
             report, new = import_file(self.db, path, plan, record_given)
-            self._settle(new)
+            self._settle(new, whole_conversations)
         return report
 
     def add(self, new: Sequence[NewUtterance]) -> list[int]:
@@ -152,22 +156,28 @@ class Project:
             self._settle([i for i, one in zip(ids, new, strict=True) if not one.context_only])
         return ids
 
-    def _settle(self, new: Sequence[int]) -> None:
+    def _settle(self, new: Sequence[int], whole_conversations: bool = False) -> None:
         """Draw the audit slice of new utterances to be labelled, and see that there is something to ask."""
-        self._draw_audit(new)
+        self._draw_audit(new, whole_conversations)
         if not rounds.promoted(self.db):
             self.refill()
 
-    def _draw_audit(self, new: Sequence[int]) -> None:
-        rows = utterances.read(self.db, new)
-        # Copies stay together, save in conversations, where the same words are another utterance.
-        groups = {row["id"]: row["id"] if row["conversation"] else row["text_hash"] for row in rows}
+    def _draw_audit(self, new: Sequence[int], whole_conversations: bool) -> None:
+        first = min(new, default=0)
+        groups = {row["id"]: _group(row, whole_conversations) for row in utterances.read(self.db, new)}
         texts = {group for group in groups.values() if isinstance(group, bytes)}
-        drawn_before = utterances.slices_of_texts(self.db, texts, min(new, default=0))
+        conversations = {group for group in groups.values() if isinstance(group, str)}
+        drawn_before: dict[bytes | str | int, str] = {
+            **utterances.slices_of_texts(self.db, texts, first),
+            **utterances.slices_of_conversations(self.db, conversations, first),
+        }
         fresh = {i: group for i, group in groups.items() if group not in drawn_before}
-        rng = np.random.default_rng([self.config.seed, len(new)])
-        copies = {i for i, group in groups.items() if drawn_before.get(group) == AUDIT}
-        utterances.move_to_audit(self.db, copies | draw_audit(fresh, audit_size(len(fresh)), rng))
+        config = self.config
+        size = audit_size(len(fresh), Wish(config.precision))
+        drawn = draw_audit(fresh, size, np.random.default_rng([config.seed, len(new)]))
+        utterances.move_to_audit(
+            self.db, {i for i, group in groups.items() if drawn_before.get(group) == AUDIT} | drawn
+        )
 
     # What is asked
 
@@ -301,6 +311,16 @@ class Project:
                 for path in (self.folder / "adapters").glob("tmp-*"):
                     shutil.rmtree(path, ignore_errors=True)
         return found
+
+
+def _group(row: Mapping[str, Any], whole_conversations: bool) -> bytes | str | int:
+    """Say with what an utterance stays together: its copies, or the turns around it if asked, or nothing.
+
+    In conversations the same words are another utterance.
+    """
+    if row["conversation"] is None:
+        return bytes(row["text_hash"])
+    return str(row["conversation"]) if whole_conversations else int(row["id"])
 
 
 def spoken(speaker: str | None, text: str) -> str:

@@ -223,6 +223,11 @@ _ACCEPTANCES = (
         for table in ("acceptance", "accepted", "acceptance_end")
         for act, done in (("UPDATE", "changed"), ("DELETE", "deleted"))
     ),
+    # What was drawn stays drawn: an utterance that somebody has answered never changes its slice.
+    """CREATE TRIGGER slice_is_final BEFORE UPDATE OF slice ON utterance
+        WHEN NEW.slice != OLD.slice AND EXISTS (
+            SELECT 1 FROM annotation WHERE utterance_id = OLD.id AND strategy != 'given')
+        BEGIN SELECT RAISE(ABORT, 'the slice of an answered utterance is final'); END""",
     # An older round put in use again, until the next one is promoted.
     """CREATE TABLE roll_back (
         id INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -101,6 +101,14 @@ def slices_of_texts(db: Database, hashes: Iterable[bytes], before: int) -> dict[
     return {digest: str(value) for digest, value in found.items() if value is not None}
 
 
+def slices_of_conversations(db: Database, conversations: Iterable[str], before: int) -> dict[str, str]:
+    """Say in which slice each conversation lies already: audit if any turn with an id below `before` does."""
+    sql = """SELECT slice FROM utterance WHERE conversation = ? AND id < ?
+             AND slice != 'context' ORDER BY slice LIMIT 1"""  # audit comes first
+    found = {name: fetch_value(db, sql, (name, before)) for name in conversations}
+    return {name: str(value) for name, value in found.items() if value is not None}
+
+
 def ids_in(db: Database, slice_name: str) -> list[int]:
     """Return the ids of a slice in import order."""
     return [row[0] for row in db.execute("SELECT id FROM utterance WHERE slice = ? ORDER BY id", (slice_name,))]

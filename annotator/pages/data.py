@@ -131,15 +131,26 @@ def _preview_line(one: Any) -> dict[str, Any]:
     return {"Text": one.text, "Role": role, "Speaker": one.speaker, "Known label": one.given_label}
 
 
+def _whole_conversations(plan: ImportPlan, key: str) -> bool:
+    """Ask how the audit slice is drawn, where there are conversations."""
+    return bool(plan.columns.conversation) and st.checkbox(
+        "Measure on whole conversations",
+        key=f"{key}-whole",
+        help="The utterances that measure the model are drawn by conversations, so that it has never learned from "
+        "another turn of the same one. The figures then tell how it does on people it has not met.",
+    )
+
+
 def _import_more(project: Project) -> None:
     path = _upload("more")
     if path is None:
         return
     plan = _plan(path, "more")
+    whole = _whole_conversations(plan, "more")
     _show_preview(path, plan)
     if st.button("Import", type="primary", key="import"):
         with st.spinner("Importing"):
-            st.session_state["import_report"] = project.import_file(path, plan)
+            st.session_state["import_report"] = project.import_file(path, plan, whole)
         st.rerun()
 
 
@@ -148,13 +159,14 @@ def _new_from_file() -> None:
     if path is None:
         return
     plan = _plan(path, "new")
+    whole = _whole_conversations(plan, "new")
     _show_preview(path, plan)
     draft = _codebook(path, plan)
     name = st.text_input("Name of the project", path.stem.replace("_", " "), key="new-name")
     if st.button("Create the project", type="primary", key="create", disabled=draft is None) and draft:
         target = workspace() / _slug(name)
         with st.spinner("Importing"), Project.create(target, draft.model_copy(update={"name": name})) as project:
-            st.session_state["import_report"] = project.import_file(path, plan)
+            st.session_state["import_report"] = project.import_file(path, plan, whole)
         _enter(target)
 
 

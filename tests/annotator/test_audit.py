@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 
 import numpy as np
@@ -9,9 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotator.audit import LARGEST, audit_size, deal_folds, draw_audit
+from annotator.audit import audit_size, deal_folds, draw_audit
+from annotator.guarantee import Wish
 from annotator.project import Project
-from store import utterances
+from store import annotations, utterances
+from store.annotations import NewAnnotation
+from store.database import immediate
 from store.utterances import NewUtterance
 from tests.annotator.scenes import draft, texts
 
@@ -29,10 +33,20 @@ def named(items: list[str], prefix: str = "u") -> list[NewUtterance]:
 
 
 @pytest.mark.parametrize(
-    ("count", "size"), [(0, 0), (1, 0), (10, 2), (400, 80), (1500, 300), (1501, 300), (10**6, 300)]
+    ("count", "precision", "size"),
+    [
+        (0, 0.95, 0),
+        (1, 0.95, 0),
+        (10, 0.95, 2),
+        (400, 0.95, 80),
+        (1530, 0.95, 306),
+        (10**6, 0.95, 306),
+        (10**6, 0.9, 152),
+        (10**6, 0.98, 772),
+    ],
 )
-def test_a_fifth_is_drawn_and_three_hundred_at_most(count, size):
-    assert audit_size(count) == size <= LARGEST
+def test_a_fifth_is_drawn_and_no_more_than_a_promise_of_the_wished_precision_takes(count, precision, size):
+    assert audit_size(count, Wish(precision)) == size
 
 
 @given(groups=st.dictionaries(st.integers(0, 200), st.integers(0, 20)), size=st.integers(0, 40), seed=st.integers(0, 9))
@@ -130,3 +144,60 @@ def test_folds_share_out_all_answers_evenly(count, seed):
     assert all(sizes)
     assert max(sizes, default=0) - min(sizes, default=0) <= 1
     assert len(folds) == min(2, count)
+
+
+# Whole conversations
+
+
+def spoken_in(count: int, turns: int, start: int = 0) -> list[NewUtterance]:
+    """Make conversations of so many turns each."""
+    lines = texts(count * turns, start)
+    return [NewUtterance(f"t{start + i}", line, f"c{i // turns}", float(start + i)) for i, line in enumerate(lines)]
+
+
+def conversations_of(project: Project) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for row in utterances.iterate(project.db):
+        found.setdefault(row["conversation"], set()).add(row["slice"])
+    return found
+
+
+def whole_import(project: Project, rows: list[NewUtterance]) -> None:
+    with immediate(project.db):
+        ids = [utterances.add(project.db, row) for row in rows]
+        project._settle(ids, whole_conversations=True)
+
+
+def test_whole_conversations_are_drawn_if_asked(tmp_path):
+    with Project.create(tmp_path, draft()) as project:
+        whole_import(project, spoken_in(20, 5))
+        assert all(len(slices) == 1 for slices in conversations_of(project).values())
+        assert utterances.count_slices(project.db)["audit"] == 20
+
+
+def test_turns_that_come_later_follow_their_conversation(tmp_path):
+    with Project.create(tmp_path, draft()) as project:
+        whole_import(project, spoken_in(20, 5))
+        before = conversations_of(project)
+        whole_import(project, spoken_in(20, 5, 100))
+        assert conversations_of(project) == before
+
+
+def test_unasked_single_turns_are_drawn(tmp_path):
+    with Project.create(tmp_path, draft()) as project:
+        project.add(spoken_in(20, 5))
+        assert any(len(slices) == 2 for slices in conversations_of(project).values())
+
+
+# What was drawn stays drawn
+
+
+@pytest.mark.parametrize(("before", "after"), [("pool", "audit"), ("audit", "pool")])
+def test_the_database_lets_no_answered_utterance_change_its_slice(tmp_path, before, after):
+    with Project.create(tmp_path, draft()) as project:
+        project.add(named(texts(50)))
+        one, other = utterances.ids_in(project.db, before)[:2]
+        annotations.record(project.db, NewAnnotation(one, "ada", "label", 1, "margin", 1))
+        with pytest.raises(sqlite3.IntegrityError, match="final"):
+            project.db.execute("UPDATE utterance SET slice = ? WHERE id = ?", (after, one))
+        project.db.execute("UPDATE utterance SET slice = ? WHERE id = ?", (after, other))
