@@ -167,7 +167,7 @@ class Project:
         groups = {row["id"]: _group(row, whole_conversations) for row in utterances.read(self.db, new)}
         texts = {group for group in groups.values() if isinstance(group, bytes)}
         conversations = {group for group in groups.values() if isinstance(group, str)}
-        drawn_before: dict[bytes | str | int, str] = {
+        drawn_before: dict[Any, str] = {
             **utterances.slices_of_texts(self.db, texts, first),
             **utterances.slices_of_conversations(self.db, conversations, first),
         }
