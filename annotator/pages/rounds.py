@@ -98,7 +98,8 @@ def _history(project: Project) -> None:
     frame.html(
         "quiet",
         "Accuracy and the rest come from the audit slice alone: utterances drawn at random, answered without seeing "
-        "a suggestion, never trained on. The interval holds the true accuracy 95 times in 100.",
+        "a suggestion, judged by a model that was not trained on them. The interval holds the true accuracy 95 times "
+        "in 100.",
     )
 
 

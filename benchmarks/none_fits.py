@@ -1,0 +1,91 @@
+"""Which number finds utterances that no label of the codebook fits? One label is left out, then looked for.
+
+    python -m benchmarks.none_fits [--quick] [--data snips,trec] [--learn 100] [--seeds 0,1,2]
+
+A label is taken out of the codebook; a hundred utterances of the others are learned. Among the test split, the left-out
+label's utterances are those for which none fits. For each way to rank them: the area under the ROC curve, 0.5 being
+chance. “outside” is the probability that falls on no label at all, “least sure” is one less the largest calibrated one.
+"""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from scipy.special import log_softmax
+from sklearn.metrics import roc_auc_score
+
+from annotator.oracle import Gold, Plan, read_gold
+from benchmarks.measure import DATA, print_last
+from model.catalog import STARTER
+from model.classifier import load_classifier
+from model.recipe import Recipe
+from model.task import Label, Task, Utterance
+from store.utterances import NewUtterance
+
+Array = NDArray[np.float64]
+
+
+def ways(logits: Array) -> dict[str, Array]:
+    """Return (n,) numbers for each way to rank, higher meaning sooner."""
+    outside = -np.logaddexp.reduce(logits, axis=1)
+    least_sure = -log_softmax(logits, axis=1).max(axis=1)
+    return {"outside": outside, "least sure": least_sure}
+
+
+def measure(gold: Gold, left_out: str, learn: int, seed: int, tests: int) -> Iterator[tuple[str, str, float]]:
+    """Yield loss, way and the area under the curve, with one label left out."""
+    rng = np.random.default_rng(seed)
+    names = sorted({row.given_label or "" for row in gold.train} - {left_out})
+    task = Task(gold.draft.instruction, tuple(Label(name) for name in names))
+    lessons = _sample([row for row in gold.train if row.given_label != left_out], learn, rng)
+    test = _sample(list(gold.test), tests, rng)
+    strange = np.array([row.given_label == left_out for row in test])
+    texts, asked = ([Utterance(row.text) for row in rows] for rows in (lessons, test))
+    labels = [names.index(row.given_label or "") for row in lessons]
+    for loss in ("labels", "tokens"):
+        recipe = replace(Recipe(), loss=loss, seed=seed)
+        classifier = load_classifier(STARTER, task, recipe)
+        if loss == "labels":
+            for way, score in ways(classifier.zero_shot().logits(asked)).items():
+                yield "untrained", way, float(roc_auc_score(strange, score))
+        for way, score in ways(classifier.fit(texts, labels).logits(asked)).items():
+            yield loss, way, float(roc_auc_score(strange, score))
+
+
+def _sample(rows: list[NewUtterance], count: int, rng: np.random.Generator) -> list[NewUtterance]:
+    return [rows[i] for i in rng.permutation(len(rows))[:count]]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one data set, one seed, few utterances")
+    parser.add_argument("--data", default="snips,trec")
+    parser.add_argument("--learn", type=int, default=100)
+    parser.add_argument("--seeds", default="0,1,2")
+    given = parser.parse_args()
+    sets = ["snips"] if given.quick else given.data.split(",")
+    seeds = [0] if given.quick else [int(seed) for seed in given.seeds.split(",")]
+    found: dict[tuple[str, str, str], list[float]] = {}
+    for data in sets:
+        gold = read_gold(Plan(DATA / data / "data.csv"))
+        names = sorted({row.given_label or "" for row in gold.train})
+        for seed in seeds:
+            size = (16, 60) if given.quick else (given.learn, 400)
+            for loss, way, area in measure(gold, names[seed % len(names)], size[0], seed, size[1]):
+                found.setdefault((data, loss, way), []).append(area)
+    table = Table(title="Finding utterances for which no label fits: area under the ROC curve")
+    for column in ("data", "learned with", "ranked by", "mean", "lowest to highest"):
+        table.add_column(column)
+    for (data, loss, way), areas in found.items():
+        table.add_row(data, loss, way, f"{np.mean(areas):.3f}", f"{min(areas):.3f} to {max(areas):.3f}")
+    Console(width=100).print(table)
+    print_last({f"{data}.{loss}.{way}": round(float(np.mean(areas)), 3) for (data, loss, way), areas in found.items()})
+
+
+if __name__ == "__main__":
+    main()
