@@ -14,7 +14,7 @@ from itertools import count
 
 import numpy as np
 from scipy.special import betaln
-from scipy.stats import beta, binom
+from scipy.stats import beta, binom, hypergeom
 
 from annotator.metrics import Array, Labels
 
@@ -78,17 +78,20 @@ def certify(evidence: Evidence, wish: Wish) -> Promise | NotYet:
     """Find the lowest threshold above which suggestions are right as often as wished, as surely as wished.
 
     Learn-then-Test with fixed-sequence testing (Angelopoulos et al. 2021, arXiv 2110.01052): thresholds are tested
-    from the strictest on, each by the exact binomial tail, until the first that fails. They are quantiles of the
+    from the strictest on, each by an exact tail, until the first that fails. They are quantiles of the
     pool, so that no audit answer has a say in which are tried. The first is the strictest with a chance to pass.
+    Where the calibrated probabilities themselves do not say so much, nothing is promised however well the audit
+    answers went: of promises for models that are not good enough, most are luck that a second witness gives away.
     """
     confidence, right = evidence.audit.max(axis=1), evidence.audit.argmax(axis=1) == evidence.truth
+    open_ = evidence.pool.max(axis=1)
     passed: Promise | NotYet = NotYet(wish, len(right), None)
     for threshold in _thresholds(evidence, wish):
         above = confidence >= threshold
-        n, errors = int(above.sum()), int((above & ~right).sum())
-        if not passes(n, errors, wish):
+        n, errors, taken = int(above.sum()), int((above & ~right).sum()), open_[open_ >= threshold]
+        if not passes(n, errors, wish, len(taken)) or taken.mean() < wish.target:
             break
-        passed = Promise(wish, float(threshold), n, errors, int((evidence.pool.max(axis=1) >= threshold).sum()))
+        passed = Promise(wish, float(threshold), n, errors, len(taken))
     return replace(passed, missing=missing_answers(evidence, wish)) if isinstance(passed, NotYet) else passed
 
 
@@ -102,9 +105,19 @@ def certify_labels(evidence: Evidence, wish: Wish) -> dict[int, Promise | NotYet
     return {label: certify(evidence.of_label(label), each) for label in range(labels)}
 
 
-def passes(n: int, errors: int, wish: Wish) -> bool:
-    """Say whether so few errors are too good to be chance, were the precision below the target."""
-    return bool(n > 0 and binom.cdf(errors, n, 1 - wish.target) <= 1 - wish.confidence)
+def passes(n: int, errors: int, wish: Wish, left: int | None = None) -> bool:
+    """Say whether so few errors are too good to be chance, were the precision below the target.
+
+    The precision of the `left` utterances themselves, the `n` answered ones being a random sample of both together
+    (hypergeometric tail, at the fewest errors that break the promise); without `left`, of ever so many like them
+    (binomial tail).
+    """
+    if n == 0 or left == 0:
+        return False
+    if left is None:
+        return bool(binom.cdf(errors, n, 1 - wish.target) <= 1 - wish.confidence)
+    broken = errors + int((1 - wish.target) * left + 1e-9) + 1
+    return bool(hypergeom.cdf(errors, n + left, broken, n) <= 1 - wish.confidence)
 
 
 @cache

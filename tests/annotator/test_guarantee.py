@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from scipy.stats import binomtest, hypergeom
 
 from annotator.guarantee import (
     Evidence,
@@ -63,12 +63,44 @@ def test_passing_is_a_lower_bound_on_precision_above_the_target(n, errors, targe
     assert passes(n, errors, wish) == (bound >= target) or bound == pytest.approx(target, abs=1e-9)
 
 
+@given(
+    n=st.integers(1, 40),
+    left=st.integers(1, 40),
+    broken=st.integers(0, 80),
+    target=st.sampled_from([0.5, 0.8, 0.9]),
+)
+def test_a_broken_promise_on_few_utterances_passes_at_most_once_in_twenty_times(n, left, broken, target):
+    wish, broken = Wish(target, 0.95), min(broken, n + left)
+    chance = sum(
+        hypergeom.pmf(errors, n + left, broken, n)
+        for errors in range(min(n, broken) + 1)
+        if broken - errors > (1 - target) * left + 1e-9 and passes(n, errors, wish, left)
+    )
+    assert chance <= 0.05 + 1e-9
+
+
+def test_for_ever_so_many_utterances_the_tail_is_the_binomial_one():
+    for errors, answers in ((0, 59), (3, 153)):
+        assert passes(answers, errors, Wish(0.95), 10**7)
+        assert not passes(answers - 1, errors, Wish(0.95), 10**7)
+
+
+def test_for_few_utterances_more_answers_are_needed():
+    assert not passes(29, 0, Wish(0.9), 20)
+    assert passes(29, 0, Wish(0.9), 10**6)
+
+
 def test_fewer_answers_than_are_needed_without_an_error_promise_nothing():
-    rows = np.tile([0.99, 0.01], (28, 1))
-    evidence = Evidence(rows, np.zeros(28, dtype=int), rows)
+    rows, pool = np.tile([0.99, 0.01], (28, 1)), np.tile([0.99, 0.01], (10_000, 1))
+    evidence = Evidence(rows, np.zeros(28, dtype=int), pool)
     assert certify(evidence, WISH) == NotYet(WISH, 28, missing_answers(evidence, WISH))
-    more = Evidence(np.tile([0.99, 0.01], (29, 1)), np.zeros(29, dtype=int), rows)
-    assert certify(more, WISH) == Promise(WISH, 0.99, 29, 0, 28)
+    more = Evidence(np.tile([0.99, 0.01], (29, 1)), np.zeros(29, dtype=int), pool)
+    assert certify(more, WISH) == Promise(WISH, 0.99, 29, 0, 10_000)
+
+
+def test_probabilities_that_do_not_say_so_themselves_are_a_witness_against():
+    pool = np.tile([0.85, 0.15], (1000, 1))
+    assert isinstance(certify(Evidence(pool[:200], np.zeros(200, dtype=int), pool), WISH), NotYet)
 
 
 def test_nothing_to_accept_or_nothing_to_go_by_promises_nothing():
