@@ -15,6 +15,7 @@ from annotator.worker import start_round_if_due
 from store import jobs
 
 ROOMY = 9  # labels that fit beside their definitions
+FEW = 3  # labels that a short-list shows at least: one alone would ask for assent
 
 
 def show() -> None:
@@ -134,15 +135,16 @@ def _short_list(codebook: Codebook, question: Question, likely: dict[int, float]
     """Offer the likeliest labels of a large codebook on the number keys, whatever keys they have otherwise."""
     assert question.suggestion
     known = {label.id: label for label in codebook.labels}
-    short = [known[i] for i in question.suggestion.shortlist if i in known][:ROOMY]
+    size = min(ROOMY, max(len(question.suggestion.shortlist), FEW))
+    short = [known[i] for i, _ in question.suggestion.probabilities[:size] if i in known]
     for number, label in enumerate(short, start=1):
         with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
             _button(replace(label, key=str(number)), question, width=230)
             with st.container(width="stretch"):
                 _beside(label, likely.get(label.id))
     more = len(question.suggestion.shortlist) > ROOMY
-    held = f"The {ROOMY} likeliest labels." if more else "The right label is among these about 95 times in 100."
-    frame.html("quiet", f"{held} The others are found below.")
+    held = f"The {ROOMY} likeliest labels." if more else "Lists like this hold the right label 95 times in 100."
+    frame.html("quiet", f"{held} Any other is found below.")
 
 
 def _search(codebook: Codebook, question: Question) -> None:
