@@ -106,8 +106,8 @@ def reliability_bins(used: InUse) -> list[ReliabilityBin]:
 
 def expected_band(n: int, confidence: float) -> Interval:
     """Return the central 95 % of the share that is right among n answers, each right with this probability."""
-    low, high = binom.ppf(TAILS, n, confidence) / n
-    return float(low), float(high)
+    low, high = (float(binom.ppf(tail, n, confidence)) / n for tail in TAILS)
+    return low, high
 
 
 @dataclass(frozen=True)
