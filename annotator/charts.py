@@ -5,6 +5,7 @@ missing. The three can be told apart by colour-blind people, and on a light and 
 """
 
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,15 +27,27 @@ def _rows(rows: Sequence[Mapping[str, Any]]) -> alt.Data:
 
 
 def _titled(chart: Chart, title: str, height: int) -> Chart:
-    return chart.properties(title=alt.TitleParams(title, anchor="start"), height=height, width="container")
+    """Finish a chart: as wide as its place, its plot `height` pixels high whatever its axes take."""
+    fit = alt.AutoSizeParams(type="fit-x", contains="padding")
+    head = alt.TitleParams(title, anchor="start", frame="bounds")
+    return chart.properties(title=head, height=height, width="container", autosize=fit)
 
 
-def _percent(domain: tuple[float, float] = (0, 1)) -> dict[str, Any]:
-    return {"scale": alt.Scale(domain=list(domain), clamp=True), "axis": alt.Axis(format="%", tickCount=5)}
+def _share(field: str, title: str, domain: tuple[float, float] = (0, 1)) -> alt.Y:
+    """Put shares on the vertical axis. All layers give it the same title, so that it is written once."""
+    scale = alt.Scale(domain=list(domain), clamp=True)
+    return alt.Y(f"{field}:Q", title=title, scale=scale, axis=alt.Axis(format="%", tickCount=5))
+
+
+def _lowest(values: Sequence[float]) -> float:
+    """Return where an axis may begin: a tenth below all values, so that what is close together is told apart."""
+    return max(0.0, math.floor(10 * min(values, default=0)) / 10)
 
 
 def learning_curve(rounds: Sequence[Measured]) -> Chart:
     """Draw how often each round was right, with its 95 % interval, over the labels it was trained on."""
+    known = [one for one in rounds if one.accuracy is not None]
+    ends = {one.number for one in (*known[:1], *known[-1:])}
     rows = [
         {
             "labels": one.trained_on,
@@ -42,22 +55,27 @@ def learning_curve(rounds: Sequence[Measured]) -> Chart:
             "low": one.accuracy_interval[0] if one.accuracy_interval else one.accuracy,
             "high": one.accuracy_interval[1] if one.accuracy_interval else one.accuracy,
             "round": f"round {one.number}",
+            "named": f"round {one.number}" if one.number in ends else "",
             "n": one.n,
         }
-        for one in rounds
-        if one.accuracy is not None
+        for one in known
     ]
+    title, domain = "right", (_lowest([float(row["low"] or 0) for row in rows]), 1.0)
     base = alt.Chart(_rows(rows)).encode(
-        x=alt.X("labels:Q", title="labels trained on", axis=alt.Axis(tickMinStep=1, tickCount=6)),
+        x=alt.X(
+            "labels:Q",
+            title="labels trained on",
+            scale=alt.Scale(zero=False, padding=24),
+            axis=alt.Axis(tickMinStep=1, tickCount=6, format=",d"),
+        ),
         tooltip=["round:N", "labels:Q", "n:Q", *_shares("right", "low", "high")],
     )
-    band = base.mark_area(color=BLUE, opacity=0.2).encode(y=alt.Y("low:Q", title=None), y2="high:Q")
-    bars = base.mark_rule(color=BLUE, opacity=0.6).encode(y="low:Q", y2="high:Q")
-    line = base.mark_line(color=BLUE, point={"color": BLUE, "size": 60, "filled": True}).encode(
-        y=alt.Y("right:Q", title="right, of 100", **_percent())
-    )
-    names = base.mark_text(dy=-12, color=GREY).encode(y="right:Q", text="round:N")
-    return _titled(alt.layer(band, bars, line, names), "How often each round is right", 260)
+    band = base.mark_area(color=BLUE, opacity=0.2).encode(y=_share("low", title, domain), y2="high:Q")
+    bars = base.mark_rule(color=BLUE, opacity=0.6).encode(y=_share("low", title, domain), y2="high:Q")
+    line = base.mark_line(color=BLUE, point={"color": BLUE, "size": 60, "filled": True})
+    names = base.mark_text(dy=-14, color=GREY, fontSize=12).encode(y=_share("right", title, domain), text="named:N")
+    layers = (band, bars, line.encode(y=_share("right", title, domain)), names)
+    return _titled(alt.layer(*layers), "How often each round is right", 220)
 
 
 def _shares(*fields: str) -> list[alt.Tooltip]:
@@ -65,9 +83,13 @@ def _shares(*fields: str) -> list[alt.Tooltip]:
 
 
 def reliability(bins: Sequence[ReliabilityBin]) -> Chart:
-    """Draw how often the model was right by how sure it was; grey is where exact probabilities would lie."""
+    """Draw how often the model was right by how sure it was; grey is where exact probabilities would lie.
+
+    One column a bin: bins of equal mass crowd where the model is sure, and would hide each other on a scale.
+    """
     rows = [
         {
+            "bin": f"{place}|{one.confidence:.0%}|n = {one.n}",
             "sure": one.confidence,
             "right": one.accuracy,
             "low": one.low,
@@ -75,24 +97,25 @@ def reliability(bins: Sequence[ReliabilityBin]) -> Chart:
             "from": one.band[0],
             "to": one.band[1],
             "n": one.n,
-            "shown": f"n = {one.n}",
         }
-        for one in bins
+        for place, one in enumerate(bins)
     ]
-    floor = max(0.0, min([0.5, *(one.confidence for one in bins)]) - 0.05)
+    edges = [edge for one in bins for edge in (one.low, one.band[0])]
+    title, domain = "how often it was right", (_lowest(edges), 1.0)
     base = alt.Chart(_rows(rows)).encode(
-        x=alt.X("sure:Q", title="how sure it was", **_percent((floor, 1))),
+        x=alt.X(
+            "bin:O",
+            title="how sure it was",
+            sort=None,
+            axis=alt.Axis(labelAngle=0, labelExpr="slice(split(datum.label, '|'), 1)", ticks=False),
+        ),
         tooltip=["n:Q", *_shares("sure", "right", "low", "high", "from", "to")],
     )
-    exact = base.mark_rule(color=GREY, strokeWidth=14, opacity=0.3).encode(y=alt.Y("from:Q", title=None), y2="to:Q")
-    interval = base.mark_rule(color=BLUE).encode(y="low:Q", y2="high:Q")
-    points = base.mark_point(color=BLUE, filled=True, size=80, opacity=1).encode(
-        y=alt.Y("right:Q", title="how often it was right", **_percent())
-    )
-    counts = base.mark_text(dx=9, align="left", color=GREY).encode(y="right:Q", text="shown:N")
-    ends = _rows([{"sure": floor, "right": floor}, {"sure": 1, "right": 1}])
-    line = alt.Chart(ends).mark_line(color=GREY, strokeDash=[4, 4]).encode(x="sure:Q", y="right:Q")
-    return _titled(alt.layer(exact, line, interval, points, counts), "Is it right as often as it says?", 260)
+    exact = base.mark_bar(color=GREY, opacity=0.3, width=30).encode(y=_share("from", title, domain), y2="to:Q")
+    said = base.mark_tick(color=GREY, thickness=2, width=30).encode(y=_share("sure", title, domain))
+    interval = base.mark_rule(color=BLUE, strokeWidth=2).encode(y=_share("low", title, domain), y2="high:Q")
+    points = base.mark_point(color=BLUE, filled=True, size=90, opacity=1).encode(y=_share("right", title, domain))
+    return _titled(alt.layer(exact, said, interval, points), "Is it right as often as it says?", 220)
 
 
 def risk_coverage(curve: Sequence[Coverage], target: float) -> Chart:
@@ -100,19 +123,18 @@ def risk_coverage(curve: Sequence[Coverage], target: float) -> Chart:
     rows = [{"taken": one.coverage, "wrong": one.error, "low": one.low, "high": one.high, "n": one.n} for one in curve]
     top = min(1.0, max([2 * (1 - target), *(one.error + 0.08 for one in curve)]))
     base = alt.Chart(_rows(rows)).encode(
-        x=alt.X("taken:Q", title="the surest so many of all suggestions", **_percent()),
+        x=alt.X("taken:Q", title="suggestions taken, surest first", axis=alt.Axis(format="%", tickCount=5)),
         tooltip=["n:Q", *_shares("taken", "wrong", "low", "high")],
     )
-    band = base.mark_area(color=BLUE, opacity=0.2, clip=True).encode(y=alt.Y("low:Q", title=None), y2="high:Q")
-    line = base.mark_line(color=BLUE, clip=True).encode(
-        y=alt.Y("wrong:Q", title="wrong among them", **_percent((0, top)))
-    )
+    title = "wrong among them"
+    band = base.mark_area(color=BLUE, opacity=0.2).encode(y=_share("low", title, (0, top)), y2="high:Q")
+    line = base.mark_line(color=BLUE).encode(y=_share("wrong", title, (0, top)))
     most = alt.Chart(_rows([{"wished": 1 - target, "shown": f"at most {100 * (1 - target):.0f} in 100", "at": 1}]))
-    limit = most.mark_rule(color=ORANGE, strokeDash=[6, 4], strokeWidth=2).encode(y="wished:Q")
+    limit = most.mark_rule(color=ORANGE, strokeDash=[6, 4], strokeWidth=2).encode(y=_share("wished", title, (0, top)))
     name = most.mark_text(color=ORANGE, align="right", dy=-8, fontWeight="bold").encode(
-        x="at:Q", y="wished:Q", text="shown:N"
+        x="at:Q", y=_share("wished", title, (0, top)), text="shown:N"
     )
-    return _titled(alt.layer(band, line, limit, name), "How many of the surest suggestions are wrong", 260)
+    return _titled(alt.layer(band, line, limit, name), "Errors among the surest suggestions", 220)
 
 
 def confusion(found: Confusion, title: str, dark: bool = False) -> Chart:
@@ -132,8 +154,9 @@ def confusion(found: Confusion, title: str, dark: bool = False) -> Chart:
         for j in range(len(kept.names))
     ]
     order = list(kept.names)
+    level = len(order) <= 4 and max(map(len, order), default=0) <= 10  # then names fit side by side
     base = alt.Chart(_rows(rows)).encode(
-        x=alt.X("is:N", title="the label that is right", sort=order, axis=_names(-40)),
+        x=alt.X("is:N", title="the label that is right", sort=order, axis=_names(0 if level else -40)),
         y=alt.Y("says:N", title="the model says", sort=order, axis=_names(0)),
         tooltip=["says:N", "is:N", alt.Tooltip("count:Q", format=",.1f")],
     )
@@ -142,7 +165,7 @@ def confusion(found: Confusion, title: str, dark: bool = False) -> Chart:
         opacity=alt.Opacity("strength:Q", scale=alt.Scale(domain=[0, 1], range=[0, 0.65]), legend=None),
     )
     texts = base.mark_text(fontSize=13, color="#f2f2f2" if dark else "#1a1a1a").encode(text="shown:N")
-    return _titled(alt.layer(cells, texts), title, max(160, 34 * len(order)))
+    return _titled(alt.layer(cells, texts), title, 36 * len(order))
 
 
 def _names(angle: int) -> alt.Axis:
@@ -181,11 +204,11 @@ def label_counts(counts: Sequence[LabelCount]) -> Chart:
         )
         .transform_filter(alt.FieldOneOfPredicate(field="part", oneOf=shown))
     )
-    return _titled(chart, "How often each label occurs", max(110, 30 * len(kept) + 20))
+    return _titled(chart, "How often each label occurs", 28 * len(kept))
 
 
 def _legend() -> alt.Legend:
-    return alt.Legend(title=None, orient="bottom", columns=2, labelLimit=220)
+    return alt.Legend(title=None, orient="bottom", direction="vertical", labelLimit=220)
 
 
 def time_per_answer(pace: Pace) -> Chart:
@@ -201,7 +224,7 @@ def time_per_answer(pace: Pace) -> Chart:
     )
     line = base.mark_line(color=BLUE, point={"color": BLUE, "size": 50, "filled": True})
     all_ = alt.Chart(_rows([{"seconds": pace.seconds or 0}])).mark_rule(color=GREY, strokeDash=[4, 4])
-    return _titled(alt.layer(line, all_.encode(y="seconds:Q")), "How long an answer takes", 220)
+    return _titled(alt.layer(line, all_.encode(y="seconds:Q")), "How long an answer takes", 150)
 
 
 def svg(chart: Chart, name: str, width: int = 420) -> str:

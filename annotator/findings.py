@@ -72,10 +72,10 @@ def how_believable(used: InUse, state: str) -> str:
         return f"{lead}: nothing has been measured. {CALIBRATED}"
     gap, most = in_100(one.ece), in_100(one.ece_band[1])
     if one.ece <= one.ece_band[1]:
-        found = f"exact ones would show a gap of up to {most} on so few answers, so nothing speaks against them"
+        found = f"exact ones would show a gap of up to {most} on {one.n} answers, so nothing speaks against them"
     else:
         lead = "Do not take its probabilities at their word"
-        found = f"exact ones would show {most} at most on so few answers, so part of the gap is real"
+        found = f"exact ones would show {most} at most on {one.n} answers, so part of the gap is real"
     return f"{lead}: what it says and how often it is right differ by {gap} in 100 on average; {found}."
 
 
@@ -106,21 +106,36 @@ def offered(made: Offer) -> str:
 
 
 def not_yet(one: NotYet, used: InUse) -> str:
-    """Say how far away a promise is, for all labels together or for one."""
+    """Say how far away a promise for all labels together is."""
     if used.metrics.get("cross_fitted"):
-        known = len(used.evidence.truth)
-        if known >= needed(one.wish):
-            return "Not yet: this round has learned from audit answers. Retrain, then look again."
-        return (
-            f"Not yet: about {count(needed(one.wish) - known, 'more audit answer')} and a new round are needed. "
-            "This round has learned from the audit answers too, so that they cannot vouch for it."
-        )
+        missing = needed(one.wish) - len(used.evidence.truth)
+        if missing <= 0:
+            return "Not yet: this round was trained on audit answers, too. Retrain, then look again."
+        return f"Not yet: about {_more(missing)} needed, and then a new round.{_too_few(missing, used)}"
     if one.missing is None:
         return (
             "Not yet, and more audit answers would not help: the model is not right often enough, even where it is "
             "surest. Go on labelling and retrain, or ask for less."
         )
-    return f"Not yet: about {count(one.missing, 'more audit answer is', 'more audit answers are')} needed."
+    return f"Not yet: about {_more(one.missing)} needed.{_too_few(one.missing, used)}"
+
+
+def not_yet_of_label(one: NotYet) -> str:
+    """Say how far away a promise for one label is; what is missing are answers to what the model takes for it."""
+    if one.missing is None:
+        return "not right often enough"
+    return f"about {count(one.missing, 'more audit answer')} to this suggestion"
+
+
+def _more(missing: int) -> str:
+    return count(missing, "more audit answer is", "more audit answers are")
+
+
+def _too_few(missing: int, used: InUse) -> str:
+    if missing <= used.audit_left:
+        return ""
+    left = f"only {used.audit_left} are" if used.audit_left > 1 else "only one is" if used.audit_left else "none is"
+    return f" Of the audit slice {left} left to ask: import more utterances, or ask for less."
 
 
 def rests_on(one: Promise) -> str:
@@ -181,7 +196,7 @@ def bins(found: Sequence[ReliabilityBin]) -> str:
     """Explain the reliability diagram."""
     return (
         f"{from_audit(sum(one.n for one in found))} Grey: where exact probabilities would lie 95 times in 100 with so "
-        "few answers; a point outside is a real gap. Blue lines: 95 % intervals."
+        "many answers; outside it the gap is real. Blue lines: 95 % intervals."
     )
 
 
@@ -218,9 +233,10 @@ def paced(found: Pace) -> str:
     """Say how long an answer takes and how much is left."""
     if found.seconds is None:
         return "No answer has been timed yet."
+    rest = f"At that pace the {count(found.left, 'utterance')} left take {hours(found.hours_left)}."
     return (
         f"Half of the answers took less than {found.seconds:.0f} seconds (median of {found.timed:,} timed answers). "
-        f"At that pace the {count(found.left, 'utterance')} left take {hours(found.hours_left)}."
+        + (rest if found.left else "None is left.")
     )
 
 

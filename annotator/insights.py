@@ -38,6 +38,7 @@ class InUse:
     names: tuple[str, ...]
     evidence: Evidence
     open_ids: Labels  # (m,) utterances of the pool that are open and that the round has scored
+    audit_left: int  # audit utterances without an answer
 
 
 def in_use(project: Project) -> InUse | None:
@@ -48,7 +49,8 @@ def in_use(project: Project) -> InUse | None:
     evidence, open_ids = evidence_of(project, row)
     known, order = labels.names(project.db), tuple(json.loads(row["label_ids"]))
     names = tuple(known[label] for label in order)
-    return InUse(row, json.loads(row["metrics"]), order, names, evidence, open_ids)
+    left = len(set(utterances.ids_in(project.db, "audit")) - annotations.answered_ids(project.db))
+    return InUse(row, json.loads(row["metrics"]), order, names, evidence, open_ids, left)
 
 
 # How good the rounds are

@@ -66,7 +66,7 @@ def _accept(project: Project, used: InUse) -> None:
 
 
 def _wish() -> tuple[Wish, bool]:
-    target = st.slider("So many of them must be right", 80, 99, 95, format="%d %%", key="target")
+    target = st.slider("How many in 100 must be right", 80, 99, 95, key="target")
     per_label = st.checkbox(
         "For each label by itself",
         key="per-label",
@@ -87,7 +87,8 @@ def _offered(made: Offer, used: InUse) -> None:
         elif not said:
             st.write(frame.plain(findings.not_yet(one, used)))
     else:
-        _each_label(made, used)
+        names = dict(zip(used.label_ids, used.names, strict=True))
+        st.dataframe([_label_line(names[i], one) for i, one in made.promises.items()], hide_index=True)
     if made.accepts:
         wish = made.wish
         args = (wish.target, 0 not in made.promises)
@@ -100,15 +101,11 @@ def _offered(made: Offer, used: InUse) -> None:
         )
 
 
-def _each_label(made: Offer, used: InUse) -> None:
-    names = dict(zip(used.label_ids, used.names, strict=True))
-    st.dataframe([_label_line(names[i], one, used) for i, one in made.promises.items()], hide_index=True)
-
-
-def _label_line(name: str, one: Promise | NotYet, used: InUse) -> dict[str, Any]:
+def _label_line(name: str, one: Promise | NotYet) -> dict[str, Any]:
+    line: dict[str, Any] = {"Label": name, "Audit answers": one.n}
     if isinstance(one, Promise):
-        return {"Label": name, "Accepts": one.accepts, "Audit answers": one.n, "Wrong": one.errors, "": ""}
-    return {"Label": name, "Accepts": 0, "Audit answers": one.n, "Wrong": None, "": findings.not_yet(one, used)}
+        return {**line, "Wrong": str(one.errors), "Accepts": one.accepts, "Missing": ""}
+    return {**line, "Wrong": "", "Accepts": 0, "Missing": findings.not_yet_of_label(one)}
 
 
 @frame.guarded

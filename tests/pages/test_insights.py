@@ -50,7 +50,7 @@ def shown(app: AppTest) -> str:
 
 
 def charts(app: AppTest) -> int:
-    return len(app.get("arrow_vega_lite_chart"))
+    return len(app.get("vega_lite_chart"))
 
 
 def make_round(project: Project) -> None:
