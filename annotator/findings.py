@@ -15,7 +15,7 @@ from annotator.metrics import proportion_interval
 
 CALIBRATED = f"Not yet below {ROUGH} audit answers, rough below {GOOD}, good from {GOOD} on."
 FIGURES = (
-    "Accuracy and macro-F1 with 95 % intervals (Clopper and Pearson's; a bootstrap's). NLL, the negative "
+    "Accuracy and macro-F1 with 95\u00a0% intervals (Clopper and Pearson's; a bootstrap's). NLL, the negative "
     "log-likelihood: lower is better. ECE, the mean gap between confidence and accuracy, with what exact probabilities "
     "would show at this n."
 )
@@ -24,9 +24,11 @@ HOW = "drawn at random, answered without a suggestion"
 
 
 def in_100(share: float) -> str:
-    """Write a share as a number in 100, with a decimal only where the number would be 0 or 100 and is not."""
+    """Write a share as a number in 100; nearly none and nearly all are told from none and all."""
     number = 100 * share
-    return f"{number:.1f}" if number not in (0, 100) and round(number) in (0, 100) else f"{number:.0f}"
+    if number in (0, 100) or 0.5 <= number < 99.5:
+        return f"{number:.0f}"
+    return "less than 0.1" if number < 0.1 else "more than 99.9" if number > 99.9 else f"{number:.1f}"
 
 
 def count(number: float, one: str, many: str = "") -> str:
@@ -93,10 +95,10 @@ def offered(made: Offer) -> str:
     if made.accepts:
         right, sure = in_100(wish.target), in_100(wish.confidence)
         what = "This suggestion" if made.accepts == 1 else f"These {made.accepts:,} suggestions"
-        each = " for each label by itself" if len(made.promises) > 1 else ""
+        each = "" if 0 in made.promises else " for each label by itself"
         return (
-            f"{what} may be accepted unseen: at least {right} in 100 of them are right{each}, at {sure} % confidence. "
-            f"That saves {hours(made.hours)}."
+            f"{what} may be accepted unseen: at least {right} in 100 of them are right{each}, "
+            f"at {sure}\u00a0% confidence. That saves {hours(made.hours)}."
         )
     if any(isinstance(one, Promise) for one in made.promises.values()):
         return "Nothing to accept: no open utterance is as sure as that."
@@ -124,7 +126,7 @@ def not_yet_of_label(one: NotYet) -> str:
     """Say how far away a promise for one label is; what is missing are answers to what the model takes for it."""
     if one.missing is None:
         return "not right often enough"
-    return f"about {count(one.missing, 'more audit answer')} to this suggestion"
+    return f"about {count(one.missing, 'more audit answer')} where it says this"
 
 
 def _more(missing: int) -> str:
@@ -143,7 +145,7 @@ def rests_on(one: Promise) -> str:
     errors = "none of them wrong" if not one.errors else f"{one.errors} of them wrong"
     return (
         f"This rests on {count(one.n, 'audit answer')} where the model gave its label at least "
-        f"{in_100(one.threshold)} %: {errors}."
+        f"{in_100(one.threshold)}\u00a0%: {errors}."
     )
 
 
@@ -189,14 +191,14 @@ def curve(found: Sequence[Measured]) -> str:
     """Explain the learning curve."""
     last = next((one for one in reversed(found) if one.accuracy is not None), None)
     n = last.n if last else 0
-    return f"Each round from the audit answers there were then, {n} at last, {HOW}. Shaded: 95 % intervals."
+    return f"Each round from the audit answers there were then, {n} at last, {HOW}. Shaded: 95\u00a0% intervals."
 
 
 def bins(found: Sequence[ReliabilityBin]) -> str:
     """Explain the reliability diagram."""
     return (
         f"{from_audit(sum(one.n for one in found))} Grey: where exact probabilities would lie 95 times in 100 with so "
-        "many answers; outside it the gap is real. Blue lines: 95 % intervals."
+        "many answers; outside it the gap is real. Blue lines: 95\u00a0% intervals."
     )
 
 

@@ -17,19 +17,27 @@ from annotator.insights import InUse
 from annotator.project import Project
 from store import acceptances, annotations, rounds, utterances
 
-MOST_FLIPS = 25
+MOST_FLIPS = 10
 
 _STYLE = """
 body { font: 11pt/1.45 Georgia, serif; color: #1a1a1a; background: #fff; max-width: 46rem; margin: 2rem auto;
     padding: 0 1rem; overflow-wrap: anywhere; }
 h1, h2, th, figcaption, .quiet { font-family: sans-serif; }
-h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.1rem; margin: 2rem 0 .4rem; break-after: avoid; }
+h1 { font-size: 1.6rem; margin-bottom: .2rem; }
+h2 { font-size: 1.1rem; margin: 2rem 0 .4rem; break-after: avoid; }
 .quiet, figcaption { font-size: .82rem; color: #555; }
+.wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .85rem; margin: .6rem 0; }
-th, td { text-align: left; vertical-align: top; padding: .25rem .6rem .25rem 0; border-bottom: 1px solid #ddd; }
+th, td { min-width: 4.2em; text-align: left; vertical-align: top; padding: .25rem .6rem .25rem 0;
+    border-bottom: 1px solid #ddd; }
+th { overflow-wrap: normal; }
 td { unicode-bidi: plaintext; white-space: pre-line; }
-figure { margin: .8rem 0; break-inside: avoid; } svg { max-width: 100%; height: auto; } tr { break-inside: avoid; }
-@page { margin: 18mm; } @media print { body { margin: 0; max-width: none; } }
+tr, figure { break-inside: avoid; }
+figure { margin: .8rem 0; vertical-align: top; box-sizing: border-box; }
+svg { max-width: 100%; height: auto; }
+@media (min-width: 640px), print { figure { display: inline-block; width: 49%; padding-right: 1rem; } }
+@page { margin: 18mm; }
+@media print { body { margin: 0; max-width: none; } .wide { overflow: visible; } }
 """
 
 
@@ -73,7 +81,7 @@ def _lines(rows: Iterable[Iterable[Any]], headed: bool = False) -> str:
     written = ["".join(f"<td>{cell}</td>" for cell in row) for row in cells]
     if headed:
         written[0] = "".join(f'<th scope="col">{cell}</th>' for cell in cells[0])
-    return "<table>" + "".join(f"<tr>{row}</tr>" for row in written) + "</table>"
+    return '<div class="wide"><table>' + "".join(f"<tr>{row}</tr>" for row in written) + "</table></div>"
 
 
 def _head(project: Project) -> str:
@@ -187,8 +195,8 @@ def _work(project: Project, used: InUse | None) -> str:
     return _section(
         "Labels and work",
         _figure(charts.label_counts(counts), "labels", findings.counted(used)) if drawn else "",
-        _table(rows),
         _figure(charts.time_per_answer(pace), "pace", findings.paced(pace)) if pace.steps else "",
+        _table(rows),
     )
 
 
@@ -221,7 +229,8 @@ def _settings(project: Project, used: InUse | None) -> str:
     recipe = config.pop("recipe", {})
     flat = {**config, **{f"recipe: {name}": value for name, value in recipe.items()}}
     title = f"Configuration of round {used.row['number']}" if used else "Configuration of the first round"
-    return _section(title, _lines(flat.items()))
+    shown = ((name, "–" if value in (None, "", []) else value) for name, value in flat.items())
+    return _section(title, _lines(shown))
 
 
 def _codebook(project: Project) -> str:

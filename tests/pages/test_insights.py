@@ -195,3 +195,14 @@ def test_hostile_texts_are_never_rendered(workspace: Path) -> None:
         body = str(getattr(piece, "value", None) or getattr(piece.proto, "body", ""))
         assert "<img" not in body
         assert "](http" not in body
+
+
+def test_a_codebook_of_77_labels_does_not_break_the_page(workspace: Path) -> None:
+    names = [f"intent {i} with a name that is longer than anybody would like" for i in range(77)]
+    with Project.create(workspace / "many", draft(*names), replace(CONFIG, retrain_every=0)) as project:
+        project.add([NewUtterance(str(i), f"utterance {i} about {i % 9}") for i in range(100)])
+        for utterance in utterances.ids_in(project.db, "audit"):
+            annotations.record(project.db, NewAnnotation(utterance, "ada", "label", 1 + utterance % 77, "audit", 1))
+        make_round(project)
+    app = page("many")
+    assert "The 10 labels confused most, of 77" in shown(app)
