@@ -169,7 +169,7 @@ def confusion(found: Confusion, title: str, dark: bool = False) -> Chart:
 
 
 def _names(angle: int) -> alt.Axis:
-    return alt.Axis(labelAngle=angle, labelLimit=NAME, ticks=False, domain=False)
+    return alt.Axis(labelAngle=angle, labelLimit=NAME, labelFlush=False, ticks=False, domain=False)
 
 
 PARTS = {

@@ -104,7 +104,7 @@ def offered(made: Offer) -> str:
         return "Nothing to accept: no open utterance is as sure as that."
     if not len(made.utterance_ids):
         return "Nothing to accept: no utterance with a suggestion is open."
-    return ""
+    return "" if 0 in made.promises else "Not yet for any label."
 
 
 def not_yet(one: NotYet, used: InUse) -> str:
@@ -122,11 +122,18 @@ def not_yet(one: NotYet, used: InUse) -> str:
     return f"Not yet: about {_more(one.missing)} needed.{_too_few(one.missing, used)}"
 
 
-def not_yet_of_label(one: NotYet) -> str:
-    """Say how far away a promise for one label is; what is missing are answers to what the model takes for it."""
-    if one.missing is None:
-        return "not right often enough"
-    return f"about {count(one.missing, 'more audit answer')} where it says this"
+EACH_LABEL = (
+    "Rests on: audit answers to suggestions of this label that are sure enough. Missing: about so many more audit "
+    "answers to its suggestions; import more utterances where the audit slice is used up."
+)
+
+
+def of_label(name: str, one: Promise | NotYet) -> dict[str, Any]:
+    """Put what is promised for one label, or what is missing, in a row of a table."""
+    if isinstance(one, Promise):
+        return {"Label": name, "Accepts": one.accepts, "Rests on": f"{one.n}, {one.errors} wrong", "Missing": ""}
+    missing = "not right often enough" if one.missing is None else f"{one.missing}"
+    return {"Label": name, "Accepts": 0, "Rests on": "", "Missing": missing}
 
 
 def _more(missing: int) -> str:

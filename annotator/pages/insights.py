@@ -7,7 +7,7 @@ import streamlit as st
 
 from annotator import findings, insights
 from annotator.acceptance import Offer, accept, offer, take_back
-from annotator.guarantee import NotYet, Promise, Wish
+from annotator.guarantee import Promise, Wish
 from annotator.insights import InUse
 from annotator.pages import frame
 from annotator.project import Project
@@ -88,7 +88,8 @@ def _offered(made: Offer, used: InUse) -> None:
             st.write(frame.plain(findings.not_yet(one, used)))
     else:
         names = dict(zip(used.label_ids, used.names, strict=True))
-        st.dataframe([_label_line(names[i], one) for i, one in made.promises.items()], hide_index=True)
+        st.dataframe([findings.of_label(names[i], one) for i, one in made.promises.items()], hide_index=True)
+        frame.html("quiet", findings.EACH_LABEL)
     if made.accepts:
         wish = made.wish
         args = (wish.target, 0 not in made.promises)
@@ -99,13 +100,6 @@ def _offered(made: Offer, used: InUse) -> None:
             "They are marked as the model's, and some are asked again, without a suggestion, to check them. Choose how "
             "many must be right before you look at what it gives: the promise holds for one look.",
         )
-
-
-def _label_line(name: str, one: Promise | NotYet) -> dict[str, Any]:
-    line: dict[str, Any] = {"Label": name, "Audit answers": one.n}
-    if isinstance(one, Promise):
-        return {**line, "Wrong": str(one.errors), "Accepts": one.accepts, "Missing": ""}
-    return {**line, "Wrong": "", "Accepts": 0, "Missing": findings.not_yet_of_label(one)}
 
 
 @frame.guarded

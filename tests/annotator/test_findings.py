@@ -79,6 +79,18 @@ def test_a_promise_that_nothing_open_meets_is_no_offer():
     assert findings.offered(an_offer(0, NotYet(WISH, 9, 50))) == ""
 
 
+def test_each_label_says_what_it_accepts_or_what_is_missing():
+    assert findings.offered(an_offer(0, NotYet(WISH, 9, 50), NotYet(WISH, 9, 50))).startswith("Not yet")
+    assert findings.of_label("yes", replace(PROMISE, errors=1)) == {
+        "Label": "yes",
+        "Accepts": 3400,
+        "Rests on": "62, 1 wrong",
+        "Missing": "",
+    }
+    assert findings.of_label("no", NotYet(WISH, 9, 50))["Missing"] == "50"
+    assert findings.of_label("no", NotYet(WISH, 9, None))["Missing"] == "not right often enough"
+
+
 def test_what_a_promise_rests_on_is_said_with_its_errors():
     assert "62 audit answers" in findings.rests_on(PROMISE)
     assert "none of them wrong" in findings.rests_on(PROMISE)
