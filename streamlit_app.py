@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from annotator.pages import data, export, frame, label, rounds
+from annotator.pages import data, export, frame, insights, label, rounds
 
 
 def main() -> None:
@@ -11,6 +11,7 @@ def main() -> None:
     pages = [
         st.Page(label.show, title="Label", icon=":material/edit_note:", url_path="label", default=True),
         st.Page(rounds.show, title="Rounds", icon=":material/model_training:", url_path="rounds"),
+        st.Page(insights.show, title="Insights", icon=":material/monitoring:", url_path="insights"),
         st.Page(data.show, title="Data", icon=":material/database:", url_path="data"),
         st.Page(export.show, title="Export", icon=":material/download:", url_path="export"),
     ]

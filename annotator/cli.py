@@ -196,6 +196,19 @@ def export(project: Path, format_: str, out: Path | None, rows: Any, with_model:
 
 
 @main.command()
+@click.argument("project", type=FOLDER)
+@click.option("--out", type=FILE, help="Where to; default: the project's name with -report.html here.")
+def report(project: Path, out: Path | None) -> None:
+    """Write what is known of model and work on one HTML page, to print or to send."""
+    from annotator.report import report as written  # draws: slow to import, and no other command needs it
+
+    with Project.open(project) as opened:
+        target = out or Path(f"{opened.folder.resolve().name}-report.html")
+        target.write_text(written(opened), encoding="utf-8")
+    console.print(f"The report is in {target}.")
+
+
+@main.command()
 @click.argument("file", type=FILE)
 @click.option("--project", type=FOLDER, required=True, help="Whose round in use is asked.")
 @click.option("--out", type=FILE, required=True, help="Where to; the ending says the format, as in scored.parquet.")

@@ -2,7 +2,11 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import comb
 from typing import Any
+
+import krippendorff
 
 
 def consensus_labels(answers: Iterable[Mapping[str, Any]]) -> dict[int, int]:
@@ -22,3 +26,34 @@ def consensus(answers: Iterable[Mapping[str, Any]]) -> dict[int, int | None]:
             votes[answer["utterance_id"]][answer["label_id"]] += 1
     ranked = {utterance: counter.most_common(2) for utterance, counter in votes.items()}
     return {utterance: top[0][0] for utterance, top in ranked.items() if len(top) == 1 or top[0][1] > top[1][1]}
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far annotators agree: no model can be measured to be right more often than they are of one mind."""
+
+    utterances: int  # with at least two people's labels
+    pairs: int  # of labels on the same utterance
+    share: float  # of pairs that agree
+    alpha: float | None  # Krippendorff's; None where only one label was ever used, which chance explains too
+
+
+def agreement(answers: Iterable[Mapping[str, Any]]) -> Agreement | None:
+    """Compare the labels that different people gave the same utterance; None where no utterance has two.
+
+    Standing answers, one a person and utterance. Alpha is for labels without an order (Krippendorff 2004): 1 is
+    full agreement, 0 what chance would give.
+    """
+    votes: dict[int, Counter[int]] = defaultdict(Counter)
+    for answer in answers:
+        if answer["kind"] == "label":
+            votes[answer["utterance_id"]][answer["label_id"]] += 1
+    shared = [counter for counter in votes.values() if counter.total() > 1]
+    if not shared:
+        return None
+    pairs = sum(comb(counter.total(), 2) for counter in shared)
+    agreeing = sum(comb(count, 2) for counter in shared for count in counter.values())
+    used = sorted({label for counter in shared for label in counter})
+    table = [[counter[label] for label in used] for counter in shared]
+    alpha = krippendorff.alpha(value_counts=table, level_of_measurement="nominal") if len(used) > 1 else None
+    return Agreement(len(shared), pairs, agreeing / pairs, None if alpha is None else float(alpha))

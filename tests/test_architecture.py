@@ -52,6 +52,8 @@ def test_each_library_is_imported_by_its_one_home(path: Path) -> None:
         "streamlit": path.name == "streamlit_app.py" or path.parent.name == "pages",
         "sqlite_utils": package_of(path) == "store" or path.name == "project.py",  # the type of an open database
         "sqlite3": package_of(path) == "store",
+        "altair": path.name == "charts.py",
+        "krippendorff": path.name == "consensus.py",
         **{library: package_of(path) == "model" for library in HEAVY},
     }
     for module in imports(path):
@@ -132,6 +134,7 @@ with Project.open(folder) as project:
     for name in ("csv", "jsonl", "parquet", "dataset"):
         assert export_project(project, folder / f"out-{name}", ExportPlan(name)) == 2
 assert "torch" not in sys.modules and "transformers" not in sys.modules
+assert "altair" not in sys.modules, "charts are drawn on one page alone"
 """
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import streamlit as st
 
-from annotator.calibration import GOOD, ROUGH
 from annotator.config import RoundConfig
 from annotator.doctor import prospect
+from annotator.findings import CALIBRATED
 from annotator.history import RoundSummary, summaries
 from annotator.pages import frame
 from annotator.project import Project
@@ -17,8 +17,6 @@ from model import machine
 from model.catalog import CATALOG
 from model.prompt import LARGE, TEMPLATES
 from store import annotations, jobs, rounds
-
-CALIBRATED = f"Not yet below {ROUGH} audit answers, rough below {GOOD}, good from {GOOD} on."
 
 
 def show() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotator.consensus import consensus, consensus_labels
+from annotator.consensus import agreement, consensus, consensus_labels
 
 
 def votes(*said: int | str | None, utterance: int = 1) -> list[dict]:
@@ -64,3 +65,36 @@ def test_the_order_of_the_answers_does_not_matter(said, random):
     shuffled = list(said)
     random.shuffle(shuffled)
     assert consensus(votes(*said)) == consensus(votes(*shuffled))
+
+
+# How far people agree
+
+
+def test_where_no_utterance_has_two_labels_there_is_no_agreement_to_speak_of():
+    assert agreement([]) is None
+    assert agreement(votes(1, utterance=1) + votes(2, utterance=2)) is None
+    assert agreement(votes(1, None, "skip")) is None, "only labels are compared"
+
+
+def test_the_share_is_that_of_pairs_and_alpha_sets_chance_aside():
+    # Two labels each: three utterances agree (1 1, 1 1, 2 2), one does not (1 2).
+    found = agreement(
+        votes(1, 1, utterance=1) + votes(1, 1, utterance=2) + votes(2, 2, utterance=3) + votes(1, 2, utterance=4)
+    )
+    assert found is not None
+    assert (found.utterances, found.pairs, found.share) == (4, 4, 0.75)
+    # 8 labels, five 1 and three 2: observed disagreement 2/8, expected 2·5·3/(8·7); alpha = 1 - 0.25/(30/56)
+    assert found.alpha == pytest.approx(1 - 0.25 / (30 / 56))
+
+
+def test_three_people_make_three_pairs():
+    found = agreement(votes(1, 1, 2))
+    assert found is not None
+    assert (found.utterances, found.pairs) == (1, 3)
+    assert found.share == pytest.approx(1 / 3)
+
+
+def test_one_label_only_is_agreement_that_says_nothing_beyond_chance():
+    found = agreement(votes(1, 1, utterance=1) + votes(1, 1, 1, utterance=2))
+    assert found is not None
+    assert (found.share, found.alpha) == (1.0, None)

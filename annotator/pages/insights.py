@@ -1,0 +1,279 @@
+"""The insights page: how good the model is, what may be accepted unseen, and what has changed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from annotator import findings, insights
+from annotator.acceptance import Offer, accept, offer, take_back
+from annotator.guarantee import Promise, Wish
+from annotator.insights import InUse
+from annotator.pages import frame
+from annotator.project import Project
+from store import acceptances, annotations, rounds
+
+MOST_FLIPS = 200
+
+
+def show() -> None:
+    """Show the page."""
+    st.title("Insights")
+    with frame.opened_project() as project:
+        used = insights.in_use(project)
+        if used is None:
+            st.info("No round has been made yet. Label a few utterances, then press “Retrain now” on the Rounds page.")
+            if annotations.count_answered(project.db):
+                _work(project, None)
+            return
+        _verdict(project, used)
+        _accept(project, used)
+        _quality(project, used)
+        _confusion(used)
+        _work(project, used)
+        _changes(project, used)
+        _report(project)
+
+
+def _verdict(project: Project, used: InUse) -> None:
+    """Say first what everybody wants to know."""
+    calibrator = project.calibrator
+    st.markdown(f"##### {frame.plain(findings.how_right(used))}")
+    if insights.measured(used.row).accuracy is not None:
+        st.write(frame.plain(findings.how_believable(used, calibrator.state if calibrator else "")))
+        frame.html("quiet", f"Round {used.row['number']} is in use. Calibrated: {findings.CALIBRATED}")
+
+
+# Accepting
+
+
+def _accept(project: Project, used: InUse) -> None:
+    st.subheader("Accept suggestions unseen")
+    left, right = st.columns(2, gap="large")
+    with left:
+        wish, per_label = _wish()
+        made = offer(project, wish, per_label)
+        _offered(made, used)
+    with right:
+        if curve := insights.coverage_curve(used):
+            from annotator import charts
+
+            st.altair_chart(charts.risk_coverage(curve, wish.target), key="risk-coverage")
+            frame.html("quiet", f"{findings.from_audit(len(curve))} Shaded: where the truth lies 95 times in 100.")
+        else:
+            st.info("No audit answer yet. One utterance in five on the Label page is one: they make this possible.")
+    _acceptances(project)
+
+
+def _wish() -> tuple[Wish, bool]:
+    target = st.slider("How many in 100 must be right", 80, 99, 95, key="target")
+    per_label = st.checkbox(
+        "For each label by itself",
+        key="per-label",
+        help="Else on average over all that is accepted. For each label it takes far more audit answers.",
+    )
+    return Wish(target / 100), per_label
+
+
+def _offered(made: Offer, used: InUse) -> None:
+    """Say what may be accepted, on what it rests, and offer the button."""
+    said = findings.offered(made)
+    if said:
+        st.write(frame.plain(said))
+    if 0 in made.promises:
+        one = made.promises[0]
+        if isinstance(one, Promise):
+            frame.html("quiet", findings.rests_on(one))
+        elif not said:
+            st.write(frame.plain(findings.not_yet(one, used)))
+    else:
+        names = dict(zip(used.label_ids, used.names, strict=True))
+        st.dataframe([findings.of_label(names[i], one) for i, one in made.promises.items()], hide_index=True)
+        frame.html("quiet", findings.EACH_LABEL)
+    if made.accepts:
+        wish = made.wish
+        args = (wish.target, 0 not in made.promises)
+        name = f"Accept {findings.count(made.accepts, 'suggestion')}"
+        st.button(name, type="primary", key="accept", on_click=_do_accept, args=args)
+        frame.html(
+            "quiet",
+            "They are marked as the model's, and some are asked again, without a suggestion, to check them. Choose how "
+            "many must be right before you look at what it gives: the promise holds for one look.",
+        )
+
+
+@frame.guarded
+def _do_accept(target: float, per_label: bool) -> None:
+    with frame.opened_project() as project:
+        accept(project, frame.annotator(), Wish(target), per_label)
+    st.toast("Accepted.")
+
+
+def _acceptances(project: Project) -> None:
+    """List what was accepted, newest first, each with its way back."""
+    made = acceptances.history(project.db)
+    if not made:
+        return
+    st.markdown("**What has been accepted**")
+    for one in made:
+        with st.container(horizontal=True, vertical_alignment="center", key=f"acceptance-{one['id']}"):
+            with st.container(width="stretch"):
+                frame.html("quiet", findings.acceptance(one))
+            if not one["ended"]:
+                st.button("Take back", key=f"take-back-{one['id']}", on_click=_do_take_back, args=(one["id"],))
+
+
+@frame.guarded
+def _do_take_back(acceptance_id: int) -> None:
+    with frame.opened_project() as project:
+        taken = take_back(project, acceptance_id, frame.annotator())
+    st.toast("Taken back: these utterances are open again." if taken else "It had ended before.")
+
+
+# How good it is
+
+
+def _quality(project: Project, used: InUse) -> None:
+    from annotator import charts
+
+    st.subheader("How good the model is")
+    curve = insights.learning_curve(project)
+    bins = insights.reliability_bins(used)
+    if not any(one.accuracy is not None for one in curve):
+        st.info("Nothing has been measured yet. Answer a few audit utterances on the Label page, then retrain.")
+        return
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.altair_chart(charts.learning_curve(curve), key="learning-curve")
+        frame.html("quiet", findings.curve(curve))
+    with right:
+        if bins:
+            st.altair_chart(charts.reliability(bins), key="reliability")
+            frame.html("quiet", findings.bins(bins))
+    with st.expander("All figures"):
+        st.dataframe([findings.figures(one) for one in reversed(curve)], hide_index=True)
+        frame.html("quiet", findings.FIGURES)
+        frame.html("quiet", findings.queried(insights.queried_accuracy(project)))
+
+
+def _confusion(used: InUse) -> None:
+    from annotator import charts
+
+    observed, expected = insights.observed_confusion(used), insights.expected_confusion(used)
+    if not observed.total and not expected.total:
+        return
+    st.subheader("What it confuses")
+    dark = st.context.theme.type == "dark"
+    left, right = st.columns(2, gap="large")
+    if observed.total:
+        with left:
+            st.altair_chart(charts.confusion(observed, "Seen on audit answers", dark), key="observed")
+            frame.html("quiet", findings.confusion_observed(observed))
+    if expected.total:
+        with right:
+            st.altair_chart(charts.confusion(expected, "Expected in what is left", dark), key="expected")
+            frame.html("quiet", findings.confusion_expected(expected))
+
+
+# The work
+
+
+def _work(project: Project, used: InUse | None) -> None:
+    from annotator import charts
+
+    st.subheader("Labels and work")
+    counts, pace = insights.label_counts(project, used), insights.time_per_answer(project)
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.altair_chart(charts.label_counts(counts), key="label-counts")
+        frame.html("quiet", findings.counted(used))
+    with right:
+        if pace.steps:
+            st.altair_chart(charts.time_per_answer(pace), key="time-per-answer")
+        frame.html("quiet", findings.paced(pace))
+        frame.html("quiet", findings.agreed(insights.people_agree(project)))
+
+
+# What has changed, and the way back
+
+
+def _changes(project: Project, used: InUse) -> None:
+    st.subheader("What the last round changed")
+    found = insights.flips(project, used)
+    st.write(frame.plain(findings.flipped(found)))
+    if found and found.flips:
+        st.dataframe(
+            [_flip(one) for one in found.flips[:MOST_FLIPS]], hide_index=True, column_config=_flip_columns(found)
+        )
+        if len(found.flips) > MOST_FLIPS:
+            frame.html("quiet", f"The {MOST_FLIPS} of which it is surest now.")
+    _go_back(project, used.row)
+
+
+def _flip(one: insights.Flip) -> dict[str, Any]:
+    return {
+        "utterance": one.text,
+        "before": one.before,
+        "before_sure": 100 * one.before_probability,
+        "now": one.now,
+        "now_sure": 100 * one.now_probability,
+    }
+
+
+def _flip_columns(found: insights.Flips) -> dict[str, Any]:
+    number = st.column_config.NumberColumn
+    return {
+        "utterance": st.column_config.TextColumn("Utterance", width="large"),
+        "before": f"Round {found.before} said",
+        "before_sure": number("how sure", format="%.0f %%"),
+        "now": f"Round {found.now} says",
+        "now_sure": number("how sure", format="%.0f %%"),
+    }
+
+
+def _go_back(project: Project, used: Mapping[str, Any]) -> None:
+    """Let an older round be put in use again, or the newest after that."""
+    others = [r for r in rounds.history(project.db) if r["state"] == "promoted" and r["id"] != used["id"]]
+    if not others:
+        return
+    numbers = {row["id"]: row["number"] for row in others}
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        chosen = st.selectbox(
+            "Put another round in use",
+            list(numbers),
+            format_func=lambda i: f"Round {numbers[i]}",
+            width=220,
+            key="back",
+        )
+        st.button(f"Go back to round {numbers[chosen]}", key="roll-back", on_click=_do_roll_back, args=(chosen,))
+    frame.html("quiet", "No answer is lost. It holds until the next round is ready.")
+
+
+@frame.guarded
+def _do_roll_back(round_id: int) -> None:
+    with frame.opened_project() as project:
+        project.roll_back(round_id, frame.annotator())
+    st.toast("That round is in use now.")
+
+
+# The report
+
+
+def _report(project: Project) -> None:
+    st.subheader("Report")
+    frame.html("quiet", "Everything above on one page, with how each figure was estimated: to print, or to send.")
+    state = (
+        project.folder,
+        annotations.last_id(project.db),
+        rounds.promoted(project.db),
+        acceptances.history(project.db),
+    )
+    if st.button("Prepare the report", key="prepare-report"):
+        from annotator.report import report
+
+        with st.spinner("Drawing"):
+            st.session_state["report"] = (state, report(project))
+    prepared = st.session_state.get("report")
+    if prepared and prepared[0] == state:
+        name = f"{project.folder.name}-report.html"
+        st.download_button("Download", prepared[1], name, "text/html", icon=":material/download:", on_click="ignore")

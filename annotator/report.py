@@ -1,0 +1,242 @@
+"""The report: all that the insights say on one HTML page that needs no network and no script, to print or to send.
+
+Every figure stands with its n and with how it was estimated. Whatever a person has written is escaped.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from html import escape
+from typing import Any
+
+from annotator import __version__, charts, findings, insights
+from annotator.acceptance import offer
+from annotator.calibration import Calibrator
+from annotator.guarantee import NotYet, Promise, Wish
+from annotator.insights import InUse
+from annotator.project import Project
+from store import acceptances, annotations, rounds, utterances
+
+MOST_FLIPS = 10
+
+_STYLE = """
+body { font: 11pt/1.45 Georgia, serif; color: #1a1a1a; background: #fff; max-width: 46rem; margin: 2rem auto;
+    padding: 0 1rem; overflow-wrap: anywhere; }
+h1, h2, th, figcaption, .quiet { font-family: sans-serif; }
+h1 { font-size: 1.6rem; margin-bottom: .2rem; }
+h2 { font-size: 1.1rem; margin: 2rem 0 .4rem; break-after: avoid; }
+.quiet, figcaption { font-size: .82rem; color: #555; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-size: .85rem; margin: .6rem 0; }
+th, td { min-width: 4.2em; text-align: left; vertical-align: top; padding: .25rem .6rem .25rem 0;
+    border-bottom: 1px solid #ddd; }
+th { overflow-wrap: normal; }
+td { unicode-bidi: plaintext; white-space: pre-line; }
+tr, figure { break-inside: avoid; }
+figure { margin: .8rem 0; vertical-align: top; box-sizing: border-box; }
+svg { max-width: 100%; height: auto; }
+@media (min-width: 640px), print { figure { display: inline-block; width: 49%; padding-right: 1rem; } }
+@page { margin: 18mm; }
+@media print { body { margin: 0; max-width: none; } .wide { overflow: visible; } }
+"""
+
+
+def report(project: Project) -> str:
+    """Write the report of a project as it stands, as one HTML file."""
+    used = insights.in_use(project)
+    parts = [_head(project), *(_of_round(project, used) if used else [_text(_NO_ROUND)])]
+    parts += [_work(project, used), _people(project), _rounds(project), _settings(project, used), _codebook(project)]
+    title = escape(project.name)
+    meta = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+    return (
+        f'<!DOCTYPE html>\n<html lang="en"><head>{meta}<title>{title}</title><style>{_STYLE}</style></head>\n'
+        "<body>\n" + "\n".join(parts) + "\n</body></html>\n"
+    )
+
+
+_NO_ROUND = "No round has been made yet, so nothing is known about the model."
+
+
+def _text(text: str, kind: str = "") -> str:
+    return f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
+
+
+def _section(title: str, *parts: str) -> str:
+    return f"<section><h2>{escape(title)}</h2>\n" + "\n".join(part for part in parts if part) + "</section>"
+
+
+def _figure(chart: charts.Chart, name: str, caption: str) -> str:
+    return f"<figure>{charts.svg(chart, name)}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Write rows of the same columns as a table; nothing for no rows."""
+    if not rows:
+        return ""
+    return _lines([rows[0].keys(), *(row.values() for row in rows)], headed=True)
+
+
+def _lines(rows: Iterable[Iterable[Any]], headed: bool = False) -> str:
+    cells = [[escape("" if cell is None else str(cell)) for cell in row] for row in rows]
+    written = ["".join(f"<td>{cell}</td>" for cell in row) for row in cells]
+    if headed:
+        written[0] = "".join(f'<th scope="col">{cell}</th>' for cell in cells[0])
+    return '<div class="wide"><table>' + "".join(f"<tr>{row}</tr>" for row in written) + "</table></div>"
+
+
+def _head(project: Project) -> str:
+    """Say what this is about, how much of it there is, and when it was written."""
+    slices, now = utterances.count_slices(project.db), datetime.now(UTC).isoformat()
+    size = (
+        f"{findings.count(slices['pool'] + slices['audit'], 'utterance')}, {slices['audit']:,} of them drawn at random "
+        f"for the audit slice; {annotations.count_answered(project.db):,} answered by people."
+    )
+    written = f"Written {findings.day(now)} UTC by Annotator {__version__}."
+    return f"<h1>{escape(project.name)}</h1>" + _text(written, "quiet") + _text(size)
+
+
+# The round in use
+
+
+def _of_round(project: Project, used: InUse) -> list[str]:
+    return [_quality(project, used), _acceptance(project, used), _confusion(used), _changes(project, used)]
+
+
+def _quality(project: Project, used: InUse) -> str:
+    curve, bins = insights.learning_curve(project), insights.reliability_bins(used)
+    was_measured = any(one.accuracy is not None for one in curve)
+    state = Calibrator.from_dict(json.loads(used.row["calibration"])).state
+    return _section(
+        "How good the model is",
+        _text(findings.how_right(used)),
+        _text(findings.how_believable(used, state)),
+        _text(f"Round {used.row['number']} is in use. Calibrated: {findings.CALIBRATED}", "quiet"),
+        _figure(charts.learning_curve(curve), "curve", findings.curve(curve)) if was_measured else "",
+        _figure(charts.reliability(bins), "bins", findings.bins(bins)) if bins else "",
+        _table([findings.figures(one) for one in curve]),
+        _text(f"{findings.from_audit(insights.measured(used.row).n)} {findings.FIGURES}", "quiet"),
+        _each_label(used),
+        _text(findings.queried(insights.queried_accuracy(project))),
+    )
+
+
+def _each_label(used: InUse) -> str:
+    each = used.metrics.get("each_label", [])
+    rows = [
+        {
+            "Label": name,
+            "Precision": f"{one['precision']:.2f}",
+            "Recall": f"{one['recall']:.2f}",
+            "F1": f"{one['f1']:.2f}",
+        }
+        | {"Audit answers": one["n"]}
+        for name, one in zip(used.names, each, strict=False)
+    ]
+    return _table(rows)
+
+
+def _acceptance(project: Project, used: InUse) -> str:
+    """Say what could be accepted now and what has been."""
+    made, curve = offer(project, Wish()), insights.coverage_curve(used)
+    (one,) = made.promises.values()
+    rests = findings.rests_on(one) if isinstance(one, Promise) else ""
+    said = findings.offered(made) or (findings.not_yet(one, used) if isinstance(one, NotYet) else "")
+    caption = f"{findings.from_audit(len(curve))} Shaded: 95 % intervals. {_CERTIFIED}"
+    return _section(
+        "Accepting suggestions unseen",
+        _text(f"{said} {rests}"),
+        _figure(charts.risk_coverage(curve, made.wish.target), "risk", caption) if curve else "",
+        *(_text(findings.acceptance(act)) for act in acceptances.history(project.db)),
+    )
+
+
+_CERTIFIED = (
+    "What may be accepted is certified by Learn-then-Test with fixed-sequence testing (Angelopoulos et al. 2021): "
+    "thresholds from the strictest on, each by the exact binomial tail on audit answers."
+)
+
+
+def _confusion(used: InUse) -> str:
+    observed, expected = insights.observed_confusion(used), insights.expected_confusion(used)
+    drawn = (
+        (observed, "Seen on audit answers", "observed", findings.confusion_observed(observed)),
+        (expected, "Expected in what is left", "expected", findings.confusion_expected(expected)),
+    )
+    figures = [_figure(charts.confusion(one, title), name, said) for one, title, name, said in drawn if one.total]
+    return _section("What the model confuses", *figures) if figures else ""
+
+
+def _changes(project: Project, used: InUse) -> str:
+    found = insights.flips(project, used)
+    rows = [
+        {
+            "Utterance": one.text,
+            f"Round {found.before} said": f"{one.before} ({findings.in_100(one.before_probability)} %)",
+            f"Round {found.now} says": f"{one.now} ({findings.in_100(one.now_probability)} %)",
+        }
+        for one in (found.flips[:MOST_FLIPS] if found else ())
+        if found
+    ]
+    more = f"The {MOST_FLIPS} of which it is surest now." if found and len(found.flips) > MOST_FLIPS else ""
+    return _section("What the last round changed", _text(findings.flipped(found)), _table(rows), _text(more, "quiet"))
+
+
+# The work
+
+
+def _work(project: Project, used: InUse | None) -> str:
+    counts, pace = insights.label_counts(project, used), insights.time_per_answer(project)
+    rows = [
+        {"Label": one.name, "Answered, to learn from": one.pool, "Answered, to measure": one.audit}
+        | {"Accepted unseen": one.accepted, "Expected in what is left": f"{one.expected:.0f}"}
+        for one in counts
+    ]
+    drawn = any(one.total for one in counts)
+    return _section(
+        "Labels and work",
+        _figure(charts.label_counts(counts), "labels", findings.counted(used)) if drawn else "",
+        _figure(charts.time_per_answer(pace), "pace", findings.paced(pace)) if pace.steps else "",
+        _table(rows),
+    )
+
+
+def _people(project: Project) -> str:
+    return _section("How far people agree", _text(findings.agreed(insights.people_agree(project))))
+
+
+# How it was made
+
+
+def _rounds(project: Project) -> str:
+    rows = [
+        {"Round": row["number"], "State": "ready" if row["state"] == "promoted" else row["state"]}
+        | {"Backbone": row["backbone"], "Trained on": row["trained_on"], "Audit answers": row["audited_on"]}
+        | {"Codebook": f"version {row['codebook_version']}", "Started": findings.day(row["started_at"])}
+        for row in reversed(rounds.history(project.db))
+    ]
+    return _section("Rounds", _table(rows) or _text("None."), _text(_METHOD, "quiet"))
+
+
+_METHOD = (
+    "Audit answers were drawn at random at import and given without a suggestion. They are not trained on; while they "
+    "are few they are, and each is then measured by a model that was trained without it. Probabilities are calibrated "
+    "on them, cross-fitted. Times are UTC."
+)
+
+
+def _settings(project: Project, used: InUse | None) -> str:
+    config = json.loads(used.row["config"] if used else project.config.to_json())
+    recipe = config.pop("recipe", {})
+    flat = {**config, **{f"recipe: {name}": value for name, value in recipe.items()}}
+    title = f"Configuration of round {used.row['number']}" if used else "Configuration of the first round"
+    shown = ((name, "–" if value in (None, "", []) else value) for name, value in flat.items())
+    return _section(title, _lines(shown))
+
+
+def _codebook(project: Project) -> str:
+    codebook = project.codebook()
+    rows = [
+        {"Label": one.name, "Definition": one.definition, "Examples": "\n".join(one.examples)}
+        for one in codebook.labels
+    ]
+    return _section(f"Codebook, version {codebook.version}", _text(codebook.instruction), _table(rows))
