@@ -242,7 +242,7 @@ def paced(found: Pace) -> str:
     """Say how long an answer takes and how much is left."""
     if found.seconds is None:
         return "No answer has been timed yet."
-    rest = f"At that pace the {count(found.left, 'utterance')} left take {hours(found.hours_left)}."
+    rest = f"Counting the slow ones too, the {count(found.left, 'utterance')} left take {hours(found.hours_left)}."
     return (
         f"Half of the answers took less than {found.seconds:.0f} seconds (median of {found.timed:,} timed answers). "
         + (rest if found.left else "None is left.")

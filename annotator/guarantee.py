@@ -19,7 +19,7 @@ from scipy.stats import beta, binom, hypergeom
 from annotator.metrics import Array, Labels
 
 LEVELS = 40  # thresholds that are tried: those which accept 1/40, 2/40, … of the pool
-SLACK = 1.25  # audit answers expected above the first threshold, in those it needs: the count there is random
+SHORT = 0.01  # chance that too few audit answers lie above the first threshold: how many do is random
 WITHDRAWN_AT = 20.0  # evidence against a promise; one that holds is ever withdrawn at most once in 20 times
 WORST = 5.0  # times the promised error rate: worse than that is noticed all the same
 MOST_ANSWERS = 5000  # audit answers; what would need more is not to be had by answering
@@ -132,7 +132,7 @@ def _thresholds(evidence: Evidence, wish: Wish) -> Array:
     if answers < least or not len(evidence.pool):
         return np.empty(0)
     shares = np.arange(1, LEVELS + 1) / LEVELS
-    tried = shares[shares >= min(1.0, SLACK * least / answers)]
+    tried = shares[binom.cdf(least - 1, answers, shares) <= SHORT]
     return np.asarray(np.quantile(evidence.pool.max(axis=1), 1 - tried, method="lower"))
 
 

@@ -20,7 +20,10 @@ from tests.browser.conftest import CHROMIUM, SECOND, SWITCHES, serve
 
 PICTURES = Path(__file__).parent / "pictures"
 ANSWERS = (0, 40)
-SHOTS = (("label", 1280, "light"), ("label", 390, "dark"), ("rounds", 1280, "light"), ("insights", 1280, "light"), ("export", 1280, "dark"))
+SHOTS = (
+    ("label", 1280, "light"), ("label", 390, "dark"), ("rounds", 1280, "light"), ("insights", 1280, "light"),
+    ("export", 1280, "dark"),
+)  # fmt: skip
 
 
 def main() -> None:

@@ -51,7 +51,7 @@ def _accept(project: Project, used: InUse) -> None:
     st.subheader("Accept suggestions unseen")
     left, right = st.columns(2, gap="large")
     with left:
-        wish, per_label = _wish()
+        wish, per_label = _wish(project.config.precision)
         made = offer(project, wish, per_label)
         _offered(made, used)
     with right:
@@ -65,8 +65,8 @@ def _accept(project: Project, used: InUse) -> None:
     _acceptances(project)
 
 
-def _wish() -> tuple[Wish, bool]:
-    target = st.slider("How many in 100 must be right", 80, 99, 95, key="target")
+def _wish(precision: float) -> tuple[Wish, bool]:
+    target = st.slider("How many in 100 must be right", 80, 99, round(100 * precision), key="target")
     per_label = st.checkbox(
         "For each label by itself",
         key="per-label",
@@ -94,7 +94,9 @@ def _offered(made: Offer, used: InUse) -> None:
         wish = made.wish
         args = (wish.target, 0 not in made.promises)
         name = f"Accept {findings.count(made.accepts, 'suggestion')}"
-        st.button(name, type="primary", key="accept", on_click=_do_accept, args=args)
+        st.button(name, type="primary", key="accept", disabled=made.stale, on_click=_do_accept, args=args)
+        if made.stale:
+            frame.html("quiet", "The codebook has changed since this round was made. Retrain, then accept.")
         frame.html(
             "quiet",
             "They are marked as the model's, and some are asked again, without a suggestion, to check them. Choose how "

@@ -301,6 +301,8 @@ def test_a_round_that_was_never_in_use_cannot_be_rolled_back_to(project):
 def test_a_changed_codebook_stops_accepting(project, monkeypatch):
     other = project.codebook()
     fewer = replace(other, labels=other.labels[:2])
+    assert not offer(project, WISH).stale
     monkeypatch.setattr(Project, "codebook", lambda self: fewer)
+    assert offer(project, WISH).stale
     with pytest.raises(RoundError, match="codebook has changed"):
         accept(project, "ada", WISH)
