@@ -133,7 +133,7 @@ def test_a_comment_may_contain_digits_and_letters_that_are_keys_elsewhere(visit:
 @pytest.mark.parametrize("visit", [390], indirect=True)
 def test_on_a_telephone_everything_can_be_reached_without_scrolling_sideways(visit: Visit) -> None:
     only_by_button(visit, "client-talk")
-    for name in ("", "rounds", "data", "export"):
+    for name in ("", "rounds", "insights", "data", "export"):
         visit.open(name, project="client-talk")
         visit.page.wait_for_timeout(1.5 * SECOND)
         width = visit.page.evaluate("document.documentElement.scrollWidth")
