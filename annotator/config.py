@@ -22,7 +22,7 @@ class RoundConfig:
     audit_share: float = 0.2  # of each batch; 20 of the first 100 answers give accuracy within about 0.18
     precision: float = 0.95  # wished for what is accepted unseen; the audit slice is made large enough for it
     spot_share: float = 0.08  # of each batch, two of 25, checks what was accepted unseen
-    cross_fit_below: int = 30  # audit answers: fewer teach too, by cross-fitting, in three times the time; 0: never
+    cross_fit_below: int = 0  # audit answers; fewer teach too, by cross-fitting, in three times the time; 0: never
     retrain_every: int = 25  # new labels, then a round starts by itself; 0: only by the button
     minimum_labels: int = 10  # fewer train nothing that the instruction alone does not know
     score_limit: int = 10_000  # utterances a round scores, a random sample if there are more

@@ -5,6 +5,7 @@ from typing import Any
 
 import streamlit as st
 
+from annotator.calibration import ROUGH
 from annotator.config import RoundConfig
 from annotator.doctor import prospect
 from annotator.findings import CALIBRATED
@@ -148,10 +149,16 @@ def _settings(project: Project) -> None:
             every = st.number_input(
                 "New labels that start a round by themselves", 0, 1000, config.retrain_every, help="0: only the button."
             )
+            teach = st.checkbox(
+                f"Let the first {ROUGH} audit answers teach too",
+                config.cross_fit_below > 0,
+                help="Each half is then measured by a second model that was trained without it. Rounds take three "
+                "times as long until there are so many, and nothing can be accepted unseen before.",
+            )
             suggestions = st.checkbox("Show the model's suggestion", config.show_suggestions)
             st.caption("Takes effect with the next round. Audit utterances never show a suggestion.")
             if st.form_submit_button("Save"):
-                project.config = _changed(config, backbone, (strategy, template), (size, every), suggestions)
+                project.config = _changed(config, backbone, (strategy, template), (size, every), (suggestions, teach))
                 st.toast("Saved.")
         if warning:  # below the form: above it, it would move the button away while it is being clicked
             st.warning(warning)
@@ -176,7 +183,11 @@ def _backbone(config: RoundConfig) -> tuple[str, str]:
 
 
 def _changed(
-    config: RoundConfig, backbone: str, names: tuple[str, str], numbers: tuple[float, float], suggestions: bool
+    config: RoundConfig,
+    backbone: str,
+    names: tuple[str, str],
+    numbers: tuple[float, float],
+    ticks: tuple[bool, bool],
 ) -> RoundConfig:
     return replace(
         config,
@@ -185,5 +196,6 @@ def _changed(
         template=names[1],
         batch_size=int(numbers[0]),
         retrain_every=int(numbers[1]),
-        show_suggestions=suggestions,
+        show_suggestions=ticks[0],
+        cross_fit_below=(config.cross_fit_below or ROUGH) if ticks[1] else 0,
     )

@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with a round of a tiny model, trained on a few answers."""
     backbone = save_llama(tmp_path_factory.mktemp("backbone"))
     place = tmp_path_factory.mktemp("project") / "p"
-    config = RoundConfig(backbone=backbone, recipe=TINY, minimum_labels=4, cross_fit_below=0)
+    config = RoundConfig(backbone=backbone, recipe=TINY, minimum_labels=4)
     with new_project(place, config=config) as project:
         turns = [NewUtterance(f"t{i}", text, "c", float(i), "ada") for i, text in enumerate(texts(8, 100))]
         project.add(turns)
