@@ -66,7 +66,7 @@ def how_believable(used: InUse, state: str) -> str:
     """Say whether the round's probabilities may be believed; `state` is its calibrator's."""
     one = measured(used.row)
     lead = {
-        "not yet": "Do not believe its probabilities yet",
+        "not yet": "It is too early to say whether its probabilities can be believed",
         "rough": "Its probabilities are roughly calibrated",
         "good": "Its probabilities are well calibrated",
     }.get(state, "Whether its probabilities may be believed is not known")
@@ -74,7 +74,8 @@ def how_believable(used: InUse, state: str) -> str:
         return f"{lead}: nothing has been measured. {CALIBRATED}"
     gap, most = in_100(one.ece), in_100(one.ece_band[1])
     if one.ece <= one.ece_band[1]:
-        found = f"exact ones would show a gap of up to {most} on {one.n} answers, so nothing speaks against them"
+        found = f"exact ones would show a gap of up to {most} on {one.n} answers"
+        found += "" if state == "not yet" else ", so nothing speaks against them"
     else:
         lead = "Do not take its probabilities at their word"
         found = f"exact ones would show {most} at most on {one.n} answers, so part of the gap is real"

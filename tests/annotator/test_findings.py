@@ -61,7 +61,7 @@ def test_probabilities_are_doubted_where_the_gap_is_more_than_chance():
 
 
 def test_below_thirty_audit_answers_probabilities_are_never_called_calibrated():
-    assert findings.how_believable(used(**MEASURED), "not yet").startswith("Do not believe its probabilities yet")
+    assert findings.how_believable(used(**MEASURED), "not yet").startswith("It is too early to say")
 
 
 def test_an_offer_says_size_precision_confidence_and_what_it_saves():
