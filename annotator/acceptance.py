@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import trim_mean
 
-from annotator.consensus import consensus_labels
+from annotator.batch import AUDIT
+from annotator.consensus import consensus
 from annotator.errors import RoundError
 from annotator.guarantee import (
     WITHDRAWN_AT,
@@ -52,16 +53,18 @@ class Offer:
 def evidence_of(project: Project, round_row: Mapping[str, Any]) -> tuple[Evidence, Labels]:
     """Collect a round's probabilities where answers are known and where suggestions are open; (m,) ids of the latter.
 
-    Audit answers come first, whatever chose the pool's: precision among chosen ones would be another.
+    An audit utterance for which people say that none fits, or a label that the round did not know, is one where any
+    suggestion is wrong: its truth is -1. One on which they are divided is left out.
     """
     known = rounds.predictions_of(project.db, round_row)
     order = {label: column for column, label in enumerate(known.label_ids)}
-    in_audit = set(utterances.ids_in(project.db, "audit"))
-    truth = {i: label for i, label in consensus_labels(annotations.answers(project.db)).items() if label in order}
+    in_audit = set(utterances.ids_in(project.db, AUDIT))
+    agreed = consensus(annotations.answers(project.db))
+    truth = {i: -1 if label is None else order.get(label, -1) for i, label in agreed.items()}
     ids = known.utterance_ids
     asked = np.array([i in in_audit and i in truth for i in ids.tolist()], dtype=bool)
     is_open = np.isin(ids, list(project.askable(None).pool))
-    answers = np.array([order[truth[i]] for i in ids[asked].tolist()], dtype=np.int64)
+    answers = np.array([truth[i] for i in ids[asked].tolist()], dtype=np.int64)
     return Evidence(known.probabilities[asked], answers, known.probabilities[is_open]), ids[is_open]
 
 

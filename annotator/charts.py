@@ -13,7 +13,8 @@ from typing import Any
 import altair as alt
 
 from annotator.findings import MOST_CONFUSED
-from annotator.insights import Confusion, Coverage, LabelCount, Measured, Pace, ReliabilityBin
+from annotator.insights import Confusion, Coverage, LabelCount, Measured, Pace
+from annotator.metrics import Bin
 
 BLUE, GREY, ORANGE = "#3a87c4", "#858585", "#d5661a"
 MOST_LABELS = 20  # more than that cannot be read in one picture
@@ -82,7 +83,7 @@ def _shares(*fields: str) -> list[alt.Tooltip]:
     return [alt.Tooltip(f"{field}:Q", format=".0%") for field in fields]
 
 
-def reliability(bins: Sequence[ReliabilityBin]) -> Chart:
+def reliability(bins: Sequence[Bin]) -> Chart:
     """Draw how often the model was right by how sure it was; grey is where exact probabilities would lie.
 
     One column a bin: bins of equal mass crowd where the model is sure, and would hide each other on a scale.

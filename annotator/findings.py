@@ -10,8 +10,8 @@ from annotator.acceptance import Offer
 from annotator.calibration import GOOD, ROUGH
 from annotator.consensus import Agreement
 from annotator.guarantee import NotYet, Promise, needed
-from annotator.insights import Confusion, Flips, InUse, Measured, Pace, QueriedAccuracy, ReliabilityBin, measured
-from annotator.metrics import proportion_interval
+from annotator.insights import Confusion, Flips, InUse, Measured, Pace, QueriedAccuracy, measured
+from annotator.metrics import Bin, proportion_interval
 
 CALIBRATED = f"Not yet below {ROUGH} audit answers, rough below {GOOD}, good from {GOOD} on."
 FIGURES = (
@@ -62,14 +62,14 @@ def how_right(used: InUse) -> str:
     return said + f", so it may be anything from {low} to {high}."
 
 
-def how_believable(used: InUse, state: str) -> str:
-    """Say whether the round's probabilities may be believed; `state` is its calibrator's."""
-    one = measured(used.row)
+def how_believable(used: InUse) -> str:
+    """Say whether the round's probabilities may be believed."""
+    one, state = measured(used.row), used.state
     lead = {
         "not yet": "It is too early to say whether its probabilities can be believed",
         "rough": "Its probabilities are roughly calibrated",
         "good": "Its probabilities are well calibrated",
-    }.get(state, "Whether its probabilities may be believed is not known")
+    }[state]
     if one.ece is None or one.ece_band is None:
         return f"{lead}: nothing has been measured. {CALIBRATED}"
     gap, most = in_100(one.ece), in_100(one.ece_band[1])
@@ -202,7 +202,7 @@ def curve(found: Sequence[Measured]) -> str:
     return f"Each round from the audit answers there were then, {n} at last, {HOW}. Shaded: 95\u00a0% intervals."
 
 
-def bins(found: Sequence[ReliabilityBin]) -> str:
+def bins(found: Sequence[Bin]) -> str:
     """Explain the reliability diagram."""
     return (
         f"{from_audit(sum(one.n for one in found))} Grey: where exact probabilities would lie 95 times in 100 with so "
@@ -280,5 +280,5 @@ def flipped(found: Flips | None) -> str:
         return "There is no round before this one to compare it with."
     return (
         f"Round {found.now} finds another label likeliest than round {found.before} on "
-        f"{count(len(found.flips), 'utterance')} of {found.compared:,} that both have read."
+        f"{count(found.changed, 'utterance')} of {found.compared:,} that both have read."
     )

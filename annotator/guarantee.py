@@ -62,7 +62,10 @@ class NotYet:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a promise is made from: (n, k) probabilities and (n,) answers of the audit slice, (m, k) of the pool."""
+    """What a promise is made from: (n, k) probabilities and (n,) answers of the audit slice, (m, k) of the pool.
+
+    An answer is a column, or -1 where no label of the round is right.
+    """
 
     audit: Array
     truth: Labels

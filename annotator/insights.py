@@ -12,18 +12,19 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from scipy.stats import beta, binom
+from scipy.stats import beta
 
 from annotator.acceptance import evidence_of, pace
+from annotator.batch import AUDIT
+from annotator.calibration import Calibrator
 from annotator.consensus import Agreement, agreement, consensus_labels
 from annotator.guarantee import Evidence
-from annotator.metrics import LEVEL, Array, Labels, risk_coverage
+from annotator.metrics import TAILS, Array, Bin, Labels, risk_coverage
 from annotator.project import GIVEN, Project
 from annotator.query import STRATEGIES
 from store import acceptances, annotations, labels, rounds, utterances
 
 STEP = 25  # answers whose pace is told together: about a batch
-TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 
 Interval = tuple[float, float]
 
@@ -40,6 +41,11 @@ class InUse:
     open_ids: Labels  # (m,) utterances of the pool that are open and that the round has scored
     audit_left: int  # audit utterances without an answer
 
+    @property
+    def state(self) -> str:
+        """How far the round's probabilities can be trusted, as its calibrator says."""
+        return Calibrator.from_dict(json.loads(self.row["calibration"])).state
+
 
 def in_use(project: Project) -> InUse | None:
     """Read the round in use; None before the first."""
@@ -49,7 +55,7 @@ def in_use(project: Project) -> InUse | None:
     evidence, open_ids = evidence_of(project, row)
     known, order = labels.names(project.db), tuple(json.loads(row["label_ids"]))
     names = tuple(known[label] for label in order)
-    left = len(set(utterances.ids_in(project.db, "audit")) - annotations.answered_ids(project.db))
+    left = len(set(utterances.ids_in(project.db, AUDIT)) - annotations.answered_ids(project.db))
     return InUse(row, json.loads(row["metrics"]), order, names, evidence, open_ids, left)
 
 
@@ -88,28 +94,9 @@ def learning_curve(project: Project) -> list[Measured]:
     return [measured(row) for row in reversed(rounds.history(project.db)) if row["state"] == "promoted"]
 
 
-@dataclass(frozen=True)
-class ReliabilityBin:
-    """Audit answers of like confidence: how often they were right, and what exact probabilities would show."""
-
-    n: int
-    confidence: float
-    accuracy: float
-    low: float  # 95 % interval of the accuracy, Clopper and Pearson
-    high: float
-    band: Interval  # where the accuracy of n answers lies 95 times in 100, were the confidence exact
-
-
-def reliability_bins(used: InUse) -> list[ReliabilityBin]:
+def reliability_bins(used: InUse) -> list[Bin]:
     """Return the bins of the round in use, least sure first; none where it was not measured."""
-    bins = used.metrics.get("reliability", [])
-    return [ReliabilityBin(**one, band=expected_band(one["n"], one["confidence"])) for one in bins]
-
-
-def expected_band(n: int, confidence: float) -> Interval:
-    """Return the central 95 % of the share that is right among n answers, each right with this probability."""
-    low, high = (float(binom.ppf(tail, n, confidence)) / n for tail in TAILS)
-    return low, high
+    return [Bin(**one) for one in used.metrics.get("reliability", [])]
 
 
 @dataclass(frozen=True)
@@ -163,9 +150,9 @@ class Confusion:
 
 
 def observed_confusion(used: InUse) -> Confusion:
-    """Count consensus against likeliest label on the audit answers."""
-    size, evidence = len(used.names), used.evidence
-    cells = evidence.audit.argmax(axis=1) * size + evidence.truth
+    """Count consensus against likeliest label on the audit answers for which a label of the round is right."""
+    size, truth = len(used.names), used.evidence.truth
+    cells = used.evidence.audit.argmax(axis=1)[truth >= 0] * size + truth[truth >= 0]
     return Confusion(used.names, np.bincount(cells, minlength=size * size).reshape(size, size).astype(float))
 
 
@@ -199,7 +186,7 @@ class LabelCount:
 
 def label_counts(project: Project, used: InUse | None) -> list[LabelCount]:
     """Count the labels of the codebook, in its order; nothing is expected before the first round."""
-    in_audit = set(utterances.ids_in(project.db, "audit"))
+    in_audit = set(utterances.ids_in(project.db, AUDIT))
     given = consensus_labels(annotations.answers(project.db))
     counted = Counter((label, i in in_audit) for i, label in given.items())
     taken = Counter(row["label_id"] for row in acceptances.standing(project.db))
@@ -229,11 +216,12 @@ class Flips:
     before: int  # round numbers
     now: int
     compared: int  # utterances that both have scored
-    flips: tuple[Flip, ...]
+    changed: int
+    flips: tuple[Flip, ...]  # the surest of them
 
 
-def flips(project: Project, used: InUse) -> Flips | None:
-    """Compare the round in use with the promoted one before it; None where it is the first."""
+def flips(project: Project, used: InUse, most: int) -> Flips | None:
+    """Compare the round in use with the promoted one before it, and read that many; None where it is the first."""
     older = [r for r in rounds.history(project.db) if r["state"] == "promoted" and r["number"] < used.row["number"]]
     if not older:
         return None
@@ -241,12 +229,11 @@ def flips(project: Project, used: InUse) -> Flips | None:
     was, is_ = _likeliest(project, older[0]), _likeliest(project, used.row)
     both = was.keys() & is_.keys()
     changed = sorted((i for i in both if was[i][0] != is_[i][0]), key=lambda i: (-is_[i][1], i))
-    found = [
-        Flip(row["id"], row["text"], known[was[row["id"]][0]], was[row["id"]][1], known[is_[row["id"]][0]], sure)
-        for row in utterances.read(project.db, changed)
-        for sure in (is_[row["id"]][1],)
-    ]
-    return Flips(older[0]["number"], used.row["number"], len(both), tuple(found))
+    found = []
+    for row in utterances.read(project.db, changed[:most]):
+        (before, sure_before), (now, sure_now) = was[row["id"]], is_[row["id"]]
+        found.append(Flip(row["id"], row["text"], known[before], sure_before, known[now], sure_now))
+    return Flips(older[0]["number"], used.row["number"], len(both), len(changed), tuple(found))
 
 
 def _likeliest(project: Project, row: Mapping[str, Any]) -> dict[int, tuple[int, float]]:

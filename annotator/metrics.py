@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 from sklearn.metrics import accuracy_score, brier_score_loss, f1_score, log_loss, precision_recall_fscore_support
 
 Array = NDArray[np.float64]
@@ -18,6 +18,7 @@ Labels = NDArray[np.int64]
 
 DRAWS = 1000  # of bootstraps and simulations: the ends of a 95 % interval are then known within a twentieth of it
 LEVEL = 0.95
+TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 
 
 def evaluate(probabilities: Array, labels: Sequence[int] | Labels) -> dict[str, Any]:
@@ -110,6 +111,12 @@ class Bin:
     low: float
     high: float
 
+    @property
+    def band(self) -> tuple[float, float]:
+        """Where the accuracy of so many answers lies 95 times in 100, were the confidence exact."""
+        low, high = (float(binom.ppf(tail, self.n, self.confidence)) / self.n for tail in TAILS)
+        return low, high
+
 
 def reliability(probabilities: Array, labels: Labels) -> list[Bin]:
     """Return the bins of the reliability diagram, from the least sure to the surest."""
@@ -134,5 +141,5 @@ def risk_coverage(probabilities: Array, labels: Labels) -> Array:
 
 
 def _ends(values: Array) -> tuple[float, float]:
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(values, TAILS)
     return float(low), float(high)

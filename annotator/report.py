@@ -11,7 +11,6 @@ from typing import Any
 
 from annotator import __version__, charts, findings, insights
 from annotator.acceptance import offer
-from annotator.calibration import Calibrator
 from annotator.guarantee import NotYet, Promise, Wish
 from annotator.insights import InUse
 from annotator.project import Project
@@ -105,11 +104,10 @@ def _of_round(project: Project, used: InUse) -> list[str]:
 def _quality(project: Project, used: InUse) -> str:
     curve, bins = insights.learning_curve(project), insights.reliability_bins(used)
     was_measured = any(one.accuracy is not None for one in curve)
-    state = Calibrator.from_dict(json.loads(used.row["calibration"])).state
     return _section(
         "How good the model is",
         _text(findings.how_right(used)),
-        _text(findings.how_believable(used, state)),
+        _text(findings.how_believable(used)),
         _text(f"Round {used.row['number']} is in use. Calibrated: {findings.CALIBRATED}", "quiet"),
         _figure(charts.learning_curve(curve), "curve", findings.curve(curve)) if was_measured else "",
         _figure(charts.reliability(bins), "bins", findings.bins(bins)) if bins else "",
@@ -137,7 +135,7 @@ def _each_label(used: InUse) -> str:
 
 def _acceptance(project: Project, used: InUse) -> str:
     """Say what could be accepted now and what has been."""
-    made, curve = offer(project, Wish()), insights.coverage_curve(used)
+    made, curve = offer(project, Wish(project.config.precision)), insights.coverage_curve(used)
     (one,) = made.promises.values()
     rests = findings.rests_on(one) if isinstance(one, Promise) else ""
     said = findings.offered(made) or (findings.not_yet(one, used) if isinstance(one, NotYet) else "")
@@ -152,7 +150,8 @@ def _acceptance(project: Project, used: InUse) -> str:
 
 _CERTIFIED = (
     "What may be accepted is certified by Learn-then-Test with fixed-sequence testing (Angelopoulos et al. 2021): "
-    "thresholds from the strictest on, each by the exact binomial tail on audit answers."
+    "thresholds from the strictest on, each by the exact hypergeometric tail on audit answers, until the first that "
+    "fails. The calibrated probabilities above it must say so on average, too."
 )
 
 
@@ -167,17 +166,18 @@ def _confusion(used: InUse) -> str:
 
 
 def _changes(project: Project, used: InUse) -> str:
-    found = insights.flips(project, used)
+    found = insights.flips(project, used, MOST_FLIPS)
+    if found is None:
+        return _section("What the last round changed", _text(findings.flipped(None)))
     rows = [
         {
             "Utterance": one.text,
             f"Round {found.before} said": f"{one.before} ({findings.in_100(one.before_probability)} %)",
             f"Round {found.now} says": f"{one.now} ({findings.in_100(one.now_probability)} %)",
         }
-        for one in (found.flips[:MOST_FLIPS] if found else ())
-        if found
+        for one in found.flips
     ]
-    more = f"The {MOST_FLIPS} of which it is surest now." if found and len(found.flips) > MOST_FLIPS else ""
+    more = f"The {MOST_FLIPS} of which it is surest now." if found.changed > MOST_FLIPS else ""
     return _section("What the last round changed", _text(findings.flipped(found)), _table(rows), _text(more, "quiet"))
 
 
@@ -218,9 +218,10 @@ def _rounds(project: Project) -> str:
 
 
 _METHOD = (
-    "Audit answers were drawn at random at import and given without a suggestion. They are not trained on; while they "
-    "are few they are, and each is then measured by a model that was trained without it. Probabilities are calibrated "
-    "on them, cross-fitted. Times are UTC."
+    "Audit utterances were drawn at random at import and answered without a suggestion. No round is measured on an "
+    "answer that its model was trained on: they are kept from training, or, below cross_fit_below of them, each is "
+    "measured by another model that was trained without it. Probabilities are calibrated on them, cross-fitted. Times "
+    "are UTC."
 )
 
 

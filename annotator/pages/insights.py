@@ -26,7 +26,7 @@ def show() -> None:
             if annotations.count_answered(project.db):
                 _work(project, None)
             return
-        _verdict(project, used)
+        _verdict(used)
         _accept(project, used)
         _quality(project, used)
         _confusion(used)
@@ -35,12 +35,11 @@ def show() -> None:
         _report(project)
 
 
-def _verdict(project: Project, used: InUse) -> None:
+def _verdict(used: InUse) -> None:
     """Say first what everybody wants to know."""
-    calibrator = project.calibrator
     st.markdown(f"##### {frame.plain(findings.how_right(used))}")
     if insights.measured(used.row).accuracy is not None:
-        st.write(frame.plain(findings.how_believable(used, calibrator.state if calibrator else "")))
+        st.write(frame.plain(findings.how_believable(used)))
         frame.html("quiet", f"Round {used.row['number']} is in use. Calibrated: {findings.CALIBRATED}")
 
 
@@ -201,13 +200,11 @@ def _work(project: Project, used: InUse | None) -> None:
 
 def _changes(project: Project, used: InUse) -> None:
     st.subheader("What the last round changed")
-    found = insights.flips(project, used)
+    found = insights.flips(project, used, MOST_FLIPS)
     st.write(frame.plain(findings.flipped(found)))
     if found and found.flips:
-        st.dataframe(
-            [_flip(one) for one in found.flips[:MOST_FLIPS]], hide_index=True, column_config=_flip_columns(found)
-        )
-        if len(found.flips) > MOST_FLIPS:
+        st.dataframe([_flip(one) for one in found.flips], hide_index=True, column_config=_flip_columns(found))
+        if found.changed > MOST_FLIPS:
             frame.html("quiet", f"The {MOST_FLIPS} of which it is surest now.")
     _go_back(project, used.row)
 

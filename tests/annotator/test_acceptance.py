@@ -53,6 +53,16 @@ def test_the_offer_rests_on_audit_answers_alone_and_opens_what_nobody_has_answer
     assert set(ids.tolist()) == set(utterances.ids_in(project.db, "pool")) - annotations.answered_ids(project.db)
 
 
+def test_audit_utterances_for_which_none_fits_speak_against_a_promise(project):
+    before = offer(project, WISH)
+    for utterance in utterances.ids_in(project.db, "audit")[:15]:
+        annotations.record(project.db, NewAnnotation(utterance, "ada", "none_fits", None, "audit", 1))
+    evidence, _ = evidence_of(project, rounds.promoted(project.db))
+    assert (len(evidence.truth), int((evidence.truth == -1).sum())) == (60, 15)
+    assert before.accepts > 0
+    assert offer(project, WISH).accepts == 0
+
+
 def test_what_is_offered_is_what_lies_above_the_threshold_with_its_likeliest_label(project):
     made = offer(project, WISH)
     promise = made.promises[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from annotator import findings
 from annotator.acceptance import Offer
+from annotator.calibration import Calibrator
 from annotator.consensus import Agreement
 from annotator.guarantee import Evidence, NotYet, Promise, Wish
 from annotator.insights import InUse, Pace, QueriedAccuracy
@@ -19,9 +21,8 @@ MEASURED = {"n": 43, "accuracy": 36 / 43, "accuracy_interval": [0.693, 0.932], "
 
 
 def used(answers: int = 43, left: int = 100, **metrics: Any) -> InUse:
-    import json
-
-    row = {"number": 2, "trained_on": 90, "metrics": json.dumps(metrics)}
+    calibration = json.dumps(Calibrator(1.0, answers=answers).as_dict())
+    row = {"number": 2, "trained_on": 90, "metrics": json.dumps(metrics), "calibration": calibration}
     evidence = Evidence(np.full((answers, 2), 0.5), np.zeros(answers, dtype=int), np.full((5, 2), 0.5))
     return InUse(row, metrics, (1, 2), ("yes", "no"), evidence, np.arange(5), left)
 
@@ -44,7 +45,7 @@ def test_how_often_it_is_right_comes_with_its_interval_and_n():
 @pytest.mark.parametrize("metrics", [{}, {"n": 0}, {"n": 1}])
 def test_what_was_not_measured_is_not_claimed(metrics):
     assert "not known yet" in findings.how_right(used(**metrics))
-    assert "nothing has been measured" in findings.how_believable(used(**metrics), "not yet")
+    assert "nothing has been measured" in findings.how_believable(used(**metrics))
 
 
 def test_a_round_of_an_earlier_version_has_no_interval_and_none_is_made_up():
@@ -54,14 +55,14 @@ def test_a_round_of_an_earlier_version_has_no_interval_and_none_is_made_up():
 
 
 def test_probabilities_are_doubted_where_the_gap_is_more_than_chance():
-    assert "nothing speaks against them" in findings.how_believable(used(**MEASURED), "rough")
-    doubted = findings.how_believable(used(**{**MEASURED, "ece": 0.12}), "good")
+    assert "nothing speaks against them" in findings.how_believable(used(**MEASURED))
+    doubted = findings.how_believable(used(120, **{**MEASURED, "ece": 0.12}))
     assert "Do not take its probabilities at their word" in doubted
     assert "well calibrated" not in doubted
 
 
 def test_below_thirty_audit_answers_probabilities_are_never_called_calibrated():
-    assert findings.how_believable(used(**MEASURED), "not yet").startswith("It is too early to say")
+    assert findings.how_believable(used(29, **MEASURED)).startswith("It is too early to say")
 
 
 def test_an_offer_says_size_precision_confidence_and_what_it_saves():

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
-from pathlib import Path
-
 import pytest
 
 from annotator.cli import _round_table
@@ -14,10 +10,8 @@ from annotator.loop import run_round
 from annotator.project import Project
 from model.memory import in_gb
 from store import rounds
-from store.database import FILENAME
 from tests.annotator.scenes import classifier_of, new_project
-
-FROZEN = sorted((Path(__file__).parents[1] / "store" / "schemas").glob("m*.sql"))
+from tests.store.frozen import FROZEN, thaw
 
 
 def test_a_round_tells_the_most_memory_that_was_held(tmp_path, monkeypatch):
@@ -40,11 +34,7 @@ def test_the_memory_noted_is_what_this_process_has_held(tmp_path):
 
 @pytest.mark.parametrize("script", FROZEN, ids=lambda path: path.stem)
 def test_rounds_of_an_old_project_are_shown_without_it(tmp_path, script):
-    folder = tmp_path / "old"
-    folder.mkdir()
-    with closing(sqlite3.connect(folder / FILENAME)) as connection:
-        connection.executescript(script.read_text(encoding="utf-8"))
-    with Project.open(folder) as project:
+    with Project.open(thaw(script.read_text(encoding="utf-8"), tmp_path / "old")) as project:
         told = summaries(project)
         assert told
         assert {one.memory for one in told} == {""}

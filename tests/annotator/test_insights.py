@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections import Counter
-from contextlib import closing
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,13 +14,12 @@ from annotator.acceptance import accept
 from annotator.guarantee import Evidence, Wish
 from annotator.insights import Confusion, InUse, in_use
 from annotator.loop import run_round
+from annotator.metrics import Bin
 from annotator.project import Project
 from store import acceptances, annotations, rounds, utterances
 from store.annotations import NewAnnotation
-from store.database import FILENAME
 from tests.annotator.scenes import LABELS, classifier_of, label_pool, new_project, truth
-
-FROZEN = sorted((Path(__file__).parents[1] / "store" / "schemas").glob("m*.sql"))
+from tests.store.frozen import FROZEN, thaw
 
 
 def say(project: Project, utterance: int, name: str | None, **details: object) -> None:
@@ -84,23 +80,19 @@ def test_a_round_without_audit_answers_has_no_accuracy_and_no_bins(project):
     assert insights.reliability_bins(used) == []
     assert insights.coverage_curve(used) == []
     assert insights.observed_confusion(used).total == 0
-    assert insights.flips(project, used) is None
+    assert insights.flips(project, used, 10) is None
 
 
 @pytest.mark.parametrize("script", FROZEN, ids=lambda path: path.stem)
 def test_projects_made_by_earlier_versions_can_be_looked_at(tmp_path, script):
-    folder = tmp_path / "old"
-    folder.mkdir()
-    with closing(sqlite3.connect(folder / FILENAME)) as connection:
-        connection.executescript(script.read_text(encoding="utf-8"))
-    with Project.open(folder) as project:
+    with Project.open(thaw(script.read_text(encoding="utf-8"), tmp_path / "old")) as project:
         assert insights.learning_curve(project)
         used = in_use(project)
         assert used
         insights.reliability_bins(used)
         insights.coverage_curve(used)
         insights.label_counts(project, used)
-        insights.flips(project, used)
+        insights.flips(project, used, 10)
         insights.queried_accuracy(project)
         insights.time_per_answer(project)
 
@@ -135,11 +127,9 @@ def test_the_bins_cover_the_audit_answers_and_the_band_is_the_exact_binomial_one
     answer_audit(project)
     bins = insights.reliability_bins(make_round(project))
     assert sum(one.n for one in bins) == 40
-    for one in bins:
-        assert one.band == insights.expected_band(one.n, one.confidence)
     # Of 10 answers, each right with one half, 2 to 8 are right: fewer than 2 have 11/1024 < 2.5 %, up to 2 56/1024.
-    assert insights.expected_band(10, 0.5) == (0.2, 0.8)
-    assert insights.expected_band(4, 1.0) == (1.0, 1.0)
+    assert Bin(10, 0.5, 1.0, 0.7, 1.0).band == (0.2, 0.8)
+    assert Bin(4, 1.0, 1.0, 0.4, 1.0).band == (1.0, 1.0)
 
 
 def test_the_risk_coverage_curve_counts_errors_from_the_surest_answer_on():
@@ -213,7 +203,9 @@ def test_flips_are_the_utterances_whose_likeliest_label_changed_surest_first(pro
     make_round(project)
     label_pool(project, 30)
     used = make_round(project)
-    found = insights.flips(project, used)
+    found = insights.flips(project, used, 1000)
+    assert insights.flips(project, used, 10).flips == found.flips[:10]
+    assert insights.flips(project, used, 10).changed == found.changed == len(found.flips)
     assert (found.before, found.now) == (0, 1)
     newer, older = (rounds.predictions_of(project.db, row) for row in rounds.history(project.db))
     best_before = dict(zip(older.utterance_ids.tolist(), older.probabilities.argmax(axis=1), strict=True))
@@ -236,7 +228,7 @@ def test_after_going_back_to_the_first_round_there_is_none_to_compare_it_with(pr
     label_pool(project, 12)
     make_round(project)
     project.roll_back(first.row["id"], "ada")
-    assert insights.flips(project, in_use(project)) is None
+    assert insights.flips(project, in_use(project), 10) is None
 
 
 # The work

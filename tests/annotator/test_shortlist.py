@@ -6,7 +6,7 @@ import numpy as np
 
 from annotator.session import next_question
 from annotator.shortlist import fit_limit, shortlist
-from store import annotations, rounds
+from store import annotations
 from store.annotations import NewAnnotation
 from tests.annotator.scenes import half_answered
 from tests.annotator.test_guarantee import population
@@ -49,7 +49,5 @@ def test_a_large_codebook_has_a_short_list_and_a_small_one_needs_none(tmp_path):
                 annotations.record(project.db, NewAnnotation(question.utterance["id"], "ada", "skip", None, "test", 1))
             assert bool(suggestion.shortlist) == long
             if long:
-                limit = rounds.promoted(project.db)["metrics"]
-                assert "shortlist_limit" in limit
                 assert suggestion.shortlist[0] == suggestion.best[0]
                 assert len(suggestion.shortlist) < labels

@@ -18,17 +18,9 @@ from sqlite_utils import Database
 
 from store.database import FILENAME, open_database
 from store.migrations import migrations
+from tests.store.frozen import FROZEN, thaw
 
-FROZEN = sorted((Path(__file__).parent / "schemas").glob("m*.sql"))  # one a released schema, with rows; never edited
 NAMES = [migration.name for migration in migrations.every()]
-
-
-def thaw(script: str, folder: Path) -> Path:
-    folder.mkdir()
-    with closing(sqlite3.connect(folder / FILENAME)) as connection:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.executescript(script)
-    return folder
 
 
 @pytest.fixture(params=FROZEN, ids=lambda path: path.stem)
