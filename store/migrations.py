@@ -39,6 +39,13 @@ def m003_acceptances(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m004_states(db: Database) -> None:
+    """Keep what the untrained backbone makes of each utterance, so that it is read once."""
+    for statement in _STATES:
+        db.execute(statement)
+
+
 _FIRST_TABLES = (
     # Settings of the project, one JSON value a key.
     """CREATE TABLE setting (
@@ -235,5 +242,14 @@ _ACCEPTANCES = (
         to_round INTEGER NOT NULL REFERENCES round (id),
         annotator TEXT NOT NULL,
         at TEXT NOT NULL
+    )""",
+)
+
+_STATES = (
+    # float16. reading: of which backbone, under which instruction; those of another reading do not compare.
+    """CREATE TABLE state (
+        utterance_id INTEGER PRIMARY KEY REFERENCES utterance (id),
+        reading TEXT NOT NULL,
+        vector BLOB NOT NULL
     )""",
 )

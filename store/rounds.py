@@ -104,6 +104,12 @@ def history(db: Database) -> list[dict[str, Any]]:
     return fetch(db, "SELECT * FROM round ORDER BY number DESC")
 
 
+def latest(db: Database, count: int, label_ids: Sequence[int]) -> list[dict[str, Any]]:
+    """Return the last finished rounds that know these labels, newest first."""
+    sql = "SELECT * FROM round WHERE state = 'promoted' AND label_ids = ? ORDER BY number DESC LIMIT ?"
+    return fetch(db, sql, (json.dumps(list(label_ids)), count))
+
+
 def save_predictions(db: Database, round_id: int, predictions: Predictions) -> None:
     """Store one row an utterance, float32 as blobs."""
     sql = "INSERT INTO prediction (round_id, utterance_id, probabilities, logits, mass) VALUES (?, ?, ?, ?, ?)"
