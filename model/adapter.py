@@ -66,8 +66,9 @@ class LanguageModelClassifier:
         return np.array([next(computed) if known is None else known for known in found], dtype=np.float32)
 
     def zero_shot(self) -> RoundAdapter:
-        """Answer from the instruction alone, without any adapter."""
-        return self._with(Tuning(self._bare()))
+        """Answer from the instruction alone, without any adapter; a scout alone knows nothing before it is taught."""
+        untaught = Scout.untaught(len(self.task.labels)) if self.recipe.scout == 1 else None
+        return self._with(Tuning(self._bare()), untaught)
 
     def fit(
         self,

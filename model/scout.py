@@ -32,7 +32,13 @@ class Scout:
 
     def loglik(self, states: States) -> Logits:
         """Return (n, k) log-probabilities; rows sum to one."""
-        return np.asarray(log_softmax(states @ self.weights + self.bias, axis=1))
+        pull = states @ self.weights if len(self.weights) else np.zeros((len(states), len(self.bias)))
+        return np.asarray(log_softmax(pull + self.bias, axis=1))
+
+    @classmethod
+    def untaught(cls, size: int) -> Scout:
+        """Find all labels equally likely."""
+        return cls(np.zeros((0, size)), np.zeros(size))
 
     def save(self, folder: Path) -> None:
         """Write it beside the adapter."""

@@ -149,3 +149,9 @@ def test_a_scout_is_read_back_as_it_was(tmp_path: Path) -> None:
     assert found is not None
     np.testing.assert_array_equal(found.loglik(given_states), scout.loglik(given_states))
     assert Scout.load(tmp_path / "elsewhere") is None
+
+
+def test_a_scout_alone_knows_nothing_before_it_is_taught(llama: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier = classifier_of(llama, scout=1.0)
+    monkeypatch.setattr("model.adapter.score", lambda *_: pytest.fail("asked the language model for labels"))
+    np.testing.assert_allclose(classifier.zero_shot().logits(UTTERANCES), -np.log(SIZE))

@@ -1,0 +1,69 @@
+"""Answers that may be slips: each is judged by a scout that was fitted without it.
+
+A model fitted to wrong answers too finds most of them, since it cannot learn what follows no rule. What looks wrong is
+asked again, never changed: it may be the utterance that is odd.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import KFold
+
+from annotator.project import Project
+from annotator.query import Probabilities, Scores
+from model.classifier import States
+from model.scout import fit_scout
+from store import states
+
+FOLDS = 5
+LEAST = 20  # answers; fewer cannot judge one another
+Columns = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Doubts:
+    """Answers with the chance that a model without them gives them, the least likely first."""
+
+    chances: Mapping[int, float]  # utterance id -> probability of the label that was given
+    wrong: float  # answers that are expected to be wrong
+
+    def first(self, share: float) -> list[int]:
+        """Return the share of the answers that is most worth a second look."""
+        return list(self.chances)[: round(share * len(self.chances))]
+
+
+def doubts(project: Project, order: tuple[int, ...]) -> Doubts:
+    """Judge all answers that teach, of utterances that the backbone has read; nothing while they are few."""
+    lessons = project.lessons(order)
+    known = states.known(project.db, list(lessons))
+    ids = [i for i in lessons if i in known]
+    labels = np.array([lessons[i] for i in ids], dtype=np.int64)
+    if len(ids) < LEAST or len(set(labels.tolist())) < 2:
+        return Doubts({}, 0.0)
+    said = out_of_fold(states.matrix(project.db, ids), labels, len(order))
+    chances = said[np.arange(len(ids)), labels]
+    ranked = np.argsort(chances, kind="stable")
+    return Doubts({ids[i]: float(chances[i]) for i in ranked}, expected_wrong(said, labels))
+
+
+def out_of_fold(vectors: States, labels: Columns, size: int) -> Probabilities:
+    """Return (n, size) probabilities, each row by a scout that has not seen its answer."""
+    said = np.empty((len(labels), size))
+    for rest, fold in KFold(FOLDS, shuffle=True, random_state=0).split(vectors):
+        said[fold] = np.exp(fit_scout(vectors[rest], labels[rest].tolist(), size).loglik(vectors[fold]))
+    return said
+
+
+def expected_wrong(said: Probabilities, labels: Columns) -> float:
+    """Estimate how many answers are wrong by confident learning (Northcutt et al. 2021, arXiv 1911.00068).
+
+    An answer counts where another label is as probable as that label is on average where it was given.
+    """
+    size = said.shape[1]
+    given = [said[labels == label, label] for label in range(size)]
+    usual: Scores = np.array([chances.mean() if len(chances) else np.inf for chances in given])
+    confident = np.where(said >= usual, said, -1.0)
+    best = confident.argmax(axis=1)
+    return float(((confident.max(axis=1) >= 0) & (best != labels)).sum())
