@@ -216,10 +216,12 @@ def as_directions(states: States) -> NDArray[np.float64]:
 def _spread(rows: Rows, states: States, count: int, rng: np.random.Generator) -> Rows:
     """Reorder rows, best first: the best of each of `count` clusters, then all others."""
     from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
 
     if len(rows) <= count:
         return rows
-    clusters = KMeans(count, n_init=1, random_state=int(rng.integers(2**31))).fit_predict(as_directions(states))
+    with threadpool_limits(1):  # see model/scout.py
+        clusters = KMeans(count, n_init=1, random_state=int(rng.integers(2**31))).fit_predict(as_directions(states))
     is_first = np.zeros(len(rows), dtype=np.bool_)
     is_first[np.unique(clusters, return_index=True)[1]] = True  # rows are in order: the first of a cluster is its best
     return np.concatenate([rows[is_first], rows[~is_first]])

@@ -61,6 +61,7 @@ def fit_scout(states: States, labels: Sequence[int], size: int) -> Scout:
     them together.
     """
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
     vectors, given = states.astype(np.float64), np.asarray(labels)
     mean, width = vectors.mean(axis=0), vectors.shape[1]
@@ -68,7 +69,8 @@ def fit_scout(states: States, labels: Sequence[int], size: int) -> Scout:
     seen = np.unique(given)
     weights, bias = np.zeros((width, size)), np.full(size, np.nan)
     if len(seen) > 1:
-        head = LogisticRegression(C=PENALTY / width, max_iter=500).fit((vectors - mean) / scale, given)
+        with threadpool_limits(1):  # so small a problem is ten times slower where threads wait for one another
+            head = LogisticRegression(C=PENALTY / width, max_iter=500).fit((vectors - mean) / scale, given)
         two = len(seen) == 2
         coefficients = np.concatenate([-head.coef_, head.coef_]) / 2 if two else head.coef_
         start = np.concatenate([-head.intercept_, head.intercept_]) / 2 if two else head.intercept_

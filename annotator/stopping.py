@@ -1,0 +1,120 @@
+"""Whether another round is worth it: advice with its reason, never an automatic stop.
+
+Rules are best chosen before labelling starts, so there is one rule, and simulations report what it would have said:
+the last rounds say the same of the same utterances (Bloodgood and Vijay-Shanker 2009, aclanthology W09-1107), and their
+measured accuracies cannot be told apart.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import cohen_kappa_score
+
+from annotator import insights
+from annotator.insights import Measured
+from annotator.pool import askable
+from annotator.project import Project
+from store import rounds, utterances
+
+STEADY = 0.9  # kappa between two rounds from which on they say the same; 0.99 in the paper, on far larger samples
+ROUNDS = 3  # trained rounds in a row that must agree
+LEAST = 30  # utterances on which their agreement is worth anything
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What speaks for going on and what against; None where it is not known."""
+
+    kappas: tuple[float, ...]  # between each two of the last rounds, newest first, on the audit slice
+    overlap: bool | None  # whether the intervals of the last rounds' accuracies all overlap
+    gain: float | None  # accuracy won with the last batch, as measured
+    batch: int | None  # labels in that batch
+    wrong: float | None  # suggestions expected to be wrong among those that nobody has answered
+    open: int  # utterances that nobody has answered
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether another round is likely to change little."""
+        return len(self.kappas) == ROUNDS - 1 and min(self.kappas) >= STEADY and bool(self.overlap)
+
+
+def advise(project: Project) -> Advice:
+    """Weigh the last rounds against each other."""
+    trained = [row for row in rounds.history(project.db) if row["state"] == "promoted" and row["trained_on"]]
+    last = trained[:ROUNDS]
+    measured = [insights.measured(row) for row in last]
+    said = [_likeliest(project, row) for row in last]
+    kappas = [_kappa(new, old) for new, old in pairwise(said)]
+    gain, batch = _gain(measured)
+    wrong, left = _left(project)
+    known = tuple(kappa for kappa in kappas if kappa is not None)
+    return Advice(known, _overlap(measured), gain, batch, wrong, left)
+
+
+def sentence(advice: Advice) -> str:
+    """Say it in a sentence or two."""
+    if not advice.open:
+        return "Everything has an answer."
+    left = (
+        ""
+        if advice.wrong is None
+        else (f" Of the {advice.open:,} without an answer the model expects to be wrong about {advice.wrong:,.0f}.")
+    )
+    if len(advice.kappas) < ROUNDS - 1:
+        return f"Go on: whether more labels still help can be told after {ROUNDS} rounds.{left}"
+    if advice.is_steady:
+        return (
+            "More labels are likely to change little: the last rounds say the same of nearly all utterances, and "
+            f"are as often right, as far as the audit answers tell.{left}"
+        )
+    if min(advice.kappas) < STEADY:
+        changed = f"the last rounds still differ (agreement {min(advice.kappas):.2f}; {STEADY} would be steady)"
+    else:
+        changed = "the last rounds differ in how often they are right"
+    return f"Go on: {changed}.{left}"
+
+
+def _likeliest(project: Project, row: Any) -> dict[int, int]:
+    """Return the likeliest label of each audit utterance, which are a random sample and scored in every round."""
+    known = rounds.predictions_of(project.db, row)
+    audit = set(utterances.ids_in(project.db, "audit"))
+    best = np.array(known.label_ids)[known.probabilities.argmax(axis=1)] if len(known.utterance_ids) else []
+    return {int(i): int(label) for i, label in zip(known.utterance_ids, best, strict=True) if int(i) in audit}
+
+
+def _kappa(one: dict[int, int], other: dict[int, int]) -> float | None:
+    shared = sorted(one.keys() & other.keys())
+    if len(shared) < LEAST:
+        return None
+    first, second = (np.array([said[i] for i in shared]) for said in (one, other))
+    if (first == second).all():
+        return 1.0  # also where both say one label throughout, for which kappa is not defined
+    return float(cohen_kappa_score(first, second))
+
+
+def _overlap(measured: Sequence[Measured]) -> bool | None:
+    intervals = [one.accuracy_interval for one in measured if one.accuracy_interval]
+    if len(intervals) < ROUNDS:
+        return None
+    edges: NDArray[np.float64] = np.array(intervals)
+    return bool(edges[:, 0].max() <= edges[:, 1].min())
+
+
+def _gain(measured: Sequence[Measured]) -> tuple[float | None, int | None]:
+    if len(measured) < 2 or measured[0].accuracy is None or measured[1].accuracy is None:
+        return None, None
+    return measured[0].accuracy - measured[1].accuracy, measured[0].trained_on - measured[1].trained_on
+
+
+def _left(project: Project) -> tuple[float | None, int]:
+    promoted = rounds.promoted(project.db)
+    if promoted is None:
+        return None, len(askable(project, None).pool)
+    found = askable(project, rounds.predictions_of(project.db, promoted))
+    if found.view is None:
+        return None, len(found.pool)
+    return float((1 - found.view.probabilities.max(axis=1)).sum()), len(found.pool)

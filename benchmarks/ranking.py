@@ -1,0 +1,135 @@
+"""Measure how long it takes to choose a batch out of a large pool, and to follow the latest answers.
+
+    python -m benchmarks.ranking [--quick]
+
+Ranks 100,000 and 1,000,000 rows of 10 probabilities into a diverse batch of 50, near-duplicates left out, beside a
+plain sort of the same margins with numpy (what one would write by hand, and the limit). Then refits a scout to
+1,000 answers and re-orders the batch of a project of 20,000 utterances, beside scikit-learn's fit alone. The last line
+is one JSON object: `seconds`, `memory_gb`, `ten_times` (the larger pool over the smaller), `over_sort`, and for the
+scout `reorder_seconds` and `over_fit`.
+"""
+
+import argparse
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+from annotator.batch import Askable, choose_from_pool
+from annotator.calibration import Calibrator
+from annotator.codebook import draft_from_names
+from annotator.config import RoundConfig
+from annotator.project import Project
+from annotator.query import View, margin
+from annotator.scouting import reorder
+from benchmarks.measure import print_last
+from store import annotations, queue, rounds, states, utterances
+from store.annotations import NewAnnotation
+from store.database import immediate
+from store.queue import QueueEntry
+from store.rounds import NewRound, Predictions
+from store.utterances import NewUtterance
+
+WIDTH, LABELS = 576, 10  # of the starter backbone's states; of the codebook
+
+
+def seconds(run: Callable[[], Any], times: int = 3) -> float:
+    """Return the median time of a few runs."""
+    found = []
+    for _ in range(times):
+        start = time.perf_counter()
+        run()
+        found.append(time.perf_counter() - start)
+    return float(np.median(found))
+
+
+def pool(size: int) -> Askable:
+    """Make up a pool: probabilities, states and texts, all a function of the row."""
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.ones(LABELS), size)
+
+    def states_of(rows: np.ndarray) -> np.ndarray:
+        return np.stack([np.random.default_rng(row).normal(size=WIDTH) for row in rows]).astype(np.float32)
+
+    def read(ids: Any) -> list[Any]:
+        return [{"text": f"utterance number {i} of many, said in {i % 97} words", "conversation": None} for i in ids]
+
+    return Askable(range(size), View(probabilities, states_of), read=read)
+
+
+def _choose(made: Askable, config: RoundConfig) -> None:
+    choose_from_pool(made, config, 50, np.random.default_rng(0))
+
+
+def choosing(small: int, large: int) -> dict[str, float]:
+    """Time the choice of a batch from both pools."""
+    config = RoundConfig(batch_size=50)
+    times = {}
+    for size in (small, large):
+        made = pool(size)
+        times[size] = seconds(partial(_choose, made, config))
+    view = made.view
+    assert view is not None
+    sort = seconds(lambda: np.argsort(-margin(view))[:50])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
+    return {
+        "seconds": round(times[large], 3),
+        "memory_gb": round(peak, 2),
+        "ten_times": round(times[large] / times[small], 2),
+        "over_sort": round(times[large] / sort, 2),
+    }
+
+
+def following(utterance_count: int, answers: int) -> dict[str, float]:
+    """Time the scout in a project."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = RoundConfig(retrain_every=0, score_limit=utterance_count)
+        project = Project.create(Path(folder) / "p", draft_from_names([f"label {i}" for i in range(LABELS)]), config)
+        vectors, labels = _fill(project, utterance_count, answers)
+        ours = seconds(lambda: reorder(project))
+        alone = seconds(lambda: LogisticRegression(C=20 / WIDTH, max_iter=500).fit(vectors[:answers], labels))
+        project.close()
+    return {"reorder_seconds": round(ours, 3), "over_fit": round(ours / alone, 2)}
+
+
+def _fill(project: Project, count: int, answers: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    ids = project.add([NewUtterance(f"u{i}", f"text number {i}") for i in range(count)])
+    vectors = rng.normal(size=(count, WIDTH)).astype(np.float32)
+    states.use(project.db, "made up")
+    states.save(project.db, ids, vectors)
+    order = project.codebook().ids
+    teachers = utterances.ids_in(project.db, "pool")[:answers]
+    labels = rng.integers(len(order), size=answers)
+    with immediate(project.db):
+        for utterance, label in zip(teachers, labels, strict=True):
+            annotations.record(project.db, NewAnnotation(utterance, "ada", "label", order[label], "random", 1))
+        new = NewRound(config=project.config.to_json(), backbone="none", codebook_version=1, label_ids=str(list(order)),
+                       last_annotation=0, snapshot_hash="", trained_on=answers, audited_on=0)  # fmt: skip
+        row = rounds.begin(project.db, new)
+        logits = np.log(rng.dirichlet(np.ones(len(order)), count))
+        rounds.save_predictions(project.db, row["id"], Predictions(np.array(ids), np.exp(logits), logits, order))
+        rounds.promote(project.db, row["id"], "", Calibrator(1.0).as_dict(), {})
+        rest = utterances.ids_in(project.db, "pool")[answers : answers + 25]
+        entries = [QueueEntry(i, "margin_diverse", 0.0, None, count) for i in rest]
+        queue.replace(project.db, row["id"], entries)
+    return vectors, labels
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a tenth of everything")
+    part = 10 if parser.parse_args().quick else 1
+    print_last(choosing(100_000 // part, 1_000_000 // part) | following(20_000 // part, 1_000 // part))
+
+
+if __name__ == "__main__":
+    main()
