@@ -1,8 +1,10 @@
 """The codebook: labels by id with definitions and examples, read from YAML, turned into the model's task."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from types import MappingProxyType
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -14,6 +16,20 @@ from model.verbalizer import check_words, label_words
 INSTRUCTION = "Choose the label that fits the utterance."
 # One key a label. C and R belong to the browser; s, u, n, q and m are taken on the label page.
 KEYS = "1234567890abdefghijklopvwxyz"
+# Told apart also by those who see no red or no green (Okabe and Ito), each 3:1 against both backgrounds.
+COLOURS = MappingProxyType(
+    {
+        "blue": "#0072b2",
+        "orange": "#c97700",
+        "green": "#008f68",
+        "purple": "#b0629b",
+        "sky": "#3a8fbf",
+        "rust": "#d55e00",
+        "olive": "#8a8000",
+        "grey": "#777f80",
+    }
+)
+Colour = Literal["", "blue", "orange", "green", "purple", "sky", "rust", "olive", "grey"]
 
 
 class LabelDraft(BaseModel):
@@ -25,6 +41,7 @@ class LabelDraft(BaseModel):
     examples: list[str] = []
     words: str = ""
     key: str = Field("", max_length=1)
+    colour: Colour = ""
 
 
 class CodebookDraft(BaseModel):
@@ -64,6 +81,13 @@ class CodebookLabel:
     examples: tuple[str, ...]
     words: str
     key: str
+    colour: str = ""
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Self:
+        """Read a label from its row; one that has been given no colour takes the next in turn."""
+        colour = row["colour"] or list(COLOURS)[(row["id"] - 1) % len(COLOURS)]
+        return cls(row["id"], row["name"], row["definition"], tuple(row["examples"]), row["words"], row["key"], colour)
 
 
 @dataclass(frozen=True)

@@ -53,10 +53,9 @@ def in_use(project: Project) -> InUse | None:
     if row is None:
         return None
     evidence, open_ids = evidence_of(project, row)
-    known, order = labels.names(project.db), tuple(json.loads(row["label_ids"]))
-    names = tuple(known[label] for label in order)
+    codebook = project.codebook()
     left = len(set(utterances.ids_in(project.db, AUDIT)) - annotations.answered_ids(project.db))
-    return InUse(row, json.loads(row["metrics"]), order, names, evidence, open_ids, left)
+    return InUse(row, json.loads(row["metrics"]), codebook.ids, codebook.names, evidence, open_ids, left)
 
 
 # How good the rounds are

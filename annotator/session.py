@@ -89,10 +89,10 @@ def _suggestion(project: Project, utterance_id: int) -> Suggestion | None:
     if promoted is None:
         return None
     known = rounds.predictions_of(project.db, promoted, [utterance_id])
-    if not len(known.utterance_ids):
+    if not len(known.utterance_ids) or len(known.unknown) == len(known.label_ids):
         return None
     row = known.probabilities[0]
-    pairs = zip(known.label_ids, row.tolist(), strict=True)
+    pairs = [pair for pair in zip(known.label_ids, row.tolist(), strict=True) if pair[0] not in known.unknown]
     limit = json.loads(promoted["metrics"]).get("shortlist_limit")
     columns = shortlist(row, limit) if limit is not None and len(row) > LARGE else []
     short = tuple(known.label_ids[column] for column in columns)

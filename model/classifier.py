@@ -44,6 +44,11 @@ class Adapter(Protocol):
 class Classifier(Protocol):
     """A backbone with a task: it can answer as it is (`zero_shot`) or after learning (`fit`)."""
 
+    @property
+    def task(self) -> Task:
+        """What it is asked."""
+        ...
+
     def zero_shot(self) -> Adapter:
         """Answer from the instruction alone."""
         ...

@@ -1,5 +1,7 @@
 """Annotations: recorded, undone, read. Append-only: nothing said is ever changed or deleted."""
 
+import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -8,6 +10,7 @@ from sqlite_utils import Database
 from store.database import fetch, fetch_one, fetch_value, immediate, now
 
 Kind = Literal["label", "skip", "none_fits", "clear"]
+ADJUDICATED = "adjudicated"  # the strategy of answers that settle a case: they stand beside the annotator's own
 
 
 @dataclass(frozen=True)
@@ -36,18 +39,19 @@ def record(db: Database, annotation: NewAnnotation) -> int:
         return _append(db, asdict(annotation))
 
 
-def undo(db: Database, annotator: str) -> dict[str, Any] | None:
+def undo(db: Database, annotator: str, adjudicated: bool = False) -> dict[str, Any] | None:
     """Take back the annotator's last act that still stands and return it; None if there is none.
 
-    May be called again and again: each call goes one step further back, also in another session.
+    What he adjudicated is taken back by itself. May be called again and again: each call goes one step further
+    back, also in another session.
     """
     with immediate(db):
         last = fetch_one(
             db,
-            """SELECT a.* FROM annotation a WHERE a.annotator = ? AND a.kind != 'undo' AND a.strategy != 'given'
-               AND NOT EXISTS (SELECT 1 FROM annotation u WHERE u.undoes = a.id)
+            f"""SELECT a.* FROM annotation a WHERE a.annotator = ? AND a.kind != 'undo' AND a.strategy != 'given'
+               AND (a.strategy = '{ADJUDICATED}') = ? AND NOT EXISTS (SELECT 1 FROM annotation u WHERE u.undoes = a.id)
                ORDER BY a.id DESC LIMIT 1""",
-            (annotator,),
+            (annotator, adjudicated),
         )
         if last is None:
             return None
@@ -64,7 +68,10 @@ def _append(db: Database, row: dict[str, Any]) -> int:
 
 
 def answers(db: Database) -> list[dict[str, Any]]:
-    """Return every standing answer with the slice of its utterance, oldest first."""
+    """Return every standing answer in the labels in use, with the slice of its utterance, oldest first.
+
+    `kind` is `out_of_use` where the label has been retired or split; `said_label_id` is the label as it was said.
+    """
     return fetch(
         db,
         """SELECT answer.*, utterance.slice FROM answer JOIN utterance ON utterance.id = answer.utterance_id
@@ -110,3 +117,36 @@ def counts(db: Database, annotator: str | None = None) -> dict[str, int]:
     where, parameters = ("WHERE annotator = ?", (annotator,)) if annotator else ("", ())
     found = dict(db.execute(f"SELECT kind, count(*) FROM answer {where} GROUP BY kind", parameters).fetchall())
     return {"label": 0, "skip": 0, "none_fits": 0} | found
+
+
+def count_labels(db: Database) -> dict[int, int]:
+    """Count standing answers by label in use."""
+    return dict(db.execute("SELECT label_id, count(*) FROM answer WHERE kind = 'label' GROUP BY label_id").fetchall())
+
+
+def count_said(db: Database, label_ids: Iterable[int]) -> tuple[int, int, int]:
+    """Count the standing answers that were given in these labels, the people who gave them, and the utterances."""
+    sql = """SELECT count(*), count(DISTINCT annotator), count(DISTINCT utterance_id) FROM said
+             WHERE label_id IN (SELECT value FROM json_each(?))"""
+    answers_, people, asked = db.execute(sql, (json.dumps(list(label_ids)),)).fetchone()
+    return int(answers_), int(people), int(asked)
+
+
+def to_look_at(db: Database, none_fits_since: int) -> list[dict[str, Any]]:
+    """Return the answers that a change of the codebook calls into question, oldest first.
+
+    Those whose label is out of use; those given before their label's meaning changed; and “none fits” before the
+    version named. Not where anyone has answered since that change.
+    """
+    return fetch(
+        db,
+        """WITH doubt AS (
+               SELECT answer.*, CASE answer.kind WHEN 'none_fits' THEN ? ELSE label.look_since END AS since
+               FROM answer LEFT JOIN label first ON first.id = answer.said_label_id
+               LEFT JOIN label ON label.id = first.counts_as WHERE answer.kind != 'skip')
+           SELECT * FROM doubt WHERE (kind = 'out_of_use' OR codebook_version < since)
+           AND NOT EXISTS (SELECT 1 FROM answer later WHERE later.utterance_id = doubt.utterance_id
+               AND later.kind IN ('label', 'none_fits') AND later.codebook_version >= doubt.since)
+           ORDER BY id""",
+        (none_fits_since,),
+    )

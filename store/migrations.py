@@ -39,6 +39,13 @@ def m003_acceptances(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m004_codebook_changes(db: Database) -> None:
+    """Let labels be merged, split and coloured; read every answer through the codebook as it is now."""
+    for statement in _CODEBOOK_CHANGES:
+        db.execute(statement)
+
+
 _FIRST_TABLES = (
     # Settings of the project, one JSON value a key.
     """CREATE TABLE setting (
@@ -236,4 +243,69 @@ _ACCEPTANCES = (
         annotator TEXT NOT NULL,
         at TEXT NOT NULL
     )""",
+)
+
+_ADJUDICATED = "strategy = 'adjudicated'"  # a voice of its own: who settles a case has not changed his own answer
+_CODEBOOK_CHANGES = (
+    "ALTER TABLE label ADD COLUMN colour TEXT NOT NULL DEFAULT ''",
+    # A label is in use where it is neither merged nor retired. counts_as: where its merges lead, itself without any.
+    "ALTER TABLE label ADD COLUMN merged_into INTEGER REFERENCES label (id)",
+    "ALTER TABLE label ADD COLUMN split_from INTEGER REFERENCES label (id)",
+    "ALTER TABLE label ADD COLUMN counts_as INTEGER REFERENCES label (id)",
+    # Answers given under an earlier version of the codebook than this one need a new look.
+    "ALTER TABLE label ADD COLUMN look_since INTEGER NOT NULL DEFAULT 0",
+    "UPDATE label SET counts_as = id",
+    "ALTER TABLE codebook_event ADD COLUMN author TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE codebook_event ADD COLUMN undoes INTEGER REFERENCES codebook_event (id)",
+    *(
+        f"""CREATE TRIGGER {table}_is_never_{done} BEFORE {act} ON {table}
+            BEGIN SELECT RAISE(ABORT, '{reason}'); END"""
+        for table, act, done, reason in (
+            ("codebook_event", "UPDATE", "changed", "codebook_event is append-only"),
+            ("codebook_event", "DELETE", "deleted", "codebook_event is append-only"),
+            ("label", "DELETE", "deleted", "a label is retired, not deleted"),
+        )
+    ),
+    "DROP VIEW answer",
+    # What each annotator's acts leave standing, in the labels in which it was said.
+    f"""CREATE VIEW said AS
+        SELECT a.* FROM annotation a
+        WHERE a.kind IN ('label', 'skip', 'none_fits')
+        AND NOT EXISTS (SELECT 1 FROM annotation u WHERE u.undoes = a.id)
+        AND NOT EXISTS (
+            SELECT 1 FROM annotation b
+            WHERE b.utterance_id = a.utterance_id AND b.annotator = a.annotator AND b.id > a.id
+            AND (b.{_ADJUDICATED}) = (a.{_ADJUDICATED})
+            AND b.kind != 'undo' AND NOT EXISTS (SELECT 1 FROM annotation u WHERE u.undoes = b.id)
+        )""",
+    # The same in the labels in use: the one place where answers are read through the codebook. A merged label
+    # counts as another; an answer whose label was retired or split is 'out_of_use' and has none.
+    """CREATE VIEW answer AS
+        SELECT said.id, said.utterance_id, said.annotator,
+            CASE WHEN label.retired_at IS NULL THEN said.kind ELSE 'out_of_use' END AS kind,
+            CASE WHEN label.retired_at IS NULL THEN label.id END AS label_id,
+            said.label_id AS said_label_id,
+            said.unsure, said.comment, said.undoes, said.round_id, said.strategy, said.propensity, said.pool_size,
+            suggested.counts_as AS suggested_label_id, said.suggested_probability,
+            said.milliseconds, said.codebook_version, said.at
+        FROM said
+        LEFT JOIN label first ON first.id = said.label_id
+        LEFT JOIN label ON label.id = first.counts_as
+        LEFT JOIN label suggested ON suggested.id = said.suggested_label_id""",
+    "DROP VIEW standing",
+    # The suggestions that stand: accepted, not ended since, their label in use. Where two do, the newer.
+    """CREATE VIEW standing AS
+        SELECT a.acceptance_id, a.utterance_id, label.id AS label_id, a.probability, acceptance.round_id,
+            acceptance.annotator, acceptance.target, acceptance.confidence, acceptance.codebook_version, acceptance.at,
+            a.label_id AS said_label_id
+        FROM accepted a JOIN acceptance ON acceptance.id = a.acceptance_id
+        JOIN label first ON first.id = a.label_id
+        JOIN label ON label.id = first.counts_as AND label.retired_at IS NULL
+        WHERE NOT EXISTS (SELECT 1 FROM acceptance_end e WHERE e.acceptance_id = a.acceptance_id)
+        AND NOT EXISTS (
+            SELECT 1 FROM accepted b JOIN label other ON other.id = b.label_id
+            JOIN label now ON now.id = other.counts_as AND now.retired_at IS NULL
+            WHERE b.utterance_id = a.utterance_id AND b.acceptance_id > a.acceptance_id
+            AND NOT EXISTS (SELECT 1 FROM acceptance_end e WHERE e.acceptance_id = b.acceptance_id)
+        )""",
 )
