@@ -16,20 +16,22 @@ from model.verbalizer import check_words, label_words
 INSTRUCTION = "Choose the label that fits the utterance."
 # One key a label. C and R belong to the browser; s, u, n, q and m are taken on the label page.
 KEYS = "1234567890abdefghijklopvwxyz"
-# Told apart also by those who see no red or no green (Okabe and Ito), each 3:1 against both backgrounds.
+# Ten that stand out from both schemes' backgrounds (3:1). A help to the eye: name and key are always there too.
 COLOURS = MappingProxyType(
     {
-        "blue": "#0072b2",
-        "orange": "#c97700",
-        "green": "#008f68",
-        "purple": "#b0629b",
-        "sky": "#3a8fbf",
-        "rust": "#d55e00",
-        "olive": "#8a8000",
-        "grey": "#777f80",
+        "blue": "#1f7fb8",
+        "orange": "#b3661a",
+        "green": "#3f8f4a",
+        "pink": "#b8478f",
+        "violet": "#7b6fc4",
+        "ochre": "#a8801f",
+        "brick": "#c0504d",
+        "teal": "#3a8f8f",
+        "grey": "#7d7d7d",
+        "brown": "#8f6b4e",
     }
 )
-Colour = Literal["", "blue", "orange", "green", "purple", "sky", "rust", "olive", "grey"]
+Colour = Literal["", "blue", "orange", "green", "pink", "violet", "ochre", "brick", "teal", "grey", "brown"]
 
 
 class LabelDraft(BaseModel):

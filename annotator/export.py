@@ -56,7 +56,7 @@ MEANINGS = {
     "label": "the label; empty where none fits",
     "given_label": "the label that was given, also where it counts as another since, or as none",
     "kind": "`label`, `none_fits`, `skip`, or `out_of_use` where the label that was given has been retired or split",
-    "source": "`expert`, `adjudicated` (a person settled it who saw the other answers), `given` (came with the file), "
+    "source": "`expert`, `adjudicated` (by someone who saw what others had said), `given` (came with the file), "
     "`accepted` (the model's, accepted unseen on a promise) or `model` (its likeliest label, seen by nobody)",
     "annotator": "who answered, or who accepted; several are separated by semicolons",
     "answers": "how many answers the label rests on",

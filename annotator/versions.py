@@ -11,7 +11,7 @@ from typing import Any
 from annotator.codebook import Codebook, CodebookLabel
 from annotator.errors import BadInput
 from annotator.project import Project
-from annotator.revision import OUT, WRITTEN, checked, put_out
+from annotator.revision import OUT, WRITTEN, Proposal, checked, put_out
 from store import labels
 from store.database import immediate
 from store.labels import Change, Event
@@ -130,3 +130,38 @@ def _revised(event: Event) -> str:
                 f"{name} “{before}” → “{after}”" if shown else f"{'label words' if name == 'words' else name} changed"
             )
     return ", ".join(said) + (", to be looked at again" if "look_since" in pairs else "")
+
+
+def consequences(made: Proposal) -> list[str]:
+    """Say what a change would bring about, and whom it touches."""
+    answers = f"{many(made.answers, 'answer')} by {many(made.annotators, 'person', 'people')}"
+    look = many(made.to_look_at, "utterance")
+    match made.change.kind:
+        case "add":
+            lines = ["It can be given at once. The model suggests it from the next round on."]
+            lines += [f"{look} where none fitted should be looked at again."] if made.to_look_at else []
+        case "merge" | "split" | "retire" | "revise" if not made.answers:
+            lines = ["Nobody has given it yet: no answer changes."]
+        case "merge":
+            lines = [f"{answers} count as the other label. Nobody has to answer again."]
+            lines += [f"{many(made.suggestions, 'suggestion')} of the model change with it, without a new round."]
+        case "split" | "retire":
+            lines = [f"{answers} count as no label and teach no longer. {look} should be looked at again."]
+            lines += [f"{many(made.suggestions, 'suggestion')} of the model had this label: those are asked first."]
+            lines += [f"{many(made.accepted, 'suggestion')} accepted unseen are open again."] if made.accepted else []
+        case "restore":
+            lines = [f"{answers} count again as they did."]
+        case "reorder":
+            lines = ["No answer changes."]
+        case "instruct":
+            lines = ["Annotators read it at once, the model from the next round on. No answer changes."]
+        case _:
+            lines = [f"{answers} were given under the old text. They stay as they are."]
+            lines += [f"{look} should be looked at again."] if made.to_look_at else []
+    known = [f"{many(made.rounds, 'round')} learned it as it was; the next one learns it as it will be."]
+    return [*lines, *(known if made.rounds and made.answers else []), "It can be taken back at any time."]
+
+
+def many(count: int, one: str, more: str = "") -> str:
+    """Count things in words, as in “1 answer”, “1,200 answers”."""
+    return f"{count:,} {one if count == 1 else more or one + 's'}"
