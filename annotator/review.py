@@ -5,22 +5,19 @@ the model never come here because the model disagrees, and nothing shows there w
 only where it differs would raise the very accuracy it is measured by.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from annotator.batch import AUDIT
 from annotator.consensus import consensus
 from annotator.insights import likeliest, round_before
 from annotator.project import Project
 from annotator.versions import describe
 from store import annotations, labels, rounds, settings, utterances
 from store.annotations import ADJUDICATED, Kind, NewAnnotation
-from store.labels import GUIDE
-
-ANSWERED = ("label", "none_fits")
 
 
 @dataclass(frozen=True)
@@ -47,12 +44,8 @@ class Case:
 
 def disagreements(project: Project) -> list[int]:
     """Find the utterances of which people say different things, and which nobody has settled."""
-    said = defaultdict(set)
-    for one in annotations.answers(project.db):
-        if one["kind"] in ANSWERED:
-            said[one["utterance_id"]].add(one["label_id"])
-    settled = _settled(project)
-    return [utterance for utterance, given in said.items() if len(given) > 1 and utterance not in settled]
+    settled = annotations.settled_ids(project.db)
+    return [i for i in annotations.disputed_ids(project.db) if i not in settled]
 
 
 def against_model(project: Project) -> list[int]:
@@ -63,9 +56,10 @@ def against_model(project: Project) -> list[int]:
     row = rounds.promoted(project.db)
     if row is None:
         return []
-    said, pool, settled = likeliest(project, row), set(utterances.ids_in(project.db, "pool")), _settled(project)
-    agreed = consensus(annotations.answers(project.db))
-    against = [i for i, label in agreed.items() if i in said and said[i][0] != label and i in pool - settled]
+    said, audit = likeliest(project, row), set(utterances.ids_in(project.db, AUDIT))
+    asked = (said.keys() & annotations.answered_ids(project.db)) - audit - annotations.settled_ids(project.db)
+    agreed = consensus(annotations.answers_to(project.db, asked))
+    against = [i for i, label in agreed.items() if said[i][0] != label]
     return sorted(against, key=lambda i: (-said[i][1], i))
 
 
@@ -85,17 +79,8 @@ def to_label_again(project: Project) -> list[int]:
     return list(dict.fromkeys(row["utterance_id"] for row in _in_question(project)))
 
 
-def _in_question(project: Project) -> list[dict[str, Any]]:
-    return annotations.to_look_at(project.db, settings.get(project.db, GUIDE[1]) or 0)
-
-
-def _settled(project: Project) -> set[int]:
-    """Return the utterances that someone has settled in a label that is in use."""
-    return {
-        one["utterance_id"]
-        for one in annotations.answers(project.db)
-        if one["strategy"] == ADJUDICATED and one["kind"] in ANSWERED
-    }
+def _in_question(project: Project, utterance_id: int | None = None) -> list[dict[str, Any]]:
+    return annotations.to_look_at(project.db, settings.get(project.db, "none_fits_since") or 0, utterance_id)
 
 
 QUEUES = {
@@ -137,8 +122,8 @@ def case(project: Project, utterance_id: int) -> Case:
     """Lay side by side what is known of an utterance."""
     (row,) = utterances.read(project.db, [utterance_id])
     before = utterances.turns_before(project.db, row, project.config.context_turns)
-    given = [a for a in annotations.answers(project.db) if a["utterance_id"] == utterance_id and a["kind"] != "skip"]
-    shown = row["slice"] != "audit"
+    given = [answer for answer in annotations.answers_to(project.db, [utterance_id]) if answer["kind"] != "skip"]
+    shown = row["slice"] != AUDIT
     return Case(
         row,
         tuple(before),
@@ -159,7 +144,7 @@ def _said_by_model(project: Project, utterance_id: int) -> tuple[int, float] | N
 
 def _changes(project: Project, utterance_id: int) -> list[str]:
     """Tell which changes of the codebook call this utterance's answers into question."""
-    since = {row["since"] for row in _in_question(project) if row["utterance_id"] == utterance_id}
+    since = {row["since"] for row in _in_question(project, utterance_id)}
     names = labels.names(project.db)
     return [f"{describe(e, names)} by {e.author}." for e in labels.events(project.db) if e.version in since]
 

@@ -79,6 +79,26 @@ def answers(db: Database) -> list[dict[str, Any]]:
     )
 
 
+def answers_to(db: Database, ids: Iterable[int]) -> list[dict[str, Any]]:
+    """Return the standing answers to some utterances, oldest first."""
+    sql = "SELECT * FROM answer WHERE utterance_id IN (SELECT value FROM json_each(?)) ORDER BY id"
+    return fetch(db, sql, (json.dumps(list(ids)),))
+
+
+def settled_ids(db: Database) -> set[int]:
+    """Return the utterances that somebody has settled in a label that is in use."""
+    sql = f"""SELECT utterance_id FROM answer
+              WHERE strategy = '{ADJUDICATED}' AND kind IN ('label', 'none_fits')"""
+    return {row[0] for row in db.execute(sql)}
+
+
+def disputed_ids(db: Database) -> list[int]:
+    """Return the utterances of which standing answers say different things, the longest answered first."""
+    sql = """SELECT utterance_id FROM answer WHERE kind IN ('label', 'none_fits')
+             GROUP BY utterance_id HAVING count(DISTINCT coalesce(label_id, 0)) > 1 ORDER BY min(id)"""
+    return [row[0] for row in db.execute(sql)]
+
+
 def answered_ids(db: Database) -> set[int]:
     """Return the utterances that need not be asked again: someone labelled them or said that none fits."""
     sql = "SELECT DISTINCT utterance_id FROM answer WHERE kind IN ('label', 'none_fits')"
@@ -132,21 +152,22 @@ def count_said(db: Database, label_ids: Iterable[int]) -> tuple[int, int, int]:
     return int(answers_), int(people), int(asked)
 
 
-def to_look_at(db: Database, none_fits_since: int) -> list[dict[str, Any]]:
+def to_look_at(db: Database, none_fits_since: int, utterance_id: int | None = None) -> list[dict[str, Any]]:
     """Return the answers that a change of the codebook calls into question, oldest first.
 
     Those whose label is out of use; those given before their label's meaning changed; and “none fits” before the
-    version named. Not where anyone has answered since that change.
+    version named. Not where anyone has answered since that change. Of all utterances, or of one.
     """
     return fetch(
         db,
         """WITH doubt AS (
                SELECT answer.*, CASE answer.kind WHEN 'none_fits' THEN ? ELSE label.look_since END AS since
                FROM answer LEFT JOIN label first ON first.id = answer.said_label_id
-               LEFT JOIN label ON label.id = first.counts_as WHERE answer.kind != 'skip')
+               LEFT JOIN label ON label.id = first.counts_as
+               WHERE answer.kind != 'skip' AND (? IS NULL OR answer.utterance_id = ?))
            SELECT * FROM doubt WHERE (kind = 'out_of_use' OR codebook_version < since)
            AND NOT EXISTS (SELECT 1 FROM answer later WHERE later.utterance_id = doubt.utterance_id
                AND later.kind IN ('label', 'none_fits') AND later.codebook_version >= doubt.since)
            ORDER BY id""",
-        (none_fits_since,),
+        (none_fits_since, utterance_id, utterance_id),
     )

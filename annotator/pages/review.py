@@ -6,6 +6,7 @@ from typing import Any
 
 import streamlit as st
 
+from annotator.batch import AUDIT
 from annotator.codebook import CodebookLabel
 from annotator.pages import frame, marks
 from annotator.project import Project
@@ -88,7 +89,7 @@ def _voices(project: Project, now: Case) -> None:
     if now.suggestion:
         label, probability = now.suggestion
         said.append(_voice("The model", f"{names[label]} · {probability:.0%}", ""))
-    elif now.utterance["slice"] == "audit":
+    elif now.utterance["slice"] == AUDIT:
         said.append(_voice("The model", "not shown", "This utterance measures the model."))
     st.html(f'<div class="voices">{"".join(said)}</div>')
     for note in now.notes:
@@ -97,7 +98,7 @@ def _voices(project: Project, now: Case) -> None:
 
 def _answer(row: Mapping[str, Any], names: Mapping[int, str]) -> str:
     label = names.get(row["said_label_id"], "none fits")
-    notes = [f"version {row['codebook_version']}", str(row["at"])[:10]]
+    notes = [f"codebook version {row['codebook_version']}", str(row["at"])[:10]]
     notes += ["out of use"] if row["kind"] == "out_of_use" else []
     notes += [f"counts as {names[row['label_id']]}"] if row["label_id"] not in (None, row["said_label_id"]) else []
     notes += ["unsure"] * bool(row["unsure"]) + [f"“{row['comment']}”"] * bool(row["comment"])
