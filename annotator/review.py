@@ -16,7 +16,7 @@ from annotator.consensus import consensus
 from annotator.insights import likeliest, round_before
 from annotator.project import Project
 from annotator.versions import describe
-from store import annotations, labels, rounds, settings, utterances
+from store import annotations, guesses, labels, rounds, settings, utterances
 from store.annotations import ADJUDICATED, Kind, NewAnnotation
 
 
@@ -75,8 +75,15 @@ def flips(project: Project) -> list[int]:
 
 
 def to_label_again(project: Project) -> list[int]:
-    """Find the utterances whose answers a change of the codebook calls into question."""
-    return list(dict.fromkeys(row["utterance_id"] for row in _in_question(project)))
+    """Find the utterances whose answers a change of the codebook calls into question.
+
+    Those which the untrained model takes for the same part of a split label follow one another, the surest first.
+    """
+    asked = list(dict.fromkeys(row["utterance_id"] for row in _in_question(project)))
+    guessed = guesses.latest(project.db, asked)
+    order = project.codebook().ids
+    sorted_ = sorted(guessed, key=lambda i: (order.index(guessed[i][0]), -guessed[i][1], i))
+    return [*sorted_, *(i for i in asked if i not in guessed)]
 
 
 def _in_question(project: Project, utterance_id: int | None = None) -> list[dict[str, Any]]:
@@ -146,7 +153,9 @@ def _changes(project: Project, utterance_id: int) -> list[str]:
     """Tell which changes of the codebook call this utterance's answers into question."""
     since = {row["since"] for row in _in_question(project, utterance_id)}
     names = labels.names(project.db)
-    return [f"{describe(e, names)} by {e.author}." for e in labels.events(project.db) if e.version in since]
+    told = [f"{describe(e, names)} by {e.author}." for e in labels.events(project.db) if e.version in since]
+    guessed = guesses.latest(project.db, [utterance_id]) if since else {}
+    return [*told, *(f"The untrained model takes it for “{names[label]}”." for label, _ in guessed.values())]
 
 
 def _flip(project: Project, utterance_id: int) -> list[str]:

@@ -308,4 +308,12 @@ _CODEBOOK_CHANGES = (
             WHERE b.utterance_id = a.utterance_id AND b.acceptance_id > a.acceptance_id
             AND NOT EXISTS (SELECT 1 FROM acceptance_end e WHERE e.acceptance_id = b.acceptance_id)
         )""",
+    # What the untrained model made of utterances whose label was split: it sorts the worklist and is nobody's answer.
+    """CREATE TABLE guess (
+        version INTEGER NOT NULL REFERENCES codebook_event (id),
+        utterance_id INTEGER NOT NULL REFERENCES utterance (id),
+        label_id INTEGER NOT NULL REFERENCES label (id),
+        probability REAL NOT NULL,
+        PRIMARY KEY (version, utterance_id)
+    ) WITHOUT ROWID""",
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from annotator import revision, versions
+from annotator import presort, revision, versions
 from annotator.codebook import COLOURS, CodebookLabel
 from annotator.errors import BadInput
 from annotator.pages import frame, marks, review
@@ -254,6 +254,8 @@ def _do_it() -> None:
     waiting: Pending = st.session_state.pop("pending")
     with frame.opened_project() as project:
         version = revision.make(project, waiting.proposal, frame.annotator())
+        if waiting.proposal.change.kind == "split":
+            presort.start(project, version)
     st.session_state["chosen_label"] = None
     st.toast(f"Done for everybody. The codebook is at version {version}.")
 
