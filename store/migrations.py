@@ -44,6 +44,28 @@ def m004_codebook_changes(db: Database) -> None:
     """Let labels be merged, split and coloured; read every answer through the codebook as it is now."""
     for statement in _CODEBOOK_CHANGES:
         db.execute(statement)
+    db.execute(_answers_in_use(db))
+
+
+def _answers_in_use(db: Database) -> str:
+    """Return the view `answer`: what was said, in the labels in use. Make it anew where annotations get a column.
+
+    It is the one place where answers are read through the codebook. A merged label counts as another; an answer whose
+    label was retired or split is 'out_of_use' and has none.
+    """
+    resolved = {
+        "kind": "CASE WHEN label.retired_at IS NULL THEN said.kind ELSE 'out_of_use' END AS kind",
+        "label_id": "CASE WHEN label.retired_at IS NULL THEN label.id END AS label_id, said.label_id AS said_label_id",
+    }
+    columns = []
+    for (name,) in db.execute("SELECT name FROM pragma_table_info('annotation') ORDER BY cid"):
+        shown = f"(SELECT counts_as FROM label WHERE id = said.{name}) AS {name}"  # a label that was only shown
+        columns.append(resolved.get(name, shown if name.endswith("_label_id") else f"said.{name}"))
+    return f"""CREATE VIEW answer AS
+        SELECT {", ".join(columns)}
+        FROM said
+        LEFT JOIN label first ON first.id = said.label_id
+        LEFT JOIN label ON label.id = first.counts_as"""
 
 
 _FIRST_TABLES = (
@@ -278,20 +300,6 @@ _CODEBOOK_CHANGES = (
             AND (b.{_ADJUDICATED}) = (a.{_ADJUDICATED})
             AND b.kind != 'undo' AND NOT EXISTS (SELECT 1 FROM annotation u WHERE u.undoes = b.id)
         )""",
-    # The same in the labels in use: the one place where answers are read through the codebook. A merged label
-    # counts as another; an answer whose label was retired or split is 'out_of_use' and has none.
-    """CREATE VIEW answer AS
-        SELECT said.id, said.utterance_id, said.annotator,
-            CASE WHEN label.retired_at IS NULL THEN said.kind ELSE 'out_of_use' END AS kind,
-            CASE WHEN label.retired_at IS NULL THEN label.id END AS label_id,
-            said.label_id AS said_label_id,
-            said.unsure, said.comment, said.undoes, said.round_id, said.strategy, said.propensity, said.pool_size,
-            suggested.counts_as AS suggested_label_id, said.suggested_probability,
-            said.milliseconds, said.codebook_version, said.at
-        FROM said
-        LEFT JOIN label first ON first.id = said.label_id
-        LEFT JOIN label ON label.id = first.counts_as
-        LEFT JOIN label suggested ON suggested.id = said.suggested_label_id""",
     "DROP VIEW standing",
     # The suggestions that stand: accepted, not ended since, their label in use. Where two do, the newer.
     """CREATE VIEW standing AS

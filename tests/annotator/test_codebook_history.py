@@ -195,6 +195,15 @@ class Codebook(RuleBasedStateMachine):
         assert len(keys) == len(set(keys))
 
     @invariant()
+    def what_was_done_last_and_stands_is_what_holds(self) -> None:
+        done = [event for event in labels.events(self.db) if not event.undone and event.undoes is None]
+        last = {(i, name): pair[1] for one in done for i, pairs in one.labels.items() for name, pair in pairs.items()}
+        rows = {row["id"]: row for row in self.db.query("SELECT * FROM label")}
+        assert last == {(i, name): rows[i][name] for i, name in last}
+        guide = {name: after for one in done for name, (_, after) in one.guide.items()}
+        assert guide == {name: kept.get(self.db, name) for name in guide}
+
+    @invariant()
     def the_past_can_be_read(self) -> None:
         now, past = self.project.codebook(), versions.codebook_at(self.project, labels.version(self.db))
         assert (past.instruction, past.labels) == (now.instruction, now.labels)

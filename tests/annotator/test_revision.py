@@ -15,7 +15,7 @@ from annotator.guarantee import Wish
 from annotator.insights import in_use, label_counts
 from annotator.loop import run_round
 from annotator.project import Project
-from annotator.session import next_question, standing
+from annotator.session import Answer, answer, next_question, standing
 from store import acceptances, annotations, labels, rounds, utterances
 from store.annotations import ADJUDICATED, NewAnnotation
 from tests.annotator.scenes import classifier_of, label_pool, new_project, work_through
@@ -406,3 +406,22 @@ def test_insights_count_labels_as_they_count_now(project):
     agreed = consensus_labels(annotations.answers(project.db))
     assert counted["report"].pool + counted["report"].audit == sum(label == REPORT for label in agreed.values())
     assert set(counted) == {"promise", "report"}
+
+
+def test_an_answer_in_a_label_that_went_out_of_use_while_it_was_on_screen_is_kept_to_be_looked_at(project):
+    question = next_question(project, "ben")
+    make(project, revision.retire(project, WISH), "ada")
+    answer(project, question, "ben", Answer("label", WISH))
+    (late,) = (a for a in annotations.answers(project.db) if a["annotator"] == "ben")
+    assert (late["kind"], late["said_label_id"]) == ("out_of_use", WISH)
+    assert late["id"] in {row["id"] for row in annotations.to_look_at(project.db, 0)}
+
+
+def test_a_suggestion_that_was_shown_is_told_in_the_label_it_counts_as(project):
+    question = skip_to_suggestion(project)
+    shown = question.suggestion.best[0]
+    answer(project, question, "ada", Answer("label", shown))
+    into = next(i for i in project.codebook().ids if i != shown)
+    make(project, revision.merge(project, [shown], into))
+    last = annotations.answers(project.db)[-1]
+    assert (last["label_id"], last["suggested_label_id"]) == (into, into), "who agreed still agrees"
