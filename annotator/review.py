@@ -136,7 +136,7 @@ def case(project: Project, utterance_id: int) -> Case:
         tuple(before),
         tuple(given),
         _said_by_model(project, utterance_id) if shown else None,
-        (*_changes(project, utterance_id), *(_flip(project, utterance_id) if shown else ())),
+        (*_changes(project, utterance_id), *(() if given or not shown else _flip(project, utterance_id))),
     )
 
 

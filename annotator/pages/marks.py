@@ -22,7 +22,7 @@ STYLE = """<style>
 .event { line-height: 1.45; overflow-wrap: anywhere; }
 .event .when { font-size: .9rem; opacity: .8; }
 .event.undone .what { text-decoration: line-through; opacity: .75; }
-[data-testid="stButtonGroup"] button[aria-checked="true"] { color: inherit; font-weight: 600; }
+[data-testid="stButtonGroup"] button[aria-checked="true"] { color: inherit !important; font-weight: 600; }
 </style>"""
 
 
