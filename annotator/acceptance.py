@@ -23,6 +23,7 @@ from annotator.guarantee import (
     evidence_against,
 )
 from annotator.metrics import Labels
+from annotator.pool import askable
 from annotator.project import Project
 from store import acceptances, annotations, queue, rounds, utterances
 from store.acceptances import NewAcceptance
@@ -63,7 +64,7 @@ def evidence_of(project: Project, round_row: Mapping[str, Any]) -> tuple[Evidenc
     truth = {i: -1 if label is None else order.get(label, -1) for i, label in agreed.items()}
     ids = known.utterance_ids
     asked = np.array([i in in_audit and i in truth for i in ids.tolist()], dtype=bool)
-    is_open = np.isin(ids, list(project.askable(None).pool))
+    is_open = np.isin(ids, list(askable(project, None).pool))
     answers = np.array([truth[i] for i in ids[asked].tolist()], dtype=np.int64)
     return Evidence(known.probabilities[asked], answers, known.probabilities[is_open]), ids[is_open]
 

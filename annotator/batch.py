@@ -4,18 +4,22 @@ Every entry records why it is there: the strategy, its score, and the chance wit
 was drawn at all. Without that no unbiased estimate could be made from the answers afterwards.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from annotator.config import RoundConfig
-from annotator.query import Probabilities, rank, strategy_named
+from annotator.query import DEFAULT, Rows, View, choose, strategy_named
 from store.acceptances import SPOT_CHECK
 from store.queue import QueueEntry
 
 AUDIT = "audit"
+ALIKE = 0.8  # cosine of character n-grams from which on two texts are near-duplicates
+RARE = "label_balanced"
 
 
 @dataclass(frozen=True)
@@ -23,9 +27,11 @@ class Askable:
     """What may be asked: open utterances of the pool, of the audit slice, and those accepted unseen, to be checked."""
 
     pool: Sequence[int]
-    probabilities: Probabilities | None  # (n, k) of the pool's; None before any round: then it is drawn at random
+    view: View | None  # of the pool, in its order; None before any round: then it is drawn at random
     audit: Sequence[int] = ()
     accepted: Sequence[int] = ()
+    is_cold: bool = False  # whether no answer has taught the round that the view is of
+    read: Callable[[Sequence[int]], list[Mapping[str, Any]]] | None = None  # rows of utterances, to tell likes apart
 
 
 def compose_batch(askable: Askable, config: RoundConfig, rng: np.random.Generator) -> list[QueueEntry]:
@@ -38,25 +44,69 @@ def compose_batch(askable: Askable, config: RoundConfig, rng: np.random.Generato
     wanted = size - checks - round(size * config.audit_share)
     audit_count = max(0, min(len(audit), size - checks - min(len(pool), wanted)))
     count = size - checks - audit_count
-    chosen = _from_pool(pool, askable.probabilities, config.strategy, count, rng)
+    chosen = choose_from_pool(askable, config, count, rng)
     drawn = _at_random(audit, audit_count, AUDIT, rng) + _at_random(askable.accepted, checks, SPOT_CHECK, rng)
     return _interleave(chosen, drawn, rng)
 
 
-def _from_pool(
-    ids: Sequence[int], probabilities: Probabilities | None, strategy: str, count: int, rng: np.random.Generator
+def choose_from_pool(askable: Askable, config: RoundConfig, count: int, rng: np.random.Generator) -> list[QueueEntry]:
+    """Choose `count` utterances of the pool by the project's strategy, a share of them for labels that are rare."""
+    pool, view = askable.pool, askable.view
+    if not pool or not count:
+        return []
+    if view is None:
+        return _at_random(pool, min(count, len(pool)), "random", rng, 0.0)
+    rare = 0 if askable.is_cold else round(count * config.rare_share)
+    entries: list[QueueEntry] = []
+    for name, wanted in ((config.cold_strategy if askable.is_cold else config.strategy, count - rare), (RARE, rare)):
+        strategy = strategy_named(name) if strategy_named(name).can(view) else strategy_named(DEFAULT)
+        if strategy.name == "random":
+            entries += _at_random(pool, min(wanted, len(pool)), "random", rng, 0.0)
+        elif wanted:
+            rows, scores = choose(strategy, view, count, rng)
+            taken = {entry.utterance_id for entry in entries}
+            open_rows = np.array([row for row in rows if pool[row] not in taken], dtype=np.int64)
+            for row in pick_different(open_rows, wanted, askable, config.per_conversation):
+                entries.append(QueueEntry(int(pool[row]), strategy.name, float(scores[row]), None, len(pool)))
+    return entries
+
+
+def pick_different(rows: Rows, count: int, askable: Askable, per_conversation: int) -> list[int]:
+    """Take the first `count` candidates that are not like one another; what is left out only fills up.
+
+    Of near-duplicates one is taken, of a conversation so many turns.
+    """
+    if askable.read is None or len(rows) <= 1:
+        return [int(row) for row in rows[:count]]
+    read = askable.read([askable.pool[row] for row in rows])
+    alike = _alike([str(one["text"]) for one in read])
+    taken: list[int] = []
+    turns: Counter[str] = Counter()
+    for place, one in enumerate(read):
+        conversation = one["conversation"]
+        if len(taken) == count:
+            break
+        if alike[place, taken].any() or (conversation is not None and turns[conversation] >= per_conversation):
+            continue
+        taken.append(place)
+        turns[conversation] += 1
+    passed_over = [place for place in range(len(rows)) if place not in set(taken)]
+    return [int(rows[place]) for place in (taken + passed_over)[:count]]
+
+
+def _alike(texts: Sequence[str]) -> NDArray[np.bool_]:
+    """Return (n, n) whether two texts are near-duplicates."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    grams = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5)).fit_transform([f"{text} ." for text in texts])
+    return np.asarray((grams @ grams.T).toarray() >= ALIKE)
+
+
+def _at_random(
+    ids: Sequence[int], count: int, strategy: str, rng: np.random.Generator, score: float | None = None
 ) -> list[QueueEntry]:
-    if probabilities is None:
-        strategy, probabilities = "random", np.ones((len(ids), 1))
-    scores = strategy_named(strategy).score(probabilities)
-    best = rank(scores, rng)[:count]
-    propensity = min(1.0, count / max(1, len(ids))) if strategy == "random" else None
-    return [QueueEntry(int(ids[i]), strategy, float(scores[i]), propensity, len(ids)) for i in best]
-
-
-def _at_random(ids: Sequence[int], count: int, strategy: str, rng: np.random.Generator) -> list[QueueEntry]:
     drawn: NDArray[np.int64] = rng.choice(np.asarray(ids, dtype=np.int64), size=count, replace=False)
-    return [QueueEntry(int(i), strategy, None, count / len(ids), len(ids)) for i in drawn]
+    return [QueueEntry(int(i), strategy, score, count / len(ids), len(ids)) for i in drawn]
 
 
 def _interleave(chosen: list[QueueEntry], drawn: list[QueueEntry], rng: np.random.Generator) -> list[QueueEntry]:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pydantic import TypeAdapter, ValidationError
 
 from annotator.errors import BadInput, UnknownName
+from annotator.query import COLD, DEFAULT
 from model.catalog import STARTER
 from model.recipe import Recipe
 
@@ -17,10 +18,13 @@ class RoundConfig:
     backbone: str = STARTER
     template: str = "definitions"
     recipe: Recipe = field(default_factory=Recipe)
-    strategy: str = "margin"
+    strategy: str = DEFAULT  # what is asked next once there are answers
+    cold_strategy: str = COLD  # and before there are any (see docs/label-efficiency.md for both)
     batch_size: int = 25  # about ten minutes of work: short enough that the model's advice is fresh
     audit_share: float = 0.2  # of each batch; 20 of the first 100 answers give accuracy within about 0.18
     precision: float = 0.95  # wished for what is accepted unseen; the audit slice is made large enough for it
+    rare_share: float = 0.0  # of each batch goes to labels with few answers
+    per_conversation: int = 3  # turns of one conversation in a batch: more of them teach little that is new
     spot_share: float = 0.08  # of each batch, two of 25, checks what was accepted unseen
     cross_fit_below: int = 0  # audit answers; fewer teach too, by cross-fitting, in three times the time; 0: never
     retrain_every: int = 25  # new labels, then a round starts by itself; 0: only by the button

@@ -11,6 +11,7 @@
     │   └── ProjectTooNew   written by a later version of this program
     ├── RoundError          a round that cannot start or go on
     │   ├── TooFewAnswers   not enough to train on
+    │   ├── PoolExhausted   nothing is left to ask about
     │   ├── RoundRunning    one is running already
     │   └── RoundCancelled  a person stopped it
     └── BackboneError       the language model
@@ -81,6 +82,10 @@ class RoundError(AnnotatorError):
 
 class TooFewAnswers(RoundError):
     """Not enough answers to train on."""
+
+
+class PoolExhausted(RoundError):
+    """Nothing is left to ask about."""
 
 
 class RoundRunning(RoundError):

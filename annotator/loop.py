@@ -4,7 +4,7 @@ A person answers on the label page, `oracle.simulate` answers from known labels,
 the retrain button. All three call this one function: what the benchmarks measure is what experts use.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -26,12 +26,15 @@ from annotator.calibration import (
 from annotator.config import RoundConfig
 from annotator.errors import RoundError, TooFewAnswers
 from annotator.metrics import evaluate
+from annotator.pool import askable
 from annotator.progress import Report
 from annotator.project import Project, Snapshot
 from annotator.shortlist import fit_limit
 from model.classifier import Adapter, Classifier, Logits, Progress
-from store import annotations, jobs, rounds, utterances
+from store import annotations, jobs, rounds, states, utterances
 from store.rounds import Predictions
+
+READ_AT_ONCE = 512  # utterances, then what has been read is on disk
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,10 @@ def run_round(project: Project, classifier: Classifier, config: RoundConfig, rep
     snapshot = trainable(project, project.snapshot(config, rng), config)  # consensus labels, disjoint
     check_task(classifier, snapshot)
     row = project.begin_round(config, snapshot)
-    report.plan(**costs(snapshot, config))
+    asked = (*snapshot.scored, *snapshot.train)
+    report.plan(**costs(snapshot, config, unread=len(asked) - len(states.known(project.db, asked))))
 
+    read(project, classifier, config, asked, report.stage("read"))
     blind = score_blind(project, classifier, config, snapshot, report)
     adapter = learn(project, classifier, config, snapshot.lessons, report.stage("learn"))
     report.stage("save")
@@ -68,7 +73,7 @@ def run_round(project: Project, classifier: Classifier, config: RoundConfig, rep
     probabilities = calibrator(logits)  # (n, k), rows sum to one
     predictions = Predictions(np.array(snapshot.scored), probabilities, logits, snapshot.codebook.ids)
     report.stage("promote")
-    batch = compose_batch(project.askable(predictions), config, rng)  # uncertain, and a random audit share
+    batch = compose_batch(askable(project, predictions), config, rng)  # uncertain, and a random audit share
     project.promote(row, folder, calibrator, metrics, predictions, batch)  # one transaction
     return Round(row, adapter, calibrator, metrics)
 
@@ -82,12 +87,32 @@ def check_task(classifier: Classifier, snapshot: Snapshot) -> None:
         )
 
 
-def costs(snapshot: Snapshot, config: RoundConfig) -> dict[str, float]:
-    """Weigh the stages in utterances read: to learn from one takes three times as long as to score it."""
+def read(project: Project, classifier: Classifier, config: RoundConfig, ids: Sequence[int], progress: Progress) -> None:
+    """Let the classifier know what it makes of each utterance: what it has read before, or else reads now.
+
+    What has been read is kept, also where the round is stopped.
+    """
+    states.use(project.db, classifier.reading)
+    known = states.known(project.db, ids)
+    texts = dict(zip(ids, project.texts(ids, config.context_turns), strict=True))
+    old = [i for i in ids if i in known]
+    if old:
+        classifier.remember([texts[i] for i in old], states.matrix(project.db, old))
+    new = [i for i in ids if i not in known]
+    for start in range(0, len(new), READ_AT_ONCE):
+        part = new[start : start + READ_AT_ONCE]
+        states.save(project.db, part, classifier.states([texts[i] for i in part]))
+        classifier.remember([texts[i] for i in part], states.matrix(project.db, part))  # as a later round will see them
+        progress((start + len(part)) / len(new))
+
+
+def costs(snapshot: Snapshot, config: RoundConfig, unread: int) -> dict[str, float]:
+    """Weigh the stages in utterances scored: to read one takes half as long, to learn from one three times."""
     folds = min(FOLDS, len(snapshot.audit)) if snapshot.cross_fitted else 0
     without = folds * len(snapshot.lessons) - len(snapshot.audit) * bool(folds)
-    per_lesson = 3 * config.recipe.epochs
-    return {"check": per_lesson * without, "learn": per_lesson * len(snapshot.lessons), "score": len(snapshot.scored)}
+    per_lesson = 3 * config.recipe.epochs if config.recipe.scout < 1 else 0
+    learn = per_lesson * len(snapshot.lessons)
+    return {"read": unread / 2, "check": per_lesson * without, "learn": learn, "score": len(snapshot.scored)}
 
 
 def score_blind(

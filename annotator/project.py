@@ -17,16 +17,17 @@ import numpy as np
 from sqlite_utils import Database
 
 from annotator.audit import audit_size, draw_audit
-from annotator.batch import AUDIT, Askable, compose_batch
+from annotator.batch import AUDIT, compose_batch
 from annotator.calibration import Calibrator
 from annotator.codebook import Codebook, CodebookDraft, CodebookLabel
 from annotator.config import RoundConfig
 from annotator.consensus import consensus_labels
 from annotator.guarantee import Wish
+from annotator.pool import askable
 from model.classifier import Adapter
 from model.machine import peak_memory
 from model.task import Utterance
-from store import acceptances, annotations, jobs, labels, queue, rounds, settings, utterances
+from store import annotations, jobs, labels, queue, rounds, settings, utterances
 from store.annotations import NewAnnotation
 from store.database import create_database, immediate, open_database
 from store.importers import ImportPlan, ImportReport, import_file
@@ -178,23 +179,6 @@ class Project:
 
     # What is asked
 
-    def askable(self, predictions: Predictions | None, without: frozenset[int] = frozenset()) -> Askable:
-        """Return what may be asked, with the pool's probabilities if there are any.
-
-        Where the round has scored none of what is left, as after a late import, there are no probabilities.
-        """
-        predictions = rounds.in_codebook(self.db, predictions) if predictions else None
-        accepted = acceptances.standing_ids(self.db)
-        taken = annotations.answered_ids(self.db) | without
-        audit = [i for i in utterances.ids_in(self.db, AUDIT) if i not in taken]
-        pool = [i for i in utterances.ids_in(self.db, "pool") if i not in taken and i not in accepted]
-        checks = sorted(accepted - taken)
-        scored = np.flatnonzero(np.isin(predictions.utterance_ids, pool)) if predictions else np.empty(0, dtype=int)
-        if predictions is None or not len(scored):
-            return Askable(pool, None, audit, checks)
-        known = predictions.utterance_ids[scored].tolist()
-        return Askable(known, predictions.probabilities[scored], audit, checks)
-
     def refill(self, annotator: str = "") -> int:
         """Add a batch from what the round in use knows, at random before there is one; return its size.
 
@@ -205,7 +189,7 @@ class Project:
             rng = np.random.default_rng([config.seed, annotations.last_id(self.db)])
             predictions = rounds.predictions_of(self.db, promoted) if promoted else None
             without = annotations.skipped_ids(self.db, annotator) | queue.leased_ids(self.db)
-            batch = compose_batch(self.askable(predictions, frozenset(without)), config, rng)
+            batch = compose_batch(askable(self, predictions, frozenset(without)), config, rng)
             queue.refill(self.db, promoted["id"] if promoted else None, batch)
         return len(batch)
 

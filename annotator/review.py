@@ -14,6 +14,7 @@ import numpy as np
 from annotator.batch import AUDIT
 from annotator.consensus import consensus
 from annotator.insights import likeliest, round_before
+from annotator.pool import askable
 from annotator.project import Project
 from annotator.versions import describe
 from store import annotations, guesses, labels, rounds, settings, utterances
@@ -70,7 +71,7 @@ def flips(project: Project) -> list[int]:
     if row is None or older is None:
         return []
     was, now = likeliest(project, older), likeliest(project, row)
-    changed = [i for i in project.askable(None).pool if i in was and i in now and was[i][0] != now[i][0]]
+    changed = [i for i in askable(project, None).pool if i in was and i in now and was[i][0] != now[i][0]]
     return sorted(changed, key=lambda i: (-now[i][1], i))
 
 

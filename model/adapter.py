@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from annotator.errors import BackboneRefused, ProjectError
 from model.backbone import Backbone, load_backbone
-from model.classifier import Logits, Progress, no_progress
+from model.classifier import Logits, Progress, States, no_progress
+from model.packing import Bodies
 from model.recipe import Recipe, read_recipe
 from model.scoring import make_scorer, score
+from model.scout import Scout, blend, fit_scout
 from model.task import Label, Task, Utterance
 from model.tokens import PromptTokens
 from model.training import Budget, Checkpoint, Lesson, train
@@ -34,6 +37,33 @@ class LanguageModelClassifier:
         self.recipe = recipe
         self.tokens = PromptTokens(backbone.tokenizer, backbone.family, task, template, recipe.max_tokens)
         self._scorer = make_scorer(backbone, self.tokens)
+        self._read: dict[Utterance, NDArray[np.float32]] = {}
+
+    @property
+    def reading(self) -> str:
+        """Name all that states depend on."""
+        told = [self.backbone.name, self.recipe.quantization, self.recipe.max_tokens, self.tokens.prefix]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+
+    def remember(self, utterances: Sequence[Utterance], states: States) -> None:
+        """Take over states that were computed before, so that they are not again."""
+        self._read.update(zip(utterances, states, strict=True))
+
+    def states(self, utterances: Sequence[Utterance], progress: Progress = no_progress) -> States:
+        """Read utterances with nothing trained: (n, width)."""
+        found = [self._read.get(utterance) for utterance in utterances]
+        new = [utterance for utterance, known in zip(utterances, found, strict=True) if known is None]
+        bodies = [self.tokens.body(utterance) for utterance in new]
+        read: list[NDArray[np.float32]] = [np.empty(0, dtype=np.float32)] * len(new)
+
+        def ask(row: list[int]) -> None:
+            for i, state in zip(row, self._scorer.states([bodies[i] for i in row]).cpu().numpy(), strict=True):
+                read[i] = state
+
+        with self.backbone.tuning.off() if self.backbone.tuning else nullcontext():
+            self._in_rows(bodies, ask, progress)
+        computed = iter(read)
+        return np.array([next(computed) if known is None else known for known in found], dtype=np.float32)
 
     def zero_shot(self) -> RoundAdapter:
         """Answer from the instruction alone, without any adapter."""
@@ -50,13 +80,16 @@ class LanguageModelClassifier:
 
         After each epoch the state is written to `unfinished`; the same call takes it up there if it is stopped.
         """
+        scout = fit_scout(self.states(utterances), labels, len(self.task.labels)) if self.recipe.scout else None
+        if self.recipe.scout == 1:
+            return self._with(Tuning(self._bare()), scout)
         bodies = [self.tokens.body(utterance) for utterance in utterances]
         lesson = Lesson(bodies, np.asarray(labels), self.recipe)
         checkpoint = Checkpoint(unfinished, self._fingerprint(lesson)) if unfinished else None
         with torch.random.fork_rng():
             torch.manual_seed(self.recipe.seed)
             tuning = start_tuning(self._bare(), self.recipe)
-            adapter = self._with(tuning)
+            adapter = self._with(tuning, scout)
             train(self.backbone, self._scorer, lesson, progress, checkpoint)
         if unfinished:
             unfinished.unlink(missing_ok=True)
@@ -65,26 +98,33 @@ class LanguageModelClassifier:
     def load(self, folder: Path) -> RoundAdapter:
         """Read an adapter. Raises ProjectError if the folder is not what `RoundAdapter.save` left."""
         _check_whole(folder)
-        return self._with(load_tuning(self._bare(), folder))
+        return self._with(load_tuning(self._bare(), folder), Scout.load(folder))
 
     def logits(self, utterances: Sequence[Utterance], progress: Progress = no_progress) -> Logits:
         """Score with whatever adapter is attached now."""
         bodies = [self.tokens.body(utterance) for utterance in utterances]
         result = np.empty((len(bodies), len(self.task.labels)))
+
+        def ask(row: list[int]) -> None:
+            texts = [bodies[i] for i in row]
+            result[row] = score(self._scorer, texts, self.tokens.trie, self.recipe.tolerance)
+
+        self._in_rows(bodies, ask, progress)
+        return result
+
+    def _in_rows(self, bodies: Bodies, ask: Callable[[list[int]], None], progress: Progress) -> None:
+        """Ask about all bodies, as many at once as memory takes."""
         budget, done = Budget(self.recipe.scored_tokens), 0
 
-        def ask(row: list[int], tokens: int) -> None:
+        def ask_within(row: list[int], tokens: int) -> None:
             for part in self._scorer.rows([bodies[i] for i in row], tokens):
-                chosen = [row[i] for i in part]
-                texts = [bodies[i] for i in chosen]
-                result[chosen] = score(self._scorer, texts, self.tokens.trie, self.recipe.tolerance)
+                ask([row[i] for i in part])
 
         with torch.inference_mode(), self._scorer.session() if bodies else nullcontext():
             for row in self._scorer.rows(bodies, budget.tokens):
-                budget.run(lambda tokens, row=row: ask(row, tokens))  # type: ignore[misc]
+                budget.run(lambda tokens, row=row: ask_within(row, tokens))  # type: ignore[misc]
                 done += len(row)
                 progress(done / len(bodies))
-        return result
 
     def _bare(self) -> Backbone:
         if self.backbone.tuning is not None:
@@ -92,9 +132,9 @@ class LanguageModelClassifier:
             self.backbone.tuning = None
         return self.backbone
 
-    def _with(self, tuning: Tuning) -> RoundAdapter:
+    def _with(self, tuning: Tuning, scout: Scout | None = None) -> RoundAdapter:
         self.backbone.tuning = tuning
-        return RoundAdapter(self, tuning)
+        return RoundAdapter(self, tuning, scout)
 
     def _fingerprint(self, lesson: Lesson) -> str:
         """Name what is learned and how: another lesson must not be taken up where this one stopped."""
@@ -105,25 +145,34 @@ class LanguageModelClassifier:
 class RoundAdapter:
     """What one round has learned, attached to its backbone."""
 
-    def __init__(self, classifier: LanguageModelClassifier, tuning: Tuning) -> None:
+    def __init__(self, classifier: LanguageModelClassifier, tuning: Tuning, scout: Scout | None = None) -> None:
         self._classifier = classifier
         self._tuning = tuning  # every fit and every load makes a new one
+        self._scout = scout
 
     def logits(self, utterances: Sequence[Utterance], progress: Progress = no_progress) -> Logits:
         """Score every label for every utterance: (n, k)."""
         self._check_live()
-        return self._classifier.logits(utterances, progress)
+        owner = self._classifier
+        if self._scout is None or not utterances:
+            return owner.logits(utterances, progress)
+        weight = owner.recipe.scout
+        heard = self._scout.loglik(owner.states(utterances, progress if weight == 1 else no_progress))
+        return heard if weight == 1 else blend(owner.logits(utterances, progress), heard, weight)
 
     def save(self, folder: Path) -> None:
         """Write weights, if any were trained, and everything needed to score again elsewhere."""
         self._check_live()
         owner = self._classifier
         self._tuning.save(folder)
+        if self._scout:
+            self._scout.save(folder)
         description = {
             "backbone": owner.backbone.name,
             "template": owner.tokens.template,
             "task": asdict(owner.task),
             "recipe": asdict(owner.recipe),
+            "scout": self._scout is not None,
         }
         (folder / _DESCRIPTION).write_text(json.dumps(description, indent=2, ensure_ascii=False), encoding="utf-8")
 
@@ -139,6 +188,8 @@ def restore(folder: Path) -> RoundAdapter:
     labels = (Label(**{**label, "examples": tuple(label["examples"])}) for label in described["task"]["labels"])
     task, recipe = Task(described["task"]["instruction"], tuple(labels)), read_recipe(described["recipe"])
     backbone = load_backbone(described["backbone"], recipe.quantization)
+    if described.get("scout") and Scout.load(folder) is None:
+        raise ProjectError(f"{folder} lacks scout.safetensors.", "Restore the folder from a backup, or retrain.")
     return LanguageModelClassifier(backbone, task, recipe, described["template"]).load(folder)
 
 

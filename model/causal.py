@@ -26,6 +26,7 @@ from model.packing import (
     split_rows,
 )
 from model.search import FEW_NODES, Logs, best_first
+from model.states import halfway, pooled
 from model.tokens import PromptTokens
 
 
@@ -75,6 +76,15 @@ class CausalScorer:
             return edge_loglik(row.compute(texts, owners, nodes), nodes, trie)
 
         return best_first(trie, n, expand, tolerance, at_once=max(len(texts), n))
+
+    def states(self, bodies: Bodies) -> torch.Tensor:
+        """Return (n, width) means over each utterance's tokens, halfway up the layers. Needs a session."""
+        texts, _ = self._texts(bodies)
+        row = _Row(self, fill_lanes([len(body) for body in bodies]))
+        asking = row.lay(texts)
+        with halfway(self.backbone.model) as caught:
+            self.forward(asking, row.present, np.zeros(1, dtype=np.int64), row.cache)
+        return pooled(caught.hidden, np.concatenate([lane.owners for lane in asking]), len(bodies))
 
     def _whole(self, bodies: Bodies, owners: Ints, nodes: Ints) -> torch.Tensor:
         """Compute a row in one pass; return the logits at each utterance's end, then those at each node."""
@@ -164,12 +174,16 @@ class _Row:
 
     def compute(self, columns: Columns, owners: Ints, nodes: Ints) -> torch.Tensor:
         """Compute columns; return (pairs, vocabulary) logits at nodes of utterances, which must be among them."""
+        asking = self.lay(columns)
+        return self.scorer.forward(asking, self.present, _find(asking, owners, nodes), self.cache)
+
+    def lay(self, columns: Columns) -> list[Columns]:
+        """Put columns behind what is present; return those to compute, lane by lane."""
         parts = [columns.of(members) for members in self.lanes]
         width = max(len(part) for part in parts)
         parts = [part.filled_up(width) for part in parts]
         self.present = [before.then(part) for before, part in zip(self.present, parts, strict=True)]
-        asking = parts if self.cache else self.present
-        return self.scorer.forward(asking, self.present, _find(asking, owners, nodes), self.cache)
+        return parts if self.cache else self.present
 
 
 def _find(lanes: list[Columns], owners: Ints, nodes: Ints) -> Ints:

@@ -21,6 +21,9 @@ Logits = NDArray[np.float64]
 """(n, k): natural-log likelihood of each label, in codebook order. Not normalised over the labels: what the
 row lacks to one is the probability the model gives to saying something that is no label."""
 
+States = NDArray[np.float32]
+"""(n, width): what the untrained backbone makes of each utterance, halfway to an answer, as one vector."""
+
 Progress = Callable[[float], None]
 """Called with the share done, 0 to 1. May raise `RoundCancelled`, which then ends the work."""
 
@@ -47,6 +50,19 @@ class Classifier(Protocol):
     @property
     def task(self) -> Task:
         """What it is asked."""
+        ...
+
+    @property
+    def reading(self) -> str:
+        """Name all that states depend on, backbone and instruction: states of another reading do not compare."""
+        ...
+
+    def states(self, utterances: Sequence[Utterance], progress: Progress = no_progress) -> States:
+        """Read utterances without answering: (n, width), whatever has been trained meanwhile."""
+        ...
+
+    def remember(self, utterances: Sequence[Utterance], states: States) -> None:
+        """Take over states that were computed before, so that they are not again."""
         ...
 
     def zero_shot(self) -> Adapter:

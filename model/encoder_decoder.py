@@ -13,6 +13,7 @@ from model.backbone import Backbone
 from model.loglik import edge_loglik, label_loglik, path_loglik
 from model.packing import Bodies, Ints, split_rows
 from model.search import FEW_NODES, Logs, best_first
+from model.states import pooled
 from model.tokens import PromptTokens
 from model.verbalizer import LabelTrie
 
@@ -70,6 +71,14 @@ class EncoderDecoderScorer:
             return edge_loglik(read.say(owners, nodes)[torch.arange(len(nodes)), last], nodes, trie)
 
         return best_first(trie, len(bodies), expand, tolerance, at_once=max(len(bodies), 256))
+
+    def states(self, bodies: Bodies) -> torch.Tensor:
+        """Return (n, width) means over each utterance's tokens of what the encoder makes of them."""
+        read = self._read(bodies)
+        first = self.backbone.virtual_tokens + len(self.tokens.prefix)
+        owners = torch.where(read.mask.bool(), torch.arange(len(bodies), device=read.mask.device)[:, None], -1)
+        owners[:, :first] = -1
+        return pooled(read.encoded, owners.flatten().cpu().numpy(), len(bodies))
 
     def _read(self, bodies: Bodies) -> _Read:
         device, model = self.backbone.device, self.backbone.model

@@ -36,6 +36,10 @@ class Scorer(Protocol):
         """Return (n, k) log-likelihoods to a total variation of `tolerance`, looking only where it matters."""
         ...
 
+    def states(self, bodies: Bodies) -> torch.Tensor:
+        """Return (n, width) pooled hidden states in fp32. Needs a session."""
+        ...
+
     def rows(self, bodies: Bodies, budget: int) -> list[list[int]]:
         """Say which utterances to compute together so that no more than `budget` tokens are."""
         ...

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,11 @@ class Tuning:
     def save(self, folder: Path) -> None:
         """Write the trained weights."""
 
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """Let the backbone be as it was before, for a while."""
+        yield
+
     def remove(self) -> None:
         """Leave the backbone as it was."""
 
@@ -52,6 +58,16 @@ class PeftTuning(Tuning):
         save_file({name: tensor.detach().contiguous().cpu() for name, tensor in state.items()}, folder / _PEFT[0])
         self.peft.peft_config[_NAME].save_pretrained(folder)
 
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """Pass the layers by."""
+        prompt, self.backbone.soft_prompt = self.backbone.soft_prompt, None
+        try:
+            with nullcontext() if self.is_prompt else self.peft.disable_adapter():
+                yield
+        finally:
+            self.backbone.soft_prompt = prompt
+
     def remove(self) -> None:
         """Take the layers off."""
         self.backbone.soft_prompt = None
@@ -72,6 +88,16 @@ class FullTuning(Tuning):
         """Write all weights."""
         state = {name: weight.detach().contiguous().cpu() for name, weight in self.backbone.model.named_parameters()}
         save_file(state, folder / _FULL[0])
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """Put the weights back for a while; takes the memory of a third copy."""
+        trained = {name: weight.detach().clone() for name, weight in self.backbone.model.named_parameters()}
+        _overwrite(self.backbone.model, self.before)
+        try:
+            yield
+        finally:
+            _overwrite(self.backbone.model, trained)
 
     def remove(self) -> None:
         """Put the weights back."""

@@ -6,7 +6,7 @@ once another process has written, and fails at once with "database is locked", w
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from annotator.errors import NoProject, ProjectExists, ProjectTooNew
 from store.migrations import migrations
 
 FILENAME = "project.db"
+_CHUNK = 500  # SQLite takes at most 32,766 parameters a statement; this also keeps rows streaming
 BUSY_SECONDS = 30.0  # longer than any write of ours takes, shorter than a person's patience
 
 
@@ -99,3 +100,9 @@ def fetch_value(db: Database, sql: str, parameters: Any = ()) -> Any:
 def now() -> str:
     """Return the present moment in UTC, to the millisecond, in the form all tables use."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def chunks(items: Sequence[int]) -> Iterator[list[int]]:
+    """Cut a list of ids into pieces that a statement takes."""
+    for start in range(0, len(items), _CHUNK):
+        yield list(items[start : start + _CHUNK])

@@ -40,7 +40,14 @@ def m003_acceptances(db: Database) -> None:
 
 
 @migrations()
-def m004_codebook_changes(db: Database) -> None:
+def m004_states(db: Database) -> None:
+    """Keep what the untrained backbone makes of each utterance, so that it is read once."""
+    for statement in _STATES:
+        db.execute(statement)
+
+
+@migrations()
+def m005_codebook_changes(db: Database) -> None:
     """Let labels be merged, split and coloured; read every answer through the codebook as it is now."""
     for statement in _CODEBOOK_CHANGES:
         db.execute(statement)
@@ -264,6 +271,15 @@ _ACCEPTANCES = (
         to_round INTEGER NOT NULL REFERENCES round (id),
         annotator TEXT NOT NULL,
         at TEXT NOT NULL
+    )""",
+)
+
+_STATES = (
+    # float16. reading: of which backbone, under which instruction; those of another reading do not compare.
+    """CREATE TABLE state (
+        utterance_id INTEGER PRIMARY KEY REFERENCES utterance (id),
+        reading TEXT NOT NULL,
+        vector BLOB NOT NULL
     )""",
 )
 

@@ -106,6 +106,11 @@ def history(db: Database) -> list[dict[str, Any]]:
     return fetch(db, "SELECT * FROM round ORDER BY number DESC")
 
 
+def latest(db: Database, count: int) -> list[dict[str, Any]]:
+    """Return the last finished rounds, newest first."""
+    return fetch(db, "SELECT * FROM round WHERE state = 'promoted' ORDER BY number DESC LIMIT ?", (count,))
+
+
 def save_predictions(db: Database, round_id: int, predictions: Predictions) -> None:
     """Store one row an utterance, float32 as blobs."""
     sql = "INSERT INTO prediction (round_id, utterance_id, probabilities, logits, mass) VALUES (?, ?, ?, ?, ?)"

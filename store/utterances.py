@@ -9,9 +9,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from store.database import fetch, fetch_value, now
-
-_CHUNK = 500  # SQLite takes at most 32,766 parameters a statement; this also keeps rows streaming
+from store.database import chunks, fetch, fetch_value, now
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ def move_to_audit(db: Database, ids: Iterable[int]) -> None:
     Refuses silently none: an utterance that has been annotated stays where it is, or the slice would not be
     random; such a call is a fault and raises. Labels that came with the file were given before anything was drawn.
     """
-    for chunk in _chunks(list(ids)):
+    for chunk in chunks(list(ids)):
         marks = ",".join("?" * len(chunk))
         sql = f"SELECT count(*) FROM annotation WHERE strategy != 'given' AND utterance_id IN ({marks})"
         touched = fetch_value(db, sql, chunk)
@@ -81,7 +79,7 @@ def move_to_audit(db: Database, ids: Iterable[int]) -> None:
 def read(db: Database, ids: Sequence[int]) -> list[dict[str, Any]]:
     """Return utterances in the order of `ids`."""
     rows: dict[int, dict[str, Any]] = {}
-    for chunk in _chunks(list(ids)):
+    for chunk in chunks(list(ids)):
         marks = ",".join("?" * len(chunk))
         rows |= {row["id"]: row for row in fetch(db, f"SELECT * FROM utterance WHERE id IN ({marks})", chunk)}
     return [rows[i] for i in ids]
@@ -126,8 +124,3 @@ def count_slices(db: Database) -> dict[str, int]:
     """Count the utterances of each slice."""
     counts = {"pool": 0, "audit": 0, "context": 0}
     return counts | dict(db.execute("SELECT slice, count(*) FROM utterance GROUP BY slice").fetchall())
-
-
-def _chunks(items: list[int]) -> Iterator[list[int]]:
-    for start in range(0, len(items), _CHUNK):
-        yield items[start : start + _CHUNK]

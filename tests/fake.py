@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from model.classifier import Logits, Progress, no_progress
+from model.classifier import Logits, Progress, States, no_progress
 from model.task import Task, Utterance
 
 WIDTH = 512  # buckets that words are hashed into
@@ -51,10 +51,21 @@ class FakeClassifier:
 
     task: Task
     pause: float = 0.0
+    read: int = 0  # utterances, in all
 
     @property
     def size(self) -> int:
         return len(self.task.labels)
+
+    reading = "words"
+
+    def states(self, utterances: Sequence[Utterance], progress: Progress = no_progress) -> States:
+        self.read += len(utterances)
+        progress(1.0)
+        return np.array([_bag(one) for one in utterances], dtype=np.float32).reshape(-1, WIDTH)
+
+    def remember(self, utterances: Sequence[Utterance], states: States) -> None:
+        self.remembered = len(utterances)
 
     def zero_shot(self) -> FakeAdapter:
         weights = np.random.default_rng(7).normal(size=(WIDTH, self.size)) / 2

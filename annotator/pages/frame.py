@@ -22,7 +22,8 @@ STAGES = {
     "check": "learning from all but some of the answers, to be measured on those",
     "learn": "learning from the answers",
     "save": "saving",
-    "score": "reading the other utterances",
+    "read": "reading what is new",
+    "score": "asking about the other utterances",
     "calibrate": "calibrating",
     "promote": "choosing what to ask next",
 }

@@ -12,6 +12,7 @@ from annotator.errors import RoundError
 from annotator.export import ExportPlan, dataset_card, export_rows
 from annotator.guarantee import NotYet, Promise, Wish
 from annotator.loop import run_round
+from annotator.pool import askable
 from annotator.project import Project
 from annotator.revision import add, make, propose
 from annotator.session import Answer, answer, next_question, standing, undo
@@ -157,7 +158,7 @@ def test_an_acceptance_is_taken_back_as_a_whole_and_leaves_a_trace(project):
     taken = acceptances.standing_ids(project.db)
     assert take_back(project, done, "ben")
     assert acceptances.standing_ids(project.db) == set()
-    assert taken <= set(project.askable(None).pool)
+    assert taken <= set(askable(project, None).pool)
     (stored,) = acceptances.history(project.db)
     assert (stored["ended"], stored["reason"], stored["size"]) == ("undone", "taken back by ben", len(taken))
     assert not take_back(project, done, "ben")
@@ -227,7 +228,7 @@ def test_a_promise_is_withdrawn_when_spot_checks_speak_against_it(project):
     assert stored["ended"] == "withdrawn"
     assert "spot checks were answered otherwise" in stored["reason"]
     assert acceptances.standing_ids(project.db) == set()
-    assert not set(checked) & set(project.askable(None).pool), "what a person has answered stays answered"
+    assert not set(checked) & set(askable(project, None).pool), "what a person has answered stays answered"
 
 
 def test_an_answer_through_the_label_page_withdraws_a_broken_promise(project):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from annotator.batch import AUDIT, Askable, compose_batch
 from annotator.config import RoundConfig
-from annotator.query import STRATEGIES
+from annotator.query import STRATEGIES, View
 from store.acceptances import SPOT_CHECK
 
 POOL, AUDITS = range(100), range(1000, 1030)
@@ -21,7 +21,7 @@ def rows(count: int, seed: int = 0, labels: int = 3) -> np.ndarray:
 
 
 def compose(pool=POOL, audit=AUDITS, accepted=(), *, probabilities=True, config=CONFIG, seed=0):
-    table = rows(len(pool)) if probabilities else None
+    table = View(rows(len(pool))) if probabilities else None
     return compose_batch(Askable(list(pool), table, list(audit), list(accepted)), config, np.random.default_rng(seed))
 
 
@@ -69,7 +69,7 @@ def test_nothing_to_ask_is_an_empty_batch(strategy, scored):
 
 @pytest.mark.parametrize("strategy", ["margin", "least_confidence", "entropy"])
 def test_the_highest_scores_of_the_pool_are_asked_in_order(strategy):
-    scores = STRATEGIES[strategy].score(rows(len(POOL)))
+    scores = STRATEGIES[strategy].score(View(rows(len(POOL))))
     batch = compose(config=RoundConfig(batch_size=25, strategy=strategy))
     chosen = [entry for entry in batch if entry.strategy == strategy]
     assert [entry.utterance_id for entry in chosen] == np.argsort(-scores)[:20].tolist()

@@ -51,7 +51,9 @@ def test_it_says_what_the_round_said_in_the_project(folder):
         labeller = Labeller.of(folder)
         asked = project.texts(stored.utterance_ids.tolist(), labeller.context_turns)
     assert any(one.context for one in asked)
-    np.testing.assert_allclose(labeller.probabilities(asked), stored.probabilities, atol=1e-5)
+    np.testing.assert_allclose(
+        labeller.probabilities(asked), stored.probabilities, atol=1e-3
+    )  # states are kept in half precision
 
 
 def test_it_speaks_of_the_labels_in_use(folder, tmp_path):

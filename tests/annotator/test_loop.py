@@ -195,7 +195,14 @@ def test_progress_rises_from_nothing_to_all(project):
     shares = [share for _, share in heard]
     assert shares == sorted(shares)
     assert (shares[0], shares[-1]) == (0, pytest.approx(1))
-    assert list(dict.fromkeys(stage for stage, _ in heard)) == ["learn", "save", "score", "calibrate", "promote"]
+    assert list(dict.fromkeys(stage for stage, _ in heard)) == [
+        "read",
+        "learn",
+        "save",
+        "score",
+        "calibrate",
+        "promote",
+    ]
 
 
 # When a round is refused

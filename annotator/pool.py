@@ -1,0 +1,81 @@
+"""What may be asked now, and what is known of it: the rows of the database as a strategy sees them."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from annotator.batch import AUDIT, Askable
+from annotator.consensus import consensus_labels
+from annotator.query import View
+from model.classifier import States
+from store import acceptances, annotations, rounds, states, utterances
+from store.rounds import Predictions
+
+if TYPE_CHECKING:
+    from annotator.project import Project
+
+MEMBERS = 3  # rounds in a committee
+
+
+def askable(project: "Project", predictions: Predictions | None, without: frozenset[int] = frozenset()) -> Askable:
+    """Return what may be asked, with what the round says of the pool if there is one.
+
+    It says it in the labels in use. Where it has scored none of what is left, as after a late import, it says nothing.
+    """
+    db, config = project.db, project.config
+    predictions = rounds.in_codebook(db, predictions) if predictions else None
+    accepted = acceptances.standing_ids(db)
+    taken = annotations.answered_ids(db) | without
+    audit = [i for i in utterances.ids_in(db, AUDIT) if i not in taken]
+    pool = [i for i in utterances.ids_in(db, "pool") if i not in taken and i not in accepted]
+    checks = sorted(accepted - taken)
+    scored = np.flatnonzero(np.isin(predictions.utterance_ids, pool)) if predictions else np.empty(0, dtype=int)
+    if predictions is None or not len(scored):
+        return Askable(pool, None, audit, checks)
+    given = count_given(project, predictions.label_ids)
+    view = _view(project, predictions, scored, given)
+    if config.strategy == "disagreement":
+        view = View(view.probabilities, view.states, view.mass, _committee(project, predictions, scored), given)
+
+    def read(ids: Sequence[int]) -> list[Mapping[str, Any]]:
+        return list(utterances.read(db, ids))
+
+    return Askable(predictions.utterance_ids[scored].tolist(), view, audit, checks, not sum(given), read)
+
+
+def count_given(project: "Project", order: Sequence[int]) -> list[int]:
+    """Count the answers that can be trained on, label by label."""
+    in_audit = set(utterances.ids_in(project.db, AUDIT))
+    agreed = consensus_labels(annotations.answers(project.db))
+    found = Counter(label for i, label in agreed.items() if i not in in_audit)
+    return [found[label] for label in order]
+
+
+def _view(project: "Project", predictions: Predictions, scored: NDArray[np.int64], given: Sequence[int]) -> View:
+    ids = predictions.utterance_ids[scored]
+
+    def states_of(rows: NDArray[np.int64]) -> States:
+        return states.matrix(project.db, ids[rows].tolist())
+
+    have_all = len(states.known(project.db, ids.tolist())) == len(ids)
+    mass = predictions.mass[scored]
+    return View(predictions.probabilities[scored], states_of if have_all else None, mass, None, given)
+
+
+def _committee(project: "Project", predictions: Predictions, scored: NDArray[np.int64]) -> NDArray[np.float64] | None:
+    """Return what the last rounds say, (m, n, k), in the labels in use; None unless two or more know the same ones.
+
+    One that has not scored an utterance agrees with the newest.
+    """
+    latest = [rounds.predictions_of(project.db, row) for row in rounds.latest(project.db, MEMBERS)]
+    members = [known for known in latest if known.unknown == predictions.unknown]
+    if len(members) < 2:
+        return None
+    said = np.repeat(predictions.probabilities[scored][None], len(members), axis=0)
+    for voice, known in zip(said, members, strict=True):
+        where = np.isin(known.utterance_ids, predictions.utterance_ids[scored])
+        voice[np.isin(predictions.utterance_ids[scored], known.utterance_ids)] = known.probabilities[where]
+    return said

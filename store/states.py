@@ -1,0 +1,46 @@
+"""States: what the untrained backbone makes of each utterance, one vector, read once."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlite_utils import Database
+
+from store import settings
+from store.database import chunks, immediate
+
+_READING = "reading"  # the setting that names which states are of use now
+
+
+def use(db: Database, reading: str) -> None:
+    """Say of which reading states are of use from now on; others count as not there."""
+    if settings.get(db, _READING, "") != reading:
+        settings.put(db, _READING, reading)
+
+
+def save(db: Database, ids: Sequence[int], vectors: NDArray[np.float32]) -> None:
+    """Keep (n, width) states of the reading in use, in half precision."""
+    reading = settings.get(db, _READING, "")
+    halves = vectors.astype("<f2")
+    rows = [(i, reading, half.tobytes()) for i, half in zip(ids, halves, strict=True)]
+    with immediate(db):
+        db.conn.executemany("INSERT OR REPLACE INTO state (utterance_id, reading, vector) VALUES (?, ?, ?)", rows)
+
+
+def known(db: Database, ids: Sequence[int]) -> set[int]:
+    """Return those of the utterances that have a state."""
+    return {row[0] for chunk in chunks(ids) for row in _select(db, "utterance_id", chunk)}
+
+
+def matrix(db: Database, ids: Sequence[int]) -> NDArray[np.float32]:
+    """Return (n, width) states in the order of `ids`. Raises KeyError where there is none."""
+    blobs = {row[0]: row[1] for chunk in chunks(ids) for row in _select(db, "utterance_id, vector", chunk)}
+    joined = b"".join(blobs[i] for i in ids)
+    return np.frombuffer(joined, dtype="<f2").reshape(len(ids), -1).astype(np.float32)
+
+
+def _select(db: Database, columns: str, ids: Sequence[int]) -> list[tuple[int, bytes]]:
+    marks = ",".join("?" * len(ids))
+    sql = f"SELECT {columns} FROM state WHERE reading = ? AND utterance_id IN ({marks})"
+    found: list[tuple[int, bytes]] = db.execute(sql, [settings.get(db, _READING, ""), *ids]).fetchall()
+    return found
