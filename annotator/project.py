@@ -188,14 +188,16 @@ class Project:
         """
         accepted = acceptances.standing_ids(self.db)
         taken = annotations.answered_ids(self.db) | without
-        audit = [i for i in utterances.ids_in(self.db, AUDIT) if i not in taken]
-        pool = [i for i in utterances.ids_in(self.db, "pool") if i not in taken and i not in accepted]
+        in_audit = utterances.ids_in(self.db, AUDIT)
+        audit = [i for i in in_audit if i not in taken]
         checks = sorted(accepted - taken)
-        scored = np.flatnonzero(np.isin(predictions.utterance_ids, pool)) if predictions else np.empty(0, dtype=int)
-        if predictions is None or not len(scored):
-            return Askable(pool, None, audit, checks)
-        known = predictions.utterance_ids[scored].tolist()
-        return Askable(known, predictions.probabilities[scored], audit, checks)
+        gone = {*in_audit, *taken, *accepted}
+        if predictions is not None:  # a round reads the audit slice and some of the pool: no need to list all of that
+            scored = [row for row, i in enumerate(predictions.utterance_ids.tolist()) if i not in gone]
+            if scored:
+                known = predictions.utterance_ids[scored].tolist()
+                return Askable(known, predictions.probabilities[scored], audit, checks)
+        return Askable([i for i in utterances.ids_in(self.db, "pool") if i not in gone], None, audit, checks)
 
     def refill(self, annotator: str = "") -> int:
         """Add a batch from what the round in use knows, at random before there is one; return its size.

@@ -1,6 +1,7 @@
 """Annotations: recorded, undone, read. Append-only: nothing said is ever changed or deleted."""
 
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 from sqlite_utils import Database
@@ -8,6 +9,8 @@ from sqlite_utils import Database
 from store.database import fetch, fetch_one, fetch_value, immediate, now
 
 Kind = Literal["label", "skip", "none_fits", "clear"]
+Withheld = Literal["", "chance", "choice"]  # why a suggestion that there was did not show: drawn, or wished
+BULK = "bulk"  # the strategy of answers given to many utterances in one act
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,10 @@ class NewAnnotation:
     suggested_label_id: int | None = None
     suggested_probability: float | None = None
     milliseconds: int | None = None
+    withheld: Withheld = ""
+    withheld_label_id: int | None = None
+    withheld_probability: float | None = None
+    bulk_id: int | None = None
 
 
 def record(db: Database, annotation: NewAnnotation) -> int:
@@ -39,12 +46,14 @@ def record(db: Database, annotation: NewAnnotation) -> int:
 def undo(db: Database, annotator: str) -> dict[str, Any] | None:
     """Take back the annotator's last act that still stands and return it; None if there is none.
 
-    May be called again and again: each call goes one step further back, also in another session.
+    May be called again and again: each call goes one step further back, also in another session. What was answered
+    in bulk is taken back in bulk (`store/bulk.py`).
     """
     with immediate(db):
         last = fetch_one(
             db,
-            """SELECT a.* FROM annotation a WHERE a.annotator = ? AND a.kind != 'undo' AND a.strategy != 'given'
+            """SELECT a.* FROM annotation a WHERE a.annotator = ? AND a.kind != 'undo'
+               AND a.strategy NOT IN ('given', 'bulk')
                AND NOT EXISTS (SELECT 1 FROM annotation u WHERE u.undoes = a.id)
                ORDER BY a.id DESC LIMIT 1""",
             (annotator,),
@@ -100,9 +109,17 @@ def count_new_training_labels(db: Database, since: int) -> int:
 
     Skips, undone answers and audit answers change nothing in what a round trains on and do not count.
     """
-    sql = """SELECT count(*) FROM answer JOIN utterance ON utterance.id = answer.utterance_id
+    # CROSS: new answers are few, utterances many; left to choose, SQLite walks through the latter.
+    sql = """SELECT count(*) FROM answer CROSS JOIN utterance ON utterance.id = answer.utterance_id
              WHERE answer.kind = 'label' AND utterance.slice = 'pool' AND answer.id > ?"""
     return int(fetch_value(db, sql, (since,)))
+
+
+def times(db: Database, annotator: str, since: datetime) -> list[datetime]:
+    """Return when an annotator gave the answers that stand, one by one, since a moment in UTC; oldest first."""
+    sql = """SELECT at FROM answer WHERE annotator = ? AND at >= ? AND strategy NOT IN ('given', 'bulk') ORDER BY id"""
+    found = db.execute(sql, (annotator, since.isoformat(timespec="milliseconds")))
+    return [datetime.fromisoformat(row[0]) for row in found]
 
 
 def counts(db: Database, annotator: str | None = None) -> dict[str, int]:

@@ -39,6 +39,13 @@ def m003_acceptances(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m005_withheld_suggestions_and_bulk_answers(db: Database) -> None:
+    """Keep with an answer which suggestion was withheld and why; keep acts that answered many utterances at once."""
+    for statement in _WITHHELD_AND_BULK:
+        db.execute(statement)
+
+
 _FIRST_TABLES = (
     # Settings of the project, one JSON value a key.
     """CREATE TABLE setting (
@@ -236,4 +243,25 @@ _ACCEPTANCES = (
         annotator TEXT NOT NULL,
         at TEXT NOT NULL
     )""",
+)
+
+_WITHHELD_AND_BULK = (
+    # One act: the same answer to all utterances that a search found. search: what was looked for, JSON.
+    """CREATE TABLE bulk (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        annotator TEXT NOT NULL,
+        search TEXT NOT NULL,
+        at TEXT NOT NULL
+    )""",
+    "ALTER TABLE annotation ADD COLUMN bulk_id INTEGER REFERENCES bulk (id)",
+    "CREATE INDEX annotation_bulk ON annotation (bulk_id) WHERE bulk_id IS NOT NULL",
+    # A suggestion that there was and that was not shown: drawn to be hidden, or the annotator wished so.
+    """ALTER TABLE annotation ADD COLUMN withheld TEXT NOT NULL DEFAULT ''
+        CHECK (withheld IN ('', 'chance', 'choice'))""",
+    "ALTER TABLE annotation ADD COLUMN withheld_label_id INTEGER REFERENCES label (id)",
+    "ALTER TABLE annotation ADD COLUMN withheld_probability REAL",
+    # No act may answer audit utterances in bulk: each of them is answered by itself, or measures nothing.
+    """CREATE TRIGGER bulk_spares_audit BEFORE INSERT ON annotation
+        WHEN NEW.strategy = 'bulk' AND (SELECT slice FROM utterance WHERE id = NEW.utterance_id) != 'pool'
+        BEGIN SELECT RAISE(ABORT, 'audit utterances are never answered in bulk'); END""",
 )
