@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from annotator.pages import data, export, frame, insights, label, rounds
+from annotator.pages import data, export, frame, insights, label, rounds, search
 
 
 def main() -> None:
@@ -10,6 +10,7 @@ def main() -> None:
     st.set_page_config(page_title="Annotator", page_icon=frame.ICON, layout="wide")
     pages = [
         st.Page(label.show, title="Label", icon=":material/edit_note:", url_path="label", default=True),
+        st.Page(search.show, title="Search", icon=":material/search:", url_path="search"),
         st.Page(rounds.show, title="Rounds", icon=":material/model_training:", url_path="rounds"),
         st.Page(insights.show, title="Insights", icon=":material/monitoring:", url_path="insights"),
         st.Page(data.show, title="Data", icon=":material/database:", url_path="data"),

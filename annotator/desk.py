@@ -73,14 +73,13 @@ class Desk:
         self.bring_next(project)
 
     def refresh(self, project: Project) -> None:
-        """Count anew and follow changed wishes. The utterance on screen stays until it is answered."""
-        wishes = preferences(project, self.annotator)
+        """Count anew and follow changed wishes. The utterance on screen stays until someone has answered it."""
+        before, self.wishes = self.wishes, preferences(project, self.annotator)
         self._hand.clear()
-        if wishes != self.wishes and self.question:
-            (self.question,) = questions(project, self.annotator, [self.question.entry], wishes)
-        elif self.question is None:
+        if self.question is None or annotations.is_answered(project.db, self.question.utterance["id"]):
             self.bring_next(project)
-        self.wishes = wishes
+        elif self.wishes != before:
+            (self.question,) = questions(project, self.annotator, [self.question.entry], self.wishes)
         self._recount(project)
 
     def bring_next(self, project: Project) -> None:

@@ -64,7 +64,8 @@ MEANINGS = {
     "speaker": "who said it",
     "slice": "`pool` (may be trained on) or `audit` (drawn at random, only for measuring)",
     "round": "the round that put the utterance before the annotator; empty before the first",
-    "strategy": "how the utterance was chosen; `audit` and `random` are unbiased",
+    "strategy": "how the utterance was chosen; `audit` and `random` are unbiased; `bulk` is an answer given at once to "
+    "all that a search found, not necessarily read one by one",
     "propensity": "the chance with which it was drawn; empty where it was chosen, not drawn",
     "pool_size": "how many utterances it was chosen from",
     "suggested_label": "what the annotator was shown; empty if nothing",

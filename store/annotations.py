@@ -1,5 +1,6 @@
 """Annotations: recorded, undone, read. Append-only: nothing said is ever changed or deleted."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -81,10 +82,27 @@ def answers(db: Database) -> list[dict[str, Any]]:
     )
 
 
+def answers_to(db: Database, ids: Sequence[int]) -> list[dict[str, Any]]:
+    """Return the standing answers to a few utterances, oldest first."""
+    marks = ",".join("?" * len(ids))
+    return fetch(db, f"SELECT * FROM answer WHERE utterance_id IN ({marks}) ORDER BY id", list(ids))
+
+
+def annotators(db: Database) -> list[str]:
+    """Name everyone who has ever answered."""
+    return [row[0] for row in db.execute("SELECT DISTINCT annotator FROM annotation ORDER BY annotator")]
+
+
 def answered_ids(db: Database) -> set[int]:
     """Return the utterances that need not be asked again: someone labelled them or said that none fits."""
     sql = "SELECT DISTINCT utterance_id FROM answer WHERE kind IN ('label', 'none_fits')"
     return {row[0] for row in db.execute(sql)}
+
+
+def is_answered(db: Database, utterance_id: int) -> bool:
+    """Say whether an utterance need not be asked again."""
+    sql = "SELECT 1 FROM answer WHERE utterance_id = ? AND kind IN ('label', 'none_fits') LIMIT 1"
+    return fetch_value(db, sql, (utterance_id,)) is not None
 
 
 def skipped_ids(db: Database, annotator: str) -> set[int]:

@@ -39,6 +39,7 @@ _STYLE = """<style>
     unicode-bidi: plaintext; padding: .6rem 0 .4rem; }
 .turn { line-height: 1.45; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext;
     opacity: .72; margin: .25rem 0; }
+.found { line-height: 1.5; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; max-width: 46rem; }
 .turn.here { opacity: 1; font-weight: 600;
     border-inline-start: .25rem solid THEME_COLOUR; padding-inline-start: .6rem; }
 .speaker { font-weight: 600; margin-inline-end: .5em; }
@@ -79,8 +80,13 @@ def plain(text: str) -> str:
 
 def html(kind: str, text: str, lead: str = "") -> None:
     """Show foreign text literally: nothing in it is ever rendered."""
-    head = f'<span class="speaker">{escape(lead)}</span>' if lead else ""
-    st.html(f'<div class="{kind}" dir="auto">{head}{escape(text)}</div>')
+    st.html(spoken(kind, lead, text))
+
+
+def spoken(kind: str, speaker: str | None, text: str) -> str:
+    """Write who says what as HTML in which nothing foreign is rendered."""
+    head = f'<span class="speaker">{escape(speaker)}</span>' if speaker else ""
+    return f'<div class="{kind}" dir="auto">{head}{escape(text)}</div>'
 
 
 @contextmanager

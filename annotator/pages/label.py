@@ -121,8 +121,8 @@ def _reading(codebook: Codebook, question: Question) -> None:
 
     What is read is foreign text: shown as it is, nothing in it rendered.
     """
-    turns = "".join(_spoken("turn", turn["speaker"], turn["text"]) for turn in question.turns_before)
-    text = _spoken("utterance", question.utterance["speaker"], question.utterance["text"])
+    turns = "".join(frame.spoken("turn", turn["speaker"], turn["text"]) for turn in question.turns_before)
+    text = frame.spoken("utterance", question.utterance["speaker"], question.utterance["text"])
     answering = keys.NONE_FITS + keys.SKIP + "".join(f"{label.key}" for label in codebook.labels)
     if len(codebook.labels) > ROOMY:
         answering += "123456789"
@@ -130,11 +130,6 @@ def _reading(codebook: Codebook, question: Question) -> None:
         f'<div class="reading" tabindex="0" role="region" aria-label="Utterance" aria-live="polite" '
         f'data-asked="{question.utterance["id"]}" data-keys="{answering}">{turns}{text}</div>'
     )
-
-
-def _spoken(kind: str, speaker: str | None, text: str) -> str:
-    head = f'<span class="speaker">{escape(speaker)}</span>' if speaker else ""
-    return f'<div class="{kind}" dir="auto">{head}{escape(text)}</div>'
 
 
 def _colours(codebook: Codebook) -> None:
@@ -284,7 +279,7 @@ def _transcript(project: Project, question: Question) -> None:
     """Show all turns of the conversation, the one to be labelled marked."""
     asked = question.utterance
     lines = (
-        _spoken("turn here" if turn["id"] == asked["id"] else "turn", turn["speaker"], turn["text"])
+        frame.spoken("turn here" if turn["id"] == asked["id"] else "turn", turn["speaker"], turn["text"])
         for turn in utterances.turns_around(project.db, asked)
     )
     st.html(f'<div class="transcript">{"".join(lines)}</div>')

@@ -179,3 +179,32 @@ def test_texts_of_every_kind_are_shown_as_they_are_and_move_nothing(visit: Visit
             visit.press("1")
     assert len(places) == 1, "the labels stay where they are"
     assert page.title() != "1"
+
+
+def test_what_a_search_found_is_answered_at_once_and_taken_back_at_once(visit: Visit, talk: Project) -> None:
+    visit.open("search", project=talk.folder.name)
+    page = visit.page
+    page.get_by_label("Words").fill("really")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="utterances found")).to_be_visible(timeout=30 * SECOND)
+    page.get_by_text("at once").click()
+    page.get_by_label("Answer", exact=True).click()
+    page.get_by_role("option", name="neutral").click()
+    expect(page.get_by_text("get this answer.")).to_be_visible()
+    page.get_by_role("button", name="with “neutral”").click()
+    back = page.get_by_role("button", name="Take back")
+    expect(back).to_be_enabled()
+    assert {row["strategy"] for row in annotations.answers(talk.db)} == {"bulk"}
+    back.click()
+    expect(page.get_by_role("button", name="Taken back")).to_be_disabled()
+    assert given(talk) == []
+
+
+@pytest.mark.parametrize("visit", [390], indirect=True)
+def test_the_search_page_needs_no_scrolling_sideways_on_a_telephone(visit: Visit, talk: Project) -> None:
+    ask(talk, UNUSUAL)
+    visit.open("search", project=talk.folder.name)
+    page = visit.page
+    page.get_by_role("button", name="Search").click()
+    expect(page.get_by_role("heading", name="utterances found")).to_be_visible(timeout=30 * SECOND)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
