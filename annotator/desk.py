@@ -101,7 +101,8 @@ class Desk:
             self.bring_next(project)
         thought = question.suggestion or (question.kept_back if question.withheld == "choice" else None)
         self.outcome = Outcome(said, thought) if thought else None
-        self.sitting = Sitting((*self.sitting.times, datetime.now(UTC)))
+        if said.kind != "skip":
+            self.sitting = Sitting((*self.sitting.times, datetime.now(UTC)))
         counts = said.kind != "skip" and question.entry["strategy"] != SPOT_CHECK
         self.standing = replace(
             self.standing,

@@ -135,7 +135,8 @@ def count_new_training_labels(db: Database, since: int) -> int:
 
 def times(db: Database, annotator: str, since: datetime) -> list[datetime]:
     """Return when an annotator gave the answers that stand, one by one, since a moment in UTC; oldest first."""
-    sql = """SELECT at FROM answer WHERE annotator = ? AND at >= ? AND strategy NOT IN ('given', 'bulk') ORDER BY id"""
+    sql = """SELECT at FROM answer WHERE annotator = ? AND at >= ? AND kind != 'skip'
+             AND strategy NOT IN ('given', 'bulk') ORDER BY id"""
     found = db.execute(sql, (annotator, since.isoformat(timespec="milliseconds")))
     return [datetime.fromisoformat(row[0]) for row in found]
 

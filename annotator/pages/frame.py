@@ -60,7 +60,8 @@ div[class*="st-key-label-"] button { min-height: 2.9rem; }
 @media (max-width: 640px) {
     .stMainBlockContainer { padding-top: 4.2rem; }
     .reading { height: clamp(9rem, 26vh, 16rem); }
-    div[class*="st-key-label-"], div[class*="st-key-label-"] button { width: 100% !important; }
+    div[class*="st-key-label-"], div[class*="st-key-label-"] button {
+        width: 100% !important; flex: 1 1 100% !important; }
     .utterance { font-size: 1.25rem; }
     .status .part { min-width: 8rem; }
     .definition { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; }

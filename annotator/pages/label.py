@@ -145,13 +145,13 @@ def _labels(codebook: Codebook, question: Question) -> None:
         for label in codebook.labels:
             _row(codebook, label, question, likely.get(label.id))
         return
+    _search(codebook, question)
     if question.suggestion and question.suggestion.shortlist:
         _short_list(codebook, question, likely)
     else:
         with st.container(horizontal=True):
             for label in codebook.labels:
-                _button(label, question, width="content", share=likely.get(label.id))
-    _search(codebook, question)
+                _button(label, question, width=230, share=likely.get(label.id))
 
 
 def _row(codebook: Codebook, label: CodebookLabel, question: Question, share: float | None) -> None:
@@ -171,7 +171,7 @@ def _short_list(codebook: Codebook, question: Question, likely: dict[int, float]
         _row(codebook, replace(label, key=str(number)), question, likely.get(label.id))
     more = len(question.suggestion.shortlist) > ROOMY
     held = f"The {ROOMY} likeliest labels." if more else "Lists like this hold the right label 95 times in 100."
-    frame.html("quiet", f"{held} Any other is found below.")
+    frame.html("quiet", f"{held} Any other is found above.")
 
 
 def _search(codebook: Codebook, question: Question) -> None:
@@ -195,7 +195,7 @@ def _say_found(utterance_id: int, key: str) -> None:
     _say(utterance_id, "label", st.session_state[key])
 
 
-def _button(label: CodebookLabel, question: Question, width: int | str, share: float | None = None) -> None:
+def _button(label: CodebookLabel, question: Question, width: int, share: float | None = None) -> None:
     name = frame.plain(label.name) + (f" · {share:.0%}" if share is not None else "")
     st.button(
         name,
@@ -204,7 +204,7 @@ def _button(label: CodebookLabel, question: Question, width: int | str, share: f
         help=frame.plain(label.definition) if share is not None and label.definition else None,
         on_click=_say,
         args=(question.utterance["id"], "label", label.id),
-        width=width,  # type: ignore[arg-type]
+        width=width,
     )
 
 

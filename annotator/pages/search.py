@@ -19,6 +19,7 @@ from store import bulk as acts
 from store.search import NONE_FITS, Conditions, Quarrel, State
 
 PAGE = 20  # utterances shown at once
+ANY = -1  # no condition; no id of a label or of a round
 AROUND = 6  # turns shown on either side
 STATES: dict[State, str] = {"any": "answered or not", "open": "not answered yet", "answered": "answered"}
 QUARRELS: dict[Quarrel, str] = {
@@ -59,20 +60,20 @@ def _form(project: Project, names: Mapping[int, str]) -> None:
 def _conditions(project: Project, names: Mapping[int, str]) -> Conditions:
     left, right = st.columns(2)
     numbers = {row["id"]: row["number"] for row in rounds.history(project.db)}
-    any_label: list[int | None] = [None, *project.codebook().ids]
-    any_round: list[int | None] = [None, *numbers]
+    any_label = [ANY, *project.codebook().ids]
     people = ["", *annotations.annotators(project.db)]
-    said = dict[int | None, str]({None: "any"} | {key: frame.plain(name) for key, name in names.items()})
+    said = {ANY: "any"} | {key: frame.plain(name) for key, name in names.items()}
     state = left.selectbox("State", list(STATES), format_func=STATES.__getitem__, key="search-state")
     quarrel = right.selectbox("Agreement", list(QUARRELS), format_func=QUARRELS.__getitem__, key="search-quarrel")
     label = left.selectbox("Answered with", [*any_label, NONE_FITS], format_func=said.__getitem__, key="search-label")
     annotator = right.selectbox("By", people, format_func=lambda name: frame.plain(name) or "anybody", key="search-by")
     asked_by = left.selectbox(
-        "Asked by round", any_round, format_func=lambda i: f"{numbers[i]}" if i else "any", key="search-round"
+        "Asked by round", [ANY, *numbers], format_func=lambda i: str(numbers.get(i, "any")), key="search-round"
     )
     likeliest = right.selectbox("Model's suggestion", any_label, format_func=said.__getitem__, key="search-likeliest")
     low, high = st.slider("Probability of its suggestion", 0.0, 1.0, (0.0, 1.0), 0.01, key="search-probability")
-    return Conditions(state, label, annotator, asked_by, quarrel, likeliest, low, high)
+    label_id, round_id, likeliest_id = (None if one == ANY else one for one in (label, asked_by, likeliest))
+    return Conditions(state, label_id, annotator, round_id, quarrel, likeliest_id, low, high)
 
 
 def _found(project: Project, names: Mapping[int, str], found: list[int]) -> None:
