@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 
 import regex
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 from annotator.errors import BadInput
 from annotator.project import Project
@@ -81,6 +80,8 @@ def alike(project: Project, utterance_id: int, count: int = 10) -> list[tuple[in
     The cosine of TF-IDF weights of pieces of two to four characters, so that other forms of a word count too. It is
     computed among the texts that share most pieces of three.
     """
+    from sklearn.feature_extraction.text import TfidfVectorizer  # here, so that the app opens without it
+
     (row,) = utterances.read(project.db, [utterance_id])
     own = row["text"].casefold()
     pieces = sorted({own[i : i + WIDTH] for i in range(max(1, len(own) - WIDTH + 1))})

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
@@ -13,6 +14,7 @@ from annotator.errors import AnnotatorError
 from annotator.project import Project
 from annotator.samples import project_folders, workspace
 from store import jobs
+from store.database import hold_open
 
 ICON = str(Path(__file__).with_name("icon.png"))  # a file: icons by name are fetched from the network
 
@@ -135,7 +137,13 @@ def opened_project() -> Iterator[Project]:
         st.info("There is no project yet. Start one on the Data page, from a file or from a sample.")
         st.stop()
     with Project.open(path) as project:
+        _keep_open(path)
         yield project
+
+
+@st.cache_resource(max_entries=4, show_spinner=False, on_release=lambda held: held.close())
+def _keep_open(path: Path) -> Any:
+    return hold_open(path)
 
 
 def sidebar() -> None:
