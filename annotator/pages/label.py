@@ -25,9 +25,9 @@ def show() -> None:
     keys.listen()
     with frame.opened_project() as project:
         _settle(project)
-        wishes.show(project, frame.annotator())
         _colours(project.codebook())
     _panel()
+    wishes.offer()
 
 
 def _settle(project: Project) -> None:
@@ -86,7 +86,9 @@ def _say(utterance_id: int, kind: str, label_id: int | None) -> None:
     with frame.opened_project() as project:
         desk.answer(project, said)
         why.forget()
-        st.session_state.update(unsure=False, comment="", shown_at=time.monotonic())
+        st.session_state["shown_at"] = time.monotonic()
+        if said.unsure or st.session_state.get("comment"):  # to set a field costs time: only what has been used
+            st.session_state.update(unsure=False, comment="")
         _start_if_due(project)
 
 

@@ -1,4 +1,4 @@
-"""How you like to work: what the annotator chooses for his label page, in the sidebar, out of the way."""
+"""How you like to work: what the annotator chooses for his label page, in a window of its own."""
 
 from datetime import UTC, datetime
 
@@ -7,22 +7,39 @@ import streamlit as st
 from annotator.desk import Desk
 from annotator.pages import frame
 from annotator.preferences import Preferences, choose, preferences
-from annotator.project import Project
 
 
-def show(project: Project, annotator: str) -> None:
-    """Offer the choices."""
-    now = preferences(project, annotator)
-    with st.sidebar, st.expander("How you like to work"):
-        st.toggle("Show suggestions", now.suggestions, key="wish-suggestions", on_change=_keep,
-                  help="A few stay hidden whatever you choose, to learn what they do to answers.")  # fmt: skip
-        st.toggle("Say what the model had thought", now.outcome, key="wish-outcome", on_change=_keep,
-                  help="After your answer, never about utterances that measure the model.")  # fmt: skip
-        turns = project.config.context_turns if now.turns is None else now.turns
-        st.number_input("Turns before the utterance", 0, 50, turns, key="wish-turns", on_change=_keep)
-        st.number_input("Answers aimed at in a day", 0, 10_000, now.goal, 10, key="wish-goal", on_change=_keep)
-        st.number_input("Minutes until a break is suggested", 0, 240, now.rest_after, 5, key="wish-rest",
-                        on_change=_keep, help="0: never.")  # fmt: skip
+def offer() -> None:
+    """Put the way to the choices into the sidebar. They stand in a window: what is on the page slows every key."""
+    if st.sidebar.button("How you like to work", key="wishes", icon=":material/tune:", width="stretch"):
+        _window()
+
+
+@st.dialog("How you like to work", on_dismiss="rerun")
+def _window() -> None:
+    """Show the choices; each holds at once, and the page follows when the window closes."""
+    with frame.opened_project() as project:
+        now = preferences(project, frame.annotator())
+        as_model = project.config.context_turns
+    st.toggle(
+        "Show suggestions",
+        now.suggestions,
+        key="wish-suggestions",
+        on_change=_keep,
+        help="A few stay hidden whatever you choose, to learn what they do to answers.",
+    )
+    st.toggle(
+        "Say what the model had thought",
+        now.outcome,
+        key="wish-outcome",
+        on_change=_keep,
+        help="After your answer, never about utterances that measure the model.",
+    )
+    turns = as_model if now.turns is None else now.turns
+    st.number_input("Turns before the utterance", 0, 50, turns, key="wish-turns", on_change=_keep)
+    st.number_input("Answers aimed at in a day", 0, 10_000, now.goal, 10, key="wish-goal", on_change=_keep)
+    minutes = "Minutes until a break is suggested"
+    st.number_input(minutes, 0, 240, now.rest_after, 5, key="wish-rest", on_change=_keep, help="0: never.")
 
 
 @frame.guarded

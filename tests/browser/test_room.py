@@ -131,6 +131,21 @@ def test_the_whole_conversation_is_a_key_away_with_the_turn_marked(visit: Visit,
     assert page.locator(".transcript .turn").count() > 4
 
 
+def test_how_one_likes_to_work_is_chosen_in_a_window_and_kept_over_a_reload(visit: Visit, talk: Project) -> None:
+    page = labelling(visit, talk)
+    while not page.locator(".reading .turn").count():  # the first turn of a conversation has none before it
+        visit.press("s")
+    page.get_by_role("button", name="How you like to work").click()
+    page.get_by_label("Turns before the utterance").fill("0")
+    page.keyboard.press("Tab")
+    page.wait_for_timeout(500)
+    page.keyboard.press("Escape")
+    expect(page.locator(".reading .turn")).to_have_count(0)
+    page.reload()
+    visit.utterance()
+    expect(page.locator(".reading .turn")).to_have_count(0)
+
+
 def test_a_key_held_down_or_pressed_twice_answers_only_what_was_seen(visit: Visit, talk: Project) -> None:
     page = labelling(visit, talk)
     page.wait_for_timeout(300)
@@ -188,6 +203,8 @@ def test_what_a_search_found_is_answered_at_once_and_taken_back_at_once(visit: V
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="utterances found")).to_be_visible(timeout=30 * SECOND)
     page.get_by_text("at once").click()
+    expect(page.get_by_label("Answer", exact=True)).to_be_visible()
+    page.wait_for_timeout(1 * SECOND)  # the page has come to rest: a list that opens before closes again
     page.get_by_label("Answer", exact=True).click()
     page.get_by_role("option", name="neutral").click()
     expect(page.get_by_text("get this answer.")).to_be_visible()
