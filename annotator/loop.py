@@ -222,12 +222,12 @@ def retrain_reason(project: Project) -> str | None:
     config = project.config
     if not config.retrain_every or jobs.active(project.db):
         return None
-    slices = utterances.count_slices(project.db)
-    if not slices["pool"] + slices["audit"]:
+    if not utterances.any_to_label(project.db):
         return None
     if jobs.last(project.db) is None and rounds.promoted(project.db) is None:
         return "a first look, before any label"
     new = annotations.count_new_training_labels(project.db, jobs.last_watermark(project.db))
-    labelled = annotations.count_new_training_labels(project.db, 0)
-    due = new >= config.retrain_every and labelled >= config.minimum_labels
+    due = new >= config.retrain_every and (
+        new >= config.minimum_labels or annotations.count_new_training_labels(project.db, 0) >= config.minimum_labels
+    )
     return f"{new} new labels" if due else None

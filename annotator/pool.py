@@ -29,21 +29,24 @@ def askable(project: "Project", predictions: Predictions | None, without: frozen
     predictions = rounds.in_codebook(db, predictions) if predictions else None
     accepted = acceptances.standing_ids(db)
     taken = annotations.answered_ids(db) | without
-    audit = [i for i in utterances.ids_in(db, AUDIT) if i not in taken]
-    pool = [i for i in utterances.ids_in(db, "pool") if i not in taken and i not in accepted]
+    in_audit = utterances.ids_in(db, AUDIT)
+    audit = [i for i in in_audit if i not in taken]
     checks = sorted(accepted - taken)
-    scored = np.flatnonzero(np.isin(predictions.utterance_ids, pool)) if predictions else np.empty(0, dtype=int)
+    gone = {*in_audit, *taken, *accepted}
+    # A round has scored the audit slice and some of the pool: where there is one, no need to list all of that.
+    read = predictions.utterance_ids.tolist() if predictions else []
+    scored = np.flatnonzero(np.array([i not in gone for i in read], dtype=np.bool_))
     if predictions is None or not len(scored):
-        return Askable(pool, None, audit, checks)
+        return Askable([i for i in utterances.ids_in(db, "pool") if i not in gone], None, audit, checks)
     given = count_given(project, predictions.label_ids)
     view = _view(project, predictions, scored, given)
     if config.strategy == "disagreement":
         view = View(view.probabilities, view.states, view.mass, _committee(project, predictions, scored), given)
 
-    def read(ids: Sequence[int]) -> list[Mapping[str, Any]]:
+    def rows_of(ids: Sequence[int]) -> list[Mapping[str, Any]]:
         return list(utterances.read(db, ids))
 
-    return Askable(predictions.utterance_ids[scored].tolist(), view, audit, checks, not sum(given), read)
+    return Askable(predictions.utterance_ids[scored].tolist(), view, audit, checks, not sum(given), rows_of)
 
 
 def count_given(project: "Project", order: Sequence[int]) -> list[int]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 from sqlite_utils import Database
@@ -11,6 +12,8 @@ from store.database import fetch, fetch_one, fetch_value, immediate, now
 
 Kind = Literal["label", "skip", "none_fits", "clear"]
 ADJUDICATED = "adjudicated"  # the strategy of answers that settle a case: they stand beside the annotator's own
+Withheld = Literal["", "chance", "choice"]  # why a suggestion that there was did not show: drawn, or wished
+BULK = "bulk"  # the strategy of answers given to many utterances in one act
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,10 @@ class NewAnnotation:
     suggested_label_id: int | None = None
     suggested_probability: float | None = None
     milliseconds: int | None = None
+    withheld: Withheld = ""
+    withheld_label_id: int | None = None
+    withheld_probability: float | None = None
+    bulk_id: int | None = None
 
 
 def record(db: Database, annotation: NewAnnotation) -> int:
@@ -42,14 +49,15 @@ def record(db: Database, annotation: NewAnnotation) -> int:
 def undo(db: Database, annotator: str, adjudicated: bool = False) -> dict[str, Any] | None:
     """Take back the annotator's last act that still stands and return it; None if there is none.
 
-    What he adjudicated is taken back by itself. May be called again and again: each call goes one step further
-    back, also in another session.
+    What he adjudicated is taken back by itself, and what was answered in bulk in bulk (`store/bulk.py`). May be called
+    again and again: each call goes one step further back, also in another session.
     """
     with immediate(db):
         last = fetch_one(
             db,
-            f"""SELECT a.* FROM annotation a WHERE a.annotator = ? AND a.kind != 'undo' AND a.strategy != 'given'
-               AND (a.strategy = '{ADJUDICATED}') = ? AND NOT EXISTS (SELECT 1 FROM annotation u WHERE u.undoes = a.id)
+            f"""SELECT a.* FROM annotation a WHERE a.annotator = ? AND a.kind != 'undo'
+               AND a.strategy NOT IN ('given', '{BULK}') AND (a.strategy = '{ADJUDICATED}') = ?
+               AND NOT EXISTS (SELECT 1 FROM annotation u WHERE u.undoes = a.id)
                ORDER BY a.id DESC LIMIT 1""",
             (annotator, adjudicated),
         )
@@ -99,10 +107,21 @@ def disputed_ids(db: Database) -> list[int]:
     return [row[0] for row in db.execute(sql)]
 
 
+def annotators(db: Database) -> list[str]:
+    """Name everyone who has ever answered."""
+    return [row[0] for row in db.execute("SELECT DISTINCT annotator FROM annotation ORDER BY annotator")]
+
+
 def answered_ids(db: Database) -> set[int]:
     """Return the utterances that need not be asked again: someone labelled them or said that none fits."""
     sql = "SELECT DISTINCT utterance_id FROM answer WHERE kind IN ('label', 'none_fits')"
     return {row[0] for row in db.execute(sql)}
+
+
+def is_answered(db: Database, utterance_id: int) -> bool:
+    """Say whether an utterance need not be asked again."""
+    sql = "SELECT 1 FROM answer WHERE utterance_id = ? AND kind IN ('label', 'none_fits') LIMIT 1"
+    return fetch_value(db, sql, (utterance_id,)) is not None
 
 
 def skipped_ids(db: Database, annotator: str) -> set[int]:
@@ -127,9 +146,18 @@ def count_new_training_labels(db: Database, since: int) -> int:
 
     Skips, undone answers and audit answers change nothing in what a round trains on and do not count.
     """
-    sql = """SELECT count(*) FROM answer JOIN utterance ON utterance.id = answer.utterance_id
+    # CROSS: new answers are few, utterances many; left to choose, SQLite walks through the latter.
+    sql = """SELECT count(*) FROM answer CROSS JOIN utterance ON utterance.id = answer.utterance_id
              WHERE answer.kind = 'label' AND utterance.slice = 'pool' AND answer.id > ?"""
     return int(fetch_value(db, sql, (since,)))
+
+
+def times(db: Database, annotator: str, since: datetime) -> list[datetime]:
+    """Return when an annotator gave the answers that stand, one by one, since a moment in UTC; oldest first."""
+    sql = f"""SELECT at FROM answer WHERE annotator = ? AND at >= ? AND kind IN ('label', 'none_fits')
+              AND strategy NOT IN ('given', '{BULK}', '{ADJUDICATED}') ORDER BY id"""
+    found = db.execute(sql, (annotator, since.isoformat(timespec="milliseconds")))
+    return [datetime.fromisoformat(row[0]) for row in found]
 
 
 def counts(db: Database, annotator: str | None = None) -> dict[str, int]:

@@ -83,10 +83,18 @@ def promote(
 _NEWEST = "(SELECT id FROM round WHERE state = 'promoted' ORDER BY number DESC LIMIT 1)"
 
 
+_IN_USE = f"coalesce((SELECT to_round FROM roll_back WHERE from_round = {_NEWEST} ORDER BY id DESC LIMIT 1), {_NEWEST})"
+
+
 def promoted(db: Database) -> dict[str, Any] | None:
     """Return the round in use, or None before the first: the newest, or the one that was rolled back to since."""
-    chosen = f"(SELECT to_round FROM roll_back WHERE from_round = {_NEWEST} ORDER BY id DESC LIMIT 1)"
-    return fetch_one(db, f"SELECT * FROM round WHERE id = coalesce({chosen}, {_NEWEST})")
+    return fetch_one(db, f"SELECT * FROM round WHERE id = {_IN_USE}")
+
+
+def promoted_id(db: Database) -> int | None:
+    """Return the id of the round in use, without its metrics and settings; None before the first."""
+    value = fetch_value(db, f"SELECT {_IN_USE}")
+    return None if value is None else int(value)
 
 
 def roll_back(db: Database, round_id: int, annotator: str) -> None:
