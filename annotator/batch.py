@@ -58,7 +58,8 @@ def choose_from_pool(askable: Askable, config: RoundConfig, count: int, rng: np.
         return _at_random(pool, min(count, len(pool)), "random", rng, 0.0)
     rare = 0 if askable.is_cold else round(count * config.rare_share)
     entries: list[QueueEntry] = []
-    for name, wanted in ((config.cold_strategy if askable.is_cold else config.strategy, count - rare), (RARE, rare)):
+    is_first = askable.is_cold and config.strategy != "random"  # which is random from the start
+    for name, wanted in ((config.cold_strategy if is_first else config.strategy, count - rare), (RARE, rare)):
         strategy = strategy_named(name) if strategy_named(name).can(view) else strategy_named(DEFAULT)
         if strategy.name == "random":
             entries += _at_random(pool, min(wanted, len(pool)), "random", rng, 0.0)

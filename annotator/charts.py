@@ -79,6 +79,19 @@ def learning_curve(rounds: Sequence[Measured]) -> Chart:
     return _titled(alt.layer(*layers), "How often each round is right", 220)
 
 
+def label_curves(rows: Sequence[Mapping[str, Any]]) -> Chart:
+    """Draw accuracy over labels for each strategy, with the interval of its mean; told apart by colour and dash."""
+    base = alt.Chart(_rows(rows)).encode(x=alt.X("labels:Q", title="labels given"))
+    domain = (_lowest([row["low"] for row in rows]), 1.0)
+    band = base.mark_area(opacity=0.15).encode(
+        y=_share("low", "right", domain), y2="high:Q", color=alt.Color("strategy:N", title=None)
+    )
+    line = base.mark_line(point=True).encode(
+        y=_share("accuracy", "right", domain), color="strategy:N", strokeDash=alt.StrokeDash("strategy:N", title=None)
+    )
+    return _titled(band + line, "How often the model is right", 320)
+
+
 def _shares(*fields: str) -> list[alt.Tooltip]:
     return [alt.Tooltip(f"{field}:Q", format=".0%") for field in fields]
 

@@ -1,6 +1,5 @@
 """The `annotator` command: the loop without the app, and what this machine can run."""
 
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -9,32 +8,26 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from annotator import __version__, oracle
+from annotator import __version__
 from annotator.codebook import draft_from_names, read_codebook
-from annotator.config import RoundConfig, changed_recipe
 from annotator.doctor import examine
 from annotator.errors import AnnotatorError, BadInput
 from annotator.export import ExportPlan, default_filename, export_project
 from annotator.history import summaries
 from annotator.labeller import Labeller, format_of
 from annotator.project import Project
-from annotator.query import STRATEGIES, strategy_named
 from annotator.samples import SAMPLES, create_sample, workspace
 from annotator.session import standing
+from annotator.simulation import simulate
+from annotator.terminal import FILE, FOLDER, console, progress_bar
 from annotator.worker import start_round
-from model.prompt import TEMPLATES
 from store import jobs
 from store.exporters import FORMATS
 from store.importers import ImportPlan, detect_columns, labels_in, parse_filter
 from store.readers import Rejected, read_header
 
-console = Console()
-FOLDER = click.Path(file_okay=False, path_type=Path)
-FILE = click.Path(dir_okay=False, path_type=Path)
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -142,7 +135,7 @@ def retrain(project: Path, wait: bool) -> None:
 def _watch(project: Project, job: int) -> None:
     import time
 
-    with _bar() as bar:
+    with progress_bar() as bar:
         task = bar.add_task("starting", total=1.0)
         while True:
             project.recover()
@@ -154,10 +147,6 @@ def _watch(project: Project, job: int) -> None:
     if row["state"] != "done":
         raise AnnotatorError(row["error"] or f"The round is {row['state']}.", row["hint"] or "")
     console.print(_round_table(project))
-
-
-def _bar() -> Progress:
-    return Progress(TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=console)
 
 
 @main.command()
@@ -220,7 +209,7 @@ def score(file: Path, project: Path, out: Path, only: str | None, encoding: str)
     label_only = parse_filter(only, header) if only else None
     plan = ImportPlan(detect_columns(header), label_only, with_labels=False, keep_copies=True, encoding=encoding)
     format_of(out)  # a wrong ending is said before the work, not after
-    with _bar() as bar:
+    with progress_bar() as bar:
         task = bar.add_task("loading the model", total=1.0)
         labeller = Labeller.of(project)
         progress = lambda share: bar.update(task, completed=share, description="scoring")  # noqa: E731
@@ -234,79 +223,7 @@ def _list_rejected(rejected: Sequence[Rejected]) -> None:
         console.print(f"  row {one.row}: {one.reason}", highlight=False)
 
 
-def _numbers(_: click.Context, __: click.Parameter, text: str) -> list[int]:
-    """Read `0,1,2` or `0-4`."""
-    try:
-        parts = [part.split("-") for part in text.split(",")]
-        return [number for part in parts for number in range(int(part[0]), int(part[-1]) + 1)]
-    except ValueError as error:
-        raise click.BadParameter("write numbers as 0,1,2 or 0-4") from error
-
-
-@main.command()
-@click.argument("data", type=FILE)
-@click.option("--context", type=FILE, help="File with the other turns of the conversations.")
-@click.option("--codebook", type=FILE, help="YAML codebook; default: the labels of the file, without definitions.")
-@click.option(
-    "--labels", type=click.IntRange(1), default=100, show_default=True, help="Answers in all, audit answers included."
-)
-@click.option("--rounds", "round_count", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--strategy", default="margin", show_default=True, help=f"One of {', '.join(sorted(STRATEGIES))}.")
-@click.option("--seeds", default="0", show_default=True, callback=_numbers, help="As in 0,1,2 or 0-4.")
-@click.option("--backbone", default=RoundConfig.backbone, show_default=True)
-@click.option("--template", type=click.Choice(list(TEMPLATES)), default=RoundConfig.template, show_default=True)
-@click.option("--recipe", multiple=True, metavar="NAME=VALUE", help="A training setting, as in epochs=4; repeatable.")
-@click.option(
-    "--cross-fit-below",
-    type=click.IntRange(0),
-    default=RoundConfig.cross_fit_below,
-    show_default=True,
-    help="Audit answers; fewer are trained on too, each measured by a model without it.",
-)
-@click.option("--pool", default=1000, show_default=True, help="Training rows to choose from, a random sample.")
-@click.option("--test-limit", type=int, help="Test on a random sample of so many rows.")
-@click.option("--keep", type=FOLDER, help="Keep each round's logits and the known labels here.")
-@click.option("--json", "out", type=FILE, help="Write all figures here.")
-def simulate(
-    data: Path,
-    context: Path | None,
-    codebook: Path | None,
-    labels: int,
-    round_count: int,
-    strategy: str,
-    seeds: Sequence[int],
-    backbone: str,
-    template: str,
-    recipe: Sequence[str],
-    cross_fit_below: int,
-    pool: int,
-    test_limit: int | None,
-    keep: Path | None,
-    out: Path | None,
-) -> None:
-    """Run the loop on a labelled file (columns text, label, split) with a simulated annotator."""
-    config = RoundConfig(backbone=backbone, template=template, strategy=strategy_named(strategy).name)
-    config = replace(config, recipe=changed_recipe(config.recipe, recipe), cross_fit_below=cross_fit_below)
-    draft = read_codebook(codebook) if codebook else None
-    plan = oracle.Plan(data, context, draft, labels, round_count, pool, test_limit, keep, config)
-    runs = []
-    with _bar() as bar:
-        task = bar.add_task("reading", total=1.0)
-        listener = lambda stage, share, _: bar.update(task, completed=share, description=stage)  # noqa: E731
-        for run in oracle.simulate(plan, seeds, listener):
-            runs.append(run)
-            console.print(_sentence(run), highlight=False)
-    summary = oracle.summarise(runs)
-    console.print(", ".join(f"{name} {value:.3f}" for name, value in summary.items()), highlight=False)
-    if out:
-        settings = {"data": data.name, "labels": labels, "rounds": round_count, "config": json.loads(config.to_json())}
-        out.write_text(json.dumps({**settings, "runs": runs, **summary}, indent=2), encoding="utf-8")
-
-
-def _sentence(run: dict[str, Any]) -> str:
-    scores = ", ".join(f"{name} {run[name]:.3f}" for name in oracle.SCORES)
-    answers = f"{run['labels']} answers ({run['trained_on']} trained on, {run['audited_on']} audit)"
-    return f"seed {run['seed']}, round {run['round']}, {answers}: {scores}; n = {run['n']}"
+main.add_command(simulate)
 
 
 @main.command()

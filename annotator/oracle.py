@@ -18,6 +18,7 @@ from annotator.codebook import CodebookDraft, draft_from_names
 from annotator.config import RoundConfig
 from annotator.errors import BadInput
 from annotator.loop import Round, run_round
+from annotator.memo import Memo, Remembering
 from annotator.metrics import evaluate
 from annotator.progress import Listener, Report, nobody
 from annotator.project import Project
@@ -43,6 +44,8 @@ class Plan:
     rounds: int = 1
     pool_limit: int | None = 1000
     test_limit: int | None = None
+    noise: float = 0.0  # the share of answers that are wrong, at random
+    annotators: int = 1  # who take turns, and err apart from one another
     keep: Path | None = None  # a folder for each round's logits and known labels, to try calibration on them later
     config: RoundConfig = RoundConfig()  # noqa: RUF009  (frozen, hence safe to share)
 
@@ -91,15 +94,17 @@ def _split(rows: list[NewUtterance], columns: Columns) -> tuple[list[NewUtteranc
     ]
 
 
-def simulate(plan: Plan, seeds: Sequence[int], listener: Listener = nobody) -> Iterator[dict[str, Any]]:
-    """Yield the test metrics after every round of every seed."""
-    gold = read_gold(plan)
+def simulate(
+    plan: Plan, seeds: Sequence[int], listener: Listener = nobody, memo: Memo | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield the test metrics after every round of every seed. A memo serves all of one file and task."""
+    gold, memo = read_gold(plan), Memo() if memo is None else memo
     for seed in seeds:
         config = replace(plan.config, seed=seed, batch_size=-(-plan.labels // plan.rounds), retrain_every=0)
         config = replace(config, recipe=replace(config.recipe, seed=seed))
         with tempfile.TemporaryDirectory() as folder, Project.create(Path(folder), gold.draft, config) as project:
             test = _fill(project, gold, plan, seed)
-            yield from _run_rounds(project, plan, Answers(gold, test), listener)
+            yield from _run_rounds(project, plan, Answers(gold, test, plan.noise, seed), memo, listener)
 
 
 @dataclass(frozen=True)
@@ -108,29 +113,51 @@ class Answers:
 
     gold: Gold
     test: Mapping[int, int]  # utterance id -> column of its label
+    noise: float = 0.0
+    seed: int = 0
 
     def of(self, external_id: str) -> str:
-        """Return the known label's name."""
-        return self._names[external_id]
+        """Return the known label's name, or a wrong one where the oracle errs."""
+        right = self._names[external_id]
+        return self.mistakes.get(external_id, right)
+
+    @cached_property
+    def mistakes(self) -> dict[str, str]:
+        """Say where the oracle errs, and what it says there: the same for every strategy."""
+        rng = np.random.default_rng([self.seed, 1])
+        names = sorted({label.name for label in self.gold.draft.labels})
+        wrong = {}
+        for row in self.gold.train:
+            others = [name for name in names if name.casefold() != (row.given_label or "").casefold()]
+            if rng.random() < self.noise:
+                wrong[row.external_id] = others[int(rng.integers(len(others)))]
+        return wrong
 
     @cached_property
     def _names(self) -> dict[str, str]:
         return {row.external_id: row.given_label or "" for row in self.gold.train}
 
 
-def _run_rounds(project: Project, plan: Plan, known: Answers, listener: Listener) -> Iterator[dict[str, Any]]:
+def _run_rounds(
+    project: Project, plan: Plan, known: Answers, memo: Memo, listener: Listener
+) -> Iterator[dict[str, Any]]:
     config = project.config
-    classifier = load_classifier(config.backbone, project.codebook().task(), config.recipe, config.template)
+    loaded = load_classifier(config.backbone, project.codebook().task(), config.recipe, config.template)
+    classifier = Remembering(loaded, memo)
+    test = project.texts(list(known.test), config.context_turns)
+    if config.recipe.scout:
+        classifier.remember(test, classifier.states(test))
     if config.strategy != "random":
         run_round(project, classifier, config, Report(listener))  # round 0: zero-shot, as in the app
     for number in range(1, plan.rounds + 1):
-        answered = _answer_until(project, known, round(plan.labels * number / plan.rounds))
+        answered = _answer_until(project, known, round(plan.labels * number / plan.rounds), plan.annotators)
         done = run_round(project, classifier, config, Report(listener))
-        logits = done.adapter.logits(project.texts(list(known.test), config.context_turns))
+        logits = done.adapter.logits(test)
         if plan.keep:
             keep(plan.keep / f"labels-{answered}-seed-{config.seed}.npz", project, done, logits, known)
         scores = judge(done, logits, list(known.test.values()))
         yield {
+            "strategy": config.strategy,
             "seed": config.seed,
             "round": number,
             "labels": answered,
@@ -161,13 +188,14 @@ def keep(path: Path, project: Project, done: Round, logits: Logits, known: Answe
     )
 
 
-def _answer_until(project: Project, known: Answers, target: int) -> int:
+def _answer_until(project: Project, known: Answers, target: int, annotators: int = 1) -> int:
     """Answer questions until so many have been answered or none is left; return how many were."""
     codebook = project.codebook()
     answered = annotations.counts(project.db)["label"]
-    while answered < target and (question := next_question(project, ORACLE)):
+    names = [ORACLE, *(f"{ORACLE} {number}" for number in range(2, annotators + 1))]
+    while answered < target and (question := next_question(project, names[answered % annotators])):
         label = codebook.id_of(known.of(question.utterance["external_id"]))
-        answer(project, question, ORACLE, Answer("label", label))
+        answer(project, question, names[answered % annotators], Answer("label", label))
         answered += 1
     return answered
 

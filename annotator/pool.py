@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annotator.batch import AUDIT, Askable
-from annotator.consensus import consensus_labels
 from annotator.query import View
 from model.classifier import States
 from store import acceptances, annotations, rounds, states, utterances
@@ -51,10 +50,8 @@ def askable(project: "Project", predictions: Predictions | None, without: frozen
 
 def count_given(project: "Project", order: Sequence[int]) -> list[int]:
     """Count the answers that can be trained on, label by label."""
-    in_audit = set(utterances.ids_in(project.db, AUDIT))
-    agreed = consensus_labels(annotations.answers(project.db))
-    found = Counter(label for i, label in agreed.items() if i not in in_audit)
-    return [found[label] for label in order]
+    found = Counter(project.lessons(order).values())
+    return [found[column] for column in range(len(order))]
 
 
 def _view(project: "Project", predictions: Predictions, scored: NDArray[np.int64], given: Sequence[int]) -> View:

@@ -213,6 +213,12 @@ class Project:
         few = bool(train) and len(measure) < config.cross_fit_below
         return Snapshot(train, measure, scored, frozenset(open_pool), last, codebook, cross_fitted=few)
 
+    def lessons(self, order: Sequence[int]) -> dict[int, int]:
+        """Return what may teach now: pool utterance -> column of its label, by consensus, among these label ids."""
+        pool = set(utterances.ids_in(self.db, "pool"))
+        agreed = consensus_labels(annotations.answers(self.db))
+        return {i: order.index(label) for i, label in agreed.items() if i in pool and label in order}
+
     def texts(self, ids: Sequence[int], context_turns: int) -> list[Utterance]:
         """Return what the model reads of these utterances, in this order."""
         return [self._text(row, context_turns) for row in utterances.read(self.db, ids)]

@@ -45,11 +45,16 @@ def report(project: Project) -> str:
     used = insights.in_use(project)
     parts = [_head(project), *(_of_round(project, used) if used else [_text(_NO_ROUND)])]
     parts += [_work(project, used), _people(project), _rounds(project), _settings(project, used), _codebook(project)]
-    title = escape(project.name)
+    return html(project.name, "\n".join(parts))
+
+
+def html(title: str, body: str) -> str:
+    """Write a page that needs no network and no script; `body` is HTML."""
+    title = escape(title)
     meta = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head>{meta}<title>{title}</title><style>{_STYLE}</style></head>\n'
-        "<body>\n" + "\n".join(parts) + "\n</body></html>\n"
+        f"<body>\n{body}\n</body></html>\n"
     )
 
 
@@ -68,7 +73,7 @@ def _figure(chart: charts.Chart, name: str, caption: str) -> str:
     return f"<figure>{charts.svg(chart, name)}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Write rows of the same columns as a table; nothing for no rows."""
     if not rows:
         return ""
@@ -111,7 +116,7 @@ def _quality(project: Project, used: InUse) -> str:
         _text(f"Round {used.row['number']} is in use. Calibrated: {findings.CALIBRATED}", "quiet"),
         _figure(charts.learning_curve(curve), "curve", findings.curve(curve)) if was_measured else "",
         _figure(charts.reliability(bins), "bins", findings.bins(bins)) if bins else "",
-        _table([findings.figures(one) for one in curve]),
+        table([findings.figures(one) for one in curve]),
         _text(f"{findings.from_audit(insights.measured(used.row).n)} {findings.FIGURES}", "quiet"),
         _each_label(used),
         _text(findings.queried(insights.queried_accuracy(project))),
@@ -130,7 +135,7 @@ def _each_label(used: InUse) -> str:
         | {"Audit answers": one["n"]}
         for name, one in zip(used.names, each, strict=False)
     ]
-    return _table(rows)
+    return table(rows)
 
 
 def _acceptance(project: Project, used: InUse) -> str:
@@ -178,7 +183,7 @@ def _changes(project: Project, used: InUse) -> str:
         for one in found.flips
     ]
     more = f"The {MOST_FLIPS} of which it is surest now." if found.changed > MOST_FLIPS else ""
-    return _section("What the last round changed", _text(findings.flipped(found)), _table(rows), _text(more, "quiet"))
+    return _section("What the last round changed", _text(findings.flipped(found)), table(rows), _text(more, "quiet"))
 
 
 # The work
@@ -196,7 +201,7 @@ def _work(project: Project, used: InUse | None) -> str:
         "Labels and work",
         _figure(charts.label_counts(counts), "labels", findings.counted(used)) if drawn else "",
         _figure(charts.time_per_answer(pace), "pace", findings.paced(pace)) if pace.steps else "",
-        _table(rows),
+        table(rows),
     )
 
 
@@ -214,7 +219,7 @@ def _rounds(project: Project) -> str:
         | {"Codebook": f"version {row['codebook_version']}", "Started": findings.day(row["started_at"])}
         for row in reversed(rounds.history(project.db))
     ]
-    return _section("Rounds", _table(rows) or _text("None."), _text(_METHOD, "quiet"))
+    return _section("Rounds", table(rows) or _text("None."), _text(_METHOD, "quiet"))
 
 
 _METHOD = (
@@ -240,4 +245,4 @@ def _codebook(project: Project) -> str:
         {"Label": one.name, "Definition": one.definition, "Examples": "\n".join(one.examples)}
         for one in codebook.labels
     ]
-    return _section(f"Codebook, version {codebook.version}", _text(codebook.instruction), _table(rows))
+    return _section(f"Codebook, version {codebook.version}", _text(codebook.instruction), table(rows))

@@ -1,6 +1,7 @@
 """The queue: what is asked next, in which order and why, and who has which utterance on screen."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -67,6 +68,16 @@ _OPEN = f"""NOT EXISTS (SELECT 1 FROM answer WHERE answer.utterance_id = queue.u
            AND (leased_by = :annotator OR NOT ({_HELD}))"""
 
 
+# Still to come, and free to be exchanged.
+_LEFT = f"""strategy IN (SELECT value FROM json_each(:strategies)) AND NOT ({_HELD})
+           AND NOT EXISTS (SELECT 1 FROM answer WHERE answer.utterance_id = queue.utterance_id
+               AND answer.kind IN ('label', 'none_fits', 'skip'))"""
+
+
+def _left(strategies: Sequence[str]) -> dict[str, str]:
+    return {"strategies": json.dumps(list(strategies)), "now": _stamp(datetime.now(UTC))}
+
+
 def lease(db: Database, annotator: str, count: int) -> list[dict[str, Any]]:
     """Reserve the next `count` utterances for an annotator and return their queue rows in order.
 
@@ -82,6 +93,31 @@ def lease(db: Database, annotator: str, count: int) -> list[dict[str, Any]]:
                 {**parameters, "rank": row["rank"]},
             )
     return rows
+
+
+def exchange(db: Database, round_id: int, entries: Sequence[QueueEntry], strategies: Sequence[str]) -> int:
+    """Put other utterances in the places of those that were chosen by a strategy and that nobody has on screen.
+
+    Entries beyond the places are passed over, places beyond the entries are closed. Returns how many were put in.
+    """
+    with immediate(db):
+        rows = fetch(db, f"SELECT rank, utterance_id FROM queue WHERE {_LEFT} ORDER BY rank", _left(strategies))
+        for row in rows:
+            db.execute("DELETE FROM queue WHERE rank = ?", (row["rank"],))
+        others = queued_ids(db)
+        chosen = [entry for entry in entries if entry.utterance_id not in others]
+        for row, entry in zip(rows, chosen, strict=False):
+            db.execute(
+                """INSERT INTO queue (rank, utterance_id, round_id, strategy, score, propensity, pool_size)
+                   VALUES (:rank, :utterance_id, :round_id, :strategy, :score, :propensity, :pool_size)""",
+                {**asdict(entry), "rank": row["rank"], "round_id": round_id},
+            )
+    return min(len(rows), len(chosen))
+
+
+def count_left(db: Database, strategies: Sequence[str]) -> int:
+    """Count what was chosen by these strategies, has no answer and is on nobody's screen."""
+    return int(fetch_value(db, f"SELECT count(*) FROM queue WHERE {_LEFT}", _left(strategies)))
 
 
 def drop(db: Database, ids: Iterable[int]) -> None:

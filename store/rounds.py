@@ -119,6 +119,11 @@ def latest(db: Database, count: int) -> list[dict[str, Any]]:
     return fetch(db, "SELECT * FROM round WHERE state = 'promoted' ORDER BY number DESC LIMIT ?", (count,))
 
 
+def labels_of(round_row: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the ids of a round's labels, in the order of its arrays."""
+    return tuple(json.loads(round_row["label_ids"]))
+
+
 def save_predictions(db: Database, round_id: int, predictions: Predictions) -> None:
     """Store one row an utterance, float32 as blobs."""
     sql = "INSERT INTO prediction (round_id, utterance_id, probabilities, logits, mass) VALUES (?, ?, ?, ?, ?)"
@@ -145,7 +150,7 @@ def predictions_of(db: Database, round_row: Mapping[str, Any], only: Sequence[in
     sql = f"""SELECT utterance_id, probabilities, logits FROM prediction
               WHERE round_id = ? {where} ORDER BY utterance_id"""
     rows = db.execute(sql, parameters).fetchall()
-    label_ids = tuple(json.loads(round_row["label_ids"]))
+    label_ids = labels_of(round_row)
     shape = (len(rows), len(label_ids))
     made = Predictions(
         np.array([row[0] for row in rows], dtype=np.int64),

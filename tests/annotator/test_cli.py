@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from annotator import __version__, cli, oracle
+from annotator import __version__, oracle, simulation, terminal
 from annotator.cli import main
 from annotator.loop import run_round
 from annotator.project import Project
@@ -21,7 +21,7 @@ from tests.fake import FakeClassifier
 @pytest.fixture(autouse=True)
 def wide(monkeypatch):
     """A terminal wide enough that no sentence is broken."""
-    monkeypatch.setattr(cli.console, "width", 400)
+    monkeypatch.setattr(terminal.console, "width", 400)
 
 
 def run(*arguments: object) -> Result:
@@ -213,7 +213,7 @@ def test_a_simulation_prints_every_run_and_writes_all_figures(labelled, tmp_path
     ("text", "numbers"), [("0", [0]), ("0,1,2", [0, 1, 2]), ("0-4", [0, 1, 2, 3, 4]), ("1,5-6", [1, 5, 6])]
 )
 def test_seeds_are_written_as_lists_and_ranges(text, numbers):
-    assert cli._numbers(None, None, text) == numbers
+    assert simulation._numbers(None, None, text) == numbers
 
 
 def test_a_simulation_that_cannot_be_run_is_refused(labelled, tmp_path):

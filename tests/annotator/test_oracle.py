@@ -230,3 +230,28 @@ def test_a_summary_is_of_the_last_round_of_every_seed():
     assert found["sd_accuracy"] == pytest.approx(np.std([0.6, 0.8], ddof=1))
     assert set(found) == {f"{kind}_{name}" for kind in ("mean", "sd") for name in oracle.SCORES}
     assert summarise([run(0, 1, 0.5)])["sd_nll"] == 0
+
+
+def test_an_oracle_errs_as_often_as_asked_and_the_same_for_every_strategy(labelled):
+    gold = read_gold(Plan(labelled))
+    erring = oracle.Answers(gold, {}, noise=0.3, seed=1)
+    wrong = [row for row in gold.train if erring.of(row.external_id) != row.given_label]
+    assert len(wrong) == pytest.approx(0.3 * len(gold.train), abs=15)
+    assert erring.mistakes == oracle.Answers(gold, {}, noise=0.3, seed=1).mistakes
+    assert erring.mistakes != oracle.Answers(gold, {}, noise=0.3, seed=2).mistakes
+    assert oracle.Answers(gold, {}).mistakes == {}
+    clean, noisy = (next(simulate(Plan(labelled, config=CONFIG, noise=n), [0])) for n in (0.0, 0.5))
+    assert noisy["accuracy"] < clean["accuracy"]
+
+
+def test_annotators_take_turns(labelled, monkeypatch):
+    names = []
+    real = oracle.answer
+    monkeypatch.setattr(oracle, "answer", lambda p, q, a, s: names.append(a) or real(p, q, a, s))
+    list(simulate(Plan(labelled, labels=6, annotators=2, config=replace(CONFIG, minimum_labels=2)), [0]))
+    assert names == ["oracle", "oracle 2"] * 3
+
+
+def test_what_does_not_change_from_seed_to_seed_is_asked_once(labelled, made):
+    list(simulate(Plan(labelled, labels=20, config=CONFIG), [0, 1, 2]))
+    assert sum(one.read for one in made) == 120  # each utterance of the file, test split included

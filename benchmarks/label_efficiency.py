@@ -1,0 +1,207 @@
+"""Measure what asking the right questions saves, against drawing at random and against what one would build by hand.
+
+    python -m benchmarks.label_efficiency [--sets trec,snips,…] [--seeds 0-4] [--classifier scout|both] [--quick]
+
+Runs the product's own simulation on each data set with each strategy: the same pool, test and mistakes for all
+strategies of a seed, every answer counted, audit answers included. On the same pools, tests and budgets: small-text's
+breaking ties and random on TF-IDF, and logistic regression with margin on TF-IDF and on MiniLM embeddings, all
+of which train on every answer. Sessions that have ended are kept in $ANNOTATOR_KEPT and not run again.
+
+The last line is one JSON object: for the default strategy on how many sets it is `better`, `worse`, the `median_saved`
+share of labels, and on how many sets accuracy at 100 and 200 labels is above each of the others (`above`).
+"""
+
+import argparse
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+
+from annotator.config import RoundConfig
+from annotator.curves import compare, curve_of
+from annotator.oracle import Gold, Plan, read_gold
+from annotator.query import DEFAULT, View, margin, rank
+from annotator.replay import BASELINE, Run, replay
+from benchmarks.measure import DATA, print_last
+from benchmarks.small_data import MINILM, embed
+
+SETS = {
+    "trec": Plan(DATA / "trec" / "data.csv"),
+    "snips": Plan(DATA / "snips" / "data.csv"),
+    "banking77": Plan(DATA / "banking77" / "data.csv", config=RoundConfig(template="codes")),
+    "goemotions": Plan(DATA / "goemotions" / "data.csv"),
+    "annomi": Plan(DATA / "annomi" / "client_talk.csv", DATA / "annomi" / "utterances.csv"),
+}
+STRATEGIES = (BASELINE, DEFAULT, "margin", "entropy", "label_balanced", "typical")
+POOL, TEST, BATCH, LABELS = 1000, 500, 25, 200
+KEPT = Path(os.environ.get("ANNOTATOR_KEPT", "kept"))
+Peer = Callable[[NDArray[Any], NDArray[np.int64], int], Iterator[tuple[int, float]]]
+
+
+def ours(name: str, strategies: Sequence[str], seeds: Sequence[int], classifier: str) -> list[Run]:
+    """Run the product on a data set."""
+    plan = SETS[name]
+    recipe = replace(plan.config.recipe, scout=1.0) if classifier == "scout" else plan.config.recipe
+    plan = replace(plan, labels=LABELS, rounds=LABELS // BATCH, pool_limit=POOL, test_limit=TEST)
+    plan = replace(plan, config=replace(plan.config, recipe=recipe))
+    KEPT.mkdir(parents=True, exist_ok=True)
+    runs = []
+    for run in replay(plan, strategies, seeds, KEPT / f"label-efficiency-{name}-{classifier}.jsonl"):
+        runs.append(run)
+    return runs
+
+
+def peers(name: str, seeds: Sequence[int]) -> list[Run]:
+    """Run what a user would build by hand on the same pools, tests and budgets."""
+    gold = read_gold(SETS[name])
+    names = sorted({row.given_label or "" for row in (*gold.train, *gold.test)})
+    ways: dict[str, Callable[[Sequence[str]], Any]] = {"TF-IDF": _tfidf(gold)}
+    if find_spec(MINILM):
+        ways["MiniLM"] = embed
+    runs = []
+    for way, represent in ways.items():
+        for seed in seeds:
+            train, test = _rows(gold, seed)
+            x = represent([row.text for row in (*train, *test)])
+            y = np.array([names.index(row.given_label or "") for row in (*train, *test)])
+            for strategy in ("margin", "random"):
+                for labels, right in _by_hand(x, y, len(train), strategy, seed):
+                    runs.append({"strategy": f"{way}, {strategy}", "seed": seed, "labels": labels, "accuracy": right})
+    if find_spec("small_text"):
+        runs += [run for seed in seeds for run in _small_text(gold, names, seed)]
+    return runs
+
+
+def _rows(gold: Gold, seed: int) -> tuple[list[Any], list[Any]]:
+    """Take the pool and the test of a seed, as the simulation does."""
+    pool = np.random.default_rng(seed).permutation(len(gold.train))[:POOL]
+    test = np.random.default_rng(0).permutation(len(gold.test))[:TEST]
+    return [gold.train[i] for i in sorted(pool)], [gold.test[i] for i in sorted(test)]
+
+
+def _tfidf(gold: Gold) -> Callable[[Sequence[str]], Any]:
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True).fit([row.text for row in gold.train])
+    return lambda texts: words.transform(texts)
+
+
+def _by_hand(x: Any, y: NDArray[np.int64], size: int, strategy: str, seed: int) -> Iterator[tuple[int, float]]:
+    """Yield labels given and accuracy: a random batch first, then the closest calls."""
+    rng = np.random.default_rng(seed)
+    known = rng.permutation(size)[:BATCH].tolist()
+    while True:
+        head = LogisticRegression(C=10.0, max_iter=1000).fit(x[known], y[known])
+        yield len(known), float((head.predict(x[size:]) == y[size:]).mean())
+        if len(known) >= LABELS:
+            return
+        left = np.setdiff1d(np.arange(size), known)
+        seen = View(head.predict_proba(x[left]))
+        scores = margin(seen) if strategy == "margin" else np.zeros(len(left))
+        known += left[rank(scores, rng, BATCH)].tolist()
+
+
+def _small_text(gold: Gold, names: Sequence[str], seed: int) -> Iterator[Run]:
+    from small_text import (
+        BreakingTies,
+        PoolBasedActiveLearner,
+        RandomSampling,
+        SklearnClassifierFactory,
+        SklearnDataset,
+    )
+    from small_text.classifiers.classification import ConfidenceEnhancedLinearSVC
+
+    train, test = _rows(gold, seed)
+    words = _tfidf(gold)
+    x, y = words([row.text for row in train]), np.array([names.index(row.given_label or "") for row in train])
+    asked, truth = words([row.text for row in test]), np.array([names.index(row.given_label or "") for row in test])
+    data = SklearnDataset(x, y, target_labels=np.arange(len(names)))
+    for name, strategy in (("breaking ties", BreakingTies()), ("random", RandomSampling())):
+        np.random.seed(seed)
+        factory = SklearnClassifierFactory(ConfidenceEnhancedLinearSVC(), len(names))
+        learner = PoolBasedActiveLearner(factory, strategy, data)
+        first = np.random.default_rng(seed).permutation(len(train))[:BATCH]
+        learner.initialize_data(first, y[first])
+        for labels in range(BATCH, LABELS + 1, BATCH):
+            said = learner.classifier.predict(SklearnDataset(asked, truth, target_labels=np.arange(len(names))))
+            yield {
+                "strategy": f"small-text, {name}",
+                "seed": seed,
+                "labels": labels,
+                "accuracy": float((said == truth).mean()),
+            }
+            if labels < LABELS:
+                learner.query(num_samples=BATCH)
+                learner.update(y[learner.indices_queried])
+
+
+def show(name: str, runs: Sequence[Run]) -> None:
+    """Print every way's accuracy on a data set, and what it gains over drawing at random."""
+    table = Table(title=f"{name}: accuracy, mean over seeds")
+    for column in ("", "50", "100", "200", "area", "against random", "labels saved"):
+        table.add_column(column, justify="left" if not column else "right")
+    base = curve_of(runs, BASELINE)
+    for way in dict.fromkeys(run["strategy"] for run in runs):
+        curve = curve_of(runs, way)
+        found = compare(curve, base)
+        low, high = found.area_interval
+        at = [f"{_at(curve, count):.3f}" for count in (50, 100, 200)]
+        gain = f"{found.area:+.3f} ({low:+.3f} to {high:+.3f})"
+        saved = "{:.0%} ({:.0%} to {:.0%})".format(found.saved, *found.saved_interval)
+        table.add_row(way, *at, f"{curve.areas.mean():.3f}", gain, saved)
+    Console(width=130).print(table)
+
+
+def _at(curve: Any, labels: int) -> float:
+    place = curve.labels.tolist().index(labels) if labels in curve.labels else -1
+    return float(curve.mean[place])
+
+
+def verdict(found: dict[str, list[Run]]) -> dict[str, Any]:
+    """Judge the default strategy over all data sets."""
+    comparisons = {name: compare(curve_of(runs, DEFAULT), curve_of(runs, BASELINE)) for name, runs in found.items()}
+    above: dict[str, dict[str, int]] = {}
+    for runs in found.values():
+        best = curve_of(runs, DEFAULT)
+        for way in dict.fromkeys(run["strategy"] for run in runs if ", " in run["strategy"]):
+            wins = above.setdefault(way, {"100": 0, "200": 0})
+            for count in (100, 200):
+                wins[str(count)] += _at(best, count) > _at(curve_of(runs, way), count)
+    return {
+        "sets": len(found),
+        "better": sum(one.verdict == "better" for one in comparisons.values()),
+        "worse": sum(one.verdict == "worse" for one in comparisons.values()),
+        "median_saved": round(float(np.median([one.saved for one in comparisons.values()])), 3),
+        "saved": {name: round(one.saved, 3) for name, one in comparisons.items()},
+        "above": above,
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sets", default=",".join(SETS))
+    parser.add_argument("--strategies", default=",".join(STRATEGIES))
+    parser.add_argument("--seeds", type=int, default=5, help="how many")
+    parser.add_argument("--classifier", choices=["scout", "both"], default="scout")
+    parser.add_argument("--quick", action="store_true", help="one data set, two seeds")
+    given = parser.parse_args()
+    sets, seeds = given.sets.split(","), list(range(given.seeds))
+    if given.quick:
+        sets, seeds = ["snips"], [0, 1]
+    found = {}
+    for name in sets:
+        found[name] = ours(name, given.strategies.split(","), seeds, given.classifier) + peers(name, seeds)
+        show(name, found[name])
+    print_last(verdict(found))
+
+
+if __name__ == "__main__":
+    main()
