@@ -1,15 +1,32 @@
 """Open the workspace, declare the pages, run the chosen one."""
 
+import gc
+
 import streamlit as st
 
-from annotator.pages import data, export, frame, insights, label, rounds
+from annotator.pages import codebook, data, export, frame, insights, label, review, rounds, search
+
+
+@st.cache_resource
+def spare_imports() -> None:
+    """Tell the garbage collector once that what was imported stays.
+
+    Streamlit collects after every run, before the browser has got all of it; looking through every module each time
+    would take longer than all else that a key does.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def main() -> None:
     """Run the app once, as Streamlit does for every interaction."""
+    spare_imports()
     st.set_page_config(page_title="Annotator", page_icon=frame.ICON, layout="wide")
     pages = [
         st.Page(label.show, title="Label", icon=":material/edit_note:", url_path="label", default=True),
+        st.Page(search.show, title="Search", icon=":material/search:", url_path="search"),
+        st.Page(review.show, title="Review", icon=":material/rate_review:", url_path="review"),
+        st.Page(codebook.show, title="Codebook", icon=":material/menu_book:", url_path="codebook"),
         st.Page(rounds.show, title="Rounds", icon=":material/model_training:", url_path="rounds"),
         st.Page(insights.show, title="Insights", icon=":material/monitoring:", url_path="insights"),
         st.Page(data.show, title="Data", icon=":material/database:", url_path="data"),

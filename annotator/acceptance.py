@@ -77,7 +77,7 @@ def offer(project: Project, wish: Wish, per_label: bool = False) -> Offer:
     evidence, ids = evidence_of(project, row)
     if json.loads(row["metrics"]).get("cross_fitted"):  # measured on other adapters than the one that suggests
         evidence = Evidence(evidence.audit[:0], evidence.truth[:0], evidence.pool)
-    label_ids = np.array([0, *json.loads(row["label_ids"])])
+    label_ids = np.array([0, *project.codebook().ids])
     if per_label:
         found = certify_labels(evidence, wish)
         made = {column: one for column, one in found.items() if isinstance(one, Promise)}
@@ -89,7 +89,7 @@ def offer(project: Project, wish: Wish, per_label: bool = False) -> Offer:
         promises = {0: single}
     best = dict(zip(ids.tolist(), evidence.pool.max(axis=1).tolist(), strict=True))
     taken = label_ids[columns + 1]
-    stale = set(json.loads(row["label_ids"])) != set(project.codebook().ids)
+    stale = not rounds.is_current(project.db, row)
     return Offer(row, wish, promises, ids, taken, best, int((taken > 0).sum()) * pace(project) / 3600, stale)
 
 

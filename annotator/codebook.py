@@ -1,8 +1,10 @@
 """The codebook: labels by id with definitions and examples, read from YAML, turned into the model's task."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from types import MappingProxyType
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -14,6 +16,22 @@ from model.verbalizer import check_words, label_words
 INSTRUCTION = "Choose the label that fits the utterance."
 # One key a label. C and R belong to the browser; s, u, n, q and m are taken on the label page.
 KEYS = "1234567890abdefghijklopvwxyz"
+# Ten that stand out from both schemes' backgrounds (3:1). A help to the eye: name and key are always there too.
+COLOURS = MappingProxyType(
+    {
+        "blue": "#1f7fb8",
+        "orange": "#b3661a",
+        "green": "#3f8f4a",
+        "pink": "#b8478f",
+        "violet": "#7b6fc4",
+        "ochre": "#a8801f",
+        "brick": "#c0504d",
+        "teal": "#3a8f8f",
+        "grey": "#7d7d7d",
+        "brown": "#8f6b4e",
+    }
+)
+Colour = Literal["", "blue", "orange", "green", "pink", "violet", "ochre", "brick", "teal", "grey", "brown"]
 
 
 class LabelDraft(BaseModel):
@@ -25,6 +43,7 @@ class LabelDraft(BaseModel):
     examples: list[str] = []
     words: str = ""
     key: str = Field("", max_length=1)
+    colour: Colour = ""
 
 
 class CodebookDraft(BaseModel):
@@ -64,6 +83,13 @@ class CodebookLabel:
     examples: tuple[str, ...]
     words: str
     key: str
+    colour: str = ""
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Self:
+        """Read a label from its row; one that has been given no colour takes the next in turn."""
+        colour = row["colour"] or list(COLOURS)[(row["id"] - 1) % len(COLOURS)]
+        return cls(row["id"], row["name"], row["definition"], tuple(row["examples"]), row["words"], row["key"], colour)
 
 
 @dataclass(frozen=True)

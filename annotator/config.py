@@ -32,6 +32,7 @@ class RoundConfig:
     score_limit: int = 10_000  # utterances a round scores, a random sample if there are more
     context_turns: int = 3  # turns before the utterance that the model reads
     show_suggestions: bool = True  # never on audit utterances, whatever this says
+    withheld_share: float = 0.1  # of suggestions is hidden by chance: in 1,000 answers, shows a pull of 0.1
     seed: int = 0
 
     def to_json(self) -> str:

@@ -1,6 +1,5 @@
 """The labelled dataset: which rows leave, what each says about where its label came from, and its card."""
 
-import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
@@ -14,15 +13,18 @@ from annotator.consensus import consensus
 from annotator.history import summaries
 from annotator.project import GIVEN, Project
 from store import acceptances, annotations, labels, rounds, utterances
+from store.annotations import ADJUDICATED
 from store.exporters import FORMATS, Field, export
 
 Rows = Literal["utterances", "answers"]
 SPLITS = {"pool": "train", "audit": "audit"}
+ANSWERED = ("label", "none_fits")
 
 FIELDS = (
     Field("id", "text"),
     Field("text", "text"),
     Field("label", "text"),
+    Field("given_label", "text"),
     Field("kind", "text"),
     Field("source", "text"),
     Field("annotator", "text"),
@@ -39,6 +41,9 @@ FIELDS = (
     Field("pool_size", "integer"),
     Field("suggested_label", "text"),
     Field("suggested_probability", "number"),
+    Field("withheld", "text"),
+    Field("withheld_label", "text"),
+    Field("withheld_probability", "number"),
     Field("codebook_version", "integer"),
     Field("milliseconds", "integer"),
     Field("at", "time"),
@@ -52,9 +57,10 @@ MEANINGS = {
     "id": "the id the utterance was imported with",
     "text": "the utterance",
     "label": "the label; empty where none fits",
-    "kind": "`label`, `none_fits` or `skip`",
-    "source": "`expert`, `given` (came with the file), `accepted` (the model's, accepted unseen on a promise) or "
-    "`model` (its likeliest label, seen by nobody)",
+    "given_label": "the label that was given, also where it counts as another since, or as none",
+    "kind": "`label`, `none_fits`, `skip`, or `out_of_use` where the label that was given has been retired or split",
+    "source": "`expert`, `adjudicated` (by someone who saw what others had said), `given` (came with the file), "
+    "`accepted` (the model's, accepted unseen on a promise) or `model` (its likeliest label, seen by nobody)",
     "annotator": "who answered, or who accepted; several are separated by semicolons",
     "answers": "how many answers the label rests on",
     "unsure": "whether an annotator marked the answer as unsure",
@@ -64,12 +70,17 @@ MEANINGS = {
     "speaker": "who said it",
     "slice": "`pool` (may be trained on) or `audit` (drawn at random, only for measuring)",
     "round": "the round that put the utterance before the annotator; empty before the first",
-    "strategy": "how the utterance was chosen; `audit` and `random` are unbiased",
+    "strategy": "how the utterance was chosen; `audit` and `random` are unbiased; `bulk` is an answer given at once to "
+    "all that a search found, not necessarily read one by one",
     "propensity": "the chance with which it was drawn; empty where it was chosen, not drawn",
     "pool_size": "how many utterances it was chosen from",
     "suggested_label": "what the annotator was shown; empty if nothing",
     "suggested_probability": "the calibrated probability shown with it",
-    "codebook_version": "the codebook the answer was given under",
+    "withheld": "why a suggestion was not shown: `chance` (drawn, to measure what suggestions do) or `choice` (the "
+    "annotator hides them); empty where it was shown or there was none",
+    "withheld_label": "what it would have been",
+    "withheld_probability": "the calibrated probability of that",
+    "codebook_version": "the version of the codebook that the answer was given under",
     "milliseconds": "time from seeing the utterance to answering",
     "at": "when, in UTC",
     "model_round": "the round the probabilities come from",
@@ -90,21 +101,12 @@ class ExportPlan:
 
 def export_project(project: Project, path: Path, plan: ExportPlan) -> int:
     """Write the dataset, and its card beside it, and return how many rows it has."""
-    count = export(export_rows(project, plan), FIELDS, _label_names(project), path, plan.format, splits=SPLITS)
+    count = export(export_rows(project, plan), FIELDS, project.codebook().names, path, plan.format, splits=SPLITS)
     card = path / "README.md" if path.is_dir() else path.with_name(f"{path.stem}.README.md")
     half = card.with_name(f".{card.name}.tmp")
     half.write_text(dataset_card(project, plan, count), encoding="utf-8")
     os.replace(half, card)
     return count
-
-
-def _label_names(project: Project) -> list[str]:
-    """Name the labels in use, then retired ones that occur in an answer or in the probabilities."""
-    known, promoted = labels.names(project.db), rounds.promoted(project.db)
-    occurring = {answer["label_id"] for answer in annotations.answers(project.db)} - {None}
-    occurring |= {row["label_id"] for row in acceptances.standing(project.db)}
-    occurring |= set(json.loads(promoted["label_ids"])) if promoted else set()
-    return list(dict.fromkeys([*project.codebook().names, *(known[i] for i in sorted(occurring))]))
 
 
 def default_filename(project: Project, plan: ExportPlan) -> str:
@@ -125,10 +127,11 @@ def export_rows(project: Project, plan: ExportPlan) -> Iterator[dict[str, Any]]:
         if plan.rows == "answers":
             yield from (known.expert_row(utterance, [answer], answer) for answer in given)
         elif utterance["id"] in agreed:
-            voices = [answer for answer in given if answer["kind"] != "skip"]
-            latest = [answer for answer in voices if answer["label_id"] == agreed[utterance["id"]]][-1]
-            yield known.expert_row(utterance, voices, latest)
-        if any(a["kind"] != "skip" for a in given):
+            voices = [answer for answer in given if answer["kind"] in ANSWERED]
+            agreeing = [answer for answer in voices if answer["label_id"] == agreed[utterance["id"]]]
+            decisive = max(agreeing, key=lambda answer: (answer["strategy"] == ADJUDICATED, answer["id"]))
+            yield known.expert_row(utterance, voices, decisive)
+        if any(answer["kind"] in ANSWERED for answer in given):
             continue
         if utterance["id"] in known.accepted:
             yield known.accepted_row(utterance)
@@ -147,8 +150,9 @@ class _Known:
         self.predicted: dict[int, dict[str, float]] = {}
         if promoted:
             found = rounds.predictions_of(project.db, promoted)
-            order = [self.names[i] for i in found.label_ids]
-            rows = np.round(found.probabilities, 6).tolist()
+            known = [i not in found.unknown for i in found.label_ids]
+            order = [self.names[i] for i, is_known in zip(found.label_ids, known, strict=True) if is_known]
+            rows = np.round(found.probabilities[:, known], 6).tolist()
             self.predicted = {
                 int(i): dict(zip(order, row, strict=True)) for i, row in zip(found.utterance_ids, rows, strict=True)
             }
@@ -160,8 +164,9 @@ class _Known:
         return {
             **self._about(utterance),
             "label": self.names.get(chosen["label_id"]),
+            "given_label": self.names.get(chosen["said_label_id"]),
             "kind": chosen["kind"],
-            "source": GIVEN if chosen["strategy"] == GIVEN else "expert",
+            "source": chosen["strategy"] if chosen["strategy"] in (GIVEN, ADJUDICATED) else "expert",
             "annotator": ";".join(dict.fromkeys(answer["annotator"] for answer in voices)),
             "answers": len(voices),
             "unsure": any(answer["unsure"] for answer in voices),
@@ -170,6 +175,9 @@ class _Known:
             **{key: chosen[key] for key in ("strategy", "propensity", "pool_size", "codebook_version", "milliseconds")},
             "suggested_label": self.names.get(chosen["suggested_label_id"]),
             "suggested_probability": chosen["suggested_probability"],
+            "withheld": chosen["withheld"] or None,
+            "withheld_label": self.names.get(chosen["withheld_label_id"]),
+            "withheld_probability": chosen["withheld_probability"],
             "at": chosen["at"],
             "acceptance": None,
             "promise": None,
@@ -181,6 +189,7 @@ class _Known:
         row = dict.fromkeys(field.name for field in FIELDS) | self._about(utterance)
         return row | {
             "label": self.names[act["label_id"]],
+            "given_label": self.names[act["said_label_id"]],
             "kind": "label",
             "source": "accepted",
             "annotator": act["annotator"],
@@ -215,17 +224,28 @@ def dataset_card(project: Project, plan: ExportPlan, count: int) -> str:
     parts = [
         f"# {project.name}",
         f"{count} rows, exported as {FORMATS[plan.format].shown}, one {plan.rows.rstrip('s')} a row.",
-        "## Codebook\n\n" + project.codebook().instruction,
+        f"## Codebook, version {project.codebook().version}\n\n{project.codebook().instruction}",
         "\n".join(
             f"- **{label.name}**: {label.definition or '(no definition)'}" for label in project.codebook().labels
         ),
+        "\n".join(_out_of_use(project)),
         "## Counts\n\n" + _counts(project, plan),
         "## Before you compute anything\n\n" + _WARNING,
         "## Accepted unseen\n\n" + _accepted(project),
         "## Rounds\n\n" + _rounds(project),
         "## Columns\n\n" + "\n".join(f"- `{field.name}`: {MEANINGS[field.name]}" for field in FIELDS),
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _out_of_use(project: Project) -> Iterator[str]:
+    """Say what became of the labels that may no longer be given."""
+    known = labels.names(project.db)
+    for row in labels.every(project.db):
+        if row["merged_into"] is not None:
+            yield f"- *{row['name']}* was merged; its answers count as *{known[row['counts_as']]}*."
+        elif row["retired_at"] is not None:
+            yield f"- *{row['name']}* is out of use; its answers count as no label."
 
 
 def promised(act: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from annotator.acceptance import Offer
+from annotator.anchoring import FEW, Pull
 from annotator.calibration import GOOD, ROUGH
 from annotator.consensus import Agreement
 from annotator.guarantee import NotYet, Promise, needed
@@ -260,6 +261,20 @@ def agreed(found: Agreement | None) -> str:
     )
     alpha = "" if found.alpha is None else f"; beyond chance, that is a Krippendorff's alpha of {found.alpha:.2f}"
     return f"{said}{alpha}. No model can be seen to be right much more often than people are of one mind."
+
+
+def pulled(found: Pull | None) -> str:
+    """Say what seeing a suggestion does to answers."""
+    if found is None:
+        return f"What suggestions do to answers can be told from {FEW} answers on where they are hidden by chance."
+    shown, hidden = found.agreed_shown / found.shown, found.agreed_hidden / found.hidden
+    low, high = (round(100 * edge) for edge in found.interval)
+    seen = "so nothing speaks for it" if low <= 0 <= high else "so it is real"
+    return (
+        f"People agree with the model {in_100(shown)} times in 100 where they see its suggestion (n = {found.shown}), "
+        f"{in_100(hidden)} times where it is hidden by chance (n = {found.hidden}). Seeing it may change anything from "
+        f"{low:+d} to {high:+d} answers in 100, {seen}."
+    )
 
 
 def queried(found: list[QueriedAccuracy]) -> str:

@@ -53,10 +53,9 @@ def in_use(project: Project) -> InUse | None:
     if row is None:
         return None
     evidence, open_ids = evidence_of(project, row)
-    known, order = labels.names(project.db), tuple(json.loads(row["label_ids"]))
-    names = tuple(known[label] for label in order)
+    codebook = project.codebook()
     left = len(set(utterances.ids_in(project.db, AUDIT)) - annotations.answered_ids(project.db))
-    return InUse(row, json.loads(row["metrics"]), order, names, evidence, open_ids, left)
+    return InUse(row, json.loads(row["metrics"]), codebook.ids, codebook.names, evidence, open_ids, left)
 
 
 # How good the rounds are
@@ -222,21 +221,27 @@ class Flips:
 
 def flips(project: Project, used: InUse, most: int) -> Flips | None:
     """Compare the round in use with the promoted one before it, and read that many; None where it is the first."""
-    older = [r for r in rounds.history(project.db) if r["state"] == "promoted" and r["number"] < used.row["number"]]
-    if not older:
+    older = round_before(project, used.row)
+    if older is None:
         return None
     known = labels.names(project.db)
-    was, is_ = _likeliest(project, older[0]), _likeliest(project, used.row)
+    was, is_ = likeliest(project, older), likeliest(project, used.row)
     both = was.keys() & is_.keys()
     changed = sorted((i for i in both if was[i][0] != is_[i][0]), key=lambda i: (-is_[i][1], i))
     found = []
     for row in utterances.read(project.db, changed[:most]):
         (before, sure_before), (now, sure_now) = was[row["id"]], is_[row["id"]]
         found.append(Flip(row["id"], row["text"], known[before], sure_before, known[now], sure_now))
-    return Flips(older[0]["number"], used.row["number"], len(both), len(changed), tuple(found))
+    return Flips(older["number"], used.row["number"], len(both), len(changed), tuple(found))
 
 
-def _likeliest(project: Project, row: Mapping[str, Any]) -> dict[int, tuple[int, float]]:
+def round_before(project: Project, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the promoted round before another; None where that is the first."""
+    older = [one for one in rounds.history(project.db) if one["state"] == "promoted" and one["number"] < row["number"]]
+    return older[0] if older else None
+
+
+def likeliest(project: Project, row: Mapping[str, Any]) -> dict[int, tuple[int, float]]:
     """Return each scored utterance's likeliest label and its probability."""
     known = rounds.predictions_of(project.db, row)
     best = np.array(known.label_ids)[known.probabilities.argmax(axis=1)].tolist()
@@ -304,7 +309,7 @@ def queried_accuracy(project: Project) -> list[QueriedAccuracy]:
     found = []
     for row in reversed(rounds.history(project.db)):
         if asked[row["id"]]:
-            said = _likeliest(project, row)
+            said = likeliest(project, row)
             hits = [said[i][0] == agreed[i] for i in asked[row["id"]] if i in said]
             found.append(QueriedAccuracy(row["number"], sum(hits), len(hits)))
     return found

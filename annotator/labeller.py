@@ -18,6 +18,7 @@ import numpy as np
 
 from annotator.calibration import Calibrator
 from annotator.errors import BadInput, RoundError
+from annotator.metrics import Array
 from annotator.project import Project, spoken
 from annotator.query import Probabilities
 from model.classifier import Adapter, Progress, load_adapter, no_progress
@@ -48,7 +49,8 @@ class Labeller:
 
     adapter: Adapter
     calibrator: Calibrator
-    names: tuple[str, ...]  # of the labels, in the order of the arrays
+    names: tuple[str, ...]  # of the labels in use that the round knows, in the order of the arrays
+    shares: Array  # (k of the round, k) what each of the round's labels passes on to those
     round_number: int
     context_turns: int  # turns before an utterance that the round was trained to read
 
@@ -59,18 +61,20 @@ class Labeller:
             row = rounds.promoted(project.db)
             if row is None:
                 raise RoundError(f"{project.name} has no finished round yet.", "Run `annotator retrain` first.")
-            names = labels.names(project.db)
+            _, shares = labels.shares(project.db, tuple(json.loads(row["label_ids"])))
+            names, known = project.codebook().names, np.asarray(shares.any(axis=0))
         return cls(
             load_adapter(folder / "adapters" / row["adapter"]),
             Calibrator.from_dict(json.loads(row["calibration"])),
-            tuple(names[label] for label in json.loads(row["label_ids"])),
+            tuple(name for name, is_known in zip(names, known.tolist(), strict=True) if is_known),
+            shares[:, known],
             row["number"],
             json.loads(row["config"])["context_turns"],
         )
 
     def probabilities(self, utterances: Sequence[Utterance], progress: Progress = no_progress) -> Probabilities:
         """Return (n, k) calibrated probabilities, columns as in `names`."""
-        return self.calibrator(self.adapter.logits(utterances, progress))
+        return np.asarray(self.calibrator(self.adapter.logits(utterances, progress)) @ self.shares)
 
     @overload
     def __call__(self, text: str) -> Answer: ...

@@ -24,7 +24,7 @@ from annotator.calibration import (
     label_prior,
 )
 from annotator.config import RoundConfig
-from annotator.errors import TooFewAnswers
+from annotator.errors import RoundError, TooFewAnswers
 from annotator.metrics import evaluate
 from annotator.pool import askable
 from annotator.progress import Report
@@ -50,11 +50,13 @@ class Round:
 def run_round(project: Project, classifier: Classifier, config: RoundConfig, report: Report | None = None) -> Round:
     """Turn the answers given so far into the next batch to label.
 
-    Raises TooFewAnswers if there is too little to train on, RoundCancelled if a person stops it.
+    Raises TooFewAnswers if there is too little to train on, RoundError if the codebook is no longer the classifier's,
+    RoundCancelled if a person stops it.
     """
     report = report or Report()
     rng = np.random.default_rng([config.seed, len(rounds.history(project.db))])
     snapshot = trainable(project, project.snapshot(config, rng), config)  # consensus labels, disjoint
+    check_task(classifier, snapshot)
     row = project.begin_round(config, snapshot)
     asked = (*snapshot.scored, *snapshot.train)
     report.plan(**costs(snapshot, config, unread=len(asked) - len(states.known(project.db, asked))))
@@ -67,13 +69,22 @@ def run_round(project: Project, classifier: Classifier, config: RoundConfig, rep
     logits = adapter.logits(project.texts(snapshot.scored, config.context_turns), report.stage("score"))
     logits = np.array([blind.get(i, given) for i, given in zip(snapshot.scored, logits, strict=True)])
     report.stage("calibrate")
-    calibrator, metrics = calibrate(logits, snapshot, project.codebook().ids, project.calibrator)  # on the audit slice
+    calibrator, metrics = calibrate(logits, snapshot, project.calibrator)  # on the audit slice
     probabilities = calibrator(logits)  # (n, k), rows sum to one
-    predictions = Predictions(np.array(snapshot.scored), probabilities, logits, project.codebook().ids)
+    predictions = Predictions(np.array(snapshot.scored), probabilities, logits, snapshot.codebook.ids)
     report.stage("promote")
     batch = compose_batch(askable(project, predictions), config, rng)  # uncertain, and a random audit share
     project.promote(row, folder, calibrator, metrics, predictions, batch)  # one transaction
     return Round(row, adapter, calibrator, metrics)
+
+
+def check_task(classifier: Classifier, snapshot: Snapshot) -> None:
+    """Refuse a classifier that was loaded for another codebook than the one the answers are read through."""
+    if classifier.task != snapshot.codebook.task():
+        raise RoundError(
+            f"The codebook was changed to version {snapshot.codebook.version} while the round was starting.",
+            "Retrain to start it again.",
+        )
 
 
 def read(project: Project, classifier: Classifier, config: RoundConfig, ids: Sequence[int], progress: Progress) -> None:
@@ -136,22 +147,19 @@ def learn(
     progress: Progress,
     part: str = "whole",
 ) -> Adapter:
-    """Train on consensus labels, utterance -> label id; without any, answer from the instruction alone."""
+    """Train on consensus labels, utterance -> column; without any, answer from the instruction alone."""
     if not lessons:
         return classifier.zero_shot()
-    order = project.codebook().ids
     texts = project.texts(list(lessons), config.context_turns)
-    labels = [order.index(label) for label in lessons.values()]
-    return classifier.fit(texts, labels, progress, project.unfinished(part))
+    return classifier.fit(texts, list(lessons.values()), progress, project.unfinished(part))
 
 
-def calibrate(
-    logits: Logits, snapshot: Snapshot, order: tuple[int, ...], last: Calibrator | None
-) -> tuple[Calibrator, dict[str, Any]]:
+def calibrate(logits: Logits, snapshot: Snapshot, last: Calibrator | None) -> tuple[Calibrator, dict[str, Any]]:
     """Fit probabilities on the audit answers and judge them there, cross-fitted; no metrics without answers.
 
     `last` is the calibrator of the round before, whose temperature is what is expected of a trained round.
     """
+    order = snapshot.codebook.ids
     rows = [i for i, utterance in enumerate(snapshot.scored) if utterance in snapshot.audit]
     truth = np.array([order.index(snapshot.audit[snapshot.scored[i]]) for i in rows], dtype=np.int64)
     outset = choose_outset(logits[rows], truth, expectation(logits, snapshot, last))
@@ -214,12 +222,12 @@ def retrain_reason(project: Project) -> str | None:
     config = project.config
     if not config.retrain_every or jobs.active(project.db):
         return None
-    slices = utterances.count_slices(project.db)
-    if not slices["pool"] + slices["audit"]:
+    if not utterances.any_to_label(project.db):
         return None
     if jobs.last(project.db) is None and rounds.promoted(project.db) is None:
         return "a first look, before any label"
     new = annotations.count_new_training_labels(project.db, jobs.last_watermark(project.db))
-    labelled = annotations.count_new_training_labels(project.db, 0)
-    due = new >= config.retrain_every and labelled >= config.minimum_labels
+    due = new >= config.retrain_every and (
+        new >= config.minimum_labels or annotations.count_new_training_labels(project.db, 0) >= config.minimum_labels
+    )
     return f"{new} new labels" if due else None

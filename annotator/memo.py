@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.classifier import Adapter, Classifier, Logits, Progress, States, no_progress
-from model.task import Utterance
+from model.task import Task, Utterance
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,11 @@ class Remembering:
 
     inner: Classifier
     memo: Memo
+
+    @property
+    def task(self) -> Task:
+        """What it is asked."""
+        return self.inner.task
 
     @property
     def reading(self) -> str:

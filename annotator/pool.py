@@ -22,26 +22,30 @@ MEMBERS = 3  # rounds in a committee
 def askable(project: "Project", predictions: Predictions | None, without: frozenset[int] = frozenset()) -> Askable:
     """Return what may be asked, with what the round says of the pool if there is one.
 
-    Where the round has scored none of what is left, as after a late import, it says nothing.
+    It says it in the labels in use. Where it has scored none of what is left, as after a late import, it says nothing.
     """
     db, config = project.db, project.config
+    predictions = rounds.in_codebook(db, predictions) if predictions else None
     accepted = acceptances.standing_ids(db)
     taken = annotations.answered_ids(db) | without
-    audit = [i for i in utterances.ids_in(db, AUDIT) if i not in taken]
-    pool = [i for i in utterances.ids_in(db, "pool") if i not in taken and i not in accepted]
+    in_audit = utterances.ids_in(db, AUDIT)
+    audit = [i for i in in_audit if i not in taken]
     checks = sorted(accepted - taken)
-    scored = np.flatnonzero(np.isin(predictions.utterance_ids, pool)) if predictions else np.empty(0, dtype=int)
+    gone = {*in_audit, *taken, *accepted}
+    # A round has scored the audit slice and some of the pool: where there is one, no need to list all of that.
+    read = predictions.utterance_ids.tolist() if predictions else []
+    scored = np.flatnonzero(np.array([i not in gone for i in read], dtype=np.bool_))
     if predictions is None or not len(scored):
-        return Askable(pool, None, audit, checks)
+        return Askable([i for i in utterances.ids_in(db, "pool") if i not in gone], None, audit, checks)
     given = count_given(project, predictions.label_ids)
     view = _view(project, predictions, scored, given)
     if config.strategy == "disagreement":
         view = View(view.probabilities, view.states, view.mass, _committee(project, predictions, scored), given)
 
-    def read(ids: Sequence[int]) -> list[Mapping[str, Any]]:
+    def rows_of(ids: Sequence[int]) -> list[Mapping[str, Any]]:
         return list(utterances.read(db, ids))
 
-    return Askable(predictions.utterance_ids[scored].tolist(), view, audit, checks, not sum(given), read)
+    return Askable(predictions.utterance_ids[scored].tolist(), view, audit, checks, not sum(given), rows_of)
 
 
 def count_given(project: "Project", order: Sequence[int]) -> list[int]:
@@ -62,13 +66,16 @@ def _view(project: "Project", predictions: Predictions, scored: NDArray[np.int64
 
 
 def _committee(project: "Project", predictions: Predictions, scored: NDArray[np.int64]) -> NDArray[np.float64] | None:
-    """Return what the last rounds say, (m, n, k); one that has not scored an utterance agrees with the newest."""
-    members = rounds.latest(project.db, MEMBERS, predictions.label_ids)
+    """Return what the last rounds say, (m, n, k), in the labels in use; None unless two or more know the same ones.
+
+    One that has not scored an utterance agrees with the newest.
+    """
+    latest = [rounds.predictions_of(project.db, row) for row in rounds.latest(project.db, MEMBERS)]
+    members = [known for known in latest if known.unknown == predictions.unknown]
     if len(members) < 2:
         return None
     said = np.repeat(predictions.probabilities[scored][None], len(members), axis=0)
-    for voice, member in zip(said, members, strict=True):
-        known = rounds.predictions_of(project.db, member)
+    for voice, known in zip(said, members, strict=True):
         where = np.isin(known.utterance_ids, predictions.utterance_ids[scored])
         voice[np.isin(predictions.utterance_ids[scored], known.utterance_ids)] = known.probabilities[where]
     return said

@@ -47,12 +47,14 @@ class Snapshot:
     scored: tuple[int, ...]  # utterances the round gives probabilities to: what is open, and the audit slice
     open_pool: frozenset[int]  # pool utterances that may be asked next
     last_annotation: int
+    codebook: Codebook  # as it was at that moment: the round keeps to it, whatever people change meanwhile
     cross_fitted: bool = False  # whether the audit answers are trained on too, each measured by a model without it
 
     @property
     def lessons(self) -> dict[int, int]:
-        """What the round's adapter is trained on: utterance -> label id."""
-        return {**self.train, **self.audit} if self.cross_fitted else self.train
+        """What the round's adapter is trained on: utterance -> column of its label."""
+        given = {**self.train, **self.audit} if self.cross_fitted else self.train
+        return {i: self.codebook.ids.index(label) for i, label in given.items()}
 
     @property
     def digest(self) -> str:
@@ -120,13 +122,8 @@ class Project:
 
     def codebook(self) -> Codebook:
         """Return the labels in use."""
-        fields = ("id", "name", "definition", "words", "key")
-        rows = labels.current(self.db)
-        return Codebook(
-            str(settings.get(self.db, "instruction", "")),
-            tuple(CodebookLabel(**{f: row[f] for f in fields}, examples=tuple(row["examples"])) for row in rows),
-            labels.version(self.db),
-        )
+        rows = tuple(CodebookLabel.of(row) for row in labels.current(self.db))
+        return Codebook(str(settings.get(self.db, "instruction", "")), rows, labels.version(self.db))
 
     # What comes in
 
@@ -203,10 +200,10 @@ class Project:
         with immediate(self.db):
             answers = annotations.answers(self.db)
             pool, audit = (utterances.ids_in(self.db, name) for name in ("pool", "audit"))
-            known = set(self.codebook().ids)
+            codebook = self.codebook()
             last = annotations.last_id(self.db)
-        agreed = {i: label for i, label in consensus_labels(answers).items() if label in known}
-        in_audit, done = set(audit), {a["utterance_id"] for a in answers if a["kind"] != "skip"}
+        agreed = consensus_labels(answers)
+        in_audit, done = set(audit), {a["utterance_id"] for a in answers if a["kind"] in ("label", "none_fits")}
         open_pool = [i for i in pool if i not in done]
         if len(open_pool) > config.score_limit:
             open_pool = sorted(rng.choice(open_pool, config.score_limit, replace=False).tolist())
@@ -214,7 +211,7 @@ class Project:
         measure = {i: label for i, label in agreed.items() if i in in_audit}
         scored = tuple(sorted({*open_pool, *audit}))
         few = bool(train) and len(measure) < config.cross_fit_below
-        return Snapshot(train, measure, scored, frozenset(open_pool), last, cross_fitted=few)
+        return Snapshot(train, measure, scored, frozenset(open_pool), last, codebook, cross_fitted=few)
 
     def lessons(self, order: Sequence[int]) -> dict[int, int]:
         """Return what may teach now: pool utterance -> column of its label, by consensus, among these label ids."""
@@ -232,12 +229,11 @@ class Project:
 
     def begin_round(self, config: RoundConfig, snapshot: Snapshot) -> dict[str, Any]:
         """Open a round's row; from here on it is either promoted whole or closed as not."""
-        codebook = self.codebook()
         new = NewRound(
             config=config.to_json(),
             backbone=config.backbone,
-            codebook_version=codebook.version,
-            label_ids=json.dumps(codebook.ids),
+            codebook_version=snapshot.codebook.version,
+            label_ids=json.dumps(snapshot.codebook.ids),
             last_annotation=snapshot.last_annotation,
             snapshot_hash=snapshot.digest,
             trained_on=len(snapshot.lessons),

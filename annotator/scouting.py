@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from scipy.special import softmax
 
 from annotator.batch import choose_from_pool
 from annotator.pool import askable
@@ -33,10 +34,13 @@ def reorder(project: Project) -> int:
     or while the answers are too few to learn from.
     """
     config, promoted = project.config, rounds.promoted(project.db)
-    scout = fit_to_answers(project, rounds.labels_of(promoted)) if promoted else None
-    if promoted is None or scout is None or config.strategy == "random":
+    if promoted is None or config.strategy == "random":
         return 0
-    told = _joined(project, rounds.predictions_of(project.db, promoted), scout)
+    said = rounds.predictions_of(project.db, promoted)
+    scout = fit_to_answers(project, said.label_ids)
+    if scout is None:
+        return 0
+    told = _joined(project, said, scout, as_made=said.label_ids == rounds.labels_of(promoted))
     without = frozenset(queue.leased_ids(project.db))
     rng = np.random.default_rng([config.seed, annotations.last_id(project.db)])
     left = queue.count_left(project.db, CHOSEN)
@@ -72,15 +76,19 @@ def reorder_in_background(folder: Path) -> threading.Thread | None:
     return thread
 
 
-def _joined(project: Project, said: Predictions, scout: Scout) -> Predictions:
-    """Join what the round says with what the scout says, where the backbone has read the utterance."""
+def _joined(project: Project, said: Predictions, scout: Scout, as_made: bool) -> Predictions:
+    """Join what the round says with what the scout says, where the backbone has read the utterance.
+
+    If the codebook is no longer `as_made`, the calibrator's columns are others, and what it has calibrated is joined.
+    """
     ids = said.utterance_ids.tolist()
     known = states.known(project.db, ids)
     rows = np.array([row for row, i in enumerate(ids) if i in known], dtype=np.int64)
-    logits = said.logits.copy()
+    with np.errstate(divide="ignore"):  # of a label that the round does not know
+        logits = said.logits.copy() if as_made else np.log(said.probabilities) + said.mass[:, None]
     if len(rows):
         heard = scout.loglik(states.matrix(project.db, [ids[row] for row in rows]))
-        logits[rows] = blend(said.logits[rows], heard, SHARE)
+        logits[rows] = blend(logits[rows], heard, SHARE)
     calibrator = project.calibrator
     assert calibrator is not None
-    return replace(said, logits=logits, probabilities=calibrator(logits))
+    return replace(said, logits=logits, probabilities=calibrator(logits) if as_made else softmax(logits, axis=1))

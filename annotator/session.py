@@ -1,18 +1,22 @@
 """A labelling session: what an annotator is asked next, and what happens to his answer."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 from annotator.acceptance import withdraw_broken
 from annotator.batch import AUDIT
+from annotator.config import RoundConfig
+from annotator.preferences import Preferences
 from annotator.project import Project
 from annotator.query import STRATEGIES
 from annotator.shortlist import LARGE, shortlist
 from store import acceptances, annotations, queue, rounds, utterances
 from store.acceptances import SPOT_CHECK
-from store.annotations import Kind, NewAnnotation
+from store.annotations import Kind, NewAnnotation, Withheld
+from store.database import immediate
 from store.queue import QueueEntry
 
 AHEAD = 10  # utterances reserved for an annotator: the next one is at hand while he reads this one
@@ -39,7 +43,9 @@ class Question:
     utterance: Mapping[str, Any]
     turns_before: tuple[Mapping[str, Any], ...]
     entry: Mapping[str, Any]
-    suggestion: Suggestion | None
+    suggestion: Suggestion | None  # what is shown
+    kept_back: Suggestion | None = None  # what would be, had it not been withheld
+    withheld: Withheld = ""
 
     @property
     def is_audit(self) -> bool:
@@ -70,38 +76,80 @@ class Answer:
 
 def next_question(project: Project, annotator: str) -> Question | None:
     """Return what to ask now, drawing a new batch if this one is used up; None when everything is answered."""
+    return next(iter(questions(project, annotator, lease(project, annotator)[:1])), None)
+
+
+def lease(project: Project, annotator: str) -> list[dict[str, Any]]:
+    """Reserve the next utterances for an annotator, from a new batch if this one is used up; none when all is done."""
     leased = queue.lease(project.db, annotator, AHEAD)
     if not leased and project.refill(annotator):
         leased = queue.lease(project.db, annotator, AHEAD)
-    return _question(project, leased[0]) if leased else None
+    return leased
 
 
-def _question(project: Project, entry: Mapping[str, Any]) -> Question:
-    config = project.config
-    (row,) = utterances.read(project.db, [entry["utterance_id"]])
-    before = utterances.turns_before(project.db, row, config.context_turns)  # what the model reads too
-    shown = config.show_suggestions and row["slice"] != AUDIT and entry["strategy"] != SPOT_CHECK
-    return Question(row, tuple(before), entry, _suggestion(project, row["id"]) if shown else None)
+def questions(
+    project: Project, annotator: str, entries: Sequence[Mapping[str, Any]], wishes: Preferences | None = None
+) -> list[Question]:
+    """Read all that is shown of these entries of the queue."""
+    config, wishes = project.config, wishes or Preferences()
+    rows = utterances.read(project.db, [entry["utterance_id"] for entry in entries])
+    asked = list(zip(rows, entries, strict=True))
+    open_ones = [row["id"] for row, entry in asked if config.show_suggestions and not _is_blind(row, entry)]
+    known = _suggestions(project, open_ones)
+    return [_question(project, annotator, (row, entry, known.get(row["id"])), wishes, config) for row, entry in asked]
 
 
-def _suggestion(project: Project, utterance_id: int) -> Suggestion | None:
+def _is_blind(row: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
+    return bool(row["slice"] == AUDIT or entry["strategy"] == SPOT_CHECK)
+
+
+def _question(
+    project: Project,
+    annotator: str,
+    found: tuple[Mapping[str, Any], Mapping[str, Any], Suggestion | None],
+    wishes: Preferences,
+    config: RoundConfig,
+) -> Question:
+    row, entry, suggestion = found
+    turns = config.context_turns if wishes.turns is None else wishes.turns  # else what the model reads too
+    before = tuple(utterances.turns_before(project.db, row, turns))
+    if suggestion is None:
+        return Question(row, before, entry, None)
+    if not wishes.suggestions:
+        return Question(row, before, entry, None, suggestion, "choice")
+    if _by_chance(config, row["id"], annotator):
+        return Question(row, before, entry, None, suggestion, "chance")
+    return Question(row, before, entry, suggestion)
+
+
+def _by_chance(config: RoundConfig, utterance_id: int, annotator: str) -> bool:
+    """Draw whether a suggestion is withheld: the same however often it is asked, so that no reload brings it out."""
+    digest = blake2b(f"{config.seed} {utterance_id} {annotator}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") < config.withheld_share * 2**64
+
+
+def _suggestions(project: Project, ids: Sequence[int]) -> dict[int, Suggestion]:
+    """Return what the round in use says of these utterances, where it says anything."""
     promoted = rounds.promoted(project.db)
-    if promoted is None:
-        return None
-    known = rounds.predictions_of(project.db, promoted, [utterance_id])
-    if not len(known.utterance_ids):
-        return None
-    row = known.probabilities[0]
-    pairs = zip(known.label_ids, row.tolist(), strict=True)
+    if promoted is None or not ids:
+        return {}
+    known = rounds.predictions_of(project.db, promoted, ids)
+    if len(known.unknown) == len(known.label_ids):
+        return {}
     limit = json.loads(promoted["metrics"]).get("shortlist_limit")
-    columns = shortlist(row, limit) if limit is not None and len(row) > LARGE else []
-    short = tuple(known.label_ids[column] for column in columns)
-    return Suggestion(tuple(sorted(pairs, key=lambda pair: -pair[1])), promoted["number"], short)
+    found = {}
+    for utterance_id, row in zip(known.utterance_ids.tolist(), known.probabilities, strict=True):
+        pairs = [pair for pair in zip(known.label_ids, row.tolist(), strict=True) if pair[0] not in known.unknown]
+        columns = shortlist(row, limit) if limit is not None and len(row) > LARGE else []
+        short = tuple(known.label_ids[column] for column in columns)
+        likeliest = tuple(sorted(pairs, key=lambda pair: -pair[1]))
+        found[utterance_id] = Suggestion(likeliest, promoted["number"], short)
+    return found
 
 
 def answer(project: Project, question: Question, annotator: str, said: Answer) -> int:
     """Record an answer with the reason it was asked for, and return its id. It is on disk when this returns."""
-    entry, shown = question.entry, question.suggestion
+    entry, shown, kept = question.entry, question.suggestion, question.kept_back
     given = annotations.record(
         project.db,
         NewAnnotation(
@@ -118,6 +166,9 @@ def answer(project: Project, question: Question, annotator: str, said: Answer) -
             pool_size=entry["pool_size"],
             suggested_label_id=shown.best[0] if shown else None,
             suggested_probability=shown.best[1] if shown else None,
+            withheld=question.withheld,
+            withheld_label_id=kept.best[0] if kept else None,
+            withheld_probability=kept.best[1] if kept else None,
             milliseconds=said.milliseconds,
         ),
     )
@@ -128,11 +179,12 @@ def answer(project: Project, question: Question, annotator: str, said: Answer) -
 
 def undo(project: Project, annotator: str) -> bool:
     """Take back the annotator's last answer and ask it again next; False if there is none."""
-    last = annotations.undo(project.db, annotator)
-    if last is None:
-        return False
-    entry = QueueEntry(last["utterance_id"], last["strategy"], None, last["propensity"], last["pool_size"] or 0)
-    queue.put_first(project.db, last["round_id"], entry, annotator)
+    with immediate(project.db):
+        last = annotations.undo(project.db, annotator)
+        if last is None:
+            return False
+        entry = QueueEntry(last["utterance_id"], last["strategy"], None, last["propensity"], last["pool_size"] or 0)
+        queue.put_first(project.db, last["round_id"], entry, annotator)
     return True
 
 

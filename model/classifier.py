@@ -48,6 +48,11 @@ class Classifier(Protocol):
     """A backbone with a task: it can answer as it is (`zero_shot`) or after learning (`fit`)."""
 
     @property
+    def task(self) -> Task:
+        """What it is asked."""
+        ...
+
+    @property
     def reading(self) -> str:
         """Name all that states depend on, backbone and instruction: states of another reading do not compare."""
         ...

@@ -1,7 +1,7 @@
 """The scout: a logistic head on what the untrained backbone makes of an utterance. Refitted in a fraction of a second.
 
 It learns from the same answers as the adapter and errs elsewhere, so the two together know more than either (see
-docs/decisions/0010). Alone it is the quick way where fine-tuning takes too long, and between two rounds it says at
+docs/decisions/0012). Alone it is the quick way where fine-tuning takes too long, and between two rounds it says at
 once what the latest answers change. Imports no torch.
 """
 

@@ -1,7 +1,7 @@
 """Acceptances: a round's suggestions taken unseen, in one act; ended by a person or by what spot checks show."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -31,7 +31,7 @@ def accept(db: Database, new: NewAcceptance, labels: Mapping[int, tuple[int, flo
     """
     with immediate(db):
         taken = standing_ids(db) | {
-            row[0] for row in db.execute("SELECT utterance_id FROM answer WHERE kind != 'skip'")
+            row[0] for row in db.execute("SELECT utterance_id FROM answer WHERE kind IN ('label', 'none_fits')")
         }
         if clash := taken & set(labels):
             raise ValueError(f"{len(clash)} of these utterances have a label already")
@@ -68,18 +68,21 @@ def history(db: Database) -> list[dict[str, Any]]:
 def spot_checks(db: Database, acceptance_id: int) -> dict[str, int]:
     """Count the spot checks of an acceptance, and how many of them a person answered otherwise.
 
-    “None fits” is otherwise too; where people disagree each answer counts.
+    “None fits” is otherwise too; where people disagree each answer counts. Where a label has gone out of use since
+    there is nothing to compare.
     """
-    sql = """SELECT count(*), coalesce(sum(answer.label_id IS NOT accepted.label_id), 0)
+    sql = """SELECT count(*), coalesce(sum(answer.label_id IS NOT label.id), 0)
              FROM accepted JOIN answer ON answer.utterance_id = accepted.utterance_id
-             WHERE accepted.acceptance_id = ? AND answer.strategy = ? AND answer.kind != 'skip'
+             JOIN label first ON first.id = accepted.label_id
+             JOIN label ON label.id = first.counts_as AND label.retired_at IS NULL
+             WHERE accepted.acceptance_id = ? AND answer.strategy = ? AND answer.kind IN ('label', 'none_fits')
              AND answer.at >= (SELECT at FROM acceptance WHERE id = ?)"""
     checks, errors = db.execute(sql, (acceptance_id, SPOT_CHECK, acceptance_id)).fetchone()
     return {"checks": int(checks), "errors": int(errors)}
 
 
 _UNANSWERED = """NOT EXISTS (SELECT 1 FROM answer
-    WHERE answer.utterance_id = standing.utterance_id AND answer.kind != 'skip')"""
+    WHERE answer.utterance_id = standing.utterance_id AND answer.kind IN ('label', 'none_fits'))"""
 
 
 def standing(db: Database) -> list[dict[str, Any]]:
@@ -95,3 +98,10 @@ def standing_ids(db: Database) -> set[int]:
 def count_standing(db: Database) -> int:
     """Count the accepted suggestions that stand and that no person has answered."""
     return int(fetch_value(db, f"SELECT count(*) FROM standing WHERE {_UNANSWERED}"))
+
+
+def count_said(db: Database, label_ids: Iterable[int]) -> int:
+    """Count the utterances whose suggestion was accepted in one of these labels and has not been taken back."""
+    sql = """SELECT count(DISTINCT utterance_id) FROM accepted WHERE label_id IN (SELECT value FROM json_each(?))
+             AND NOT EXISTS (SELECT 1 FROM acceptance_end e WHERE e.acceptance_id = accepted.acceptance_id)"""
+    return int(fetch_value(db, sql, (json.dumps(list(label_ids)),)))

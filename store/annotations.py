@@ -1,6 +1,9 @@
 """Annotations: recorded, undone, read. Append-only: nothing said is ever changed or deleted."""
 
+import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 from sqlite_utils import Database
@@ -8,6 +11,9 @@ from sqlite_utils import Database
 from store.database import fetch, fetch_one, fetch_value, immediate, now
 
 Kind = Literal["label", "skip", "none_fits", "clear"]
+ADJUDICATED = "adjudicated"  # the strategy of answers that settle a case: they stand beside the annotator's own
+Withheld = Literal["", "chance", "choice"]  # why a suggestion that there was did not show: drawn, or wished
+BULK = "bulk"  # the strategy of answers given to many utterances in one act
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,10 @@ class NewAnnotation:
     suggested_label_id: int | None = None
     suggested_probability: float | None = None
     milliseconds: int | None = None
+    withheld: Withheld = ""
+    withheld_label_id: int | None = None
+    withheld_probability: float | None = None
+    bulk_id: int | None = None
 
 
 def record(db: Database, annotation: NewAnnotation) -> int:
@@ -36,18 +46,20 @@ def record(db: Database, annotation: NewAnnotation) -> int:
         return _append(db, asdict(annotation))
 
 
-def undo(db: Database, annotator: str) -> dict[str, Any] | None:
+def undo(db: Database, annotator: str, adjudicated: bool = False) -> dict[str, Any] | None:
     """Take back the annotator's last act that still stands and return it; None if there is none.
 
-    May be called again and again: each call goes one step further back, also in another session.
+    What he adjudicated is taken back by itself, and what was answered in bulk in bulk (`store/bulk.py`). May be called
+    again and again: each call goes one step further back, also in another session.
     """
     with immediate(db):
         last = fetch_one(
             db,
-            """SELECT a.* FROM annotation a WHERE a.annotator = ? AND a.kind != 'undo' AND a.strategy != 'given'
+            f"""SELECT a.* FROM annotation a WHERE a.annotator = ? AND a.kind != 'undo'
+               AND a.strategy NOT IN ('given', '{BULK}') AND (a.strategy = '{ADJUDICATED}') = ?
                AND NOT EXISTS (SELECT 1 FROM annotation u WHERE u.undoes = a.id)
                ORDER BY a.id DESC LIMIT 1""",
-            (annotator,),
+            (annotator, adjudicated),
         )
         if last is None:
             return None
@@ -64,7 +76,10 @@ def _append(db: Database, row: dict[str, Any]) -> int:
 
 
 def answers(db: Database) -> list[dict[str, Any]]:
-    """Return every standing answer with the slice of its utterance, oldest first."""
+    """Return every standing answer in the labels in use, with the slice of its utterance, oldest first.
+
+    `kind` is `out_of_use` where the label has been retired or split; `said_label_id` is the label as it was said.
+    """
     return fetch(
         db,
         """SELECT answer.*, utterance.slice FROM answer JOIN utterance ON utterance.id = answer.utterance_id
@@ -72,10 +87,41 @@ def answers(db: Database) -> list[dict[str, Any]]:
     )
 
 
+def answers_to(db: Database, ids: Iterable[int]) -> list[dict[str, Any]]:
+    """Return the standing answers to some utterances, oldest first."""
+    sql = "SELECT * FROM answer WHERE utterance_id IN (SELECT value FROM json_each(?)) ORDER BY id"
+    return fetch(db, sql, (json.dumps(list(ids)),))
+
+
+def settled_ids(db: Database) -> set[int]:
+    """Return the utterances that somebody has settled in a label that is in use."""
+    sql = f"""SELECT utterance_id FROM answer
+              WHERE strategy = '{ADJUDICATED}' AND kind IN ('label', 'none_fits')"""
+    return {row[0] for row in db.execute(sql)}
+
+
+def disputed_ids(db: Database) -> list[int]:
+    """Return the utterances of which standing answers say different things, the longest answered first."""
+    sql = """SELECT utterance_id FROM answer WHERE kind IN ('label', 'none_fits')
+             GROUP BY utterance_id HAVING count(DISTINCT coalesce(label_id, 0)) > 1 ORDER BY min(id)"""
+    return [row[0] for row in db.execute(sql)]
+
+
+def annotators(db: Database) -> list[str]:
+    """Name everyone who has ever answered."""
+    return [row[0] for row in db.execute("SELECT DISTINCT annotator FROM annotation ORDER BY annotator")]
+
+
 def answered_ids(db: Database) -> set[int]:
     """Return the utterances that need not be asked again: someone labelled them or said that none fits."""
     sql = "SELECT DISTINCT utterance_id FROM answer WHERE kind IN ('label', 'none_fits')"
     return {row[0] for row in db.execute(sql)}
+
+
+def is_answered(db: Database, utterance_id: int) -> bool:
+    """Say whether an utterance need not be asked again."""
+    sql = "SELECT 1 FROM answer WHERE utterance_id = ? AND kind IN ('label', 'none_fits') LIMIT 1"
+    return fetch_value(db, sql, (utterance_id,)) is not None
 
 
 def skipped_ids(db: Database, annotator: str) -> set[int]:
@@ -100,9 +146,18 @@ def count_new_training_labels(db: Database, since: int) -> int:
 
     Skips, undone answers and audit answers change nothing in what a round trains on and do not count.
     """
-    sql = """SELECT count(*) FROM answer JOIN utterance ON utterance.id = answer.utterance_id
+    # CROSS: new answers are few, utterances many; left to choose, SQLite walks through the latter.
+    sql = """SELECT count(*) FROM answer CROSS JOIN utterance ON utterance.id = answer.utterance_id
              WHERE answer.kind = 'label' AND utterance.slice = 'pool' AND answer.id > ?"""
     return int(fetch_value(db, sql, (since,)))
+
+
+def times(db: Database, annotator: str, since: datetime) -> list[datetime]:
+    """Return when an annotator gave the answers that stand, one by one, since a moment in UTC; oldest first."""
+    sql = f"""SELECT at FROM answer WHERE annotator = ? AND at >= ? AND kind IN ('label', 'none_fits')
+              AND strategy NOT IN ('given', '{BULK}', '{ADJUDICATED}') ORDER BY id"""
+    found = db.execute(sql, (annotator, since.isoformat(timespec="milliseconds")))
+    return [datetime.fromisoformat(row[0]) for row in found]
 
 
 def counts(db: Database, annotator: str | None = None) -> dict[str, int]:
@@ -110,3 +165,37 @@ def counts(db: Database, annotator: str | None = None) -> dict[str, int]:
     where, parameters = ("WHERE annotator = ?", (annotator,)) if annotator else ("", ())
     found = dict(db.execute(f"SELECT kind, count(*) FROM answer {where} GROUP BY kind", parameters).fetchall())
     return {"label": 0, "skip": 0, "none_fits": 0} | found
+
+
+def count_labels(db: Database) -> dict[int, int]:
+    """Count standing answers by label in use."""
+    return dict(db.execute("SELECT label_id, count(*) FROM answer WHERE kind = 'label' GROUP BY label_id").fetchall())
+
+
+def count_said(db: Database, label_ids: Iterable[int]) -> tuple[int, int, int]:
+    """Count the standing answers that were given in these labels, the people who gave them, and the utterances."""
+    sql = """SELECT count(*), count(DISTINCT annotator), count(DISTINCT utterance_id) FROM said
+             WHERE label_id IN (SELECT value FROM json_each(?))"""
+    answers_, people, asked = db.execute(sql, (json.dumps(list(label_ids)),)).fetchone()
+    return int(answers_), int(people), int(asked)
+
+
+def to_look_at(db: Database, none_fits_since: int, utterance_id: int | None = None) -> list[dict[str, Any]]:
+    """Return the answers that a change of the codebook calls into question, oldest first.
+
+    Those whose label is out of use; those given before their label's meaning changed; and “none fits” before the
+    version named. Not where anyone has answered since that change. Of all utterances, or of one.
+    """
+    return fetch(
+        db,
+        """WITH doubt AS (
+               SELECT answer.*, CASE answer.kind WHEN 'none_fits' THEN ? ELSE label.look_since END AS since
+               FROM answer LEFT JOIN label first ON first.id = answer.said_label_id
+               LEFT JOIN label ON label.id = first.counts_as
+               WHERE answer.kind != 'skip' AND (? IS NULL OR answer.utterance_id = ?))
+           SELECT * FROM doubt WHERE (kind = 'out_of_use' OR codebook_version < since)
+           AND NOT EXISTS (SELECT 1 FROM answer later WHERE later.utterance_id = doubt.utterance_id
+               AND later.kind IN ('label', 'none_fits') AND later.codebook_version >= doubt.since)
+           ORDER BY id""",
+        (none_fits_since, utterance_id, utterance_id),
+    )

@@ -38,6 +38,17 @@ def open_database(folder: Path) -> Database:
     return _connect(folder / FILENAME)
 
 
+def hold_open(folder: Path) -> sqlite3.Connection:
+    """Open a connection that is only held, and may be closed by any thread.
+
+    Whenever the last connection to a database closes, its journal is written back and removed, which takes longer than
+    an answer; a program that opens one for every answer holds another meanwhile.
+    """
+    connection = sqlite3.connect(folder / FILENAME, check_same_thread=False, isolation_level=None)
+    connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # not before it has read does it hold anything
+    return connection
+
+
 def _connect(path: Path) -> Database:
     # isolation_level None: the driver opens no transaction of its own, ours are the only ones.
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)

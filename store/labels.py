@@ -1,37 +1,116 @@
-"""Labels and the history of the codebook. Ids are never reused, labels never deleted."""
+"""Labels and the history of the codebook. Ids are never reused, labels never deleted.
+
+A change is a set of new values, by label. It is written into the rows and, with the values before, into the
+history, in one transaction: so any version can be read again, and any change taken back by one more.
+"""
 
 import json
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlite_utils import Database
 
+from store import settings
 from store.database import fetch, fetch_value, immediate, now
+
+Fields = Mapping[str, Any]
+GUIDE = ("instruction", "none_fits_since")  # what belongs to no label: settings, with a history all the same
+DEFAULTS: Fields = {"definition": "", "examples": "[]", "words": "", "key": "", "colour": ""}
+
+
+@dataclass(frozen=True)
+class Change:
+    """New values, by label id; a label with a negative id is added. `examples` are JSON, as in the table."""
+
+    kind: str
+    labels: Mapping[int, Fields] = field(default_factory=dict)
+    guide: Fields = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Event:
+    """A change as it was made. Its version is the codebook's from then on."""
+
+    version: int
+    kind: str
+    author: str
+    at: str
+    labels: Mapping[int, Mapping[str, tuple[Any, Any]]]  # label id -> field -> before and after; None before it was
+    guide: Mapping[str, tuple[Any, Any]]
+    undoes: int | None
+    undone: bool
 
 
 def add(db: Database, name: str, **details: Any) -> int:
-    """Append a label to the codebook; `details` are definition, examples, words, key."""
+    """Append a label to the codebook and return its id; `details` are definition, examples, words, key, colour."""
     with immediate(db):
         position = int(fetch_value(db, "SELECT count(*) FROM label"))
-        row = {"name": name, "position": position, **details, "examples": json.dumps(details.get("examples", []))}
-        columns, marks = ", ".join(row), ", ".join(f":{key}" for key in row)
-        label_id = int(db.execute(f"INSERT INTO label ({columns}) VALUES ({marks})", row).lastrowid or 0)
-        _log(db, "add", {"label_id": label_id, **row})
-        return label_id
+        given = {"name": name, "position": position, **details, "examples": json.dumps(details.get("examples", []))}
+        write(db, Change("add", {-1: given}))
+        return int(fetch_value(db, "SELECT max(id) FROM label"))
 
 
-def revise(db: Database, label_id: int, **details: Any) -> None:
-    """Change what is said about a label, not what it is: name, definition, examples, words or key."""
+def write(db: Database, change: Change, author: str = "", undoes: int | None = None) -> int:
+    """Make a change for everybody, in one transaction, and return the version that it makes."""
     with immediate(db):
-        row = {**details, **({"examples": json.dumps(details["examples"])} if "examples" in details else {})}
-        changes = ", ".join(f"{key} = :{key}" for key in row)
-        db.execute(f"UPDATE label SET {changes} WHERE id = :label_id", {**row, "label_id": label_id})
-        _log(db, "revise", {"label_id": label_id, **row})
+        known = {row["id"]: row for row in fetch(db, "SELECT * FROM label")}
+        changed = {}
+        for label_id, values in change.labels.items():
+            before = known.get(label_id, {})
+            written = _update(db, label_id, values) if before else _insert(db, values)
+            changed[written] = {name: (before.get(name), value) for name, value in values.items()}
+        guide = {name: (settings.get(db, name), value) for name, value in change.guide.items()}
+        for name, (_, value) in guide.items():
+            settings.put(db, name, value)
+        _follow_merges(db)
+        details = json.dumps({"labels": changed, "guide": guide}, ensure_ascii=False)
+        row = (change.kind, details, now(), author, undoes)
+        sql = "INSERT INTO codebook_event (kind, details, at, author, undoes) VALUES (?, ?, ?, ?, ?)"
+        return int(db.execute(sql, row).lastrowid or 0)
+
+
+def _insert(db: Database, values: Fields) -> int:
+    row = {**DEFAULTS, **values}
+    columns, marks = ", ".join(row), ", ".join(f":{name}" for name in row)
+    return int(db.execute(f"INSERT INTO label ({columns}) VALUES ({marks})", row).lastrowid or 0)
+
+
+def _update(db: Database, label_id: int, values: Fields) -> int:
+    assignments = ", ".join(f"{name} = :{name}" for name in values)
+    db.execute(f"UPDATE label SET {assignments} WHERE id = :label_id", {**values, "label_id": label_id})
+    return label_id
+
+
+def _follow_merges(db: Database) -> None:
+    """Note of every label where its merges lead."""
+    db.execute(
+        """WITH RECURSIVE path (first, id) AS (
+               SELECT id, id FROM label
+               UNION SELECT path.first, label.merged_into FROM path JOIN label ON label.id = path.id
+               WHERE label.merged_into IS NOT NULL)
+           UPDATE label SET counts_as = (SELECT path.id FROM path JOIN label l ON l.id = path.id
+               WHERE path.first = label.id AND l.merged_into IS NULL)"""
+    )
+
+
+def every(db: Database) -> list[dict[str, Any]]:
+    """Return all labels there ever were, in codebook order, with `examples` as a list."""
+    rows = fetch(db, "SELECT * FROM label ORDER BY position, id")
+    return [{**row, "examples": json.loads(row["examples"])} for row in rows]
+
+
+def in_use(row: Mapping[str, Any]) -> bool:
+    """Say whether a label may be given: it is neither merged nor retired."""
+    return row["merged_into"] is None and row["retired_at"] is None
 
 
 def current(db: Database) -> list[dict[str, Any]]:
     """Return the labels in use, in codebook order, with `examples` as a list."""
-    rows = fetch(db, "SELECT * FROM label WHERE retired_at IS NULL ORDER BY position, id")
-    return [{**row, "examples": json.loads(row["examples"])} for row in rows]
+    return [row for row in every(db) if in_use(row)]
 
 
 def names(db: Database) -> dict[int, str]:
@@ -44,8 +123,59 @@ def version(db: Database) -> int:
     return int(fetch_value(db, "SELECT max(id) FROM codebook_event") or 0)
 
 
-def _log(db: Database, kind: str, details: dict[str, Any]) -> None:
-    db.execute(
-        "INSERT INTO codebook_event (kind, details, at) VALUES (?, ?, ?)",
-        (kind, json.dumps(details, ensure_ascii=False), now()),
-    )
+def events(db: Database) -> list[Event]:
+    """Return every change, oldest first."""
+    rows = fetch(db, "SELECT * FROM codebook_event ORDER BY id")
+    undone: set[int] = set()
+    for row in reversed(rows):  # what took one back may have been taken back itself
+        undone |= {row["undoes"]} - {None} if row["id"] not in undone else set()
+    return [_event(row, row["id"] in undone) for row in rows]
+
+
+def _event(row: Mapping[str, Any], undone: bool) -> Event:
+    details = json.loads(row["details"])
+    if "label_id" in details:  # as the first versions wrote it: new values alone
+        label_id = details.pop("label_id")
+        details = {"labels": {label_id: {name: (None, value) for name, value in details.items()}}, "guide": {}}
+    changed = {int(i): {name: (a, b) for name, (a, b) in pairs.items()} for i, pairs in details["labels"].items()}
+    guide = {name: (a, b) for name, (a, b) in details["guide"].items()}
+    return Event(row["id"], row["kind"], row["author"], row["at"], changed, guide, row["undoes"], undone)
+
+
+def shares(db: Database, label_ids: tuple[int, ...]) -> tuple[tuple[int, ...], NDArray[np.float64]]:
+    """Say how a round's labels pass their probability on to those in use: their ids, and (k of the round, k in use).
+
+    A merged label passes all of it to the other. What a split one had is divided evenly between its parts, and what
+    a retired one had between all: the round cannot tell them apart. Rows sum to one; a new label's column is zero.
+    """
+    rows = {row["id"]: row for row in every(db)}
+    used = tuple(i for i, row in rows.items() if in_use(row))
+    parts = defaultdict(list)
+    for i, row in rows.items():
+        parts[row["split_from"]].append(i)
+
+    def heirs(label: int, seen: frozenset[int]) -> list[dict[int, float]]:
+        """List what each heir of a label has, leaving out those that lead back to it."""
+        if label in seen:
+            return []
+        if in_use(rows[label]):
+            return [{label: 1.0}]
+        into = rows[label]["merged_into"]
+        following = [into] if into is not None else parts[label]
+        each = [heirs(one, seen | {label}) for one in following]
+        return [_mean(one) for one in each if one]
+
+    passed = np.full((len(label_ids), len(used)), 1 / max(1, len(used)))
+    for number, label in enumerate(label_ids):
+        if found := heirs(label, frozenset()):
+            held = _mean(found)
+            passed[number] = [held.get(one, 0.0) for one in used]
+    return used, passed
+
+
+def _mean(held: list[dict[int, float]]) -> dict[int, float]:
+    total: dict[int, float] = defaultdict(float)
+    for one in held:
+        for label, share in one.items():
+            total[label] += share / len(held)
+    return dict(total)

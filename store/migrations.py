@@ -7,6 +7,8 @@ undoing it is another, and the view `answer` shows where that leaves things.
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
+from store.tables import FIRST_TABLES
+
 
 class _Ordered(Migrations):
     """Migrations that can also be listed, to recognise a project from a later version."""
@@ -22,7 +24,7 @@ migrations = _Ordered("annotator")
 @migrations()
 def m001_first_tables(db: Database) -> None:
     """Create everything the loop needs: utterances, labels, annotations, rounds, predictions, queue, jobs."""
-    for statement in _FIRST_TABLES:
+    for statement in FIRST_TABLES:
         db.execute(statement)
 
 
@@ -46,149 +48,43 @@ def m004_states(db: Database) -> None:
         db.execute(statement)
 
 
-_FIRST_TABLES = (
-    # Settings of the project, one JSON value a key.
-    """CREATE TABLE setting (
-        key TEXT PRIMARY KEY,
-        value TEXT NOT NULL
-    ) WITHOUT ROWID""",
-    # One text. slice: pool (may be asked and trained on), audit (asked, only for measuring; drawn at random
-    # at import), context (never asked, read as the turns around another).
-    """CREATE TABLE utterance (
-        id INTEGER PRIMARY KEY,
-        external_id TEXT NOT NULL UNIQUE,
-        text TEXT NOT NULL,
-        text_hash BLOB NOT NULL,
-        conversation TEXT,
-        turn REAL,
-        speaker TEXT,
-        metadata TEXT NOT NULL DEFAULT '{}',
-        slice TEXT NOT NULL CHECK (slice IN ('pool', 'audit', 'context')),
-        imported_at TEXT NOT NULL
-    )""",
-    "CREATE INDEX utterance_turn ON utterance (conversation, turn)",
-    "CREATE INDEX utterance_slice ON utterance (slice)",
-    "CREATE INDEX utterance_hash ON utterance (text_hash)",
-    # Ids are stable and never reused; a label is retired, not deleted.
-    """CREATE TABLE label (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        name TEXT NOT NULL,
-        definition TEXT NOT NULL DEFAULT '',
-        examples TEXT NOT NULL DEFAULT '[]',
-        words TEXT NOT NULL DEFAULT '',
-        key TEXT NOT NULL DEFAULT '',
-        position INTEGER NOT NULL,
-        retired_at TEXT
-    )""",
-    # Every change of the codebook; its id is the codebook's version.
-    """CREATE TABLE codebook_event (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        kind TEXT NOT NULL,
-        details TEXT NOT NULL,
-        at TEXT NOT NULL
-    )""",
-    # A round: what it was made from, what it measured, where its adapter lies.
-    """CREATE TABLE round (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        number INTEGER NOT NULL UNIQUE,
-        state TEXT NOT NULL CHECK (state IN ('running', 'promoted', 'failed', 'cancelled', 'interrupted')),
-        config TEXT NOT NULL,
-        backbone TEXT NOT NULL,
-        codebook_version INTEGER NOT NULL,
-        label_ids TEXT NOT NULL,
-        last_annotation INTEGER NOT NULL,
-        snapshot_hash TEXT NOT NULL,
-        trained_on INTEGER NOT NULL,
-        audited_on INTEGER NOT NULL,
-        calibration TEXT,
-        metrics TEXT,
-        adapter TEXT,
-        started_at TEXT NOT NULL,
-        finished_at TEXT
-    )""",
-    # One annotator's act on one utterance, and why it was shown. undoes: the annotation an undo takes back.
-    # propensity: the chance with which the strategy drew it; none where it was chosen, not drawn.
-    """CREATE TABLE annotation (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        utterance_id INTEGER NOT NULL REFERENCES utterance (id),
-        annotator TEXT NOT NULL,
-        kind TEXT NOT NULL CHECK (kind IN ('label', 'skip', 'none_fits', 'clear', 'undo')),
-        label_id INTEGER REFERENCES label (id),
-        unsure INTEGER NOT NULL DEFAULT 0,
-        comment TEXT NOT NULL DEFAULT '',
-        undoes INTEGER UNIQUE REFERENCES annotation (id),
-        round_id INTEGER REFERENCES round (id),
-        strategy TEXT NOT NULL,
-        propensity REAL,
-        pool_size INTEGER,
-        suggested_label_id INTEGER REFERENCES label (id),
-        suggested_probability REAL,
-        milliseconds INTEGER,
-        codebook_version INTEGER NOT NULL,
-        at TEXT NOT NULL,
-        CHECK ((kind = 'label') = (label_id IS NOT NULL)),
-        CHECK ((kind = 'undo') = (undoes IS NOT NULL))
-    )""",
-    "CREATE INDEX annotation_utterance ON annotation (utterance_id, annotator)",
-    "CREATE INDEX annotation_annotator ON annotation (annotator)",
-    # Append-only is a property of the database, not a habit of the program.
-    """CREATE TRIGGER annotation_is_never_changed BEFORE UPDATE ON annotation
-        BEGIN SELECT RAISE(ABORT, 'annotations are append-only'); END""",
-    """CREATE TRIGGER annotation_is_never_deleted BEFORE DELETE ON annotation
-        BEGIN SELECT RAISE(ABORT, 'annotations are append-only'); END""",
-    # What each annotator's acts leave standing: the last one on each utterance that is not undone.
-    """CREATE VIEW answer AS
-        SELECT a.* FROM annotation a
-        WHERE a.kind IN ('label', 'skip', 'none_fits')
-        AND NOT EXISTS (SELECT 1 FROM annotation u WHERE u.undoes = a.id)
-        AND NOT EXISTS (
-            SELECT 1 FROM annotation b
-            WHERE b.utterance_id = a.utterance_id AND b.annotator = a.annotator AND b.id > a.id
-            AND b.kind != 'undo' AND NOT EXISTS (SELECT 1 FROM annotation u WHERE u.undoes = b.id)
-        )""",
-    # Calibrated probabilities and raw log-likelihoods: float32 in the order of the round's label_ids.
-    # mass: natural log of the probability that the model says any label at all.
-    """CREATE TABLE prediction (
-        round_id INTEGER NOT NULL REFERENCES round (id),
-        utterance_id INTEGER NOT NULL REFERENCES utterance (id),
-        probabilities BLOB NOT NULL,
-        logits BLOB NOT NULL,
-        mass REAL NOT NULL,
-        PRIMARY KEY (round_id, utterance_id)
-    ) WITHOUT ROWID""",
-    # What is asked next, in this order. One batch serves until the next round replaces it.
-    """CREATE TABLE queue (
-        rank INTEGER PRIMARY KEY,
-        utterance_id INTEGER NOT NULL UNIQUE REFERENCES utterance (id),
-        round_id INTEGER REFERENCES round (id),
-        strategy TEXT NOT NULL,
-        score REAL,
-        propensity REAL,
-        pool_size INTEGER NOT NULL,
-        leased_by TEXT,
-        leased_until TEXT
-    )""",
-    # A process that works on the project. At most one is active.
-    """CREATE TABLE job (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        state TEXT NOT NULL CHECK (state IN ('active', 'done', 'failed', 'cancelled', 'interrupted')),
-        reason TEXT NOT NULL,
-        pid INTEGER,
-        pid_started REAL,
-        stage TEXT NOT NULL DEFAULT '',
-        share REAL NOT NULL DEFAULT 0,
-        seconds_left REAL,
-        cancel INTEGER NOT NULL DEFAULT 0,
-        last_annotation INTEGER NOT NULL,
-        round_id INTEGER REFERENCES round (id),
-        error TEXT,
-        hint TEXT,
-        started_at TEXT NOT NULL,
-        heartbeat_at TEXT NOT NULL,
-        finished_at TEXT
-    )""",
-    "CREATE UNIQUE INDEX job_one_active ON job (state) WHERE state = 'active'",
-)
+@migrations()
+def m005_codebook_changes(db: Database) -> None:
+    """Let labels be merged, split and coloured; read every answer through the codebook as it is now."""
+    for statement in _CODEBOOK_CHANGES:
+        db.execute(statement)
+    db.execute(_answers_in_use(db))
+
+
+@migrations()
+def m006_withheld_suggestions_and_bulk_answers(db: Database) -> None:
+    """Keep with an answer which suggestion was withheld and why; keep acts that answered many utterances at once."""
+    for statement in _WITHHELD_AND_BULK:
+        db.execute(statement)
+    db.execute("DROP VIEW answer")
+    db.execute(_answers_in_use(db))
+
+
+def _answers_in_use(db: Database) -> str:
+    """Return the view `answer`: what was said, in the labels in use. Make it anew where annotations get a column.
+
+    It is the one place where answers are read through the codebook. A merged label counts as another; an answer whose
+    label was retired or split is 'out_of_use' and has none.
+    """
+    resolved = {
+        "kind": "CASE WHEN label.retired_at IS NULL THEN said.kind ELSE 'out_of_use' END AS kind",
+        "label_id": "CASE WHEN label.retired_at IS NULL THEN label.id END AS label_id, said.label_id AS said_label_id",
+    }
+    columns = []
+    for (name,) in db.execute("SELECT name FROM pragma_table_info('annotation') ORDER BY cid"):
+        shown = f"(SELECT counts_as FROM label WHERE id = said.{name}) AS {name}"  # a label that was only shown
+        columns.append(resolved.get(name, shown if name.endswith("_label_id") else f"said.{name}"))
+    return f"""CREATE VIEW answer AS
+        SELECT {", ".join(columns)}
+        FROM said
+        LEFT JOIN label first ON first.id = said.label_id
+        LEFT JOIN label ON label.id = first.counts_as"""
+
 
 _ACCEPTANCES = (
     # One act: suggestions of a round accepted unseen. promise: JSON of what was certified, and from which answers.
@@ -252,4 +148,84 @@ _STATES = (
         reading TEXT NOT NULL,
         vector BLOB NOT NULL
     )""",
+)
+
+_ADJUDICATED = "strategy = 'adjudicated'"  # a voice of its own: who settles a case has not changed his own answer
+_CODEBOOK_CHANGES = (
+    "ALTER TABLE label ADD COLUMN colour TEXT NOT NULL DEFAULT ''",
+    # A label is in use where it is neither merged nor retired. counts_as: where its merges lead, itself without any.
+    "ALTER TABLE label ADD COLUMN merged_into INTEGER REFERENCES label (id)",
+    "ALTER TABLE label ADD COLUMN split_from INTEGER REFERENCES label (id)",
+    "ALTER TABLE label ADD COLUMN counts_as INTEGER REFERENCES label (id)",
+    # Answers given under an earlier version of the codebook than this one need a new look.
+    "ALTER TABLE label ADD COLUMN look_since INTEGER NOT NULL DEFAULT 0",
+    "UPDATE label SET counts_as = id",
+    "ALTER TABLE codebook_event ADD COLUMN author TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE codebook_event ADD COLUMN undoes INTEGER REFERENCES codebook_event (id)",
+    *(
+        f"""CREATE TRIGGER {table}_is_never_{done} BEFORE {act} ON {table}
+            BEGIN SELECT RAISE(ABORT, '{reason}'); END"""
+        for table, act, done, reason in (
+            ("codebook_event", "UPDATE", "changed", "codebook_event is append-only"),
+            ("codebook_event", "DELETE", "deleted", "codebook_event is append-only"),
+            ("label", "DELETE", "deleted", "a label is retired, not deleted"),
+        )
+    ),
+    "DROP VIEW answer",
+    # What each annotator's acts leave standing, in the labels in which it was said.
+    f"""CREATE VIEW said AS
+        SELECT a.* FROM annotation a
+        WHERE a.kind IN ('label', 'skip', 'none_fits')
+        AND NOT EXISTS (SELECT 1 FROM annotation u WHERE u.undoes = a.id)
+        AND NOT EXISTS (
+            SELECT 1 FROM annotation b
+            WHERE b.utterance_id = a.utterance_id AND b.annotator = a.annotator AND b.id > a.id
+            AND (b.{_ADJUDICATED}) = (a.{_ADJUDICATED})
+            AND b.kind != 'undo' AND NOT EXISTS (SELECT 1 FROM annotation u WHERE u.undoes = b.id)
+        )""",
+    "DROP VIEW standing",
+    # The suggestions that stand: accepted, not ended since, their label in use. Where two do, the newer.
+    """CREATE VIEW standing AS
+        SELECT a.acceptance_id, a.utterance_id, label.id AS label_id, a.probability, acceptance.round_id,
+            acceptance.annotator, acceptance.target, acceptance.confidence, acceptance.codebook_version, acceptance.at,
+            a.label_id AS said_label_id
+        FROM accepted a JOIN acceptance ON acceptance.id = a.acceptance_id
+        JOIN label first ON first.id = a.label_id
+        JOIN label ON label.id = first.counts_as AND label.retired_at IS NULL
+        WHERE NOT EXISTS (SELECT 1 FROM acceptance_end e WHERE e.acceptance_id = a.acceptance_id)
+        AND NOT EXISTS (
+            SELECT 1 FROM accepted b JOIN label other ON other.id = b.label_id
+            JOIN label now ON now.id = other.counts_as AND now.retired_at IS NULL
+            WHERE b.utterance_id = a.utterance_id AND b.acceptance_id > a.acceptance_id
+            AND NOT EXISTS (SELECT 1 FROM acceptance_end e WHERE e.acceptance_id = b.acceptance_id)
+        )""",
+    # What the untrained model made of utterances whose label was split: it sorts the worklist and is nobody's answer.
+    """CREATE TABLE guess (
+        version INTEGER NOT NULL REFERENCES codebook_event (id),
+        utterance_id INTEGER NOT NULL REFERENCES utterance (id),
+        label_id INTEGER NOT NULL REFERENCES label (id),
+        probability REAL NOT NULL,
+        PRIMARY KEY (version, utterance_id)
+    ) WITHOUT ROWID""",
+)
+
+_WITHHELD_AND_BULK = (
+    # One act: the same answer to all utterances that a search found. search: what was looked for, JSON.
+    """CREATE TABLE bulk (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        annotator TEXT NOT NULL,
+        search TEXT NOT NULL,
+        at TEXT NOT NULL
+    )""",
+    "ALTER TABLE annotation ADD COLUMN bulk_id INTEGER REFERENCES bulk (id)",
+    "CREATE INDEX annotation_bulk ON annotation (bulk_id) WHERE bulk_id IS NOT NULL",
+    # A suggestion that there was and that was not shown: drawn to be hidden, or the annotator wished so.
+    """ALTER TABLE annotation ADD COLUMN withheld TEXT NOT NULL DEFAULT ''
+        CHECK (withheld IN ('', 'chance', 'choice'))""",
+    "ALTER TABLE annotation ADD COLUMN withheld_label_id INTEGER REFERENCES label (id)",
+    "ALTER TABLE annotation ADD COLUMN withheld_probability REAL",
+    # No act may answer audit utterances in bulk: each of them is answered by itself, or measures nothing.
+    """CREATE TRIGGER bulk_spares_audit BEFORE INSERT ON annotation
+        WHEN NEW.strategy = 'bulk' AND (SELECT slice FROM utterance WHERE id = NEW.utterance_id) != 'pool'
+        BEGIN SELECT RAISE(ABORT, 'audit utterances are never answered in bulk'); END""",
 )

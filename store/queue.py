@@ -59,16 +59,19 @@ def extend(db: Database, round_id: int | None, entries: Iterable[QueueEntry]) ->
 # On somebody's screen: his lease has not run out, nobody has labelled it and he has not skipped it.
 _HELD = """leased_until IS NOT NULL AND leased_until >= :now
            AND NOT EXISTS (SELECT 1 FROM answer WHERE answer.utterance_id = queue.utterance_id
-               AND (answer.kind IN ('label', 'none_fits') OR answer.annotator = queue.leased_by))"""
+               AND (answer.kind IN ('label', 'none_fits')
+                   OR answer.kind = 'skip' AND answer.annotator = queue.leased_by))"""
 # Open to an annotator: nobody has labelled it, he has not skipped it, and no one else has it on screen.
 _OPEN = f"""NOT EXISTS (SELECT 1 FROM answer WHERE answer.utterance_id = queue.utterance_id
-               AND (answer.kind IN ('label', 'none_fits') OR answer.annotator = :annotator))
+               AND (answer.kind IN ('label', 'none_fits')
+                   OR answer.kind = 'skip' AND answer.annotator = :annotator))
            AND (leased_by = :annotator OR NOT ({_HELD}))"""
 
 
 # Still to come, and free to be exchanged.
 _LEFT = f"""strategy IN (SELECT value FROM json_each(:strategies)) AND NOT ({_HELD})
-           AND NOT EXISTS (SELECT 1 FROM answer WHERE answer.utterance_id = queue.utterance_id)"""
+           AND NOT EXISTS (SELECT 1 FROM answer WHERE answer.utterance_id = queue.utterance_id
+               AND answer.kind IN ('label', 'none_fits', 'skip'))"""
 
 
 def _left(strategies: Sequence[str]) -> dict[str, str]:

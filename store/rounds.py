@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlite_utils import Database
 
+from store import labels
 from store.database import fetch, fetch_one, fetch_value, immediate, now
 
 
@@ -34,6 +35,7 @@ class Predictions:
     probabilities: NDArray[np.float64]  # (n, k), calibrated, rows sum to one
     logits: NDArray[np.float64]  # (n, k), log-likelihoods before calibration
     label_ids: tuple[int, ...]  # (k,)
+    unknown: frozenset[int] = frozenset()  # labels that the round has never heard of: their columns are zero
 
     @property
     def mass(self) -> NDArray[np.float64]:
@@ -81,10 +83,18 @@ def promote(
 _NEWEST = "(SELECT id FROM round WHERE state = 'promoted' ORDER BY number DESC LIMIT 1)"
 
 
+_IN_USE = f"coalesce((SELECT to_round FROM roll_back WHERE from_round = {_NEWEST} ORDER BY id DESC LIMIT 1), {_NEWEST})"
+
+
 def promoted(db: Database) -> dict[str, Any] | None:
     """Return the round in use, or None before the first: the newest, or the one that was rolled back to since."""
-    chosen = f"(SELECT to_round FROM roll_back WHERE from_round = {_NEWEST} ORDER BY id DESC LIMIT 1)"
-    return fetch_one(db, f"SELECT * FROM round WHERE id = coalesce({chosen}, {_NEWEST})")
+    return fetch_one(db, f"SELECT * FROM round WHERE id = {_IN_USE}")
+
+
+def promoted_id(db: Database) -> int | None:
+    """Return the id of the round in use, without its metrics and settings; None before the first."""
+    value = fetch_value(db, f"SELECT {_IN_USE}")
+    return None if value is None else int(value)
 
 
 def roll_back(db: Database, round_id: int, annotator: str) -> None:
@@ -104,10 +114,9 @@ def history(db: Database) -> list[dict[str, Any]]:
     return fetch(db, "SELECT * FROM round ORDER BY number DESC")
 
 
-def latest(db: Database, count: int, label_ids: Sequence[int]) -> list[dict[str, Any]]:
-    """Return the last finished rounds that know these labels, newest first."""
-    sql = "SELECT * FROM round WHERE state = 'promoted' AND label_ids = ? ORDER BY number DESC LIMIT ?"
-    return fetch(db, sql, (json.dumps(list(label_ids)), count))
+def latest(db: Database, count: int) -> list[dict[str, Any]]:
+    """Return the last finished rounds, newest first."""
+    return fetch(db, "SELECT * FROM round WHERE state = 'promoted' ORDER BY number DESC LIMIT ?", (count,))
 
 
 def labels_of(round_row: Mapping[str, Any]) -> tuple[int, ...]:
@@ -130,7 +139,10 @@ def _prediction_rows(round_id: int, predictions: Predictions) -> Iterator[tuple[
 
 
 def predictions_of(db: Database, round_row: Mapping[str, Any], only: Sequence[int] | None = None) -> Predictions:
-    """Read a round's predictions, of all its utterances or of some, in order of utterance id."""
+    """Read a round's predictions, of all its utterances or of some, in order of utterance id.
+
+    They are for the labels in use, whatever the codebook was when the round was made.
+    """
     where, parameters = "", [round_row["id"]]
     if only is not None:
         where = f"AND utterance_id IN ({','.join('?' * len(only))})"
@@ -140,12 +152,34 @@ def predictions_of(db: Database, round_row: Mapping[str, Any], only: Sequence[in
     rows = db.execute(sql, parameters).fetchall()
     label_ids = labels_of(round_row)
     shape = (len(rows), len(label_ids))
-    return Predictions(
+    made = Predictions(
         np.array([row[0] for row in rows], dtype=np.int64),
         _matrix((row[1] for row in rows), shape),
         _matrix((row[2] for row in rows), shape),
         label_ids,
     )
+    return in_codebook(db, made)
+
+
+def in_codebook(db: Database, made: Predictions) -> Predictions:
+    """Turn what a round said into probabilities of the labels in use: those of merged labels are added up."""
+    used, passed = labels.shares(db, made.label_ids)
+    if used == made.label_ids and np.array_equal(passed, np.eye(len(used))):
+        return made
+    logits = np.full((len(made.logits), len(used)), -np.inf)  # said by nobody: a label that the round does not know
+    for column, share in enumerate(passed.T):
+        given = share > 0
+        logits[:, column] = np.logaddexp.reduce(made.logits[:, given] + np.log(share[given]), axis=1)
+    unknown = frozenset(np.array(used)[~passed.any(axis=0)].tolist())
+    return replace(made, probabilities=made.probabilities @ passed, logits=logits, label_ids=used, unknown=unknown)
+
+
+def is_current(db: Database, round_row: Mapping[str, Any]) -> bool:
+    """Say whether a round knows every label in use and no other but such as were merged into one."""
+    known = set(json.loads(round_row["label_ids"]))
+    rows = labels.every(db)
+    used = {row["id"] for row in rows if labels.in_use(row)}
+    return {row["counts_as"] for row in rows if row["id"] in known} == used
 
 
 def _matrix(blobs: Iterable[bytes], shape: tuple[int, int]) -> NDArray[np.float64]:

@@ -113,8 +113,8 @@ def ids_in(db: Database, slice_name: str) -> list[int]:
 
 
 def turns_before(db: Database, utterance: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
-    """Return up to `count` turns of the same conversation before this one, oldest first."""
-    if utterance["conversation"] is None or utterance["turn"] is None or count <= 0:
+    """Return up to `count` turns of the same conversation before this one, oldest first; all if `count` is below 0."""
+    if utterance["conversation"] is None or utterance["turn"] is None or not count:
         return []
     sql = """SELECT * FROM utterance WHERE conversation = ? AND turn < ? ORDER BY turn DESC, id DESC LIMIT ?"""
     return fetch(db, sql, (utterance["conversation"], utterance["turn"], count))[::-1]
@@ -124,3 +124,19 @@ def count_slices(db: Database) -> dict[str, int]:
     """Count the utterances of each slice."""
     counts = {"pool": 0, "audit": 0, "context": 0}
     return counts | dict(db.execute("SELECT slice, count(*) FROM utterance GROUP BY slice").fetchall())
+
+
+def any_to_label(db: Database) -> bool:
+    """Say whether there is any utterance to label at all, without counting them."""
+    return fetch_value(db, "SELECT 1 FROM utterance WHERE slice IN ('pool', 'audit') LIMIT 1") is not None
+
+
+def turns_around(db: Database, utterance: Mapping[str, Any], count: int | None = None) -> list[dict[str, Any]]:
+    """Return the conversation of an utterance in its order, itself included: all, or `count` turns either side."""
+    name, turn = utterance["conversation"], utterance["turn"]
+    if name is None or turn is None:
+        return [dict(utterance)]
+    before = turns_before(db, utterance, count if count is not None else -1)
+    sql = "SELECT * FROM utterance WHERE conversation = ? AND turn >= ? AND id != ? ORDER BY turn, id LIMIT ?"
+    after = fetch(db, sql, (name, turn, utterance["id"], count if count is not None else -1))
+    return [*before, dict(utterance), *after]

@@ -37,7 +37,7 @@ class FakeAdapter:
             progress((step + 1) / 4)
         scores = bags @ self.weights + self.bias
         # a tenth of the probability is left to saying no label at all
-        return scores - np.logaddexp.reduce(scores, axis=1, keepdims=True) + np.log(0.9)
+        return np.asarray(scores - np.logaddexp.reduce(scores, axis=1, keepdims=True) + np.log(0.9))
 
     def save(self, folder: Path) -> None:
         (folder / "adapter.json").write_text(json.dumps({"bias": self.bias.tolist()}))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
@@ -13,6 +14,7 @@ from annotator.errors import AnnotatorError
 from annotator.project import Project
 from annotator.samples import project_folders, workspace
 from store import jobs
+from store.database import hold_open
 
 ICON = str(Path(__file__).with_name("icon.png"))  # a file: icons by name are fetched from the network
 
@@ -29,23 +31,42 @@ STAGES = {
 }
 
 _STYLE = """<style>
+.status { display: flex; flex-wrap: wrap; gap: .2rem 2rem; font-size: .85rem; line-height: 1.3; opacity: .85; }
+.status .part { min-width: 11rem; font-variant-numeric: tabular-nums; }
+.status .track { height: .2rem; margin-top: .2rem; }
+.reading { height: clamp(10rem, 28vh, 22rem); overflow-y: auto; display: flex; flex-direction: column;
+    max-width: 46rem; border-radius: .5rem; padding: 0 .2rem; position: relative; }
+.reading > :first-child { margin-top: auto; }  /* short texts stand next to their labels, long ones can be scrolled */
+.reading:focus-visible { outline: 2px solid THEME_COLOUR; outline-offset: 2px; }
 .utterance { font-size: 1.45rem; line-height: 1.5; white-space: pre-wrap; overflow-wrap: anywhere;
-    unicode-bidi: plaintext; padding: .6rem 0 .4rem; max-width: 46rem; min-height: 5.5rem; }
+    unicode-bidi: plaintext; padding: .6rem 0 .4rem; }
 .turn { line-height: 1.45; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext;
-    opacity: .78; margin: .25rem 0; max-width: 46rem; }
-.speaker { font-weight: 600; margin-right: .5em; }
+    opacity: .72; margin: .25rem 0; }
+.found { line-height: 1.5; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; max-width: 46rem; }
+.turn.here { opacity: 1; font-weight: 600;
+    border-inline-start: .25rem solid THEME_COLOUR; padding-inline-start: .6rem; }
+.speaker { font-weight: 600; margin-inline-end: .5em; }
 .definition { font-size: .95rem; line-height: 1.4; opacity: .9; max-width: 46rem; padding-top: .1rem; }
 .likely { display: flex; align-items: center; gap: .6rem; font-size: .9rem; margin-bottom: .2rem; max-width: 30rem; }
-.likely .track { flex: 1; height: .5rem; border-radius: .25rem; background: rgba(128, 128, 128, .25); }
-.likely .bar { height: 100%; border-radius: .25rem; background: THEME_COLOUR; }
+.track { flex: 1; height: .5rem; border-radius: .25rem; background: rgba(128, 128, 128, .25); }
+.bar { height: 100%; border-radius: .25rem; background: THEME_COLOUR; }
+.unsaid { height: 1.65rem; }  /* the place of a bar that does not show: nothing moves when one does */
+.examples { font-size: .9rem; line-height: 1.4; opacity: .85; margin: .2rem 0 0; padding-inline-start: 1.2rem; }
+.keys th { text-align: start; padding: .25rem 1.2rem .25rem 0; font-weight: 600; vertical-align: top; }
+.keys td { padding: .25rem 0; }
 .likely .number { width: 3.2rem; text-align: right; font-variant-numeric: tabular-nums; }
 .quiet { font-size: .9rem; opacity: .8; max-width: 46rem; }
+.notes { white-space: pre-line; min-height: 1.5em; }
 .stMainBlockContainer { padding-top: 3.2rem; max-width: 72rem; }
 .stMainBlockContainer h1 { font-size: 2rem; }
 div[class*="st-key-label-"] button { min-height: 2.9rem; }
 @media (max-width: 640px) {
     .stMainBlockContainer { padding-top: 4.2rem; }
-    .utterance { font-size: 1.25rem; min-height: 4.5rem; }
+    .reading { height: clamp(9rem, 26vh, 16rem); }
+    div[class*="st-key-label-"], div[class*="st-key-label-"] button {
+        width: 100% !important; flex: 1 1 100% !important; }
+    .utterance { font-size: 1.25rem; }
+    .status .part { min-width: 8rem; }
     .definition { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; }
 }
 </style>"""
@@ -63,8 +84,13 @@ def plain(text: str) -> str:
 
 def html(kind: str, text: str, lead: str = "") -> None:
     """Show foreign text literally: nothing in it is ever rendered."""
-    head = f'<span class="speaker">{escape(lead)}</span>' if lead else ""
-    st.html(f'<div class="{kind}" dir="auto">{head}{escape(text)}</div>')
+    st.html(spoken(kind, lead, text))
+
+
+def spoken(kind: str, speaker: str | None, text: str) -> str:
+    """Write who says what as HTML in which nothing foreign is rendered."""
+    head = f'<span class="speaker">{escape(speaker)}</span>' if speaker else ""
+    return f'<div class="{kind}" dir="auto">{head}{escape(text)}</div>'
 
 
 @contextmanager
@@ -112,7 +138,13 @@ def opened_project() -> Iterator[Project]:
         st.info("There is no project yet. Start one on the Data page, from a file or from a sample.")
         st.stop()
     with Project.open(path) as project:
+        _keep_open(path)
         yield project
+
+
+@st.cache_resource(max_entries=4, show_spinner=False, on_release=lambda held: held.close())
+def _keep_open(path: Path) -> Any:
+    return hold_open(path)
 
 
 def sidebar() -> None:

@@ -7,6 +7,7 @@ import streamlit as st
 
 from annotator import findings, insights
 from annotator.acceptance import Offer, accept, offer, take_back
+from annotator.anchoring import pull
 from annotator.guarantee import Promise, Wish
 from annotator.insights import InUse
 from annotator.pages import frame
@@ -193,6 +194,7 @@ def _work(project: Project, used: InUse | None) -> None:
             st.altair_chart(charts.time_per_answer(pace), key="time-per-answer")
         frame.html("quiet", findings.paced(pace))
         frame.html("quiet", findings.agreed(insights.people_agree(project)))
+        frame.html("quiet", findings.pulled(pull(annotations.answers(project.db))))
 
 
 # What has changed, and the way back

@@ -6,13 +6,14 @@ from html import escape
 
 import streamlit as st
 
-from annotator.codebook import Codebook, CodebookLabel
+from annotator.codebook import COLOURS, Codebook, CodebookLabel
+from annotator.desk import Desk
 from annotator.errors import AnnotatorError
-from annotator.pages import frame, why
+from annotator.pages import frame, keys, why, wishes
 from annotator.project import Project
-from annotator.session import Answer, Question, Standing, answer, next_question, standing, undo
+from annotator.session import Answer, Question
 from annotator.worker import start_round_if_due
-from store import jobs
+from store import jobs, utterances
 
 ROOMY = 9  # labels that fit beside their definitions
 FEW = 3  # labels that a short-list shows at least: one alone would ask for assent
@@ -20,46 +21,45 @@ FEW = 3  # labels that a short-list shows at least: one alone would ask for asse
 
 def show() -> None:
     """Show the page."""
+    keys.listen()
+    with frame.opened_project() as project:
+        _settle(project)
+        _colours(project.codebook())
     _panel()
+    wishes.offer()
+
+
+def _settle(project: Project) -> None:
+    """Lay out the annotator's desk, or look it over after whatever has made the whole page run."""
+    desk: Desk | None = st.session_state.get("desk")
+    if desk and desk.owner == (project.folder, frame.annotator()):
+        desk.refresh(project)
+        return
+    why.forget()
+    st.session_state["desk"] = Desk(project, frame.annotator())
+    st.session_state["shown_at"] = time.monotonic()
+    _start_if_due(project)
 
 
 @st.fragment
 def _panel() -> None:
     """Everything an answer changes. A fragment: answering redraws this and nothing else."""
+    desk: Desk = st.session_state["desk"]
     with frame.opened_project() as project:
-        question = _current(project)
         if error := st.session_state.pop("error", None):
             frame.show_error(error)
-        _progress(standing(project, frame.annotator()))
-        if question is None:
+        _progress(desk)
+        if desk.question is None:
             _finished(project)
             return
         codebook = project.codebook()
-        _utterance(question)
-        _labels(codebook, question)
-        _other_answers(question)
-        _notes(project, question)
-        why.show(project, codebook, question)
+        _reading(codebook, desk.question)
+        _labels(codebook, desk.question)
+        _other_answers(project, codebook, desk.question)
+        _notes(project, codebook, desk)
+        why.tell()
         if jobs.active(project.db) and not st.session_state.get("job_active"):
             st.rerun()  # a round has started by itself: the sidebar must show it
-
-
-def _current(project: Project) -> Question | None:
-    """Keep the utterance on screen until it is answered, also when a new round arrives meanwhile."""
-    owner = (project.folder, frame.annotator())
-    kept = st.session_state.get("question")
-    if kept is None or st.session_state.get("question_of") != owner:
-        _bring_next(project)
-        st.session_state["question_of"] = owner
-        _start_if_due(project)
-    question: Question | None = st.session_state["question"]
-    return question
-
-
-def _bring_next(project: Project) -> None:
-    why.forget()
-    st.session_state["question"] = next_question(project, frame.annotator())
-    st.session_state["shown_at"] = time.monotonic()
 
 
 def _start_if_due(project: Project) -> None:
@@ -72,8 +72,8 @@ def _start_if_due(project: Project) -> None:
 @frame.guarded
 def _say(utterance_id: int, kind: str, label_id: int | None) -> None:
     """Store an answer and bring the next utterance. A key pressed twice does not answer one unseen."""
-    question: Question | None = st.session_state.get("question")
-    if question is None or question.utterance["id"] != utterance_id:
+    desk: Desk | None = st.session_state.get("desk")
+    if desk is None or desk.question is None or desk.question.utterance["id"] != utterance_id:
         return
     said = Answer(
         kind,  # type: ignore[arg-type]
@@ -83,52 +83,83 @@ def _say(utterance_id: int, kind: str, label_id: int | None) -> None:
         milliseconds=round((time.monotonic() - st.session_state["shown_at"]) * 1000),
     )
     with frame.opened_project() as project:
-        answer(project, question, frame.annotator(), said)
-        st.session_state.update(unsure=False, comment="")
-        _bring_next(project)
+        desk.answer(project, said)
+        why.forget()
+        st.session_state["shown_at"] = time.monotonic()
+        if said.unsure or st.session_state.get("comment"):  # to set a field costs time: only what has been used
+            st.session_state.update(unsure=False, comment="")
         _start_if_due(project)
 
 
 @frame.guarded
 def _take_back() -> None:
+    desk: Desk = st.session_state["desk"]
     with frame.opened_project() as project:
-        if undo(project, frame.annotator()):
-            _bring_next(project)
+        if desk.take_back(project):
+            why.forget()
+            st.session_state["shown_at"] = time.monotonic()
         else:
             st.toast("There is no answer of yours to take back.")
 
 
-def _progress(done: Standing) -> None:
-    answered = done.batch_size - done.batch_left
-    bars = (("This batch", answered, done.batch_size), ("All", done.labelled, done.to_label))
-    with st.container(horizontal=True):
-        for name, count, whole in bars:
-            with st.container(width="stretch"):
-                st.progress(count / max(1, whole), text=f"{name}: {count} of {whole}")
+def _progress(desk: Desk) -> None:
+    """Say quietly how far batch and project are, and how the day goes."""
+    done, sitting = desk.standing, desk.sitting
+    bars = (("This batch", done.batch_size - done.batch_left, done.batch_size), ("All", done.labelled, done.to_label))
+    drawn = "".join(
+        f'<div class="part">{name}: {count:,} of {whole:,}<div class="track"><div class="bar" '
+        f'style="width:{count / max(1, whole):.1%}"></div></div></div>'
+        for name, count, whole in bars
+    )
+    goal = f" of {desk.wishes.goal}" if desk.wishes.goal else ""
+    pace = f", {sitting.pace:.0f} s each" if sitting.pace else ""
+    today = f'<div class="part">Today: {len(sitting.times)}{goal}{pace}</div>'
+    st.html(f'<div class="status" role="status">{drawn}{today}</div>')
 
 
-def _utterance(question: Question) -> None:
-    for turn in question.turns_before:
-        frame.html("turn", turn["text"], turn["speaker"] or "")
-    frame.html("utterance", question.utterance["text"], question.utterance["speaker"] or "")
+def _reading(codebook: Codebook, question: Question) -> None:
+    """Show the utterance, large, below the turns before it, in a place of its own that keeps its size.
+
+    What is read is foreign text: shown as it is, nothing in it rendered.
+    """
+    turns = "".join(frame.spoken("turn", turn["speaker"], turn["text"]) for turn in question.turns_before)
+    text = frame.spoken("utterance", question.utterance["speaker"], question.utterance["text"])
+    answering = keys.NONE_FITS + keys.SKIP + "".join(f"{label.key}" for label in codebook.labels)
+    if len(codebook.labels) > ROOMY:
+        answering += "123456789"
+    st.html(
+        f'<div class="reading" tabindex="0" role="region" aria-label="Utterance" aria-live="polite" '
+        f'data-asked="{question.utterance["id"]}" data-keys="{answering}">{turns}{text}</div>'
+    )
+
+
+def _colours(codebook: Codebook) -> None:
+    """Give every label's button its colour. Name and key tell it too."""
+    rules = (f".st-key-label-{label.id} button {{ border-left: .4rem solid {COLOURS[label.colour]}; }}"
+             for label in codebook.labels)  # fmt: skip
+    st.html(f"<style>{' '.join(rules)}</style>")
 
 
 def _labels(codebook: Codebook, question: Question) -> None:
     likely = dict(question.suggestion.probabilities) if question.suggestion else {}
     if len(codebook.labels) <= ROOMY:
         for label in codebook.labels:
-            with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
-                _button(label, question, width=230)
-                with st.container(width="stretch"):
-                    _beside(label, likely.get(label.id))
+            _row(label, question, likely.get(label.id))
         return
+    _search(codebook, question)
     if question.suggestion and question.suggestion.shortlist:
         _short_list(codebook, question, likely)
     else:
         with st.container(horizontal=True):
             for label in codebook.labels:
-                _button(label, question, width="content", share=likely.get(label.id))
-    _search(codebook, question)
+                _button(label, question, width=230, share=likely.get(label.id))
+
+
+def _row(label: CodebookLabel, question: Question, share: float | None) -> None:
+    with st.container(horizontal=True, vertical_alignment="top", gap="medium"):
+        _button(label, question, width=230)
+        with st.container(width="stretch"):
+            _beside(label, share)
 
 
 def _short_list(codebook: Codebook, question: Question, likely: dict[int, float]) -> None:
@@ -138,13 +169,10 @@ def _short_list(codebook: Codebook, question: Question, likely: dict[int, float]
     size = min(ROOMY, max(len(question.suggestion.shortlist), FEW))
     short = [known[i] for i, _ in question.suggestion.probabilities[:size] if i in known]
     for number, label in enumerate(short, start=1):
-        with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
-            _button(replace(label, key=str(number)), question, width=230)
-            with st.container(width="stretch"):
-                _beside(label, likely.get(label.id))
+        _row(replace(label, key=str(number)), question, likely.get(label.id))
     more = len(question.suggestion.shortlist) > ROOMY
     held = f"The {ROOMY} likeliest labels." if more else "Lists like this hold the right label 95 times in 100."
-    frame.html("quiet", f"{held} Any other is found below.")
+    frame.html("quiet", f"{held} Any other is found above.")
 
 
 def _search(codebook: Codebook, question: Question) -> None:
@@ -168,7 +196,7 @@ def _say_found(utterance_id: int, key: str) -> None:
     _say(utterance_id, "label", st.session_state[key])
 
 
-def _button(label: CodebookLabel, question: Question, width: int | str, share: float | None = None) -> None:
+def _button(label: CodebookLabel, question: Question, width: int, share: float | None = None) -> None:
     name = frame.plain(label.name) + (f" · {share:.0%}" if share is not None else "")
     st.button(
         name,
@@ -177,40 +205,88 @@ def _button(label: CodebookLabel, question: Question, width: int | str, share: f
         help=frame.plain(label.definition) if share is not None and label.definition else None,
         on_click=_say,
         args=(question.utterance["id"], "label", label.id),
-        width=width,  # type: ignore[arg-type]
+        width=width,
     )
 
 
 def _beside(label: CodebookLabel, share: float | None) -> None:
-    bar = ""
+    """Show a label's probability, or keep its place free, and its definition; examples if they are wanted."""
+    bar = '<div class="unsaid"></div>'
     if share is not None:
         bar = (
             f'<div class="likely" role="img" aria-label="probability {share:.0%}"><div class="track">'
-            f'<div class="bar" style="width:{share:.1%}"></div></div><div class="number">{share:.0%}</div></div>'
+            f'<div class="bar" style="width:{share:.1%};background:{COLOURS[label.colour]}"></div></div>'
+            f'<div class="number">{share:.0%}</div></div>'
         )
-    st.html(f'{bar}<div class="definition" dir="auto">{escape(label.definition)}</div>')
+    wanted = label.examples if st.session_state.get("examples") else ()
+    examples = "".join(f'<li dir="auto">{escape(one)}</li>' for one in wanted)
+    listed = f'<ul class="examples">{examples}</ul>' if examples else ""
+    st.html(f'{bar}<div class="definition" dir="auto">{escape(label.definition)}</div>{listed}')
 
 
-def _other_answers(question: Question) -> None:
+def _other_answers(project: Project, codebook: Codebook, question: Question) -> None:
     asked = question.utterance["id"]
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.button("None fits", key="none-fits", shortcut="n", on_click=_say, args=(asked, "none_fits", None))
-        st.button("Skip", key="skip", shortcut="s", on_click=_say, args=(asked, "skip", None))
-        st.button("Undo", key="undo", shortcut="u", icon=":material/undo:", on_click=_take_back)
-        st.checkbox("Unsure", key="unsure", help="Tick before answering: the answer is stored with this mark.")
+        st.button("None fits", key="none-fits", shortcut=keys.NONE_FITS, on_click=_say, args=(asked, "none_fits", None))
+        st.button("Skip", key="skip", shortcut=keys.SKIP, on_click=_say, args=(asked, "skip", None))
+        st.button("Undo", key="undo", shortcut=keys.UNDO, icon=":material/undo:", on_click=_take_back)
+        st.checkbox("Unsure", key="unsure", help="Q. Tick before answering: the answer is stored with this mark.")
+        why.offer(project, codebook, question)
 
 
-def _notes(project: Project, question: Question) -> None:
-    st.text_input("Comment", key="comment", placeholder="Stored with the answer", max_chars=2000)
-    about = question.reason
+def _notes(project: Project, codebook: Codebook, desk: Desk) -> None:
+    question = desk.question
+    assert question
+    st.text_input("Comment", key="comment", placeholder="M: stored with the answer", max_chars=2000)
+    said = [f"{question.reason} {_about_bars(project, question)}", _outcome(codebook, desk), wishes.rest(desk)]
+    frame.html("quiet notes", "\n".join(line for line in said if line))
+    with st.container(horizontal=True):
+        shortcut = keys.spare(keys.EXAMPLES, codebook)
+        st.button("Examples", key="show-examples", type="tertiary", shortcut=shortcut, on_click=_turn_examples)
+        if st.button("Conversation", key="transcript", type="tertiary", shortcut=keys.TRANSCRIPT):
+            _transcript(project, question)
+        if st.button("Keys (?)", key="keys", type="tertiary"):
+            keys.tell()
+
+
+def _about_bars(project: Project, question: Question) -> str:
+    """Say what the bars are, or why there are none."""
     if question.suggestion:
-        about += f" The bars are round {question.suggestion.round_number}'s probabilities."
-    elif not question.is_audit and project.config.show_suggestions:
-        about += " There is no suggestion before the model's first round."
-    frame.html("quiet", about)
+        return f"The bars are round {question.suggestion.round_number}'s probabilities."
+    if question.withheld == "chance":
+        return "Its suggestion is hidden, drawn at random, to learn what suggestions do to answers."
+    if question.withheld == "choice":
+        return "Suggestions are hidden, as you have chosen."
+    none_yet = not question.is_audit and project.config.show_suggestions
+    return "There is no suggestion before the model's first round." if none_yet else ""
+
+
+def _turn_examples() -> None:
+    st.session_state["examples"] = not st.session_state.get("examples", False)
+
+
+def _outcome(codebook: Codebook, desk: Desk) -> str:
+    """Say what the model had thought of the last utterance, if that is wanted."""
+    if not desk.wishes.outcome or desk.outcome is None:
+        return ""
+    label_id, share = desk.outcome.thought.best
+    names = dict(zip(codebook.ids, codebook.names, strict=True))
+    thought = f"The model was {share:.0%} sure of {names.get(label_id, 'a label no longer in use')}"
+    return f"Before: {thought}, as you were." if desk.outcome.agrees else f"Before: {thought}. You said otherwise."
+
+
+@st.dialog("Conversation", width="large")
+def _transcript(project: Project, question: Question) -> None:
+    """Show all turns of the conversation, the one to be labelled marked."""
+    asked = question.utterance
+    lines = (
+        frame.spoken("turn here" if turn["id"] == asked["id"] else "turn", turn["speaker"], turn["text"])
+        for turn in utterances.turns_around(project.db, asked)
+    )
+    st.html(f'<div class="transcript">{"".join(lines)}</div>')
 
 
 def _finished(project: Project) -> None:
     st.success("Every utterance has an answer.")
     st.write("Export the dataset, import more utterances, or take answers back.")
-    st.button("Undo", key="undo", shortcut="u", icon=":material/undo:", on_click=_take_back)
+    st.button("Undo", key="undo", shortcut=keys.UNDO, icon=":material/undo:", on_click=_take_back)

@@ -6,14 +6,13 @@ from pathlib import Path
 import streamlit as st
 
 from annotator.codebook import Codebook
+from annotator.desk import Desk
 from annotator.errors import AnnotatorError
 from annotator.explain import Asking, Explanation
-from annotator.pages import frame
+from annotator.pages import frame, keys
 from annotator.project import Project
 from annotator.session import Question
 from store import jobs
-
-_KEY = "w"
 
 
 @dataclass
@@ -24,23 +23,26 @@ class _Asked:
     found: Explanation | None = None
 
 
-def show(project: Project, codebook: Codebook, question: Question) -> None:
-    """Offer the question where there is a suggestion, and nowhere else; show what has come of it."""
+def offer(project: Project, codebook: Codebook, question: Question) -> None:
+    """Offer the question where there is a suggestion, and nowhere else."""
     if question.suggestion is None:
         return
-    asked: _Asked | None = st.session_state.get("why")
     busy = jobs.active(project.db) is not None
-    free = all(label.key != _KEY for label in codebook.labels)
     st.button(
         "Why?",
         key="ask-why",
         type="tertiary",
-        shortcut=_KEY if free else None,
-        disabled=busy or asked is not None,
+        shortcut=keys.spare(keys.WHY, codebook),
+        disabled=busy or "why" in st.session_state,
         help="Not while a round runs: it needs the memory." if busy else "What does the untrained language model say?",
         on_click=_ask,
         args=(project.folder, question.utterance["id"]),
     )
+
+
+def tell() -> None:
+    """Show what has come of the question."""
+    asked: _Asked | None = st.session_state.get("why")
     if asked and asked.found:
         _tell(asked.found)
     elif asked:
@@ -57,8 +59,9 @@ def forget() -> None:
 @frame.guarded
 def _ask(folder: Path, utterance_id: int) -> None:
     """Ask once, and only about what is on screen: a key may arrive after the page has changed."""
-    question: Question | None = st.session_state.get("question")
-    if question and question.utterance["id"] == utterance_id and "why" not in st.session_state:
+    desk: Desk | None = st.session_state.get("desk")
+    shown = desk.question if desk else None
+    if shown and shown.utterance["id"] == utterance_id and "why" not in st.session_state:
         st.session_state["why"] = _Asked(Asking.start(folder, utterance_id))
 
 

@@ -24,7 +24,7 @@ WORDS = {
     "wish": ("hope", "would", "like", "dream", "someday", "wish"),
 }
 TOPICS = ("schools", "roads", "taxes", "bridges", "parks", "trains", "housing", "farms", "ports", "energy")
-CONFIG = RoundConfig(batch_size=10, minimum_labels=4, retrain_every=10)
+CONFIG = RoundConfig(batch_size=10, minimum_labels=4, retrain_every=10, withheld_share=0.0)
 
 
 def draft(*names: str) -> CodebookDraft:

@@ -14,6 +14,7 @@ from annotator.guarantee import NotYet, Promise, Wish
 from annotator.loop import run_round
 from annotator.pool import askable
 from annotator.project import Project
+from annotator.revision import add, make, propose
 from annotator.session import Answer, answer, next_question, standing, undo
 from store import acceptances, annotations, queue, rounds, utterances
 from store.acceptances import SPOT_CHECK
@@ -309,11 +310,9 @@ def test_a_round_that_was_never_in_use_cannot_be_rolled_back_to(project):
         project.roll_back(99, "ada")
 
 
-def test_a_changed_codebook_stops_accepting(project, monkeypatch):
-    other = project.codebook()
-    fewer = replace(other, labels=other.labels[:2])
+def test_a_codebook_with_other_labels_stops_accepting(project):
     assert not offer(project, WISH).stale
-    monkeypatch.setattr(Project, "codebook", lambda self: fewer)
+    make(project, propose(project, add(project, {"name": "threat"})), "ada")
     assert offer(project, WISH).stale
     with pytest.raises(RoundError, match="codebook has changed"):
         accept(project, "ada", WISH)

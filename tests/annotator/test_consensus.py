@@ -14,11 +14,13 @@ def votes(*said: int | str | None, utterance: int = 1) -> list[dict]:
     kinds = {None: "none_fits"}
     return [
         {
+            "id": number,
             "utterance_id": utterance,
+            "strategy": "random",
             "kind": "label" if isinstance(one, int) else kinds.get(one, one),
             "label_id": one if isinstance(one, int) else None,
         }
-        for one in said
+        for number, one in enumerate(said)
     ]
 
 

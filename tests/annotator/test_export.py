@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from pathlib import Path
 
 import datasets
@@ -20,9 +21,10 @@ from annotator.export import (
     export_rows,
 )
 from annotator.loop import run_round
+from annotator.revision import make, merge, propose, retire
 from annotator.session import Answer, answer, next_question
-from store import annotations, rounds, utterances
-from store.annotations import NewAnnotation
+from store import annotations, labels, rounds, utterances
+from store.annotations import ADJUDICATED, NewAnnotation
 from store.exporters import FORMATS
 from store.importers import ImportPlan, detect_columns
 from store.utterances import NewUtterance
@@ -171,15 +173,55 @@ def test_a_project_without_answers_exports_no_rows(tmp_path, name):
 
 
 @EVERY_FORMAT
-def test_a_retired_label_keeps_its_name_in_answers_and_probabilities(project, tmp_path, name):
+def test_an_answer_in_a_retired_label_leaves_as_such_with_the_label_that_was_given(project, tmp_path, name):
+    given = Counter(answer["label_id"] for answer in annotations.answers(project.db))
     gone = project.codebook().id_of("wish")
-    project.db.execute("UPDATE label SET retired_at = '2026-01-01' WHERE id = ?", (gone,))
+    make(project, propose(project, retire(project, gone)), "ada")
     path = tmp_path / f"out{FORMATS[name].suffix}"
+    export_project(project, path, ExportPlan(name, rows="answers"))
+    found = read(path, name)
+    retired = [row for row in found if row["kind"] == "out_of_use"]
+    assert len(retired) == given[gone]
+    assert {(row["label"] or None, row["given_label"]) for row in retired} == {(None, "wish")}
     export_project(project, path, ExportPlan(name, with_model=True))
     found = read(path, name)
-    assert any(row["label"] == "wish" and row["source"] == "expert" for row in found)
+    assert "wish" not in {row["label"] for row in found}, "no utterance has a label that is out of use"
     if name != "jsonl":
-        assert "p(wish)" in found[0]
+        assert "p(wish)" not in found[0]
+    card = next(tmp_path.rglob("*README.md")).read_text(encoding="utf-8")
+    assert "*wish* is out of use" in card
+
+
+def test_a_merged_label_leaves_as_the_one_it_counts_as_with_the_one_that_was_given(project):
+    wish, report = project.codebook().id_of("wish"), project.codebook().id_of("report")
+    before = list(export_rows(project, ExportPlan(with_model=True)))
+    make(project, propose(project, merge(project, [wish], report)), "ada")
+    after = list(export_rows(project, ExportPlan(with_model=True)))
+    assert len(after) == len(before)
+    for old, new in zip(before, after, strict=True):
+        if old["source"] == "expert":
+            assert new["label"] == ("report" if old["label"] == "wish" else old["label"])
+            assert new["given_label"] == old["label"]
+            assert new["codebook_version"] == old["codebook_version"]
+        if old["probabilities"]:
+            joint = old["probabilities"]["wish"] + old["probabilities"]["report"]
+            assert new["probabilities"]["report"] == pytest.approx(joint, abs=2e-6)
+    assert "*wish* was merged; its answers count as *report*" in dataset_card(project, ExportPlan(), len(after))
+
+
+def test_what_was_adjudicated_wins_and_is_marked(project):
+    answered = next(iter(annotations.answers(project.db)))
+    other = next(i for i in project.codebook().ids if i != answered["label_id"])
+    new = (answered["utterance_id"], "cleo", "label", other, ADJUDICATED, project.codebook().version)
+    annotations.record(project.db, NewAnnotation(*new))
+    (name,) = (row["external_id"] for row in utterances.read(project.db, [answered["utterance_id"]]))
+    (row,) = (row for row in export_rows(project, ExportPlan()) if row["id"] == name)
+    assert (row["label"], row["source"], row["strategy"]) == (
+        labels.names(project.db)[other],
+        "adjudicated",
+        "adjudicated",
+    )
+    assert row["answers"] == 2
 
 
 def test_a_retired_label_that_nobody_used_leaves_no_column(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotator import cli
+from annotator import cli, revision
 from annotator.config import RoundConfig
 from annotator.errors import NoProject, RoundError
 from annotator.labeller import Labeller, with_context
@@ -53,6 +54,19 @@ def test_it_says_what_the_round_said_in_the_project(folder):
     np.testing.assert_allclose(
         labeller.probabilities(asked), stored.probabilities, atol=1e-3
     )  # states are kept in half precision
+
+
+def test_it_speaks_of_the_labels_in_use(folder, tmp_path):
+    copy = Path(shutil.copytree(folder, tmp_path / "p"))
+    before = {one["label"]: one["score"] for one in Labeller.of(copy)("We will build it.")}
+    with Project.open(copy) as project:
+        wish, report = project.codebook().id_of("wish"), project.codebook().id_of("report")
+        revision.make(project, revision.propose(project, revision.merge(project, [wish], report)), "ada")
+        revision.make(project, revision.propose(project, revision.add(project, {"name": "threat"})), "ada")
+    after = {one["label"]: one["score"] for one in Labeller.of(copy)("We will build it.")}
+    assert set(after) == {"promise", "report"}, "the round has never heard of threats"
+    assert after["promise"] == pytest.approx(before["promise"], abs=1e-6)
+    assert after["report"] == pytest.approx(before["report"] + before["wish"], abs=1e-6)
 
 
 def test_one_text_gets_all_labels_likeliest_first_and_several_get_a_list_each(folder):

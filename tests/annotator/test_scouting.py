@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from annotator import revision
 from annotator.loop import run_round
 from annotator.project import Project
 from annotator.scouting import CHOSEN, fit_to_answers, reorder, reorder_in_background
@@ -48,6 +49,27 @@ def test_what_is_left_of_the_batch_follows_the_latest_answers(project):
     assert [row["rank"] for row in after] == [row["rank"] for row in before]
     assert [row["utterance_id"] for row in after] != [row["utterance_id"] for row in before]
     assert {row["strategy"] for row in after if row["strategy"] in CHOSEN} == {"margin_diverse"}
+
+
+@pytest.mark.parametrize(
+    "alter",
+    [
+        lambda project: revision.merge(project, [3], 2),
+        lambda project: revision.split(project, 3, [{"name": "hope"}, {"name": "dream"}]),
+        lambda project: revision.add(project, {"name": "vow"}),
+        lambda project: revision.retire(project, 3),
+        lambda project: revision.reorder(project, [3, 1, 2]),
+    ],
+    ids=["merge", "split", "add", "retire", "reorder"],
+)
+def test_it_goes_on_in_the_labels_in_use_after_a_change_of_the_codebook(project, alter):
+    before = queued(project)
+    teach(project, 30)
+    revision.make(project, revision.propose(project, alter(project)), "ben")
+    assert reorder(project) == sum(row["strategy"] in CHOSEN for row in before)
+    after = queued(project)
+    assert [row["utterance_id"] for row in after] != [row["utterance_id"] for row in before]
+    assert all(np.isfinite(row["score"]) for row in after if row["strategy"] in CHOSEN)
 
 
 def test_what_was_drawn_at_random_stays_where_it_is(project):

@@ -112,24 +112,6 @@ def test_undo_a_reload_and_a_killed_server_lose_nothing(visit: Visit) -> None:
         visit.app.kill()
 
 
-def test_a_comment_may_contain_digits_and_letters_that_are_keys_elsewhere(visit: Visit) -> None:
-    only_by_button(visit, "client-talk")
-    page = visit.page
-    visit.open(project="client-talk")
-    comment = page.get_by_label("Comment")
-    comment.click(timeout=30 * SECOND)
-    page.keyboard.type("1 unsure note, 23s")
-    page.keyboard.press("Tab")
-    page.wait_for_timeout(1 * SECOND)
-    with Project.open(visit.app.projects / "client-talk") as project:
-        assert annotations.counts(project.db) == {"label": 0, "skip": 0, "none_fits": 0}
-    page.get_by_role("button", name="neutral").click()
-    expect(comment).to_have_value("", timeout=10 * SECOND)
-    with Project.open(visit.app.projects / "client-talk") as project:
-        (answer,) = annotations.answers(project.db)
-    assert answer["comment"] == "1 unsure note, 23s"
-
-
 @pytest.mark.parametrize("visit", [390], indirect=True)
 def test_on_a_telephone_everything_can_be_reached_without_scrolling_sideways(visit: Visit) -> None:
     only_by_button(visit, "client-talk")
@@ -138,23 +120,6 @@ def test_on_a_telephone_everything_can_be_reached_without_scrolling_sideways(vis
         visit.page.wait_for_timeout(1.5 * SECOND)
         width = visit.page.evaluate("document.documentElement.scrollWidth")
         assert width <= 390, name or "label"
-
-
-def test_markup_in_an_utterance_is_shown_and_not_rendered(visit: Visit) -> None:
-    from store.utterances import NewUtterance
-
-    hostile = '<img src=x onerror="document.title=1"> **bold** <b>b</b> [link](http://example.org) $x^2$ :smile:'
-    only_by_button(visit, "client-talk")
-    with Project.open(visit.app.projects / "client-talk") as project:
-        project.db.execute("DELETE FROM queue")
-        (utterance,) = project.add([NewUtterance("hostile", hostile)])
-        from store import queue
-
-        queue.replace(project.db, None, [queue.QueueEntry(utterance, "random", None, 1.0, 1)])
-    visit.open(project="client-talk")
-    expect(visit.page.locator(".utterance")).to_have_text(hostile, timeout=30 * SECOND)
-    assert visit.page.locator(".utterance img, .utterance b, .utterance a").count() == 0
-    assert visit.foreign == []
 
 
 def test_the_app_opens_without_a_terminal_to_ask_on(tmp_path: Path) -> None:

@@ -22,5 +22,5 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def project(workspace: Path) -> Iterator[Project]:
     with create_sample("client_talk", workspace / "client-talk") as project:
-        project.config = replace(project.config, retrain_every=0)
+        project.config = replace(project.config, retrain_every=0, withheld_share=0.0)
         yield project

@@ -9,6 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from annotator.codebook import parse_codebook
+from annotator.desk import Desk
 from annotator.errors import BackboneMissing
 from annotator.explain import Asking, Explanation
 from annotator.loop import run_round
@@ -154,7 +155,7 @@ def test_a_key_that_arrives_late_asks_nothing_about_another_utterance(
     question = next_question(project, "anna")
     assert question
     shown = question.utterance["id"]
-    monkeypatch.setattr(why.st, "session_state", {"question": question})
+    monkeypatch.setattr(why.st, "session_state", {"desk": Desk(project, "anna")})
     for pressed in (shown + 1, shown, shown):
         why._ask(project.folder, pressed)
     assert process.started == [(project.folder, shown)]
@@ -171,7 +172,7 @@ def test_it_is_not_offered_to_a_machine_that_trains(project: Project) -> None:
 def test_its_key_is_w_unless_a_label_has_that(workspace: Path, labels: int, shortcut: str) -> None:
     draft = parse_codebook({"labels": [{"name": f"intent {i}"} for i in range(labels)]})
     with Project.create(workspace / "many", draft) as project:
-        project.config = replace(project.config, retrain_every=0)
+        project.config = replace(project.config, retrain_every=0, withheld_share=0.0)
         project.add([NewUtterance(str(i), f"utterance {i}") for i in range(30)])
         app = with_suggestion(project)
     assert app.button(key="ask-why").proto.shortcut == shortcut

@@ -1,0 +1,65 @@
+// Keys of the label page that the framework has no words for, and one promise: an answer counts for what is on screen.
+// This text is fixed: nothing that a person has written comes into it.
+(() => {
+  if (window.annotatorKeys) return;
+  window.annotatorKeys = true;
+
+  const MOMENT = 120; // ms an utterance must have been on screen: nobody reads in less, but keys are pressed twice
+  const PATIENCE = 3000; // ms after which a key counts again although nothing new has come
+  const CLICKS = { "?": ".st-key-keys button", q: ".st-key-unsure input" };
+  const FIELDS = { m: ".st-key-comment input", "/": "[class*='st-key-search-'] input" };
+  const ANSWERS = "[class*='st-key-label-'] button, .st-key-none-fits button, .st-key-skip button";
+
+  let asked = null, since = 0, answered = -PATIENCE, marked = null;
+  const reading = () => document.querySelector(".reading");
+  const stop = (event) => { event.preventDefault(); event.stopImmediatePropagation(); };
+  const tooSoon = () => performance.now() - since < MOMENT || performance.now() - answered < PATIENCE;
+
+  function settle() {
+    const here = document.querySelector(".transcript .here");
+    if (here && here !== marked) here.scrollIntoView({ block: "center" });
+    marked = here;
+    const place = reading();
+    if (!place || place.dataset.asked === asked) return;
+    asked = place.dataset.asked;
+    since = performance.now();
+    answered = -PATIENCE;
+    const text = place.querySelector(".utterance");
+    const long = text.offsetHeight > place.clientHeight;
+    place.scrollTop = long ? text.offsetTop - place.offsetTop : place.scrollHeight;
+  }
+  new MutationObserver(settle).observe(document.body, { childList: true, subtree: true, attributes: true,
+    attributeFilter: ["data-asked"] });
+
+  function guard(event) {
+    if (event.repeat || tooSoon()) return stop(event);
+    answered = performance.now();
+  }
+
+  addEventListener("keydown", (event) => {
+    const place = reading();
+    if (!place || event.ctrlKey || event.metaKey || event.altKey) return;
+    const field = event.target.closest?.("input[type=text], input[type=number], input:not([type]), textarea, [role=combobox]");
+    if (field) {
+      const leaves = event.key === "Escape" || (event.key === "Enter" && field.closest(".st-key-comment"));
+      if (leaves) setTimeout(() => field.blur());
+      return;
+    }
+    const key = event.key.toLowerCase();
+    if (document.querySelector("[role=dialog]")) {
+      if (key.length === 1 && key !== " ") stop(event); // behind a window nothing is answered
+      return;
+    }
+    if (key.length === 1 && place.dataset.keys.includes(key)) return guard(event);
+    if (event.repeat && key === "u") return stop(event);
+    if (key === "arrowdown" || key === "arrowup") place.scrollBy({ top: key === "arrowdown" ? 60 : -60 });
+    const clicked = CLICKS[key] && document.querySelector(CLICKS[key]);
+    const entered = FIELDS[key] && document.querySelector(FIELDS[key]);
+    if (clicked) { stop(event); clicked.click(); }
+    if (entered) { stop(event); entered.focus(); }
+  }, true);
+
+  addEventListener("click", (event) => {
+    if (reading() && event.target.closest?.(ANSWERS)) guard(event);
+  }, true);
+})();

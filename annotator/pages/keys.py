@@ -1,0 +1,44 @@
+"""The keys of the label page: which they are, what says so, and the few that the framework has no words for."""
+
+from pathlib import Path
+
+import streamlit as st
+
+from annotator.codebook import Codebook
+from annotator.pages import frame
+
+NONE_FITS, SKIP, UNDO, TRANSCRIPT = "n", "s", "u", "t"
+EXAMPLES, WHY = "e", "w"  # where no label of the codebook has them
+TABLE = (
+    ("1 to 9, then as shown", "answer with the label, go on"),
+    ("N", "none of the labels fits"),
+    ("S", "skip: you are not asked again, others may be"),
+    ("U", "take back your last answer; again and again, also after a reload"),
+    ("Q", "mark the answer to come as unsure"),
+    ("M", "write a comment; Enter brings you back"),
+    ("/", "find a label by name, where there are more than nine"),
+    ("T", "the whole conversation"),
+    ("E", "examples of every label, where no label has this key"),
+    ("W", "why? where a suggestion shows and no label has this key"),
+    ("↑ ↓", "scroll the text"),
+    ("?", "this list"),
+)
+_SCRIPT = Path(__file__).with_name("keys.js").read_text(encoding="utf-8")
+
+
+def listen() -> None:
+    """Let the page hear its own keys. Once a visit: the script keeps itself from running twice."""
+    st.html(f"<script>{_SCRIPT}</script>", unsafe_allow_javascript=True)
+
+
+def spare(key: str, codebook: Codebook) -> str | None:
+    """Return a key if no label has it."""
+    return None if any(label.key == key for label in codebook.labels) else key
+
+
+@st.dialog("Keys")
+def tell() -> None:
+    """List the keys."""
+    rows = "".join(f"<tr><th><kbd>{key}</kbd></th><td>{does}</td></tr>" for key, does in TABLE)
+    st.html(f'<table class="keys">{rows}</table>')
+    frame.html("quiet", "In a text field letters are letters; Escape leaves it.")

@@ -1,0 +1,166 @@
+"""The review page: one case, what everybody said of it side by side, one key to settle it."""
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+import streamlit as st
+
+from annotator.batch import AUDIT
+from annotator.codebook import CodebookLabel
+from annotator.pages import frame, marks
+from annotator.project import Project
+from annotator.review import QUEUES, Case, case, settle, take_back
+from store import labels
+from store.annotations import ADJUDICATED, Kind
+
+
+def show() -> None:
+    """Show the page."""
+    st.title("Review")
+    st.html(marks.STYLE)
+    with frame.opened_project() as project:
+        if error := st.session_state.pop("error", None):
+            frame.show_error(error)
+        waiting = {name: queue.find(project) for name, queue in QUEUES.items()}
+        name = _choose(waiting)
+        passed = st.session_state.setdefault("passed", {}).get((project.folder, name), [])
+        ids = [i for i in waiting[name] if i not in passed]
+        if not ids:
+            _nothing(project, name, len(passed))
+            return
+        frame.html("quiet", QUEUES[name].about)
+        now = case(project, _in_hand(project, name, ids))
+        _utterance(now)
+        _voices(project, now)
+        _settling(project, name, now)
+
+
+def enter(name: str) -> None:
+    """Go to a queue from another page."""
+    st.session_state["review_queue"] = name
+    st.switch_page(st.Page(show, title="Review", url_path="review"))
+
+
+def _choose(waiting: dict[str, list[int]]) -> str:
+    """Let a queue be chosen; at first the first in which something waits."""
+    first = next((name for name, ids in waiting.items() if ids), next(iter(waiting)))
+    st.session_state["review_queue"] = st.session_state.get("review_queue", first)  # kept over pages
+    chosen = st.segmented_control(
+        "What to look at",
+        list(QUEUES),
+        format_func=lambda name: f"{QUEUES[name].shown} · {len(waiting[name])}",
+        key="review_queue",
+        required=True,
+        label_visibility="collapsed",
+    )
+    return str(chosen or first)
+
+
+def _in_hand(project: Project, name: str, ids: list[int]) -> int:
+    """Keep the case on screen until it is settled or passed over, unless it has been settled elsewhere."""
+    kept: tuple[object, int] | None = st.session_state.get("case")
+    owner = (project.folder, name)
+    if kept is None or kept[0] != owner or kept[1] not in ids:
+        kept = (owner, ids[0])
+        st.session_state["case"] = kept
+    return kept[1]
+
+
+def _nothing(project: Project, name: str, passed: int) -> None:
+    if passed:
+        st.info(f"Nothing else is left here. {passed} passed over.")
+        st.button("Look at those again", key="again", on_click=_forget, args=((project.folder, name),))
+    else:
+        st.success(QUEUES[name].empty)
+    _undo_button()
+
+
+def _utterance(now: Case) -> None:
+    for turn in now.turns_before:
+        frame.html("turn", turn["text"], turn["speaker"] or "")
+    frame.html("utterance", now.utterance["text"], now.utterance["speaker"] or "")
+
+
+def _voices(project: Project, now: Case) -> None:
+    """Put side by side what people said, and what the model says where that may be shown."""
+    names = labels.names(project.db)
+    said = [_answer(answer, names) for answer in now.answers]
+    if now.suggestion:
+        label, probability = now.suggestion
+        said.append(_voice("The model", f"{names[label]} · {probability:.0%}", ""))
+    elif now.utterance["slice"] == AUDIT:
+        said.append(_voice("The model", "not shown", "This utterance measures the model."))
+    st.html(f'<div class="voices">{"".join(said)}</div>')
+    for note in now.notes:
+        frame.html("quiet", note)
+
+
+def _answer(row: Mapping[str, Any], names: Mapping[int, str]) -> str:
+    label = names.get(row["said_label_id"], "none fits")
+    notes = [f"codebook version {row['codebook_version']}", str(row["at"])[:10]]
+    notes += ["out of use"] if row["kind"] == "out_of_use" else []
+    notes += [f"counts as {names[row['label_id']]}"] if row["label_id"] not in (None, row["said_label_id"]) else []
+    notes += ["unsure"] * bool(row["unsure"]) + [f"“{row['comment']}”"] * bool(row["comment"])
+    settled = " has settled it" if row["strategy"] == ADJUDICATED else ""
+    return _voice(f"{row['annotator']}{settled}", label, ", ".join(notes))
+
+
+def _voice(who: str, said: str, notes: str) -> str:
+    return (
+        f'<div class="voice" dir="auto"><div class="who">{escape(who)}</div>'
+        f'<div class="said">{escape(said)}</div><div class="who">{escape(notes)}</div></div>'
+    )
+
+
+def _settling(project: Project, name: str, now: Case) -> None:
+    frame.html("quiet", "Your decision. It wins over all answers and is marked as settled in every export.")
+    with st.container(horizontal=True):
+        for label in project.codebook().labels:
+            _button(label, now)
+    with st.container(horizontal=True):
+        st.button("None fits", key="settle-none", shortcut="n", on_click=_settle, args=(now, "none_fits", None))
+        later = ((project.folder, name), now.utterance["id"])
+        st.button("Later", key="later", shortcut="s", on_click=_pass_over, args=later)
+        _undo_button()
+
+
+def _button(label: CodebookLabel, now: Case) -> None:
+    st.button(
+        frame.plain(label.name),
+        key=f"settle-{label.id}",
+        shortcut=label.key or None,
+        help=frame.plain(label.definition) or None,
+        on_click=_settle,
+        args=(now, "label", label.id),
+    )
+
+
+def _undo_button() -> None:
+    st.button("Undo", key="undo-settled", shortcut="u", icon=":material/undo:", on_click=_take_back)
+
+
+@frame.guarded
+def _settle(now: Case, kind: Kind, label_id: int | None) -> None:
+    with frame.opened_project() as project:
+        settle(project, now, frame.annotator(), kind, label_id)
+
+
+def _pass_over(queue: tuple[object, str], utterance_id: int) -> None:
+    passed = st.session_state["passed"]
+    passed[queue] = [*passed.get(queue, []), utterance_id]
+
+
+def _forget(queue: tuple[object, str]) -> None:
+    st.session_state["passed"].pop(queue, None)
+
+
+@frame.guarded
+def _take_back() -> None:
+    with frame.opened_project() as project:
+        utterance_id = take_back(project, frame.annotator())
+        if utterance_id is None:
+            st.toast("You have settled nothing that could be taken back.")
+        else:
+            name = st.session_state["review_queue"]
+            st.session_state["case"] = ((project.folder, name), utterance_id)

@@ -1,0 +1,217 @@
+"""The search page: find utterances, look around one, answer all that were found at once, take that back."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from annotator import bulk
+from annotator.bulk import Preview, preview
+from annotator.codebook import Codebook
+from annotator.pages import frame
+from annotator.project import Project
+from annotator.search import Search, alike, find
+from annotator.session import Answer
+from annotator.worker import start_round_if_due
+from store import annotations, labels, rounds, utterances
+from store import bulk as acts
+from store.search import NONE_FITS, Conditions, Quarrel, State
+
+PAGE = 20  # utterances shown at once
+ANY = -1  # no condition; no id of a label or of a round
+AROUND = 6  # turns shown on either side
+STATES: dict[State, str] = {"any": "answered or not", "open": "not answered yet", "answered": "answered"}
+QUARRELS: dict[Quarrel, str] = {
+    "": "either way",
+    "people": "people disagree",
+    "model": "the model disagrees with a person",
+}
+
+
+def show() -> None:
+    """Show the page."""
+    st.title("Search")
+    with frame.opened_project() as project:
+        names = {**labels.names(project.db), NONE_FITS: "none fits"}
+        _form(project, names)
+        asked = st.session_state.get("searched")
+        if asked and asked[0] == project.folder:
+            search, found = asked[1], asked[2]
+            _found(project, names, found)
+            if found:
+                _answer_all(project, search, found)
+        _acts(project, names)
+
+
+def _form(project: Project, names: Mapping[int, str]) -> None:
+    """Ask what is looked for; nothing is searched before the button."""
+    with st.form("search", border=False):
+        words = st.text_input("Words", key="search-words", placeholder="all of them occur, in any order")
+        with st.expander("More conditions"):
+            pattern = st.text_input("Pattern", key="search-pattern", placeholder=r"a regular expression, as \bmaybe\b")
+            search = Search(words, pattern, _conditions(project, names))
+        if st.form_submit_button("Search", type="primary", icon=":material/search:"):
+            with st.spinner("Searching"):
+                st.session_state["searched"] = (project.folder, search, find(project, search))
+            st.session_state.pop("around", None)
+
+
+def _conditions(project: Project, names: Mapping[int, str]) -> Conditions:
+    left, right = st.columns(2)
+    numbers = {row["id"]: row["number"] for row in rounds.history(project.db)}
+    any_label = [ANY, *project.codebook().ids]
+    people = ["", *annotations.annotators(project.db)]
+    said = {ANY: "any"} | {key: frame.plain(name) for key, name in names.items()}
+    state = left.selectbox("State", list(STATES), format_func=STATES.__getitem__, key="search-state")
+    quarrel = right.selectbox("Agreement", list(QUARRELS), format_func=QUARRELS.__getitem__, key="search-quarrel")
+    label = left.selectbox("Answered with", [*any_label, NONE_FITS], format_func=said.__getitem__, key="search-label")
+    annotator = right.selectbox("By", people, format_func=lambda name: frame.plain(name) or "anybody", key="search-by")
+    asked_by = left.selectbox(
+        "Asked by round", [ANY, *numbers], format_func=lambda i: str(numbers.get(i, "any")), key="search-round"
+    )
+    likeliest = right.selectbox("Model's suggestion", any_label, format_func=said.__getitem__, key="search-likeliest")
+    low, high = st.slider("Probability of its suggestion", 0.0, 1.0, (0.0, 1.0), 0.01, key="search-probability")
+    label_id, round_id, likeliest_id = (None if one == ANY else one for one in (label, asked_by, likeliest))
+    return Conditions(state, label_id, annotator, round_id, quarrel, likeliest_id, low, high)
+
+
+def _found(project: Project, names: Mapping[int, str], found: list[int]) -> None:
+    """List what was found, a page at a time."""
+    st.subheader(f"{len(found):,} utterance{'s' * (len(found) != 1)} found")
+    if not found:
+        frame.html("quiet", "Fewer words or conditions find more.")
+        return
+    pages = -(-len(found) // PAGE)
+    number = st.pagination(pages, key=f"page-of-{pages}") if pages > 1 else 1
+    shown = found[(number - 1) * PAGE : number * PAGE]
+    given: dict[int, list[str]] = {}
+    for row in annotations.answers_to(project.db, shown):
+        given.setdefault(row["utterance_id"], []).append(f"{row['annotator']}: {_said(row, names)}")
+    for row in utterances.read(project.db, shown):
+        _line(project, row, given.get(row["id"], []))
+
+
+def _said(row: Mapping[str, Any], names: Mapping[int, str]) -> str:
+    """Say an answer in a word or two, in the label it counts as."""
+    if row["kind"] == "out_of_use":
+        return f"{names[row['said_label_id']]} (out of use)"
+    return names.get(row["label_id"] or NONE_FITS, "") if row["kind"] != "skip" else "skipped"
+
+
+def _line(project: Project, row: Mapping[str, Any], given: list[str]) -> None:
+    """Show one utterance with its answers; on demand what stands around it and what is like it."""
+    notes = [*given, *(["measures the model"] if row["slice"] == "audit" else [])]
+    with st.container(horizontal=True, vertical_alignment="top", gap="medium"):
+        with st.container(width="stretch"):
+            frame.html("found", row["text"], row["speaker"] or "")
+            frame.html("quiet", " · ".join(notes) or "not answered yet")
+        st.button("Look around", key=f"around-{row['id']}", type="tertiary", on_click=_look_around, args=(row["id"],))
+    if st.session_state.get("around") == row["id"]:
+        _around(project, row)
+
+
+def _look_around(utterance_id: int) -> None:
+    """Open an utterance's surroundings, or close them."""
+    closed = st.session_state.get("around") == utterance_id
+    st.session_state["around"] = None if closed else utterance_id
+
+
+def _around(project: Project, row: Mapping[str, Any]) -> None:
+    with st.container(border=True):
+        if row["conversation"] is not None:
+            st.caption("In its conversation")
+            turns = utterances.turns_around(project.db, row, AROUND)
+            lines = (
+                frame.spoken("turn here" if t["id"] == row["id"] else "turn", t["speaker"], t["text"]) for t in turns
+            )
+            st.html("".join(lines))
+        st.caption("Most like it")
+        with st.spinner("Comparing"):
+            near = alike(project, row["id"])
+        texts = utterances.read(project.db, [utterance_id for utterance_id, _ in near])
+        for other, (_, likeness) in zip(texts, near, strict=True):
+            frame.html("turn", other["text"], f"{likeness:.0%}")
+        if not near:
+            frame.html("quiet", "Nothing is.")
+
+
+def _answer_all(project: Project, search: Search, found: list[int]) -> None:
+    """Offer one answer for all that was found, with what it would do said beforehand."""
+    codebook = project.codebook()
+    with st.expander(f"Answer all {len(found):,} at once"):
+        options = [*codebook.ids, NONE_FITS]
+        chosen = st.selectbox(
+            "Answer", options, index=None, format_func=lambda i: _name(codebook, i), key="bulk-label", placeholder="…"
+        )
+        replace = st.checkbox("Also where I have answered otherwise", key="bulk-replace")
+        if chosen is None:
+            return
+        said = Answer("label", chosen) if chosen else Answer("none_fits")
+        plan = preview(project, frame.annotator(), found, said, replace)
+        for line in effects(plan):
+            frame.html("quiet", line)
+        st.button(
+            f"Answer {len(plan.ids):,} with “{_name(codebook, chosen)}”",
+            type="primary",
+            key="bulk-do",
+            disabled=not plan.ids,
+            on_click=_do,
+            args=(search, said, plan.ids),
+        )
+
+
+def _name(codebook: Codebook, label_id: int) -> str:
+    return frame.plain(codebook.label(label_id).name) if label_id else "none fits"
+
+
+def effects(plan: Preview) -> list[str]:
+    """Say what an act would do, line by line; nothing about what it would not."""
+    lines = {
+        f"{len(plan.ids):,} get this answer.": True,
+        f"{plan.audit:,} are left out: they measure the model, and are answered one by one.": plan.audit,
+        f"{plan.same:,} are left out: you have answered them so already.": plan.same,
+        f"{plan.kept:,} are left out: you have answered them otherwise.": plan.kept,
+        f"{plan.replaced:,} answers of yours are replaced.": plan.replaced,
+        f"{plan.beside:,} have another answer of someone else, which stays beside yours.": plan.beside,
+        f"{plan.settled:,} were settled in review, which goes on counting.": plan.settled,
+        f"{plan.accepted:,} had the model's label, accepted unseen: yours counts from now on.": plan.accepted,
+    }
+    return [line for line, counts in lines.items() if counts]
+
+
+@frame.guarded
+def _do(search: Search, said: Answer, ids: tuple[int, ...]) -> None:
+    with frame.opened_project() as project:
+        bulk.answer_all(project, frame.annotator(), search, said, ids)
+        start_round_if_due(project)
+    st.toast(f"{len(ids):,} answered.")
+
+
+def _acts(project: Project, names: Mapping[int, str]) -> None:
+    """List what was answered at once, each to be taken back as a whole."""
+    done = acts.history(project.db, frame.annotator())
+    if not done:
+        return
+    st.subheader("Answered at once")
+    for act in done:
+        answer = names.get(act["label_id"] or NONE_FITS, "")
+        looked = json.loads(act["search"])
+        what = " ".join(part for part in (looked["words"], looked["pattern"]) if part) or "by conditions"
+        with st.container(horizontal=True, vertical_alignment="center"):
+            with st.container(width="stretch"):
+                frame.html("quiet", f"{act['at'][:16].replace('T', ' ')} · {act['size']:,} × {answer} · {what}")
+            st.button(
+                "Taken back" if act["undone"] else "Take back",
+                key=f"take-back-{act['id']}",
+                disabled=bool(act["undone"]),
+                on_click=_take_back,
+                args=(act["id"],),
+            )
+
+
+@frame.guarded
+def _take_back(act: int) -> None:
+    with frame.opened_project() as project:
+        count = bulk.take_back(project, act, frame.annotator())
+    st.toast(f"{count:,} answers taken back.")

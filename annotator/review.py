@@ -1,0 +1,193 @@
+"""Review: which utterances need a second look, what is laid side by side there, and how a case is settled.
+
+A queue is a name and a function that finds its utterances; to have another, add it to QUEUES. Utterances that measure
+the model never come here because the model disagrees, and nothing shows there what it says of them: to look again
+only where it differs would raise the very accuracy it is measured by.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from annotator.batch import AUDIT
+from annotator.consensus import consensus
+from annotator.insights import likeliest, round_before
+from annotator.pool import askable
+from annotator.project import Project
+from annotator.versions import describe
+from store import annotations, guesses, labels, rounds, settings, utterances
+from store.annotations import ADJUDICATED, Kind, NewAnnotation
+
+
+@dataclass(frozen=True)
+class Queue:
+    """Utterances that need a second look for the same reason, the most pressing first."""
+
+    name: str
+    shown: str
+    about: str
+    empty: str
+    find: Callable[[Project], list[int]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One utterance with all that was said of it."""
+
+    utterance: Mapping[str, Any]
+    turns_before: tuple[Mapping[str, Any], ...]
+    answers: tuple[Mapping[str, Any], ...]  # standing ones, oldest first; those out of use too, without skips
+    suggestion: tuple[int, float] | None  # the likeliest label and its probability; None where it must not be shown
+    notes: tuple[str, ...]  # what has happened, in sentences
+
+
+def disagreements(project: Project) -> list[int]:
+    """Find the utterances of which people say different things, and which nobody has settled."""
+    settled = annotations.settled_ids(project.db)
+    return [i for i in annotations.disputed_ids(project.db) if i not in settled]
+
+
+def against_model(project: Project) -> list[int]:
+    """Find answered utterances of the pool for which the round in use finds another label likeliest, surest first.
+
+    It had scored them before they were answered and has not learned from them.
+    """
+    row = rounds.promoted(project.db)
+    if row is None:
+        return []
+    said, audit = likeliest(project, row), set(utterances.ids_in(project.db, AUDIT))
+    asked = (said.keys() & annotations.answered_ids(project.db)) - audit - annotations.settled_ids(project.db)
+    agreed = consensus(annotations.answers_to(project.db, asked))
+    against = [i for i, label in agreed.items() if said[i][0] != label]
+    return sorted(against, key=lambda i: (-said[i][1], i))
+
+
+def flips(project: Project) -> list[int]:
+    """Find open utterances whose likeliest label changed with the round in use, surest first."""
+    row = rounds.promoted(project.db)
+    older = round_before(project, row) if row else None
+    if row is None or older is None:
+        return []
+    was, now = likeliest(project, older), likeliest(project, row)
+    changed = [i for i in askable(project, None).pool if i in was and i in now and was[i][0] != now[i][0]]
+    return sorted(changed, key=lambda i: (-now[i][1], i))
+
+
+def to_label_again(project: Project) -> list[int]:
+    """Find the utterances whose answers a change of the codebook calls into question.
+
+    Those which the untrained model takes for the same part of a split label follow one another, the surest first.
+    """
+    asked = list(dict.fromkeys(row["utterance_id"] for row in _in_question(project)))
+    guessed = guesses.latest(project.db, asked)
+    order = project.codebook().ids
+    sorted_ = sorted(guessed, key=lambda i: (order.index(guessed[i][0]), -guessed[i][1], i))
+    return [*sorted_, *(i for i in asked if i not in guessed)]
+
+
+def _in_question(project: Project, utterance_id: int | None = None) -> list[dict[str, Any]]:
+    return annotations.to_look_at(project.db, settings.get(project.db, "none_fits_since") or 0, utterance_id)
+
+
+QUEUES = {
+    queue.name: queue
+    for queue in (
+        Queue(
+            "disagreements",
+            "People disagree",
+            "Two people have answered differently.",
+            "Nobody disagrees with anybody. This needs utterances that two people have answered.",
+            disagreements,
+        ),
+        Queue(
+            "codebook",
+            "Codebook changed",
+            "The label that was given has been changed since.",
+            "Every answer fits the codebook as it is.",
+            to_label_again,
+        ),
+        Queue(
+            "model",
+            "Against the model",
+            "The model, which has not learned from this answer, finds another label likelier. One of the two is wrong.",
+            "The model agrees with every answer given since its last round.",
+            against_model,
+        ),
+        Queue(
+            "flips",
+            "Changed its mind",
+            "The last round finds another label likeliest than the one before. Nobody has answered yet.",
+            "The last round has changed its mind about no open utterance.",
+            flips,
+        ),
+    )
+}
+
+
+def case(project: Project, utterance_id: int) -> Case:
+    """Lay side by side what is known of an utterance."""
+    (row,) = utterances.read(project.db, [utterance_id])
+    before = utterances.turns_before(project.db, row, project.config.context_turns)
+    given = [answer for answer in annotations.answers_to(project.db, [utterance_id]) if answer["kind"] != "skip"]
+    shown = row["slice"] != AUDIT
+    return Case(
+        row,
+        tuple(before),
+        tuple(given),
+        _said_by_model(project, utterance_id) if shown else None,
+        (*_changes(project, utterance_id), *(() if given or not shown else _flip(project, utterance_id))),
+    )
+
+
+def _said_by_model(project: Project, utterance_id: int) -> tuple[int, float] | None:
+    row = rounds.promoted(project.db)
+    said = rounds.predictions_of(project.db, row, [utterance_id]) if row else None
+    if said is None or not len(said.utterance_ids):
+        return None
+    best = int(np.argmax(said.probabilities[0]))
+    return said.label_ids[best], float(said.probabilities[0, best])
+
+
+def _changes(project: Project, utterance_id: int) -> list[str]:
+    """Tell which changes of the codebook call this utterance's answers into question."""
+    since = {row["since"] for row in _in_question(project, utterance_id)}
+    names = labels.names(project.db)
+    told = [f"{describe(e, names)} by {e.author}." for e in labels.events(project.db) if e.version in since]
+    guessed = guesses.latest(project.db, [utterance_id]) if since else {}
+    return [*told, *(f"The untrained model takes it for “{names[label]}”." for label, _ in guessed.values())]
+
+
+def _flip(project: Project, utterance_id: int) -> list[str]:
+    row = rounds.promoted(project.db)
+    older = round_before(project, row) if row else None
+    if older is None:
+        return []
+    said = rounds.predictions_of(project.db, older, [utterance_id])
+    if not len(said.utterance_ids):
+        return []
+    best, names = int(np.argmax(said.probabilities[0])), labels.names(project.db)
+    return [f"Round {older['number']} said “{names[said.label_ids[best]]}”, {said.probabilities[0, best]:.0%}."]
+
+
+def settle(project: Project, settled: Case, annotator: str, kind: Kind, label_id: int | None = None) -> int:
+    """Store what a person decides who has seen the case, and return its id. It wins over all votes."""
+    shown = settled.suggestion or (None, None)
+    new = NewAnnotation(
+        utterance_id=settled.utterance["id"],
+        annotator=annotator,
+        kind=kind,
+        label_id=label_id,
+        strategy=ADJUDICATED,
+        codebook_version=labels.version(project.db),
+        suggested_label_id=shown[0],
+        suggested_probability=shown[1],
+    )
+    return annotations.record(project.db, new)
+
+
+def take_back(project: Project, annotator: str) -> int | None:
+    """Take back the last case this person settled; return its utterance, None if there is none."""
+    last = annotations.undo(project.db, annotator, adjudicated=True)
+    return last["utterance_id"] if last else None

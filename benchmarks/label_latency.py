@@ -1,0 +1,197 @@
+"""Time from a key on the label page to the next utterance on screen, in Chromium over a real server.
+
+    python -m benchmarks.label_latency [--quick]
+
+Measured are projects of 1,000 and of 200,000 utterances, idle and while a round with the starter backbone trains, and
+the floor: the same widgets in a bare app of the same framework. All take turns, so that whatever else the machine does
+falls on each. `idle` and `training` are the large project's. The last line is one JSON object.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from annotator.loop import run_round
+from annotator.project import Project
+from annotator.samples import SAMPLES
+from annotator.worker import start_round
+from benchmarks.measure import print_last
+from store import annotations, jobs, utterances
+from store.annotations import NewAnnotation
+from store.database import immediate
+from store.utterances import NewUtterance
+from tests.browser.conftest import CHROMIUM, SECOND, SWITCHES, answers, free_port, serve
+from tests.fake import FakeClassifier
+
+SIZES = {"small": 1_000, "large": 200_000}
+BLOCK = 20  # answers in a row, then another page has its turn
+READING = 250  # milliseconds between two answers, less than any person reads
+
+# In the page: the time from a key to the first frame that shows another utterance.
+STOPWATCH = """() => {
+    const shown = () => document.querySelector('.utterance')?.textContent;
+    window.painted = [];
+    document.addEventListener('keydown', () => {
+        const pressed = performance.now(), before = shown();
+        const look = () => {
+            const now = shown();
+            if (now && now !== before) setTimeout(() => window.painted.push(performance.now() - pressed));
+            else if (performance.now() - pressed < 20000) requestAnimationFrame(look);
+        };
+        requestAnimationFrame(look);
+    }, true);
+}"""
+
+
+@dataclass
+class Desk:
+    """A browser page on which answers are given, and how long each took."""
+
+    name: str
+    page: Page
+    milliseconds: list[float] = field(default_factory=list)
+
+    def work(self, count: int) -> None:
+        """Answer by key, one utterance after the other."""
+        self.page.bring_to_front()
+        for number in range(count):
+            self.page.wait_for_timeout(READING)
+            self.page.keyboard.press(str(number % 3 + 1))
+            self.page.wait_for_function(f"window.painted.length > {len(self.milliseconds)}", timeout=20 * SECOND)
+            self.milliseconds.append(float(self.page.evaluate("window.painted.at(-1)")))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="40 answers on each page, not 300")
+    count = 40 if parser.parse_args().quick else 300
+    with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
+        folder = Path(name)
+        for size, utterance_count in SIZES.items():
+            prepare(folder / size, utterance_count)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(SWITCHES))
+        with running(folder) as address, bare() as floor_address:
+            pages = {
+                **{size: f"{address}/?project={size}&annotator=anna" for size in SIZES},
+                "floor": floor_address,
+            }
+            idle = {desk: opened(browser, desk, url) for desk, url in pages.items()}
+            take_turns(list(idle.values()), count)
+            with training(folder / "large"):
+                busy = {desk: opened(browser, desk, pages[desk]) for desk in ("large", "floor")}
+                take_turns(list(busy.values()), count)
+        report(idle, busy)
+
+
+def report(idle: dict[str, Desk], busy: dict[str, Desk]) -> None:
+    """Print each page's figures, and the JSON line."""
+    for state, desks in (("idle", idle), ("training", busy)):
+        for name, desk in desks.items():
+            p50, p95, worst = np.percentile(desk.milliseconds, [50, 95, 100])
+            print(f"{state:8} {name:5}  median {p50:4.0f} ms, 95 % within {p95:4.0f} ms, slowest {worst:4.0f} ms")
+    median = {name: float(np.median(desk.milliseconds)) for name, desk in idle.items()}
+    print_last(
+        {
+            "idle": figures(idle["large"]),
+            "training": figures(busy["large"]),
+            "large_over_small": round(median["large"] / median["small"], 2),
+            "over_floor": round(median["large"] / median["floor"], 2),
+        }
+    )
+
+
+def figures(desk: Desk) -> dict[str, float]:
+    """Return the median and the 95th percentile."""
+    p50, p95 = np.percentile(desk.milliseconds, [50, 95])
+    return {"p50_ms": round(p50, 1), "p95_ms": round(p95, 1)}
+
+
+def take_turns(desks: list[Desk], count: int) -> None:
+    """Let each page have its block of answers, again and again; the first three answers only warm up."""
+    for desk in desks:
+        desk.work(3)
+        del desk.milliseconds[:]
+        desk.page.evaluate("window.painted = []")
+    for _ in range(count // BLOCK):
+        for desk in desks:
+            desk.work(BLOCK)
+
+
+def prepare(folder: Path, count: int) -> None:
+    """Make a project in mid-course: some answers, a round with suggestions, and no other round for now."""
+    with Project.create(folder, SAMPLES["client_talk"].codebook) as project:
+        project.add(list(talk(count)))
+        with immediate(project.db):
+            for number, utterance in enumerate(utterances.ids_in(project.db, "pool")[: count // 20]):
+                annotations.record(project.db, NewAnnotation(utterance, "ben", "label", number % 3 + 1, "random", 1))
+        run_round(project, FakeClassifier(project.codebook().task()), project.config)
+        job = jobs.begin(project.db, "the benchmark", annotations.last_id(project.db))
+        jobs.finish(project.db, job, "done")
+        project.config = replace(project.config, retrain_every=1_000_000)  # looked for after every answer, never due
+
+
+def talk(count: int) -> Iterator[NewUtterance]:
+    """Make up conversations of twenty turns."""
+    for i in range(count):
+        text = f"I have been thinking about evening {i}, and week {i % 53} was hard because of reason {i % 997}."
+        yield NewUtterance(f"u{i}", text, f"c{i // 20}", float(i % 20), "client" if i % 2 else "counsellor")
+
+
+@contextmanager
+def running(projects: Path) -> Iterator[str]:
+    """Serve the app."""
+    app = serve(projects)
+    try:
+        yield app.url
+    finally:
+        app.kill()
+
+
+@contextmanager
+def bare() -> Iterator[str]:
+    """Serve the bare app, with the settings the app itself runs with."""
+    port = free_port()
+    script = str(Path(__file__).with_name("bare_app.py"))
+    command = [sys.executable, "-m", "streamlit", "run", script, "--server.headless=true", f"--server.port={port}"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        assert answers(port)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def training(folder: Path) -> Iterator[None]:
+    """Let a round with the starter backbone run meanwhile."""
+    with Project.open(folder) as project:
+        start_round(project, "the benchmark")
+        try:
+            yield
+            assert jobs.active(project.db), "the round ended before the answers did"
+        finally:
+            jobs.request_cancel(project.db)
+
+
+def opened(browser: Browser, name: str, url: str) -> Desk:
+    """Open a page and wait until it can be answered."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(url)
+    expect(page.locator(".utterance")).to_be_visible(timeout=60 * SECOND)
+    page.wait_for_timeout(2 * SECOND)
+    page.evaluate(STOPWATCH)
+    return Desk(name, page)
+
+
+if __name__ == "__main__":
+    main()

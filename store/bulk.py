@@ -1,0 +1,48 @@
+"""Acts that give many utterances the same answer: done as one, taken back as one, none of their rows ever changed."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from sqlite_utils import Database
+
+from store.annotations import NewAnnotation
+from store.database import fetch, immediate, now
+
+
+def answer_all(db: Database, search: str, said: NewAnnotation, ids: Sequence[int]) -> int:
+    """Give all these utterances the answer that `said` gives to one, in one transaction; return the act's id.
+
+    `search` says what was looked for, as JSON. The database refuses audit utterances.
+    """
+    with immediate(db):
+        sql = "INSERT INTO bulk (annotator, search, at) VALUES (?, ?, ?)"
+        act = int(db.execute(sql, (said.annotator, search, now())).lastrowid or 0)
+        row = {**asdict(said), "bulk_id": act, "at": now()}
+        del row["utterance_id"]
+        columns, marks = ", ".join(row), ", ".join(f":{name}" for name in row)
+        sql = f"INSERT INTO annotation (utterance_id, {columns}) SELECT value, {marks} FROM json_each(:ids)"
+        db.execute(sql, {**row, "ids": json.dumps(list(ids))})
+    return act
+
+
+def take_back(db: Database, act: int, annotator: str) -> int:
+    """Undo an act of this annotator as a whole and return how many answers that takes back; what was before stands."""
+    sql = """INSERT INTO annotation (utterance_id, annotator, kind, undoes, strategy, codebook_version, at)
+             SELECT utterance_id, annotator, 'undo', id, strategy, codebook_version, ? FROM annotation a
+             WHERE bulk_id = ? AND annotator = ? AND NOT EXISTS (SELECT 1 FROM annotation u WHERE u.undoes = a.id)"""
+    with immediate(db):
+        return int(db.execute(sql, (now(), act, annotator)).rowcount)
+
+
+def history(db: Database, annotator: str) -> list[dict[str, Any]]:
+    """Return an annotator's acts, newest first, with the answer given, to how many, and whether it was taken back."""
+    return fetch(
+        db,
+        """SELECT bulk.id, bulk.at, bulk.search, a.kind, a.label_id, count(*) AS size,
+               count(u.id) > 0 AS undone
+           FROM bulk JOIN annotation a ON a.bulk_id = bulk.id LEFT JOIN annotation u ON u.undoes = a.id
+           WHERE bulk.annotator = ? GROUP BY bulk.id ORDER BY bulk.id DESC""",
+        (annotator,),
+    )

@@ -1,0 +1,92 @@
+"""Which utterances meet conditions on answers and on what a round says; their texts are for the domain to look at."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlite_utils import Database
+
+from store import labels
+
+State = Literal["any", "open", "answered"]
+Quarrel = Literal["", "people", "model"]
+NONE_FITS = 0  # stands for “none fits” where a label is asked for; no label has this id
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What must be true of an utterance. Whatever is left at its default is not asked."""
+
+    state: State = "any"
+    label_id: int | None = None  # a standing answer gives this label
+    annotator: str = ""  # that answer is this person's
+    round_id: int | None = None  # that answer was asked for by this round
+    quarrel: Quarrel = ""  # people differ, or a person and the round in use
+    likeliest_id: int | None = None  # what the round in use suggests
+    low: float = 0.0  # the probability of its suggestion, from
+    high: float = 1.0  # and to
+
+    @property
+    def asks_the_model(self) -> bool:
+        """Whether the round in use has a say in it."""
+        return self.quarrel == "model" or self.likeliest_id is not None or (self.low, self.high) != (0.0, 1.0)
+
+
+def candidates(db: Database, asked: Conditions, in_use: Mapping[str, Any] | None) -> Iterator[tuple[int, str]]:
+    """Stream id and text of the utterances to be labelled that meet the conditions, in import order.
+
+    `in_use` is the round in use. An audit utterance that nobody has answered yet is never found by what the model
+    says of it: whoever is to answer it must not learn that.
+    """
+    parts, parameters = ["slice IN ('pool', 'audit')"], asked.__dict__ | {"round": in_use["id"] if in_use else None}
+    parts += _about_answers(asked)
+    if asked.asks_the_model:
+        _teach_likeliest(db, in_use)
+        parts += _about_model(asked)
+    sql = f"SELECT id, text FROM utterance WHERE {' AND '.join(parts)} ORDER BY id"
+    yield from db.execute(sql, parameters)
+
+
+def _about_answers(asked: Conditions) -> Iterator[str]:
+    answered = "id {} (SELECT utterance_id FROM answer WHERE kind IN ('label', 'none_fits'))"
+    if asked.state != "any":
+        yield answered.format("IN" if asked.state == "answered" else "NOT IN")
+    said = []
+    if asked.label_id is not None:
+        said.append("kind = 'none_fits'" if asked.label_id == NONE_FITS else "label_id = :label_id")
+    if asked.annotator:
+        said.append("annotator = :annotator")
+    if asked.round_id is not None:
+        said.append("round_id = :round_id")
+    if said:
+        yield f"id IN (SELECT utterance_id FROM answer WHERE kind IN ('label', 'none_fits') AND {' AND '.join(said)})"
+    if asked.quarrel == "people":
+        yield """id IN (SELECT utterance_id FROM answer WHERE kind IN ('label', 'none_fits') GROUP BY utterance_id
+                 HAVING count(DISTINCT coalesce(label_id, 0)) > 1)"""
+
+
+def _about_model(asked: Conditions) -> Iterator[str]:
+    yield "(slice = 'pool' OR id IN (SELECT utterance_id FROM answer WHERE kind IN ('label', 'none_fits')))"
+    said = "SELECT utterance_id FROM prediction WHERE round_id = :round"
+    if asked.likeliest_id is not None:
+        yield f"id IN ({said} AND likeliest(probabilities) = :likeliest_id)"
+    if (asked.low, asked.high) != (0.0, 1.0):
+        yield f"id IN ({said} AND surety(probabilities) BETWEEN :low AND :high)"
+    if asked.quarrel == "model":
+        yield """id IN (SELECT answer.utterance_id FROM answer JOIN prediction USING (utterance_id)
+                 WHERE prediction.round_id = :round AND kind IN ('label', 'none_fits')
+                 AND likeliest(probabilities) != coalesce(label_id, 0))"""
+
+
+def _teach_likeliest(db: Database, in_use: Mapping[str, Any] | None) -> None:
+    """Let SQL read a round's probabilities: the id of the likeliest label in use, and how likely that is."""
+    ids, passed = labels.shares(db, tuple(json.loads(in_use["label_ids"]) if in_use else ()))
+
+    def read(blob: bytes) -> NDArray[np.float64]:
+        return np.asarray(np.frombuffer(blob, dtype="<f4") @ passed)
+
+    db.conn.create_function("likeliest", 1, lambda blob: ids[int(read(blob).argmax())], deterministic=True)
+    db.conn.create_function("surety", 1, lambda blob: float(read(blob).max()), deterministic=True)

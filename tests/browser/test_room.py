@@ -1,0 +1,227 @@
+"""The label page as an instrument: keys, windows, hostile and unusual texts, narrow screens. No round runs here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from annotator.codebook import parse_codebook
+from annotator.project import Project
+from annotator.samples import create_sample
+from store import annotations, queue
+from store.utterances import NewUtterance
+from tests.browser.conftest import CHROMIUM, SECOND, SWITCHES, App, Visit, serve
+
+pytestmark = pytest.mark.slow
+
+HOSTILE = '<img src=x onerror="document.title=1"> **bold** <b>b</b> [link](http://example.org) $x^2$ :smile:'
+UNUSUAL = {
+    "hostile": HOSTILE,
+    "several-lines": "First line.\n\n  Third, indented.",
+    "right-to-left": "אני לא בטוח שאני רוצה לשנות את זה.",
+    "emoji": "Well 👩‍👩‍👧‍👦 … 🤷🏽‍♀️ fine 🙂",
+    "endless-word": "a" * 600,
+    "very-long": "I have thought about it for a long time. " * 400,
+}
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """One server for all tests here; each has its own project in it."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on the PATH: install the package chromium to run the browser tests")
+    running = serve(tmp_path_factory.mktemp("room"))
+    yield running
+    running.kill()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(SWITCHES))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def folder(served: App, request: pytest.FixtureRequest) -> Path:
+    return served.projects / request.node.name.replace("[", "-").replace("]", "")
+
+
+@pytest.fixture(params=[1280])
+def visit(browser: Browser, served: App, request: pytest.FixtureRequest) -> Iterator[Visit]:
+    page = browser.new_page(viewport={"width": request.param, "height": 844})
+    yield Visit(page, served)
+    page.close()
+
+
+@pytest.fixture
+def talk(folder: Path) -> Iterator[Project]:
+    with create_sample("client_talk", folder) as project:
+        project.config = replace(project.config, retrain_every=0)
+        yield project
+
+
+def labelling(visit: Visit, project: Project) -> Page:
+    visit.open(project=project.folder.name)
+    visit.utterance()
+    return visit.page
+
+
+def given(project: Project) -> list[tuple[str, int | None, int, str]]:
+    return [(row["kind"], row["label_id"], row["unsure"], row["comment"]) for row in annotations.answers(project.db)]
+
+
+def ask(project: Project, texts: dict[str, str]) -> None:
+    """Put these texts into the queue in place of all others."""
+    ids = project.add([NewUtterance(name, text) for name, text in texts.items()])
+    queue.replace(project.db, None, [queue.QueueEntry(i, "random", None, 1.0, len(ids)) for i in ids])
+
+
+def test_undo_goes_back_over_a_reload_and_over_labels_skips_and_none_fits(visit: Visit, talk: Project) -> None:
+    page, seen = labelling(visit, talk), []
+    for key in ("1", "s", "n", "2"):
+        seen.append(visit.utterance())
+        visit.press(key)
+    page.reload()
+    visit.utterance()
+    for text in reversed(seen):
+        visit.press("u")
+        assert visit.utterance() == text
+    assert given(talk) == []
+
+
+def test_comment_and_unsure_by_key(visit: Visit, talk: Project) -> None:
+    page = labelling(visit, talk)
+    page.keyboard.press("q")
+    expect(page.locator(".st-key-unsure input")).to_be_checked()
+    page.keyboard.press("m")
+    page.keyboard.type("12? so-so, nsu")
+    page.keyboard.press("Enter")
+    assert given(talk) == [], "in a text field letters are letters"
+    visit.press("2")
+    assert given(talk) == [("label", 2, 1, "12? so-so, nsu")]
+    expect(page.locator(".st-key-comment input")).to_have_value("")
+    expect(page.locator(".st-key-unsure input")).not_to_be_checked()
+
+
+def test_a_question_mark_lists_the_keys_and_nothing_is_answered_behind_the_list(visit: Visit, talk: Project) -> None:
+    page = labelling(visit, talk)
+    page.keyboard.press("?")
+    window = page.get_by_role("dialog")
+    expect(window).to_contain_text("none of the labels fits")
+    page.keyboard.press("1")
+    page.wait_for_timeout(500)
+    page.keyboard.press("Escape")
+    expect(window).to_have_count(0)
+    assert given(talk) == []
+    visit.press("1")
+    assert given(talk) == [("label", 1, 0, "")]
+
+
+def test_the_whole_conversation_is_a_key_away_with_the_turn_marked(visit: Visit, talk: Project) -> None:
+    page = labelling(visit, talk)
+    asked = visit.utterance()
+    page.keyboard.press("t")
+    expect(page.locator(".transcript .here")).to_have_text(asked)
+    assert page.locator(".transcript .turn").count() > 4
+
+
+def test_how_one_likes_to_work_is_chosen_in_a_window_and_kept_over_a_reload(visit: Visit, talk: Project) -> None:
+    page = labelling(visit, talk)
+    while not page.locator(".reading .turn").count():  # the first turn of a conversation has none before it
+        visit.press("s")
+    page.get_by_role("button", name="How you like to work").click()
+    page.get_by_label("Turns before the utterance").fill("0")
+    page.keyboard.press("Tab")
+    page.wait_for_timeout(500)
+    page.keyboard.press("Escape")
+    expect(page.locator(".reading .turn")).to_have_count(0)
+    page.reload()
+    visit.utterance()
+    expect(page.locator(".reading .turn")).to_have_count(0)
+
+
+def test_a_key_held_down_or_pressed_twice_answers_only_what_was_seen(visit: Visit, talk: Project) -> None:
+    page = labelling(visit, talk)
+    page.wait_for_timeout(300)
+    page.keyboard.down("1")
+    for _ in range(20):
+        page.keyboard.down("1")  # as a held key does
+    page.keyboard.up("1")
+    page.wait_for_timeout(1 * SECOND)
+    assert len(given(talk)) == 1
+    page.keyboard.press("2")
+    page.keyboard.press("2")
+    page.wait_for_timeout(1 * SECOND)
+    assert len(given(talk)) == 2
+    page.locator(".st-key-label-3 button").dblclick()
+    page.wait_for_timeout(1 * SECOND)
+    assert len(given(talk)) == 3
+
+
+def test_any_label_of_a_long_codebook_is_found_by_typing(visit: Visit, folder: Path) -> None:
+    draft = parse_codebook({"labels": [{"name": f"intent {n}"} for n in range(77)]})
+    with Project.create(folder, draft) as project:
+        project.config = replace(project.config, retrain_every=0)
+        project.add([NewUtterance(str(n), f"utterance {n}") for n in range(10)])
+        page = labelling(visit, project)
+        before = visit.utterance()
+        page.keyboard.press("/")
+        page.keyboard.type("intent 63")
+        page.keyboard.press("Enter")
+        expect(page.locator(".utterance")).not_to_have_text(before)
+        assert given(project) == [("label", 64, 0, "")]
+
+
+@pytest.mark.parametrize("visit", [390, 1280], indirect=True)
+def test_texts_of_every_kind_are_shown_as_they_are_and_move_nothing(visit: Visit, talk: Project) -> None:
+    ask(talk, UNUSUAL)
+    page, places = labelling(visit, talk), set()
+    for text in UNUSUAL.values():
+        shown = page.locator(".utterance")
+        assert " ".join(visit.utterance().split()) == " ".join(text.split())
+        assert page.locator(".reading :is(img, b, a, em, strong, code)").count() == 0
+        assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]  # type: ignore[index]
+        places.add(page.locator(".st-key-label-1 button").bounding_box()["y"])  # type: ignore[index]
+        top = page.locator(".reading").bounding_box()["y"]  # type: ignore[index]
+        assert shown.bounding_box()["y"] >= top - 1, "also of a long text the beginning is in sight"  # type: ignore[index]
+        if text is not list(UNUSUAL.values())[-1]:
+            visit.press("1")
+    assert len(places) == 1, "the labels stay where they are"
+    assert page.title() != "1"
+
+
+def test_what_a_search_found_is_answered_at_once_and_taken_back_at_once(visit: Visit, talk: Project) -> None:
+    visit.open("search", project=talk.folder.name)
+    page = visit.page
+    page.get_by_label("Words").fill("really")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="utterances found")).to_be_visible(timeout=30 * SECOND)
+    page.get_by_text("at once").click()
+    expect(page.get_by_label("Answer", exact=True)).to_be_visible()
+    page.wait_for_timeout(1 * SECOND)  # the page has come to rest: a list that opens before closes again
+    page.get_by_label("Answer", exact=True).click()
+    page.get_by_role("option", name="neutral").click()
+    expect(page.get_by_text("get this answer.")).to_be_visible()
+    page.get_by_role("button", name="with “neutral”").click()
+    back = page.get_by_role("button", name="Take back")
+    expect(back).to_be_enabled()
+    assert {row["strategy"] for row in annotations.answers(talk.db)} == {"bulk"}
+    back.click()
+    expect(page.get_by_role("button", name="Taken back")).to_be_disabled()
+    assert given(talk) == []
+
+
+@pytest.mark.parametrize("visit", [390], indirect=True)
+def test_the_search_page_needs_no_scrolling_sideways_on_a_telephone(visit: Visit, talk: Project) -> None:
+    ask(talk, UNUSUAL)
+    visit.open("search", project=talk.folder.name)
+    page = visit.page
+    page.get_by_role("button", name="Search").click()
+    expect(page.get_by_role("heading", name="utterances found")).to_be_visible(timeout=30 * SECOND)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390

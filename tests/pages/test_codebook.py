@@ -1,0 +1,150 @@
+"""The codebook page: every change is shown with what it touches, then made for everybody, and can be taken back."""
+
+from __future__ import annotations
+
+from streamlit.testing.v1 import AppTest
+
+from annotator.project import Project
+from annotator.session import Answer, answer, next_question
+from store import annotations, labels
+from tests.pages.test_pages import page, shown
+
+
+def answered(project: Project, count: int = 6) -> None:
+    for number in range(count):
+        answer(project, next_question(project, "ben"), "ben", Answer("label", 1 + number % 3))
+
+
+def chosen(label: int, act: str = "Change") -> AppTest:
+    app = page("codebook")
+    app.button(key=f"choose-{label}").click().run()
+    if act != "Change":
+        app.segmented_control(key=f"act-{label}").set_value(act).run()
+    assert not app.exception, app.exception
+    return app
+
+
+def submit(app: AppTest) -> AppTest:
+    """Press the button of the one form or act that is open."""
+    button = next(b for b in app.button if b.label == "See what this changes" and in_label(b))
+    button.click().run()
+    assert not app.exception, app.exception
+    return app
+
+
+def in_label(button) -> bool:
+    return str(button.proto.form_id) not in ("instruction", "add")
+
+
+def said(app: AppTest) -> str:
+    return shown(app)
+
+
+def test_the_labels_stand_there_with_key_definition_and_answers(project: Project) -> None:
+    answered(project)
+    text = shown(page("codebook"))
+    assert "2 answers" in text
+    for label in project.codebook().labels:
+        assert label.name in text
+        assert f"<kbd>{label.key}</kbd>" in text
+
+
+def test_a_change_is_shown_with_what_it_touches_before_it_is_made(project: Project) -> None:
+    answered(project)
+    app = chosen(1)
+    next(t for t in app.text_input if t.label == "Name").set_value("towards change")
+    submit(app)
+    assert "2 answers by 1 person were given under the old text" in said(app)
+    assert project.codebook().names[0] == "change"
+    app.button(key="do-it").click().run()
+    assert project.codebook().names[0] == "towards change"
+    assert "name “change” → “towards change”" in said(app)
+    assert "anna" in said(app)
+
+
+def test_what_is_not_wanted_after_all_is_left(project: Project) -> None:
+    app = submit(chosen(1, "Put out of use"))
+    app.button(key="leave-it").click().run()
+    assert len(project.codebook().labels) == 3
+    assert [event.author for event in labels.events(project.db)] == ["", "", ""]
+
+
+def test_a_split_leads_to_the_worklist_and_can_be_taken_back(project: Project) -> None:
+    answered(project)
+    before = annotations.answers(project.db)
+    app = chosen(1, "Split")
+    next(t for t in app.text_area if t.label.startswith("New labels")).set_value("wish: Wants it.\nplan: Does it: now.")
+    submit(app)
+    app.button(key="do-it").click().run()
+    assert project.codebook().names[:2] == ("wish", "plan")
+    assert project.codebook().labels[1].definition == "Does it: now."
+    assert "2 utterances** should be looked at again" in said(app)
+    app.button(key="undo-4").click().run()
+    assert annotations.answers(project.db) == before
+    assert "should be looked at again" not in said(app)
+
+
+def test_merging_moving_and_using_again(project: Project) -> None:
+    answered(project)
+    app = submit(chosen(1, "Merge"))
+    assert "count as the other label. Nobody has to answer again" in said(app)
+    app.button(key="do-it").click().run()
+    assert project.codebook().ids == (2, 3)
+    app.button(key="restore-1").click().run()
+    app.button(key="do-it").click().run()
+    assert project.codebook().ids == (1, 2, 3)
+    app = chosen(1, "Move")
+    app.number_input(key="place-1").set_value(3).run()
+    submit(app)
+    app.button(key="do-it").click().run()
+    assert project.codebook().ids == (2, 3, 1)
+
+
+def test_a_label_is_added_and_what_none_fitted_is_looked_at_again(project: Project) -> None:
+    answer(project, next_question(project, "ben"), "ben", Answer("none_fits"))
+    app = page("codebook")
+    app.text_input[0].set_value("ambivalent")
+    next(b for b in app.button if b.proto.form_id == "add").click().run()
+    assert "1 utterance where none fitted should be looked at again" in said(app)
+    app.button(key="do-it").click().run()
+    assert project.codebook().names[3] == "ambivalent"
+    assert "1 utterance** should be looked at again" in said(app)
+
+
+def test_the_instruction_changes_and_the_old_one_can_be_read(project: Project) -> None:
+    old = project.codebook().instruction
+    app = page("codebook")
+    next(t for t in app.text_area if t.label == "Instruction").set_value("Decide.")
+    next(b for b in app.button if b.proto.form_id == "instruction").click().run()
+    app.button(key="do-it").click().run()
+    assert project.codebook().instruction == "Decide."
+    assert old in said(app), "the version before is at hand"
+
+
+def test_what_cannot_be_is_refused_with_a_hint_and_changes_nothing(project: Project) -> None:
+    app = chosen(1)
+    next(t for t in app.text_input if t.label == "Name").set_value("neutral")
+    submit(app)
+    assert "both said" in app.error[0].value
+    assert labels.version(project.db) == 3
+
+
+def test_somebody_else_came_first(project: Project) -> None:
+    from annotator import revision
+
+    app = submit(chosen(1, "Put out of use"))
+    revision.make(project, revision.propose(project, revision.instruct(project, "Decide.")), "ben")
+    app.button(key="do-it").click().run()
+    assert "somebody has changed it meanwhile" in app.error[0].value
+    assert len(project.codebook().labels) == 3
+
+
+def test_a_name_is_never_rendered(project: Project) -> None:
+    from annotator import revision
+
+    change = revision.revise(project, 1, {"name": "<b>x</b>", "definition": "<script>1</script>"})
+    revision.make(project, revision.propose(project, change), "<i>eve</i>")
+    text = shown(page("codebook"))
+    assert "&lt;b&gt;x&lt;/b&gt;" in text
+    assert "<script>" not in text
+    assert "<i>eve" not in text
