@@ -15,10 +15,11 @@ from annotator.project import Project
 from annotator.query import Probabilities, Scores
 from model.classifier import States
 from model.scout import fit_scout
-from store import states
+from store import rounds, states
 
 FOLDS = 5
 LEAST = 20  # answers; fewer cannot judge one another
+FEW = 10  # answers that change little
 Columns = NDArray[np.int64]
 
 
@@ -34,6 +35,19 @@ class Doubts:
         return list(self.chances)[: round(share * len(self.chances))]
 
 
+def recent_doubts(project: Project) -> Doubts:
+    """Judge the answers anew for every round and every few answers, so that a page need not wait each time."""
+    order = project.codebook().ids
+    promoted = rounds.promoted(project.db)
+    answers = project.lessons(order)
+    key = str(project.folder.resolve()), promoted["id"] if promoted else None, len(answers) // FEW, order
+    if key not in _recent:
+        _recent.clear()
+        _recent[key] = doubts(project, order)
+    found = _recent[key]
+    return Doubts({i: chance for i, chance in found.chances.items() if i in answers}, found.wrong)
+
+
 def doubts(project: Project, order: tuple[int, ...]) -> Doubts:
     """Judge all answers that teach, of utterances that the backbone has read; nothing while they are few."""
     lessons = project.lessons(order)
@@ -46,6 +60,9 @@ def doubts(project: Project, order: tuple[int, ...]) -> Doubts:
     chances = said[np.arange(len(ids)), labels]
     ranked = np.argsort(chances, kind="stable")
     return Doubts({ids[i]: float(chances[i]) for i in ranked}, expected_wrong(said, labels))
+
+
+_recent: dict[tuple[object, ...], Doubts] = {}
 
 
 def out_of_fold(vectors: States, labels: Columns, size: int) -> Probabilities:

@@ -14,11 +14,14 @@ import numpy as np
 from annotator.batch import AUDIT
 from annotator.consensus import consensus
 from annotator.insights import likeliest, round_before
+from annotator.mistakes import recent_doubts
 from annotator.pool import askable
 from annotator.project import Project
 from annotator.versions import describe
 from store import annotations, guesses, labels, rounds, settings, utterances
 from store.annotations import ADJUDICATED, Kind, NewAnnotation
+
+AGAIN = 0.2  # of the answers: in simulations, at least four in five slips are among them (benchmarks/mistakes.py)
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,12 @@ def to_label_again(project: Project) -> list[int]:
     return [*sorted_, *(i for i in asked if i not in guessed)]
 
 
+def slips(project: Project) -> list[int]:
+    """Find the answers that a model which has not seen them finds least likely, and that nobody has settled."""
+    settled = annotations.settled_ids(project.db)
+    return [i for i in recent_doubts(project).first(AGAIN) if i not in settled]
+
+
 def _in_question(project: Project, utterance_id: int | None = None) -> list[dict[str, Any]]:
     return annotations.to_look_at(project.db, settings.get(project.db, "none_fits_since") or 0, utterance_id)
 
@@ -114,6 +123,13 @@ QUEUES = {
             "The model, which has not learned from this answer, finds another label likelier. One of the two is wrong.",
             "The model agrees with every answer given since its last round.",
             against_model,
+        ),
+        Queue(
+            "slips",
+            "Check again",
+            "A model that has not seen this answer finds it least likely. It may be a slip, or an odd utterance.",
+            "There are too few answers to judge one another, or all of these have been looked at.",
+            slips,
         ),
         Queue(
             "flips",

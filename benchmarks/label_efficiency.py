@@ -12,6 +12,7 @@ share of labels, and on how many sets accuracy at 100 and 200 labels is above ea
 """
 
 import argparse
+import csv
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -26,7 +27,6 @@ from rich.table import Table
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from annotator.config import RoundConfig
 from annotator.curves import compare, curve_of
 from annotator.oracle import Gold, Plan, read_gold
 from annotator.query import DEFAULT, View, margin, rank
@@ -37,11 +37,12 @@ from benchmarks.small_data import MINILM, embed
 SETS = {
     "trec": Plan(DATA / "trec" / "data.csv"),
     "snips": Plan(DATA / "snips" / "data.csv"),
-    "banking77": Plan(DATA / "banking77" / "data.csv", config=RoundConfig(template="codes")),
+    "banking77": Plan(DATA / "banking77" / "data.csv"),
     "goemotions": Plan(DATA / "goemotions" / "data.csv"),
     "annomi": Plan(DATA / "annomi" / "client_talk.csv", DATA / "annomi" / "utterances.csv"),
 }
 STRATEGIES = (BASELINE, DEFAULT, "margin", "entropy", "label_balanced", "typical")
+ROWS = 1500  # of the training rows, the same for all seeds: what the backbone makes of them is computed once
 POOL, TEST, BATCH, LABELS = 1000, 500, 25, 200
 KEPT = Path(os.environ.get("ANNOTATOR_KEPT", "kept"))
 Peer = Callable[[NDArray[Any], NDArray[np.int64], int], Iterator[tuple[int, float]]]
@@ -51,22 +52,38 @@ def ours(name: str, strategies: Sequence[str], seeds: Sequence[int], classifier:
     """Run the product on a data set."""
     plan = SETS[name]
     recipe = replace(plan.config.recipe, scout=1.0) if classifier == "scout" else plan.config.recipe
-    plan = replace(plan, labels=LABELS, rounds=LABELS // BATCH, pool_limit=POOL, test_limit=TEST)
+    plan = replace(plan, data=excerpt(name), labels=LABELS, rounds=LABELS // BATCH, pool_limit=POOL, test_limit=TEST)
     plan = replace(plan, config=replace(plan.config, recipe=recipe))
-    KEPT.mkdir(parents=True, exist_ok=True)
     runs = []
     for run in replay(plan, strategies, seeds, KEPT / f"label-efficiency-{name}-{classifier}.jsonl"):
         runs.append(run)
     return runs
 
 
+def excerpt(name: str) -> Path:
+    """Write a random excerpt of a data set: ROWS to choose from, TEST to test on, and the turns around them."""
+    KEPT.mkdir(parents=True, exist_ok=True)
+    source, target = SETS[name].data, KEPT / f"{name}.csv"
+    gold = read_gold(SETS[name])
+    taken = [gold.train[i] for i in np.random.default_rng(0).permutation(len(gold.train))[:ROWS]]
+    taken += [gold.test[i] for i in np.random.default_rng(0).permutation(len(gold.test))[:TEST]]
+    ids = {row.external_id for row in taken}
+    with source.open(encoding="utf-8", newline="") as read, target.open("w", encoding="utf-8", newline="") as written:
+        rows = csv.DictReader(read)
+        out = csv.DictWriter(written, rows.fieldnames or [])
+        out.writeheader()
+        out.writerows(row for row in rows if row["id"] in ids)
+    return target
+
+
 def peers(name: str, seeds: Sequence[int]) -> list[Run]:
     """Run what a user would build by hand on the same pools, tests and budgets."""
-    gold = read_gold(SETS[name])
+    gold = read_gold(replace(SETS[name], data=excerpt(name)))
     names = sorted({row.given_label or "" for row in (*gold.train, *gold.test)})
     ways: dict[str, Callable[[Sequence[str]], Any]] = {"TF-IDF": _tfidf(gold)}
     if find_spec(MINILM):
-        ways["MiniLM"] = embed
+        known = dict(zip(*_texts(gold), strict=True))
+        ways["MiniLM"] = lambda texts: np.array([known[text] for text in texts])
     runs = []
     for way, represent in ways.items():
         for seed in seeds:
@@ -86,6 +103,11 @@ def _rows(gold: Gold, seed: int) -> tuple[list[Any], list[Any]]:
     pool = np.random.default_rng(seed).permutation(len(gold.train))[:POOL]
     test = np.random.default_rng(0).permutation(len(gold.test))[:TEST]
     return [gold.train[i] for i in sorted(pool)], [gold.test[i] for i in sorted(test)]
+
+
+def _texts(gold: Gold) -> tuple[list[str], NDArray[Any]]:
+    texts = sorted({row.text for row in (*gold.train, *gold.test)})
+    return texts, embed(texts)
 
 
 def _tfidf(gold: Gold) -> Callable[[Sequence[str]], Any]:

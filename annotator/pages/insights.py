@@ -5,7 +5,7 @@ from typing import Any
 
 import streamlit as st
 
-from annotator import findings, insights
+from annotator import findings, insights, stopping
 from annotator.acceptance import Offer, accept, offer, take_back
 from annotator.anchoring import pull
 from annotator.guarantee import Promise, Wish
@@ -28,6 +28,7 @@ def show() -> None:
                 _work(project, None)
             return
         _verdict(used)
+        st.write(frame.plain(stopping.sentence(stopping.advise(project))))
         _accept(project, used)
         _quality(project, used)
         _confusion(used)

@@ -6,6 +6,7 @@ from html import escape
 
 import streamlit as st
 
+from annotator import scouting
 from annotator.codebook import COLOURS, Codebook, CodebookLabel
 from annotator.desk import Desk
 from annotator.errors import AnnotatorError
@@ -89,6 +90,15 @@ def _say(utterance_id: int, kind: str, label_id: int | None) -> None:
         if said.unsure or st.session_state.get("comment"):  # to set a field costs time: only what has been used
             st.session_state.update(unsure=False, comment="")
         _start_if_due(project)
+        _tell_the_scout(project)
+
+
+def _tell_the_scout(project: Project) -> None:
+    """Let every few answers change what is asked next."""
+    given = st.session_state.get("given", 0) + 1
+    st.session_state["given"] = given
+    if given % scouting.EVERY == 0:
+        scouting.reorder_in_background(project.folder)
 
 
 @frame.guarded

@@ -17,6 +17,7 @@ from annotator.worker import start_round
 from model import machine
 from model.catalog import CATALOG
 from model.prompt import LARGE, TEMPLATES
+from model.recipe import Recipe
 from store import annotations, jobs, rounds
 
 
@@ -155,10 +156,18 @@ def _settings(project: Project) -> None:
                 help="Each half is then measured by a second model that was trained without it. Rounds take three "
                 "times as long until there are so many, and nothing can be accepted unseen before.",
             )
+            tuned = st.checkbox(
+                "Fine-tune the language model",
+                config.recipe.scout < 1,
+                help="Without, a small classifier on what the language model makes of an utterance answers alone: "
+                "a round takes seconds, and the model is a little less often right.",
+            )
             suggestions = st.checkbox("Show the model's suggestion", config.show_suggestions)
             st.caption("Takes effect with the next round. Audit utterances never show a suggestion.")
             if st.form_submit_button("Save"):
-                project.config = _changed(config, backbone, (strategy, template), (size, every), (suggestions, teach))
+                project.config = _changed(
+                    config, backbone, (strategy, template), (size, every), (suggestions, teach, tuned)
+                )
                 st.toast("Saved.")
         if warning:  # below the form: above it, it would move the button away while it is being clicked
             st.warning(warning)
@@ -187,7 +196,7 @@ def _changed(
     backbone: str,
     names: tuple[str, str],
     numbers: tuple[float, float],
-    ticks: tuple[bool, bool],
+    ticks: tuple[bool, bool, bool],
 ) -> RoundConfig:
     return replace(
         config,
@@ -197,5 +206,13 @@ def _changed(
         batch_size=int(numbers[0]),
         retrain_every=int(numbers[1]),
         show_suggestions=ticks[0],
+        recipe=replace(config.recipe, scout=_share(config, ticks[2])),
         cross_fit_below=(config.cross_fit_below or ROUGH) if ticks[1] else 0,
     )
+
+
+def _share(config: RoundConfig, tuned: bool) -> float:
+    """Return the scout's share: all, or what it was, or what it is by default."""
+    if not tuned:
+        return 1.0
+    return config.recipe.scout if config.recipe.scout < 1 else Recipe.scout
