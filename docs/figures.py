@@ -1,6 +1,6 @@
 """Take the pictures of the README and the guide from the running app: `make figures`.
 
-A sample project is labelled from its known answers, a round is trained with the starter backbone, and Chromium
+A sample project is labelled from its known answers, with rounds in between that the scout makes alone, and Chromium
 looks at the pages. What the pictures show is what the program does.
 """
 
@@ -19,10 +19,10 @@ from model.classifier import load_classifier
 from tests.browser.conftest import CHROMIUM, SECOND, SWITCHES, serve
 
 PICTURES = Path(__file__).parent / "pictures"
-ANSWERS = (0, 40)
+ANSWERS = (0, 50, 100, 200, 300)
 SHOTS = (
     ("label", 1280, "light"), ("label", 390, "dark"), ("rounds", 1280, "light"), ("insights", 1280, "light"),
-    ("export", 1280, "dark"),
+    ("codebook", 1280, "light"), ("review", 1280, "light"), ("search", 390, "light"), ("export", 1280, "dark"),
 )  # fmt: skip
 
 
@@ -49,7 +49,8 @@ def prepare(folder: Path) -> None:
     with SAMPLES["client_talk"].data.open(encoding="utf-8", newline="") as file:
         known = {row["id"]: row["label"] for row in csv.DictReader(file)}
     with create_sample("client_talk", folder) as project:
-        project.config = replace(project.config, retrain_every=0, score_limit=80)
+        quick = replace(project.config.recipe, scout=1.0)
+        project.config = replace(project.config, retrain_every=0, recipe=quick)
         config = project.config
         classifier = load_classifier(config.backbone, project.codebook().task(), config.recipe, config.template)
         for target in ANSWERS:
