@@ -69,7 +69,7 @@ def test_label_retrain_label_on_and_export_with_the_network_cut(visit: Visit) ->
     assert len(rows) == 23
     assert {row["annotator"] for row in rows} == {"anna"}
     assert {row["source"] for row in rows} == {"expert"}
-    assert {row["strategy"] for row in rows} <= {"random", "margin", "audit"}
+    assert {row["strategy"] for row in rows} <= {"random", "typical", "margin_diverse", "audit"}
     assert all(row["at"] and row["pool_size"] and row["milliseconds"] for row in rows)
     assert all(row["suggested_label"] == "" for row in rows if row["slice"] == "audit")
     assert "| 1 |" in card
