@@ -21,7 +21,7 @@ from annotator.versions import describe
 from store import annotations, guesses, labels, rounds, settings, utterances
 from store.annotations import ADJUDICATED, Kind, NewAnnotation
 
-AGAIN = 0.2  # of the answers: in simulations, on TREC and SNIPS four in five slips are among them (benchmarks/mistakes.py)
+AGAIN = 0.2  # of the answers: four slips in five are among them on TREC and SNIPS (benchmarks/mistakes.py)
 
 
 @dataclass(frozen=True)
