@@ -19,7 +19,8 @@ from model.classifier import Logits, Progress, States, no_progress
 from model.packing import Bodies
 from model.recipe import Recipe, read_recipe
 from model.scoring import make_scorer, score
-from model.scout import Scout, blend, fit_scout
+from model.scout import SCOUT_FILE, Scout, blend, fit_scout
+from model.states import POOLING
 from model.task import Label, Task, Utterance
 from model.tokens import PromptTokens
 from model.training import Budget, Checkpoint, Lesson, train
@@ -42,7 +43,7 @@ class LanguageModelClassifier:
     @property
     def reading(self) -> str:
         """Name all that states depend on."""
-        told = [self.backbone.name, self.recipe.quantization, self.recipe.max_tokens, self.tokens.prefix]
+        told = [POOLING, self.backbone.name, self.recipe.quantization, self.recipe.max_tokens, self.tokens.prefix]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
     def remember(self, utterances: Sequence[Utterance], states: States) -> None:
@@ -54,10 +55,12 @@ class LanguageModelClassifier:
         found = [self._read.get(utterance) for utterance in utterances]
         new = [utterance for utterance, known in zip(utterances, found, strict=True) if known is None]
         bodies = [self.tokens.body(utterance) for utterance in new]
+        own = [self.tokens.own(utterance, body) for utterance, body in zip(new, bodies, strict=True)]
         read: list[NDArray[np.float32]] = [np.empty(0, dtype=np.float32)] * len(new)
 
         def ask(row: list[int]) -> None:
-            for i, state in zip(row, self._scorer.states([bodies[i] for i in row]).cpu().numpy(), strict=True):
+            states = self._scorer.states([bodies[i] for i in row], [own[i] for i in row])
+            for i, state in zip(row, states.cpu().numpy(), strict=True):
                 read[i] = state
 
         with self.backbone.tuning.off() if self.backbone.tuning else nullcontext():
@@ -173,7 +176,7 @@ class RoundAdapter:
             "template": owner.tokens.template,
             "task": asdict(owner.task),
             "recipe": asdict(owner.recipe),
-            "scout": self._scout is not None,
+            "reading": owner.reading if self._scout else None,
         }
         (folder / _DESCRIPTION).write_text(json.dumps(description, indent=2, ensure_ascii=False), encoding="utf-8")
 
@@ -189,12 +192,19 @@ def restore(folder: Path) -> RoundAdapter:
     labels = (Label(**{**label, "examples": tuple(label["examples"])}) for label in described["task"]["labels"])
     task, recipe = Task(described["task"]["instruction"], tuple(labels)), read_recipe(described["recipe"])
     backbone = load_backbone(described["backbone"], recipe.quantization)
-    if described.get("scout") and Scout.load(folder) is None:
-        raise ProjectError(f"{folder} lacks scout.safetensors.", "Restore the folder from a backup, or retrain.")
-    return LanguageModelClassifier(backbone, task, recipe, described["template"]).load(folder)
+    classifier = LanguageModelClassifier(backbone, task, recipe, described["template"])
+    if described.get("scout") or described.get("reading") not in (None, classifier.reading):
+        raise ProjectError(f"The scout in {folder} is for states that are computed otherwise by now.", "Retrain.")
+    return classifier.load(folder)
 
 
 def _check_whole(folder: Path) -> None:
+    """Raise ProjectError if the folder lacks a file that `RoundAdapter.save` wrote."""
     weights_in(folder)
-    if not (folder / _DESCRIPTION).is_file():
-        raise ProjectError(f"{folder} lacks {_DESCRIPTION}.", "Restore the folder from a backup, or retrain.")
+    described = folder / _DESCRIPTION
+    needed = [described]
+    if described.is_file() and json.loads(described.read_text(encoding="utf-8")).get("reading"):
+        needed.append(folder / SCOUT_FILE)
+    for path in needed:
+        if not path.is_file():
+            raise ProjectError(f"{folder} lacks {path.name}.", "Restore the folder from a backup, or retrain.")

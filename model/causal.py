@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +21,7 @@ from model.packing import (
     fill_lanes,
     last_of_each,
     node_columns,
+    owners_within,
     prefix_columns,
     sight,
     split_rows,
@@ -77,14 +78,15 @@ class CausalScorer:
 
         return best_first(trie, n, expand, tolerance, at_once=max(len(texts), n))
 
-    def states(self, bodies: Bodies) -> torch.Tensor:
-        """Return (n, width) means over each utterance's tokens, halfway up the layers. Needs a session."""
+    def states(self, bodies: Bodies, own: Sequence[slice]) -> torch.Tensor:
+        """Return (n, width) means over each utterance's own tokens, halfway up the layers. Needs a session."""
         texts, _ = self._texts(bodies)
         row = _Row(self, fill_lanes([len(body) for body in bodies]))
         asking = row.lay(texts)
         with halfway(self.backbone.model) as caught:
             self.forward(asking, row.present, np.zeros(1, dtype=np.int64), row.cache)
-        return pooled(caught.hidden, np.concatenate([lane.owners for lane in asking]), len(bodies))
+        owners = [owners_within(lane, own, len(self.prefix)) for lane in asking]
+        return pooled(caught.hidden, np.concatenate(owners), len(bodies))
 
     def _whole(self, bodies: Bodies, owners: Ints, nodes: Ints) -> torch.Tensor:
         """Compute a row in one pass; return the logits at each utterance's end, then those at each node."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 
 from model.backbone import Backbone
 from model.loglik import edge_loglik, label_loglik, path_loglik
-from model.packing import Bodies, Ints, split_rows
+from model.packing import NOBODY, Bodies, Ints, split_rows
 from model.search import FEW_NODES, Logs, best_first
 from model.states import pooled
 from model.tokens import PromptTokens
@@ -72,13 +72,14 @@ class EncoderDecoderScorer:
 
         return best_first(trie, len(bodies), expand, tolerance, at_once=max(len(bodies), 256))
 
-    def states(self, bodies: Bodies) -> torch.Tensor:
-        """Return (n, width) means over each utterance's tokens of what the encoder makes of them."""
-        read = self._read(bodies)
+    def states(self, bodies: Bodies, own: Sequence[slice]) -> torch.Tensor:
+        """Return (n, width) means over each utterance's own tokens of what the encoder makes of them."""
+        encoded = self._read(bodies).encoded
         first = self.backbone.virtual_tokens + len(self.tokens.prefix)
-        owners = torch.where(read.mask.bool(), torch.arange(len(bodies), device=read.mask.device)[:, None], -1)
-        owners[:, :first] = -1
-        return pooled(read.encoded, owners.flatten().cpu().numpy(), len(bodies))
+        owners = np.full(encoded.shape[:2], NOBODY)
+        for row, part in enumerate(own):
+            owners[row, first + part.start : first + part.stop] = row
+        return pooled(encoded, owners.ravel(), len(bodies))
 
     def _read(self, bodies: Bodies) -> _Read:
         device, model = self.backbone.device, self.backbone.model

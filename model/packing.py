@@ -90,6 +90,14 @@ def sight(asking: Columns, present: Columns, trie: LabelTrie) -> NDArray[np.bool
     return sees
 
 
+def owners_within(columns: Columns, slices: Sequence[slice], prefix: int) -> Ints:
+    """Return the owners of those tokens that lie in their body's slice, NOBODY for the others."""
+    first, end = np.array([(part.start, part.stop) for part in slices], dtype=np.int64).T
+    place = columns.positions - prefix
+    inside = (columns.owners >= 0) & (place >= first[columns.owners]) & (place < end[columns.owners])
+    return np.where(inside, columns.owners, NOBODY)
+
+
 def last_of_each(columns: Columns, owners: int) -> Ints:
     """Find the place of each utterance's last body token."""
     places = np.zeros(owners, dtype=np.int64)

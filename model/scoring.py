@@ -5,7 +5,7 @@ The same functions serve training (with gradients) and scoring (without).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -36,8 +36,8 @@ class Scorer(Protocol):
         """Return (n, k) log-likelihoods to a total variation of `tolerance`, looking only where it matters."""
         ...
 
-    def states(self, bodies: Bodies) -> torch.Tensor:
-        """Return (n, width) pooled hidden states in fp32. Needs a session."""
+    def states(self, bodies: Bodies, own: Sequence[slice]) -> torch.Tensor:
+        """Return (n, width) hidden states in fp32, each the mean over a slice of its body. Needs a session."""
         ...
 
     def rows(self, bodies: Bodies, budget: int) -> list[list[int]]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from model.classifier import Logits, States
 
 PENALTY = 20.0  # inverse, per width: 10 to 100 are equally good on four data sets at 80 and 200 labels
-_FILE = "scout.safetensors"
+SCOUT_FILE = "scout.safetensors"
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ class Scout:
         """Write it beside the adapter."""
         from safetensors.numpy import save_file
 
-        save_file({"weights": self.weights, "bias": self.bias}, folder / _FILE)
+        save_file({"weights": self.weights, "bias": self.bias}, folder / SCOUT_FILE)
 
     @classmethod
     def load(cls, folder: Path) -> Scout | None:
         """Read what `save` wrote; None where there is none."""
         from safetensors.numpy import load_file
 
-        return cls(**load_file(folder / _FILE)) if (folder / _FILE).is_file() else None
+        return cls(**load_file(folder / SCOUT_FILE)) if (folder / SCOUT_FILE).is_file() else None
 
 
 def fit_scout(states: States, labels: Sequence[int], size: int) -> Scout:

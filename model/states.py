@@ -14,6 +14,8 @@ import torch
 
 from model.packing import Ints
 
+POOLING = "own tokens"  # states that are pooled otherwise do not compare
+
 
 class _Halfway(BaseException):
     """Ends a forward pass: nothing above the middle is needed."""

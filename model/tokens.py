@@ -7,6 +7,7 @@ the pieces that come from the chat template.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -151,6 +152,12 @@ class PromptTokens:
                 return ids + self.suffix
         half = self.max_tokens // 2
         return ids[: self.max_tokens - half] + ids[len(ids) - half :] + self.suffix
+
+    def own(self, utterance: Utterance, body: Sequence[int]) -> slice:
+        """Say which tokens of its body are the utterance's own: no context, no suffix."""
+        end = len(body) - len(self.suffix)
+        size = len(self._ends(utterance_text(Utterance(utterance.text)))) if utterance.context else end
+        return slice(max(0, end - size), end)
 
 
 def _whole_characters(text: str) -> str:

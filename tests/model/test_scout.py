@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from annotator.errors import ProjectError
 from model.adapter import LanguageModelClassifier, restore
 from model.backbone import Backbone
 from model.scout import PENALTY, Scout, blend, fit_scout
+from model.task import Utterance
 from tests.model.tiny import quick, toy
 
 TASK, UTTERANCES, LABELS = toy()
@@ -29,10 +31,12 @@ def classifier_of(backbone: Backbone, **changes: Any) -> LanguageModelClassifier
     return LanguageModelClassifier(backbone, TASK, quick(**changes), "options")
 
 
-def plain_states(classifier: LanguageModelClassifier, body: list[int]) -> np.ndarray:
+def plain_states(classifier: LanguageModelClassifier, utterance: Utterance) -> np.ndarray:
     """Read one utterance by itself, all layers, and take the mean of the middle one over its own tokens."""
-    backbone, prefix = classifier.backbone, classifier.tokens.prefix
-    ids = torch.tensor([[*prefix, *body]])
+    backbone, tokens = classifier.backbone, classifier.tokens
+    body, alone = tokens.body(utterance), tokens.body(Utterance(utterance.text))
+    ids = torch.tensor([[*tokens.prefix, *body]])
+    own = slice(ids.shape[1] - len(alone), ids.shape[1] - len(tokens.suffix))
     with torch.inference_mode():
         if backbone.family == "encoder-decoder":
             hidden = backbone.model.get_encoder()(input_ids=ids).last_hidden_state
@@ -44,7 +48,7 @@ def plain_states(classifier: LanguageModelClassifier, body: list[int]) -> np.nda
             backbone.model(input_ids=ids)
             hook.remove()
             hidden = found[0]
-    return hidden[0, len(prefix) :].float().mean(dim=0).numpy()
+    return hidden[0, own].float().mean(dim=0).numpy()
 
 
 def states(n: int = 60, width: int = 12, k: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -55,8 +59,19 @@ def states(n: int = 60, width: int = 12, k: int = 3, seed: int = 0) -> tuple[np.
 
 def test_states_read_together_equal_those_of_one_utterance_at_a_time(any_backbone: Backbone) -> None:
     classifier = classifier_of(any_backbone)
-    alone = [plain_states(classifier, classifier.tokens.body(utterance)) for utterance in UTTERANCES]
-    np.testing.assert_allclose(classifier.states(UTTERANCES), alone, atol=1e-4)
+    said = [*UTTERANCES, Utterance("Yes.", ("client: I could try it.", "therapist: Would you?"))]
+    alone = [plain_states(classifier, utterance) for utterance in said]
+    np.testing.assert_allclose(classifier.states(said), alone, atol=1e-4)
+
+
+def test_an_utterance_keeps_its_own_words_where_its_context_and_its_middle_are_cut(llama: Backbone) -> None:
+    tokens = classifier_of(llama, max_tokens=40).tokens
+    turns = ("client: " + "before " * 60, "therapist: and then?")
+    for text in ("Yes.", "long " * 200):
+        body = tokens.body(Utterance(text, turns))
+        own = tokens.own(Utterance(text, turns), body)
+        assert own.stop == len(body) - len(tokens.suffix)
+        assert body[own] == tokens.body(Utterance(text))[: -len(tokens.suffix)]
 
 
 @pytest.mark.parametrize("method", ["lora", "prompt", "full"])
@@ -73,7 +88,7 @@ def test_what_is_remembered_is_not_read_again(llama: Backbone, monkeypatch: pyte
     classifier = classifier_of(llama)
     known = np.ones((3, 4), dtype=np.float32)
     classifier.remember(UTTERANCES[:3], known)
-    monkeypatch.setattr(classifier._scorer, "states", lambda bodies: pytest.fail("read again"))
+    monkeypatch.setattr(classifier._scorer, "states", lambda *_: pytest.fail("read again"))
     np.testing.assert_array_equal(classifier.states(UTTERANCES[:3]), known)
 
 
@@ -91,6 +106,11 @@ def test_a_round_with_a_scout_is_saved_and_read_back(backbone: Backbone, weight:
     adapter.save(tmp_path)
     np.testing.assert_allclose(restore(tmp_path).logits(UTTERANCES), learned, atol=1e-4)
     assert restore(tmp_path).logits([]).shape == (0, SIZE)
+    as_written = (tmp_path / "round.json").read_text()
+    (tmp_path / "round.json").write_text(re.sub('"reading": "[0-9a-f]+"', '"reading": "another"', as_written))
+    with pytest.raises(ProjectError, match="computed otherwise"):
+        restore(tmp_path)
+    (tmp_path / "round.json").write_text(as_written)
     (tmp_path / "scout.safetensors").unlink()
     with pytest.raises(ProjectError, match=r"scout\.safetensors"):
         restore(tmp_path)
