@@ -19,7 +19,6 @@ from store.queue import QueueEntry
 
 AUDIT = "audit"
 ALIKE = 0.8  # cosine of character n-grams from which on two texts are near-duplicates
-RARE = "label_balanced"
 
 
 @dataclass(frozen=True)
@@ -50,26 +49,21 @@ def compose_batch(askable: Askable, config: RoundConfig, rng: np.random.Generato
 
 
 def choose_from_pool(askable: Askable, config: RoundConfig, count: int, rng: np.random.Generator) -> list[QueueEntry]:
-    """Choose `count` utterances of the pool by the project's strategy, a share of them for labels that are rare."""
+    """Choose `count` utterances of the pool by the project's strategy."""
     pool, view = askable.pool, askable.view
     if not pool or not count:
         return []
-    if view is None:
+    if view is None:  # nothing is known of it
         return _at_random(pool, min(count, len(pool)), "random", rng, 0.0)
-    rare = 0 if askable.is_cold else round(count * config.rare_share)
-    entries: list[QueueEntry] = []
     is_first = askable.is_cold and config.strategy != "random"  # which is random from the start
-    for name, wanted in ((config.cold_strategy if is_first else config.strategy, count - rare), (RARE, rare)):
-        strategy = strategy_named(name) if strategy_named(name).can(view) else strategy_named(DEFAULT)
-        if strategy.name == "random":
-            entries += _at_random(pool, min(wanted, len(pool)), "random", rng, 0.0)
-        elif wanted:
-            rows, scores = choose(strategy, view, count, rng)
-            taken = {entry.utterance_id for entry in entries}
-            open_rows = np.array([row for row in rows if pool[row] not in taken], dtype=np.int64)
-            for row in pick_different(open_rows, wanted, askable, config.per_conversation):
-                entries.append(QueueEntry(int(pool[row]), strategy.name, float(scores[row]), None, len(pool)))
-    return entries
+    strategy = strategy_named(config.cold_strategy if is_first else config.strategy)
+    if strategy.name == "random":
+        return _at_random(pool, min(count, len(pool)), "random", rng, 0.0)
+    if not strategy.can(view):
+        strategy = strategy_named(DEFAULT)
+    rows, scores = choose(strategy, view, count, rng)
+    taken = pick_different(rows, count, askable, config.per_conversation)
+    return [QueueEntry(int(pool[row]), strategy.name, float(scores[row]), None, len(pool)) for row in taken]
 
 
 def pick_different(rows: Rows, count: int, askable: Askable, per_conversation: int) -> list[int]:

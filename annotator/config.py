@@ -23,7 +23,6 @@ class RoundConfig:
     batch_size: int = 25  # about ten minutes of work: short enough that the model's advice is fresh
     audit_share: float = 0.2  # of each batch; 20 of the first 100 answers give accuracy within about 0.18
     precision: float = 0.95  # wished for what is accepted unseen; the audit slice is made large enough for it
-    rare_share: float = 0.0  # of each batch goes to labels with few answers
     per_conversation: int = 3  # turns of one conversation in a batch: more of them teach little that is new
     spot_share: float = 0.08  # of each batch, two of 25, checks what was accepted unseen
     cross_fit_below: int = 0  # audit answers; fewer teach too, by cross-fitting, in three times the time; 0: never

@@ -59,6 +59,7 @@ def run_round(project: Project, classifier: Classifier, config: RoundConfig, rep
     check_task(classifier, snapshot)
     row = project.begin_round(config, snapshot)
     asked = (*snapshot.scored, *snapshot.train)
+    states.use(project.db, classifier.reading)  # those of another backbone or instruction do not compare
     report.plan(**costs(snapshot, config, unread=len(asked) - len(states.known(project.db, asked))))
 
     read(project, classifier, config, asked, report.stage("read"))
@@ -92,7 +93,6 @@ def read(project: Project, classifier: Classifier, config: RoundConfig, ids: Seq
 
     What has been read is kept, also where the round is stopped.
     """
-    states.use(project.db, classifier.reading)
     known = states.known(project.db, ids)
     texts = dict(zip(ids, project.texts(ids, config.context_turns), strict=True))
     old = [i for i in ids if i in known]

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import KFold
 
+from annotator.pool import lessons_read
 from annotator.project import Project
 from annotator.query import Probabilities, Scores
 from model.classifier import States
 from model.scout import fit_scout
-from store import rounds, states
+from store import rounds
 
 FOLDS = 5
 LEAST = 20  # answers; fewer cannot judge one another
@@ -35,6 +36,9 @@ class Doubts:
         return list(self.chances)[: round(share * len(self.chances))]
 
 
+_recent: dict[tuple[object, ...], Doubts] = {}  # the last ones: to judge anew takes a second
+
+
 def recent_doubts(project: Project) -> Doubts:
     """Judge the answers anew for every round and every few answers, so that a page need not wait each time."""
     order = project.codebook().ids
@@ -50,19 +54,14 @@ def recent_doubts(project: Project) -> Doubts:
 
 def doubts(project: Project, order: tuple[int, ...]) -> Doubts:
     """Judge all answers that teach, of utterances that the backbone has read; nothing while they are few."""
-    lessons = project.lessons(order)
-    known = states.known(project.db, list(lessons))
-    ids = [i for i in lessons if i in known]
-    labels = np.array([lessons[i] for i in ids], dtype=np.int64)
-    if len(ids) < LEAST or len(set(labels.tolist())) < 2:
+    ids, vectors, columns = lessons_read(project, order)
+    if len(ids) < LEAST or len(set(columns)) < 2:
         return Doubts({}, 0.0)
-    said = out_of_fold(states.matrix(project.db, ids), labels, len(order))
+    labels = np.array(columns, dtype=np.int64)
+    said = out_of_fold(vectors, labels, len(order))
     chances = said[np.arange(len(ids)), labels]
     ranked = np.argsort(chances, kind="stable")
     return Doubts({ids[i]: float(chances[i]) for i in ranked}, expected_wrong(said, labels))
-
-
-_recent: dict[tuple[object, ...], Doubts] = {}
 
 
 def out_of_fold(vectors: States, labels: Columns, size: int) -> Probabilities:

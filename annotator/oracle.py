@@ -73,6 +73,8 @@ def read_gold(plan: Plan) -> Gold:
         known = {row.external_id for row in rows}  # a whole transcript has the labelled turns too
         around += [row for row in turns if row.external_id not in known]
     train, test = _split(labelled, columns)
+    if len({row.given_label for row in train}) < 2:
+        raise BadInput(f"{plan.data.name} has one label only.", "Take a file with two or more.")
     draft = plan.codebook or draft_from_names(sorted({row.given_label or "" for row in labelled}))
     return Gold(tuple(train), tuple(test), tuple(replace(row, context_only=True) for row in around), draft)
 

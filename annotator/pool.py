@@ -48,6 +48,14 @@ def askable(project: "Project", predictions: Predictions | None, without: frozen
     return Askable(predictions.utterance_ids[scored].tolist(), view, audit, checks, not sum(given), rows_of)
 
 
+def lessons_read(project: "Project", order: Sequence[int]) -> tuple[list[int], States, list[int]]:
+    """Return what may teach a scout: pool utterances that the backbone has read, their states, their columns."""
+    lessons = project.lessons(order)
+    known = states.known(project.db, list(lessons))
+    ids = [i for i in lessons if i in known]
+    return ids, states.matrix(project.db, ids), [lessons[i] for i in ids]
+
+
 def count_given(project: "Project", order: Sequence[int]) -> list[int]:
     """Count the answers that can be trained on, label by label."""
     found = Counter(project.lessons(order).values())

@@ -33,6 +33,7 @@ class Queue:
     about: str
     empty: str
     find: Callable[[Project], list[int]]
+    tell: Callable[[Project], str] = lambda _: ""  # what is known of the queue as a whole
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,12 @@ def slips(project: Project) -> list[int]:
     return [i for i in recent_doubts(project).first(AGAIN) if i not in settled]
 
 
+def expected_slips(project: Project) -> str:
+    """Say how many slips there may be."""
+    found = recent_doubts(project)
+    return f"Of {len(found.chances):,} answers about {found.wrong:,.0f} may be wrong." if found.chances else ""
+
+
 def _in_question(project: Project, utterance_id: int | None = None) -> list[dict[str, Any]]:
     return annotations.to_look_at(project.db, settings.get(project.db, "none_fits_since") or 0, utterance_id)
 
@@ -130,6 +137,7 @@ QUEUES = {
             "A model that has not seen this answer finds it least likely. It may be a slip, or an odd utterance.",
             "There are too few answers to judge one another, or all of these have been looked at.",
             slips,
+            expected_slips,
         ),
         Queue(
             "flips",

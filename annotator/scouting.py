@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import softmax
 
 from annotator.batch import choose_from_pool
-from annotator.pool import askable
+from annotator.pool import askable, lessons_read
 from annotator.project import Project
 from annotator.query import STRATEGIES
 from model.scout import Scout, blend, fit_scout
@@ -50,13 +50,10 @@ def reorder(project: Project) -> int:
 
 def fit_to_answers(project: Project, order: tuple[int, ...]) -> Scout | None:
     """Fit a scout to all answers that may teach; None if they are too few, or nothing has been read yet."""
-    lessons = project.lessons(order)
-    known = states.known(project.db, list(lessons))
-    ids = [i for i in lessons if i in known]
-    labels = [lessons[i] for i in ids]
-    if len(ids) < project.config.minimum_labels or len(set(labels)) < 2:
+    _, vectors, labels = lessons_read(project, order)
+    if len(labels) < project.config.minimum_labels or len(set(labels)) < 2:
         return None
-    return fit_scout(states.matrix(project.db, ids), labels, len(order))
+    return fit_scout(vectors, labels, len(order))
 
 
 def reorder_in_background(folder: Path) -> threading.Thread | None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def _strategies(_: click.Context, __: click.Parameter, text: str) -> list[str]:
 @click.option("--pool", default=1000, show_default=True, help="Training rows to choose from, a random sample.")
 @click.option("--test-limit", type=int, help="Test on a random sample of so many rows.")
 @click.option("--keep", type=FOLDER, help="Keep each round's logits and the known labels here.")
-@click.option("--json", "out", type=FILE, help="Write all figures here.")
+@click.option("--json", "out", type=FILE, help="Write all figures here; the means are the first strategy's.")
 @click.option("--report", "page", type=FILE, help="Write curves and a comparison with random here, as HTML.")
 @click.option("--finished", type=FILE, help="Sessions that have ended, to go on where a simulation was stopped.")
 def simulate(
@@ -105,7 +106,7 @@ def simulate(
     made = changed_recipe(RoundConfig().recipe, [*shares, *recipe])
     config = RoundConfig(backbone=backbone, template=template, recipe=made, cross_fit_below=cross_fit_below)
     draft = read_codebook(codebook) if codebook else None
-    most, count = max(labels), round_count or -(-max(labels) // (batch or min(labels)))
+    most, count = max(labels), _rounds(labels, batch, round_count)
     plan = oracle.Plan(data, context, draft, most, count, pool, test_limit, noise, annotators, keep, config)
     runs = []
     with progress_bar() as bar:
@@ -114,15 +115,30 @@ def simulate(
         for run in replay.replay(plan, strategies, seeds, finished, listener):
             runs.append(run)
             console.print(_sentence(run), highlight=False)
-    summary = oracle.summarise(runs)
-    console.print(", ".join(f"{name} {value:.3f}" for name, value in summary.items()), highlight=False)
+    summaries = {name: oracle.summarise([run for run in runs if run["strategy"] == name]) for name in strategies}
+    for name, summary in summaries.items():
+        said = ", ".join(f"{score} {value:.3f}" for score, value in summary.items())
+        console.print(f"{name}: {said}", highlight=False)
     for one in replay.comparisons(runs):
         console.print(replay.sentence(one), highlight=False)
     if out:
         settings = {"data": data.name, "labels": most, "rounds": count, "config": json.loads(config.to_json())}
-        out.write_text(json.dumps({**settings, "runs": runs, **summary}, indent=2), encoding="utf-8")
+        found = {**settings, "runs": runs, "strategies": summaries, **summaries[strategies[0]]}
+        out.write_text(json.dumps(found, indent=2), encoding="utf-8")
     if page:
         page.write_text(replay.page(runs, f"What labelling {data.stem} would have taken"), encoding="utf-8")
+
+
+def _rounds(labels: Sequence[int], batch: int | None, count: int | None) -> int:
+    """Return how many rounds there are, one of them after each of these numbers of labels."""
+    every = Fraction(max(labels), count) if count else Fraction(batch or min(labels))
+    for number in labels:
+        if number % every:
+            raise click.UsageError(
+                f"No round ends at {number} labels: there is one every {float(every):g}.\n"
+                "Hint: Choose --batch or --rounds so that each of --labels is a multiple of that."
+            )
+    return int(max(labels) / every)
 
 
 def _sentence(run: dict[str, Any]) -> str:

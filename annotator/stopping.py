@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import cohen_kappa_score
 
 from annotator import insights
+from annotator.batch import AUDIT
 from annotator.insights import Measured
 from annotator.pool import askable
 from annotator.project import Project
@@ -31,8 +32,6 @@ class Advice:
 
     kappas: tuple[float, ...]  # between each two of the last rounds, newest first, on the audit slice
     overlap: bool | None  # whether the intervals of the last rounds' accuracies all overlap
-    gain: float | None  # accuracy won with the last batch, as measured
-    batch: int | None  # labels in that batch
     wrong: float | None  # suggestions expected to be wrong among those that nobody has answered
     open: int  # utterances that nobody has answered
 
@@ -49,21 +48,18 @@ def advise(project: Project) -> Advice:
     measured = [insights.measured(row) for row in last]
     said = [_likeliest(project, row) for row in last]
     kappas = [_kappa(new, old) for new, old in pairwise(said)]
-    gain, batch = _gain(measured)
     wrong, left = _left(project)
     known = tuple(kappa for kappa in kappas if kappa is not None)
-    return Advice(known, _overlap(measured), gain, batch, wrong, left)
+    return Advice(known, _overlap(measured), wrong, left)
 
 
 def sentence(advice: Advice) -> str:
     """Say it in a sentence or two."""
     if not advice.open:
         return "Everything has an answer."
-    left = (
-        ""
-        if advice.wrong is None
-        else (f" Of the {advice.open:,} without an answer the model expects to be wrong about {advice.wrong:,.0f}.")
-    )
+    left = ""
+    if advice.wrong is not None:
+        left = f" Of the {advice.open:,} without an answer the model expects to be wrong about {advice.wrong:,.0f}."
     if len(advice.kappas) < ROUNDS - 1:
         return f"Go on: whether more labels still help can be told after {ROUNDS} rounds.{left}"
     if advice.is_steady:
@@ -81,7 +77,7 @@ def sentence(advice: Advice) -> str:
 def _likeliest(project: Project, row: Any) -> dict[int, int]:
     """Return the likeliest label of each audit utterance, which are a random sample and scored in every round."""
     known = rounds.predictions_of(project.db, row)
-    audit = set(utterances.ids_in(project.db, "audit"))
+    audit = set(utterances.ids_in(project.db, AUDIT))
     best = np.array(known.label_ids)[known.probabilities.argmax(axis=1)] if len(known.utterance_ids) else []
     return {int(i): int(label) for i, label in zip(known.utterance_ids, best, strict=True) if int(i) in audit}
 
@@ -102,12 +98,6 @@ def _overlap(measured: Sequence[Measured]) -> bool | None:
         return None
     edges: NDArray[np.float64] = np.array(intervals)
     return bool(edges[:, 0].max() <= edges[:, 1].min())
-
-
-def _gain(measured: Sequence[Measured]) -> tuple[float | None, int | None]:
-    if len(measured) < 2 or measured[0].accuracy is None or measured[1].accuracy is None:
-        return None, None
-    return measured[0].accuracy - measured[1].accuracy, measured[0].trained_on - measured[1].trained_on
 
 
 def _left(project: Project) -> tuple[float | None, int]:

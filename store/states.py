@@ -33,7 +33,9 @@ def known(db: Database, ids: Sequence[int]) -> set[int]:
 
 
 def matrix(db: Database, ids: Sequence[int]) -> NDArray[np.float32]:
-    """Return (n, width) states in the order of `ids`. Raises KeyError where there is none."""
+    """Return (n, width) states in the order of `ids`, (0, 0) for none. Raises KeyError where there is no state."""
+    if not len(ids):
+        return np.empty((0, 0), dtype=np.float32)
     blobs = {row[0]: row[1] for chunk in chunks(ids) for row in _select(db, "utterance_id, vector", chunk)}
     joined = b"".join(blobs[i] for i in ids)
     return np.frombuffer(joined, dtype="<f2").reshape(len(ids), -1).astype(np.float32)

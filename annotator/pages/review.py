@@ -29,7 +29,7 @@ def show() -> None:
         if not ids:
             _nothing(project, name, len(passed))
             return
-        frame.html("quiet", QUEUES[name].about)
+        frame.html("quiet", f"{QUEUES[name].about} {QUEUES[name].tell(project)}")
         now = case(project, _in_hand(project, name, ids))
         _utterance(now)
         _voices(project, now)

@@ -1,14 +1,17 @@
-"""Tests of what is computed do not wait for the disk; those of crashes do, as the program does."""
+"""A small project to begin with. Tests do not wait for the disk; those of crashes do, as the program does."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from sqlite_utils import Database
 
-from annotator import project
+from annotator import project as projects
+from annotator.loop import run_round
+from annotator.project import Project
+from tests.annotator.scenes import classifier_of, label_pool, new_project, texts, truth, write_csv
 
 
 @pytest.fixture(autouse=True)
@@ -16,7 +19,7 @@ def _no_waiting_for_the_disk(request: pytest.FixtureRequest, monkeypatch: pytest
     if request.path.name == "test_crash.py":
         return
     for name in ("create_database", "open_database"):
-        monkeypatch.setattr(project, name, _hasty(getattr(project, name)))
+        monkeypatch.setattr(projects, name, _hasty(getattr(projects, name)))
 
 
 def _hasty(opening: Callable[[Path], Database]) -> Callable[[Path], Database]:
@@ -26,3 +29,28 @@ def _hasty(opening: Callable[[Path], Database]) -> Callable[[Path], Database]:
         return db
 
     return open_hastily
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    """Sixty utterances that nobody has answered."""
+    with new_project(tmp_path / "p") as made:
+        yield made
+
+
+@pytest.fixture
+def trained(project: Project) -> Project:
+    """The same with nine answers that have been learned from."""
+    label_pool(project, 9)
+    run_round(project, classifier_of(project), project.config)
+    return project
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    """A file of 120 labelled rows, a quarter of them for testing."""
+    rows = [
+        {"id": f"r{i}", "text": text, "label": truth(text), "split": "test" if i % 4 == 0 else "train"}
+        for i, text in enumerate(texts(120))
+    ]
+    return write_csv(tmp_path / "labelled.csv", rows)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,14 @@ def texts(count: int, start: int = 0) -> list[str]:
         words = WORDS[label]
         found.append(f"{label}: {words[i % 6]} {words[(i // 3) % 6]} {TOPICS[i % 10]} {TOPICS[(i // 7) % 10]} n{i}")
     return found
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
 
 
 def new_project(folder: Path, count: int = 60, config: RoundConfig = CONFIG, labels: Sequence[str] = LABELS) -> Project:

@@ -17,16 +17,10 @@ from store import annotations, utterances
 from store import bulk as acts
 from store.annotations import ADJUDICATED, BULK, NewAnnotation
 from store.database import fetch
-from tests.annotator.scenes import new_project, work_through
+from tests.annotator.scenes import work_through
 
 WISH = Search("promise")
 PROMISE = Answer("label", 1)
-
-
-@pytest.fixture
-def project(tmp_path):
-    with new_project(tmp_path / "p") as project:
-        yield project
 
 
 def act(project, replace=False, said=PROMISE):

@@ -222,6 +222,28 @@ def test_a_simulation_that_cannot_be_run_is_refused(labelled, tmp_path):
     assert "no label column" in refused("simulate", tmp_path / "f.csv")
     for wrong in (["--rounds", 0], ["--labels", 0], ["--seeds", "x"]):
         assert run("simulate", labelled, *wrong).exit_code == 2
+    odd = run("simulate", labelled, "--labels", "30,50", "--batch", 20)
+    assert "No round ends at 30 labels: there is one every 20" in odd.output
+
+
+@pytest.mark.parametrize(
+    ("labels", "batch", "count", "rounds"),
+    [([100], None, None, 1), ([50, 200], None, None, 4), ([100, 200], 25, None, 8), ([50, 100], None, 6, 6)],
+)
+def test_a_round_ends_at_each_number_of_labels(labels, batch, count, rounds):
+    assert simulation._rounds(labels, batch, count) == rounds
+
+
+def test_several_strategies_are_summed_up_apart(labelled, tmp_path, monkeypatch):
+    monkeypatch.setattr(oracle, "load_classifier", lambda backbone, task, *_: FakeClassifier(task))
+    out = tmp_path / "figures.json"
+    output = good("simulate", labelled, "--labels", 20, "--strategy", "margin,random", "--seeds", "0,1", "--json", out)
+    written = json.loads(out.read_text(encoding="utf-8"))
+    for name in ("margin", "random"):
+        ends = [one["accuracy"] for one in written["runs"] if one["strategy"] == name]
+        assert written["strategies"][name]["mean_accuracy"] == pytest.approx(sum(ends) / 2)
+        assert f"{name}: mean_accuracy" in output.replace("\n", " ")
+    assert written["mean_accuracy"] == written["strategies"]["margin"]["mean_accuracy"]
 
 
 @pytest.mark.slow

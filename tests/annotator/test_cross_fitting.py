@@ -9,14 +9,8 @@ from annotator.loop import run_round
 from annotator.progress import Report
 from store import annotations, rounds, utterances
 from store.annotations import NewAnnotation
-from tests.annotator.scenes import change, classifier_of, label_pool, new_project
+from tests.annotator.scenes import change, classifier_of, label_pool
 from tests.fake import FakeAdapter, FakeClassifier
-
-
-@pytest.fixture
-def project(tmp_path):
-    with new_project(tmp_path / "p") as project:
-        yield project
 
 
 def spied_lessons(monkeypatch):

@@ -13,22 +13,9 @@ from annotator.preferences import Preferences, choose, preferences
 from annotator.session import Answer, next_question
 from store import annotations, queue, utterances
 from store.database import fetch
-from tests.annotator.scenes import change, classifier_of, label_pool, new_project, right
+from tests.annotator.scenes import change, classifier_of, right
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
-
-
-@pytest.fixture
-def project(tmp_path):
-    with new_project(tmp_path / "p") as project:
-        yield project
-
-
-@pytest.fixture
-def trained(project):
-    label_pool(project, 9)
-    run_round(project, classifier_of(project), project.config)
-    return project
 
 
 def work(project, desk, count):

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from annotator.project import Project
 from model import classifier
 from model.catalog import STARTER, cache_folder
 from store import utterances
-from tests.annotator.scenes import change, classifier_of, new_project
+from tests.annotator.scenes import change, classifier_of
 
 TOLD = {"text": "Because.", "label": "wish", "backbone": "some-model"}
 
@@ -29,12 +28,6 @@ class Said:
     """Stands in for what the model gives back."""
 
     text, label = "Because.", 2
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
-    with new_project(tmp_path / "p") as project:
-        yield project
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from annotator.codebook import parse_codebook
 from annotator.config import RoundConfig
 from annotator.errors import BadInput
 from annotator.oracle import Plan, read_gold, simulate, summarise
-from tests.annotator.scenes import draft, texts, truth
+from tests.annotator.scenes import draft, texts, truth, write_csv
 from tests.fake import FakeClassifier
 
 CONFIG = RoundConfig(minimum_labels=4)
@@ -31,23 +31,6 @@ def made(monkeypatch):
 
     monkeypatch.setattr(oracle, "load_classifier", load)
     return found
-
-
-def write(path: Path, rows: list[dict[str, object]]) -> Path:
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
-
-
-@pytest.fixture
-def labelled(tmp_path):
-    rows = [
-        {"id": f"r{i}", "text": text, "label": truth(text), "split": "test" if i % 4 == 0 else "train"}
-        for i, text in enumerate(texts(120))
-    ]
-    return write(tmp_path / "labelled.csv", rows)
 
 
 def figures(runs):
@@ -110,7 +93,7 @@ def test_a_round_without_a_model_is_left_out_where_the_draw_is_random(labelled, 
 
 
 def test_without_a_split_a_fifth_is_held_back_the_same_for_every_seed(tmp_path):
-    path = write(tmp_path / "f.csv", [{"text": text, "label": truth(text)} for text in texts(200)])
+    path = write_csv(tmp_path / "f.csv", [{"text": text, "label": truth(text)} for text in texts(200)])
     gold, again = (read_gold(Plan(path)) for _ in range(2))
     assert len(gold.test) == pytest.approx(40, abs=12)
     assert len(gold.train) + len(gold.test) == 200
@@ -152,7 +135,7 @@ def conversations(tmp_path: Path) -> Path:
                     "speaker": "client" if client else "therapist",
                 }
             )
-    return write(tmp_path / "talk.csv", rows)
+    return write_csv(tmp_path / "talk.csv", rows)
 
 
 def contexts_read(monkeypatch):
@@ -178,8 +161,8 @@ def test_turns_without_a_label_are_read_around_the_others(tmp_path, monkeypatch)
 def test_turns_of_a_context_file_are_read_around_the_others(tmp_path, monkeypatch):
     with conversations(tmp_path).open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    data = write(tmp_path / "data.csv", [row for row in rows if row["label"]])
-    whole = write(tmp_path / "whole.csv", rows)  # a whole transcript has the labelled turns too
+    data = write_csv(tmp_path / "data.csv", [row for row in rows if row["label"]])
+    whole = write_csv(tmp_path / "whole.csv", rows)  # a whole transcript has the labelled turns too
     read = contexts_read(monkeypatch)
     (run,) = simulate(Plan(data, context=whole, labels=30, config=CONFIG), [0])
     assert run["n"] == 12
@@ -209,16 +192,23 @@ def test_a_label_that_the_codebook_has_not_is_refused(labelled):
 
 
 def test_a_file_without_labels_is_refused(tmp_path):
-    path = write(tmp_path / "f.csv", [{"text": text} for text in texts(20)])
+    path = write_csv(tmp_path / "f.csv", [{"text": text} for text in texts(20)])
     with pytest.raises(BadInput, match="no label column"):
         list(simulate(Plan(path), [0]))
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_a_file_that_is_all_train_or_all_test_is_refused(tmp_path, split):
-    path = write(tmp_path / "f.csv", [{"text": text, "label": truth(text), "split": split} for text in texts(20)])
+    path = write_csv(tmp_path / "f.csv", [{"text": text, "label": truth(text), "split": split} for text in texts(20)])
     with pytest.raises(BadInput, match="of 20 rows are marked as test"):
         list(simulate(Plan(path), [0]))
+
+
+def test_a_file_with_one_label_is_refused(tmp_path):
+    splits = ("train", "train", "test")
+    rows = [{"text": text, "label": "promise", "split": splits[i % 3]} for i, text in enumerate(texts(9))]
+    with pytest.raises(BadInput, match="one label only"):
+        list(simulate(Plan(write_csv(tmp_path / "f.csv", rows)), [0]))
 
 
 def test_a_summary_is_of_the_last_round_of_every_seed():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -21,19 +20,22 @@ from store import annotations, queue, rounds, utterances
 from store.annotations import NewAnnotation
 from store.importers import ImportPlan, detect_columns
 from store.utterances import NewUtterance
-from tests.annotator.scenes import CONFIG, LABELS, change, draft, label_pool, new_project, right, texts, truth
-
-
-def write(path: Path, rows: list[dict[str, object]]) -> Path:
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
+from tests.annotator.scenes import (
+    CONFIG,
+    LABELS,
+    change,
+    draft,
+    label_pool,
+    new_project,
+    right,
+    texts,
+    truth,
+    write_csv,
+)
 
 
 def import_csv(project: Project, path: Path, rows: list[dict[str, object]], **how: object):
-    write(path, rows)
+    write_csv(path, rows)
     return project.import_file(path, ImportPlan(detect_columns(list(rows[0])), **how))
 
 
@@ -104,7 +106,7 @@ def test_a_label_that_the_codebook_has_not_is_reported_and_its_utterance_kept(tm
 
 def test_an_import_that_fails_leaves_nothing_behind(tmp_path):
     with new_project(tmp_path / "p", 0) as project:
-        path = write(tmp_path / "f.csv", [{"text": text} for text in texts(30)])
+        path = write_csv(tmp_path / "f.csv", [{"text": text} for text in texts(30)])
         with path.open("ab") as stream:
             stream.write(b"\xff\xfe broken\n")
         with pytest.raises(BadFile):

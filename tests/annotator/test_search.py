@@ -14,20 +14,7 @@ from store import annotations, rounds, utterances
 from store.annotations import NewAnnotation
 from store.search import NONE_FITS, Conditions
 from store.utterances import NewUtterance
-from tests.annotator.scenes import classifier_of, label_pool, new_project
-
-
-@pytest.fixture
-def project(tmp_path):
-    with new_project(tmp_path / "p") as project:
-        yield project
-
-
-@pytest.fixture
-def trained(project):
-    label_pool(project, 12)
-    run_round(project, classifier_of(project), project.config)
-    return project
+from tests.annotator.scenes import classifier_of
 
 
 def say(project, utterance, label, annotator="ada", kind="label", round_id=None):

@@ -14,25 +14,11 @@ from tests.annotator.scenes import (
     CONFIG,
     change,
     classifier_of,
-    label_pool,
     new_project,
     right,
     texts,
     work_through,
 )
-
-
-@pytest.fixture
-def project(tmp_path):
-    with new_project(tmp_path / "p") as project:
-        yield project
-
-
-@pytest.fixture
-def trained(project):
-    label_pool(project, 9)
-    run_round(project, classifier_of(project), project.config)
-    return project
 
 
 def stored(project, annotation_id):

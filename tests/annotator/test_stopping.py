@@ -10,7 +10,7 @@ from annotator.loop import run_round
 from annotator.stopping import STEADY, Advice, advise, sentence
 from tests.annotator.scenes import change, classifier_of, label_pool, new_project, work_through
 
-STILL = Advice((0.97, 0.95), True, 0.01, 25, 12.0, 300)
+STILL = Advice((0.97, 0.95), True, 12.0, 300)
 
 
 @pytest.fixture

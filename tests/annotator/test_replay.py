@@ -1,0 +1,104 @@
+"""Sessions are replayed strategy by strategy, go on where they were stopped, and are told on one page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from annotator import oracle
+from annotator.config import RoundConfig
+from annotator.errors import UnknownName
+from annotator.oracle import Plan
+from annotator.replay import comparisons, page, read_runs, replay, sentence
+from tests.fake import FakeClassifier
+
+
+@pytest.fixture(autouse=True)
+def _fake_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oracle, "load_classifier", lambda _, task, *__: FakeClassifier(task))
+
+
+@pytest.fixture
+def plan(labelled: Path) -> Plan:
+    return Plan(labelled, labels=40, rounds=2, config=RoundConfig(minimum_labels=4))
+
+
+def told(runs: list[dict[str, Any]]) -> list[tuple[str, int, int]]:
+    return [(run["strategy"], run["seed"], run["labels"]) for run in runs]
+
+
+def test_every_strategy_is_replayed_with_every_seed(plan):
+    runs = list(replay(plan, ["margin", "random"], [0, 1]))
+    assert told(runs) == [
+        (name, seed, labels) for name in ("margin", "random") for seed in (0, 1) for labels in (20, 40)
+    ]
+
+
+def test_what_has_ended_is_not_run_again(plan, tmp_path, monkeypatch):
+    finished = tmp_path / "finished.jsonl"
+    runs = replay(plan, ["margin", "random"], [0], finished)
+    first = [next(runs), next(runs)]
+    runs.close()  # stopped after the first session
+    started = []
+    real = oracle.run_round
+    monkeypatch.setattr(oracle, "run_round", lambda *given: started.append(1) or real(*given))
+    again = list(replay(plan, ["margin", "random"], [0], finished))
+    assert json.loads(json.dumps(first)) == again[:2]
+    assert told(again) == [("margin", 0, 20), ("margin", 0, 40), ("random", 0, 20), ("random", 0, 40)]
+    assert len(started) == 2, "only the rounds of the session that had not ended"
+    assert list(replay(plan, ["margin", "random"], [0], finished)) == again
+
+
+def test_a_session_of_another_plan_does_not_count_as_this_one(plan, tmp_path):
+    finished = tmp_path / "finished.jsonl"
+    list(replay(plan, ["random"], [0], finished))
+    other = Plan(plan.data, labels=20, rounds=1, config=plan.config)
+    assert read_runs(finished, other) == []
+    assert told(list(replay(other, ["random"], [0], finished))) == [("random", 0, 20)]
+    assert len(read_runs(finished, plan)) == 2
+
+
+def test_an_unknown_strategy_is_refused(plan):
+    with pytest.raises(UnknownName, match="no strategy called “guess”"):
+        list(replay(plan, ["guess"], [0]))
+
+
+def made_up(strategy: str, seed: int, labels: int, accuracy: float) -> dict[str, Any]:
+    return {"strategy": strategy, "seed": seed, "labels": labels, "accuracy": accuracy, "macro_f1": 0.5, "ece": 0.1}
+
+
+RUNS = [
+    made_up(name, seed, labels, base + 0.001 * labels + 0.01 * seed)
+    for name, base in (("margin", 0.6), ("random", 0.5))
+    for seed in (0, 1, 2)
+    for labels in (50, 100, 200)
+]
+
+
+def test_a_strategy_is_compared_with_drawing_at_random_and_with_nothing_else():
+    (one,) = comparisons(RUNS)
+    assert one.strategy == "margin"
+    assert one.area == pytest.approx(0.1)
+    assert sentence(one).startswith("Closest call: better than drawing at random; 50% of the labels saved")
+    assert comparisons([run for run in RUNS if run["strategy"] == "margin"]) == []
+
+
+def test_a_difference_that_the_seeds_do_not_bear_out_is_not_claimed():
+    uneven = [
+        {**run, "accuracy": run["accuracy"] - (0.1 if run["seed"] else 0)} if run["strategy"] == "margin" else run
+        for run in RUNS
+    ]
+    assert "no better and no worse" in sentence(comparisons(uneven)[0])
+
+
+def test_the_page_shows_curves_figures_and_verdict():
+    made = page(RUNS, "What <b>it</b> takes")
+    assert "What &lt;b&gt;it&lt;/b&gt; takes" in made
+    assert "<svg" in made
+    assert "Closest call: better than drawing at random" in made
+    assert "3 simulated sessions a strategy" in made
+    assert made.count("<tr>") >= 1 + 2 * 3, "a heading, and each strategy at each number of labels"
+    assert "0.810" in made, "what margin has at 200 labels on average: 0.6 + 0.2 + 0.01"
