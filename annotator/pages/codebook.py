@@ -59,7 +59,7 @@ def _worklist(project: Project) -> None:
 
 
 def _instruction(project: Project) -> None:
-    st.subheader("What is to be decided")
+    st.header("What is to be decided")
     frame.html("guideline", project.codebook().instruction)
     if _pending(project, "instruction"):
         return
@@ -73,7 +73,7 @@ def _instruction(project: Project) -> None:
 
 
 def _labels(project: Project) -> None:
-    st.subheader("Labels")
+    st.header("Labels")
     counts = annotations.count_labels(project.db)
     for label in project.codebook().labels:
         chosen = st.session_state.get("chosen_label") == label.id
@@ -264,7 +264,7 @@ def _do_it() -> None:
 
 
 def _history(project: Project) -> None:
-    st.subheader("What was changed")
+    st.header("What was changed")
     made = [event for event in reversed(labels.events(project.db)) if event.author]
     if not made:
         st.caption("Nothing yet. Every change will stand here and can be taken back.")

@@ -51,7 +51,7 @@ def _overview(project: Project) -> None:
     for column, (name, value) in zip(st.columns(4), figures.items(), strict=True):
         column.metric(name, f"{value:,}")
     codebook = project.codebook()
-    st.subheader("Codebook")
+    st.header("Codebook")
     frame.html("definition", codebook.instruction)
     rows = [
         {"Key": label.key, "Label": label.name, "Definition": label.definition, "Examples": "\n".join(label.examples)}
@@ -172,7 +172,7 @@ def _new_from_file() -> None:
 
 def _codebook(path: Path, plan: ImportPlan) -> CodebookDraft | None:
     """Load a codebook, or write one, starting from the labels in the file."""
-    st.subheader("Codebook")
+    st.header("Codebook")
     loaded = st.file_uploader("A codebook file, if there is one", type=["yaml", "yml"], key="codebook")
     if loaded:
         draft = parse_codebook_text(loaded.getvalue().decode("utf-8"))

@@ -56,6 +56,9 @@ _STYLE = """<style>
 .keys td { padding: .25rem 0; }
 .likely .number { width: 3.2rem; text-align: right; font-variant-numeric: tabular-nums; }
 .quiet { font-size: .9rem; opacity: .8; max-width: 46rem; }
+.lead { font-size: 1.25rem; font-weight: 600; line-height: 1.4; max-width: 46rem; }
+[data-testid="stCaptionContainer"], [data-testid="stSliderThumbValue"] { color: inherit; }  /* for contrast */
+[data-testid="stCaptionContainer"] { opacity: .8; }
 .notes { white-space: pre-line; min-height: 1.5em; }
 .stMainBlockContainer { padding-top: 3.2rem; max-width: 72rem; }
 .stMainBlockContainer h1 { font-size: 2rem; }

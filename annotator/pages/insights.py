@@ -39,7 +39,7 @@ def show() -> None:
 
 def _verdict(used: InUse) -> None:
     """Say first what everybody wants to know."""
-    st.markdown(f"##### {frame.plain(findings.how_right(used))}")
+    frame.html("lead", findings.how_right(used))
     if insights.measured(used.row).accuracy is not None:
         st.write(frame.plain(findings.how_believable(used)))
         frame.html("quiet", f"Round {used.row['number']} is in use. Calibrated: {findings.CALIBRATED}")
@@ -49,7 +49,7 @@ def _verdict(used: InUse) -> None:
 
 
 def _accept(project: Project, used: InUse) -> None:
-    st.subheader("Accept suggestions unseen")
+    st.header("Accept suggestions unseen")
     left, right = st.columns(2, gap="large")
     with left:
         wish, per_label = _wish(project.config.precision)
@@ -139,7 +139,7 @@ def _do_take_back(acceptance_id: int) -> None:
 def _quality(project: Project, used: InUse) -> None:
     from annotator import charts
 
-    st.subheader("How good the model is")
+    st.header("How good the model is")
     curve = insights.learning_curve(project)
     bins = insights.reliability_bins(used)
     if not any(one.accuracy is not None for one in curve):
@@ -165,7 +165,7 @@ def _confusion(used: InUse) -> None:
     observed, expected = insights.observed_confusion(used), insights.expected_confusion(used)
     if not observed.total and not expected.total:
         return
-    st.subheader("What it confuses")
+    st.header("What it confuses")
     dark = st.context.theme.type == "dark"
     left, right = st.columns(2, gap="large")
     if observed.total:
@@ -184,7 +184,7 @@ def _confusion(used: InUse) -> None:
 def _work(project: Project, used: InUse | None) -> None:
     from annotator import charts
 
-    st.subheader("Labels and work")
+    st.header("Labels and work")
     counts, pace = insights.label_counts(project, used), insights.time_per_answer(project)
     left, right = st.columns(2, gap="large")
     with left:
@@ -202,7 +202,7 @@ def _work(project: Project, used: InUse | None) -> None:
 
 
 def _changes(project: Project, used: InUse) -> None:
-    st.subheader("What the last round changed")
+    st.header("What the last round changed")
     found = insights.flips(project, used, MOST_FLIPS)
     st.write(frame.plain(findings.flipped(found)))
     if found and found.flips:
@@ -262,7 +262,7 @@ def _do_roll_back(round_id: int) -> None:
 
 
 def _report(project: Project) -> None:
-    st.subheader("Report")
+    st.header("Report")
     frame.html("quiet", "Everything above on one page, with how each figure was estimated: to print, or to send.")
     state = (
         project.folder,

@@ -93,7 +93,7 @@ def _history(project: Project) -> None:
     rows = summaries(project)
     if not rows:
         return
-    st.subheader("History")
+    st.header("History")
     st.dataframe([_line(row) for row in rows], hide_index=True, column_config=_COLUMNS)
     frame.html(
         "quiet",

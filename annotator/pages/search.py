@@ -78,7 +78,7 @@ def _conditions(project: Project, names: Mapping[int, str]) -> Conditions:
 
 def _found(project: Project, names: Mapping[int, str], found: list[int]) -> None:
     """List what was found, a page at a time."""
-    st.subheader(f"{len(found):,} utterance{'s' * (len(found) != 1)} found")
+    st.header(f"{len(found):,} utterance{'s' * (len(found) != 1)} found")
     if not found:
         frame.html("quiet", "Fewer words or conditions find more.")
         return
@@ -193,7 +193,7 @@ def _acts(project: Project, names: Mapping[int, str]) -> None:
     done = acts.history(project.db, frame.annotator())
     if not done:
         return
-    st.subheader("Answered at once")
+    st.header("Answered at once")
     for act in done:
         answer = names.get(act["label_id"] or NONE_FITS, "")
         looked = json.loads(act["search"])

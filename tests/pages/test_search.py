@@ -21,7 +21,7 @@ def searched(words: str = "", pattern: str = "") -> AppTest:
 
 
 def headings(app: AppTest) -> list[str]:
-    return [heading.value for heading in app.subheader]
+    return [heading.value for heading in app.header]
 
 
 def test_it_says_how_many_were_found_and_shows_them(project: Project) -> None:

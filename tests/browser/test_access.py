@@ -1,0 +1,96 @@
+"""Everybody can use every page: axe-core finds nothing to object to, in light and dark, wide and narrow."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from annotator.loop import run_round
+from annotator.samples import create_sample
+from annotator.session import Answer, answer, next_question
+from tests.browser.conftest import CHROMIUM, SECOND, SWITCHES, App, Visit, serve
+from tests.fake import FakeClassifier
+
+pytestmark = pytest.mark.slow
+
+PAGES = ("", "rounds", "insights", "data", "export", "codebook", "review", "search")
+STILL = 2 * SECOND  # by then a page has faded in: contrast is measured on what is seen
+WIDE_LIGHT: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}, "color_scheme": "light"}
+WIDE_DARK: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark"}
+NARROW_DARK: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark"}
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """One project that nobody has worked in, and one in full use."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on the PATH: install the package chromium to run the browser tests")
+    projects = tmp_path_factory.mktemp("access")
+    for name in ("fresh", "used"):
+        with create_sample("client_talk", projects / name) as project:
+            project.config = replace(project.config, retrain_every=0)
+    work(projects / "used")
+    running = serve(projects)
+    yield running
+    running.kill()
+
+
+def work(folder: Path) -> None:
+    """Answer, two people at odds among them, with rounds in between, and begin another batch."""
+    from annotator.project import Project
+
+    with Project.open(folder) as project:
+        ids = project.codebook().ids
+        for target in (0, 60, 120):
+            while project.db["annotation"].count < target and (question := next_question(project, "anna")):
+                said = ids[len(question.utterance["text"]) % len(ids)]
+                answer(project, question, "anna", Answer("label", said, milliseconds=3000))
+            run_round(project, FakeClassifier(project.codebook().task()), project.config)
+
+
+@pytest.fixture(params=[WIDE_DARK], ids=["wide-dark"])
+def visit(served: App, request: pytest.FixtureRequest) -> Iterator[Visit]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(SWITCHES))
+        yield Visit(browser.new_page(**request.param), served)
+        browser.close()
+
+
+def objections(page: Page) -> list[str]:
+    """Return what axe-core objects to on the page as it stands."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    page.wait_for_timeout(STILL)
+    if folder := os.environ.get("ANNOTATOR_SCREENSHOTS"):  # to be looked at
+        page.screenshot(path=Path(folder) / f"{len(list(Path(folder).iterdir())):03}.png", full_page=True)
+    found = Axe().run(page).response["violations"]
+    return [f"{one['impact']}: {one['id']}: {node['html']}" for one in found for node in one["nodes"]]
+
+
+@pytest.mark.parametrize(
+    ("visit", "project"), [(WIDE_LIGHT, "fresh"), (WIDE_LIGHT, "used"), (NARROW_DARK, "used")], indirect=["visit"]
+)
+def test_axe_objects_to_no_page(visit: Visit, project: str) -> None:
+    found = {}
+    for name in PAGES:
+        visit.open(name, project=project)
+        found[name] = objections(visit.page)
+    assert found == {name: [] for name in PAGES}
+
+
+@pytest.mark.parametrize("opens", ["Keys", "Conversation", "How you like to work"])
+def test_axe_objects_to_no_window_of_the_label_page(visit: Visit, opens: str) -> None:
+    visit.open(project="used")
+    visit.utterance()
+    if opens == "Keys":
+        visit.page.keyboard.press("?")
+    else:
+        visit.page.get_by_role("button", name=opens).click()
+    expect(visit.page.get_by_role("dialog")).to_contain_text(opens)
+    assert objections(visit.page) == []
