@@ -4,6 +4,7 @@ import gc
 
 import streamlit as st
 
+from annotator.language import say
 from annotator.pages import codebook, data, export, frame, insights, label, review, rounds, search
 
 
@@ -22,20 +23,21 @@ def main() -> None:
     """Run the app once, as Streamlit does for every interaction."""
     spare_imports()
     st.set_page_config(page_title="Annotator", page_icon=frame.ICON, layout="wide")
+    names = frame.settle()
     pages = [
-        st.Page(label.show, title="Label", icon=":material/edit_note:", url_path="label", default=True),
-        st.Page(search.show, title="Search", icon=":material/search:", url_path="search"),
-        st.Page(review.show, title="Review", icon=":material/rate_review:", url_path="review"),
-        st.Page(codebook.show, title="Codebook", icon=":material/menu_book:", url_path="codebook"),
-        st.Page(rounds.show, title="Rounds", icon=":material/model_training:", url_path="rounds"),
-        st.Page(insights.show, title="Insights", icon=":material/monitoring:", url_path="insights"),
-        st.Page(data.show, title="Data", icon=":material/database:", url_path="data"),
-        st.Page(export.show, title="Export", icon=":material/download:", url_path="export"),
+        st.Page(label.show, title=say("Label", "page"), icon=":material/edit_note:", url_path="label", default=True),
+        st.Page(search.show, title=say("Search", "page"), icon=":material/search:", url_path="search"),
+        st.Page(review.show, title=say("Review", "page"), icon=":material/rate_review:", url_path="review"),
+        st.Page(codebook.show, title=say("Codebook"), icon=":material/menu_book:", url_path="codebook"),
+        st.Page(rounds.show, title=say("Rounds"), icon=":material/model_training:", url_path="rounds"),
+        st.Page(insights.show, title=say("Insights"), icon=":material/monitoring:", url_path="insights"),
+        st.Page(data.show, title=say("Data"), icon=":material/database:", url_path="data"),
+        st.Page(export.show, title=say("Export"), icon=":material/download:", url_path="export"),
     ]
     chosen = st.navigation(pages)
     frame.style()
     with frame.errors_shown():
-        frame.sidebar()
+        frame.sidebar(names)
         chosen.run()
 
 

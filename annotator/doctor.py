@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from annotator.language import say
 from model.catalog import CATALOG, Entry, cache_folder, package_file, shape_of
 from model.memory import estimate, in_gb, least, may_be_quantized, way_out
 from model.recipe import Recipe
@@ -41,15 +42,15 @@ def prospect(backbone: str, recipe: Recipe, free: int, width: int) -> Prospect:
     """
     shape = shape_of(backbone)
     if shape is None:
-        return Prospect("what it needs is known when it is loaded", True)
+        return Prospect(say("what it needs is known when it is loaded"), True)
     whole, smallest = estimate(shape, recipe, width).total, least(shape, recipe, width)
     in_4bit = estimate(shape, replace(recipe, quantization="nf4"), width).total
-    other = f" ({in_gb(in_4bit)} in 4-bit)" if may_be_quantized(recipe) else ""
-    needs = f"needs about {in_gb(whole)}{other}, {in_gb(free)} free"
+    other = say(" ({size} in 4-bit)", size=in_gb(in_4bit)) if may_be_quantized(recipe) else ""
+    needs = say("needs about {size}{other}, {free} free", size=in_gb(whole), other=other, free=in_gb(free))
     if whole <= free:
         return Prospect(needs, True)
-    short = ": too little for long utterances" if smallest <= free else ": too little"
-    return Prospect(needs + short, smallest <= free, way_out(shape, recipe, free, width))
+    short = say("too little for long utterances") if smallest <= free else say("too little")
+    return Prospect(f"{needs}: {short}", smallest <= free, way_out(shape, recipe, free, width))
 
 
 def examine() -> list[Finding]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from annotator.language import number, say
 from annotator.project import Project
 from model.memory import in_gb
 from store import rounds
@@ -38,13 +39,13 @@ def summaries(project: Project) -> list[RoundSummary]:
 
 def _summary(row: Mapping[str, Any]) -> RoundSummary:
     metrics, calibration = json.loads(row["metrics"] or "{}"), json.loads(row["calibration"] or "{}")
-    low_high = (f"{edge:.2f}" for edge in metrics.get("accuracy_interval", ()))
-    figures: dict[str, Any] = {name: f"{metrics[name]:.2f}" if name in metrics else "" for name in FIGURES}
+    edges = [number(edge, ".2f") for edge in metrics.get("accuracy_interval", ())]
+    figures: dict[str, Any] = {name: number(metrics[name], ".2f") if name in metrics else "" for name in FIGURES}
     same: dict[str, Any] = {name: row[name] for name in ("number", "state", "backbone", "trained_on", "audited_on")}
     return RoundSummary(
         **same,
         **figures,
-        interval=" to ".join(low_high),
+        interval=say("{low} to {high}", low=edges[0], high=edges[1]) if edges else "",
         calibrated=calibration.get("state", ""),
         started=row["started_at"][:16].replace("T", " "),
         memory=in_gb(row["peak_memory"]) if row["peak_memory"] else "",

@@ -8,13 +8,14 @@ from store import settings
 
 @dataclass(frozen=True)
 class Preferences:
-    """What one annotator has chosen for his label page."""
+    """What one annotator has chosen for his label page, and the language of all pages."""
 
     suggestions: bool = True  # show the model's suggestion where the project does
     turns: int | None = None  # turns shown before the utterance; None: as many as the model reads
     outcome: bool = False  # say after an answer what the model had thought
     goal: int = 0  # answers aimed at in one sitting; 0: none
     rest_after: int = 45  # minutes of work without a pause, then a break is suggested; 0: never
+    language: str = ""  # the code of a language of the app; "": as the browser asks for
 
 
 def preferences(project: Project, annotator: str) -> Preferences:

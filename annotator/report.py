@@ -113,11 +113,11 @@ def _quality(project: Project, used: InUse) -> str:
         "How good the model is",
         _text(findings.how_right(used)),
         _text(findings.how_believable(used)),
-        _text(f"Round {used.row['number']} is in use. Calibrated: {findings.CALIBRATED}", "quiet"),
+        _text(f"Round {used.row['number']} is in use. Calibrated: {findings.calibrated()}", "quiet"),
         _figure(charts.learning_curve(curve), "curve", findings.curve(curve)) if was_measured else "",
         _figure(charts.reliability(bins), "bins", findings.bins(bins)) if bins else "",
         table([findings.figures(one) for one in curve]),
-        _text(f"{findings.from_audit(insights.measured(used.row).n)} {findings.FIGURES}", "quiet"),
+        _text(f"{findings.from_audit(insights.measured(used.row).n)} {findings.figures_explained()}", "quiet"),
         _each_label(used),
         _text(findings.queried(insights.queried_accuracy(project))),
     )
@@ -142,14 +142,14 @@ def _acceptance(project: Project, used: InUse) -> str:
     """Say what could be accepted now and what has been."""
     made, curve = offer(project, Wish(project.config.precision)), insights.coverage_curve(used)
     (one,) = made.promises.values()
-    rests = findings.rests_on(one) if isinstance(one, Promise) else ""
-    said = findings.offered(made) or (findings.not_yet(one, used) if isinstance(one, NotYet) else "")
+    rests = promises.rests_on(one) if isinstance(one, Promise) else ""
+    said = promises.offered(made) or (promises.not_yet(one, used) if isinstance(one, NotYet) else "")
     caption = f"{findings.from_audit(len(curve))} Shaded: 95 % intervals. {_CERTIFIED}"
     return _section(
         "Accepting suggestions unseen",
         _text(f"{said} {rests}"),
         _figure(charts.risk_coverage(curve, made.wish.target), "risk", caption) if curve else "",
-        *(_text(findings.acceptance(act)) for act in acceptances.history(project.db)),
+        *(_text(promises.acceptance(act)) for act in acceptances.history(project.db)),
     )
 
 

@@ -86,8 +86,9 @@ def least(shape: Shape, recipe: Recipe, width: int = FP32, training: bool = True
 def way_out(shape: Shape, recipe: Recipe, free: int, width: int = FP32) -> str:
     """Say what to do where a round does not fit."""
     in_4bit = estimate(shape, replace(recipe, quantization="nf4"), width).total
-    first = f"4-bit weights ({in_gb(in_4bit)}), " if may_be_quantized(recipe) and in_4bit <= free else ""
-    return f"Choose {first}a smaller backbone, or close other programs."
+    if may_be_quantized(recipe) and in_4bit <= free:
+        return f"Choose 4-bit weights ({in_gb(in_4bit)}), a smaller backbone, or close other programs."
+    return "Choose a smaller backbone, or close other programs."
 
 
 def may_be_quantized(recipe: Recipe) -> bool:

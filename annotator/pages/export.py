@@ -4,52 +4,58 @@ import shutil
 import tempfile
 from itertools import islice
 from pathlib import Path
-from typing import get_args
 
 import streamlit as st
 
 from annotator.export import FIELDS, ExportPlan, Rows, default_filename, export_project, export_rows
+from annotator.language import later, say, say_many
 from annotator.pages import frame
 from annotator.project import Project
 from store.exporters import FORMATS
 
 PREVIEW = 50
+ROWS: dict[Rows, str] = {"utterances": later("utterance"), "answers": later("answer")}
 
 
 def show() -> None:
     """Show the page."""
-    st.title("Export")
+    st.title(say("Export"))
     with frame.opened_project() as project:
         plan = _choose()
         rows = list(islice(export_rows(project, plan), PREVIEW))
         if not rows:
-            st.info("There is nothing to export yet: label a few utterances first.")
+            st.info(say("There is nothing to export yet: label a few utterances first."))
             return
         _offer(project, plan)
         st.dataframe([_readable(row) for row in rows], hide_index=True)
-        st.caption(f"The first {len(rows)} rows. A card goes with the file: codebook, counts, rounds, every column.")
+        carded = say("A card goes with the file: codebook, counts, rounds, every column.")
+        st.caption(f"{say_many('The first row.', 'The first {n} rows.', len(rows))} {carded}")
 
 
 def _choose() -> ExportPlan:
     left, right = st.columns(2)
-    chosen = left.selectbox("Format", list(FORMATS), format_func=lambda name: FORMATS[name].shown)
-    per: Rows = right.selectbox("One row for each", get_args(Rows), format_func=lambda rows: rows.rstrip("s"))
+    chosen = left.selectbox(
+        say("Format"), list(FORMATS), format_func=lambda name: say(FORMATS[name].shown), key="export-format"
+    )
+    per: Rows = right.selectbox(
+        say("One row for each"), list(ROWS), format_func=lambda rows: say(ROWS[rows]), key="export-rows"
+    )
     with_model = st.checkbox(
-        "Also utterances that only the model has labelled",
-        help="Marked source = model for ever. Nobody has seen them.",
+        say("Also utterances that only the model has labelled"),
+        key="export-model",
+        help=say("Marked source = model for ever. Nobody has seen them."),
     )
     return ExportPlan(chosen, per, with_model)
 
 
 def _offer(project: Project, plan: ExportPlan) -> None:
-    if st.button("Prepare the files", type="primary", key="prepare"):
-        with st.spinner("Writing"):
+    if st.button(say("Prepare the files"), type="primary", key="prepare"):
+        with st.spinner(say("Writing")):
             st.session_state["prepared"] = (project.folder, plan, _zipped(project, plan))
     prepared = st.session_state.get("prepared")
     if prepared and prepared[:2] == (project.folder, plan):
-        st.download_button(
-            "Download", prepared[2], f"{project.folder.name}.zip", "application/zip", icon=":material/download:"
-        )
+        name = f"{project.folder.name}.zip"
+        st.download_button(say("Download"), prepared[2], name, "application/zip", icon=":material/download:")
 
 
 def _zipped(project: Project, plan: ExportPlan) -> bytes:

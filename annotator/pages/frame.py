@@ -3,14 +3,18 @@
 import getpass
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from annotator import language
 from annotator.errors import AnnotatorError
+from annotator.language import later, retell, say, say_many
+from annotator.preferences import preferences
 from annotator.project import Project
 from annotator.samples import project_folders, workspace
 from store import jobs
@@ -19,15 +23,15 @@ from store.database import hold_open
 ICON = str(Path(__file__).with_name("icon.png"))  # a file: icons by name are fetched from the network
 
 STAGES = {
-    "": "starting",
-    "load": "loading the language model",
-    "check": "learning from all but some of the answers, to be measured on those",
-    "learn": "learning from the answers",
-    "save": "saving",
-    "read": "reading what is new",
-    "score": "asking about the other utterances",
-    "calibrate": "calibrating",
-    "promote": "choosing what to ask next",
+    "": later("The model is starting"),
+    "load": later("The model is loading the language model"),
+    "check": later("The model is learning from all but some of the answers, to be measured on those"),
+    "learn": later("The model is learning from the answers"),
+    "save": later("The model is saving"),
+    "read": later("The model is reading what is new"),
+    "score": later("The model is asking about the other utterances"),
+    "calibrate": later("The model is calibrating"),
+    "promote": later("The model is choosing what to ask next"),
 }
 
 _STYLE = """<style>
@@ -107,7 +111,8 @@ def errors_shown() -> Iterator[None]:
 
 def show_error(error: AnnotatorError) -> None:
     """Say what happened and what to do."""
-    st.error(f"{plain(error.message)}\n\n{plain(error.hint)}" if error.hint else plain(error.message))
+    message, hint = plain(retell(error.message)), plain(retell(error.hint))
+    st.error(f"{message}\n\n{hint}" if hint else message)
 
 
 def guarded(action: Callable[..., None]) -> Callable[..., None]:
@@ -128,6 +133,24 @@ def folder() -> Path | None:
     return workspace() / name if name else None
 
 
+def speak() -> None:
+    """Settle the language of this visit: what the annotator has chosen, else what his browser asks for."""
+    chosen = ""
+    if path := folder():
+        with suppress(AnnotatorError), Project.open(path) as project:
+            chosen = preferences(project, annotator()).language
+    st.session_state["language"] = language.best(chosen or st.context.locale)
+
+
+def _spoken() -> str:
+    """Return the language of the visit that is being served; English where nobody is, as in a thread of ours."""
+    visit = get_script_run_ctx(suppress_warning=True)
+    return str(st.session_state.get("language", language.ENGLISH)) if visit else language.ENGLISH
+
+
+language.follow(_spoken)
+
+
 def annotator() -> str:
     """Name whoever sits before the screen."""
     return str(st.session_state.get("annotator") or getpass.getuser())
@@ -138,7 +161,7 @@ def opened_project() -> Iterator[Project]:
     """Open the chosen project for this run; without one, say where to make it and end the page."""
     path = folder()
     if path is None:
-        st.info("There is no project yet. Start one on the Data page, from a file or from a sample.")
+        st.info(say("There is no project yet. Start one on the Data page, from a file or from a sample."))
         st.stop()
     with Project.open(path) as project:
         _keep_open(path)
@@ -150,15 +173,22 @@ def _keep_open(path: Path) -> Any:
     return hold_open(path)
 
 
-def sidebar() -> None:
-    """Choose the project and the name answers are stored under; show what the model is doing."""
+def settle() -> list[str]:
+    """Settle project, annotator and language for this run; return the names of all projects."""
     names = [path.name for path in project_folders(workspace())]
     _remember("project", names)
     _remember("annotator", None)
+    speak()
+    return names
+
+
+def sidebar(names: list[str]) -> None:
+    """Choose the project and the name answers are stored under; show what the model is doing."""
     with st.sidebar:
         if names:
-            st.selectbox("Project", names, key="project")
-        st.text_input("Your name", key="annotator", help="Stored with every answer. Nobody is asked to prove it.")
+            st.selectbox(say("Project"), names, key="project")
+        about = say("Stored with every answer. Nobody is asked to prove it.")
+        st.text_input(say("Your name"), key="annotator", help=about)
         if error := st.session_state.pop("error", None):
             show_error(error)
         if names:
@@ -201,12 +231,12 @@ def _live_status(path: Path) -> None:
 def describe_job(job: dict[str, object]) -> str:
     """Say in a line what a job is doing and how long it will take."""
     left = job["seconds_left"]
-    stage = STAGES.get(str(job["stage"]), str(job["stage"]))
-    return f"The model is {stage}" + (f", {duration(float(str(left)))} left" if left is not None else "")
+    stage = say(STAGES.get(str(job["stage"]), str(job["stage"])))
+    return stage if left is None else say("{stage}, {time} left", stage=stage, time=duration(float(str(left))))
 
 
 def duration(seconds: float) -> str:
     """Put seconds into words a person would use."""
     if seconds < 90:
-        return f"about {max(5, round(seconds / 5) * 5)} seconds"
-    return f"about {round(seconds / 60)} minutes"
+        return say("about {n} seconds", n=max(5, round(seconds / 5) * 5))
+    return say_many("about {n} minute", "about {n} minutes", round(seconds / 60))

@@ -5,11 +5,12 @@ from typing import Any
 
 import streamlit as st
 
-from annotator import findings, insights, stopping
+from annotator import findings, insights, language, promises, stopping
 from annotator.acceptance import Offer, accept, offer, take_back
 from annotator.anchoring import pull
 from annotator.guarantee import Promise, Wish
 from annotator.insights import InUse
+from annotator.language import say, say_many
 from annotator.pages import frame
 from annotator.project import Project
 from store import acceptances, annotations, rounds
@@ -19,11 +20,13 @@ MOST_FLIPS = 200
 
 def show() -> None:
     """Show the page."""
-    st.title("Insights")
+    st.title(say("Insights"))
     with frame.opened_project() as project:
         used = insights.in_use(project)
         if used is None:
-            st.info("No round has been made yet. Label a few utterances, then press “Retrain now” on the Rounds page.")
+            st.info(
+                say("No round has been made yet. Label a few utterances, then press “Retrain now” on the Rounds page.")
+            )
             if annotations.count_answered(project.db):
                 _work(project, None)
             return
@@ -42,14 +45,14 @@ def _verdict(used: InUse) -> None:
     frame.html("lead", findings.how_right(used))
     if insights.measured(used.row).accuracy is not None:
         st.write(frame.plain(findings.how_believable(used)))
-        frame.html("quiet", f"Round {used.row['number']} is in use. Calibrated: {findings.CALIBRATED}")
+        frame.html("quiet", findings.in_use(used))
 
 
 # Accepting
 
 
 def _accept(project: Project, used: InUse) -> None:
-    st.header("Accept suggestions unseen")
+    st.header(say("Accept suggestions unseen"))
     left, right = st.columns(2, gap="large")
     with left:
         wish, per_label = _wish(project.config.precision)
@@ -60,48 +63,51 @@ def _accept(project: Project, used: InUse) -> None:
             from annotator import charts
 
             st.altair_chart(charts.risk_coverage(curve, wish.target), key="risk-coverage")
-            frame.html("quiet", f"{findings.from_audit(len(curve))} Shaded: where the truth lies 95 times in 100.")
+            shaded = say("Shaded: where the truth lies 95 times in 100.")
+            frame.html("quiet", f"{findings.from_audit(len(curve))} {shaded}")
         else:
-            st.info("No audit answer yet. One utterance in five on the Label page is one: they make this possible.")
+            st.info(say("No audit answer yet. One utterance in five on the Label page is one: they make this possible."))
     _acceptances(project)
 
 
 def _wish(precision: float) -> tuple[Wish, bool]:
-    target = st.slider("How many in 100 must be right", 80, 99, round(100 * precision), key="target")
+    target = st.slider(say("How many in 100 must be right"), 80, 99, round(100 * precision), key="target")
     per_label = st.checkbox(
-        "For each label by itself",
+        say("For each label by itself"),
         key="per-label",
-        help="Else on average over all that is accepted. For each label it takes far more audit answers.",
+        help=say("Else on average over all that is accepted. For each label it takes far more audit answers."),
     )
     return Wish(target / 100), per_label
 
 
 def _offered(made: Offer, used: InUse) -> None:
     """Say what may be accepted, on what it rests, and offer the button."""
-    said = findings.offered(made)
+    said = promises.offered(made)
     if said:
         st.write(frame.plain(said))
     if 0 in made.promises:
         one = made.promises[0]
         if isinstance(one, Promise):
-            frame.html("quiet", findings.rests_on(one))
+            frame.html("quiet", promises.rests_on(one))
         elif not said:
-            st.write(frame.plain(findings.not_yet(one, used)))
+            st.write(frame.plain(promises.not_yet(one, used)))
     else:
         names = dict(zip(used.label_ids, used.names, strict=True))
-        st.dataframe([findings.of_label(names[i], one) for i, one in made.promises.items()], hide_index=True)
-        frame.html("quiet", findings.EACH_LABEL)
+        st.dataframe([promises.of_label(names[i], one) for i, one in made.promises.items()], hide_index=True)
+        frame.html("quiet", promises.each_label())
     if made.accepts:
         wish = made.wish
         args = (wish.target, 0 not in made.promises)
-        name = f"Accept {findings.count(made.accepts, 'suggestion')}"
+        name = say_many("Accept {n:,} suggestion", "Accept {n:,} suggestions", made.accepts)
         st.button(name, type="primary", key="accept", disabled=made.stale, on_click=_do_accept, args=args)
         if made.stale:
-            frame.html("quiet", "The codebook has changed since this round was made. Retrain, then accept.")
+            frame.html("quiet", say("The codebook has changed since this round was made. Retrain, then accept."))
         frame.html(
             "quiet",
-            "They are marked as the model's, and some are asked again, without a suggestion, to check them. Choose how "
-            "many must be right before you look at what it gives: the promise holds for one look.",
+            say(
+                "They are marked as the model's, and some are asked again, without a suggestion, to check them. Choose "
+                "how many must be right before you look at what it gives: the promise holds for one look."
+            ),
         )
 
 
@@ -109,7 +115,7 @@ def _offered(made: Offer, used: InUse) -> None:
 def _do_accept(target: float, per_label: bool) -> None:
     with frame.opened_project() as project:
         accept(project, frame.annotator(), Wish(target), per_label)
-    st.toast("Accepted.")
+    st.toast(say("Accepted."))
 
 
 def _acceptances(project: Project) -> None:
@@ -117,20 +123,20 @@ def _acceptances(project: Project) -> None:
     made = acceptances.history(project.db)
     if not made:
         return
-    st.markdown("**What has been accepted**")
+    st.markdown(f"**{say('What has been accepted')}**")
     for one in made:
         with st.container(horizontal=True, vertical_alignment="center", key=f"acceptance-{one['id']}"):
             with st.container(width="stretch"):
-                frame.html("quiet", findings.acceptance(one))
+                frame.html("quiet", promises.acceptance(one))
             if not one["ended"]:
-                st.button("Take back", key=f"take-back-{one['id']}", on_click=_do_take_back, args=(one["id"],))
+                st.button(say("Take back"), key=f"take-back-{one['id']}", on_click=_do_take_back, args=(one["id"],))
 
 
 @frame.guarded
 def _do_take_back(acceptance_id: int) -> None:
     with frame.opened_project() as project:
         taken = take_back(project, acceptance_id, frame.annotator())
-    st.toast("Taken back: these utterances are open again." if taken else "It had ended before.")
+    st.toast(say("Taken back: these utterances are open again.") if taken else say("It had ended before."))
 
 
 # How good it is
@@ -139,11 +145,11 @@ def _do_take_back(acceptance_id: int) -> None:
 def _quality(project: Project, used: InUse) -> None:
     from annotator import charts
 
-    st.header("How good the model is")
+    st.header(say("How good the model is"))
     curve = insights.learning_curve(project)
     bins = insights.reliability_bins(used)
     if not any(one.accuracy is not None for one in curve):
-        st.info("Nothing has been measured yet. Answer a few audit utterances on the Label page, then retrain.")
+        st.info(say("Nothing has been measured yet. Answer a few audit utterances on the Label page, then retrain."))
         return
     left, right = st.columns(2, gap="large")
     with left:
@@ -153,9 +159,9 @@ def _quality(project: Project, used: InUse) -> None:
         if bins:
             st.altair_chart(charts.reliability(bins), key="reliability")
             frame.html("quiet", findings.bins(bins))
-    with st.expander("All figures"):
+    with st.expander(say("All figures")):
         st.dataframe([findings.figures(one) for one in reversed(curve)], hide_index=True)
-        frame.html("quiet", findings.FIGURES)
+        frame.html("quiet", findings.figures_explained())
         frame.html("quiet", findings.queried(insights.queried_accuracy(project)))
 
 
@@ -165,16 +171,16 @@ def _confusion(used: InUse) -> None:
     observed, expected = insights.observed_confusion(used), insights.expected_confusion(used)
     if not observed.total and not expected.total:
         return
-    st.header("What it confuses")
+    st.header(say("What it confuses"))
     dark = st.context.theme.type == "dark"
     left, right = st.columns(2, gap="large")
     if observed.total:
         with left:
-            st.altair_chart(charts.confusion(observed, "Seen on audit answers", dark), key="observed")
+            st.altair_chart(charts.confusion(observed, say("Seen on audit answers"), dark), key="observed")
             frame.html("quiet", findings.confusion_observed(observed))
     if expected.total:
         with right:
-            st.altair_chart(charts.confusion(expected, "Expected in what is left", dark), key="expected")
+            st.altair_chart(charts.confusion(expected, say("Expected in what is left"), dark), key="expected")
             frame.html("quiet", findings.confusion_expected(expected))
 
 
@@ -184,7 +190,7 @@ def _confusion(used: InUse) -> None:
 def _work(project: Project, used: InUse | None) -> None:
     from annotator import charts
 
-    st.header("Labels and work")
+    st.header(say("Labels and work"))
     counts, pace = insights.label_counts(project, used), insights.time_per_answer(project)
     left, right = st.columns(2, gap="large")
     with left:
@@ -202,13 +208,13 @@ def _work(project: Project, used: InUse | None) -> None:
 
 
 def _changes(project: Project, used: InUse) -> None:
-    st.header("What the last round changed")
+    st.header(say("What the last round changed"))
     found = insights.flips(project, used, MOST_FLIPS)
     st.write(frame.plain(findings.flipped(found)))
     if found and found.flips:
         st.dataframe([_flip(one) for one in found.flips], hide_index=True, column_config=_flip_columns(found))
         if found.changed > MOST_FLIPS:
-            frame.html("quiet", f"The {MOST_FLIPS} of which it is surest now.")
+            frame.html("quiet", say("The {n} of which it is surest now.", n=MOST_FLIPS))
     _go_back(project, used.row)
 
 
@@ -225,11 +231,11 @@ def _flip(one: insights.Flip) -> dict[str, Any]:
 def _flip_columns(found: insights.Flips) -> dict[str, Any]:
     number = st.column_config.NumberColumn
     return {
-        "utterance": st.column_config.TextColumn("Utterance", width="large"),
-        "before": f"Round {found.before} said",
-        "before_sure": number("how sure", format="%.0f %%"),
-        "now": f"Round {found.now} says",
-        "now_sure": number("how sure", format="%.0f %%"),
+        "utterance": st.column_config.TextColumn(say("Utterance"), width="large"),
+        "before": say("Round {n} said", n=found.before),
+        "before_sure": number(say("how sure"), format="%.0f %%"),
+        "now": say("Round {n} says", n=found.now),
+        "now_sure": number(say("how sure"), format="%.0f %%"),
     }
 
 
@@ -241,41 +247,44 @@ def _go_back(project: Project, used: Mapping[str, Any]) -> None:
     numbers = {row["id"]: row["number"] for row in others}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.selectbox(
-            "Put another round in use",
+            say("Put another round in use"),
             list(numbers),
-            format_func=lambda i: f"Round {numbers[i]}",
+            format_func=lambda i: say("Round {n}", n=numbers[i]),
             width=220,
             key="back",
         )
-        st.button(f"Go back to round {numbers[chosen]}", key="roll-back", on_click=_do_roll_back, args=(chosen,))
-    frame.html("quiet", "No answer is lost. It holds until the next round is ready.")
+        back = say("Go back to round {n}", n=numbers[chosen])
+        st.button(back, key="roll-back", on_click=_do_roll_back, args=(chosen,))
+    frame.html("quiet", say("No answer is lost. It holds until the next round is ready."))
 
 
 @frame.guarded
 def _do_roll_back(round_id: int) -> None:
     with frame.opened_project() as project:
         project.roll_back(round_id, frame.annotator())
-    st.toast("That round is in use now.")
+    st.toast(say("That round is in use now."))
 
 
 # The report
 
 
 def _report(project: Project) -> None:
-    st.header("Report")
-    frame.html("quiet", "Everything above on one page, with how each figure was estimated: to print, or to send.")
+    st.header(say("Report"))
+    about = say("Everything above on one page, with how each figure was estimated: to print, or to send.")
+    frame.html("quiet", about)
     state = (
         project.folder,
         annotations.last_id(project.db),
         rounds.promoted(project.db),
         acceptances.history(project.db),
+        language.now(),
     )
-    if st.button("Prepare the report", key="prepare-report"):
+    if st.button(say("Prepare the report"), key="prepare-report"):
         from annotator.report import report
 
-        with st.spinner("Drawing"):
+        with st.spinner(say("Drawing")):
             st.session_state["report"] = (state, report(project))
     prepared = st.session_state.get("report")
     if prepared and prepared[0] == state:
         name = f"{project.folder.name}-report.html"
-        st.download_button("Download", prepared[1], name, "text/html", icon=":material/download:", on_click="ignore")
+        st.download_button(say("Download"), prepared[1], name, "text/html", icon=":material/download:", on_click="ignore")

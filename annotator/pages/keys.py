@@ -5,23 +5,24 @@ from pathlib import Path
 import streamlit as st
 
 from annotator.codebook import Codebook
+from annotator.language import later, say
 from annotator.pages import frame
 
 NONE_FITS, SKIP, UNDO, TRANSCRIPT = "n", "s", "u", "t"
 EXAMPLES, WHY = "e", "w"  # where no label of the codebook has them
 TABLE = (
-    ("1 to 9, then as shown", "answer with the label, go on"),
-    ("N", "none of the labels fits"),
-    ("S", "skip: you are not asked again, others may be"),
-    ("U", "take back your last answer; again and again, also after a reload"),
-    ("Q", "mark the answer to come as unsure"),
-    ("M", "write a comment; Enter brings you back"),
-    ("/", "find a label by name, where there are more than nine"),
-    ("T", "the whole conversation"),
-    ("E", "examples of every label, where no label has this key"),
-    ("W", "why? where a suggestion shows and no label has this key"),
-    ("↑ ↓", "scroll the text"),
-    ("?", "this list"),
+    (later("1 to 9, then as shown"), later("answer with the label, go on")),
+    ("N", later("none of the labels fits")),
+    ("S", later("skip: you are not asked again, others may be")),
+    ("U", later("take back your last answer; again and again, also after a reload")),
+    ("Q", later("mark the answer to come as unsure")),
+    ("M", later("write a comment; Enter brings you back")),
+    ("/", later("find a label by name, where there are more than nine")),
+    ("T", later("the whole conversation")),
+    ("E", later("examples of every label, where no label has this key")),
+    ("W", later("why? where a suggestion shows and no label has this key")),
+    ("↑ ↓", later("scroll the text")),
+    ("?", later("this list")),
 )
 _SCRIPT = Path(__file__).with_name("keys.js").read_text(encoding="utf-8")
 
@@ -36,9 +37,8 @@ def spare(key: str, codebook: Codebook) -> str | None:
     return None if any(label.key == key for label in codebook.labels) else key
 
 
-@st.dialog("Keys")
 def tell() -> None:
     """List the keys."""
-    rows = "".join(f"<tr><th><kbd>{key}</kbd></th><td>{does}</td></tr>" for key, does in TABLE)
+    rows = "".join(f"<tr><th><kbd>{say(key)}</kbd></th><td>{say(does)}</td></tr>" for key, does in TABLE)
     st.html(f'<table class="keys">{rows}</table>')
-    frame.html("quiet", "In a text field letters are letters; Escape leaves it.")
+    frame.html("quiet", say("In a text field letters are letters; Escape leaves it."))

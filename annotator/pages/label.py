@@ -10,6 +10,7 @@ from annotator import scouting
 from annotator.codebook import COLOURS, Codebook, CodebookLabel
 from annotator.desk import Desk
 from annotator.errors import AnnotatorError
+from annotator.language import number, say
 from annotator.pages import frame, keys, why, wishes
 from annotator.project import Project
 from annotator.session import Answer, Question
@@ -109,22 +110,26 @@ def _take_back() -> None:
             why.forget()
             st.session_state["shown_at"] = time.monotonic()
         else:
-            st.toast("There is no answer of yours to take back.")
+            st.toast(say("There is no answer of yours to take back."))
 
 
 def _progress(desk: Desk) -> None:
     """Say quietly how far batch and project are, and how the day goes."""
     done, sitting = desk.standing, desk.sitting
-    bars = (("This batch", done.batch_size - done.batch_left, done.batch_size), ("All", done.labelled, done.to_label))
-    drawn = "".join(
-        f'<div class="part">{name}: {count:,} of {whole:,}<div class="track"><div class="bar" '
-        f'style="width:{count / max(1, whole):.1%}"></div></div></div>'
-        for name, count, whole in bars
+    in_batch = done.batch_size - done.batch_left
+    bars = (
+        (say("This batch: {n:,} of {whole:,}", n=in_batch, whole=done.batch_size), in_batch, done.batch_size),
+        (say("All: {n:,} of {whole:,}", n=done.labelled, whole=done.to_label), done.labelled, done.to_label),
     )
-    goal = f" of {desk.wishes.goal}" if desk.wishes.goal else ""
-    pace = f", {sitting.pace:.0f} s each" if sitting.pace else ""
-    today = f'<div class="part">Today: {len(sitting.times)}{goal}{pace}</div>'
-    st.html(f'<div class="status" role="status">{drawn}{today}</div>')
+    drawn = "".join(
+        f'<div class="part">{said}<div class="track"><div class="bar" '
+        f'style="width:{count / max(1, whole):.1%}"></div></div></div>'
+        for said, count, whole in bars
+    )
+    given, goal = len(sitting.times), desk.wishes.goal
+    today = say("Today: {n} of {goal}", n=given, goal=goal) if goal else say("Today: {n}", n=given)
+    pace = say(", {seconds:.0f} s each", seconds=sitting.pace) if sitting.pace else ""
+    st.html(f'<div class="status" role="status">{drawn}<div class="part">{today}{pace}</div></div>')
 
 
 def _reading(codebook: Codebook, question: Question) -> None:
@@ -138,7 +143,7 @@ def _reading(codebook: Codebook, question: Question) -> None:
     if len(codebook.labels) > ROOMY:
         answering += "123456789"
     st.html(
-        f'<div class="reading" tabindex="0" role="region" aria-label="Utterance" aria-live="polite" '
+        f'<div class="reading" tabindex="0" role="region" aria-label="{say("Utterance")}" aria-live="polite" '
         f'data-asked="{question.utterance["id"]}" data-keys="{answering}">{turns}{text}</div>'
     )
 
@@ -181,8 +186,12 @@ def _short_list(codebook: Codebook, question: Question, likely: dict[int, float]
     for number, label in enumerate(short, start=1):
         _row(replace(label, key=str(number)), question, likely.get(label.id))
     more = len(question.suggestion.shortlist) > ROOMY
-    held = f"The {ROOMY} likeliest labels." if more else "Lists like this hold the right label 95 times in 100."
-    frame.html("quiet", f"{held} Any other is found above.")
+    held = (
+        say("The {n} likeliest labels. Any other is found above.", n=ROOMY)
+        if more
+        else say("Lists like this hold the right label 95 times in 100. Any other is found above.")
+    )
+    frame.html("quiet", held)
 
 
 def _search(codebook: Codebook, question: Question) -> None:
@@ -191,11 +200,11 @@ def _search(codebook: Codebook, question: Question) -> None:
     names = {label.id: frame.plain(label.name) for label in codebook.labels}
     key = f"search-{asked}"
     st.selectbox(
-        "Find a label",
+        say("Find a label"),
         list(names),
         index=None,
         format_func=names.__getitem__,
-        placeholder=f"Type a part of one of {len(names)} names",
+        placeholder=say("Type a part of one of {n} names", n=len(names)),
         key=key,
         on_change=_say_found,
         args=(asked, key),
@@ -207,7 +216,7 @@ def _say_found(utterance_id: int, key: str) -> None:
 
 
 def _button(label: CodebookLabel, question: Question, width: int, share: float | None = None) -> None:
-    name = frame.plain(label.name) + (f" · {share:.0%}" if share is not None else "")
+    name = frame.plain(label.name) + (f" · {number(share, '.0%')}" if share is not None else "")
     st.button(
         name,
         key=f"label-{label.id}",
@@ -223,10 +232,11 @@ def _beside(label: CodebookLabel, share: float | None) -> None:
     """Show a label's probability, or keep its place free, and its definition; examples if they are wanted."""
     bar = '<div class="unsaid"></div>'
     if share is not None:
+        spoken = say("probability {share:.0%}", share=share)
         bar = (
-            f'<div class="likely" role="img" aria-label="probability {share:.0%}"><div class="track">'
+            f'<div class="likely" role="img" aria-label="{spoken}"><div class="track">'
             f'<div class="bar" style="width:{share:.1%};background:{COLOURS[label.colour]}"></div></div>'
-            f'<div class="number">{share:.0%}</div></div>'
+            f'<div class="number">{number(share, ".0%")}</div></div>'
         )
     wanted = label.examples if st.session_state.get("examples") else ()
     examples = "".join(f'<li dir="auto">{escape(one)}</li>' for one in wanted)
@@ -237,38 +247,40 @@ def _beside(label: CodebookLabel, share: float | None) -> None:
 def _other_answers(project: Project, codebook: Codebook, question: Question) -> None:
     asked = question.utterance["id"]
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.button("None fits", key="none-fits", shortcut=keys.NONE_FITS, on_click=_say, args=(asked, "none_fits", None))
-        st.button("Skip", key="skip", shortcut=keys.SKIP, on_click=_say, args=(asked, "skip", None))
-        st.button("Undo", key="undo", shortcut=keys.UNDO, icon=":material/undo:", on_click=_take_back)
-        st.checkbox("Unsure", key="unsure", help="Q. Tick before answering: the answer is stored with this mark.")
+        none_fits = (asked, "none_fits", None)
+        st.button(say("None fits"), key="none-fits", shortcut=keys.NONE_FITS, on_click=_say, args=none_fits)
+        st.button(say("Skip"), key="skip", shortcut=keys.SKIP, on_click=_say, args=(asked, "skip", None))
+        st.button(say("Undo"), key="undo", shortcut=keys.UNDO, icon=":material/undo:", on_click=_take_back)
+        marked = say("Q. Tick before answering: the answer is stored with this mark.")
+        st.checkbox(say("Unsure"), key="unsure", help=marked)
         why.offer(project, codebook, question)
 
 
 def _notes(project: Project, codebook: Codebook, desk: Desk) -> None:
     question = desk.question
     assert question
-    st.text_input("Comment", key="comment", placeholder="M: stored with the answer", max_chars=2000)
-    said = [f"{question.reason} {_about_bars(project, question)}", _outcome(codebook, desk), wishes.rest(desk)]
+    st.text_input(say("Comment"), key="comment", placeholder=say("M: stored with the answer"), max_chars=2000)
+    said = [f"{say(question.reason)} {_about_bars(project, question)}", _outcome(codebook, desk), wishes.rest(desk)]
     frame.html("quiet notes", "\n".join(line for line in said if line))
     with st.container(horizontal=True):
         shortcut = keys.spare(keys.EXAMPLES, codebook)
-        st.button("Examples", key="show-examples", type="tertiary", shortcut=shortcut, on_click=_turn_examples)
-        if st.button("Conversation", key="transcript", type="tertiary", shortcut=keys.TRANSCRIPT):
-            _transcript(project, question)
-        if st.button("Keys (?)", key="keys", type="tertiary"):
-            keys.tell()
+        st.button(say("Examples"), key="show-examples", type="tertiary", shortcut=shortcut, on_click=_turn_examples)
+        if st.button(say("Conversation"), key="transcript", type="tertiary", shortcut=keys.TRANSCRIPT):
+            st.dialog(say("Conversation"), width="large")(_transcript)(project, question)
+        if st.button(say("Keys (?)"), key="keys", type="tertiary"):
+            st.dialog(say("Keys"))(keys.tell)()
 
 
 def _about_bars(project: Project, question: Question) -> str:
     """Say what the bars are, or why there are none."""
     if question.suggestion:
-        return f"The bars are round {question.suggestion.round_number}'s probabilities."
+        return say("The bars are round {n}'s probabilities.", n=question.suggestion.round_number)
     if question.withheld == "chance":
-        return "Its suggestion is hidden, drawn at random, to learn what suggestions do to answers."
+        return say("Its suggestion is hidden, drawn at random, to learn what suggestions do to answers.")
     if question.withheld == "choice":
-        return "Suggestions are hidden, as you have chosen."
+        return say("Suggestions are hidden, as you have chosen.")
     none_yet = not question.is_audit and project.config.show_suggestions
-    return "There is no suggestion before the model's first round." if none_yet else ""
+    return say("There is no suggestion before the model's first round.") if none_yet else ""
 
 
 def _turn_examples() -> None:
@@ -281,11 +293,10 @@ def _outcome(codebook: Codebook, desk: Desk) -> str:
         return ""
     label_id, share = desk.outcome.thought.best
     names = dict(zip(codebook.ids, codebook.names, strict=True))
-    thought = f"The model was {share:.0%} sure of {names.get(label_id, 'a label no longer in use')}"
-    return f"Before: {thought}, as you were." if desk.outcome.agrees else f"Before: {thought}. You said otherwise."
-
-
-@st.dialog("Conversation", width="large")
+    name = names.get(label_id) or say("a label no longer in use")
+    if desk.outcome.agrees:
+        return say("Before: The model was {share:.0%} sure of {label}, as you were.", share=share, label=name)
+    return say("Before: The model was {share:.0%} sure of {label}. You said otherwise.", share=share, label=name)
 def _transcript(project: Project, question: Question) -> None:
     """Show all turns of the conversation, the one to be labelled marked."""
     asked = question.utterance
@@ -297,6 +308,6 @@ def _transcript(project: Project, question: Question) -> None:
 
 
 def _finished(project: Project) -> None:
-    st.success("Every utterance has an answer.")
-    st.write("Export the dataset, import more utterances, or take answers back.")
-    st.button("Undo", key="undo", shortcut=keys.UNDO, icon=":material/undo:", on_click=_take_back)
+    st.success(say("Every utterance has an answer."))
+    st.write(say("Export the dataset, import more utterances, or take answers back."))
+    st.button(say("Undo"), key="undo", shortcut=keys.UNDO, icon=":material/undo:", on_click=_take_back)

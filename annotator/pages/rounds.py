@@ -8,8 +8,9 @@ import streamlit as st
 from annotator.calibration import ROUGH
 from annotator.config import RoundConfig
 from annotator.doctor import prospect
-from annotator.findings import CALIBRATED
+from annotator.findings import calibrated
 from annotator.history import RoundSummary, summaries
+from annotator.language import later, retell, say, say_many
 from annotator.pages import frame
 from annotator.project import Project
 from annotator.query import STRATEGIES
@@ -23,7 +24,7 @@ from store import annotations, jobs, rounds
 
 def show() -> None:
     """Show the page."""
-    st.title("Rounds")
+    st.title(say("Rounds"))
     with frame.opened_project() as project:
         project.recover()
         _what_is_known(project)
@@ -38,34 +39,42 @@ def _what_is_known(project: Project) -> None:
     promoted = rounds.promoted(project.db)
     new = annotations.count_new_training_labels(project.db, promoted["last_annotation"] if promoted else 0)
     if promoted is None:
-        st.write("No round has been made yet. Until then utterances are asked at random.")
-    elif promoted["trained_on"] == 0:
-        st.write(
-            f"Round {promoted['number']} is in use: {promoted['backbone']}, from the codebook alone, "
-            f"before any answer. {_since(new)}"
-        )
+        st.write(say("No round has been made yet. Until then utterances are asked at random."))
+        return
+    made = {"round": promoted["number"], "backbone": promoted["backbone"], "trained": promoted["trained_on"]}
+    if promoted["trained_on"] == 0:
+        told = say("Round {round} is in use: {backbone}, from the codebook alone, before any answer.", **made)
     else:
-        st.write(
-            f"Round {promoted['number']} is in use: {promoted['backbone']}, trained on {promoted['trained_on']} "
-            f"labels, measured on {promoted['audited_on']} audit answers. {_since(new)}"
+        told = say_many(
+            "Round {round} is in use: {backbone}, trained on {trained} labels, measured on {n} audit answer.",
+            "Round {round} is in use: {backbone}, trained on {trained} labels, measured on {n} audit answers.",
+            promoted["audited_on"],
+            **made,
         )
+    st.write(f"{told} {_since(new)}")
 
 
 def _since(new: int) -> str:
-    return "No label has come since." if new == 0 else f"{new} label{'s' * (new != 1)} have come since."
+    if new == 0:
+        return say("No label has come since.")
+    return say_many("{n} label has come since.", "{n} labels have come since.", new)
 
 
 def _button(project: Project) -> None:
     every = project.config.retrain_every
     active = jobs.active(project.db)
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.button("Retrain now", type="primary", disabled=active is not None, on_click=_retrain, key="retrain")
+        st.button(say("Retrain now"), type="primary", disabled=active is not None, on_click=_retrain, key="retrain")
         if active:
-            st.button("Cancel", on_click=_cancel, key="cancel")
-            frame.html("quiet", f"Started for {active['reason']}. The round in use serves until this one is ready.")
+            st.button(say("Cancel"), on_click=_cancel, key="cancel")
+            why = retell(active["reason"])
+            frame.html(
+                "quiet", say("Started for {reason}. The round in use serves until this one is ready.", reason=why)
+            )
+        elif every:
+            frame.html("quiet", say("A round also starts by itself for every {n} new labels.", n=every))
         else:
-            by_itself = f"A round also starts by itself for every {every} new labels."
-            frame.html("quiet", by_itself if every else "Rounds start by the button only.")
+            frame.html("quiet", say("Rounds start by the button only."))
 
 
 @frame.guarded
@@ -78,99 +87,127 @@ def _retrain() -> None:
 def _cancel() -> None:
     with frame.opened_project() as project:
         jobs.request_cancel(project.db)
-    st.toast("The round stops at its next step.")
+    st.toast(say("The round stops at its next step."))
 
 
 def _last_error(project: Project) -> None:
     last = jobs.last(project.db)
     if last and last["state"] in ("failed", "interrupted"):
-        st.error(f"{frame.plain(last['error'] or '')}\n\n{frame.plain(last['hint'] or '')}")
+        st.error(f"{frame.plain(retell(last['error'] or ''))}\n\n{frame.plain(retell(last['hint'] or ''))}")
     elif last and last["state"] == "cancelled":
-        st.info("The last round was cancelled. The round before it stays in use.")
+        st.info(say("The last round was cancelled. The round before it stays in use."))
 
 
 def _history(project: Project) -> None:
     rows = summaries(project)
     if not rows:
         return
-    st.header("History")
-    st.dataframe([_line(row) for row in rows], hide_index=True, column_config=_COLUMNS)
+    st.header(say("History"))
+    st.dataframe([_line(row) for row in rows], hide_index=True, column_config=_columns())
     frame.html(
         "quiet",
-        "Accuracy and the rest come from the audit slice alone: utterances drawn at random, answered without seeing "
-        "a suggestion, judged by a model that was not trained on them. The interval holds the true accuracy 95 times "
-        "in 100.",
+        say(
+            "Accuracy and the rest come from the audit slice alone: utterances drawn at random, answered without "
+            "seeing a suggestion, judged by a model that was not trained on them. The interval holds the true accuracy "
+            "95 times in 100."
+        ),
     )
 
 
-_COLUMNS = {
-    "NLL": st.column_config.TextColumn(help="Negative log-likelihood: lower is better."),
-    "ECE": st.column_config.TextColumn(help="Gap between confidence and accuracy: lower is better."),
-    "Calibrated": st.column_config.TextColumn(help=CALIBRATED),
-    "Memory": st.column_config.TextColumn(help="The most that the round has held at once."),
+def _columns() -> dict[str, Any]:
+    text = st.column_config.TextColumn
+    return {
+        say("NLL"): text(help=say("Negative log-likelihood: lower is better.")),
+        say("ECE"): text(help=say("Gap between confidence and accuracy: lower is better.")),
+        say("Calibrated"): text(help=calibrated()),
+        say("Memory"): text(help=say("The most that the round has held at once.")),
+    }
+
+
+STATES = {
+    "promoted": later("ready"),
+    "running": later("running"),
+    "failed": later("failed"),
+    "cancelled": later("cancelled"),
+    "interrupted": later("interrupted"),
 }
 
 
 def _line(one: RoundSummary) -> dict[str, Any]:
     return {
-        "Round": one.number,
-        "State": "ready" if one.state == "promoted" else one.state,
-        "Trained on": one.trained_on,
-        "Audit answers": one.audited_on,
-        "Accuracy": one.accuracy,
-        "95 % interval": one.interval,
-        "Macro-F1": one.macro_f1,
-        "NLL": one.nll,
-        "ECE": one.ece,
-        "Calibrated": one.calibrated,
-        "Memory": one.memory,
-        "Started": one.started,
+        say("Round"): one.number,
+        say("State"): say(STATES.get(one.state, one.state)),
+        say("Trained on"): one.trained_on,
+        say("Audit answers"): one.audited_on,
+        say("Accuracy"): one.accuracy,
+        say("95 % interval"): one.interval,
+        say("Macro-F1"): one.macro_f1,
+        say("NLL"): one.nll,
+        say("ECE"): one.ece,
+        say("Calibrated"): say(one.calibrated),
+        say("Memory"): one.memory,
+        say("Started"): one.started,
     }
 
 
 def _settings(project: Project) -> None:
-    with st.expander("How rounds are made"):
+    with st.expander(say("How rounds are made")):
         config = project.config
         backbone, warning = _backbone(config)
         with st.form("settings", border=False):
             strategy = st.selectbox(
-                "What is asked next",
+                say("What is asked next"),
                 list(STRATEGIES),
                 index=list(STRATEGIES).index(config.strategy),
-                format_func=lambda name: f"{STRATEGIES[name].shown}: {STRATEGIES[name].reason}",
+                format_func=lambda name: f"{say(STRATEGIES[name].shown)}: {say(STRATEGIES[name].reason)}",
+                key=f"strategy-{config.strategy}",
             )
             template = st.selectbox(
-                "How the model is asked",
+                say("How the model is asked"),
                 list(TEMPLATES),
                 index=list(TEMPLATES).index(config.template),
-                format_func=lambda name: TEMPLATES[name].shown,
-                help=f"From {LARGE} labels on, codes make a round several times quicker.",
+                format_func=lambda name: say(TEMPLATES[name].shown),
+                key=f"template-{config.template}",
+                help=say("From {n} labels on, codes make a round several times quicker.", n=LARGE),
             )
-            size = st.number_input("Utterances in a batch", 5, 500, config.batch_size)
-            every = st.number_input(
-                "New labels that start a round by themselves", 0, 1000, config.retrain_every, help="0: only the button."
-            )
-            teach = st.checkbox(
-                f"Let the first {ROUGH} audit answers teach too",
-                config.cross_fit_below > 0,
-                help="Each half is then measured by a second model that was trained without it. Rounds take three "
-                "times as long until there are so many, and nothing can be accepted unseen before.",
-            )
-            tuned = st.checkbox(
-                "Fine-tune the language model",
-                config.recipe.scout < 1,
-                help="Without, a small classifier on what the language model makes of an utterance answers alone: "
-                "a round takes seconds, and the model is a little less often right.",
-            )
-            suggestions = st.checkbox("Show the model's suggestion", config.show_suggestions)
-            st.caption("Takes effect with the next round. Audit utterances never show a suggestion.")
-            if st.form_submit_button("Save"):
-                project.config = _changed(
-                    config, backbone, (strategy, template), (size, every), (suggestions, teach, tuned)
-                )
-                st.toast("Saved.")
+            numbers, ticks = _numbers(config), _ticks(config)
+            st.caption(say("Takes effect with the next round. Audit utterances never show a suggestion."))
+            if st.form_submit_button(say("Save"), key="save"):
+                project.config = _changed(config, backbone, (strategy, template), numbers, ticks)
+                st.toast(say("Saved."))
         if warning:  # below the form: above it, it would move the button away while it is being clicked
             st.warning(warning)
+
+
+def _numbers(config: RoundConfig) -> tuple[float, float]:
+    """Ask how large a batch is, and how many labels start a round."""
+    size = st.number_input(say("Utterances in a batch"), 5, 500, config.batch_size, key=f"size-{config.batch_size}")
+    named, only = say("New labels that start a round by themselves"), say("0: only the button.")
+    return size, st.number_input(named, 0, 1000, config.retrain_every, key=f"every-{config.retrain_every}", help=only)
+
+
+def _ticks(config: RoundConfig) -> tuple[bool, bool, bool]:
+    """Ask whether suggestions show, audit answers teach, and the language model is fine-tuned."""
+    teach = st.checkbox(
+        say("Let the first {n} audit answers teach too", n=ROUGH),
+        config.cross_fit_below > 0,
+        key=f"teach-{config.cross_fit_below}",
+        help=say(
+            "Each half is then measured by a second model that was trained without it. Rounds take three times as "
+            "long until there are so many, and nothing can be accepted unseen before."
+        ),
+    )
+    tuned = st.checkbox(
+        say("Fine-tune the language model"),
+        config.recipe.scout < 1,
+        key=f"tuned-{config.recipe.scout}",
+        help=say(
+            "Without, a small classifier on what the language model makes of an utterance answers alone: a round takes "
+            "seconds, and the model is a little less often right."
+        ),
+    )
+    suggestions = st.checkbox(say("Show the model's suggestion"), config.show_suggestions, key=f"suggestions-{config.show_suggestions}")
+    return suggestions, teach, tuned
 
 
 def _backbone(config: RoundConfig) -> tuple[str, str]:
@@ -179,16 +216,20 @@ def _backbone(config: RoundConfig) -> tuple[str, str]:
     Outside the form, so that it is said before the choice is saved.
     """
     backbone = st.text_input(
-        "Language model",
+        say("Language model"),
         config.backbone,
-        help=f"A name from the catalog ({', '.join(CATALOG)}), a hub id, or a folder.",
+        key=f"backbone-{config.backbone}",
+        help=say("A name from the catalog ({names}), a hub id, or a folder.", names=", ".join(CATALOG)),
     ).strip()
     memory = machine.free_main_memory(), machine.processor_width()
     found = prospect(backbone or config.backbone, config.recipe, *memory)
     on_gpu = machine.may_have_gpu()
-    st.caption(f"Memory: {found.needs}." + " A GPU has its own: see `annotator doctor`." * on_gpu)
-    doubt = "may not fit while utterances are long" if found.fits else "will not fit"
-    return backbone, f"This language model {doubt}. {found.hint}" if found.hint and not on_gpu else ""
+    needs = say("Memory: {needs}.", needs=found.needs)
+    st.caption(f"{needs} {say('A GPU has its own: see `annotator doctor`.')}" if on_gpu else needs)
+    if not found.hint or on_gpu:
+        return backbone, ""
+    doubt = say("This language model may not fit while utterances are long.")
+    return backbone, f"{doubt if found.fits else say('This language model will not fit.')} {retell(found.hint)}"
 
 
 def _changed(

@@ -9,6 +9,7 @@ from annotator.codebook import Codebook
 from annotator.desk import Desk
 from annotator.errors import AnnotatorError
 from annotator.explain import Asking, Explanation
+from annotator.language import say
 from annotator.pages import frame, keys
 from annotator.project import Project
 from annotator.session import Question
@@ -28,13 +29,14 @@ def offer(project: Project, codebook: Codebook, question: Question) -> None:
     if question.suggestion is None:
         return
     busy = jobs.active(project.db) is not None
+    asks = say("What does the untrained language model say?")
     st.button(
-        "Why?",
+        say("Why?"),
         key="ask-why",
         type="tertiary",
         shortcut=keys.spare(keys.WHY, codebook),
         disabled=busy or "why" in st.session_state,
-        help="Not while a round runs: it needs the memory." if busy else "What does the untrained language model say?",
+        help=say("Not while a round runs: it needs the memory.") if busy else asks,
         on_click=_ask,
         args=(project.folder, question.utterance["id"]),
     )
@@ -79,14 +81,17 @@ def _look() -> None:
         st.rerun()
     if asked.found:
         st.rerun()
-    st.status("The untrained language model is reading. You can label on.", state="running")
+    st.status(say("The untrained language model is reading. You can label on."), state="running")
 
 
 def _tell(found: Explanation) -> None:
     """Show the words literally, and say what they are not."""
     st.text(found.text)
     st.caption(
-        f"These are the own words of {frame.plain(found.backbone)} before any training. By itself it would answer "
-        f"“{frame.plain(found.label)}”. They are no account of how the probabilities above came about: those are "
-        "computed without them."
+        say(
+            "These are the own words of {backbone} before any training. By itself it would answer “{label}”. They are "
+            "no account of how the probabilities above came about: those are computed without them.",
+            backbone=frame.plain(found.backbone),
+            label=frame.plain(found.label),
+        )
     )

@@ -5,41 +5,52 @@ from datetime import UTC, datetime
 import streamlit as st
 
 from annotator.desk import Desk
+from annotator.language import NAMES, say
 from annotator.pages import frame
 from annotator.preferences import Preferences, choose, preferences
 
 
 def offer() -> None:
     """Put the way to the choices into the sidebar. They stand in a window: what is on the page slows every key."""
-    if st.sidebar.button("How you like to work", key="wishes", icon=":material/tune:", width="stretch"):
-        _window()
+    named = say("How you like to work")
+    if st.sidebar.button(named, key="wishes", icon=":material/tune:", width="stretch"):
+        st.dialog(named, on_dismiss="rerun")(_window)()
 
 
-@st.dialog("How you like to work", on_dismiss="rerun")
 def _window() -> None:
     """Show the choices; each holds at once, and the page follows when the window closes."""
     with frame.opened_project() as project:
         now = preferences(project, frame.annotator())
         as_model = project.config.context_turns
     st.toggle(
-        "Show suggestions",
+        say("Show suggestions"),
         now.suggestions,
         key="wish-suggestions",
         on_change=_keep,
-        help="A few stay hidden whatever you choose, to learn what they do to answers.",
+        help=say("A few stay hidden whatever you choose, to learn what they do to answers."),
     )
     st.toggle(
-        "Say what the model had thought",
+        say("Say what the model had thought"),
         now.outcome,
         key="wish-outcome",
         on_change=_keep,
-        help="After your answer, never about utterances that measure the model.",
+        help=say("After your answer, never about utterances that measure the model."),
     )
     turns = as_model if now.turns is None else now.turns
-    st.number_input("Turns before the utterance", 0, 50, turns, key="wish-turns", on_change=_keep)
-    st.number_input("Answers aimed at in a day", 0, 10_000, now.goal, 10, key="wish-goal", on_change=_keep)
-    minutes = "Minutes until a break is suggested"
-    st.number_input(minutes, 0, 240, now.rest_after, 5, key="wish-rest", on_change=_keep, help="0: never.")
+    st.number_input(say("Turns before the utterance"), 0, 50, turns, key="wish-turns", on_change=_keep)
+    st.number_input(say("Answers aimed at in a day"), 0, 10_000, now.goal, 10, key="wish-goal", on_change=_keep)
+    minutes = say("Minutes until a break is suggested")
+    st.number_input(minutes, 0, 240, now.rest_after, 5, key="wish-rest", on_change=_keep, help=say("0: never."))
+    codes = ["", *NAMES]
+    st.selectbox(
+        say("Language"),
+        codes,
+        codes.index(now.language if now.language in NAMES else ""),
+        format_func=lambda code: NAMES.get(code) or say("as the browser"),
+        key="wish-language",
+        on_change=_keep,
+        help=say("Of the app. Utterances, labels and files stay as they are."),
+    )
 
 
 @frame.guarded
@@ -54,8 +65,10 @@ def _keep() -> None:
             outcome=said["wish-outcome"],
             goal=said["wish-goal"],
             rest_after=said["wish-rest"],
+            language=said["wish-language"],
         )
         choose(project, frame.annotator(), chosen)
+    frame.speak()
 
 
 def rest(desk: Desk) -> str:
@@ -63,4 +76,6 @@ def rest(desk: Desk) -> str:
     minutes = desk.sitting.minutes_without_pause(datetime.now(UTC))
     if not desk.wishes.rest_after or minutes < desk.wishes.rest_after:
         return ""
-    return f"You have worked for {minutes} minutes without a break: a few minutes' pause keeps answers steady."
+    return say(
+        "You have worked for {n} minutes without a break: a few minutes' pause keeps answers steady.", n=minutes
+    )

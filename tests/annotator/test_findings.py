@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from annotator import findings
+from annotator import findings, promises
 from annotator.acceptance import Offer
 from annotator.calibration import Calibrator
 from annotator.consensus import Agreement
@@ -66,59 +66,59 @@ def test_below_thirty_audit_answers_probabilities_are_never_called_calibrated():
 
 
 def test_an_offer_says_size_precision_confidence_and_what_it_saves():
-    said = findings.offered(an_offer(3400, PROMISE)).replace("\u00a0", " ")
+    said = promises.offered(an_offer(3400, PROMISE)).replace("\u00a0", " ")
     assert said == (
         "These 3,400 suggestions may be accepted unseen: at least 95 in 100 of them are right, at 95 % confidence. "
         "That saves about 4 hours."
     )
-    assert "for each label by itself" in findings.offered(an_offer(10, PROMISE, NotYet(WISH, 3, 70)))
+    assert "for each label by itself" in promises.offered(an_offer(10, PROMISE, NotYet(WISH, 3, 70)))
 
 
 def test_a_promise_that_nothing_open_meets_is_no_offer():
-    assert "Nothing to accept" in findings.offered(an_offer(0, replace(PROMISE, accepts=0)))
-    assert "no utterance with a suggestion is open" in findings.offered(an_offer(0, NotYet(WISH, 9, None), open_=0))
-    assert findings.offered(an_offer(0, NotYet(WISH, 9, 50))) == ""
+    assert "Nothing to accept" in promises.offered(an_offer(0, replace(PROMISE, accepts=0)))
+    assert "no utterance with a suggestion is open" in promises.offered(an_offer(0, NotYet(WISH, 9, None), open_=0))
+    assert promises.offered(an_offer(0, NotYet(WISH, 9, 50))) == ""
 
 
 def test_each_label_says_what_it_accepts_or_what_is_missing():
-    assert findings.offered(an_offer(0, NotYet(WISH, 9, 50), NotYet(WISH, 9, 50))).startswith("Not yet")
-    assert findings.of_label("yes", replace(PROMISE, errors=1)) == {
+    assert promises.offered(an_offer(0, NotYet(WISH, 9, 50), NotYet(WISH, 9, 50))).startswith("Not yet")
+    assert promises.of_label("yes", replace(PROMISE, errors=1)) == {
         "Label": "yes",
         "Accepts": 3400,
         "Rests on": "62, 1 wrong",
         "Missing": "",
     }
-    assert findings.of_label("no", NotYet(WISH, 9, 50))["Missing"] == "50"
-    assert findings.of_label("no", NotYet(WISH, 9, None))["Missing"] == "not right often enough"
+    assert promises.of_label("no", NotYet(WISH, 9, 50))["Missing"] == "50"
+    assert promises.of_label("no", NotYet(WISH, 9, None))["Missing"] == "not right often enough"
 
 
 def test_what_a_promise_rests_on_is_said_with_its_errors():
-    assert "62 audit answers" in findings.rests_on(PROMISE)
-    assert "none of them wrong" in findings.rests_on(PROMISE)
-    assert "2 of them wrong" in findings.rests_on(replace(PROMISE, errors=2))
+    assert "62 audit answers" in promises.rests_on(PROMISE)
+    assert "none of them wrong" in promises.rests_on(PROMISE)
+    assert "2 of them wrong" in promises.rests_on(replace(PROMISE, errors=2))
 
 
 def test_how_many_answers_are_missing_and_whether_there_are_so_many():
-    said = findings.not_yet(NotYet(WISH, 43, 30), used(left=100))
+    said = promises.not_yet(NotYet(WISH, 43, 30), used(left=100))
     assert said == "Not yet: about 30 more audit answers are needed."
-    assert "only 12 are left to ask" in findings.not_yet(NotYet(WISH, 43, 30), used(left=12))
-    assert "none is left to ask" in findings.not_yet(NotYet(WISH, 43, 1), used(left=0))
-    assert "would not help" in findings.not_yet(NotYet(WISH, 43, None), used())
+    assert "only 12 are left to ask" in promises.not_yet(NotYet(WISH, 43, 30), used(left=12))
+    assert "none is left to ask" in promises.not_yet(NotYet(WISH, 43, 1), used(left=0))
+    assert "would not help" in promises.not_yet(NotYet(WISH, 43, None), used())
 
 
 def test_a_round_that_learned_from_audit_answers_asks_for_a_new_round_and_not_for_59_answers():
     learned = used(answers=20, cross_fitted=True)
-    assert findings.not_yet(NotYet(WISH, 0, 59), learned).startswith("Not yet: about 39 more audit answers are needed")
-    assert "Retrain" in findings.not_yet(NotYet(WISH, 0, 59), used(answers=70, cross_fitted=True))
+    assert promises.not_yet(NotYet(WISH, 0, 59), learned).startswith("Not yet: about 39 more audit answers are needed")
+    assert "Retrain" in promises.not_yet(NotYet(WISH, 0, 59), used(answers=70, cross_fitted=True))
 
 
 def test_an_acceptance_says_what_became_of_it():
     one = {"size": 1, "round_number": 3, "annotator": "ada", "at": "2026-11-21T10:00:00.000", "target": 0.95}
-    stands = findings.acceptance({**one, "checks": 0, "errors": 0, "ended": None, "reason": None})
+    stands = promises.acceptance({**one, "checks": 0, "errors": 0, "ended": None, "reason": None})
     assert stands.startswith("1 suggestion of round 3, by ada, 2026-11-21 10:00: at least 95 in 100 right.")
     assert stands.endswith("No spot check yet. Stands.")
     fallen = {**one, "checks": 9, "errors": 4, "ended": "withdrawn", "reason": "4 of 9 spot checks"}
-    assert findings.acceptance(fallen).endswith("9 spot checks, 4 answered otherwise. Withdrawn: 4 of 9 spot checks.")
+    assert promises.acceptance(fallen).endswith("9 spot checks, 4 answered otherwise. Withdrawn: 4 of 9 spot checks.")
 
 
 def test_what_was_chosen_is_marked_as_not_representative():
