@@ -14,6 +14,7 @@ import altair as alt
 
 from annotator.findings import MOST_CONFUSED
 from annotator.insights import Confusion, Coverage, LabelCount, Measured, Pace
+from annotator.language import later, number, say
 from annotator.metrics import Bin
 
 BLUE, GREY, ORANGE = "#3a87c4", "#858585", "#d5661a"
@@ -55,17 +56,17 @@ def learning_curve(rounds: Sequence[Measured]) -> Chart:
             "right": one.accuracy,
             "low": one.accuracy_interval[0] if one.accuracy_interval else one.accuracy,
             "high": one.accuracy_interval[1] if one.accuracy_interval else one.accuracy,
-            "round": f"round {one.number}",
-            "named": f"round {one.number}" if one.number in ends else "",
+            "round": say("round {n}", n=one.number),
+            "named": say("round {n}", n=one.number) if one.number in ends else "",
             "n": one.n,
         }
         for one in known
     ]
-    title, domain = "right", (_lowest([float(row["low"] or 0) for row in rows]), 1.0)
+    title, domain = say("right"), (_lowest([float(row["low"] or 0) for row in rows]), 1.0)
     base = alt.Chart(_rows(rows)).encode(
         x=alt.X(
             "labels:Q",
-            title="labels trained on",
+            title=say("labels trained on"),
             scale=alt.Scale(zero=False, padding=24),
             axis=alt.Axis(tickMinStep=1, tickCount=6, format=",d"),
         ),
@@ -76,20 +77,22 @@ def learning_curve(rounds: Sequence[Measured]) -> Chart:
     line = base.mark_line(color=BLUE, point={"color": BLUE, "size": 60, "filled": True})
     names = base.mark_text(dy=-14, color=GREY, fontSize=12).encode(y=_share("right", title, domain), text="named:N")
     layers = (band, bars, line.encode(y=_share("right", title, domain)), names)
-    return _titled(alt.layer(*layers), "How often each round is right", 220)
+    return _titled(alt.layer(*layers), say("How often each round is right"), 220)
 
 
 def label_curves(rows: Sequence[Mapping[str, Any]]) -> Chart:
     """Draw accuracy over labels for each strategy, with the interval of its mean; told apart by colour and dash."""
-    base = alt.Chart(_rows(rows)).encode(x=alt.X("labels:Q", title="labels given"))
+    base = alt.Chart(_rows(rows)).encode(x=alt.X("labels:Q", title=say("labels given")))
     domain = (_lowest([row["low"] for row in rows]), 1.0)
     band = base.mark_area(opacity=0.15).encode(
-        y=_share("low", "right", domain), y2="high:Q", color=alt.Color("strategy:N", title=None)
+        y=_share("low", say("right"), domain), y2="high:Q", color=alt.Color("strategy:N", title=None)
     )
     line = base.mark_line(point=True).encode(
-        y=_share("accuracy", "right", domain), color="strategy:N", strokeDash=alt.StrokeDash("strategy:N", title=None)
+        y=_share("accuracy", say("right"), domain),
+        color="strategy:N",
+        strokeDash=alt.StrokeDash("strategy:N", title=None),
     )
-    return _titled(band + line, "How often the model is right", 320)
+    return _titled(band + line, say("How often the model is right"), 320)
 
 
 def _shares(*fields: str) -> list[alt.Tooltip]:
@@ -103,7 +106,7 @@ def reliability(bins: Sequence[Bin]) -> Chart:
     """
     rows = [
         {
-            "bin": f"{place}|{one.confidence:.0%}|n = {one.n}",
+            "bin": f"{place}|{number(one.confidence, '.0%')}|n = {one.n}",
             "sure": one.confidence,
             "right": one.accuracy,
             "low": one.low,
@@ -115,11 +118,11 @@ def reliability(bins: Sequence[Bin]) -> Chart:
         for place, one in enumerate(bins)
     ]
     edges = [edge for one in bins for edge in (one.low, one.band[0])]
-    title, domain = "how often it was right", (_lowest(edges), 1.0)
+    title, domain = say("how often it was right"), (_lowest(edges), 1.0)
     base = alt.Chart(_rows(rows)).encode(
         x=alt.X(
             "bin:O",
-            title="how sure it was",
+            title=say("how sure it was"),
             sort=None,
             axis=alt.Axis(labelAngle=0, labelExpr="slice(split(datum.label, '|'), 1)", ticks=False),
         ),
@@ -129,7 +132,7 @@ def reliability(bins: Sequence[Bin]) -> Chart:
     said = base.mark_tick(color=GREY, thickness=2, width=30).encode(y=_share("sure", title, domain))
     interval = base.mark_rule(color=BLUE, strokeWidth=2).encode(y=_share("low", title, domain), y2="high:Q")
     points = base.mark_point(color=BLUE, filled=True, size=90, opacity=1).encode(y=_share("right", title, domain))
-    return _titled(alt.layer(exact, said, interval, points), "Is it right as often as it says?", 220)
+    return _titled(alt.layer(exact, said, interval, points), say("Is it right as often as it says?"), 220)
 
 
 def risk_coverage(curve: Sequence[Coverage], target: float) -> Chart:
@@ -137,18 +140,19 @@ def risk_coverage(curve: Sequence[Coverage], target: float) -> Chart:
     rows = [{"taken": one.coverage, "wrong": one.error, "low": one.low, "high": one.high, "n": one.n} for one in curve]
     top = min(1.0, max([2 * (1 - target), *(one.error + 0.08 for one in curve)]))
     base = alt.Chart(_rows(rows)).encode(
-        x=alt.X("taken:Q", title="suggestions taken, surest first", axis=alt.Axis(format="%", tickCount=5)),
+        x=alt.X("taken:Q", title=say("suggestions taken, surest first"), axis=alt.Axis(format="%", tickCount=5)),
         tooltip=["n:Q", *_shares("taken", "wrong", "low", "high")],
     )
-    title = "wrong among them"
+    title = say("wrong among them")
     band = base.mark_area(color=BLUE, opacity=0.2).encode(y=_share("low", title, (0, top)), y2="high:Q")
     line = base.mark_line(color=BLUE).encode(y=_share("wrong", title, (0, top)))
-    most = alt.Chart(_rows([{"wished": 1 - target, "shown": f"at most {100 * (1 - target):.0f} in 100", "at": 1}]))
+    shown = say("at most {n:.0f} in 100", n=100 * (1 - target))
+    most = alt.Chart(_rows([{"wished": 1 - target, "shown": shown, "at": 1}]))
     limit = most.mark_rule(color=ORANGE, strokeDash=[6, 4], strokeWidth=2).encode(y=_share("wished", title, (0, top)))
     name = most.mark_text(color=ORANGE, align="right", dy=-8, fontWeight="bold").encode(
         x="at:Q", y=_share("wished", title, (0, top)), text="shown:N"
     )
-    return _titled(alt.layer(band, line, limit, name), "Errors among the surest suggestions", 220)
+    return _titled(alt.layer(band, line, limit, name), say("Errors among the surest suggestions"), 220)
 
 
 def confusion(found: Confusion, title: str, dark: bool = False) -> Chart:
@@ -160,7 +164,7 @@ def confusion(found: Confusion, title: str, dark: bool = False) -> Chart:
             "says": kept.names[i],
             "is": kept.names[j],
             "count": float(kept.counts[i, j]),
-            "shown": f"{kept.counts[i, j]:,.0f}" if kept.counts[i, j] >= 0.5 else "",
+            "shown": number(float(kept.counts[i, j]), ",.0f") if kept.counts[i, j] >= 0.5 else "",
             "strength": float(kept.counts[i, j]) / largest,
             "kind": "right" if i == j else "wrong",
         }
@@ -170,8 +174,8 @@ def confusion(found: Confusion, title: str, dark: bool = False) -> Chart:
     order = list(kept.names)
     level = len(order) <= 4 and max(map(len, order), default=0) <= 10  # then names fit side by side
     base = alt.Chart(_rows(rows)).encode(
-        x=alt.X("is:N", title="the label that is right", sort=order, axis=_names(0 if level else -40)),
-        y=alt.Y("says:N", title="the model says", sort=order, axis=_names(0)),
+        x=alt.X("is:N", title=say("the label that is right"), sort=order, axis=_names(0 if level else -40)),
+        y=alt.Y("says:N", title=say("the model says"), sort=order, axis=_names(0)),
         tooltip=["says:N", "is:N", alt.Tooltip("count:Q", format=",.1f")],
     )
     cells = base.mark_rect(stroke=GREY, strokeOpacity=0.25).encode(
@@ -187,38 +191,38 @@ def _names(angle: int) -> alt.Axis:
 
 
 PARTS = {
-    "pool": ("answered, to learn from", BLUE, 1.0),
-    "audit": ("answered, to measure", BLUE, 0.55),
-    "accepted": ("accepted unseen", ORANGE, 0.9),
-    "expected": ("expected in what is left", GREY, 0.45),
+    "pool": (later("answered, to learn from"), BLUE, 1.0),
+    "audit": (later("answered, to measure"), BLUE, 0.55),
+    "accepted": (later("accepted unseen"), ORANGE, 0.9),
+    "expected": (later("expected in what is left"), GREY, 0.45),
 }
 
 
 def label_counts(counts: Sequence[LabelCount]) -> Chart:
     """Draw how often each label was given, accepted, and is to be expected; the most frequent where there are many."""
     kept = sorted(counts, key=lambda one: -one.total)[:MOST_LABELS]
-    shown = [name for part, (name, _, _) in PARTS.items() if any(getattr(one, part) for one in kept)]
+    shown = [say(name) for part, (name, _, _) in PARTS.items() if any(getattr(one, part) for one in kept)]
     rows = [
-        {"label": one.name, "part": name, "place": place, "count": float(getattr(one, part))}
+        {"label": one.name, "part": say(name), "place": place, "count": float(getattr(one, part))}
         for one in kept
         for place, (part, (name, _, _)) in enumerate(PARTS.items())
     ]
-    styles = {name: (colour, opacity) for name, colour, opacity in PARTS.values()}
+    styles = {say(name): (colour, opacity) for name, colour, opacity in PARTS.values()}
     colours, opacities = zip(*(styles[name] for name in shown), strict=True) if shown else ((), ())
     chart = (
         alt.Chart(_rows(rows))
         .mark_bar()
         .encode(
-            x=alt.X("sum(count):Q", title="utterances", stack="zero"),
+            x=alt.X("sum(count):Q", title=say("utterances"), stack="zero"),
             y=alt.Y("label:N", title=None, sort=[one.name for one in kept], axis=_names(0)),
             color=alt.Color("part:N", scale=alt.Scale(domain=shown, range=list(colours)), legend=_legend()),
             opacity=alt.Opacity("part:N", scale=alt.Scale(domain=shown, range=list(opacities)), legend=_legend()),
             order="place:Q",
-            tooltip=["label:N", "part:N", alt.Tooltip("sum(count):Q", format=",.0f", title="utterances")],
+            tooltip=["label:N", "part:N", alt.Tooltip("sum(count):Q", format=",.0f", title=say("utterances"))],
         )
         .transform_filter(alt.FieldOneOfPredicate(field="part", oneOf=shown))
     )
-    return _titled(chart, "How often each label occurs", 28 * len(kept))
+    return _titled(chart, say("How often each label occurs"), 28 * len(kept))
 
 
 def _legend() -> alt.Legend:
@@ -228,17 +232,21 @@ def _legend() -> alt.Legend:
 def time_per_answer(pace: Pace) -> Chart:
     """Draw the median seconds an answer took, 25 answers at a time."""
     rows = [
-        {"answers": one.last, "seconds": one.seconds, "which": f"answers {one.first} to {one.last}"}
+        {
+            "answers": one.last,
+            "seconds": one.seconds,
+            "which": say("answers {first} to {last}", first=one.first, last=one.last),
+        }
         for one in pace.steps
     ]
     base = alt.Chart(_rows(rows)).encode(
-        x=alt.X("answers:Q", title="answers given", axis=alt.Axis(tickMinStep=1, tickCount=6)),
-        y=alt.Y("seconds:Q", title="seconds an answer", scale=alt.Scale(zero=True), axis=alt.Axis(tickCount=5)),
+        x=alt.X("answers:Q", title=say("answers given"), axis=alt.Axis(tickMinStep=1, tickCount=6)),
+        y=alt.Y("seconds:Q", title=say("seconds an answer"), scale=alt.Scale(zero=True), axis=alt.Axis(tickCount=5)),
         tooltip=["which:N", alt.Tooltip("seconds:Q", format=".1f")],
     )
     line = base.mark_line(color=BLUE, point={"color": BLUE, "size": 50, "filled": True})
     all_ = alt.Chart(_rows([{"seconds": pace.seconds or 0}])).mark_rule(color=GREY, strokeDash=[4, 4])
-    return _titled(alt.layer(line, all_.encode(y="seconds:Q")), "How long an answer takes", 150)
+    return _titled(alt.layer(line, all_.encode(y="seconds:Q")), say("How long an answer takes"), 150)
 
 
 def svg(chart: Chart, name: str, width: int = 420) -> str:

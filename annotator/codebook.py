@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from annotator.errors import BadCodebook
+from annotator.language import later
 from model.task import Label, Task
 from model.verbalizer import check_words, label_words
 
@@ -19,16 +20,16 @@ KEYS = "1234567890abdefghijklopvwxyz"
 # Ten that stand out from both schemes' backgrounds (3:1). A help to the eye: name and key are always there too.
 COLOURS = MappingProxyType(
     {
-        "blue": "#1f7fb8",
-        "orange": "#b3661a",
-        "green": "#3f8f4a",
-        "pink": "#b8478f",
-        "violet": "#7b6fc4",
-        "ochre": "#a8801f",
-        "brick": "#c0504d",
-        "teal": "#3a8f8f",
-        "grey": "#7d7d7d",
-        "brown": "#8f6b4e",
+        later("blue"): "#1f7fb8",
+        later("orange"): "#b3661a",
+        later("green"): "#3f8f4a",
+        later("pink"): "#b8478f",
+        later("violet"): "#7b6fc4",
+        later("ochre"): "#a8801f",
+        later("brick"): "#c0504d",
+        later("teal"): "#3a8f8f",
+        later("grey"): "#7d7d7d",
+        later("brown"): "#8f6b4e",
     }
 )
 Colour = Literal["", "blue", "orange", "green", "pink", "violet", "ochre", "brick", "teal", "grey", "brown"]

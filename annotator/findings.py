@@ -3,7 +3,7 @@
 Plain text: whoever shows it escapes it. Shares are said as so many in 100.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from annotator.anchoring import FEW, Pull
@@ -25,9 +25,7 @@ STATES = (later("not yet"), later("rough"), later("good"))  # of the calibration
 
 def calibrated() -> str:
     """Explain the states of the calibration."""
-    return say(
-        "Not yet below {rough} audit answers, rough below {good}, good from {good} on.", rough=ROUGH, good=GOOD
-    )
+    return say("Not yet below {rough} audit answers, rough below {good}, good from {good} on.", rough=ROUGH, good=GOOD)
 
 
 def figures_explained() -> str:
@@ -73,7 +71,9 @@ def how_right(used: InUse) -> str:
         )
     right = in_100(one.accuracy)
     if one.accuracy_interval is None:
-        return say("The model is right about {right} times in 100. Measured on {n} of your answers.", right=right, n=one.n)
+        return say(
+            "The model is right about {right} times in 100. Measured on {n} of your answers.", right=right, n=one.n
+        )
     low, high = (in_100(edge) for edge in one.accuracy_interval)
     return say(
         "The model is right about {right} times in 100. Measured on {n} of your answers, so it may be anything from "
@@ -115,9 +115,7 @@ def how_believable(used: InUse) -> str:
 
 def in_use(used: InUse) -> str:
     """Say which round is meant, and what its calibration is called."""
-    return say(
-        "Round {round} is in use. Calibrated: {calibrated}", round=used.row["number"], calibrated=calibrated()
-    )
+    return say("Round {round} is in use. Calibrated: {calibrated}", round=used.row["number"], calibrated=calibrated())
 
 
 def from_audit(n: int) -> str:
@@ -260,8 +258,8 @@ def pulled(found: Pull | None) -> str:
         )
     low, high = (round(100 * edge) for edge in found.interval)
     said = say(
-        "People agree with the model {shown} times in 100 where they see its suggestion (n = {n_shown}), {hidden} times "
-        "where it is hidden by chance (n = {n_hidden}).",
+        "People agree with the model {shown} times in 100 where they see its suggestion (n = {n_shown}), {hidden} "
+        "times where it is hidden by chance (n = {n_hidden}).",
         shown=in_100(found.agreed_shown / found.shown),
         n_shown=found.shown,
         hidden=in_100(found.agreed_hidden / found.hidden),

@@ -5,11 +5,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from annotator.language import number, say
+from annotator.language import later, number, say
 from annotator.project import Project
 from model.memory import in_gb
 from store import rounds
 
+STATES = {
+    "promoted": later("ready"),
+    "running": later("running"),
+    "failed": later("failed"),
+    "cancelled": later("cancelled"),
+    "interrupted": later("interrupted"),
+}
 FIGURES = ("accuracy", "macro_f1", "nll", "ece")
 
 

@@ -45,7 +45,7 @@ def later(text: str) -> str:
     return text
 
 
-def say(text: str, /, sense: str = "", **values: object) -> str:
+def say(text: str, sense: str = "", /, **values: object) -> str:
     """Translate a text, then write the values into it. `sense` tells apart what English has one word for."""
     spoken = _spoken(_choice())
     if spoken is None or not text:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.stats import entropy as shannon_entropy
 
 from annotator.errors import PoolExhausted, UnknownName
+from annotator.language import later
 from model.classifier import States
 
 Probabilities = NDArray[np.float64]
@@ -118,31 +119,37 @@ STRATEGIES = {
     for strategy in (
         Strategy(
             "margin_diverse",
-            "Closest calls, all different",
-            "The model wavers between two labels here, and nothing like it is in this batch.",
+            later("Closest calls, all different"),
+            later("The model wavers between two labels here, and nothing like it is in this batch."),
             f"{_BREAKING_TIES}; clustered as in Zhdanov 2019, arXiv 1901.05954",
             margin,
             spread=5,
         ),
-        Strategy("margin", "Closest call", "The model wavers between two labels here.", _BREAKING_TIES, margin),
+        Strategy(
+            "margin",
+            later("Closest call"),
+            later("The model wavers between two labels here."),
+            _BREAKING_TIES,
+            margin,
+        ),
         Strategy(
             "least_confidence",
-            "Least sure",
-            "The model is least sure of its best label here.",
+            later("Least sure"),
+            later("The model is least sure of its best label here."),
             "Lewis and Gale 1994",
             least_confidence,
         ),
         Strategy(
             "entropy",
-            "Most spread",
-            "The model spreads its probability over many labels here.",
+            later("Most spread"),
+            later("The model spreads its probability over many labels here."),
             "Settles 2009, section 3.1",
             entropy,
         ),
         Strategy(
             "typical",
-            "Typical ones",
-            "Typical of many others: one answer here teaches the model about all of them.",
+            later("Typical ones"),
+            later("Typical of many others: one answer here teaches the model about all of them."),
             "TypiClust in Hacohen, Dekel and Weinshall 2022, arXiv 2202.02794",
             typical,
             needs="states",
@@ -150,29 +157,29 @@ STRATEGIES = {
         ),
         Strategy(
             "label_balanced",
-            "Rare labels first",
-            "The model wavers, and a label that has few answers may be the right one.",
+            later("Rare labels first"),
+            later("The model wavers, and a label that has few answers may be the right one."),
             "the margin, weighed as classes are in King and Zeng 2001",
             balanced_margin,
             needs="given",
         ),
         Strategy(
             "disagreement",
-            "Rounds disagree",
-            "The last rounds of the model disagree here.",
+            later("Rounds disagree"),
+            later("The last rounds of the model disagree here."),
             "query by committee; Jensen-Shannon divergence as in McCallum and Nigam 1998",
             disagreement,
             needs="committee",
         ),
         Strategy(
             "none_fits",
-            "None may fit",
-            "The model would say something here that is no label of the codebook.",
+            later("None may fit"),
+            later("The model would say something here that is no label of the codebook."),
             "the probability outside the codebook, which scoring leaves over",
             none_fits,
             needs="mass",
         ),
-        Strategy("random", "At random", "Drawn at random.", "the baseline", at_random),
+        Strategy("random", later("At random"), later("Drawn at random."), "the baseline", at_random),
     )
 }
 

@@ -9,10 +9,12 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
-from annotator import __version__, charts, findings, insights
+from annotator import __version__, charts, findings, insights, language, promises
 from annotator.acceptance import offer
 from annotator.guarantee import NotYet, Promise, Wish
+from annotator.history import STATES
 from annotator.insights import InUse
+from annotator.language import later, number, say, say_many
 from annotator.project import Project
 from store import acceptances, annotations, rounds, utterances
 
@@ -43,22 +45,22 @@ svg { max-width: 100%; height: auto; }
 def report(project: Project) -> str:
     """Write the report of a project as it stands, as one HTML file."""
     used = insights.in_use(project)
-    parts = [_head(project), *(_of_round(project, used) if used else [_text(_NO_ROUND)])]
+    parts = [_head(project), *(_of_round(project, used) if used else [_text(say(_NO_ROUND))])]
     parts += [_work(project, used), _people(project), _rounds(project), _settings(project, used), _codebook(project)]
     return html(project.name, "\n".join(parts))
 
 
 def html(title: str, body: str) -> str:
     """Write a page that needs no network and no script; `body` is HTML."""
-    title = escape(title)
+    title, spoken = escape(title), language.now()
     meta = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
     return (
-        f'<!DOCTYPE html>\n<html lang="en"><head>{meta}<title>{title}</title><style>{_STYLE}</style></head>\n'
+        f'<!DOCTYPE html>\n<html lang="{spoken}"><head>{meta}<title>{title}</title><style>{_STYLE}</style></head>\n'
         f"<body>\n{body}\n</body></html>\n"
     )
 
 
-_NO_ROUND = "No round has been made yet, so nothing is known about the model."
+_NO_ROUND = later("No round has been made yet, so nothing is known about the model.")
 
 
 def _text(text: str, kind: str = "") -> str:
@@ -91,11 +93,14 @@ def _lines(rows: Iterable[Iterable[Any]], headed: bool = False) -> str:
 def _head(project: Project) -> str:
     """Say what this is about, how much of it there is, and when it was written."""
     slices, now = utterances.count_slices(project.db), datetime.now(UTC).isoformat()
-    size = (
-        f"{findings.count(slices['pool'] + slices['audit'], 'utterance')}, {slices['audit']:,} of them drawn at random "
-        f"for the audit slice; {annotations.count_answered(project.db):,} answered by people."
+    size = say_many(
+        "{n:,} utterance, {audit:,} of them drawn at random for the audit slice; {answered:,} answered by people.",
+        "{n:,} utterances, {audit:,} of them drawn at random for the audit slice; {answered:,} answered by people.",
+        slices["pool"] + slices["audit"],
+        audit=slices["audit"],
+        answered=annotations.count_answered(project.db),
     )
-    written = f"Written {findings.day(now)} UTC by Annotator {__version__}."
+    written = say("Written {day} UTC by Annotator {version}.", day=findings.day(now), version=__version__)
     return f"<h1>{escape(project.name)}</h1>" + _text(written, "quiet") + _text(size)
 
 
@@ -110,10 +115,10 @@ def _quality(project: Project, used: InUse) -> str:
     curve, bins = insights.learning_curve(project), insights.reliability_bins(used)
     was_measured = any(one.accuracy is not None for one in curve)
     return _section(
-        "How good the model is",
+        say("How good the model is"),
         _text(findings.how_right(used)),
         _text(findings.how_believable(used)),
-        _text(f"Round {used.row['number']} is in use. Calibrated: {findings.calibrated()}", "quiet"),
+        _text(findings.in_use(used), "quiet"),
         _figure(charts.learning_curve(curve), "curve", findings.curve(curve)) if was_measured else "",
         _figure(charts.reliability(bins), "bins", findings.bins(bins)) if bins else "",
         table([findings.figures(one) for one in curve]),
@@ -127,12 +132,12 @@ def _each_label(used: InUse) -> str:
     each = used.metrics.get("each_label", [])
     rows = [
         {
-            "Label": name,
-            "Precision": f"{one['precision']:.2f}",
-            "Recall": f"{one['recall']:.2f}",
-            "F1": f"{one['f1']:.2f}",
+            say("Label"): name,
+            say("Precision"): number(one["precision"], ".2f"),
+            say("Recall"): number(one["recall"], ".2f"),
+            say("F1"): number(one["f1"], ".2f"),
+            say("Audit answers"): one["n"],
         }
-        | {"Audit answers": one["n"]}
         for name, one in zip(used.names, each, strict=False)
     ]
     return table(rows)
@@ -144,16 +149,16 @@ def _acceptance(project: Project, used: InUse) -> str:
     (one,) = made.promises.values()
     rests = promises.rests_on(one) if isinstance(one, Promise) else ""
     said = promises.offered(made) or (promises.not_yet(one, used) if isinstance(one, NotYet) else "")
-    caption = f"{findings.from_audit(len(curve))} Shaded: 95 % intervals. {_CERTIFIED}"
+    caption = f"{findings.from_audit(len(curve))} {say('Shaded: 95 % intervals.')} {say(_CERTIFIED)}"
     return _section(
-        "Accepting suggestions unseen",
+        say("Accepting suggestions unseen"),
         _text(f"{said} {rests}"),
         _figure(charts.risk_coverage(curve, made.wish.target), "risk", caption) if curve else "",
         *(_text(promises.acceptance(act)) for act in acceptances.history(project.db)),
     )
 
 
-_CERTIFIED = (
+_CERTIFIED = later(
     "What may be accepted is certified by Learn-then-Test with fixed-sequence testing (Angelopoulos et al. 2021): "
     "thresholds from the strictest on, each by the exact hypergeometric tail on audit answers, until the first that "
     "fails. The calibrated probabilities above it must say so on average, too."
@@ -163,27 +168,29 @@ _CERTIFIED = (
 def _confusion(used: InUse) -> str:
     observed, expected = insights.observed_confusion(used), insights.expected_confusion(used)
     drawn = (
-        (observed, "Seen on audit answers", "observed", findings.confusion_observed(observed)),
-        (expected, "Expected in what is left", "expected", findings.confusion_expected(expected)),
+        (observed, say("Seen on audit answers"), "observed", findings.confusion_observed(observed)),
+        (expected, say("Expected in what is left"), "expected", findings.confusion_expected(expected)),
     )
     figures = [_figure(charts.confusion(one, title), name, said) for one, title, name, said in drawn if one.total]
-    return _section("What the model confuses", *figures) if figures else ""
+    return _section(say("What the model confuses"), *figures) if figures else ""
 
 
 def _changes(project: Project, used: InUse) -> str:
     found = insights.flips(project, used, MOST_FLIPS)
     if found is None:
-        return _section("What the last round changed", _text(findings.flipped(None)))
+        return _section(say("What the last round changed"), _text(findings.flipped(None)))
     rows = [
         {
-            "Utterance": one.text,
-            f"Round {found.before} said": f"{one.before} ({findings.in_100(one.before_probability)} %)",
-            f"Round {found.now} says": f"{one.now} ({findings.in_100(one.now_probability)} %)",
+            say("Utterance"): one.text,
+            say("Round {n} said", n=found.before): f"{one.before} ({findings.in_100(one.before_probability)} %)",
+            say("Round {n} says", n=found.now): f"{one.now} ({findings.in_100(one.now_probability)} %)",
         }
         for one in found.flips
     ]
-    more = f"The {MOST_FLIPS} of which it is surest now." if found.changed > MOST_FLIPS else ""
-    return _section("What the last round changed", _text(findings.flipped(found)), table(rows), _text(more, "quiet"))
+    more = say("The {n} of which it is surest now.", n=MOST_FLIPS) if found.changed > MOST_FLIPS else ""
+    return _section(
+        say("What the last round changed"), _text(findings.flipped(found)), table(rows), _text(more, "quiet")
+    )
 
 
 # The work
@@ -192,13 +199,13 @@ def _changes(project: Project, used: InUse) -> str:
 def _work(project: Project, used: InUse | None) -> str:
     counts, pace = insights.label_counts(project, used), insights.time_per_answer(project)
     rows = [
-        {"Label": one.name, "Answered, to learn from": one.pool, "Answered, to measure": one.audit}
-        | {"Accepted unseen": one.accepted, "Expected in what is left": f"{one.expected:.0f}"}
+        {say("Label"): one.name, say("Answered, to learn from"): one.pool, say("Answered, to measure"): one.audit}
+        | {say("Accepted unseen"): one.accepted, say("Expected in what is left"): f"{one.expected:.0f}"}
         for one in counts
     ]
     drawn = any(one.total for one in counts)
     return _section(
-        "Labels and work",
+        say("Labels and work"),
         _figure(charts.label_counts(counts), "labels", findings.counted(used)) if drawn else "",
         _figure(charts.time_per_answer(pace), "pace", findings.paced(pace)) if pace.steps else "",
         table(rows),
@@ -206,7 +213,7 @@ def _work(project: Project, used: InUse | None) -> str:
 
 
 def _people(project: Project) -> str:
-    return _section("How far people agree", _text(findings.agreed(insights.people_agree(project))))
+    return _section(say("How far people agree"), _text(findings.agreed(insights.people_agree(project))))
 
 
 # How it was made
@@ -214,15 +221,16 @@ def _people(project: Project) -> str:
 
 def _rounds(project: Project) -> str:
     rows = [
-        {"Round": row["number"], "State": "ready" if row["state"] == "promoted" else row["state"]}
-        | {"Backbone": row["backbone"], "Trained on": row["trained_on"], "Audit answers": row["audited_on"]}
-        | {"Codebook": f"version {row['codebook_version']}", "Started": findings.day(row["started_at"])}
+        {say("Round"): row["number"], say("State"): say(STATES.get(row["state"], row["state"]))}
+        | {say("Backbone"): row["backbone"], say("Trained on"): row["trained_on"]}
+        | {say("Audit answers"): row["audited_on"], say("Codebook"): say("version {n}", n=row["codebook_version"])}
+        | {say("Started"): findings.day(row["started_at"])}
         for row in reversed(rounds.history(project.db))
     ]
-    return _section("Rounds", table(rows) or _text("None."), _text(_METHOD, "quiet"))
+    return _section(say("Rounds"), table(rows) or _text(say("None.")), _text(say(_METHOD), "quiet"))
 
 
-_METHOD = (
+_METHOD = later(
     "Audit utterances were drawn at random at import and answered without a suggestion. No round is measured on an "
     "answer that its model was trained on: they are kept from training, or, below cross_fit_below of them, each is "
     "measured by another model that was trained without it. Probabilities are calibrated on them, cross-fitted. Times "
@@ -234,7 +242,8 @@ def _settings(project: Project, used: InUse | None) -> str:
     config = json.loads(used.row["config"] if used else project.config.to_json())
     recipe = config.pop("recipe", {})
     flat = {**config, **{f"recipe: {name}": value for name, value in recipe.items()}}
-    title = f"Configuration of round {used.row['number']}" if used else "Configuration of the first round"
+    first = say("Configuration of the first round")
+    title = say("Configuration of round {n}", n=used.row["number"]) if used else first
     shown = ((name, "–" if value in (None, "", []) else value) for name, value in flat.items())
     return _section(title, _lines(shown))
 
@@ -242,7 +251,7 @@ def _settings(project: Project, used: InUse | None) -> str:
 def _codebook(project: Project) -> str:
     codebook = project.codebook()
     rows = [
-        {"Label": one.name, "Definition": one.definition, "Examples": "\n".join(one.examples)}
+        {say("Label"): one.name, say("Definition"): one.definition, say("Examples"): "\n".join(one.examples)}
         for one in codebook.labels
     ]
-    return _section(f"Codebook, version {codebook.version}", _text(codebook.instruction), table(rows))
+    return _section(say("Codebook, version {n}", n=codebook.version), _text(codebook.instruction), table(rows))

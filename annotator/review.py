@@ -14,6 +14,7 @@ import numpy as np
 from annotator.batch import AUDIT
 from annotator.consensus import consensus
 from annotator.insights import likeliest, round_before
+from annotator.language import later, say
 from annotator.mistakes import recent_doubts
 from annotator.pool import askable
 from annotator.project import Project
@@ -100,7 +101,8 @@ def slips(project: Project) -> list[int]:
 def expected_slips(project: Project) -> str:
     """Say how many slips there may be."""
     found = recent_doubts(project)
-    return f"Of {len(found.chances):,} answers about {found.wrong:,.0f} may be wrong." if found.chances else ""
+    n = len(found.chances)
+    return say("Of {n:,} answers about {wrong:,.0f} may be wrong.", n=n, wrong=found.wrong) if n else ""
 
 
 def _in_question(project: Project, utterance_id: int | None = None) -> list[dict[str, Any]]:
@@ -112,38 +114,43 @@ QUEUES = {
     for queue in (
         Queue(
             "disagreements",
-            "People disagree",
-            "Two people have answered differently.",
-            "Nobody disagrees with anybody. This needs utterances that two people have answered.",
+            later("People disagree"),
+            later("Two people have answered differently."),
+            later("Nobody disagrees with anybody. This needs utterances that two people have answered."),
             disagreements,
         ),
         Queue(
             "codebook",
-            "Codebook changed",
-            "The label that was given has been changed since.",
-            "Every answer fits the codebook as it is.",
+            later("Codebook changed"),
+            later("The label that was given has been changed since."),
+            later("Every answer fits the codebook as it is."),
             to_label_again,
         ),
         Queue(
             "model",
-            "Against the model",
-            "The model, which has not learned from this answer, finds another label likelier. One of the two is wrong.",
-            "The model agrees with every answer given since its last round.",
+            later("Against the model"),
+            later(
+                "The model, which has not learned from this answer, finds another label likelier. One of the two is "
+                "wrong."
+            ),
+            later("The model agrees with every answer given since its last round."),
             against_model,
         ),
         Queue(
             "slips",
-            "Check again",
-            "A model that has not seen this answer finds it least likely. It may be a slip, or an odd utterance.",
-            "There are too few answers to judge one another, or all of these have been looked at.",
+            later("Check again"),
+            later(
+                "A model that has not seen this answer finds it least likely. It may be a slip, or an odd utterance."
+            ),
+            later("There are too few answers to judge one another, or all of these have been looked at."),
             slips,
             expected_slips,
         ),
         Queue(
             "flips",
-            "Changed its mind",
-            "The last round finds another label likeliest than the one before. Nobody has answered yet.",
-            "The last round has changed its mind about no open utterance.",
+            later("Changed its mind"),
+            later("The last round finds another label likeliest than the one before. Nobody has answered yet."),
+            later("The last round has changed its mind about no open utterance."),
             flips,
         ),
     )
@@ -178,9 +185,11 @@ def _changes(project: Project, utterance_id: int) -> list[str]:
     """Tell which changes of the codebook call this utterance's answers into question."""
     since = {row["since"] for row in _in_question(project, utterance_id)}
     names = labels.names(project.db)
-    told = [f"{describe(e, names)} by {e.author}." for e in labels.events(project.db) if e.version in since]
+    events = [event for event in labels.events(project.db) if event.version in since]
+    told = [say("{change} by {author}.", change=describe(e, names), author=e.author) for e in events]
     guessed = guesses.latest(project.db, [utterance_id]) if since else {}
-    return [*told, *(f"The untrained model takes it for “{names[label]}”." for label, _ in guessed.values())]
+    taken = (say("The untrained model takes it for “{label}”.", label=names[label]) for label, _ in guessed.values())
+    return [*told, *taken]
 
 
 def _flip(project: Project, utterance_id: int) -> list[str]:
@@ -192,7 +201,8 @@ def _flip(project: Project, utterance_id: int) -> list[str]:
     if not len(said.utterance_ids):
         return []
     best, names = int(np.argmax(said.probabilities[0])), labels.names(project.db)
-    return [f"Round {older['number']} said “{names[said.label_ids[best]]}”, {said.probabilities[0, best]:.0%}."]
+    share, label = float(said.probabilities[0, best]), names[said.label_ids[best]]
+    return [say("Round {n} said “{label}”, {share:.0%}.", n=older["number"], label=label, share=share)]
 
 
 def settle(project: Project, settled: Case, annotator: str, kind: Kind, label_id: int | None = None) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from annotator.codebook import CodebookDraft, read_codebook
 from annotator.errors import UnknownName
+from annotator.language import later
 from annotator.project import Project
 from store.database import FILENAME
 from store.importers import ImportPlan, detect_columns
@@ -36,8 +37,10 @@ class Sample:
 SAMPLES = {
     sample.name: sample
     for sample in (
-        Sample("political_promises", "Political promises", "Is this sentence a promise that can be checked later?"),
-        Sample("client_talk", "Client talk", "Does the client speak for change, against it, or neither?"),
+        Sample(
+            "political_promises", "Political promises", later("Is this sentence a promise that can be checked later?")
+        ),
+        Sample("client_talk", "Client talk", later("Does the client speak for change, against it, or neither?")),
     )
 }
 

@@ -9,6 +9,7 @@ from typing import Any
 from annotator.acceptance import withdraw_broken
 from annotator.batch import AUDIT
 from annotator.config import RoundConfig
+from annotator.language import later
 from annotator.preferences import Preferences
 from annotator.project import Project
 from annotator.query import STRATEGIES
@@ -54,11 +55,13 @@ class Question:
 
     @property
     def reason(self) -> str:
-        """Why this one, in a sentence."""
+        """Why this one, in a sentence that is translated when it is shown."""
         if self.entry["strategy"] == SPOT_CHECK:
-            return "Drawn at random from what was accepted unseen, to check it. It shows no suggestion."
+            return later("Drawn at random from what was accepted unseen, to check it. It shows no suggestion.")
         if self.is_audit:
-            return "Drawn at random to measure the model. It shows no suggestion, so that your answer is your own."
+            return later(
+                "Drawn at random to measure the model. It shows no suggestion, so that your answer is your own."
+            )
         known = STRATEGIES.get(self.entry["strategy"])
         return known.reason if known else self.entry["strategy"]
 

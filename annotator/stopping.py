@@ -17,6 +17,7 @@ from sklearn.metrics import cohen_kappa_score
 from annotator import insights
 from annotator.batch import AUDIT
 from annotator.insights import Measured
+from annotator.language import say
 from annotator.pool import askable
 from annotator.project import Project
 from store import rounds, utterances
@@ -56,22 +57,35 @@ def advise(project: Project) -> Advice:
 def sentence(advice: Advice) -> str:
     """Say it in a sentence or two."""
     if not advice.open:
-        return "Everything has an answer."
-    left = ""
-    if advice.wrong is not None:
-        left = f" Of the {advice.open:,} without an answer the model expects to be wrong about {advice.wrong:,.0f}."
+        return say("Everything has an answer.")
+    return " ".join(filter(None, (_worth(advice), _rest(advice))))
+
+
+def _worth(advice: Advice) -> str:
     if len(advice.kappas) < ROUNDS - 1:
-        return f"Go on: whether more labels still help can be told after {ROUNDS} rounds.{left}"
+        return say("Go on: whether more labels still help can be told after {n} rounds.", n=ROUNDS)
     if advice.is_steady:
-        return (
-            "More labels are likely to change little: the last rounds say the same of nearly all utterances, and "
-            f"are as often right, as far as the audit answers tell.{left}"
+        return say(
+            "More labels are likely to change little: the last rounds say the same of nearly all utterances, and are "
+            "as often right, as far as the audit answers tell."
         )
     if min(advice.kappas) < STEADY:
-        changed = f"the last rounds still differ (agreement {min(advice.kappas):.2f}; {STEADY} would be steady)"
-    else:
-        changed = "the last rounds differ in how often they are right"
-    return f"Go on: {changed}.{left}"
+        return say(
+            "Go on: the last rounds still differ (agreement {kappa:.2f}; {steady:.1f} would be steady).",
+            kappa=min(advice.kappas),
+            steady=STEADY,
+        )
+    return say("Go on: the last rounds differ in how often they are right.")
+
+
+def _rest(advice: Advice) -> str:
+    if advice.wrong is None:
+        return ""
+    return say(
+        "Of the {n:,} without an answer the model expects to be wrong about {wrong:,.0f}.",
+        n=advice.open,
+        wrong=advice.wrong,
+    )
 
 
 def _likeliest(project: Project, row: Any) -> dict[int, int]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from annotator.codebook import Codebook, CodebookLabel
 from annotator.errors import BadInput
+from annotator.language import later, say, say_many
 from annotator.project import Project
 from annotator.revision import OUT, WRITTEN, Proposal, checked, put_out
 from store import labels
@@ -27,8 +28,13 @@ def undo(project: Project, version: int, author: str) -> int:
         history = labels.events(project.db)
         event = next(one for one in history if one.version == version)
         if event.undone or not event.author:
-            reason = "has been taken back already" if event.undone else "is what the project began with"
-            raise BadInput(f"Version {version} {reason}.", "Choose another, or make a new change.")
+            if event.undone:
+                raise BadInput(
+                    f"Version {version} has been taken back already.", "Choose another, or make a new change."
+                )
+            raise BadInput(
+                f"Version {version} is what the project began with.", "Choose another, or make a new change."
+            )
         for later in history[history.index(event) + 1 :]:
             if _builds_on(later, event):
                 done = describe(later, labels.names(project.db))
@@ -94,29 +100,44 @@ def describe(event: Event, names: Mapping[int, str]) -> str:
     def list_(ids: Sequence[int]) -> str:
         return ", ".join(f"“{names[i]}”" for i in ids)
 
-    changed = list(event.labels)
-    added = [i for i, pairs in event.labels.items() if "name" in pairs and pairs["name"][0] is None]
+    changed = list_(list(event.labels))
     match event.kind:
         case "add":
-            return f"{list_(changed)} added"
+            return say("{labels} added", labels=changed)
         case "revise":
-            return f"{list_(changed)}: {_revised(event)}"
+            return f"{changed}: {_revised(event)}"
         case "merge":
             (into,) = {pairs["merged_into"][1] for pairs in event.labels.values()}
-            return f"{list_(changed)} merged into {list_([into])}"
+            return say("{labels} merged into {label}", labels=changed, label=list_([into]))
         case "split":
-            whole = [i for i, pairs in event.labels.items() if "retired_at" in pairs]
-            return f"{list_(whole)} split into {list_(added)}"
+            parts = [i for i in event.labels if i in _added(event)]
+            whole = list_([i for i, pairs in event.labels.items() if "retired_at" in pairs])
+            return say(
+                "{label} split into {labels}",
+                label=whole,
+                labels=list_([i for i in event.labels if i in _added(event)]),
+            )
         case "retire":
-            return f"{list_(changed)} put out of use"
+            return say("{labels} put out of use", labels=changed)
         case "restore":
-            return f"{list_(changed)} put in use again"
+            return say("{labels} put in use again", labels=changed)
         case "reorder":
-            return "Labels put in another order"
+            return say("Labels put in another order")
         case "instruct":
-            return "Instruction changed"
+            return say("Instruction changed")
         case _:
-            return f"Version {event.undoes} taken back"
+            return say("Version {n} taken back", n=event.undoes)
+
+
+CHANGED = {
+    "name": later("name “{before}” → “{after}”"),
+    "definition": later("definition changed"),
+    "examples": later("examples changed"),
+    "words": later("label words changed"),
+    "key": later("key “{before}” → “{after}”"),
+    "colour": later("colour “{before}” → “{after}”"),
+}
+NEW = {"name": later("name changed"), "key": later("key changed"), "colour": later("colour changed")}  # none before
 
 
 def _revised(event: Event) -> str:
@@ -124,44 +145,80 @@ def _revised(event: Event) -> str:
     said = []
     for name in WRITTEN:
         if name in pairs:
-            before, after = pairs[name]
-            shown = name in ("name", "key", "colour") and before
-            said.append(
-                f"{name} “{before}” → “{after}”" if shown else f"{'label words' if name == 'words' else name} changed"
-            )
-    return ", ".join(said) + (", to be looked at again" if "look_since" in pairs else "")
+            before, after = (say(value) if name == "colour" and value else value for value in pairs[name])
+            changed = NEW.get(name, CHANGED[name]) if not before else CHANGED[name]
+            said.append(say(changed, before=before, after=after))
+    return ", ".join([*said, *([say("to be looked at again")] if "look_since" in pairs else [])])
 
 
 def consequences(made: Proposal) -> list[str]:
     """Say what a change would bring about, and whom it touches."""
-    answers = f"{many(made.answers, 'answer')} by {many(made.annotators, 'person', 'people')}"
-    look = many(made.to_look_at, "utterance")
+    known = say_many(
+        "{n:,} round learned it as it was; the next one learns it as it will be.",
+        "{n:,} rounds learned it as it was; the next one learns it as it will be.",
+        made.rounds,
+    )
+    told = [*_brought_about(made), *([known] if made.rounds and made.answers else [])]
+    return [*told, say("It can be taken back at any time.")]
+
+
+def _brought_about(made: Proposal) -> list[str]:
     match made.change.kind:
         case "add":
-            lines = ["It can be given at once. The model suggests it from the next round on."]
-            lines += [f"{look} where none fitted should be looked at again."] if made.to_look_at else []
+            fresh = say("It can be given at once. The model suggests it from the next round on.")
+            return [fresh, *([_unfit(made)] if made.to_look_at else [])]
         case "merge" | "split" | "retire" | "revise" if not made.answers:
-            lines = ["Nobody has given it yet: no answer changes."]
+            return [say("Nobody has given it yet: no answer changes.")]
         case "merge":
-            lines = [f"{answers} count as the other label. Nobody has to answer again."]
-            lines += [f"{many(made.suggestions, 'suggestion')} of the model change with it, without a new round."]
+            counted = say("{answers} count as the other label. Nobody has to answer again.", answers=_given(made))
+            follow = say_many(
+                "{n:,} suggestion of the model changes with it, without a new round.",
+                "{n:,} suggestions of the model change with it, without a new round.",
+                made.suggestions,
+            )
+            return [counted, follow]
         case "split" | "retire":
-            lines = [f"{answers} count as no label and teach no longer. {look} should be looked at again."]
-            lines += [f"{many(made.suggestions, 'suggestion')} of the model had this label: those are asked first."]
-            lines += [f"{many(made.accepted, 'suggestion')} accepted unseen are open again."] if made.accepted else []
+            return _taken_away(made)
         case "restore":
-            lines = [f"{answers} count again as they did."]
+            return [say("{answers} count again as they did.", answers=_given(made))]
         case "reorder":
-            lines = ["No answer changes."]
+            return [say("No answer changes.")]
         case "instruct":
-            lines = ["Annotators read it at once, the model from the next round on. No answer changes."]
+            return [say("Annotators read it at once, the model from the next round on. No answer changes.")]
         case _:
-            lines = [f"{answers} were given under the old text. They stay as they are."]
-            lines += [f"{look} should be looked at again."] if made.to_look_at else []
-    known = [f"{many(made.rounds, 'round')} learned it as it was; the next one learns it as it will be."]
-    return [*lines, *(known if made.rounds and made.answers else []), "It can be taken back at any time."]
+            old = say("{answers} were given under the old text. They stay as they are.", answers=_given(made))
+            return [old, *([_look(made)] if made.to_look_at else [])]
 
 
-def many(count: int, one: str, more: str = "") -> str:
-    """Count things in words, as in “1 answer”, “1,200 answers”."""
-    return f"{count:,} {one if count == 1 else more or one + 's'}"
+def _taken_away(made: Proposal) -> list[str]:
+    lost = say("{answers} count as no label and teach no longer. {look}", answers=_given(made), look=_look(made))
+    first = say_many(
+        "{n:,} suggestion of the model had this label: it is asked first.",
+        "{n:,} suggestions of the model had this label: those are asked first.",
+        made.suggestions,
+    )
+    again = say_many(
+        "{n:,} suggestion accepted unseen is open again.",
+        "{n:,} suggestions accepted unseen are open again.",
+        made.accepted,
+    )
+    return [lost, first, *([again] if made.accepted else [])]
+
+
+def _given(made: Proposal) -> str:
+    people = say_many("{n:,} person", "{n:,} people", made.annotators)
+    return say_many("{n:,} answer by {people}", "{n:,} answers by {people}", made.answers, people=people)
+
+
+def _look(made: Proposal) -> str:
+    return say_many(
+        "{n:,} utterance should be looked at again.", "{n:,} utterances should be looked at again.", made.to_look_at
+    )
+
+
+def _unfit(made: Proposal) -> str:
+    return say_many(
+        "{n:,} utterance where none fitted should be looked at again.",
+        "{n:,} utterances where none fitted should be looked at again.",
+        made.to_look_at,
+    )

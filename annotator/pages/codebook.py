@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from html import escape
 from typing import Any
 
 import streamlit as st
@@ -11,16 +10,15 @@ import streamlit as st
 from annotator import presort, revision, versions
 from annotator.codebook import COLOURS, CodebookLabel
 from annotator.errors import BadInput
-from annotator.pages import frame, marks, review
+from annotator.language import later, say, say_many
+from annotator.pages import frame, marks, past, review
 from annotator.project import Project
 from annotator.review import to_label_again
 from annotator.revision import Proposal
-from annotator.versions import many
 from store import annotations, labels
-from store.labels import Change, Event
+from store.labels import Change
 
-LATEST = 20  # changes that the history shows at first
-ACTS = ("Change", "Move", "Merge", "Split", "Put out of use")
+ACTS = (later("Change"), later("Move"), later("Merge"), later("Split"), later("Put out of use"))
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Pending:
 
 def show() -> None:
     """Show the page."""
-    st.title("Codebook")
+    st.title(say("Codebook"))
     st.html(marks.STYLE)
     with frame.opened_project() as project:
         if error := st.session_state.pop("error", None):
@@ -44,7 +42,7 @@ def show() -> None:
         _labels(project)
         _add(project)
         _out_of_use(project)
-        _history(project)
+        past.show(project)
 
 
 def _worklist(project: Project) -> None:
@@ -53,38 +51,45 @@ def _worklist(project: Project) -> None:
     if not count:
         return
     with st.container(horizontal=True, vertical_alignment="center", border=True):
-        st.markdown(f"**{many(count, 'utterance')}** should be looked at again since the codebook has changed.")
-        if st.button("Look at them", key="worklist"):
+        st.markdown(
+            say_many(
+                "**{n:,} utterance** should be looked at again since the codebook has changed.",
+                "**{n:,} utterances** should be looked at again since the codebook has changed.",
+                count,
+            )
+        )
+        if st.button(say("Look at them"), key="worklist"):
             review.enter("codebook")
 
 
 def _instruction(project: Project) -> None:
-    st.header("What is to be decided")
+    st.header(say("What is to be decided"))
     frame.html("guideline", project.codebook().instruction)
     if _pending(project, "instruction"):
         return
-    with st.expander("Change the instruction"), st.form("instruction", border=False):
-        text = st.text_area("Instruction", project.codebook().instruction)
-        if st.form_submit_button("See what this changes"):
-            _offer(project, "instruction", "Change the instruction", lambda: revision.instruct(project, text))
+    named, now = say("Change the instruction"), project.codebook().instruction
+    with st.expander(named), st.form("instruction", border=False):
+        text = st.text_area(say("Instruction"), now, key=f"instruction-{now}")
+        if st.form_submit_button(say("See what this changes")):
+            _offer(project, "instruction", named, lambda: revision.instruct(project, text))
 
 
 # The labels
 
 
 def _labels(project: Project) -> None:
-    st.header("Labels")
+    st.header(say("Labels"))
     counts = annotations.count_labels(project.db)
     for label in project.codebook().labels:
-        chosen = st.session_state.get("chosen_label") == label.id
+        chosen, name = st.session_state.get("chosen_label") == label.id, frame.plain(label.name)
         with st.container(border=True):
             with st.container(horizontal=True, vertical_alignment="center"):
                 with st.container(width="stretch"):
-                    _row(label, many(counts.get(label.id, 0), "answer"))
+                    marks.row(label, _answers(counts.get(label.id, 0)))
                 st.button(
-                    "Close" if chosen else "Change",
+                    say("Close") if chosen else say("Change"),
                     key=f"choose-{label.id}",
-                    help=f"{'Close' if chosen else 'Change'} {frame.plain(label.name)}",
+                    help=say("Close {label}", label=name) if chosen else say("Change {label}", label=name),
                     on_click=_choose,
                     args=(None if chosen else label.id,),
                 )
@@ -92,12 +97,8 @@ def _labels(project: Project) -> None:
                 _edit(project, label, counts.get(label.id, 0))
 
 
-def _row(label: CodebookLabel, count: str) -> None:
-    definition = escape(label.definition) or "<em>no definition yet</em>"
-    st.html(
-        f'<div class="row-of-label">{marks.mark(label)}<span class="count">{count}</span>'
-        f'<div class="guideline" dir="auto">{definition}</div></div>'
-    )
+def _answers(count: int) -> str:
+    return say_many("{n:,} answer", "{n:,} answers", count)
 
 
 def _choose(label_id: int | None) -> None:
@@ -108,7 +109,13 @@ def _choose(label_id: int | None) -> None:
 def _edit(project: Project, label: CodebookLabel, answers: int) -> None:
     name = frame.plain(label.name)
     act = st.segmented_control(
-        f"What to do with “{name}”", ACTS, default=ACTS[0], key=f"act-{label.id}", required=True, width="stretch"
+        say("What to do with “{label}”", label=name),
+        ACTS,
+        default=ACTS[0],
+        format_func=say,
+        key=f"act-{label.id}",
+        required=True,
+        width="stretch",
     )
     if act == "Change":
         _change_text(project, label, answers)
@@ -120,33 +127,45 @@ def _edit(project: Project, label: CodebookLabel, answers: int) -> None:
         _split(project, label)
     else:
         st.caption(
-            "Nobody can give it any more, and its answers count as no label. They are kept, and come back with it."
+            say("Nobody can give it any more, and its answers count as no label. They are kept, and come back with it.")
         )
-        if st.button("See what this changes", key="retire"):
-            _offer(project, label.id, f"Put “{name}” out of use", lambda: revision.retire(project, label.id))
+        if st.button(say("See what this changes"), key="retire"):
+            _offer(
+                project,
+                label.id,
+                say("Put “{label}” out of use", label=name),
+                lambda: revision.retire(project, label.id),
+            )
 
 
 def _change_text(project: Project, label: CodebookLabel, answers: int) -> None:
     with st.form(f"text-{label.id}", border=False):
-        values = _text_fields(label)
+        values = _text_fields(label, f"{label.id}-{project.codebook().version}")
         look = answers > 0 and st.checkbox(
-            f"Its meaning has changed: look at its {many(answers, 'answer')} again",
-            help="They go on teaching the model until somebody has looked.",
+            say_many(
+                "Its meaning has changed: look at its {n:,} answer again",
+                "Its meaning has changed: look at its {n:,} answers again",
+                answers,
+            ),
+            key=f"look-{label.id}-{answers}",
+            help=say("They go on teaching the model until somebody has looked."),
         )
-        if st.form_submit_button("See what this changes"):
-            title = f"Change “{frame.plain(label.name)}”"
+        if st.form_submit_button(say("See what this changes")):
+            title = say("Change “{label}”", label=frame.plain(label.name))
             _offer(project, label.id, title, lambda: revision.revise(project, label.id, values, look))
 
 
-def _text_fields(label: CodebookLabel) -> dict[str, Any]:
-    name = st.text_input("Name", label.name, max_chars=200)
-    definition = st.text_area("Definition", label.definition, help="Annotators and the model both read it.")
-    examples = st.text_area("Examples, one a line", "\n".join(label.examples))
+def _text_fields(label: CodebookLabel, at: str) -> dict[str, Any]:
+    name = st.text_input(say("Name"), label.name, 200, key=f"name-{at}")
+    about, lines_before = say("Annotators and the model both read it."), "\n".join(label.examples)
+    definition = st.text_area(say("Definition"), label.definition, help=about, key=f"definition-{at}")
+    examples = st.text_area(say("Examples, one a line"), lines_before, key=f"examples-{at}")
     left, middle, right = st.columns(3)
-    words = left.text_input("Label words", label.words, help="What the model says for it, if not its name.")
-    key = middle.text_input("Key", label.key, max_chars=1)
+    about = say("What the model says for it, if not its name.")
+    words = left.text_input(say("Label words"), label.words, help=about, key=f"words-{at}")
+    key = middle.text_input(say("Key"), label.key, max_chars=1, key=f"key-{at}")
     colours = list(COLOURS)
-    colour = right.selectbox("Colour", colours, colours.index(label.colour))
+    colour = right.selectbox(say("Colour"), colours, colours.index(label.colour), format_func=say, key=f"colour-{at}")
     written = {"name": name, "definition": definition, "words": words, "key": key.lower()}
     changed = {field: value.strip() for field, value in written.items() if value.strip() != getattr(label, field)}
     lines = [line.strip() for line in examples.splitlines() if line.strip()]
@@ -156,11 +175,13 @@ def _text_fields(label: CodebookLabel) -> dict[str, Any]:
 
 def _move(project: Project, label: CodebookLabel) -> None:
     order = list(project.codebook().ids)
-    place = st.number_input("Its place in the list", 1, len(order), order.index(label.id) + 1, key=f"place-{label.id}")
-    if st.button("See what this changes", key="move"):
+    place = st.number_input(
+        say("Its place in the list"), 1, len(order), order.index(label.id) + 1, key=f"place-{label.id}"
+    )
+    if st.button(say("See what this changes"), key="move"):
         order.remove(label.id)
         order.insert(int(place) - 1, label.id)
-        title = f"Move “{frame.plain(label.name)}” to place {place}"
+        title = say("Move “{label}” to place {n}", label=frame.plain(label.name), n=place)
         _offer(project, label.id, title, lambda: revision.reorder(project, order))
 
 
@@ -168,25 +189,31 @@ def _merge(project: Project, label: CodebookLabel) -> None:
     others = {other.id: frame.plain(other.name) for other in project.codebook().labels if other.id != label.id}
     name = frame.plain(label.name)
     into = st.selectbox(
-        f"Answers “{name}” count as", list(others), format_func=others.__getitem__, key=f"into-{label.id}"
+        say("Answers “{label}” count as", label=name),
+        list(others),
+        format_func=others.__getitem__,
+        key=f"into-{label.id}",
     )
-    if st.button("See what this changes", key="merge"):
-        title = f"Merge “{name}” into “{others[into]}”"
+    if st.button(say("See what this changes"), key="merge"):
+        title = say("Merge “{label}” into “{other}”", label=name, other=others[into])
         _offer(project, label.id, title, lambda: revision.merge(project, [label.id], into))
 
 
 def _split(project: Project, label: CodebookLabel) -> None:
     with st.form(f"split-{label.id}", border=False):
         text = st.text_area(
-            "New labels, one a line",
-            placeholder="Name: its definition\nAnother name: its definition",
+            say("New labels, one a line"),
+            placeholder=say("Name: its definition\nAnother name: its definition"),
             key=f"parts-{label.id}",
         )
-        st.caption("They take its place. Its answers are kept, and shown beside each utterance as you label it again.")
-        if st.form_submit_button("See what this changes"):
+        st.caption(
+            say("They take its place. Its answers are kept, and shown beside each utterance as you label it again.")
+        )
+        if st.form_submit_button(say("See what this changes")):
             lines = [line.partition(":") for line in text.splitlines() if line.strip()]
             parts = [{"name": name.strip(), "definition": definition.strip()} for name, _, definition in lines]
-            title = f"Split “{frame.plain(label.name)}” into {', '.join(frame.plain(part['name']) for part in parts)}"
+            into = ", ".join(frame.plain(part["name"]) for part in parts)
+            title = say("Split “{label}” into {parts}", label=frame.plain(label.name), parts=into)
             _offer(project, label.id, title, lambda: revision.split(project, label.id, parts))
 
 
@@ -194,13 +221,25 @@ def _add(project: Project) -> None:
     if _pending(project, "add"):
         return
     unfit = annotations.counts(project.db)["none_fits"]
-    with st.expander("Add a label"), st.form("add", border=False):
-        name = st.text_input("Name of the new label", max_chars=200)
-        definition = st.text_area("Its definition", help="Annotators and the model both read it.")
-        look = unfit > 0 and st.checkbox(f"Look again at the {many(unfit, 'answer')} “none fits”", value=True)
-        if st.form_submit_button("See what this changes"):
+    with st.expander(say("Add a label")), st.form("add", border=False):
+        name = st.text_input(say("Name of the new label"), max_chars=200, key="new-label")
+        about = say("Annotators and the model both read it.")
+        definition = st.text_area(say("Its definition"), help=about, key="new-definition")
+        look = unfit > 0 and st.checkbox(
+            say_many(
+                "Look again at the {n:,} answer “none fits”", "Look again at the {n:,} answers “none fits”", unfit
+            ),
+            value=True,
+            key=f"look-unfit-{unfit}",
+        )
+        if st.form_submit_button(say("See what this changes")):
             draft = {"name": name.strip(), "definition": definition.strip()}
-            _offer(project, "add", f"Add “{frame.plain(name)}”", lambda: revision.add(project, draft, look))
+            _offer(
+                project,
+                "add",
+                say("Add “{label}”", label=frame.plain(name)),
+                lambda: revision.add(project, draft, look),
+            )
 
 
 def _out_of_use(project: Project) -> None:
@@ -208,15 +247,17 @@ def _out_of_use(project: Project) -> None:
     if not gone:
         return
     names = labels.names(project.db)
-    with st.expander(f"Out of use ({len(gone)})"):
+    with st.expander(say("Out of use ({n})", n=len(gone))):
         for row in gone:
-            count = many(annotations.count_said(project.db, [row["id"]])[0], "answer")
-            became = f"counts as “{names[row['counts_as']]}”" if row["merged_into"] else "counts as no label"
+            count = _answers(annotations.count_said(project.db, [row["id"]])[0])
+            other = say("counts as “{label}”", label=names[row["counts_as"]]) if row["merged_into"] else ""
             with st.container(horizontal=True, vertical_alignment="center"):
                 with st.container(width="stretch"):
-                    frame.html("event", f"{count}, {became}", row["name"])
-                if st.button("Use again", key=f"restore-{row['id']}", help=f"Use {frame.plain(row['name'])} again"):
-                    title = f"Put “{frame.plain(row['name'])}” in use again"
+                    frame.html("event", f"{count}, {other or say('counts as no label')}", row["name"])
+                name = frame.plain(row["name"])
+                about = say("Use {label} again", label=name)
+                if st.button(say("Use again"), key=f"restore-{row['id']}", help=about):
+                    title = say("Put “{label}” in use again", label=name)
                     _offer(project, ("gone", row["id"]), title, partial(revision.restore, project, row["id"]))
             _pending(project, ("gone", row["id"]))
 
@@ -244,8 +285,8 @@ def _pending(project: Project, place: Any) -> bool:
         st.markdown(f"**{waiting.title}?**")
         st.markdown("\n".join(f"- {line}" for line in versions.consequences(waiting.proposal)))
         with st.container(horizontal=True):
-            st.button("Do it", type="primary", key="do-it", on_click=_do_it)
-            st.button("Leave it", key="leave-it", on_click=_choose, args=(st.session_state.get("chosen_label"),))
+            st.button(say("Do it"), type="primary", key="do-it", on_click=_do_it)
+            st.button(say("Leave it"), key="leave-it", on_click=_choose, args=(st.session_state.get("chosen_label"),))
     return True
 
 
@@ -257,53 +298,4 @@ def _do_it() -> None:
         if waiting.proposal.change.kind == "split":
             presort.start(project, version)
     st.session_state["chosen_label"] = None
-    st.toast(f"Done for everybody. The codebook is at version {version}.")
-
-
-# What was changed before
-
-
-def _history(project: Project) -> None:
-    st.header("What was changed")
-    made = [event for event in reversed(labels.events(project.db)) if event.author]
-    if not made:
-        st.caption("Nothing yet. Every change will stand here and can be taken back.")
-        return
-    names = labels.names(project.db)
-    for event in made if st.session_state.get("all_changes") else made[:LATEST]:
-        with st.container(horizontal=True, vertical_alignment="center"):
-            with st.container(width="stretch"):
-                _told(event, versions.describe(event, names))
-            if not event.undone:
-                shown = "Take back" if event.undoes is None else "Do again"
-                st.button(shown, key=f"undo-{event.version}", on_click=_take_back, args=(event.version,))
-    if len(made) > LATEST:
-        st.toggle(f"All {len(made)} changes", key="all_changes")
-    _past(project)
-
-
-def _told(event: Event, said: str) -> None:
-    kind = "event undone" if event.undone else "event"
-    when = f"version {event.version}, {escape(event.author)}, {event.at[:16].replace('T', ' ')} UTC"
-    st.html(
-        f'<div class="{kind}" dir="auto"><span class="what">{escape(said)}</span><div class="when">{when}</div></div>'
-    )
-
-
-@frame.guarded
-def _take_back(version: int) -> None:
-    st.session_state.pop("pending", None)
-    with frame.opened_project() as project:
-        versions.undo(project, version, frame.annotator())
-
-
-def _past(project: Project) -> None:
-    """Show the text of any version: what annotators had before them when they answered."""
-    first = min(event.version for event in labels.events(project.db) if event.author) - 1
-    with st.expander("Read an earlier version"):
-        choices = list(range(labels.version(project.db), first - 1, -1))
-        chosen = st.selectbox("Version", choices, index=min(1, len(choices) - 1))
-        past = versions.codebook_at(project, chosen)
-        frame.html("guideline", past.instruction)
-        for label in past.labels:
-            _row(label, "")
+    st.toast(say("Done for everybody. The codebook is at version {n}.", n=version))

@@ -11,6 +11,7 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from annotator.codebook import CodebookDraft, codebook_yaml, parse_codebook, parse_codebook_text
 from annotator.errors import BadInput
+from annotator.language import number, retell, say, say_many
 from annotator.pages import frame
 from annotator.project import Project
 from annotator.samples import SAMPLES, create_sample, workspace
@@ -23,17 +24,17 @@ TYPES = ["csv", "tsv", "jsonl", "parquet", "xlsx"]
 
 def show() -> None:
     """Show the page."""
-    st.title("Data")
+    st.title(say("Data"))
     if report := st.session_state.pop("import_report", None):
         _tell(report)
     path = frame.folder()
     if path:
         with Project.open(path) as project:
             _overview(project)
-            with st.expander("Import more utterances into this project"):
+            with st.expander(say("Import more utterances into this project")):
                 _import_more(project)
-    with st.expander("Start a new project", expanded=path is None):
-        from_file, from_sample = st.tabs(["From a file", "From a sample"])
+    with st.expander(say("Start a new project"), expanded=path is None):
+        from_file, from_sample = st.tabs([say("From a file"), say("From a sample")])
         with from_file:
             _new_from_file()
         with from_sample:
@@ -43,27 +44,40 @@ def show() -> None:
 def _overview(project: Project) -> None:
     counts, answered = utterances.count_slices(project.db), annotations.count_answered(project.db)
     figures = {
-        "Answered": answered,
-        "To label in all": counts["pool"] + counts["audit"],
-        "of them for measuring": counts["audit"],
-        "Read as context": counts["context"],
+        say("Answered"): answered,
+        say("To label in all"): counts["pool"] + counts["audit"],
+        say("of them for measuring"): counts["audit"],
+        say("Read as context"): counts["context"],
     }
     for column, (name, value) in zip(st.columns(4), figures.items(), strict=True):
-        column.metric(name, f"{value:,}")
+        column.metric(name, number(value, ","))
     codebook = project.codebook()
-    st.header("Codebook")
+    st.header(say("Codebook"))
     frame.html("definition", codebook.instruction)
     rows = [
-        {"Key": label.key, "Label": label.name, "Definition": label.definition, "Examples": "\n".join(label.examples)}
+        {say("Key"): label.key, say("Label"): label.name, say("Definition"): label.definition}
+        | {say("Examples"): "\n".join(label.examples)}
         for label in codebook.labels
     ]
     st.dataframe(rows, hide_index=True, row_height=72)
 
 
 def _tell(report: ImportReport) -> None:
-    st.success(frame.plain(report.summary()))
+    st.success(frame.plain(_summary(report)))
     if report.rejected:
-        st.dataframe([{"Row": one.row, "Not taken because": one.reason} for one in report.rejected], hide_index=True)
+        rows = [{say("Row"): one.row, say("Not taken because"): retell(one.reason)} for one in report.rejected]
+        st.dataframe(rows, hide_index=True)
+
+
+def _summary(report: ImportReport) -> str:
+    return say(
+        "Added {to_label}{labelled} and {context:,} as context; {there:,} were there already, {problems} reported.",
+        to_label=say_many("{n:,} utterance to label", "{n:,} utterances to label", report.to_label),
+        labelled=say(" ({n:,} of them with a label)", n=report.with_label) if report.with_label else "",
+        context=report.context,
+        there=report.already_there,
+        problems=say_many("{n:,} problem", "{n:,} problems", len(report.rejected)),
+    )
 
 
 # From a file
@@ -71,9 +85,9 @@ def _tell(report: ImportReport) -> None:
 
 def _upload(key: str) -> Path | None:
     """Take a file and keep it under its own name for this session: ids of rows without one come from it."""
-    uploaded: UploadedFile | None = st.file_uploader("A file of utterances", type=TYPES, key=key)
+    uploaded: UploadedFile | None = st.file_uploader(say("A file of utterances"), type=TYPES, key=key)
     if uploaded is None:
-        st.caption("CSV, TSV, JSONL, Parquet or Excel, with a column of texts. Nothing leaves this machine.")
+        st.caption(say("CSV, TSV, JSONL, Parquet or Excel, with a column of texts. Nothing leaves this machine."))
         return None
     kept = st.session_state.setdefault("uploads", TemporaryDirectory(prefix="annotator-"))  # goes with the session
     path = Path(kept.name) / uploaded.file_id / Path(uploaded.name).name
@@ -91,53 +105,61 @@ def _plan(path: Path, key: str) -> ImportPlan:
     except BadInput:
         found = Columns(header[0])
     left, middle, right = st.columns(3)
-    text = left.selectbox("Text", header, index=header.index(found.text), key=f"{key}-text")
+    text = left.selectbox(say("Text"), header, index=header.index(found.text), key=f"{key}-text")
 
-    def pick(place: DeltaGenerator, shown: str, name: str | None) -> str | None:
-        options: list[str | None] = [None, *header]
-        chosen = place.selectbox(
-            shown, options, index=options.index(name), format_func=lambda c: c or "none", key=f"{key}-{shown}"
+    def pick(place: DeltaGenerator, field: str, shown: str, name: str | None) -> str | None:
+        chosen: str | None = place.selectbox(
+            shown,
+            options,
+            index=options.index(name),
+            format_func=lambda column: column or say("none"),
+            key=f"{key}-{field}",
         )
         return chosen
 
+    options: list[str | None] = [None, *header]
     columns = Columns(
         text=text,
-        id=pick(middle, "Id", found.id),
-        label=pick(right, "Known labels", found.label),
-        conversation=pick(left, "Conversation", found.conversation),
-        turn=pick(middle, "Turn", found.turn),
-        speaker=pick(right, "Speaker", found.speaker),
+        id=pick(middle, "id", say("Id"), found.id),
+        label=pick(right, "label", say("Known labels"), found.label),
+        conversation=pick(left, "conversation", say("Conversation"), found.conversation),
+        turn=pick(middle, "turn", say("Turn"), found.turn),
+        speaker=pick(right, "speaker", say("Speaker"), found.speaker),
         split=found.split,
     )
     wanted = ""
     if columns.speaker:
         wanted = st.text_input(
-            "Whose turns are to be labelled", key=f"{key}-whose", placeholder="everybody's, or as in: client"
+            say("Whose turns are to be labelled"), key=f"{key}-whose", placeholder=say("everybody's, or as in: client")
         )
-    with_labels = bool(columns.label) and st.checkbox("Take over the known labels as answers", key=f"{key}-labels")
+    with_labels = bool(columns.label) and st.checkbox(say("Take over the known labels as answers"), key=f"{key}-labels")
     only = (columns.speaker or "", wanted.strip()) if wanted.strip() else None
     return ImportPlan(columns, label_only=only, with_labels=with_labels)
 
 
 def _show_preview(path: Path, plan: ImportPlan) -> None:
-    st.caption("The first rows as they would be taken")
+    st.caption(say("The first rows as they would be taken"))
     st.dataframe([_preview_line(one) for one in preview(path, plan, 8)], hide_index=True)
 
 
 def _preview_line(one: Any) -> dict[str, Any]:
     if isinstance(one, Rejected):
-        return {"Text": "", "Role": f"row {one.row} is not taken: {one.reason}"}
-    role = "context" if one.context_only else "to label"
-    return {"Text": one.text, "Role": role, "Speaker": one.speaker, "Known label": one.given_label}
+        refused = say("row {row} is not taken: {reason}", row=one.row, reason=retell(one.reason))
+        return {say("Text"): "", say("Role"): refused}
+    role = say("context") if one.context_only else say("to label")
+    known = {say("Speaker"): one.speaker, say("Known label"): one.given_label}
+    return {say("Text"): one.text, say("Role"): role, **known}
 
 
 def _whole_conversations(plan: ImportPlan, key: str) -> bool:
     """Ask how the audit slice is drawn, where there are conversations."""
     return bool(plan.columns.conversation) and st.checkbox(
-        "Measure on whole conversations",
+        say("Measure on whole conversations"),
         key=f"{key}-whole",
-        help="The utterances that measure the model are drawn by conversations, so that it has never learned from "
-        "another turn of the same one. The figures then tell how it does on people it has not met.",
+        help=say(
+            "The utterances that measure the model are drawn by conversations, so that it has never learned from "
+            "another turn of the same one. The figures then tell how it does on people it has not met."
+        ),
     )
 
 
@@ -148,8 +170,8 @@ def _import_more(project: Project) -> None:
     plan = _plan(path, "more")
     whole = _whole_conversations(plan, "more")
     _show_preview(path, plan)
-    if st.button("Import", type="primary", key="import"):
-        with st.spinner("Importing"):
+    if st.button(say("Import"), type="primary", key="import"):
+        with st.spinner(say("Importing")):
             st.session_state["import_report"] = project.import_file(path, plan, whole)
         st.rerun()
 
@@ -162,29 +184,34 @@ def _new_from_file() -> None:
     whole = _whole_conversations(plan, "new")
     _show_preview(path, plan)
     draft = _codebook(path, plan)
-    name = st.text_input("Name of the project", path.stem.replace("_", " "), key="new-name")
-    if st.button("Create the project", type="primary", key="create", disabled=draft is None) and draft:
+    name = st.text_input(say("Name of the project"), path.stem.replace("_", " "), key="new-name")
+    if st.button(say("Create the project"), type="primary", key="create", disabled=draft is None) and draft:
         target = workspace() / _slug(name)
-        with st.spinner("Importing"), Project.create(target, draft.model_copy(update={"name": name})) as project:
+        with st.spinner(say("Importing")), Project.create(target, draft.model_copy(update={"name": name})) as project:
             st.session_state["import_report"] = project.import_file(path, plan, whole)
         _enter(target)
 
 
 def _codebook(path: Path, plan: ImportPlan) -> CodebookDraft | None:
     """Load a codebook, or write one, starting from the labels in the file."""
-    st.header("Codebook")
-    loaded = st.file_uploader("A codebook file, if there is one", type=["yaml", "yml"], key="codebook")
+    st.header(say("Codebook"))
+    loaded = st.file_uploader(say("A codebook file, if there is one"), type=["yaml", "yml"], key="codebook")
     if loaded:
         draft = parse_codebook_text(loaded.getvalue().decode("utf-8"))
         st.code(codebook_yaml(draft), language="yaml")
         return draft
-    instruction = st.text_input("What is to be decided", "Choose the label that fits the utterance.", key="instruction")
+    instruction = st.text_input(
+        say("What is to be decided"), say("Choose the label that fits the utterance."), key="instruction"
+    )
     known = sorted(labels_in(path, plan.columns)) if plan.columns.label else []
     start = [{"name": name, "definition": ""} for name in known or ["", ""]]
-    rows = st.data_editor(start, num_rows="dynamic", key=f"labels-{path.name}-{len(known)}", hide_index=True)
+    named = {"name": say("name"), "definition": say("definition")}
+    rows = st.data_editor(
+        start, num_rows="dynamic", key=f"labels-{path.name}-{len(known)}", hide_index=True, column_config=named
+    )
     filled = [{"name": r["name"], "definition": r.get("definition") or ""} for r in rows if r.get("name")]
     if len(filled) < 2:
-        st.caption("Write at least two labels. A definition of each helps the annotators and the model.")
+        st.caption(say("Write at least two labels. A definition of each helps the annotators and the model."))
         return None
     return parse_codebook({"instruction": instruction, "labels": filled})
 
@@ -197,7 +224,8 @@ def _new_from_sample() -> None:
                 target = workspace() / _slug(sample.shown)
                 create_sample(sample.name, target).close()
                 _enter(target)
-            frame.html("quiet", sample.about + (" You have it already." if taken else ""))
+            about = say(sample.about)
+            frame.html("quiet", f"{about} {say('You have it already.')}" if taken else about)
 
 
 def _enter(folder: Path) -> None:

@@ -66,7 +66,9 @@ def _accept(project: Project, used: InUse) -> None:
             shaded = say("Shaded: where the truth lies 95 times in 100.")
             frame.html("quiet", f"{findings.from_audit(len(curve))} {shaded}")
         else:
-            st.info(say("No audit answer yet. One utterance in five on the Label page is one: they make this possible."))
+            st.info(
+                say("No audit answer yet. One utterance in five on the Label page is one: they make this possible.")
+            )
     _acceptances(project)
 
 
@@ -287,4 +289,6 @@ def _report(project: Project) -> None:
     prepared = st.session_state.get("report")
     if prepared and prepared[0] == state:
         name = f"{project.folder.name}-report.html"
-        st.download_button(say("Download"), prepared[1], name, "text/html", icon=":material/download:", on_click="ignore")
+        st.download_button(
+            say("Download"), prepared[1], name, "text/html", icon=":material/download:", on_click="ignore"
+        )

@@ -183,8 +183,8 @@ def _short_list(codebook: Codebook, question: Question, likely: dict[int, float]
     known = {label.id: label for label in codebook.labels}
     size = min(ROOMY, max(len(question.suggestion.shortlist), FEW))
     short = [known[i] for i, _ in question.suggestion.probabilities[:size] if i in known]
-    for number, label in enumerate(short, start=1):
-        _row(replace(label, key=str(number)), question, likely.get(label.id))
+    for place, label in enumerate(short, start=1):
+        _row(replace(label, key=str(place)), question, likely.get(label.id))
     more = len(question.suggestion.shortlist) > ROOMY
     held = (
         say("The {n} likeliest labels. Any other is found above.", n=ROOMY)
@@ -297,6 +297,8 @@ def _outcome(codebook: Codebook, desk: Desk) -> str:
     if desk.outcome.agrees:
         return say("Before: The model was {share:.0%} sure of {label}, as you were.", share=share, label=name)
     return say("Before: The model was {share:.0%} sure of {label}. You said otherwise.", share=share, label=name)
+
+
 def _transcript(project: Project, question: Question) -> None:
     """Show all turns of the conversation, the one to be labelled marked."""
     asked = question.utterance

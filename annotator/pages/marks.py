@@ -2,7 +2,10 @@
 
 from html import escape
 
+import streamlit as st
+
 from annotator.codebook import COLOURS, CodebookLabel
+from annotator.language import say
 
 STYLE = """<style>
 .mark { display: inline-flex; align-items: center; gap: .5rem; font-weight: 600; overflow-wrap: anywhere; }
@@ -31,3 +34,12 @@ def mark(label: CodebookLabel) -> str:
     key = f"<kbd>{escape(label.key)}</kbd>" if label.key else ""
     swatch = f'<span class="swatch" style="background:{COLOURS[label.colour]}"></span>'
     return f'<span class="mark">{swatch}{key}<span dir="auto">{escape(label.name)}</span></span>'
+
+
+def row(label: CodebookLabel, count: str) -> None:
+    """Show a label with its definition, and how often it was given."""
+    definition = escape(label.definition) or f"<em>{escape(say('no definition yet'))}</em>"
+    st.html(
+        f'<div class="row-of-label">{mark(label)}<span class="count">{count}</span>'
+        f'<div class="guideline" dir="auto">{definition}</div></div>'
+    )

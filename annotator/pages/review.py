@@ -8,6 +8,7 @@ import streamlit as st
 
 from annotator.batch import AUDIT
 from annotator.codebook import CodebookLabel
+from annotator.language import number, say
 from annotator.pages import frame, marks
 from annotator.project import Project
 from annotator.review import QUEUES, Case, case, settle, take_back
@@ -17,7 +18,7 @@ from store.annotations import ADJUDICATED, Kind
 
 def show() -> None:
     """Show the page."""
-    st.title("Review")
+    st.title(say("Review", "page"))
     st.html(marks.STYLE)
     with frame.opened_project() as project:
         if error := st.session_state.pop("error", None):
@@ -29,7 +30,7 @@ def show() -> None:
         if not ids:
             _nothing(project, name, len(passed))
             return
-        frame.html("quiet", f"{QUEUES[name].about} {QUEUES[name].tell(project)}")
+        frame.html("quiet", f"{say(QUEUES[name].about)} {QUEUES[name].tell(project)}")
         now = case(project, _in_hand(project, name, ids))
         _utterance(now)
         _voices(project, now)
@@ -39,7 +40,7 @@ def show() -> None:
 def enter(name: str) -> None:
     """Go to a queue from another page."""
     st.session_state["review_queue"] = name
-    st.switch_page(st.Page(show, title="Review", url_path="review"))
+    st.switch_page(st.Page(show, title=say("Review", "page"), url_path="review"))
 
 
 def _choose(waiting: dict[str, list[int]]) -> str:
@@ -47,9 +48,9 @@ def _choose(waiting: dict[str, list[int]]) -> str:
     first = next((name for name, ids in waiting.items() if ids), next(iter(waiting)))
     st.session_state["review_queue"] = st.session_state.get("review_queue", first)  # kept over pages
     chosen = st.segmented_control(
-        "What to look at",
+        say("What to look at"),
         list(QUEUES),
-        format_func=lambda name: f"{QUEUES[name].shown} · {len(waiting[name])}",
+        format_func=lambda name: f"{say(QUEUES[name].shown)} · {len(waiting[name])}",
         key="review_queue",
         required=True,
         label_visibility="collapsed",
@@ -69,10 +70,10 @@ def _in_hand(project: Project, name: str, ids: list[int]) -> int:
 
 def _nothing(project: Project, name: str, passed: int) -> None:
     if passed:
-        st.info(f"Nothing else is left here. {passed} passed over.")
-        st.button("Look at those again", key="again", on_click=_forget, args=((project.folder, name),))
+        st.info(say("Nothing else is left here. {n} passed over.", n=passed))
+        st.button(say("Look at those again"), key="again", on_click=_forget, args=((project.folder, name),))
     else:
-        st.success(QUEUES[name].empty)
+        st.success(say(QUEUES[name].empty))
     _undo_button()
 
 
@@ -88,22 +89,24 @@ def _voices(project: Project, now: Case) -> None:
     said = [_answer(answer, names) for answer in now.answers]
     if now.suggestion:
         label, probability = now.suggestion
-        said.append(_voice("The model", f"{names[label]} · {probability:.0%}", ""))
+        said.append(_voice(say("The model"), f"{names[label]} · {number(probability, '.0%')}", ""))
     elif now.utterance["slice"] == AUDIT:
-        said.append(_voice("The model", "not shown", "This utterance measures the model."))
+        said.append(_voice(say("The model"), say("not shown"), say("This utterance measures the model.")))
     st.html(f'<div class="voices">{"".join(said)}</div>')
     for note in now.notes:
         frame.html("quiet", note)
 
 
 def _answer(row: Mapping[str, Any], names: Mapping[int, str]) -> str:
-    label = names.get(row["said_label_id"], "none fits")
-    notes = [f"codebook version {row['codebook_version']}", str(row["at"])[:10]]
-    notes += ["out of use"] if row["kind"] == "out_of_use" else []
-    notes += [f"counts as {names[row['label_id']]}"] if row["label_id"] not in (None, row["said_label_id"]) else []
-    notes += ["unsure"] * bool(row["unsure"]) + [f"“{row['comment']}”"] * bool(row["comment"])
-    settled = " has settled it" if row["strategy"] == ADJUDICATED else ""
-    return _voice(f"{row['annotator']}{settled}", label, ", ".join(notes))
+    label = names.get(row["said_label_id"]) or say("none fits")
+    notes = [say("codebook version {n}", n=row["codebook_version"]), str(row["at"])[:10]]
+    notes += [say("out of use")] if row["kind"] == "out_of_use" else []
+    if row["label_id"] not in (None, row["said_label_id"]):
+        notes.append(say("counts as {label}", label=names[row["label_id"]]))
+    notes += [say("unsure")] * bool(row["unsure"]) + [f"“{row['comment']}”"] * bool(row["comment"])
+    who = str(row["annotator"])
+    who = say("{name} has settled it", name=who) if row["strategy"] == ADJUDICATED else who
+    return _voice(who, label, ", ".join(notes))
 
 
 def _voice(who: str, said: str, notes: str) -> str:
@@ -114,14 +117,14 @@ def _voice(who: str, said: str, notes: str) -> str:
 
 
 def _settling(project: Project, name: str, now: Case) -> None:
-    frame.html("quiet", "Your decision. It wins over all answers and is marked as settled in every export.")
+    frame.html("quiet", say("Your decision. It wins over all answers and is marked as settled in every export."))
     with st.container(horizontal=True):
         for label in project.codebook().labels:
             _button(label, now)
     with st.container(horizontal=True):
-        st.button("None fits", key="settle-none", shortcut="n", on_click=_settle, args=(now, "none_fits", None))
+        st.button(say("None fits"), key="settle-none", shortcut="n", on_click=_settle, args=(now, "none_fits", None))
         later = ((project.folder, name), now.utterance["id"])
-        st.button("Later", key="later", shortcut="s", on_click=_pass_over, args=later)
+        st.button(say("Later"), key="later", shortcut="s", on_click=_pass_over, args=later)
         _undo_button()
 
 
@@ -137,7 +140,7 @@ def _button(label: CodebookLabel, now: Case) -> None:
 
 
 def _undo_button() -> None:
-    st.button("Undo", key="undo-settled", shortcut="u", icon=":material/undo:", on_click=_take_back)
+    st.button(say("Undo"), key="undo-settled", shortcut="u", icon=":material/undo:", on_click=_take_back)
 
 
 @frame.guarded
@@ -160,7 +163,7 @@ def _take_back() -> None:
     with frame.opened_project() as project:
         utterance_id = take_back(project, frame.annotator())
         if utterance_id is None:
-            st.toast("You have settled nothing that could be taken back.")
+            st.toast(say("You have settled nothing that could be taken back."))
         else:
             name = st.session_state["review_queue"]
             st.session_state["case"] = ((project.folder, name), utterance_id)

@@ -9,8 +9,8 @@ from annotator.calibration import ROUGH
 from annotator.config import RoundConfig
 from annotator.doctor import prospect
 from annotator.findings import calibrated
-from annotator.history import RoundSummary, summaries
-from annotator.language import later, retell, say, say_many
+from annotator.history import STATES, RoundSummary, summaries
+from annotator.language import retell, say, say_many
 from annotator.pages import frame
 from annotator.project import Project
 from annotator.query import STRATEGIES
@@ -124,15 +124,6 @@ def _columns() -> dict[str, Any]:
     }
 
 
-STATES = {
-    "promoted": later("ready"),
-    "running": later("running"),
-    "failed": later("failed"),
-    "cancelled": later("cancelled"),
-    "interrupted": later("interrupted"),
-}
-
-
 def _line(one: RoundSummary) -> dict[str, Any]:
     return {
         say("Round"): one.number,
@@ -206,7 +197,9 @@ def _ticks(config: RoundConfig) -> tuple[bool, bool, bool]:
             "seconds, and the model is a little less often right."
         ),
     )
-    suggestions = st.checkbox(say("Show the model's suggestion"), config.show_suggestions, key=f"suggestions-{config.show_suggestions}")
+    suggestions = st.checkbox(
+        say("Show the model's suggestion"), config.show_suggestions, key=f"suggestions-{config.show_suggestions}"
+    )
     return suggestions, teach, tuned
 
 

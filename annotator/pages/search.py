@@ -9,6 +9,7 @@ import streamlit as st
 from annotator import bulk
 from annotator.bulk import Preview, preview
 from annotator.codebook import Codebook
+from annotator.language import later, number, say, say_many
 from annotator.pages import frame
 from annotator.project import Project
 from annotator.search import Search, alike, find
@@ -21,19 +22,23 @@ from store.search import NONE_FITS, Conditions, Quarrel, State
 PAGE = 20  # utterances shown at once
 ANY = -1  # no condition; no id of a label or of a round
 AROUND = 6  # turns shown on either side
-STATES: dict[State, str] = {"any": "answered or not", "open": "not answered yet", "answered": "answered"}
+STATES: dict[State, str] = {
+    "any": later("answered or not"),
+    "open": later("not answered yet"),
+    "answered": later("answered"),
+}
 QUARRELS: dict[Quarrel, str] = {
-    "": "either way",
-    "people": "people disagree",
-    "model": "the model disagrees with a person",
+    "": later("either way"),
+    "people": later("people disagree"),
+    "model": later("the model disagrees with a person"),
 }
 
 
 def show() -> None:
     """Show the page."""
-    st.title("Search")
+    st.title(say("Search", "page"))
     with frame.opened_project() as project:
-        names = {**labels.names(project.db), NONE_FITS: "none fits"}
+        names = {**labels.names(project.db), NONE_FITS: say("none fits")}
         _form(project, names)
         asked = st.session_state.get("searched")
         if asked and asked[0] == project.folder:
@@ -47,12 +52,14 @@ def show() -> None:
 def _form(project: Project, names: Mapping[int, str]) -> None:
     """Ask what is looked for; nothing is searched before the button."""
     with st.form("search", border=False):
-        words = st.text_input("Words", key="search-words", placeholder="all of them occur, in any order")
-        with st.expander("More conditions"):
-            pattern = st.text_input("Pattern", key="search-pattern", placeholder=r"a regular expression, as \bmaybe\b")
+        words = st.text_input(say("Words"), key="search-words", placeholder=say("all of them occur, in any order"))
+        with st.expander(say("More conditions")):
+            pattern = st.text_input(
+                say("Pattern"), key="search-pattern", placeholder=say(r"a regular expression, as \bmaybe\b")
+            )
             search = Search(words, pattern, _conditions(project, names))
-        if st.form_submit_button("Search", type="primary", icon=":material/search:"):
-            with st.spinner("Searching"):
+        if st.form_submit_button(say("Search"), type="primary", icon=":material/search:"):
+            with st.spinner(say("Searching")):
                 st.session_state["searched"] = (project.folder, search, find(project, search))
             st.session_state.pop("around", None)
 
@@ -62,25 +69,36 @@ def _conditions(project: Project, names: Mapping[int, str]) -> Conditions:
     numbers = {row["id"]: row["number"] for row in rounds.history(project.db)}
     any_label = [ANY, *project.codebook().ids]
     people = ["", *annotations.annotators(project.db)]
-    said = {ANY: "any"} | {key: frame.plain(name) for key, name in names.items()}
-    state = left.selectbox("State", list(STATES), format_func=STATES.__getitem__, key="search-state")
-    quarrel = right.selectbox("Agreement", list(QUARRELS), format_func=QUARRELS.__getitem__, key="search-quarrel")
-    label = left.selectbox("Answered with", [*any_label, NONE_FITS], format_func=said.__getitem__, key="search-label")
-    annotator = right.selectbox("By", people, format_func=lambda name: frame.plain(name) or "anybody", key="search-by")
-    asked_by = left.selectbox(
-        "Asked by round", [ANY, *numbers], format_func=lambda i: str(numbers.get(i, "any")), key="search-round"
+    said = {ANY: say("any")} | {key: frame.plain(name) for key, name in names.items()}
+    state = left.selectbox(say("State"), list(STATES), format_func=lambda state: say(STATES[state]), key="search-state")
+    quarrel = right.selectbox(
+        say("Agreement"), list(QUARRELS), format_func=lambda quarrel: say(QUARRELS[quarrel]), key="search-quarrel"
     )
-    likeliest = right.selectbox("Model's suggestion", any_label, format_func=said.__getitem__, key="search-likeliest")
-    low, high = st.slider("Probability of its suggestion", 0.0, 1.0, (0.0, 1.0), 0.01, key="search-probability")
+    label = left.selectbox(
+        say("Answered with"), [*any_label, NONE_FITS], format_func=said.__getitem__, key="search-label"
+    )
+    annotator = right.selectbox(
+        say("By"), people, format_func=lambda name: frame.plain(name) or say("anybody"), key="search-by"
+    )
+    asked_by = left.selectbox(
+        say("Asked by round"),
+        [ANY, *numbers],
+        format_func=lambda i: str(numbers.get(i) or say("any")),
+        key="search-round",
+    )
+    likeliest = right.selectbox(
+        say("Model's suggestion"), any_label, format_func=said.__getitem__, key="search-likeliest"
+    )
+    low, high = st.slider(say("Probability of its suggestion"), 0.0, 1.0, (0.0, 1.0), 0.01, key="search-probability")
     label_id, round_id, likeliest_id = (None if one == ANY else one for one in (label, asked_by, likeliest))
     return Conditions(state, label_id, annotator, round_id, quarrel, likeliest_id, low, high)
 
 
 def _found(project: Project, names: Mapping[int, str], found: list[int]) -> None:
     """List what was found, a page at a time."""
-    st.header(f"{len(found):,} utterance{'s' * (len(found) != 1)} found")
+    st.header(say_many("{n:,} utterance found", "{n:,} utterances found", len(found)))
     if not found:
-        frame.html("quiet", "Fewer words or conditions find more.")
+        frame.html("quiet", say("Fewer words or conditions find more."))
         return
     pages = -(-len(found) // PAGE)
     number = st.pagination(pages, key=f"page-of-{pages}") if pages > 1 else 1
@@ -95,18 +113,20 @@ def _found(project: Project, names: Mapping[int, str], found: list[int]) -> None
 def _said(row: Mapping[str, Any], names: Mapping[int, str]) -> str:
     """Say an answer in a word or two, in the label it counts as."""
     if row["kind"] == "out_of_use":
-        return f"{names[row['said_label_id']]} (out of use)"
-    return names.get(row["label_id"] or NONE_FITS, "") if row["kind"] != "skip" else "skipped"
+        return say("{label} (out of use)", label=names[row["said_label_id"]])
+    return names.get(row["label_id"] or NONE_FITS, "") if row["kind"] != "skip" else say("skipped")
 
 
 def _line(project: Project, row: Mapping[str, Any], given: list[str]) -> None:
     """Show one utterance with its answers; on demand what stands around it and what is like it."""
-    notes = [*given, *(["measures the model"] if row["slice"] == "audit" else [])]
+    notes = [*given, *([say("measures the model")] if row["slice"] == "audit" else [])]
     with st.container(horizontal=True, vertical_alignment="top", gap="medium"):
         with st.container(width="stretch"):
             frame.html("found", row["text"], row["speaker"] or "")
-            frame.html("quiet", " · ".join(notes) or "not answered yet")
-        st.button("Look around", key=f"around-{row['id']}", type="tertiary", on_click=_look_around, args=(row["id"],))
+            frame.html("quiet", " · ".join(notes) or say("not answered yet"))
+        st.button(
+            say("Look around"), key=f"around-{row['id']}", type="tertiary", on_click=_look_around, args=(row["id"],)
+        )
     if st.session_state.get("around") == row["id"]:
         _around(project, row)
 
@@ -120,31 +140,36 @@ def _look_around(utterance_id: int) -> None:
 def _around(project: Project, row: Mapping[str, Any]) -> None:
     with st.container(border=True):
         if row["conversation"] is not None:
-            st.caption("In its conversation")
+            st.caption(say("In its conversation"))
             turns = utterances.turns_around(project.db, row, AROUND)
             lines = (
                 frame.spoken("turn here" if t["id"] == row["id"] else "turn", t["speaker"], t["text"]) for t in turns
             )
             st.html("".join(lines))
-        st.caption("Most like it")
-        with st.spinner("Comparing"):
+        st.caption(say("Most like it"))
+        with st.spinner(say("Comparing")):
             near = alike(project, row["id"])
         texts = utterances.read(project.db, [utterance_id for utterance_id, _ in near])
         for other, (_, likeness) in zip(texts, near, strict=True):
-            frame.html("turn", other["text"], f"{likeness:.0%}")
+            frame.html("turn", other["text"], number(likeness, ".0%"))
         if not near:
-            frame.html("quiet", "Nothing is.")
+            frame.html("quiet", say("Nothing is."))
 
 
 def _answer_all(project: Project, search: Search, found: list[int]) -> None:
     """Offer one answer for all that was found, with what it would do said beforehand."""
     codebook = project.codebook()
-    with st.expander(f"Answer all {len(found):,} at once"):
+    with st.expander(say("Answer all {n:,} at once", n=len(found))):
         options = [*codebook.ids, NONE_FITS]
         chosen = st.selectbox(
-            "Answer", options, index=None, format_func=lambda i: _name(codebook, i), key="bulk-label", placeholder="…"
+            say("Answer"),
+            options,
+            index=None,
+            format_func=lambda i: _name(codebook, i),
+            key="bulk-label",
+            placeholder="…",
         )
-        replace = st.checkbox("Also where I have answered otherwise", key="bulk-replace")
+        replace = st.checkbox(say("Also where I have answered otherwise"), key="bulk-replace")
         if chosen is None:
             return
         said = Answer("label", chosen) if chosen else Answer("none_fits")
@@ -152,7 +177,7 @@ def _answer_all(project: Project, search: Search, found: list[int]) -> None:
         for line in effects(plan):
             frame.html("quiet", line)
         st.button(
-            f"Answer {len(plan.ids):,} with “{_name(codebook, chosen)}”",
+            say("Answer {n:,} with “{label}”", n=len(plan.ids), label=_name(codebook, chosen)),
             type="primary",
             key="bulk-do",
             disabled=not plan.ids,
@@ -162,22 +187,29 @@ def _answer_all(project: Project, search: Search, found: list[int]) -> None:
 
 
 def _name(codebook: Codebook, label_id: int) -> str:
-    return frame.plain(codebook.label(label_id).name) if label_id else "none fits"
+    return frame.plain(codebook.label(label_id).name) if label_id else say("none fits")
 
 
 def effects(plan: Preview) -> list[str]:
     """Say what an act would do, line by line; nothing about what it would not."""
-    lines = {
-        f"{len(plan.ids):,} get this answer.": True,
-        f"{plan.audit:,} are left out: they measure the model, and are answered one by one.": plan.audit,
-        f"{plan.same:,} are left out: you have answered them so already.": plan.same,
-        f"{plan.kept:,} are left out: you have answered them otherwise.": plan.kept,
-        f"{plan.replaced:,} answers of yours are replaced.": plan.replaced,
-        f"{plan.beside:,} have another answer of someone else, which stays beside yours.": plan.beside,
-        f"{plan.settled:,} were settled in review, which goes on counting.": plan.settled,
-        f"{plan.accepted:,} had the model's label, accepted unseen: yours counts from now on.": plan.accepted,
-    }
-    return [line for line, counts in lines.items() if counts]
+    get = len(plan.ids)
+    lines = (
+        (True, say_many("{n:,} gets this answer.", "{n:,} get this answer.", get)),
+        (
+            plan.audit,
+            say("{n:,} are left out: they measure the model, and are answered one by one.", n=plan.audit),
+        ),
+        (plan.same, say("{n:,} are left out: you have answered them so already.", n=plan.same)),
+        (plan.kept, say("{n:,} are left out: you have answered them otherwise.", n=plan.kept)),
+        (plan.replaced, say("{n:,} answers of yours are replaced.", n=plan.replaced)),
+        (plan.beside, say("{n:,} have another answer of someone else, which stays beside yours.", n=plan.beside)),
+        (plan.settled, say("{n:,} were settled in review, which goes on counting.", n=plan.settled)),
+        (
+            plan.accepted,
+            say("{n:,} had the model's label, accepted unseen: yours counts from now on.", n=plan.accepted),
+        ),
+    )
+    return [line for counts, line in lines if counts]
 
 
 @frame.guarded
@@ -185,7 +217,7 @@ def _do(search: Search, said: Answer, ids: tuple[int, ...]) -> None:
     with frame.opened_project() as project:
         bulk.answer_all(project, frame.annotator(), search, said, ids)
         start_round_if_due(project)
-    st.toast(f"{len(ids):,} answered.")
+    st.toast(say("{n:,} answered.", n=len(ids)))
 
 
 def _acts(project: Project, names: Mapping[int, str]) -> None:
@@ -193,16 +225,16 @@ def _acts(project: Project, names: Mapping[int, str]) -> None:
     done = acts.history(project.db, frame.annotator())
     if not done:
         return
-    st.header("Answered at once")
+    st.header(say("Answered at once"))
     for act in done:
         answer = names.get(act["label_id"] or NONE_FITS, "")
         looked = json.loads(act["search"])
-        what = " ".join(part for part in (looked["words"], looked["pattern"]) if part) or "by conditions"
+        what = " ".join(part for part in (looked["words"], looked["pattern"]) if part) or say("by conditions")
         with st.container(horizontal=True, vertical_alignment="center"):
             with st.container(width="stretch"):
                 frame.html("quiet", f"{act['at'][:16].replace('T', ' ')} · {act['size']:,} × {answer} · {what}")
             st.button(
-                "Taken back" if act["undone"] else "Take back",
+                say("Taken back") if act["undone"] else say("Take back"),
                 key=f"take-back-{act['id']}",
                 disabled=bool(act["undone"]),
                 on_click=_take_back,
@@ -214,4 +246,4 @@ def _acts(project: Project, names: Mapping[int, str]) -> None:
 def _take_back(act: int) -> None:
     with frame.opened_project() as project:
         count = bulk.take_back(project, act, frame.annotator())
-    st.toast(f"{count:,} answers taken back.")
+    st.toast(say_many("{n:,} answer taken back.", "{n:,} answers taken back.", count))

@@ -76,6 +76,4 @@ def rest(desk: Desk) -> str:
     minutes = desk.sitting.minutes_without_pause(datetime.now(UTC))
     if not desk.wishes.rest_after or minutes < desk.wishes.rest_after:
         return ""
-    return say(
-        "You have worked for {n} minutes without a break: a few minutes' pause keeps answers steady.", n=minutes
-    )
+    return say("You have worked for {n} minutes without a break: a few minutes' pause keeps answers steady.", n=minutes)
