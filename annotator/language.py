@@ -126,7 +126,7 @@ def _spoken(code: str) -> _Spoken | None:
     compiled = BytesIO()
     write_mo(compiled, catalogue)
     compiled.seek(0)
-    known = GNUTranslations(compiled)  # type: ignore[arg-type]  # it reads, which is all that is asked of it
+    known = GNUTranslations(compiled)
     numbered = [(str(one.id), str(one.string)) for one in catalogue if isinstance(one.id, str) and "{0}" in one.id]
     longest_first = sorted(numbered, key=lambda pair: -len(pair[0]))
     retold = tuple((_pattern(english), said) for english, said in longest_first)

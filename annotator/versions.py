@@ -110,13 +110,9 @@ def describe(event: Event, names: Mapping[int, str]) -> str:
             (into,) = {pairs["merged_into"][1] for pairs in event.labels.values()}
             return say("{labels} merged into {label}", labels=changed, label=list_([into]))
         case "split":
-            parts = [i for i in event.labels if i in _added(event)]
             whole = list_([i for i, pairs in event.labels.items() if "retired_at" in pairs])
-            return say(
-                "{label} split into {labels}",
-                label=whole,
-                labels=list_([i for i in event.labels if i in _added(event)]),
-            )
+            parts = list_([i for i in event.labels if i in _added(event)])
+            return say("{label} split into {labels}", label=whole, labels=parts)
         case "retire":
             return say("{labels} put out of use", labels=changed)
         case "restore":
