@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 ENGLISH = "en"
 FOLDER = Path(__file__).with_name("locale")
-NAMES = {ENGLISH: "English", "de": "Deutsch"}  # each in its own words: one for English, and one for every catalogue
+CODES = (ENGLISH, *sorted(path.stem for path in FOLDER.glob("*.po")))
 
 
 def _choice() -> str:
@@ -32,7 +32,15 @@ def follow(choice: Callable[[], str]) -> None:
 def best(wished: str | None) -> str:
     """Return the language there is for what a browser asks for, as in “de-AT”; English where there is none."""
     code = (wished or "").replace("_", "-").partition("-")[0].lower()
-    return code if code in NAMES else ENGLISH
+    return code if code in CODES else ENGLISH
+
+
+def named(code: str) -> str:
+    """Return what a language calls itself."""
+    from babel import Locale
+
+    name = str(Locale.parse(code).display_name)
+    return name[0].upper() + name[1:]
 
 
 def now() -> str:

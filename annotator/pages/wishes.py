@@ -5,16 +5,16 @@ from datetime import UTC, datetime
 import streamlit as st
 
 from annotator.desk import Desk
-from annotator.language import NAMES, say
+from annotator.language import CODES, named, say
 from annotator.pages import frame
 from annotator.preferences import Preferences, choose, preferences
 
 
 def offer() -> None:
     """Put the way to the choices into the sidebar. They stand in a window: what is on the page slows every key."""
-    named = say("How you like to work")
-    if st.sidebar.button(named, key="wishes", icon=":material/tune:", width="stretch"):
-        st.dialog(named, on_dismiss="rerun")(_window)()
+    title = say("How you like to work")
+    if st.sidebar.button(title, key="wishes", icon=":material/tune:", width="stretch"):
+        st.dialog(title, on_dismiss="rerun")(_window)()
 
 
 def _window() -> None:
@@ -41,12 +41,12 @@ def _window() -> None:
     st.number_input(say("Answers aimed at in a day"), 0, 10_000, now.goal, 10, key="wish-goal", on_change=_keep)
     minutes = say("Minutes until a break is suggested")
     st.number_input(minutes, 0, 240, now.rest_after, 5, key="wish-rest", on_change=_keep, help=say("0: never."))
-    codes = ["", *NAMES]
+    codes = ["", *CODES]
     st.selectbox(
         say("Language"),
         codes,
-        codes.index(now.language if now.language in NAMES else ""),
-        format_func=lambda code: NAMES.get(code) or say("as the browser"),
+        codes.index(now.language if now.language in CODES else ""),
+        format_func=lambda code: named(code) if code else say("as the browser"),
         key="wish-language",
         on_change=_keep,
         help=say("Of the app. Utterances, labels and files stay as they are."),
