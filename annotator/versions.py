@@ -98,7 +98,7 @@ def describe(event: Event, names: Mapping[int, str]) -> str:
     """Say in a sentence what was changed, in the names of today."""
 
     def list_(ids: Sequence[int]) -> str:
-        return ", ".join(f"“{names[i]}”" for i in ids)
+        return ", ".join(say("“{name}”", name=names[i]) for i in ids)
 
     changed = list_(list(event.labels))
     match event.kind:

@@ -201,7 +201,7 @@ def _codebook(path: Path, plan: ImportPlan) -> CodebookDraft | None:
         st.code(codebook_yaml(draft), language="yaml")
         return draft
     instruction = st.text_input(
-        say("What is to be decided"), say("Choose the label that fits the utterance."), key="instruction"
+        say("What is to be decided"), "Choose the label that fits the utterance.", key="instruction"
     )
     known = sorted(labels_in(path, plan.columns)) if plan.columns.label else []
     start = [{"name": name, "definition": ""} for name in known or ["", ""]]

@@ -103,7 +103,7 @@ def _answer(row: Mapping[str, Any], names: Mapping[int, str]) -> str:
     notes += [say("out of use")] if row["kind"] == "out_of_use" else []
     if row["label_id"] not in (None, row["said_label_id"]):
         notes.append(say("counts as {label}", label=names[row["label_id"]]))
-    notes += [say("unsure")] * bool(row["unsure"]) + [f"“{row['comment']}”"] * bool(row["comment"])
+    notes += [say("unsure")] * bool(row["unsure"]) + [say("“{name}”", name=row["comment"])] * bool(row["comment"])
     who = str(row["annotator"])
     who = say("{name} has settled it", name=who) if row["strategy"] == ADJUDICATED else who
     return _voice(who, label, ", ".join(notes))
