@@ -9,16 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import KFold
 
 from annotator.pool import lessons_read
 from annotator.project import Project
 from annotator.query import Probabilities, Scores
-from model.classifier import States
-from model.scout import fit_scout
+from model.scout import out_of_fold
 from store import rounds
 
-FOLDS = 5
 LEAST = 20  # answers; fewer cannot judge one another
 FEW = 10  # answers that change little
 Columns = NDArray[np.int64]
@@ -58,18 +55,10 @@ def doubts(project: Project, order: tuple[int, ...]) -> Doubts:
     if len(ids) < LEAST or len(set(columns)) < 2:
         return Doubts({}, 0.0)
     labels = np.array(columns, dtype=np.int64)
-    said = out_of_fold(vectors, labels, len(order))
+    said = np.exp(out_of_fold(vectors, columns, len(order)))
     chances = said[np.arange(len(ids)), labels]
     ranked = np.argsort(chances, kind="stable")
     return Doubts({ids[i]: float(chances[i]) for i in ranked}, expected_wrong(said, labels))
-
-
-def out_of_fold(vectors: States, labels: Columns, size: int) -> Probabilities:
-    """Return (n, size) probabilities, each row by a scout that has not seen its answer."""
-    said = np.empty((len(labels), size))
-    for rest, fold in KFold(FOLDS, shuffle=True, random_state=0).split(vectors):
-        said[fold] = np.exp(fit_scout(vectors[rest], labels[rest].tolist(), size).loglik(vectors[fold]))
-    return said
 
 
 def expected_wrong(said: Probabilities, labels: Columns) -> float:

@@ -25,7 +25,7 @@ from annotator.project import Project
 from annotator.session import Answer, answer, next_question
 from model.classifier import Logits, load_classifier
 from store import annotations, rounds
-from store.importers import Columns, ImportPlan, detect_columns, read_utterances
+from store.importers import ImportPlan, detect_columns, read_utterances
 from store.readers import Rejected, read_header
 from store.utterances import NewUtterance
 
@@ -46,6 +46,7 @@ class Plan:
     test_limit: int | None = None
     noise: float = 0.0  # the share of answers that are wrong, at random
     annotators: int = 1  # who take turns, and err apart from one another
+    resplit: bool = False  # test on a random fifth of all rows, whatever split the file gives
     keep: Path | None = None  # a folder for each round's logits and known labels, to try calibration on them later
     config: RoundConfig = RoundConfig()  # noqa: RUF009  (frozen, hence safe to share)
 
@@ -72,7 +73,7 @@ def read_gold(plan: Plan) -> Gold:
         turns = _accepted(plan.context, ImportPlan(detect_columns(read_header(plan.context)), keep_copies=True))
         known = {row.external_id for row in rows}  # a whole transcript has the labelled turns too
         around += [row for row in turns if row.external_id not in known]
-    train, test = _split(labelled, columns)
+    train, test = _split(labelled, None if plan.resplit else columns.split)
     if len({row.given_label for row in train}) < 2:
         raise BadInput(f"{plan.data.name} has one label only.", "Take a file with two or more.")
     draft = plan.codebook or draft_from_names(sorted({row.given_label or "" for row in labelled}))
@@ -83,10 +84,10 @@ def _accepted(path: Path, plan: ImportPlan) -> list[NewUtterance]:
     return [row for row in read_utterances(path, plan) if not isinstance(row, Rejected)]
 
 
-def _split(rows: list[NewUtterance], columns: Columns) -> tuple[list[NewUtterance], list[NewUtterance]]:
+def _split(rows: list[NewUtterance], column: str | None) -> tuple[list[NewUtterance], list[NewUtterance]]:
     """Follow the file's split column; without one, hold a random fifth back for testing."""
-    if columns.split:
-        is_test = np.array([row.metadata.get(columns.split) == "test" for row in rows])
+    if column:
+        is_test = np.array([row.metadata.get(column) == "test" for row in rows])
     else:
         is_test = np.random.default_rng(0).random(len(rows)) < 0.2
     if not is_test.any() or is_test.all():

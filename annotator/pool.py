@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,7 +41,7 @@ def askable(project: "Project", predictions: Predictions | None, without: frozen
     given = count_given(project, predictions.label_ids)
     view = _view(project, predictions, scored, given)
     if config.strategy == "disagreement":
-        view = View(view.probabilities, view.states, view.mass, _committee(project, predictions, scored), given)
+        view = replace(view, committee=_committee(project, predictions, scored))
 
     def rows_of(ids: Sequence[int]) -> list[Mapping[str, Any]]:
         return list(utterances.read(db, ids))
@@ -68,9 +69,14 @@ def _view(project: "Project", predictions: Predictions, scored: NDArray[np.int64
     def states_of(rows: NDArray[np.int64]) -> States:
         return states.matrix(project.db, ids[rows].tolist())
 
+    def states_of_lessons() -> States:
+        return lessons_read(project, predictions.label_ids)[1]
+
     have_all = len(states.known(project.db, ids.tolist())) == len(ids)
-    mass = predictions.mass[scored]
-    return View(predictions.probabilities[scored], states_of if have_all else None, mass, None, given)
+    view = View(predictions.probabilities[scored], given=given)
+    if have_all:
+        view = replace(view, states=states_of, answered=states_of_lessons if sum(given) else None)
+    return view
 
 
 def _committee(project: "Project", predictions: Predictions, scored: NDArray[np.int64]) -> NDArray[np.float64] | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import entropy as shannon_entropy
+from scipy.stats import rankdata
 
 from annotator.errors import PoolExhausted, UnknownName
 from annotator.language import later
@@ -31,7 +32,7 @@ class View:
 
     probabilities: Probabilities  # (n, k), calibrated
     states: Callable[[Rows], States] | None = None  # what the backbone makes of these rows
-    mass: Scores | None = None  # (n,) natural log of the chance that any label is said at all
+    answered: Callable[[], States] | None = None  # what it makes of those that have taught the round
     committee: NDArray[np.float64] | None = None  # (m, n, k): what several rounds say
     given: Sequence[int] | None = None  # (k,) answers so far
 
@@ -107,9 +108,20 @@ def disagreement(view: View) -> Scores:
 
 
 def none_fits(view: View) -> Scores:
-    """Score by the chance that the model says something that is no label."""
-    assert view.mass is not None
-    return np.asarray(-np.expm1(view.mass))
+    """Score by how little sure the model is, and how unlike all that has an answer: the mean of the two ranks.
+
+    With one label left out of the codebook and a hundred answers to the others, this found its utterances better than
+    either alone (area under the ROC curve 0.66 on TREC, 0.90 on SNIPS); the probability that falls on no label found
+    them no better than chance (0.53, 0.50). Utterances beyond a sample come last.
+    """
+    assert view.states
+    assert view.answered
+    rows, answered = _sample(len(view)), view.answered()
+    directions = as_directions(np.concatenate([answered, view.states(rows)]))
+    unlike = -(directions[len(answered) :] @ directions[: len(answered)].T).max(axis=1, initial=-1.0)
+    scores = np.zeros(len(view))
+    scores[rows] = (rankdata(least_confidence(view)[rows]) + rankdata(unlike.round(6))) / (2 * len(rows))
+    return scores
 
 
 DEFAULT, COLD = "margin_diverse", "typical"
@@ -174,10 +186,10 @@ STRATEGIES = {
         Strategy(
             "none_fits",
             later("None may fit"),
-            later("The model would say something here that is no label of the codebook."),
-            "the probability outside the codebook, which scoring leaves over",
+            later("The model is not sure of any label here, and nothing like it has been answered yet."),
+            "least confidence and distance to the nearest neighbour, a rank sum; compared in benchmarks/none_fits.py",
             none_fits,
-            needs="mass",
+            needs="answered",
         ),
         Strategy("random", later("At random"), later("Drawn at random."), "the baseline", at_random),
     )

@@ -107,7 +107,7 @@ def simulate(
     config = RoundConfig(backbone=backbone, template=template, recipe=made, cross_fit_below=cross_fit_below)
     draft = read_codebook(codebook) if codebook else None
     most, count = max(labels), _rounds(labels, batch, round_count)
-    plan = oracle.Plan(data, context, draft, most, count, pool, test_limit, noise, annotators, keep, config)
+    plan = oracle.Plan(data, context, draft, most, count, pool, test_limit, noise, annotators, keep=keep, config=config)
     runs = []
     with progress_bar() as bar:
         task = bar.add_task("reading", total=1.0)

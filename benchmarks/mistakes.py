@@ -16,12 +16,13 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
-from annotator.mistakes import Columns, expected_wrong, out_of_fold
+from annotator.mistakes import Columns, expected_wrong
 from annotator.oracle import read_gold
 from annotator.query import Probabilities
 from benchmarks.label_efficiency import SETS
 from benchmarks.measure import print_last
 from model.classifier import load_classifier
+from model.scout import out_of_fold
 from model.task import Label, Task, Utterance
 
 LOOK = 0.2  # share of the answers that is looked at again
@@ -54,7 +55,8 @@ def measure(name: str, seeds: int, count: int, noise: float) -> dict[str, list[f
         right = np.array([names.index(row.given_label or "") for row in rows])
         wrong = rng.random(count) < noise
         given = np.where(wrong, (right + rng.integers(1, len(names), count)) % len(names), right)
-        said = out_of_fold(classifier.states([Utterance(row.text) for row in rows]), given, len(names))
+        states = classifier.states([Utterance(row.text) for row in rows])
+        said = np.exp(out_of_fold(states, given.tolist(), len(names)))
         results["scout"].append(found_by(said[np.arange(count), given], wrong))
         results["TF-IDF"].append(found_by(by_words([row.text for row in rows], given), wrong))
         results["expected / wrong"].append(expected_wrong(said, given) / wrong.sum())

@@ -1,12 +1,18 @@
 """Take the pictures of the README and the guide from the running app: `make figures`.
 
+    python -m docs.figures [--all FOLDER]
+
+With --all every page goes into a folder, in both widths and both colour schemes, to be looked at.
+
 A sample project is labelled from its known answers, with rounds in between that the scout makes alone, and Chromium
 looks at the pages. What the pictures show is what the program does.
 """
 
+import argparse
 import csv
 import tempfile
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 from playwright.sync_api import Page, expect, sync_playwright
@@ -20,6 +26,7 @@ from tests.browser.conftest import CHROMIUM, SECOND, SWITCHES, serve
 
 PICTURES = Path(__file__).parent / "pictures"
 ANSWERS = (0, 50, 100, 200, 300)
+PAGES = ("label", "search", "review", "codebook", "rounds", "insights", "data", "export")
 SHOTS = (
     ("label", 1280, "light"), ("label", 390, "dark"), ("rounds", 1280, "light"), ("insights", 1280, "light"),
     ("codebook", 1280, "light"), ("review", 1280, "light"), ("search", 390, "light"), ("export", 1280, "dark"),
@@ -28,18 +35,23 @@ SHOTS = (
 
 def main() -> None:
     """Prepare a project, open the app on it, take the pictures."""
-    PICTURES.mkdir(exist_ok=True)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--all", type=Path, metavar="FOLDER")
+    everywhere: Path | None = parser.parse_args().all
+    shots = tuple(product(PAGES, (1280, 390), ("light", "dark"))) if everywhere else SHOTS
+    pictures = everywhere or PICTURES
+    pictures.mkdir(exist_ok=True, parents=True)
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder) / "client-talk")
         app = serve(Path(folder))
         try:
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(SWITCHES))
-                for name, width, scheme in SHOTS:
+                for name, width, scheme in shots:
                     page = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)  # type: ignore[arg-type]
                     page.goto(f"{app.url}/{name if name != 'label' else ''}?project=client-talk&annotator=anna")
                     ready(page, name)
-                    page.screenshot(path=PICTURES / f"{name}-{width}-{scheme}.png")
+                    page.screenshot(path=pictures / f"{name}-{width}-{scheme}.png")
         finally:
             app.kill()
 

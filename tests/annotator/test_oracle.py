@@ -204,6 +204,13 @@ def test_a_file_that_is_all_train_or_all_test_is_refused(tmp_path, split):
         list(simulate(Plan(path), [0]))
 
 
+def test_the_test_can_be_drawn_anew_from_all_rows(labelled):
+    given, drawn = (read_gold(Plan(labelled, resplit=resplit)) for resplit in (False, True))
+    assert len(drawn.test) == pytest.approx(0.2 * 120, abs=12)
+    assert {row.external_id for row in drawn.test} != {row.external_id for row in given.test}
+    assert len(drawn.train) + len(drawn.test) == 120
+
+
 def test_a_file_with_one_label_is_refused(tmp_path):
     splits = ("train", "train", "test")
     rows = [{"text": text, "label": "promise", "split": splits[i % 3]} for i, text in enumerate(texts(9))]

@@ -39,9 +39,9 @@ def view(rows: np.ndarray, order: np.ndarray | None = None) -> View:
     order = np.arange(n) if order is None else order
     made_up = np.random.default_rng(0)
     states = made_up.normal(size=(n, 8)).astype(np.float32)[order]
-    mass = -made_up.random(n)[order]
+    answered = made_up.normal(size=(5, 8)).astype(np.float32)
     committee = np.stack([rows, np.full_like(rows, 1 / k)])
-    return View(rows, lambda wanted: states[wanted], mass, committee, [3] * k)
+    return View(rows, lambda wanted: states[wanted], lambda: answered, committee, [3] * k)
 
 
 @ALL
@@ -173,3 +173,12 @@ def test_labels_with_few_answers_come_first_where_they_are_as_likely():
 def test_a_strategy_knows_when_it_lacks_what_it_needs(name):
     assert not STRATEGIES[name].can(View(TABLE))
     assert STRATEGIES[name].can(view(TABLE))
+
+
+def test_none_may_fit_where_the_model_is_unsure_and_nothing_like_it_was_answered():
+    rows = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.6, 0.4]])
+    states = np.array([[4, 0.1], [0, 4], [4, -0.1], [0.1, 4]], dtype=np.float32)
+    answered = np.array([[4, 0], [4, 0.2], [-4, 0], [0, -4]], dtype=np.float32)
+    scores = STRATEGIES["none_fits"].score(View(rows, lambda wanted: states[wanted], lambda: answered))
+    assert scores.argmax() == 3
+    assert scores.argmin() == 0
