@@ -18,11 +18,13 @@ from annotator.language import later, say
 from annotator.mistakes import recent_doubts
 from annotator.pool import askable
 from annotator.project import Project
+from annotator.query import STRATEGIES
 from annotator.versions import describe
 from store import annotations, guesses, labels, rounds, settings, utterances
 from store.annotations import ADJUDICATED, Kind, NewAnnotation
 
 AGAIN = 0.2  # of the answers: four slips in five are among them on TREC and SNIPS (benchmarks/mistakes.py)
+STRANGEST = 20  # utterances: what a person looks through to find out whether a label is missing
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,16 @@ def slips(project: Project) -> list[int]:
     return [i for i in recent_doubts(project).first(AGAIN) if i not in settled]
 
 
+def strangers(project: Project) -> list[int]:
+    """Find open utterances of which no label is likely and to which nothing answered is alike, the strangest first."""
+    row, strategy = rounds.promoted(project.db), STRATEGIES["none_fits"]
+    found = askable(project, rounds.predictions_of(project.db, row)) if row else None
+    if found is None or found.view is None or not strategy.can(found.view):
+        return []
+    first = np.argsort(-strategy.score(found.view), kind="stable")[:STRANGEST]
+    return [found.pool[place] for place in first]
+
+
 def expected_slips(project: Project) -> str:
     """Say how many slips there may be."""
     found = recent_doubts(project)
@@ -152,6 +164,13 @@ QUEUES = {
             later("The last round finds another label likeliest than the one before. Nobody has answered yet."),
             later("The last round has changed its mind about no open utterance."),
             flips,
+        ),
+        Queue(
+            "strangers",
+            later("No label yet?"),
+            later("The model is sure of no label here, and nothing like it has been answered. Is a label missing?"),
+            later("This needs a round that has learned from answers."),
+            strangers,
         ),
     )
 }

@@ -9,7 +9,17 @@ from annotator import revision
 from annotator.consensus import consensus_labels
 from annotator.loop import run_round
 from annotator.project import Project
-from annotator.review import QUEUES, against_model, case, disagreements, flips, settle, to_label_again
+from annotator.review import (
+    QUEUES,
+    STRANGEST,
+    against_model,
+    case,
+    disagreements,
+    flips,
+    settle,
+    strangers,
+    to_label_again,
+)
 from store import annotations, labels, rounds, utterances
 from store.annotations import NewAnnotation
 from tests.fake import FakeClassifier
@@ -98,6 +108,14 @@ def test_what_a_change_of_the_codebook_calls_into_question_is_found_with_the_rea
     assert case(project, one).notes == ("“change” split into “wish”, “plan” by anna.",)
     settle(project, case(project, one), "ben", "label", project.codebook().id_of("plan"))
     assert to_label_again(project) == []
+
+
+def test_what_may_lack_a_label_is_open_and_measures_nothing(project: Project) -> None:
+    assert strangers(project) == []
+    trained(project)
+    found = strangers(project)
+    assert 0 < len(found) <= STRANGEST
+    assert not set(found) & (annotations.answered_ids(project.db) | set(utterances.ids_in(project.db, "audit")))
 
 
 # The page
