@@ -9,7 +9,7 @@ from typing import get_args
 import streamlit as st
 
 from annotator.export import FIELDS, ExportPlan, Rows, default_filename, export_project, export_rows
-from annotator.pages import frame
+from annotator.pages import frame, tour
 from annotator.project import Project
 from store.exporters import FORMATS
 
@@ -20,6 +20,7 @@ def show() -> None:
     """Show the page."""
     st.title("Export")
     with frame.opened_project() as project:
+        tour.strip(project, "export")
         plan = _choose()
         rows = list(islice(export_rows(project, plan), PREVIEW))
         if not rows:

@@ -10,7 +10,7 @@ from annotator.acceptance import Offer, accept, offer, take_back
 from annotator.anchoring import pull
 from annotator.guarantee import Promise, Wish
 from annotator.insights import InUse
-from annotator.pages import frame
+from annotator.pages import frame, tour
 from annotator.project import Project
 from store import acceptances, annotations, rounds
 
@@ -21,6 +21,7 @@ def show() -> None:
     """Show the page."""
     st.title("Insights")
     with frame.opened_project() as project:
+        tour.strip(project, "insights")
         used = insights.in_use(project)
         if used is None:
             st.info("No round has been made yet. Label a few utterances, then press “Retrain now” on the Rounds page.")

@@ -10,7 +10,7 @@ from annotator import scouting
 from annotator.codebook import COLOURS, Codebook, CodebookLabel
 from annotator.desk import Desk
 from annotator.errors import AnnotatorError
-from annotator.pages import frame, keys, why, wishes
+from annotator.pages import frame, keys, tour, why, wishes
 from annotator.project import Project
 from annotator.session import Answer, Question
 from annotator.worker import start_round_if_due
@@ -49,6 +49,7 @@ def _panel() -> None:
     with frame.opened_project() as project:
         if error := st.session_state.pop("error", None):
             frame.show_error(error)
+        tour.strip(project, "label")
         _progress(desk)
         if desk.question is None:
             _finished(project)

@@ -10,7 +10,7 @@ from annotator.config import RoundConfig
 from annotator.doctor import prospect
 from annotator.findings import CALIBRATED
 from annotator.history import RoundSummary, summaries
-from annotator.pages import frame
+from annotator.pages import frame, tour
 from annotator.project import Project
 from annotator.query import STRATEGIES
 from annotator.worker import start_round
@@ -26,6 +26,7 @@ def show() -> None:
     st.title("Rounds")
     with frame.opened_project() as project:
         project.recover()
+        tour.strip(project, "rounds")
         _what_is_known(project)
         _button(project)
         _last_error(project)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import streamlit as st
 
 from annotator.desk import Desk
-from annotator.pages import frame
+from annotator.pages import frame, tour
 from annotator.preferences import Preferences, choose, preferences
 
 
@@ -21,6 +21,11 @@ def _window() -> None:
     with frame.opened_project() as project:
         now = preferences(project, frame.annotator())
         as_model = project.config.context_turns
+        _fields(now, as_model)
+        tour.offer(project)
+
+
+def _fields(now: Preferences, as_model: int) -> None:
     st.toggle(
         "Show suggestions",
         now.suggestions,

@@ -197,6 +197,18 @@ def test_texts_of_every_kind_are_shown_as_they_are_and_move_nothing(visit: Visit
     assert page.title() != "1"
 
 
+@pytest.mark.parametrize("visit", [390, 1280], indirect=True)
+def test_the_tour_moves_no_label_from_step_to_step(visit: Visit, talk: Project) -> None:
+    page, places = labelling(visit, talk), []
+    for key in ("1", "u", "2", "3", "1"):
+        places.append(page.locator(".st-key-label-1 button").bounding_box()["y"])  # type: ignore[index]
+        visit.press(key)
+    expect(page.locator(".tour")).to_contain_text("Step 3 of 6")
+    assert len(set(places)) == 1
+    page.get_by_role("button", name="End the tour").click()
+    expect(page.locator(".tour")).to_have_count(0)
+
+
 def test_what_a_search_found_is_answered_at_once_and_taken_back_at_once(visit: Visit, talk: Project) -> None:
     visit.open("search", project=talk.folder.name)
     page = visit.page
