@@ -31,6 +31,7 @@ STAGES = {
 }
 
 _STYLE = """<style>
+[data-testid="stElementContainer"]:has(.rules) { display: none; }  /* they hold all the same, and take no room */
 .status { display: flex; flex-wrap: wrap; gap: .2rem 2rem; font-size: .85rem; line-height: 1.3; opacity: .85; }
 .status .part { min-width: 11rem; font-variant-numeric: tabular-nums; }
 .status .track { height: .2rem; margin-top: .2rem; }
@@ -81,7 +82,12 @@ div[class*="st-key-label-"] button { min-height: 2.9rem; }
 
 def style() -> None:
     """Add the few rules that the theme has no words for."""
-    st.html(_STYLE.replace("THEME_COLOUR", st.get_option("theme.primaryColor") or "currentColor"))
+    wear(_STYLE.replace("THEME_COLOUR", st.get_option("theme.primaryColor") or "currentColor"))
+
+
+def wear(rules: str) -> None:
+    """Add rules, and keep them: alone they would go where messages go, and one out of a fragment sweeps them away."""
+    st.html(f'<span class="rules"></span>{rules}')
 
 
 def plain(text: str) -> str:

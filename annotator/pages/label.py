@@ -148,7 +148,7 @@ def _colours(codebook: Codebook) -> None:
     """Give every label's button its colour. Name and key tell it too."""
     rules = (f".st-key-label-{label.id} button {{ border-left: .4rem solid {COLOURS[label.colour]}; }}"
              for label in codebook.labels)  # fmt: skip
-    st.html(f"<style>{' '.join(rules)}</style>")
+    frame.wear(f"<style>{' '.join(rules)}</style>")
 
 
 def _labels(codebook: Codebook, question: Question) -> None:

@@ -96,6 +96,19 @@ def test_undo_goes_back_over_a_reload_and_over_labels_skips_and_none_fits(visit:
     assert given(talk) == []
 
 
+def test_a_message_leaves_the_page_as_it_looks(visit: Visit, talk: Project) -> None:
+    page = labelling(visit, talk)
+    look = (
+        "[getComputedStyle(document.querySelector('.utterance')).fontSize, "
+        "getComputedStyle(document.querySelector('.st-key-label-1 button')).borderLeftWidth]"
+    )
+    before = page.evaluate(look)
+    page.wait_for_timeout(300)
+    page.keyboard.press("u")
+    expect(page.get_by_test_id("stToast")).to_contain_text("no answer of yours")
+    assert page.evaluate(look) == before
+
+
 def test_comment_and_unsure_by_key(visit: Visit, talk: Project) -> None:
     page = labelling(visit, talk)
     page.keyboard.press("q")
