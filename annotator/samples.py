@@ -8,6 +8,7 @@ from annotator.codebook import CodebookDraft, read_codebook
 from annotator.errors import UnknownName
 from annotator.language import later
 from annotator.project import Project
+from store import settings
 from store.database import FILENAME
 from store.importers import ImportPlan, detect_columns
 from store.readers import read_header
@@ -65,4 +66,10 @@ def create_sample(name: str, folder: Path) -> Project:
     only = (columns.speaker or "", draft.speaker) if draft.speaker else None
     project = Project.create(folder, draft)
     project.import_file(sample.data, ImportPlan(columns, label_only=only, with_labels=False))
+    settings.put(project.db, "sample", name)
     return project
+
+
+def is_sample(project: Project) -> bool:
+    """Say whether a project was made from a sample."""
+    return settings.get(project.db, "sample") is not None

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect, sync_playwright
 
+from annotator import tour
 from annotator.loop import run_round
 from annotator.project import Project
 from annotator.samples import SAMPLES, create_sample
@@ -69,6 +70,7 @@ def prepare(folder: Path) -> None:
             label_until(project, known, target)
             run_round(project, classifier, config)
         label_until(project, known, ANSWERS[-1] + 7)
+        tour.end(project, "anna")
 
 
 def label_until(project: Project, known: dict[str, str], target: int) -> None:

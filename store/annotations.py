@@ -152,6 +152,20 @@ def count_new_training_labels(db: Database, since: int) -> int:
     return int(fetch_value(db, sql, (since,)))
 
 
+def count_by_slice(db: Database) -> dict[tuple[str, int], int]:
+    """Count the utterances that have a label, by slice and label in use."""
+    sql = """SELECT utterance.slice, answer.label_id, count(DISTINCT utterance.id)
+             FROM answer CROSS JOIN utterance ON utterance.id = answer.utterance_id
+             WHERE answer.kind = 'label' GROUP BY 1, 2"""
+    return {(place, label): count for place, label, count in db.execute(sql)}
+
+
+def acts(db: Database, annotator: str, since: int) -> dict[str, int]:
+    """Count by kind what an annotator has done after a watermark, also what he has taken back."""
+    sql = "SELECT kind, count(*) FROM annotation WHERE annotator = ? AND id > ? GROUP BY kind"
+    return dict(db.execute(sql, (annotator, since)).fetchall())
+
+
 def times(db: Database, annotator: str, since: datetime) -> list[datetime]:
     """Return when an annotator gave the answers that stand, one by one, since a moment in UTC; oldest first."""
     sql = f"""SELECT at FROM answer WHERE annotator = ? AND at >= ? AND kind IN ('label', 'none_fits')

@@ -82,6 +82,13 @@ def active(db: Database) -> dict[str, Any] | None:
     return fetch_one(db, "SELECT * FROM job WHERE state = 'active'")
 
 
+def is_learning(db: Database) -> bool:
+    """Say whether the job under way learns from answers, or will, as far as its round has not begun."""
+    sql = """SELECT coalesce(round.trained_on, job.last_annotation) > 0
+             FROM job LEFT JOIN round ON round.id = job.round_id WHERE job.state = 'active'"""
+    return bool(fetch_value(db, sql))
+
+
 def last(db: Database) -> dict[str, Any] | None:
     """Return the newest job, under way or ended."""
     return fetch_one(db, "SELECT * FROM job ORDER BY id DESC LIMIT 1")

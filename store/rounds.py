@@ -97,6 +97,12 @@ def promoted_id(db: Database) -> int | None:
     return None if value is None else int(value)
 
 
+def has_learned(db: Database, since: int) -> bool:
+    """Say whether a finished round has learned from answers and has seen one after a watermark."""
+    sql = "SELECT 1 FROM round WHERE state = 'promoted' AND trained_on > 0 AND last_annotation > ? LIMIT 1"
+    return fetch_value(db, sql, (since,)) is not None
+
+
 def roll_back(db: Database, round_id: int, annotator: str) -> None:
     """Put an older round in use, or the newest again; it holds until another is promoted.
 

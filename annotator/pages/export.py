@@ -9,7 +9,7 @@ import streamlit as st
 
 from annotator.export import FIELDS, ExportPlan, Rows, default_filename, export_project, export_rows
 from annotator.language import later, say, say_many
-from annotator.pages import frame
+from annotator.pages import frame, tour
 from annotator.project import Project
 from store.exporters import FORMATS
 
@@ -21,6 +21,7 @@ def show() -> None:
     """Show the page."""
     st.title(say("Export"))
     with frame.opened_project() as project:
+        tour.strip(project, "export")
         plan = _choose()
         rows = list(islice(export_rows(project, plan), PREVIEW))
         if not rows:

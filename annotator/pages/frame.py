@@ -35,6 +35,7 @@ STAGES = {
 }
 
 _STYLE = """<style>
+[data-testid="stElementContainer"]:has(.rules) { display: none; }  /* they hold all the same, and take no room */
 .status { display: flex; flex-wrap: wrap; gap: .2rem 2rem; font-size: .85rem; line-height: 1.3; opacity: .85; }
 .status .part { min-width: 11rem; font-variant-numeric: tabular-nums; }
 .status .track { height: .2rem; margin-top: .2rem; }
@@ -60,6 +61,8 @@ _STYLE = """<style>
 .keys td { padding: .25rem 0; }
 .likely .number { width: 3.2rem; text-align: right; font-variant-numeric: tabular-nums; }
 .quiet { font-size: .9rem; opacity: .8; max-width: 46rem; }
+.tour { display: flex; align-items: center; min-height: 2.8rem; line-height: 1.4;
+    border-inline-start: .25rem solid THEME_COLOUR; padding-inline-start: .8rem; }
 .lead { font-size: 1.25rem; font-weight: 600; line-height: 1.4; max-width: 46rem; }
 [data-testid="stCaptionContainer"], [data-testid="stSliderThumbValue"] { color: inherit; }  /* for contrast */
 [data-testid="stCaptionContainer"] { opacity: .8; }
@@ -74,6 +77,8 @@ div[class*="st-key-label-"] button { min-height: 2.9rem; }
         width: 100% !important; flex: 1 1 100% !important; }
     .utterance { font-size: 1.25rem; }
     .status .part { min-width: 8rem; }
+    .tour { min-height: 4.2rem; font-size: .95rem; }  /* three lines, as the longest step takes */
+    .st-key-tour [data-testid="stMarkdownContainer"] { position: absolute; clip-path: inset(50%); }  /* icons do */
     .definition { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; }
 }
 </style>"""
@@ -81,7 +86,12 @@ div[class*="st-key-label-"] button { min-height: 2.9rem; }
 
 def style() -> None:
     """Add the few rules that the theme has no words for."""
-    st.html(_STYLE.replace("THEME_COLOUR", st.get_option("theme.primaryColor") or "currentColor"))
+    wear(_STYLE.replace("THEME_COLOUR", st.get_option("theme.primaryColor") or "currentColor"))
+
+
+def wear(rules: str) -> None:
+    """Add rules, and keep them: alone they would go where messages go, and one out of a fragment sweeps them away."""
+    st.html(f'<span class="rules"></span>{rules}')
 
 
 def plain(text: str) -> str:

@@ -11,7 +11,7 @@ from annotator.anchoring import pull
 from annotator.guarantee import Promise, Wish
 from annotator.insights import InUse
 from annotator.language import say, say_many
-from annotator.pages import frame
+from annotator.pages import frame, tour
 from annotator.project import Project
 from store import acceptances, annotations, rounds
 
@@ -22,6 +22,7 @@ def show() -> None:
     """Show the page."""
     st.title(say("Insights"))
     with frame.opened_project() as project:
+        tour.strip(project, "insights")
         used = insights.in_use(project)
         if used is None:
             st.info(

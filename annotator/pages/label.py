@@ -11,7 +11,7 @@ from annotator.codebook import COLOURS, Codebook, CodebookLabel
 from annotator.desk import Desk
 from annotator.errors import AnnotatorError
 from annotator.language import number, say
-from annotator.pages import frame, keys, why, wishes
+from annotator.pages import frame, keys, tour, why, wishes
 from annotator.project import Project
 from annotator.session import Answer, Question
 from annotator.worker import start_round_if_due
@@ -50,6 +50,7 @@ def _panel() -> None:
     with frame.opened_project() as project:
         if error := st.session_state.pop("error", None):
             frame.show_error(error)
+        tour.strip(project, "label")
         _progress(desk)
         if desk.question is None:
             _finished(project)
@@ -152,7 +153,7 @@ def _colours(codebook: Codebook) -> None:
     """Give every label's button its colour. Name and key tell it too."""
     rules = (f".st-key-label-{label.id} button {{ border-left: .4rem solid {COLOURS[label.colour]}; }}"
              for label in codebook.labels)  # fmt: skip
-    st.html(f"<style>{' '.join(rules)}</style>")
+    frame.wear(f"<style>{' '.join(rules)}</style>")
 
 
 def _labels(codebook: Codebook, question: Question) -> None:

@@ -11,7 +11,7 @@ from annotator.doctor import prospect
 from annotator.findings import calibrated
 from annotator.history import STATES, RoundSummary, summaries
 from annotator.language import retell, say, say_many
-from annotator.pages import frame
+from annotator.pages import frame, tour
 from annotator.project import Project
 from annotator.query import STRATEGIES
 from annotator.worker import start_round
@@ -27,6 +27,7 @@ def show() -> None:
     st.title(say("Rounds"))
     with frame.opened_project() as project:
         project.recover()
+        tour.strip(project, "rounds")
         _what_is_known(project)
         _button(project)
         _last_error(project)

@@ -6,7 +6,7 @@ import streamlit as st
 
 from annotator.desk import Desk
 from annotator.language import CODES, named, say
-from annotator.pages import frame
+from annotator.pages import frame, tour
 from annotator.preferences import Preferences, choose, preferences
 
 
@@ -22,6 +22,11 @@ def _window() -> None:
     with frame.opened_project() as project:
         now = preferences(project, frame.annotator())
         as_model = project.config.context_turns
+        _fields(now, as_model)
+        tour.offer(project)
+
+
+def _fields(now: Preferences, as_model: int) -> None:
     st.toggle(
         say("Show suggestions"),
         now.suggestions,

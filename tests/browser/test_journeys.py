@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, expect
 
 from annotator.project import Project
 from store import annotations, jobs, rounds
@@ -110,6 +110,50 @@ def test_undo_a_reload_and_a_killed_server_lose_nothing(visit: Visit) -> None:
         assert visit.utterance() != first
     finally:
         visit.app.kill()
+
+
+def test_a_newcomer_is_led_by_keyboard_to_a_trained_model(visit: Visit) -> None:
+    quick = {"retrain_every": 0, "score_limit": 30}  # a round of seconds: the scout alone, few utterances
+    with Project.open(visit.app.projects / "political-promises") as project:
+        project.config = replace(project.config, **quick, recipe=replace(project.config.recipe, scout=1.0))
+    page, strip = visit.page, visit.page.locator(".tour")
+    onward = page.get_by_role("link", name="Take me there")
+    visit.open()
+    expect(strip).to_contain_text("Step 1 of 6", timeout=30 * SECOND)
+    visit.press("1")
+    expect(strip).to_contain_text("Step 2 of 6")
+    visit.press("u")
+    places = set()
+    for number in range(25):
+        places.add(page.locator(".st-key-label-1 button").bounding_box()["y"])  # type: ignore[index]
+        if "Step 3 of 6" not in strip.inner_text():
+            break
+        visit.press("1" if number % 2 else "2")
+    expect(strip).to_contain_text("Step 4 of 6")
+    assert len(places) == 1, "the strip keeps its height"
+    by_keyboard(onward)
+    by_keyboard(page.get_by_role("button", name="Retrain now"))
+    expect(strip).to_contain_text("Step 5 of 6", timeout=30 * SECOND)
+    by_keyboard(onward)
+    visit.press("1")
+    expect(strip).to_contain_text("Step 6 of 6", timeout=4 * MINUTE)
+    by_keyboard(onward)
+    expect(strip).to_contain_text("you have trained a model", timeout=30 * SECOND)
+    expect(page.get_by_text(re.compile("The model is right"))).to_be_visible()
+    visit.open()
+    visit.utterance()
+    expect(strip).to_have_count(0)
+
+
+def by_keyboard(target: Locator) -> None:
+    """Tab to a link or a button, and press Enter there."""
+    expect(target).to_be_visible(timeout=30 * SECOND)
+    for _ in range(60):
+        target.page.keyboard.press("Tab")
+        if target.evaluate("element => element === document.activeElement"):
+            target.page.keyboard.press("Enter")
+            return
+    raise AssertionError("it cannot be reached by Tab")
 
 
 @pytest.mark.parametrize("visit", [390], indirect=True)

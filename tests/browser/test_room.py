@@ -96,6 +96,19 @@ def test_undo_goes_back_over_a_reload_and_over_labels_skips_and_none_fits(visit:
     assert given(talk) == []
 
 
+def test_a_message_leaves_the_page_as_it_looks(visit: Visit, talk: Project) -> None:
+    page = labelling(visit, talk)
+    look = (
+        "[getComputedStyle(document.querySelector('.utterance')).fontSize, "
+        "getComputedStyle(document.querySelector('.st-key-label-1 button')).borderLeftWidth]"
+    )
+    before = page.evaluate(look)
+    page.wait_for_timeout(300)
+    page.keyboard.press("u")
+    expect(page.get_by_test_id("stToast")).to_contain_text("no answer of yours")
+    assert page.evaluate(look) == before
+
+
 def test_comment_and_unsure_by_key(visit: Visit, talk: Project) -> None:
     page = labelling(visit, talk)
     page.keyboard.press("q")
@@ -195,6 +208,18 @@ def test_texts_of_every_kind_are_shown_as_they_are_and_move_nothing(visit: Visit
             visit.press("1")
     assert len(places) == 1, "the labels stay where they are"
     assert page.title() != "1"
+
+
+@pytest.mark.parametrize("visit", [390, 1280], indirect=True)
+def test_the_tour_moves_no_label_from_step_to_step(visit: Visit, talk: Project) -> None:
+    page, places = labelling(visit, talk), []
+    for key in ("1", "u", "2", "3", "1"):
+        places.append(page.locator(".st-key-label-1 button").bounding_box()["y"])  # type: ignore[index]
+        visit.press(key)
+    expect(page.locator(".tour")).to_contain_text("Step 3 of 6")
+    assert len(set(places)) == 1
+    page.get_by_role("button", name="End the tour").click()
+    expect(page.locator(".tour")).to_have_count(0)
 
 
 def test_what_a_search_found_is_answered_at_once_and_taken_back_at_once(visit: Visit, talk: Project) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from annotator import tour
 from annotator.codebook import parse_codebook
 from annotator.loop import run_round
 from annotator.project import Project
@@ -73,6 +74,7 @@ def test_skip_none_fits_unsure_and_comment_are_stored(project: Project) -> None:
 
 
 def test_undo_brings_the_utterance_back(project: Project) -> None:
+    tour.end(project, "anna")  # which would go on
     app = page()
     first = shown(app)
     app.button(key="label-1").click().run()
