@@ -10,11 +10,14 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from annotator.project import Project
+from annotator.samples import create_sample
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -93,8 +96,6 @@ def answers(port: int) -> bool:
 
 @pytest.fixture
 def app(tmp_path: Path) -> Iterator[App]:
-    from annotator.samples import create_sample
-
     create_sample("political_promises", tmp_path / "political-promises").close()
     create_sample("client_talk", tmp_path / "client-talk").close()
     running = serve(tmp_path)
@@ -119,3 +120,34 @@ def visit(app: App, request: pytest.FixtureRequest) -> Iterator[Visit]:
         page.on("request", note)
         yield visit
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """One server for all tests of a module; each has its own project in it."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on the PATH: install the package chromium to run the browser tests")
+    running = serve(tmp_path_factory.mktemp("served"))
+    yield running
+    running.kill()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(SWITCHES))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def folder(served: App, request: pytest.FixtureRequest) -> Path:
+    return served.projects / str(request.node.name).replace("[", "-").replace("]", "")
+
+
+@pytest.fixture
+def talk(folder: Path) -> Iterator[Project]:
+    """A sample project on the shared server in which no round starts by itself."""
+    with create_sample("client_talk", folder) as project:
+        project.config = replace(project.config, retrain_every=0)
+        yield project

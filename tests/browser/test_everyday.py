@@ -1,0 +1,135 @@
+"""What is done day by day beside labelling, each from the first click to what is in the project afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from annotator.consensus import consensus_labels
+from annotator.loop import run_round
+from annotator.project import Project
+from store import annotations, utterances
+from store.annotations import NewAnnotation
+from tests.annotator.scenes import CONFIG, classifier_of, label_pool, new_project, truth
+from tests.browser.conftest import SECOND, App, Visit
+
+pytestmark = pytest.mark.slow
+
+FILE = b"id,text\n1,We will build it.\n2,It rained.\n3,They built it last year.\n4,We shall mend the road.\n"
+
+
+@pytest.fixture
+def visit(browser: Browser, served: App) -> Iterator[Visit]:
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    yield Visit(page, served)
+    page.close()
+
+
+def say(project: Project, utterance: int, who: str, label: int) -> None:
+    annotations.record(project.db, NewAnnotation(utterance, who, "label", label, "random", 1))
+
+
+def test_a_file_of_ones_own_becomes_a_project_with_labels_typed_in(visit: Visit, talk: Project) -> None:
+    visit.open("data", project=talk.folder.name)
+    page = visit.page
+    page.get_by_text("Start a new project").click()
+    new = page.get_by_test_id("stExpander").filter(has_text="Start a new project")
+    new.locator("input[type=file]").first.set_input_files(
+        {"name": "speeches.csv", "mimeType": "text/csv", "buffer": FILE}
+    )
+    expect(new.get_by_text("The first rows as they would be taken")).to_be_visible(timeout=30 * SECOND)
+    expect(page.get_by_role("button", name="Create the project")).to_be_disabled()
+    table = new.get_by_test_id("stDataFrame").last
+    table.scroll_into_view_if_needed()
+    table.click(position={"x": 150, "y": 52})  # the first name; Enter leads from one to the next
+    for row, name in enumerate(("promise", "other")):
+        expect(table.get_by_test_id(f"glide-cell-1-{row}")).to_be_focused()
+        page.keyboard.press("Enter")
+        cell = page.locator("textarea.gdg-input")
+        cell.fill(name)
+        cell.press("Enter")
+        expect(cell).to_have_count(0)
+    create = page.get_by_role("button", name="Create the project")
+    expect(create).to_be_enabled(timeout=15 * SECOND)
+    create.click()
+    expect(page.get_by_text("4 utterances")).to_be_visible(timeout=30 * SECOND)
+    page.get_by_role("link", name="Label", exact=True).click()
+    visit.utterance()
+    expect(page.locator(".st-key-label-2")).to_contain_text("other")
+    with Project.open(visit.app.projects / "speeches") as made:
+        assert made.codebook().names == ("promise", "other")
+
+
+def test_two_labels_are_merged_and_the_change_is_taken_back(visit: Visit, talk: Project) -> None:
+    first, second, *_ = utterances.ids_in(talk.db, "pool")
+    say(talk, first, "anna", 1)
+    say(talk, second, "anna", 2)
+    visit.open("codebook", project=talk.folder.name)
+    page = visit.page
+    page.locator(".st-key-choose-2").get_by_role("button").click()  # hidden there is another, for narrow screens
+    page.get_by_role("radio", name="Merge").click()
+    page.get_by_role("button", name="See what this changes").click()
+    page.get_by_role("button", name="Do it").click()
+    expect(page.get_by_text("counts as “change”")).to_be_attached(timeout=30 * SECOND)
+    assert consensus_labels(annotations.answers(talk.db)) == {first: 1, second: 1}
+    page.get_by_role("button", name="Take back").click()
+    expect(page.get_by_role("button", name="Do again")).to_be_visible(timeout=30 * SECOND)
+    assert consensus_labels(annotations.answers(talk.db)) == {first: 1, second: 2}
+
+
+def test_a_disagreement_is_settled_by_one_key(visit: Visit, talk: Project) -> None:
+    disputed, *_ = utterances.ids_in(talk.db, "pool")
+    say(talk, disputed, "ben", 1)
+    say(talk, disputed, "cleo", 2)
+    visit.open("review", project=talk.folder.name)
+    page = visit.page
+    expect(page.get_by_text("People disagree · 1")).to_be_visible(timeout=30 * SECOND)
+    expect(page.locator(".voices")).to_contain_text("cleo")
+    page.wait_for_timeout(300)  # a button shows a moment before its key works
+    page.keyboard.press("2")
+    expect(page.get_by_text("People disagree · 0")).to_be_visible(timeout=30 * SECOND)
+    assert consensus_labels(annotations.answers(talk.db)) == {disputed: 2}
+
+
+def test_suggestions_are_accepted_unseen_and_taken_back(visit: Visit, folder: Path) -> None:
+    with new_project(folder, 400, replace(CONFIG, retrain_every=0)) as project:
+        measured(project)
+        visit.open("insights", project=folder.name)
+        page = visit.page
+        page.get_by_role("button", name="Accept").click(timeout=30 * SECOND)
+        back = page.get_by_role("button", name="Take back")
+        expect(back).to_be_visible(timeout=30 * SECOND)
+        accepted = project.db["standing"].count
+        assert accepted > 100
+        back.click()
+        expect(back).to_have_count(0, timeout=30 * SECOND)
+        assert project.db["standing"].count == 0
+
+
+def measured(project: Project) -> None:
+    """Make a round that is nearly always right, with every audit answer to prove it."""
+    label_pool(project, 60)
+    codebook, answered = project.codebook(), annotations.answered_ids(project.db)
+    for row in utterances.read(project.db, utterances.ids_in(project.db, "audit")):
+        if row["id"] not in answered:
+            say(project, row["id"], "ada", codebook.id_of(truth(row["text"])) or 0)
+    run_round(project, classifier_of(project), project.config)
+
+
+def test_two_people_at_work_are_asked_different_utterances(visit: Visit, browser: Browser, talk: Project) -> None:
+    other = Visit(browser.new_page(), visit.app)
+    asked: dict[str, list[str]] = {"anna": [], "ben": []}
+    visit.open(project=talk.folder.name, annotator="anna")
+    other.open(project=talk.folder.name, annotator="ben")
+    for _ in range(3):
+        for who, where in (("anna", visit), ("ben", other)):
+            asked[who].append(where.utterance())
+            where.press("1")
+    other.page.close()
+    assert not set(asked["anna"]) & set(asked["ben"])
+    said = [row["annotator"] for row in annotations.answers(talk.db)]
+    assert (said.count("anna"), said.count("ben")) == (3, 3)
