@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
 
 from annotator.loop import run_round
+from annotator.project import Project
 from annotator.samples import create_sample
 from annotator.session import Answer, answer, next_question
-from tests.browser.conftest import CHROMIUM, SECOND, SWITCHES, App, Visit, serve
+from tests.browser.conftest import SECOND, App, Visit
 from tests.fake import FakeClassifier
 
 pytestmark = pytest.mark.slow
@@ -27,24 +29,17 @@ NARROW_DARK: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "color
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+def projects(served: App) -> App:
     """One project that nobody has worked in, and one in full use."""
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on the PATH: install the package chromium to run the browser tests")
-    projects = tmp_path_factory.mktemp("access")
     for name in ("fresh", "used"):
-        with create_sample("client_talk", projects / name) as project:
+        with create_sample("client_talk", served.projects / name) as project:
             project.config = replace(project.config, retrain_every=0)
-    work(projects / "used")
-    running = serve(projects)
-    yield running
-    running.kill()
+    work(served.projects / "used")
+    return served
 
 
 def work(folder: Path) -> None:
     """Answer, two people at odds among them, with rounds in between, and begin another batch."""
-    from annotator.project import Project
-
     with Project.open(folder) as project:
         ids = project.codebook().ids
         for target in (0, 60, 120):
@@ -55,17 +50,14 @@ def work(folder: Path) -> None:
 
 
 @pytest.fixture(params=[WIDE_DARK], ids=["wide-dark"])
-def visit(served: App, request: pytest.FixtureRequest) -> Iterator[Visit]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(SWITCHES))
-        yield Visit(browser.new_page(**request.param), served)
-        browser.close()
+def visit(browser: Browser, projects: App, request: pytest.FixtureRequest) -> Iterator[Visit]:
+    page = browser.new_page(**request.param)
+    yield Visit(page, projects)
+    page.close()
 
 
 def objections(page: Page) -> list[str]:
     """Return what axe-core objects to on the page as it stands."""
-    from axe_playwright_python.sync_playwright import Axe
-
     page.wait_for_timeout(STILL)
     if folder := os.environ.get("ANNOTATOR_SCREENSHOTS"):  # to be looked at
         page.screenshot(path=Path(folder) / f"{len(list(Path(folder).iterdir())):03}.png", full_page=True)

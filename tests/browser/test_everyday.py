@@ -15,7 +15,7 @@ from annotator.project import Project
 from store import annotations, utterances
 from store.annotations import NewAnnotation
 from tests.annotator.scenes import CONFIG, classifier_of, label_pool, new_project, truth
-from tests.browser.conftest import SECOND, App, Visit
+from tests.browser.conftest import App, Visit
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +41,7 @@ def test_a_file_of_ones_own_becomes_a_project_with_labels_typed_in(visit: Visit,
     new.locator("input[type=file]").first.set_input_files(
         {"name": "speeches.csv", "mimeType": "text/csv", "buffer": FILE}
     )
-    expect(new.get_by_text("The first rows as they would be taken")).to_be_visible(timeout=30 * SECOND)
+    expect(new.get_by_text("The first rows as they would be taken")).to_be_visible()
     expect(page.get_by_role("button", name="Create the project")).to_be_disabled()
     table = new.get_by_test_id("stDataFrame").last
     table.scroll_into_view_if_needed()
@@ -54,9 +54,9 @@ def test_a_file_of_ones_own_becomes_a_project_with_labels_typed_in(visit: Visit,
         cell.press("Enter")
         expect(cell).to_have_count(0)
     create = page.get_by_role("button", name="Create the project")
-    expect(create).to_be_enabled(timeout=15 * SECOND)
+    expect(create).to_be_enabled()
     create.click()
-    expect(page.get_by_text("4 utterances")).to_be_visible(timeout=30 * SECOND)
+    expect(page.get_by_text("4 utterances")).to_be_visible()
     page.get_by_role("link", name="Label", exact=True).click()
     visit.utterance()
     expect(page.locator(".st-key-label-2")).to_contain_text("other")
@@ -72,12 +72,13 @@ def test_two_labels_are_merged_and_the_change_is_taken_back(visit: Visit, talk: 
     page = visit.page
     page.locator(".st-key-choose-2").get_by_role("button").click()  # hidden there is another, for narrow screens
     page.get_by_role("radio", name="Merge").click()
+    expect(page.get_by_text("Answers “neutral” count as")).to_be_visible()  # the last form's button has this name, too
     page.get_by_role("button", name="See what this changes").click()
     page.get_by_role("button", name="Do it").click()
-    expect(page.get_by_text("counts as “change”")).to_be_attached(timeout=30 * SECOND)
+    expect(page.get_by_text("counts as “change”")).to_be_attached()
     assert consensus_labels(annotations.answers(talk.db)) == {first: 1, second: 1}
     page.get_by_role("button", name="Take back").click()
-    expect(page.get_by_role("button", name="Do again")).to_be_visible(timeout=30 * SECOND)
+    expect(page.get_by_role("button", name="Do again")).to_be_visible()
     assert consensus_labels(annotations.answers(talk.db)) == {first: 1, second: 2}
 
 
@@ -87,11 +88,11 @@ def test_a_disagreement_is_settled_by_one_key(visit: Visit, talk: Project) -> No
     say(talk, disputed, "cleo", 2)
     visit.open("review", project=talk.folder.name)
     page = visit.page
-    expect(page.get_by_text("People disagree · 1")).to_be_visible(timeout=30 * SECOND)
+    expect(page.get_by_text("People disagree · 1")).to_be_visible()
     expect(page.locator(".voices")).to_contain_text("cleo")
     page.wait_for_timeout(300)  # a button shows a moment before its key works
     page.keyboard.press("2")
-    expect(page.get_by_text("People disagree · 0")).to_be_visible(timeout=30 * SECOND)
+    expect(page.get_by_text("People disagree · 0")).to_be_visible()
     assert consensus_labels(annotations.answers(talk.db)) == {disputed: 2}
 
 
@@ -100,13 +101,13 @@ def test_suggestions_are_accepted_unseen_and_taken_back(visit: Visit, folder: Pa
         measured(project)
         visit.open("insights", project=folder.name)
         page = visit.page
-        page.get_by_role("button", name="Accept").click(timeout=30 * SECOND)
+        page.get_by_role("button", name="Accept").click()
         back = page.get_by_role("button", name="Take back")
-        expect(back).to_be_visible(timeout=30 * SECOND)
+        expect(back).to_be_visible()
         accepted = project.db["standing"].count
         assert accepted > 100
         back.click()
-        expect(back).to_have_count(0, timeout=30 * SECOND)
+        expect(back).to_have_count(0)
         assert project.db["standing"].count == 0
 
 

@@ -31,8 +31,8 @@ def test_label_retrain_label_on_and_export_with_the_network_cut(visit: Visit) ->
     page = visit.page
     visit.open()
     # The first look, before any label: utterances are there at once, suggestions once the model has read them.
-    expect(page.locator(".utterance")).to_be_visible(timeout=30 * SECOND)
-    expect(page.get_by_test_id("stProgress").filter(has_text="The model is")).to_be_visible(timeout=30 * SECOND)
+    expect(page.locator(".utterance")).to_be_visible()
+    expect(page.get_by_test_id("stProgress").filter(has_text="The model is")).to_be_visible()
     expect(page.get_by_test_id("stProgress").filter(has_text="The model is")).to_have_count(0, timeout=5 * MINUTE)
 
     shown = 0
@@ -43,7 +43,7 @@ def test_label_retrain_label_on_and_export_with_the_network_cut(visit: Visit) ->
 
     page.get_by_role("link", name="Rounds").click()
     page.get_by_role("button", name="Retrain now").click()
-    expect(page.get_by_role("button", name="Cancel")).to_be_visible(timeout=30 * SECOND)
+    expect(page.get_by_role("button", name="Cancel")).to_be_visible()
     page.get_by_role("link", name="Label").click()
     expect(page.locator(".utterance")).to_be_visible()
     for _ in range(3):
@@ -90,12 +90,12 @@ def test_undo_a_reload_and_a_killed_server_lose_nothing(visit: Visit) -> None:
     only_by_button(visit, "client-talk")
     page = visit.page
     visit.open(project="client-talk")
-    expect(page.locator(".utterance")).to_be_visible(timeout=30 * SECOND)
+    expect(page.locator(".utterance")).to_be_visible()
     first = visit.utterance()
     visit.press("1")
     visit.press("2")
     page.reload()
-    expect(page.locator(".utterance")).to_be_visible(timeout=30 * SECOND)
+    expect(page.locator(".utterance")).to_be_visible()
     visit.press("u")
     visit.press("u")
     assert visit.utterance() == first, "undo goes back any number of steps, across reloads"
@@ -106,7 +106,7 @@ def test_undo_a_reload_and_a_killed_server_lose_nothing(visit: Visit) -> None:
     visit.app = serve(visit.app.projects)
     try:
         visit.open(project="client-talk")
-        expect(page.get_by_text("All: 2 of 600")).to_be_visible(timeout=30 * SECOND)
+        expect(page.get_by_text("All: 2 of 600")).to_be_visible()
         assert visit.utterance() != first
     finally:
         visit.app.kill()
@@ -119,7 +119,7 @@ def test_a_newcomer_is_led_by_keyboard_to_a_trained_model(visit: Visit) -> None:
     page, strip = visit.page, visit.page.locator(".tour")
     onward = page.get_by_role("link", name="Take me there")
     visit.open()
-    expect(strip).to_contain_text("Step 1 of 6", timeout=30 * SECOND)
+    expect(strip).to_contain_text("Step 1 of 6")
     visit.press("1")
     expect(strip).to_contain_text("Step 2 of 6")
     visit.press("u")
@@ -133,12 +133,12 @@ def test_a_newcomer_is_led_by_keyboard_to_a_trained_model(visit: Visit) -> None:
     assert len(places) == 1, "the strip keeps its height"
     by_keyboard(onward)
     by_keyboard(page.get_by_role("button", name="Retrain now"))
-    expect(strip).to_contain_text("Step 5 of 6", timeout=30 * SECOND)
+    expect(strip).to_contain_text("Step 5 of 6")
     by_keyboard(onward)
     visit.press("1")
     expect(strip).to_contain_text("Step 6 of 6", timeout=4 * MINUTE)
     by_keyboard(onward)
-    expect(strip).to_contain_text("you have trained a model", timeout=30 * SECOND)
+    expect(strip).to_contain_text("you have trained a model")
     expect(page.get_by_text(re.compile("The model is right"))).to_be_visible()
     visit.open()
     visit.utterance()
@@ -147,7 +147,7 @@ def test_a_newcomer_is_led_by_keyboard_to_a_trained_model(visit: Visit) -> None:
 
 def by_keyboard(target: Locator) -> None:
     """Tab to a link or a button, and press Enter there."""
-    expect(target).to_be_visible(timeout=30 * SECOND)
+    expect(target).to_be_visible()
     for _ in range(60):
         target.page.keyboard.press("Tab")
         if target.evaluate("element => element === document.activeElement"):

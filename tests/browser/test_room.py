@@ -195,7 +195,7 @@ def test_what_a_search_found_is_answered_at_once_and_taken_back_at_once(visit: V
     page = visit.page
     page.get_by_label("Words").fill("really")
     page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", name="utterances found")).to_be_visible(timeout=30 * SECOND)
+    expect(page.get_by_role("heading", name="utterances found")).to_be_visible()
     page.get_by_text("at once").click()
     expect(page.get_by_label("Answer", exact=True)).to_be_visible()
     for _ in range(8):  # a list that opens before the page has come to rest closes again
@@ -220,5 +220,5 @@ def test_the_search_page_needs_no_scrolling_sideways_on_a_telephone(visit: Visit
     visit.open("search", project=talk.folder.name)
     page = visit.page
     page.get_by_role("button", name="Search").click()
-    expect(page.get_by_role("heading", name="utterances found")).to_be_visible(timeout=30 * SECOND)
+    expect(page.get_by_role("heading", name="utterances found")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
