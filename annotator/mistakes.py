@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import softmax
 
 from annotator.pool import lessons_read
 from annotator.project import Project
@@ -18,6 +20,7 @@ from store import rounds
 
 LEAST = 20  # answers; fewer cannot judge one another
 FEW = 10  # answers that change little
+FORESEEN = 2 / 3  # of the answers must be what the scout expects, or it cannot say how many are wrong
 Columns = NDArray[np.int64]
 
 
@@ -26,7 +29,7 @@ class Doubts:
     """Answers with the chance that a model without them gives them, the least likely first."""
 
     chances: Mapping[int, float]  # utterance id -> probability of the label that was given
-    wrong: float  # answers that are expected to be wrong
+    wrong: float | None  # answers that are expected to be wrong; None where that cannot be judged
 
     def first(self, share: float) -> list[int]:
         """Return the share of the answers that is most worth a second look."""
@@ -53,7 +56,7 @@ def doubts(project: Project, order: tuple[int, ...]) -> Doubts:
     """Judge all answers that teach, of utterances that the backbone has read; nothing while they are few."""
     ids, vectors, columns = lessons_read(project, order)
     if len(ids) < LEAST or len(set(columns)) < 2:
-        return Doubts({}, 0.0)
+        return Doubts({}, None)
     labels = np.array(columns, dtype=np.int64)
     said = np.exp(out_of_fold(vectors, columns, len(order)))
     chances = said[np.arange(len(ids)), labels]
@@ -61,14 +64,26 @@ def doubts(project: Project, order: tuple[int, ...]) -> Doubts:
     return Doubts({ids[i]: float(chances[i]) for i in ranked}, expected_wrong(said, labels))
 
 
-def expected_wrong(said: Probabilities, labels: Columns) -> float:
-    """Estimate how many answers are wrong by confident learning (Northcutt et al. 2021, arXiv 1911.00068).
+def expected_wrong(said: Probabilities, labels: Columns) -> float | None:
+    """Estimate how many answers are wrong; None where the scout foresees too few of them to judge the others.
 
-    An answer counts where another label is as probable as that label is on average where it was given.
+    Two numbers are fitted together by maximum likelihood: how far the scout's (n, k) probabilities are to be sharpened,
+    and the share of answers that another label, any of them, has taken the place of. So a scout that is unsure is not
+    laid at the answers' door: confident learning (Northcutt et al. 2021, arXiv 1911.00068) counts several times too
+    many here (`python -m benchmarks.mistakes`).
     """
-    size = said.shape[1]
-    given = [said[labels == label, label] for label in range(size)]
-    usual: Scores = np.array([chances.mean() if len(chances) else np.inf for chances in given])
-    confident = np.where(said >= usual, said, -1.0)
-    best = confident.argmax(axis=1)
-    return float(((confident.max(axis=1) >= 0) & (best != labels)).sum())
+    rows, others = np.arange(len(labels)), said.shape[1] - 1
+    if (said.argmax(axis=1) == labels).mean() < FORESEEN:
+        return None
+
+    def chances(fit: Scores) -> tuple[Scores, Scores]:
+        sharpness, share = fit
+        right = softmax(np.log(said) * sharpness, axis=1)[rows, labels]
+        return right * (1 - share), (1 - right) * share / others
+
+    def surprise(fit: Scores) -> float:
+        return -float(np.log(np.add(*chances(fit))).sum())
+
+    found = minimize(surprise, x0=(1.0, 0.05), bounds=((0.25, 4.0), (1e-6, 0.5)))
+    right, wrong = chances(found.x)
+    return float((wrong / (right + wrong)).sum())

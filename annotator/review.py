@@ -49,6 +49,12 @@ class Case:
     suggestion: tuple[int, float] | None  # the likeliest label and its probability; None where it must not be shown
     notes: tuple[str, ...]  # what has happened, in sentences
 
+    @property
+    def named(self) -> frozenset[int]:
+        """The labels that somebody, or the model where it may, has given."""
+        said = {answer["label_id"] for answer in self.answers if answer["label_id"] is not None}
+        return frozenset(said | ({self.suggestion[0]} if self.suggestion else set()))
+
 
 def disagreements(project: Project) -> list[int]:
     """Find the utterances of which people say different things, and which nobody has settled."""
@@ -114,7 +120,9 @@ def expected_slips(project: Project) -> str:
     """Say how many slips there may be."""
     found = recent_doubts(project)
     n = len(found.chances)
-    return say("Of {n:,} answers about {wrong:,.0f} may be wrong.", n=n, wrong=found.wrong) if n else ""
+    return (
+        "" if found.wrong is None else say("Of {n:,} answers about {wrong:,.0f} may be wrong.", n=n, wrong=found.wrong)
+    )
 
 
 def _in_question(project: Project, utterance_id: int | None = None) -> list[dict[str, Any]]:

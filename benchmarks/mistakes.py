@@ -1,15 +1,19 @@
 """Measure how many wrong answers a second look at a fifth of them finds.
 
-    python -m benchmarks.mistakes [--sets trec,snips,…] [--seeds 5] [--labels 200] [--noise 0.1]
+    python -m benchmarks.mistakes [--sets trec,snips,…] [--seeds 5] [--labels 200]
+        [--noise 0,0.05,0.1,0.2]
 
 On each data set so many random labels are drawn, a share of them is replaced by another label at random, and the
 answers are ranked by `annotator.mistakes`. Beside it stand the same ranking from TF-IDF with logistic regression, and
-drawing at random. The last line is one JSON object: the share of wrong answers `found` on each set.
+drawing at random. The number of wrong answers stands beside the number expected and the number that confident learning
+(Northcutt et al. 2021) counts. The last line is one JSON object: the share `found` for each set and share of noise.
 """
 
 import argparse
+from collections import defaultdict
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -18,7 +22,7 @@ from sklearn.model_selection import cross_val_predict
 
 from annotator.mistakes import Columns, expected_wrong
 from annotator.oracle import read_gold
-from annotator.query import Probabilities
+from annotator.query import Probabilities, Scores
 from benchmarks.label_efficiency import SETS
 from benchmarks.measure import print_last
 from model.classifier import load_classifier
@@ -28,7 +32,7 @@ from model.task import Label, Task, Utterance
 LOOK = 0.2  # share of the answers that is looked at again
 
 
-def found_by(chances: np.ndarray, wrong: np.ndarray) -> float:
+def found_by(chances: Scores, wrong: NDArray[np.bool_]) -> float:
     """Return the share of wrong answers among the least likely fifth."""
     first = np.argsort(chances)[: round(LOOK * len(chances))]
     return float(wrong[first].sum() / wrong.sum())
@@ -42,25 +46,49 @@ def by_words(texts: list[str], labels: Columns) -> Probabilities:
     return np.asarray(said[np.arange(len(labels)), columns])
 
 
-def measure(name: str, seeds: int, count: int, noise: float) -> dict[str, list[float]]:
-    """Return, for each way, what was found in each seed."""
+def by_confident_learning(said: Probabilities, labels: Columns) -> int:
+    """Count the answers where another label is as probable as it is on average where it was given."""
+    usual = np.array([said[labels == k, k].mean() if (labels == k).any() else np.inf for k in range(said.shape[1])])
+    likely = np.where(said >= usual, said, 0.0)
+    return int(((likely.max(axis=1) > 0) & (likely.argmax(axis=1) != labels)).sum())
+
+
+def measure(name: str, seeds: int, count: int, noises: list[float]) -> dict[float, dict[str, list[float]]]:
+    """Return, for each share of wrong answers and each way, what came out in each seed."""
     gold = read_gold(SETS[name])
     names = sorted({row.given_label or "" for row in gold.train})
     task, config = Task(gold.draft.instruction, tuple(Label(one) for one in names)), SETS[name].config
     classifier = load_classifier(config.backbone, task, config.recipe, config.template)
-    results: dict[str, list[float]] = {"scout": [], "TF-IDF": [], "expected / wrong": []}
+    results: dict[float, dict[str, list[float]]] = {noise: defaultdict(list) for noise in noises}
     for seed in range(seeds):
         rng = np.random.default_rng(seed)
         rows = [gold.train[i] for i in rng.permutation(len(gold.train))[:count]]
         right = np.array([names.index(row.given_label or "") for row in rows])
-        wrong = rng.random(count) < noise
-        given = np.where(wrong, (right + rng.integers(1, len(names), count)) % len(names), right)
         states = classifier.states([Utterance(row.text) for row in rows])
-        said = np.exp(out_of_fold(states, given.tolist(), len(names)))
-        results["scout"].append(found_by(said[np.arange(count), given], wrong))
-        results["TF-IDF"].append(found_by(by_words([row.text for row in rows], given), wrong))
-        results["expected / wrong"].append(expected_wrong(said, given) / wrong.sum())
+        for noise in noises:
+            wrong = rng.random(count) < noise
+            given = np.where(wrong, (right + rng.integers(1, len(names), count)) % len(names), right)
+            said = np.exp(out_of_fold(states, given.tolist(), len(names)))
+            ways, expected = results[noise], expected_wrong(said, given)
+            if wrong.any():
+                ways["scout"].append(found_by(said[np.arange(count), given], wrong))
+                ways["TF-IDF"].append(found_by(by_words([row.text for row in rows], given), wrong))
+            ways["wrong"].append(wrong.sum())
+            ways["expected"].append(np.nan if expected is None else expected)
+            ways["confident learning"].append(by_confident_learning(said, given))
     return results
+
+
+COLUMNS = {"scout": ".2f", "TF-IDF": ".2f", "wrong": ".0f", "expected": ".0f", "confident learning": ".0f"}
+
+
+def cell(values: list[float], form: str) -> str:
+    """Write mean and range of what was said, and in how many seeds nothing was."""
+    told = [value for value in values if not np.isnan(value)]
+    if not told:
+        return "says nothing" if values else ""
+    silent = f", {len(values) - len(told)} silent" if len(told) < len(values) else ""
+    return f"{np.mean(told):{form}} ({min(told):{form}} to {max(told):{form}}{silent})"
 
 
 def main() -> None:
@@ -69,19 +97,21 @@ def main() -> None:
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--labels", type=int, default=200)
-    parser.add_argument("--noise", type=float, default=0.1)
+    parser.add_argument("--noise", default="0,0.05,0.1,0.2", help="shares of wrong answers")
     given = parser.parse_args()
-    table = Table(title=f"wrong answers among the {LOOK:.0%} looked at again; at random {LOOK:.0%}")
+    table = Table(
+        title=f"wrong answers found in the {LOOK:.0%} looked at again (at random {LOOK:.0%}), and their number"
+    )
+    for column in ("", "noise", *COLUMNS):
+        table.add_column(column, justify="left" if not column else "right")
     found: dict[str, float] = {}
+    noises = [float(noise) for noise in given.noise.split(",")]
     for name in given.sets.split(","):
-        results = measure(name, given.seeds, given.labels, given.noise)
-        if not found:
-            for column in ("", *results):
-                table.add_column(column, justify="left" if not column else "right")
-        cells = [f"{np.mean(values):.2f} ({min(values):.2f} to {max(values):.2f})" for values in results.values()]
-        table.add_row(name, *cells)
-        found[name] = round(float(np.mean(results["scout"])), 3)
-    Console(width=100).print(table)
+        for noise, ways in measure(name, given.seeds, given.labels, noises).items():
+            table.add_row(name, f"{noise:.0%}", *(cell(ways[way], form) for way, form in COLUMNS.items()))
+            if noise:
+                found[f"{name}.{noise:g}"] = round(float(np.mean(ways["scout"])), 3)
+    Console(width=130).print(table)
     print_last({"found": found})
 
 

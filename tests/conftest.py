@@ -16,6 +16,11 @@ settings.register_profile("patient", deadline=None)  # a busy machine is no faul
 settings.load_profile("patient")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that no process has it left when the other is done."""
+    items.sort(key=lambda item: "browser" not in item.path.parts)
+
+
 @pytest.fixture
 def db(tmp_path: Path) -> Iterator[Database]:
     """Return the database of a new project in `tmp_path / "project"`."""

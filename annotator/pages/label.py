@@ -11,13 +11,13 @@ from annotator.codebook import COLOURS, Codebook, CodebookLabel
 from annotator.desk import Desk
 from annotator.errors import AnnotatorError
 from annotator.language import number, say
-from annotator.pages import frame, keys, tour, why, wishes
+from annotator.pages import frame, keys, marks, tour, why, wishes
 from annotator.project import Project
 from annotator.session import Answer, Question
+from annotator.shortlist import LARGE
 from annotator.worker import start_round_if_due
 from store import jobs, utterances
 
-ROOMY = 9  # labels that fit beside their definitions
 FEW = 3  # labels that a short-list shows at least: one alone would ask for assent
 
 
@@ -141,7 +141,7 @@ def _reading(codebook: Codebook, question: Question) -> None:
     turns = "".join(frame.spoken("turn", turn["speaker"], turn["text"]) for turn in question.turns_before)
     text = frame.spoken("utterance", question.utterance["speaker"], question.utterance["text"])
     answering = keys.NONE_FITS + keys.SKIP + "".join(f"{label.key}" for label in codebook.labels)
-    if len(codebook.labels) > ROOMY:
+    if len(codebook.labels) > LARGE:
         answering += "123456789"
     st.html(
         f'<div class="reading" tabindex="0" role="region" aria-label="{say("Utterance")}" aria-live="polite" '
@@ -158,11 +158,12 @@ def _colours(codebook: Codebook) -> None:
 
 def _labels(codebook: Codebook, question: Question) -> None:
     likely = dict(question.suggestion.probabilities) if question.suggestion else {}
-    if len(codebook.labels) <= ROOMY:
+    if len(codebook.labels) <= LARGE:
         for label in codebook.labels:
             _row(label, question, likely.get(label.id))
         return
-    _search(codebook, question)
+    asked = question.utterance["id"]
+    marks.find_label(codebook, asked, _say_found)
     if question.suggestion and question.suggestion.shortlist:
         _short_list(codebook, question, likely)
     else:
@@ -182,34 +183,17 @@ def _short_list(codebook: Codebook, question: Question, likely: dict[int, float]
     """Offer the likeliest labels of a large codebook on the number keys, whatever keys they have otherwise."""
     assert question.suggestion
     known = {label.id: label for label in codebook.labels}
-    size = min(ROOMY, max(len(question.suggestion.shortlist), FEW))
+    size = min(LARGE, max(len(question.suggestion.shortlist), FEW))
     short = [known[i] for i, _ in question.suggestion.probabilities[:size] if i in known]
     for place, label in enumerate(short, start=1):
         _row(replace(label, key=str(place)), question, likely.get(label.id))
-    more = len(question.suggestion.shortlist) > ROOMY
+    more = len(question.suggestion.shortlist) > LARGE
     held = (
-        say("The {n} likeliest labels. Any other is found above.", n=ROOMY)
+        say("The {n} likeliest labels. Any other is found above.", n=LARGE)
         if more
         else say("Lists like this hold the right label 95 times in 100. Any other is found above.")
     )
     frame.html("quiet", held)
-
-
-def _search(codebook: Codebook, question: Question) -> None:
-    """Find any label of a large codebook by typing a part of its name; choosing it answers."""
-    asked = question.utterance["id"]
-    names = {label.id: frame.plain(label.name) for label in codebook.labels}
-    key = f"search-{asked}"
-    st.selectbox(
-        say("Find a label"),
-        list(names),
-        index=None,
-        format_func=names.__getitem__,
-        placeholder=say("Type a part of one of {n} names", n=len(names)),
-        key=key,
-        on_change=_say_found,
-        args=(asked, key),
-    )
 
 
 def _say_found(utterance_id: int, key: str) -> None:

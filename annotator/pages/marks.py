@@ -1,11 +1,13 @@
-"""How a label looks wherever it is named: its colour, its key, its name. Never its colour alone."""
+"""How a label looks wherever it is named: its colour, its key, its name, never its colour alone; how one is found."""
 
+from collections.abc import Callable
 from html import escape
 
 import streamlit as st
 
-from annotator.codebook import COLOURS, CodebookLabel
+from annotator.codebook import COLOURS, Codebook, CodebookLabel
 from annotator.language import say
+from annotator.pages import frame
 
 STYLE = """<style>
 .mark { display: inline-flex; align-items: center; gap: .5rem; font-weight: 600; overflow-wrap: anywhere; }
@@ -42,4 +44,19 @@ def row(label: CodebookLabel, count: str) -> None:
     st.html(
         f'<div class="row-of-label">{mark(label)}<span class="count">{count}</span>'
         f'<div class="guideline" dir="auto">{definition}</div></div>'
+    )
+
+
+def find_label(codebook: Codebook, utterance_id: int, on_found: Callable[[int, str], None]) -> None:
+    """Find any label of a large codebook by typing a part of its name; tell the utterance and the widget's key."""
+    names, key = {label.id: frame.plain(label.name) for label in codebook.labels}, f"search-{utterance_id}"
+    st.selectbox(
+        say("Find a label"),
+        list(names),
+        index=None,
+        format_func=names.__getitem__,
+        placeholder=say("Type a part of one of {n} names", n=len(names)),
+        key=key,
+        on_change=on_found,
+        args=(utterance_id, key),
     )

@@ -1,17 +1,20 @@
 """The review page: one case, what everybody said of it side by side, one key to settle it."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from html import escape
 from typing import Any
 
 import streamlit as st
 
 from annotator.batch import AUDIT
-from annotator.codebook import CodebookLabel
+from annotator.codebook import Codebook, CodebookLabel
 from annotator.language import number, say
 from annotator.pages import frame, marks
 from annotator.project import Project
 from annotator.review import QUEUES, Case, case, settle, take_back
+from annotator.shortlist import LARGE
 from store import labels
 from store.annotations import ADJUDICATED, Kind
 
@@ -118,14 +121,28 @@ def _voice(who: str, said: str, notes: str) -> str:
 
 def _settling(project: Project, name: str, now: Case) -> None:
     frame.html("quiet", say("Your decision. It wins over all answers and is marked as settled in every export."))
-    with st.container(horizontal=True):
-        for label in project.codebook().labels:
-            _button(label, now)
+    _labels(project.codebook(), now)
     with st.container(horizontal=True):
         st.button(say("None fits"), key="settle-none", shortcut="n", on_click=_settle, args=(now, "none_fits", None))
         later = ((project.folder, name), now.utterance["id"])
         st.button(say("Later"), key="later", shortcut="s", on_click=_pass_over, args=later)
         _undo_button()
+
+
+def _labels(codebook: Codebook, now: Case) -> None:
+    """Offer every label; of a large codebook those already named, on the number keys, and a search for the others."""
+    offered = codebook.labels
+    if len(offered) > LARGE:
+        named = [label for label in offered if label.id in now.named]
+        offered = tuple(replace(label, key=str(place)) for place, label in enumerate(named[:LARGE], start=1))
+        marks.find_label(codebook, now.utterance["id"], partial(_settle_found, now))
+    with st.container(horizontal=True):
+        for label in offered:
+            _button(label, now)
+
+
+def _settle_found(now: Case, _: int, key: str) -> None:
+    _settle(now, "label", st.session_state[key])
 
 
 def _button(label: CodebookLabel, now: Case) -> None:

@@ -51,7 +51,7 @@ def test_where_nothing_is_wrong_few_are_expected_to_be(project):
 def test_few_answers_cannot_judge_one_another(project):
     label(project, LEAST - 1, wrong=0)
     found = doubts(project, project.codebook().ids)
-    assert (found.chances, found.wrong, found.first(0.5)) == ({}, 0.0, [])
+    assert (found.chances, found.wrong, found.first(0.5)) == ({}, None, [])
 
 
 def test_no_answer_is_judged_by_a_scout_that_has_seen_it():
@@ -61,6 +61,20 @@ def test_no_answer_is_judged_by_a_scout_that_has_seen_it():
     assert chances.mean() < 0.6, "labels that follow no rule cannot be known without having been seen"
 
 
-def test_a_label_that_is_as_likely_as_usual_where_another_was_given_counts_as_wrong():
-    said = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.05, 0.95], [0.02, 0.98]])
-    assert expected_wrong(said, np.array([0, 0, 1, 1, 0])) == 1
+def scout(confidence: float, wrong: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return a scout's calibrated probabilities of 300 answers with four labels, so many answers replaced by others."""
+    rng = np.random.default_rng(0)
+    said = rng.dirichlet(np.full(4, 1 - confidence), 300)
+    labels = np.array([rng.choice(4, p=row) for row in said])
+    labels[:wrong] = (labels[:wrong] + rng.integers(1, 4, wrong)) % 4
+    return said + 1e-9, labels
+
+
+@pytest.mark.parametrize("confidence", [0.8, 0.95])
+@pytest.mark.parametrize("wrong", [0, 15, 30])
+def test_the_number_of_wrong_answers_is_foretold_whether_the_scout_is_sure_or_not(confidence: float, wrong: int):
+    assert expected_wrong(*scout(confidence, wrong)) == pytest.approx(wrong, abs=6)
+
+
+def test_a_scout_that_foresees_few_answers_does_not_say_how_many_are_wrong():
+    assert expected_wrong(*scout(0.0, wrong=30)) is None

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from annotator.consensus import consensus_labels
 from annotator.project import Project
+from annotator.review import case
 from annotator.session import next_question
-from store import annotations
+from store import annotations, utterances
 from store.annotations import NewAnnotation
 from tests.annotator.scenes import change, half_answered
 from tests.pages.test_pages import page, shown
@@ -17,7 +19,7 @@ from tests.pages.test_pages import page, shown
 
 @pytest.fixture
 def large(workspace: Path) -> Iterator[Project]:
-    with half_answered(workspace / "large", 12) as project:
+    with half_answered(workspace / "client-talk", 12) as project:
         change(project, retrain_every=0)
         while (question := next_question(project, "anna")) and not question.suggestion:  # audit utterances have none
             annotations.record(project.db, NewAnnotation(question.utterance["id"], "anna", "skip", None, "test", 1))
@@ -47,3 +49,17 @@ def test_without_a_suggestion_every_label_has_its_button(large: Project) -> None
     change(large, show_suggestions=False)
     app = page()
     assert len([button for button in app.button if (button.key or "").startswith("label-")]) == 12
+
+
+def test_review_offers_the_labels_that_were_named_on_the_number_keys_and_finds_any_other(large: Project) -> None:
+    disputed = utterances.ids_in(large.db, "pool")[0]
+    for who, label in (("ben", 11), ("cleo", 7)):
+        annotations.record(large.db, NewAnnotation(disputed, who, "label", label, "test", 1))
+    app = page("review")
+    offered = {button.key: button.proto.shortcut for button in app.button if (button.key or "").startswith("settle-")}
+    named = sorted(case(large, disputed).named)
+    assert {7, 11} <= set(named)
+    assert offered == {f"settle-{label}": str(key) for key, label in enumerate(named, 1)} | {"settle-none": "n"}
+    app.selectbox(key=f"search-{disputed}").select(12).run()
+    assert not app.exception
+    assert consensus_labels(annotations.answers(large.db))[disputed] == 12
