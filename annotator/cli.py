@@ -117,6 +117,7 @@ def serve(port: int, projects: Path | None, browser: bool) -> None:
     options = {"server.port": port, "server.address": "127.0.0.1", "server.headless": not browser}
     flags = [f"--{name}={str(value).lower()}" for name, value in options.items()]
     os.chdir(script.parent)  # where .streamlit/config.toml lies
+    console.print(f"Annotator opens at http://127.0.0.1:{port} in a moment. Ctrl+C ends it; nothing is lost by that.")
     os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", str(script), *flags])
 
 

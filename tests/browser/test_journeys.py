@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import Browser, Locator, expect
 
 from annotator.project import Project
 from store import annotations, jobs, rounds
@@ -169,8 +169,9 @@ def test_on_a_telephone_everything_can_be_reached_without_scrolling_sideways(vis
         assert width <= 390, name or "label"
 
 
-def test_the_app_opens_without_a_terminal_to_ask_on(tmp_path: Path) -> None:
-    """A first start of the framework asks for an e-mail address on the terminal, unless told not to."""
+def test_the_app_opens_without_a_terminal_to_ask_on_and_with_nothing_over_it(tmp_path: Path, browser: Browser) -> None:
+    """The framework asks for an e-mail address at a first start, and offers developers a window, unless told not to."""
+    (tmp_path / ".claude").mkdir()  # by this it takes somebody for a developer
     port = free_port()
     command = [sys.executable, "-m", "annotator.cli", "serve", "--browser", "--port", str(port)]
     surroundings = {"HOME": str(tmp_path), "PATH": str(Path(sys.executable).parent)}  # no desktop to open a window on
@@ -180,6 +181,12 @@ def test_the_app_opens_without_a_terminal_to_ask_on(tmp_path: Path) -> None:
         )
     try:
         assert answers(port), (tmp_path / "log").read_text()
+        page = browser.new_page()
+        page.goto(f"http://127.0.0.1:{port}")
+        expect(page.get_by_test_id("stSidebar")).to_be_attached()
+        page.wait_for_timeout(2 * SECOND)
+        assert page.get_by_text("agents").count() == 0
+        page.close()
     finally:
         process.kill()
         process.wait()
