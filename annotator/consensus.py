@@ -30,7 +30,7 @@ def consensus(answers: Iterable[Mapping[str, Any]]) -> dict[int, int | None]:
         for answer in _heard(voices):
             if answer["kind"] in ("label", "none_fits"):
                 votes[utterance][answer["label_id"]] += 1
-    ranked = {utterance: counter.most_common(2) for utterance, counter in votes.items()}
+    ranked = {utterance: counter.most_common() for utterance, counter in votes.items()}
     return {utterance: top[0][0] for utterance, top in ranked.items() if len(top) == 1 or top[0][1] > top[1][1]}
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from annotator.config import RoundConfig
 from annotator.language import later, number, say
 from annotator.project import Project
 from model.memory import in_gb
@@ -27,6 +28,7 @@ class RoundSummary:
     number: int
     state: str
     backbone: str
+    learner: str  # who has learned; empty where nobody has
     trained_on: int
     audited_on: int
     accuracy: str
@@ -52,8 +54,16 @@ def _summary(row: Mapping[str, Any]) -> RoundSummary:
     return RoundSummary(
         **same,
         **figures,
+        learner=_learner(row),
         interval=say("{low} to {high}", low=edges[0], high=edges[1]) if edges else "",
         calibrated=calibration.get("state", ""),
         started=row["started_at"][:16].replace("T", " "),
         memory=in_gb(row["peak_memory"]) if row["peak_memory"] else "",
     )
+
+
+def _learner(row: Mapping[str, Any]) -> str:
+    if row["trained_on"] == 0:
+        return ""
+    alone = RoundConfig.from_json(row["config"]).recipe.scout == 1.0
+    return say("scout alone") if alone else say("fine-tuned")

@@ -183,6 +183,19 @@ def expectation(logits: Logits, snapshot: Snapshot, last: Calibrator | None) -> 
     return Outset(last.temperature) if last and last.prior is None else Outset()
 
 
+def due(project: Project) -> list[RoundConfig]:
+    """Return how the rounds are to be made that are due now, one after the other.
+
+    As soon as there is something to learn from, the scout learns it alone: what comes of that is there in seconds, and
+    with few answers about as often right (decision 0012). Then, as ever after, the language model is fine-tuned too.
+    """
+    config, row = project.config, rounds.promoted(project.db)
+    untaught = row is not None and row["trained_on"] == 0
+    if not untaught or config.recipe.scout in (0.0, 1.0):
+        return [config]
+    return [replace(config, recipe=replace(config.recipe, scout=1.0)), config]
+
+
 def trainable(project: Project, snapshot: Snapshot, config: RoundConfig) -> Snapshot:
     """Refuse a snapshot with too little to train on; the first round then answers from the instruction alone.
 

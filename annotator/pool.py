@@ -1,6 +1,5 @@
 """What may be asked now, and what is known of it: the rows of the database as a strategy sees them."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -38,7 +37,8 @@ def askable(project: "Project", predictions: Predictions | None, without: frozen
     scored = np.flatnonzero(np.array([i not in gone for i in read], dtype=np.bool_))
     if predictions is None or not len(scored):
         return Askable([i for i in utterances.ids_in(db, "pool") if i not in gone], None, audit, checks)
-    given = count_given(project, predictions.label_ids)
+    counts = annotations.count_by_slice(db)
+    given = [counts.get(("pool", label), 0) for label in predictions.label_ids]
     view = _view(project, predictions, scored, given)
     if config.strategy == "disagreement":
         view = replace(view, committee=_committee(project, predictions, scored))
@@ -55,12 +55,6 @@ def lessons_read(project: "Project", order: Sequence[int]) -> tuple[list[int], S
     known = states.known(project.db, list(lessons))
     ids = [i for i in lessons if i in known]
     return ids, states.matrix(project.db, ids), [lessons[i] for i in ids]
-
-
-def count_given(project: "Project", order: Sequence[int]) -> list[int]:
-    """Count the answers that can be trained on, label by label."""
-    found = Counter(project.lessons(order).values())
-    return [found[column] for column in range(len(order))]
 
 
 def _view(project: "Project", predictions: Predictions, scored: NDArray[np.int64], given: Sequence[int]) -> View:

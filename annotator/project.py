@@ -215,9 +215,8 @@ class Project:
 
     def lessons(self, order: Sequence[int]) -> dict[int, int]:
         """Return what may teach now: pool utterance -> column of its label, by consensus, among these label ids."""
-        pool = set(utterances.ids_in(self.db, "pool"))
-        agreed = consensus_labels(annotations.answers(self.db))
-        return {i: order.index(label) for i, label in agreed.items() if i in pool and label in order}
+        agreed = consensus_labels(answer for answer in annotations.answers(self.db) if answer["slice"] == "pool")
+        return {i: order.index(label) for i, label in agreed.items() if label in order}
 
     def texts(self, ids: Sequence[int], context_turns: int) -> list[Utterance]:
         """Return what the model reads of these utterances, in this order."""

@@ -65,10 +65,10 @@ def disagreements(project: Project) -> list[int]:
 def against_model(project: Project) -> list[int]:
     """Find answered utterances of the pool for which the round in use finds another label likeliest, surest first.
 
-    It had scored them before they were answered and has not learned from them.
+    It had scored them before they were answered and has not learned from them. None before it has learned anything.
     """
     row = rounds.promoted(project.db)
-    if row is None:
+    if row is None or row["trained_on"] == 0:
         return []
     said, audit = likeliest(project, row), set(utterances.ids_in(project.db, AUDIT))
     asked = (said.keys() & annotations.answered_ids(project.db)) - audit - annotations.settled_ids(project.db)
@@ -78,10 +78,10 @@ def against_model(project: Project) -> list[int]:
 
 
 def flips(project: Project) -> list[int]:
-    """Find open utterances whose likeliest label changed with the round in use, surest first."""
+    """Find open utterances whose likeliest label changed from one round that had learned to the next, surest first."""
     row = rounds.promoted(project.db)
     older = round_before(project, row) if row else None
-    if row is None or older is None:
+    if row is None or older is None or older["trained_on"] == 0:
         return []
     was, now = likeliest(project, older), likeliest(project, row)
     changed = [i for i in askable(project, None).pool if i in was and i in now and was[i][0] != now[i][0]]
@@ -153,7 +153,7 @@ QUEUES = {
                 "The model, which has not learned from this answer, finds another label likelier. One of the two is "
                 "wrong."
             ),
-            later("The model agrees with every answer given since its last round."),
+            later("The model agrees with every answer given since its last round, or has learned nothing yet."),
             against_model,
         ),
         Queue(

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from annotator.errors import AnnotatorError, RoundCancelled
-from annotator.loop import retrain_reason, run_round
+from annotator.loop import due, retrain_reason, run_round
 from annotator.progress import Listener, Report
 from annotator.project import Project
 from store import annotations, jobs
@@ -50,12 +50,13 @@ def work(project: Project, job: int) -> None:
     """Do the job and record how it ended. An error is recorded and raised again."""
     from model.classifier import load_classifier  # here, so that starting a round imports no torch
 
-    config = project.config
-    report = Report(_listener(project, job))
+    listener = _listener(project, job)
     try:
-        report.stage("load")
-        classifier = load_classifier(config.backbone, project.codebook().task(), config.recipe, config.template)
-        run_round(project, classifier, config, report)
+        for config in due(project):
+            report = Report(listener)
+            report.stage("load")
+            classifier = load_classifier(config.backbone, project.codebook().task(), config.recipe, config.template)
+            run_round(project, classifier, config, report)
     except RoundCancelled as stop:
         jobs.finish(project.db, job, "cancelled", stop.message, stop.hint)
     except AnnotatorError as error:

@@ -120,6 +120,7 @@ def _columns() -> dict[str, Any]:
     return {
         say("NLL"): text(help=say("Negative log-likelihood: lower is better.")),
         say("ECE"): text(help=say("Gap between confidence and accuracy: lower is better.")),
+        say("Learner"): text(help=say("The scout alone takes seconds; with the fine-tuned model it takes minutes.")),
         say("Calibrated"): text(help=calibrated()),
         say("Memory"): text(help=say("The most that the round has held at once.")),
     }
@@ -129,6 +130,7 @@ def _line(one: RoundSummary) -> dict[str, Any]:
     return {
         say("Round"): one.number,
         say("State"): say(STATES.get(one.state, one.state)),
+        say("Learner"): one.learner,
         say("Trained on"): one.trained_on,
         say("Audit answers"): one.audited_on,
         say("Accuracy"): one.accuracy,

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from annotator.errors import BackboneMissing, RoundRunning, TooFewAnswers
+from annotator.history import summaries
 from annotator.session import answer, next_question
 from annotator.worker import start_round, start_round_if_due, work
 from model import classifier
@@ -46,6 +47,20 @@ def test_what_a_job_is_made_with_are_the_settings_of_the_project(project, monkey
     monkeypatch.setattr(classifier, "load_classifier", fake)
     work(project, begin(project))
     assert asked == [("some-model", project.codebook().task(), project.config.recipe, "bare")]
+
+
+def test_what_is_learned_for_the_first_time_is_learned_by_the_scout_alone_and_then_by_the_model_too(
+    project, monkeypatch
+):
+    shares = []
+    fake = lambda _, task, recipe, __: shares.append(recipe.scout) or FakeClassifier(task)  # noqa: E731
+    monkeypatch.setattr(classifier, "load_classifier", fake)
+    for count in (0, 9, 9):
+        label_pool(project, count)
+        work(project, begin(project))
+    assert shares == [0.7, 1.0, 0.7, 0.7]
+    assert [row["trained_on"] for row in reversed(rounds.history(project.db))] == [0, 9, 9, 18]
+    assert [one.learner for one in summaries(project)] == ["fine-tuned", "fine-tuned", "scout alone", ""]
 
 
 @pytest.mark.parametrize(

@@ -93,10 +93,14 @@ def test_flips_are_open_utterances_of_which_the_rounds_differ(project: Project) 
     run_round(project, FakeClassifier(project.codebook().task()), project.config)
     assert flips(project) == []
     trained(project)
+    assert flips(project) == [], "the round before had learned nothing"
+    for utterance in pool(project)[20:40]:
+        say(project, utterance, "ben", 3)
+    run_round(project, FakeClassifier(project.codebook().task()), project.config)
     found = flips(project)
     assert found
     assert not set(found) & (annotations.answered_ids(project.db) | set(utterances.ids_in(project.db, "audit")))
-    assert "Round 0 said" in case(project, found[0]).notes[-1]
+    assert "Round 1 said" in case(project, found[0]).notes[-1]
 
 
 def test_what_a_change_of_the_codebook_calls_into_question_is_found_with_the_reason(project: Project) -> None:
