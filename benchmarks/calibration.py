@@ -81,7 +81,7 @@ def collect(data: str, labels: int, seed: int, classifier: str, memo: Memo | Non
         if memo is None:
             return None
         recipe = Recipe(scout=1.0) if classifier == "scout" else Recipe()
-        config = RoundConfig(strategy="random", recipe=recipe)
+        config = RoundConfig(strategy="random", recipe=recipe, score_limit=100)  # the open pool is not judged
         plan = SETS[data]
         wanted = replace(plan, labels=labels, test_limit=1000, resplit=True, keep=folder, config=config)
         console.print(f"{data}, {labels} labels, seed {seed} …")

@@ -152,7 +152,8 @@ def _small_text(gold: Gold, names: Sequence[str], seed: int) -> Iterator[Run]:
         first = np.random.default_rng(seed).permutation(len(train))[:BATCH]
         learner.initialize_data(first, y[first])
         for labels in range(BATCH, LABELS + 1, BATCH):
-            said = learner.classifier.predict(SklearnDataset(asked, truth, target_labels=np.arange(len(names))))
+            columns = learner.classifier.predict(SklearnDataset(asked, truth, target_labels=np.arange(len(names))))
+            said = learner.classifier.model.classes_[columns]  # it numbers the labels that it has seen
             yield {
                 "strategy": f"small-text, {name}",
                 "seed": seed,
