@@ -89,7 +89,9 @@ def ready(page: Page, name: str) -> None:
         while not page.locator(".likely").count():
             page.keyboard.press("s")
             page.wait_for_timeout(1500)
-    expect(page.get_by_test_id("stSkeleton")).to_have_count(0, timeout=30 * SECOND)  # what stands for a chart to come
+    if name == "insights":
+        expect(page.get_by_test_id("stVegaLiteChart").nth(2)).to_be_visible(timeout=60 * SECOND)
+    expect(page.get_by_test_id("stSkeleton")).to_have_count(0)  # what stands for a chart to come
     page.wait_for_timeout(2500)
 
 
