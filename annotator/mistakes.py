@@ -14,7 +14,8 @@ from scipy.special import softmax
 
 from annotator.pool import lessons_read
 from annotator.project import Project
-from annotator.query import Probabilities, Scores
+from annotator.query import Scores
+from model.classifier import Logits
 from model.scout import out_of_fold
 from store import rounds
 
@@ -58,27 +59,27 @@ def doubts(project: Project, order: tuple[int, ...]) -> Doubts:
     if len(ids) < LEAST or len(set(columns)) < 2:
         return Doubts({}, None)
     labels = np.array(columns, dtype=np.int64)
-    said = np.exp(out_of_fold(vectors, columns, len(order)))
-    chances = said[np.arange(len(ids)), labels]
+    heard = out_of_fold(vectors, columns, len(order))
+    chances = np.exp(heard[np.arange(len(ids)), labels])
     ranked = np.argsort(chances, kind="stable")
-    return Doubts({ids[i]: float(chances[i]) for i in ranked}, expected_wrong(said, labels))
+    return Doubts({ids[i]: float(chances[i]) for i in ranked}, expected_wrong(heard, labels))
 
 
-def expected_wrong(said: Probabilities, labels: Columns) -> float | None:
+def expected_wrong(heard: Logits, labels: Columns) -> float | None:
     """Estimate how many answers are wrong; None where the scout foresees too few of them to judge the others.
 
-    Two numbers are fitted together by maximum likelihood: how far the scout's (n, k) probabilities are to be sharpened,
-    and the share of answers that another label, any of them, has taken the place of. So a scout that is unsure is not
-    laid at the answers' door: confident learning (Northcutt et al. 2021, arXiv 1911.00068) counts several times too
-    many here (`python -m benchmarks.mistakes`).
+    Two numbers are fitted together by maximum likelihood: how far the scout's (n, k) log-probabilities are to be
+    sharpened, and the share of answers that another label, any of them, has taken the place of. So a scout that is
+    unsure is not laid at the answers' door: confident learning (Northcutt et al. 2021, arXiv 1911.00068) counts several
+    times too many here (`python -m benchmarks.mistakes`).
     """
-    rows, others = np.arange(len(labels)), said.shape[1] - 1
-    if (said.argmax(axis=1) == labels).mean() < FORESEEN:
+    rows, others = np.arange(len(labels)), heard.shape[1] - 1
+    if (heard.argmax(axis=1) == labels).mean() < FORESEEN:
         return None
 
     def chances(fit: Scores) -> tuple[Scores, Scores]:
         sharpness, share = fit
-        right = softmax(np.log(said) * sharpness, axis=1)[rows, labels]
+        right = softmax(heard * sharpness, axis=1)[rows, labels]
         return right * (1 - share), (1 - right) * share / others
 
     def surprise(fit: Scores) -> float:

@@ -1,4 +1,4 @@
-"""One round in a process of its own: `python -m annotator.worker FOLDER JOB`.
+"""A round, or the first two, in a process of its own: `python -m annotator.worker FOLDER JOB`.
 
 The database stands between this process and the app. A page that reloads cannot train twice, the memory comes
 back when the process ends, and labelling goes on meanwhile.

@@ -68,8 +68,8 @@ def measure(name: str, seeds: int, count: int, noises: list[float]) -> dict[floa
         for noise in noises:
             wrong = rng.random(count) < noise
             given = np.where(wrong, (right + rng.integers(1, len(names), count)) % len(names), right)
-            said = np.exp(out_of_fold(states, given.tolist(), len(names)))
-            ways, expected = results[noise], expected_wrong(said, given)
+            heard = out_of_fold(states, given.tolist(), len(names))
+            said, ways, expected = np.exp(heard), results[noise], expected_wrong(heard, given)
             if wrong.any():
                 ways["scout"].append(found_by(said[np.arange(count), given], wrong))
                 ways["TF-IDF"].append(found_by(by_words([row.text for row in rows], given), wrong))

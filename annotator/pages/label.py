@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from functools import partial
 from html import escape
 
 import streamlit as st
@@ -163,7 +164,7 @@ def _labels(codebook: Codebook, question: Question) -> None:
             _row(label, question, likely.get(label.id))
         return
     asked = question.utterance["id"]
-    marks.find_label(codebook, asked, _say_found)
+    marks.find_label(codebook, asked, partial(_say, asked, "label"))
     if question.suggestion and question.suggestion.shortlist:
         _short_list(codebook, question, likely)
     else:
@@ -194,10 +195,6 @@ def _short_list(codebook: Codebook, question: Question, likely: dict[int, float]
         else say("Lists like this hold the right label 95 times in 100. Any other is found above.")
     )
     frame.html("quiet", held)
-
-
-def _say_found(utterance_id: int, key: str) -> None:
-    _say(utterance_id, "label", st.session_state[key])
 
 
 def _button(label: CodebookLabel, question: Question, width: int, share: float | None = None) -> None:

@@ -47,8 +47,8 @@ def row(label: CodebookLabel, count: str) -> None:
     )
 
 
-def find_label(codebook: Codebook, utterance_id: int, on_found: Callable[[int, str], None]) -> None:
-    """Find any label of a large codebook by typing a part of its name; tell the utterance and the widget's key."""
+def find_label(codebook: Codebook, utterance_id: int, on_found: Callable[[int], None]) -> None:
+    """Find any label of a large codebook by typing a part of its name; choosing it tells its id."""
     names, key = {label.id: frame.plain(label.name) for label in codebook.labels}, f"search-{utterance_id}"
     st.selectbox(
         say("Find a label"),
@@ -57,6 +57,5 @@ def find_label(codebook: Codebook, utterance_id: int, on_found: Callable[[int, s
         format_func=names.__getitem__,
         placeholder=say("Type a part of one of {n} names", n=len(names)),
         key=key,
-        on_change=on_found,
-        args=(utterance_id, key),
+        on_change=lambda: on_found(st.session_state[key]),
     )

@@ -135,14 +135,10 @@ def _labels(codebook: Codebook, now: Case) -> None:
     if len(offered) > LARGE:
         named = [label for label in offered if label.id in now.named]
         offered = tuple(replace(label, key=str(place)) for place, label in enumerate(named[:LARGE], start=1))
-        marks.find_label(codebook, now.utterance["id"], partial(_settle_found, now))
+        marks.find_label(codebook, now.utterance["id"], partial(_settle, now, "label"))
     with st.container(horizontal=True):
         for label in offered:
             _button(label, now)
-
-
-def _settle_found(now: Case, _: int, key: str) -> None:
-    _settle(now, "label", st.session_state[key])
 
 
 def _button(label: CodebookLabel, now: Case) -> None:

@@ -62,12 +62,12 @@ def test_no_answer_is_judged_by_a_scout_that_has_seen_it():
 
 
 def scout(confidence: float, wrong: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return a scout's calibrated probabilities of 300 answers with four labels, so many answers replaced by others."""
+    """Return a scout's calibrated log-probabilities of 300 answers with four labels, so many replaced by others."""
     rng = np.random.default_rng(0)
     said = rng.dirichlet(np.full(4, 1 - confidence), 300)
     labels = np.array([rng.choice(4, p=row) for row in said])
     labels[:wrong] = (labels[:wrong] + rng.integers(1, 4, wrong)) % 4
-    return said + 1e-9, labels
+    return np.log(said + 1e-9), labels
 
 
 @pytest.mark.parametrize("confidence", [0.8, 0.95])

@@ -95,8 +95,18 @@ def answers(port: int) -> bool:
     return False
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on the PATH: install the package chromium to run the browser tests")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(SWITCHES))
+        yield browser
+        browser.close()
+
+
 @pytest.fixture
-def app(tmp_path: Path) -> Iterator[App]:
+def app(browser: Browser, tmp_path: Path) -> Iterator[App]:
     create_sample("political_promises", tmp_path / "political-promises").close()
     create_sample("client_talk", tmp_path / "client-talk").close()
     running = serve(tmp_path)
@@ -105,40 +115,26 @@ def app(tmp_path: Path) -> Iterator[App]:
 
 
 @pytest.fixture(params=[1280])
-def visit(app: App, request: pytest.FixtureRequest) -> Iterator[Visit]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on the PATH: install the package chromium to run the browser tests")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(SWITCHES))
-        page = browser.new_page(viewport={"width": request.param, "height": 900})
-        visit = Visit(page, app)
+def visit(browser: Browser, app: App, request: pytest.FixtureRequest) -> Iterator[Visit]:
+    page = browser.new_page(viewport={"width": request.param, "height": 900})
+    visit = Visit(page, app)
 
-        def note(outgoing: object) -> None:
-            address = str(outgoing.url)  # type: ignore[attr-defined]
-            if not address.startswith((app.url, "data:", "blob:", app.url.replace("http", "ws"))):
-                visit.foreign.append(address)
+    def note(outgoing: object) -> None:
+        address = str(outgoing.url)  # type: ignore[attr-defined]
+        if not address.startswith((app.url, "data:", "blob:", app.url.replace("http", "ws"))):
+            visit.foreign.append(address)
 
-        page.on("request", note)
-        yield visit
-        browser.close()
+    page.on("request", note)
+    yield visit
+    page.close()
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+def served(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     """One server for all tests of a module; each has its own project in it."""
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on the PATH: install the package chromium to run the browser tests")
     running = serve(tmp_path_factory.mktemp("served"))
     yield running
     running.kill()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(SWITCHES))
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def only_by_button(visit: Visit, name: str) -> None:
 def test_label_retrain_label_on_and_export_with_the_network_cut(visit: Visit) -> None:
     page = visit.page
     with Project.open(visit.app.projects / "political-promises") as project:
-        short = replace(project.config.recipe, epochs=3)  # of 8, and 100 utterances of 400: one minute, not four
+        short = replace(project.config.recipe, epochs=3)  # of 8, and 100 utterances of 400
         project.config = replace(project.config, score_limit=100, recipe=short)
     visit.open()
     # The first look, before any label: utterances are there at once, suggestions once the model has read them.
@@ -187,6 +187,7 @@ def test_the_app_opens_without_a_terminal_to_ask_on_and_with_nothing_over_it(tmp
         page.wait_for_timeout(2 * SECOND)
         assert page.get_by_text("agents").count() == 0
         page.close()
+        assert str(port) in (tmp_path / "log").read_text(), "it says where the app opens"
     finally:
         process.kill()
         process.wait()
