@@ -8,16 +8,16 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 import numpy as np
-from scipy.optimize import minimize, minimize_scalar
+from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, logsumexp, softmax
 from sklearn.model_selection import KFold
 
 from annotator.metrics import Array, Labels
+from model.scaling import SPREAD, fit_scaling
 
 TRAINED_TEMPERATURE = 1.7  # between what adapters needed on 80 to 100 labels: 1.3 on SNIPS, 1.7 to 2.3 on TREC
 ZERO_SHOT_TEMPERATURE = 1.0
-SPREAD = 0.5  # of the log temperature around what is expected before any audit answer is seen
-BIAS_SPREAD = 0.5  # of a label's bias, in nats: a label is seldom over-used by more than a factor of three
+SCOUT_SPREAD = 0.1  # of a scout's log temperature around 1: it was made honest on answers that it had not seen
 ROUGH, GOOD = 30, 100  # audit answers from which the temperature is known within about 0.5 and 0.25
 BIAS_ANSWERS, BIAS_EACH = 300, 10  # audit answers, and of each label, below which a bias would fit noise
 
@@ -56,9 +56,15 @@ class Calibrator:
 class Outset:
     """What is known of a round's calibrator before an audit answer is looked at."""
 
-    expected: float = TRAINED_TEMPERATURE  # the last round's temperature, where it was trained
+    expected: float = TRAINED_TEMPERATURE
+    spread: float = SPREAD  # of the log temperature around it
     prior: tuple[float, ...] | None = None  # for a zero-shot round only
     with_bias: bool = False
+
+    @classmethod
+    def trained(cls, share: float) -> Self:
+        """Expect of a trained round what lies between an adapter alone and a scout alone, by the scout's share."""
+        return cls(TRAINED_TEMPERATURE ** (1 - share), SPREAD * (1 - share) + SCOUT_SPREAD * share)
 
 
 def label_prior(logits: Array) -> tuple[float, ...]:
@@ -76,50 +82,29 @@ def without_prior(logits: Array, prior: tuple[float, ...] | None) -> Array:
     return np.asarray(log_softmax(logits, axis=1) - (0.0 if prior is None else np.asarray(prior)))
 
 
-def fit_temperature(logits: Array, labels: Labels, expected: float) -> float:
+def fit_temperature(logits: Array, labels: Labels, expected: float, spread: float = SPREAD) -> float:
     """Choose the temperature that explains the labels best, held near the expected one while they are few.
 
-    Maximum a posteriori: negative log-likelihood plus (log T - log expected)² / (2 · 0.5²). Guo et al. 2017
+    Maximum a posteriori: negative log-likelihood plus (log T - log expected)² / (2 · spread²). Guo et al. 2017
     (arXiv 1706.04599) for the likelihood. With no labels the expected temperature comes back.
     """
 
     def loss(log_temperature: float) -> float:
-        return _loss(logits / np.exp(log_temperature), labels) + _held(log_temperature, expected)
+        said = log_softmax(logits / np.exp(log_temperature), axis=1)[np.arange(len(labels)), labels]
+        return float((log_temperature - np.log(expected)) ** 2 / (2 * spread**2) - said.sum())
 
     found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded")
     return float(np.exp(found.x))
-
-
-def fit_bias(logits: Array, labels: Labels, expected: float) -> tuple[float, tuple[float, ...]]:
-    """Choose temperature and a bias per label together, each bias held near none: vector scaling's middle ground.
-
-    The penalty is bias² / (2 · 0.5²) each. Returns the temperature and (k,) biases, in nats.
-    """
-
-    def loss(unknown: Array) -> float:
-        bias = unknown[1:]
-        held = _held(unknown[0], expected) + float((bias**2).sum()) / (2 * BIAS_SPREAD**2)
-        return _loss(logits / np.exp(unknown[0]) + bias, labels) + held
-
-    found = minimize(loss, np.array([np.log(expected), *np.zeros(logits.shape[1])]), method="L-BFGS-B")
-    return float(np.exp(found.x[0])), tuple(float(value) for value in found.x[1:])
-
-
-def _loss(scaled: Array, labels: Labels) -> float:
-    return float(-log_softmax(scaled, axis=1)[np.arange(len(labels)), labels].sum())
-
-
-def _held(log_temperature: float, expected: float) -> float:
-    return float((log_temperature - np.log(expected)) ** 2 / (2 * SPREAD**2))
 
 
 def fit_calibrator(logits: Array, labels: Labels, outset: Outset) -> Calibrator:
     """Fit on audit answers: (n, k) logits and (n,) labels."""
     corrected = without_prior(logits, outset.prior)
     if not outset.with_bias:
-        return Calibrator(fit_temperature(corrected, labels, outset.expected), outset.prior, len(labels))
-    temperature, bias = fit_bias(corrected, labels, outset.expected)
-    return Calibrator(temperature, outset.prior, len(labels), bias)
+        temperature = fit_temperature(corrected, labels, outset.expected, outset.spread)
+        return Calibrator(temperature, outset.prior, len(labels))
+    temperature, bias = fit_scaling(corrected, labels, outset.expected, outset.spread)
+    return Calibrator(temperature, outset.prior, len(labels), tuple(bias.tolist()))
 
 
 def cross_fitted(logits: Array, labels: Labels, outset: Outset) -> Array:

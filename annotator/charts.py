@@ -14,7 +14,7 @@ import altair as alt
 
 from annotator.findings import MOST_CONFUSED
 from annotator.insights import Confusion, Coverage, LabelCount, Measured, Pace
-from annotator.language import later, number, say
+from annotator.language import later, number, say, signs
 from annotator.metrics import Bin
 
 BLUE, GREY, ORANGE = "#3a87c4", "#858585", "#d5661a"
@@ -32,7 +32,17 @@ def _titled(chart: Chart, title: str, height: int) -> Chart:
     """Finish a chart: as wide as its place, its plot `height` pixels high whatever its axes take."""
     fit = alt.AutoSizeParams(type="fit-x", contains="padding")
     head = alt.TitleParams(title, anchor="start", frame="bounds")
-    return chart.properties(title=head, height=height, width="container", autosize=fit)
+    sized = chart.properties(title=head, height=height, width="container", autosize=fit)
+    finished: Chart = sized.configure(locale=_locale())
+    return finished
+
+
+def _locale() -> alt.Locale:
+    """Let axes and tooltips write numbers as the language does."""
+    decimal, group, percent = signs()
+    money = ["", ""]  # has to be named, and nothing is priced
+    numbers = alt.NumberLocale(decimal=decimal, thousands=group, grouping=[3], percent=percent, currency=money)
+    return alt.Locale(number=numbers)
 
 
 def _share(field: str, title: str, domain: tuple[float, float] = (0, 1)) -> alt.Y:
@@ -251,6 +261,7 @@ def time_per_answer(pace: Pace) -> Chart:
 
 def svg(chart: Chart, name: str, width: int = 420) -> str:
     """Draw a chart as SVG without script, fetching nothing. `name` keeps its ids apart from others'."""
-    drawn = io.StringIO()
-    chart.properties(width=width).configure(font="sans-serif", background="#ffffff").save(drawn, format="svg")
-    return re.sub(r'( id="|url\(#)(clip|gradient)', rf"\1{name}-\2", drawn.getvalue())
+    written = io.StringIO()
+    drawn = chart.properties(width=width).configure(font="sans-serif", background="#ffffff", locale=_locale())
+    drawn.save(written, format="svg")
+    return re.sub(r'( id="|url\(#)(clip|gradient)', rf"\1{name}-\2", written.getvalue())

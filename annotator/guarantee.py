@@ -18,6 +18,7 @@ from scipy.stats import beta, binom, hypergeom
 
 from annotator.metrics import Array, Labels
 
+DOUBT = 1.35  # by how much a temperature may be too low: two standard deviations, over the rounds of the benchmark
 LEVELS = 40  # thresholds that are tried: those which accept 1/40, 2/40, … of the pool
 SHORT = 0.01  # chance that too few audit answers lie above the first threshold: how many do is random
 WITHDRAWN_AT = 20.0  # evidence against a promise; one that holds is ever withdrawn at most once in 20 times
@@ -83,19 +84,26 @@ def certify(evidence: Evidence, wish: Wish) -> Promise | NotYet:
     Learn-then-Test with fixed-sequence testing (Angelopoulos et al. 2021, arXiv 2110.01052): thresholds are tested
     from the strictest on, each by an exact tail, until the first that fails. They are quantiles of the
     pool, so that no audit answer has a say in which are tried. The first is the strictest with a chance to pass.
-    Where the calibrated probabilities themselves do not say so much, nothing is promised however well the audit
-    answers went: of promises for models that are not good enough, most are luck that a second witness gives away.
+    Where the probabilities, taken for less sure than they are calibrated, do not say so much themselves, nothing is
+    promised however well the audit answers went: of promises for models that are not good enough, most are luck that a
+    second witness gives away.
     """
     confidence, right = evidence.audit.max(axis=1), evidence.audit.argmax(axis=1) == evidence.truth
-    open_ = evidence.pool.max(axis=1)
+    open_, doubted = evidence.pool.max(axis=1), _doubted(evidence.pool).max(axis=1)
     passed: Promise | NotYet = NotYet(wish, len(right), None)
     for threshold in _thresholds(evidence, wish):
         above = confidence >= threshold
-        n, errors, taken = int(above.sum()), int((above & ~right).sum()), open_[open_ >= threshold]
+        n, errors, taken = int(above.sum()), int((above & ~right).sum()), doubted[open_ >= threshold]
         if not passes(n, errors, wish, len(taken)) or taken.mean() < wish.target:
             break
         passed = Promise(wish, float(threshold), n, errors, len(taken))
     return replace(passed, missing=missing_answers(evidence, wish)) if isinstance(passed, NotYet) else passed
+
+
+def _doubted(probabilities: Array) -> Array:
+    """Return (m, k) probabilities as they would be at a temperature that is higher by DOUBT."""
+    flatter = probabilities ** (1 / DOUBT)
+    return np.asarray(flatter / flatter.sum(axis=1, keepdims=True))
 
 
 def certify_labels(evidence: Evidence, wish: Wish) -> dict[int, Promise | NotYet]:

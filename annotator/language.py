@@ -76,6 +76,20 @@ def number(value: float, form: str) -> str:
     return format(value, form) if spoken is None else spoken.writer.format_field(value, form)
 
 
+class Signs(NamedTuple):
+    """With which signs a language writes numbers."""
+
+    decimal: str = "."
+    group: str = ","
+    percent: str = "%"
+
+
+def signs() -> Signs:
+    """Return the signs of the language, for what writes numbers by itself."""
+    spoken = _spoken(_choice())
+    return Signs() if spoken is None else spoken.writer.signs
+
+
 def retell(text: str) -> str:
     """Translate what was said elsewhere, in English: an error, or what another process left in a row.
 
@@ -100,13 +114,14 @@ class _Writer(Formatter):
         from babel import Locale
 
         locale = Locale.parse(code)
-        signs, percent = locale.number_symbols["latn"], locale.percent_formats[None].suffix[0]
-        self.signs = str.maketrans({",": signs["group"], ".": signs["decimal"], "%": percent})
+        symbols, percent = locale.number_symbols["latn"], locale.percent_formats[None].suffix[0]
+        self.signs = Signs(symbols["decimal"], symbols["group"], percent)
+        self.table = str.maketrans(dict(zip(Signs(), self.signs, strict=True)))
 
     def format_field(self, value: Any, format_spec: str) -> str:
         """Write one value; a number with the signs of the language where it is given a form."""
         written = str(super().format_field(value, format_spec))
-        return written.translate(self.signs) if format_spec and isinstance(value, Number) else written
+        return written.translate(self.table) if format_spec and isinstance(value, Number) else written
 
 
 class _Spoken(NamedTuple):

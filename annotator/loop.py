@@ -70,7 +70,9 @@ def run_round(project: Project, classifier: Classifier, config: RoundConfig, rep
     logits = adapter.logits(project.texts(snapshot.scored, config.context_turns), report.stage("score"))
     logits = np.array([blind.get(i, given) for i, given in zip(snapshot.scored, logits, strict=True)])
     report.stage("calibrate")
-    calibrator, metrics = calibrate(logits, snapshot, project.calibrator)  # on the audit slice
+    calibrator, metrics = calibrate(
+        logits, snapshot, expectation(project, snapshot, config, logits)
+    )  # on audit answers
     probabilities = calibrator(logits)  # (n, k), rows sum to one
     predictions = Predictions(np.array(snapshot.scored), probabilities, logits, snapshot.codebook.ids)
     report.stage("promote")
@@ -154,15 +156,12 @@ def learn(
     return classifier.fit(texts, list(lessons.values()), progress, project.unfinished(part))
 
 
-def calibrate(logits: Logits, snapshot: Snapshot, last: Calibrator | None) -> tuple[Calibrator, dict[str, Any]]:
-    """Fit probabilities on the audit answers and judge them there, cross-fitted; no metrics without answers.
-
-    `last` is the calibrator of the round before, whose temperature is what is expected of a trained round.
-    """
+def calibrate(logits: Logits, snapshot: Snapshot, outset: Outset) -> tuple[Calibrator, dict[str, Any]]:
+    """Fit probabilities on the audit answers and judge them there, cross-fitted; no metrics without answers."""
     order = snapshot.codebook.ids
     rows = [i for i, utterance in enumerate(snapshot.scored) if utterance in snapshot.audit]
     truth = np.array([order.index(snapshot.audit[snapshot.scored[i]]) for i in rows], dtype=np.int64)
-    outset = choose_outset(logits[rows], truth, expectation(logits, snapshot, last))
+    outset = choose_outset(logits[rows], truth, outset)
     calibrator = fit_calibrator(logits[rows], truth, outset)
     if len(rows) < 2:
         return calibrator, {"n": len(rows)}
@@ -176,11 +175,12 @@ def calibrate(logits: Logits, snapshot: Snapshot, last: Calibrator | None) -> tu
     }
 
 
-def expectation(logits: Logits, snapshot: Snapshot, last: Calibrator | None) -> Outset:
-    """Say what to expect of the calibrator: a zero-shot round's, or one like the last trained round's."""
+def expectation(project: Project, snapshot: Snapshot, config: RoundConfig, logits: Logits) -> Outset:
+    """Say what to expect of the calibrator: a zero-shot round's, or one like that of the last round made alike."""
     if not snapshot.train:
-        return Outset(ZERO_SHOT_TEMPERATURE, label_prior(logits))
-    return Outset(last.temperature) if last and last.prior is None else Outset()
+        return Outset(ZERO_SHOT_TEMPERATURE, prior=label_prior(logits))
+    outset, last = Outset.trained(config.recipe.scout), project.calibrator_like(config)
+    return replace(outset, expected=last.temperature) if last else outset
 
 
 def due(project: Project) -> list[RoundConfig]:

@@ -16,15 +16,20 @@ from annotator.batch import choose_from_pool
 from annotator.pool import askable, lessons_read
 from annotator.project import Project
 from annotator.query import STRATEGIES
-from model.scout import Scout, blend, fit_scout
+from model.scout import Scout, blend, fit_head
 from store import annotations, queue, rounds, states
 from store.rounds import Predictions
 
-EVERY = 5  # answers; fewer change little
+EVERY, OF_ALL = 5, 100  # answers, and one for so many that were given before: fewer change little
 SHARE = 0.5  # of the scout beside the round, which has heard all but the latest answers
 CHOSEN = sorted(set(STRATEGIES) - {"random"})
 
 _busy = threading.Lock()  # one at a time in this process: the next one sees all that this one would have
+
+
+def every(project: Project) -> int:
+    """Return after how many answers it is worth putting the batch in a new order: five, one in a hundred when many."""
+    return max(EVERY, annotations.last_id(project.db) // OF_ALL)
 
 
 def reorder(project: Project) -> int:
@@ -53,7 +58,7 @@ def fit_to_answers(project: Project, order: tuple[int, ...]) -> Scout | None:
     _, vectors, labels = lessons_read(project, order)
     if len(labels) < project.config.minimum_labels or len(set(labels)) < 2:
         return None
-    return fit_scout(vectors, labels, len(order))
+    return fit_head(vectors, labels, len(order))
 
 
 def reorder_in_background(folder: Path) -> threading.Thread | None:

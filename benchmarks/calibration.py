@@ -9,8 +9,9 @@ Three things, the first for each data set, number of labels and seed:
   rows, drawn at random from the whole file: what is promised is promised of the pool, and the files' own test splits
   are other people's sentences (TREC's questions are easier, AnnoMI's conversations others). “inside band”: the
   calibration error after it is one that exactly right probabilities would show too at this n, 97.5 times in 100 or
-  more. “NLL not worse”: it is not above the raw one by more than the standard error of the difference. What a round
-  said is kept in $ANNOTATOR_KEPT and not computed again.
+  more. “NLL not worse”: it is not above the raw one by more than the raw one's standard error; “paired”, by more than
+  that of the difference, which is next to nothing where the two hardly differ. What a round said is kept in
+  $ANNOTATOR_KEPT and not computed again.
 - promises are replayed on what was kept: of those rows an audit slice is drawn at random a thousand times for each
   data set, probabilities are calibrated on it, a threshold is certified on it, and the rest shows whether the promise
   holds. Beside it, accepting everything from 0.9 on, by raw and by calibrated probabilities, which promises nothing.
@@ -71,16 +72,17 @@ class Kept:
     test: Array  # (n, k) logits
     test_truth: NDArray[np.int64]
     temperature: float
+    share: float  # the scout's, in this round
 
 
 def collect(data: str, labels: int, seed: int, classifier: str, memo: Memo | None) -> Kept | None:
     """Read what a round said, or make the round if it has not been made; None if that is not wanted (no memo)."""
     folder = KEPT / data if classifier == "both" else KEPT / data / classifier
     path = folder / f"labels-{labels}-seed-{seed}.npz"
+    recipe = Recipe(scout=1.0) if classifier == "scout" else Recipe()
     if not path.exists():
         if memo is None:
             return None
-        recipe = Recipe(scout=1.0) if classifier == "scout" else Recipe()
         config = RoundConfig(strategy="random", recipe=recipe, score_limit=100)  # the open pool is not judged
         plan = SETS[data]
         wanted = replace(plan, labels=labels, test_limit=1000, resplit=True, keep=folder, config=config)
@@ -88,7 +90,7 @@ def collect(data: str, labels: int, seed: int, classifier: str, memo: Memo | Non
         list(simulate(wanted, [seed], memo=memo))
     with np.load(path) as stored:
         arrays = {name: stored[name] for name in ("audit", "audit_truth", "test", "test_truth")}
-        return Kept(data, labels, seed, **arrays, temperature=float(stored["temperature"]))
+        return Kept(data, labels, seed, **arrays, temperature=float(stored["temperature"]), share=recipe.scout)
 
 
 def judge(kept: Kept) -> dict[str, Any]:
@@ -96,10 +98,16 @@ def judge(kept: Kept) -> dict[str, Any]:
     calibrated, raw = (Calibrator(t)(kept.test) for t in (kept.temperature, 1.0))
     after, before = (evaluate(rows, kept.test_truth) for rows in (calibrated, raw))
     rows = np.arange(len(kept.test_truth))
-    gap = np.log(raw[rows, kept.test_truth]) - np.log(calibrated[rows, kept.test_truth])  # above 0: made worse
-    error = gap.std(ddof=1) / np.sqrt(len(gap))
-    inside, not_worse = after["ece"] <= after["ece_band"][1], gap.mean() <= error
-    return {"before": before, "after": after, "inside": bool(inside), "not_worse": bool(not_worse)}
+    loss, lost = (-np.log(said[rows, kept.test_truth]) for said in (raw, calibrated))
+    gap = lost - loss  # above 0: made worse
+    error, paired = (values.std(ddof=1) / np.sqrt(len(rows)) for values in (loss, gap))
+    return {
+        "before": before,
+        "after": after,
+        "inside": bool(after["ece"] <= after["ece_band"][1]),
+        "not_worse": bool(gap.mean() <= error),
+        "not_worse_paired": bool(gap.mean() <= paired),
+    }
 
 
 def replay(kept: Sequence[Kept], answers: int, draws: int) -> dict[float, dict[str, Array]]:
@@ -113,7 +121,7 @@ def replay(kept: Sequence[Kept], answers: int, draws: int) -> dict[float, dict[s
         one = kept[draw % len(kept)]
         order = rng.permutation(len(one.test_truth))
         asked, rest = order[:answers], order[answers:]
-        calibrator = fit_calibrator(one.test[asked], one.test_truth[asked], Outset())
+        calibrator = fit_calibrator(one.test[asked], one.test_truth[asked], Outset.trained(one.share))
         audit, pool, raw = calibrator(one.test[asked]), calibrator(one.test[rest]), Calibrator(1.0)(one.test[rest])
         evidence, truth = Evidence(audit, one.test_truth[asked], pool), one.test_truth[rest]
         for target in TARGETS:
@@ -137,7 +145,7 @@ def peek(kept: Sequence[Kept], draws: int, target: float = 0.95) -> Array:
         rest = order[max(AUDITS) :]
         for answers in range(60, max(AUDITS) + 1, 20):
             asked = order[:answers]
-            calibrator = fit_calibrator(one.test[asked], one.test_truth[asked], Outset())
+            calibrator = fit_calibrator(one.test[asked], one.test_truth[asked], Outset.trained(one.share))
             pool = calibrator(one.test[rest])
             promise = certify(Evidence(calibrator(one.test[asked]), one.test_truth[asked], pool), Wish(target))
             if isinstance(promise, Promise):
@@ -254,6 +262,9 @@ def main() -> None:
         "rounds": len(runs),
         "inside_band": round(float(np.mean([run["inside"] for _, run in runs])), 3) if runs else None,
         "nll_not_worse": round(float(np.mean([run["not_worse"] for _, run in runs])), 3) if runs else None,
+        "nll_not_worse_paired": round(float(np.mean([run["not_worse_paired"] for _, run in runs])), 3)
+        if runs
+        else None,
         "guarantee_holds": round(float(np.mean(np.concatenate(certified))), 4) if certified else None,
         "guarantee_by_target": {f"{d} {t}": round(float(made.mean()), 3) for (d, t), made in held.items()},
     }

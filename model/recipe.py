@@ -28,7 +28,7 @@ class Recipe:
     dropout: float = 0.05  # none is a quarter faster on a processor; whether it is as good is not settled
     target_modules: str = "all-linear"  # attention alone learns less (Biderman et al. 2024, arXiv 2405.09673)
     learning_rate: float | None = None  # none: what suits the method, see LEARNING_RATES
-    scout: float = 0.7  # its share in what a round says; 0: the adapter alone; 1: the scout alone, nothing is trained
+    scout: float = 0.6  # its share in what a round says; 0: the adapter alone; 1: the scout alone, nothing is trained
     epochs: int = 8
     average: float = 0.5  # of the last steps, whose weights are averaged (Izmailov et al. 2018, arXiv 1803.05407)
     batch_size: int = 8

@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax, logsumexp
 
+from model.scaling import fit_scaling
+
 if TYPE_CHECKING:
     from model.classifier import Logits, States
 
@@ -35,6 +37,10 @@ class Scout:
         """Return (n, k) log-probabilities; rows sum to one."""
         pull = states @ self.weights if len(self.weights) else np.zeros((len(states), len(self.bias)))
         return np.asarray(log_softmax(pull + self.bias, axis=1))
+
+    def scaled(self, temperature: float, bias: NDArray[np.float64]) -> Scout:
+        """Return it with its log-probabilities divided by a temperature and moved by (k,) biases."""
+        return Scout(self.weights / temperature, self.bias / temperature + bias)
 
     @classmethod
     def untaught(cls, size: int) -> Scout:
@@ -56,10 +62,17 @@ class Scout:
 
 
 def fit_scout(states: States, labels: Sequence[int], size: int) -> Scout:
-    """Fit a head for `size` labels to (n, width) states of answered utterances.
+    """Fit a head and make it honest: as sure, and of each label as fond, as answers ask for that it has not seen."""
+    head = fit_head(states, labels, size)
+    if len(labels) < FOLDS:
+        return head
+    return head.scaled(*fit_scaling(_out_of_fold(states, labels, size), np.asarray(labels)))
 
-    A label that nobody has given yet gets the chance that one more answer would be it: 1 in n + 1 for all of
-    them together.
+
+def fit_head(states: States, labels: Sequence[int], size: int) -> Scout:
+    """Fit a head for `size` labels to (n, width) states of answered utterances: it ranks well, but is over- or unsure.
+
+    Labels that nobody has given yet get together the chance that one more answer is one of them.
     """
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
@@ -79,25 +92,38 @@ def fit_scout(states: States, labels: Sequence[int], size: int) -> Scout:
         bias[seen] = start - (coefficients / scale) @ mean
     else:
         bias[seen] = 0.0
-    return Scout(weights, bias) if len(seen) == size else _with_unseen(Scout(weights, bias), vectors, seen)
+    return Scout(weights, bias) if len(seen) == size else _with_unseen(Scout(weights, bias), vectors, given)
 
 
 def out_of_fold(states: States, labels: Sequence[int], size: int) -> Logits:
-    """Return (n, size) log-probabilities of answered utterances, each by a scout that has not seen its answer."""
+    """Return (n, size) log-probabilities of answered utterances, each by a head that has not seen its answer.
+
+    They are made honest on the whole, so that those of frequent and rare labels can be compared.
+    """
+    said, given = _out_of_fold(states, labels, size), np.asarray(labels)
+    temperature, bias = fit_scaling(said, given)
+    return np.asarray(log_softmax(said / temperature + bias, axis=1))
+
+
+def _out_of_fold(states: States, labels: Sequence[int], size: int) -> Logits:
     from sklearn.model_selection import KFold
 
     given, said = np.asarray(labels), np.empty((len(labels), size))
     for rest, fold in KFold(min(FOLDS, len(given)), shuffle=True, random_state=0).split(states):
-        said[fold] = fit_scout(states[rest], given[rest].tolist(), size).loglik(states[fold])
+        said[fold] = fit_head(states[rest], given[rest].tolist(), size).loglik(states[fold])
     return said
 
 
-def _with_unseen(scout: Scout, states: NDArray[np.float64], seen: NDArray[np.int64]) -> Scout:
-    """Give labels without an answer a constant score, so small that together they are expected once in n + 1."""
-    size, n = len(scout.bias), len(states)
+def _with_unseen(scout: Scout, states: NDArray[np.float64], given: NDArray[np.int64]) -> Scout:
+    """Give labels without an answer a constant score, so that together they get the chance of something new.
+
+    That chance is the share of answers whose label was given only once (Good 1953, Biometrika 40), at least 1 in n + 1.
+    """
+    seen, times = np.unique(given, return_counts=True)
+    new = min(max(int((times == 1).sum()), 1) / (len(given) + 1), 0.5)
     reached = float(logsumexp(states @ scout.weights[:, seen] + scout.bias[seen], axis=1).mean())
     bias = scout.bias.copy()
-    bias[np.isnan(bias)] = reached - np.log(n * (size - len(seen)))
+    bias[np.isnan(bias)] = reached + np.log(new / (1 - new) / (len(bias) - len(seen)))
     return Scout(scout.weights, bias)
 
 

@@ -100,7 +100,7 @@ def _tell_the_scout(project: Project) -> None:
     """Let every few answers change what is asked next."""
     given = st.session_state.get("given", 0) + 1
     st.session_state["given"] = given
-    if given % scouting.EVERY == 0:
+    if given % scouting.every(project) == 0:
         scouting.reorder_in_background(project.folder)
 
 

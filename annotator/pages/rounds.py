@@ -173,11 +173,20 @@ def _settings(project: Project) -> None:
             st.warning(warning)
 
 
-def _numbers(config: RoundConfig) -> tuple[float, float]:
-    """Ask how large a batch is, and how many labels start a round."""
+def _numbers(config: RoundConfig) -> tuple[float, float, float]:
+    """Ask how large a batch is, how many labels start a round, and how precise is precise enough."""
     size = st.number_input(say("Utterances in a batch"), 5, 500, config.batch_size, key=f"size-{config.batch_size}")
     named, only = say("New labels that start a round by themselves"), say("0: only the button.")
-    return size, st.number_input(named, 0, 1000, config.retrain_every, key=f"every-{config.retrain_every}", help=only)
+    every = st.number_input(named, 0, 1000, config.retrain_every, key=f"every-{config.retrain_every}", help=only)
+    right = st.number_input(
+        say("How many in 100 must be right of what is accepted unseen"),
+        80,
+        99,
+        round(100 * config.precision),
+        key=f"precision-{config.precision}",
+        help=say("Insights begins with it. Later imports keep the audit utterances it takes to promise so much."),
+    )
+    return size, every, right
 
 
 def _ticks(config: RoundConfig) -> tuple[bool, bool, bool]:
@@ -232,7 +241,7 @@ def _changed(
     config: RoundConfig,
     backbone: str,
     names: tuple[str, str],
-    numbers: tuple[float, float],
+    numbers: tuple[float, float, float],
     ticks: tuple[bool, bool, bool],
 ) -> RoundConfig:
     return replace(
@@ -242,6 +251,7 @@ def _changed(
         template=names[1],
         batch_size=int(numbers[0]),
         retrain_every=int(numbers[1]),
+        precision=numbers[2] / 100,
         show_suggestions=ticks[0],
         recipe=replace(config.recipe, scout=_share(config, ticks[2])),
         cross_fit_below=(config.cross_fit_below or ROUGH) if ticks[1] else 0,

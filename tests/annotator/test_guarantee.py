@@ -103,6 +103,13 @@ def test_probabilities_that_do_not_say_so_themselves_are_a_witness_against():
     assert isinstance(certify(Evidence(pool[:200], np.zeros(200, dtype=int), pool), WISH), NotYet)
 
 
+@pytest.mark.parametrize(("sure", "promised"), [(0.96, True), (0.92, False)])
+def test_they_have_to_say_so_also_when_they_are_taken_for_less_sure(sure, promised):
+    pool = np.tile([sure, 1 - sure], (1000, 1))
+    found = certify(Evidence(pool[:200], np.zeros(200, dtype=int), pool), WISH)
+    assert isinstance(found, Promise) == promised
+
+
 def test_nothing_to_accept_or_nothing_to_go_by_promises_nothing():
     rows, truth = population(200, 0)
     assert isinstance(certify(Evidence(rows, truth, rows[:0]), WISH), NotYet)

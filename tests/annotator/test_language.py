@@ -12,8 +12,9 @@ import pytest
 from babel.messages.catalog import Message
 from babel.messages.pofile import read_po
 
-from annotator import language
+from annotator import charts, language
 from annotator.errors import UnknownName
+from annotator.insights import Pace, PaceStep
 from annotator.language import number, retell, say, say_many
 from tests.annotator.sentences import ROOT, Sentence, marked, told_elsewhere
 
@@ -102,6 +103,15 @@ def test_german_has_its_own_words_plurals_and_numbers(german: None) -> None:
     assert say_many("{n:,} answer", "{n:,} answers", 1200) == "1.200 Antworten"
     assert number(0.5, ".0%") == "50\u00a0%"
     assert number(1234.5, ",.1f") == "1.234,5"
+
+
+def test_charts_write_numbers_as_the_language_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    pace = Pace(50, 2.0, (PaceStep(1, 25, 2.5), PaceStep(26, 50, 1.5)), 0, 0.0)
+    english = charts.svg(charts.time_per_answer(pace), "pace")
+    monkeypatch.setattr(language, "_choice", lambda: "de")
+    german = charts.svg(charts.time_per_answer(pace), "pace")
+    assert (">0.5<" in english, ">0,5<" in english) == (True, False)
+    assert (">0.5<" in german, ">0,5<" in german) == (False, True)
 
 
 def test_what_has_no_translation_stays_english(german: None) -> None:

@@ -10,11 +10,11 @@ import pytest
 from annotator import revision
 from annotator.loop import run_round
 from annotator.project import Project
-from annotator.scouting import CHOSEN, fit_to_answers, reorder, reorder_in_background
+from annotator.scouting import CHOSEN, EVERY, OF_ALL, every, fit_to_answers, reorder, reorder_in_background
 from annotator.session import Answer, answer, next_question
 from store import annotations, queue, rounds, utterances
 from store.annotations import NewAnnotation
-from store.database import fetch
+from store.database import fetch, immediate
 from tests.annotator.scenes import LABELS, change, classifier_of, label_pool, new_project, truth
 
 
@@ -138,6 +138,15 @@ def test_the_scout_never_hears_an_audit_answer(project):
         annotations.record(project.db, NewAnnotation(row["id"], "ada", "label", label, "test", 1))
     assert fit_to_answers(project, codebook.ids) is None
     assert project.lessons(codebook.ids) == {}
+
+
+def test_every_fifth_answer_counts_until_five_are_few_among_many(project):
+    assert every(project) == EVERY
+    teach(project, 30)
+    with immediate(project.db):
+        for _ in range(0, 1_200, 30):
+            teach(project, 30)
+    assert every(project) == annotations.last_id(project.db) // OF_ALL == 12
 
 
 def test_it_runs_beside_the_page_one_at_a_time(project):

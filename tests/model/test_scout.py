@@ -13,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import log_softmax, logsumexp
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from annotator.errors import ProjectError
 from model.adapter import LanguageModelClassifier, restore
 from model.backbone import Backbone
-from model.scout import PENALTY, Scout, blend, fit_scout
+from model.scout import PENALTY, Scout, blend, fit_head, fit_scout, out_of_fold
 from model.task import Utterance
 from tests.model.tiny import quick, toy
 
@@ -133,7 +134,7 @@ def test_a_round_says_what_adapter_and_scout_say_together(llama: Backbone) -> No
 @pytest.mark.parametrize("k", [2, 3, 7])
 def test_it_is_the_logistic_regression_of_scikit_learn(k: int) -> None:
     given_states, labels = states(70, k=k)
-    ours = fit_scout(given_states, labels.tolist(), k).loglik(given_states)
+    ours = fit_head(given_states, labels.tolist(), k).loglik(given_states)
     reference = make_pipeline(StandardScaler(), LogisticRegression(C=PENALTY / 12, max_iter=500))
     theirs = reference.fit(given_states.astype(np.float64), labels).predict_log_proba(given_states)
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
@@ -142,10 +143,54 @@ def test_it_is_the_logistic_regression_of_scikit_learn(k: int) -> None:
 @pytest.mark.parametrize("seen", [1, 2, 3])
 def test_labels_that_nobody_has_given_share_about_the_chance_of_one_more_answer(seen: int) -> None:
     given_states, labels = states(60, k=seen)
-    said = np.exp(fit_scout(given_states, labels.tolist(), 5).loglik(given_states))
+    said = np.exp(fit_head(given_states, labels.tolist(), 5).loglik(given_states))
     np.testing.assert_allclose(said.sum(axis=1), 1)
     assert 0.5 / 61 < said[:, seen:].sum(axis=1).mean() < 2 / 61
     assert np.ptp(said[:, seen:], axis=1).max() < 1e-12
+
+
+@pytest.mark.parametrize("once", [0, 6, 18])
+def test_new_labels_are_expected_as_often_as_labels_came_only_once(once: int) -> None:
+    given_states, labels = states(60, k=3)
+    labels[:once] = np.arange(3, 3 + once)
+    said = np.exp(fit_head(given_states, labels.tolist(), 30).loglik(given_states))
+    expected = max(once, 1) / 61
+    assert expected / 2 < said[:, 3 + once :].sum(axis=1).mean() < expected * 2
+
+
+def muddled(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return states of which one direction tells of the label a little and the rest nothing; one label is common."""
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(3, size=count, p=[0.7, 0.2, 0.1])
+    found = rng.normal(size=(count, 60)).astype(np.float32)
+    found[:, 0] += labels
+    return found, labels
+
+
+def test_it_is_as_sure_as_it_is_right() -> None:
+    (given_states, labels), (others, truth) = muddled(150, 0), muddled(5_000, 1)
+    head, honest = (fit(given_states, labels.tolist(), 3).loglik(others) for fit in (fit_head, fit_scout))
+    assert too_sure(head, truth) > 0.1, "a head alone is too sure where there is little to learn"
+    assert abs(too_sure(honest, truth)) < too_sure(head, truth) / 2
+    assert log_loss(truth, np.exp(honest)) < log_loss(truth, np.exp(head)) - 0.1
+
+
+def too_sure(said: np.ndarray, truth: np.ndarray) -> float:
+    """Return by how much the mean probability of the likeliest label is above the share where it is right."""
+    return float(np.exp(said).max(axis=1).mean() - (said.argmax(axis=1) == truth).mean())
+
+
+def test_it_is_made_honest_by_answers_that_it_has_not_seen() -> None:
+    given_states, labels = muddled(150, 0)
+    honest = fit_scout(given_states, labels.tolist(), 3).loglik(given_states)
+    assert too_sure(honest, labels) < 0, "it has learned these answers, and is as sure as it was before it had"
+    assert abs(too_sure(out_of_fold(given_states, labels.tolist(), 3), labels)) < 0.03
+
+
+def test_a_handful_of_answers_makes_a_head_and_no_more() -> None:
+    given_states, labels = muddled(4, 0)
+    given, few = labels.tolist(), fit_scout(given_states, labels.tolist(), 3)
+    np.testing.assert_array_equal(few.weights, fit_head(given_states, given, 3).weights)
 
 
 @given(seed=st.integers(0, 50), weight=st.floats(0, 1))

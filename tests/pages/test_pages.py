@@ -156,9 +156,11 @@ def test_a_failed_round_shows_message_and_hint(project: Project) -> None:
 
 def test_settings_are_saved(project: Project) -> None:
     app = page("rounds")
-    app.number_input[0].set_value(40)
+    for field, value in zip(app.number_input, (40, 50, 90), strict=True):
+        field.set_value(value)
     next(button for button in app.button if button.label == "Save").click().run()
-    assert project.config.batch_size == 40
+    config = project.config
+    assert (config.batch_size, config.retrain_every, config.precision) == (40, 50, 0.9)
 
 
 def test_what_the_language_model_needs_is_said_before_the_choice_is_saved(
