@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from annotator.language import say
+from annotator.language import respell, say
 from model.catalog import CATALOG, Entry, cache_folder, package_file, shape_of
 from model.memory import estimate, in_gb, least, may_be_quantized, way_out
 from model.recipe import Recipe
@@ -45,8 +45,9 @@ def prospect(backbone: str, recipe: Recipe, free: int, width: int) -> Prospect:
         return Prospect(say("what it needs is known when it is loaded"), True)
     whole, smallest = estimate(shape, recipe, width).total, least(shape, recipe, width)
     in_4bit = estimate(shape, replace(recipe, quantization="nf4"), width).total
-    other = say(" ({size} in 4-bit)", size=in_gb(in_4bit)) if may_be_quantized(recipe) else ""
-    needs = say("needs about {size}{other}, {free} free", size=in_gb(whole), other=other, free=in_gb(free))
+    other = say(" ({size} in 4-bit)", size=respell(in_gb(in_4bit))) if may_be_quantized(recipe) else ""
+    size, left = respell(in_gb(whole)), respell(in_gb(free))
+    needs = say("needs about {size}{other}, {free} free", size=size, other=other, free=left)
     if whole <= free:
         return Prospect(needs, True)
     short = say("too little for long utterances") if smallest <= free else say("too little")

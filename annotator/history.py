@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from annotator.config import RoundConfig
-from annotator.language import later, number, say
+from annotator.language import later, number, respell, say
 from annotator.project import Project
 from model.memory import in_gb
 from store import rounds
@@ -58,7 +58,7 @@ def _summary(row: Mapping[str, Any]) -> RoundSummary:
         interval=say("{low} to {high}", low=edges[0], high=edges[1]) if edges else "",
         calibrated=calibration.get("state", ""),
         started=row["started_at"][:16].replace("T", " "),
-        memory=in_gb(row["peak_memory"]) if row["peak_memory"] else "",
+        memory=respell(in_gb(row["peak_memory"])) if row["peak_memory"] else "",
     )
 
 

@@ -76,6 +76,12 @@ def number(value: float, form: str) -> str:
     return format(value, form) if spoken is None else spoken.writer.format_field(value, form)
 
 
+def respell(figure: str) -> str:
+    """Write a figure that was written elsewhere, as in “4.7 GB”, with the signs of the language."""
+    spoken = _spoken(_choice())
+    return figure if spoken is None else figure.translate(spoken.writer.table)
+
+
 class Signs(NamedTuple):
     """With which signs a language writes numbers."""
 

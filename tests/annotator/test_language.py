@@ -15,7 +15,7 @@ from babel.messages.pofile import read_po
 from annotator import charts, language
 from annotator.errors import UnknownName
 from annotator.insights import Pace, PaceStep
-from annotator.language import number, retell, say, say_many
+from annotator.language import number, respell, retell, say, say_many
 from tests.annotator.sentences import ROOT, Sentence, marked, told_elsewhere
 
 CODES = [code for code in language.CODES if code != language.ENGLISH]
@@ -94,6 +94,7 @@ def test_english_is_what_stands_in_the_source() -> None:
     ]
     assert number(0.5, ".0%") == "50%"
     assert retell("There is no text.") == "There is no text."
+    assert respell("4.7 GB") == "4.7 GB"
 
 
 def test_german_has_its_own_words_plurals_and_numbers(german: None) -> None:
@@ -103,6 +104,7 @@ def test_german_has_its_own_words_plurals_and_numbers(german: None) -> None:
     assert say_many("{n:,} answer", "{n:,} answers", 1200) == "1.200 Antworten"
     assert number(0.5, ".0%") == "50\u00a0%"
     assert number(1234.5, ",.1f") == "1.234,5"
+    assert respell("4.7 GB") == "4,7 GB"
 
 
 def test_charts_write_numbers_as_the_language_does(monkeypatch: pytest.MonkeyPatch) -> None:
