@@ -1,9 +1,13 @@
 """Whether the tool will pay off: simulated sessions on a finished project, run, resumed and told on one page."""
 
 import json
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
+from functools import cache
 from html import escape
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,7 @@ from annotator.query import strategy_named
 
 BASELINE = "random"
 Run = dict[str, Any]
+Session = tuple[str, int]  # strategy and seed
 
 
 def replay(
@@ -24,21 +29,58 @@ def replay(
     seeds: Sequence[int],
     finished: Path | None = None,
     listener: Listener = nobody,
+    jobs: int = 1,
 ) -> Iterator[Run]:
-    """Yield the figures after every round of every strategy and seed.
+    """Yield the figures after every round of every strategy and seed, session by session.
 
-    Each session that has ended is written to `finished`, and is read from there instead of being run again.
+    Each session that has ended is written to `finished`, and is read from there instead of being run again. With
+    several jobs, as many sessions run at once, each in a process with its share of the processors, and are told in
+    the order in which they end.
     """
-    before, memo = read_runs(finished, plan), Memo()
-    for strategy in strategies:
-        for seed in seeds:
-            known = [run for run in before if (run["strategy"], run["seed"]) == (strategy, seed)]
-            one = replace(plan, config=replace(plan.config, strategy=strategy_named(strategy).name))
-            fresh = [] if known else list(simulate(one, [seed], listener, memo))
-            if finished and fresh:
-                with finished.open("a", encoding="utf-8") as lines:
-                    lines.writelines(json.dumps({**run, "plan": _told(plan)}) + "\n" for run in fresh)
-            yield from known or fresh
+    asked = [(strategy_named(strategy).name, seed) for strategy in strategies for seed in seeds]
+    before = read_runs(finished, plan)
+    yield from (run for one in asked for run in before if (run["strategy"], run["seed"]) == one)
+    ended = {(run["strategy"], run["seed"]) for run in before}
+    for fresh in _sessions(plan, [one for one in asked if one not in ended], listener, jobs):
+        if finished:
+            with finished.open("a", encoding="utf-8") as lines:
+                lines.writelines(json.dumps({**run, "plan": _told(plan)}) + "\n" for run in fresh)
+        yield from fresh
+
+
+def _sessions(plan: Plan, left: Sequence[Session], listener: Listener, jobs: int) -> Iterator[list[Run]]:
+    if jobs == 1:
+        memo = Memo()
+        yield from (_session(plan, one, memo, listener) for one in left)
+        return
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _begin_process, (threads,))
+    try:
+        running = [pool.submit(_session_in_process, plan, one) for one in left]
+        for number, done in enumerate(as_completed(running), start=1):
+            yield done.result()
+            listener("sessions", number / len(left), None)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _session(plan: Plan, one: Session, memo: Memo, listener: Listener = nobody) -> list[Run]:
+    strategy, seed = one
+    return list(simulate(replace(plan, config=replace(plan.config, strategy=strategy)), [seed], listener, memo))
+
+
+def _begin_process(threads: int) -> None:
+    """Leave the other processors to the other processes. Nothing has started a thread yet."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+
+
+def _session_in_process(plan: Plan, one: Session) -> list[Run]:
+    return _session(plan, one, _memo_of_process())
+
+
+@cache
+def _memo_of_process() -> Memo:
+    return Memo()
 
 
 def read_runs(path: Path | None, plan: Plan) -> list[Run]:

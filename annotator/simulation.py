@@ -77,6 +77,7 @@ def _strategies(_: click.Context, __: click.Parameter, text: str) -> list[str]:
 @click.option("--keep", type=FOLDER, help="Keep each round's logits and the known labels here.")
 @click.option("--json", "out", type=FILE, help="Write all figures here; the means are the first strategy's.")
 @click.option("--report", "page", type=FILE, help="Write curves and a comparison with random here, as HTML.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Sessions that run at once.")
 @click.option("--finished", type=FILE, help="Sessions that have ended, to go on where a simulation was stopped.")
 def simulate(
     data: Path,
@@ -99,6 +100,7 @@ def simulate(
     keep: Path | None,
     out: Path | None,
     page: Path | None,
+    jobs: int,
     finished: Path | None,
 ) -> None:
     """Run the loop on a labelled file (columns text, label, split) with a simulated annotator."""
@@ -112,7 +114,7 @@ def simulate(
     with progress_bar() as bar:
         task = bar.add_task("reading", total=1.0)
         listener = lambda stage, share, _: bar.update(task, completed=share, description=stage)  # noqa: E731
-        for run in replay.replay(plan, strategies, seeds, finished, listener):
+        for run in replay.replay(plan, strategies, seeds, finished, listener, jobs):
             runs.append(run)
             console.print(_sentence(run), highlight=False)
     summaries = {name: oracle.summarise([run for run in runs if run["strategy"] == name]) for name in strategies}

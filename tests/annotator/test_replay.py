@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from annotator.config import RoundConfig
 from annotator.errors import UnknownName
 from annotator.oracle import Plan
 from annotator.replay import comparisons, page, read_runs, replay, sentence
+from model.classifier import load_classifier
 from tests.fake import FakeClassifier
+from tests.model.tiny import save_llama
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +62,21 @@ def test_a_session_of_another_plan_does_not_count_as_this_one(plan, tmp_path):
     assert read_runs(finished, other) == []
     assert told(list(replay(other, ["random"], [0], finished))) == [("random", 0, 20)]
     assert len(read_runs(finished, plan)) == 2
+
+
+def test_sessions_that_run_at_once_are_those_that_run_one_by_one(plan, tmp_path, monkeypatch):
+    monkeypatch.setattr(oracle, "load_classifier", load_classifier)
+    recipe = replace(plan.config.recipe, scout=1.0)
+    small = replace(plan, config=replace(plan.config, backbone=save_llama(tmp_path / "llama"), recipe=recipe))
+    finished, shares = tmp_path / "finished.jsonl", []
+    at_once = list(replay(small, ["margin", "random"], [0], finished, lambda _, share, __: shares.append(share), 2))
+    one_by_one = list(replay(small, ["margin", "random"], [0]))
+    assert shares == [0.5, 1.0]
+    assert sorted(told(at_once)) == told(one_by_one)
+    for run in one_by_one:
+        same = next(other for other in at_once if told([other]) == told([run]))
+        assert (same["accuracy"], same["nll"]) == pytest.approx((run["accuracy"], run["nll"]), rel=1e-3)
+    assert sorted(told(read_runs(finished, small))) == told(one_by_one)
 
 
 def test_an_unknown_strategy_is_refused(plan):
