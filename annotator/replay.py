@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from functools import cache
 from html import escape
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,14 @@ def _begin_process(threads: int) -> None:
 
 
 def _session_in_process(plan: Plan, one: Session) -> list[Run]:
-    return _session(plan, one, _memo_of_process())
+    return _session(plan, one, _memo_of_process(), end_with_parent)
+
+
+def end_with_parent(stage: str, share: float, seconds_left: float | None) -> None:
+    """End the process if the one that asked for the session has died: killed, it could tell no one."""
+    asking = parent_process()
+    if asking is not None and not asking.is_alive():
+        raise SystemExit
 
 
 @cache

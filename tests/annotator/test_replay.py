@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +22,8 @@ from annotator.replay import comparisons, page, read_runs, replay, sentence
 from model.classifier import load_classifier
 from tests.fake import FakeClassifier
 from tests.model.tiny import save_llama
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -77,6 +84,44 @@ def test_sessions_that_run_at_once_are_those_that_run_one_by_one(plan, tmp_path,
         same = next(other for other in at_once if told([other]) == told([run]))
         assert (same["accuracy"], same["nll"]) == pytest.approx((run["accuracy"], run["nll"]), rel=1e-3)
     assert sorted(told(read_runs(finished, small))) == told(one_by_one)
+
+
+def test_a_session_ends_with_the_process_that_asked_for_it(tmp_path):
+    script, beat = tmp_path / "asking.py", tmp_path / "beat"
+    script.write_text(ASKING, encoding="utf-8")
+    asking = subprocess.Popen([sys.executable, script, beat], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    wait_until(beat.exists)
+    asking.kill()
+    asking.wait()
+    wait_until(lambda: time.time() - beat.stat().st_mtime > 1)
+
+
+ASKING = """
+import sys, time
+from multiprocessing import get_context
+from pathlib import Path
+
+from annotator.replay import end_with_parent
+
+def session(beat):
+    while True:
+        Path(beat).touch()
+        end_with_parent("learn", 0.5, None)
+        time.sleep(0.05)
+
+if __name__ == "__main__":
+    process = get_context("spawn").Process(target=session, args=(sys.argv[1],))
+    process.start()
+    process.join()
+"""
+
+
+def wait_until(so: Callable[[], bool]) -> None:
+    """Wait up to a minute."""
+    patience = time.monotonic() + 60
+    while not so():
+        assert time.monotonic() < patience
+        time.sleep(0.1)
 
 
 def test_an_unknown_strategy_is_refused(plan):

@@ -58,7 +58,8 @@ def test_what_is_learned_for_the_first_time_is_learned_by_the_scout_alone_and_th
     for count in (0, 9, 9):
         label_pool(project, count)
         work(project, begin(project))
-    assert shares == [0.7, 1.0, 0.7, 0.7]
+    share = project.config.recipe.scout
+    assert shares == [share, 1.0, share, share]
     assert [row["trained_on"] for row in reversed(rounds.history(project.db))] == [0, 9, 9, 18]
     assert [one.learner for one in summaries(project)] == ["fine-tuned", "fine-tuned", "scout alone", ""]
 

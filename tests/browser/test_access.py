@@ -80,9 +80,6 @@ def test_axe_objects_to_no_page(visit: Visit, project: str) -> None:
 def test_axe_objects_to_no_window_of_the_label_page(visit: Visit, opens: str) -> None:
     visit.open(project="used")
     visit.utterance()
-    if opens == "Keys":
-        visit.page.keyboard.press("?")
-    else:
-        visit.page.get_by_role("button", name=opens).click()
+    visit.page.get_by_role("button", name=opens).click()
     expect(visit.page.get_by_role("dialog")).to_contain_text(opens)
     assert objections(visit.page) == []
