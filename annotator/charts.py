@@ -33,7 +33,7 @@ def _titled(chart: Chart, title: str, height: int) -> Chart:
     fit = alt.AutoSizeParams(type="fit-x", contains="padding")
     head = alt.TitleParams(title, anchor="start", frame="bounds")
     sized = chart.properties(title=head, height=height, width="container", autosize=fit)
-    finished: Chart = sized.configure(locale=_locale())
+    finished: Chart = sized.configure(locale=_locale())  # the only place that configures: a second call would undo it
     return finished
 
 
@@ -262,6 +262,5 @@ def time_per_answer(pace: Pace) -> Chart:
 def svg(chart: Chart, name: str, width: int = 420) -> str:
     """Draw a chart as SVG without script, fetching nothing. `name` keeps its ids apart from others'."""
     written = io.StringIO()
-    drawn = chart.properties(width=width).configure(font="sans-serif", background="#ffffff", locale=_locale())
-    drawn.save(written, format="svg")
+    chart.properties(width=width, background="#ffffff").save(written, format="svg")
     return re.sub(r'( id="|url\(#)(clip|gradient)', rf"\1{name}-\2", written.getvalue())

@@ -258,13 +258,15 @@ def main() -> None:
     }
     held = {(data, target): made for data, found in promises.items() for target, made in found.items() if len(made)}
     certified = [made for (_, target), made in held.items() if target != "peeking"]
+
+    def share(name: str) -> float | None:
+        return round(float(np.mean([run[name] for _, run in runs])), 3) if runs else None
+
     result: dict[str, Any] = {
         "rounds": len(runs),
-        "inside_band": round(float(np.mean([run["inside"] for _, run in runs])), 3) if runs else None,
-        "nll_not_worse": round(float(np.mean([run["not_worse"] for _, run in runs])), 3) if runs else None,
-        "nll_not_worse_paired": round(float(np.mean([run["not_worse_paired"] for _, run in runs])), 3)
-        if runs
-        else None,
+        "inside_band": share("inside"),
+        "nll_not_worse": share("not_worse"),
+        "nll_not_worse_paired": share("not_worse_paired"),
         "guarantee_holds": round(float(np.mean(np.concatenate(certified))), 4) if certified else None,
         "guarantee_by_target": {f"{d} {t}": round(float(made.mean()), 3) for (d, t), made in held.items()},
     }

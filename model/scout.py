@@ -70,7 +70,7 @@ def fit_scout(states: States, labels: Sequence[int], size: int) -> Scout:
 
 
 def fit_head(states: States, labels: Sequence[int], size: int) -> Scout:
-    """Fit a head for `size` labels to (n, width) states of answered utterances: it ranks well, but is over- or unsure.
+    """Fit a head for `size` labels to (n, width) states of answered utterances: good at order, too sure or too unsure.
 
     Labels that nobody has given yet get together the chance that one more answer is one of them.
     """
