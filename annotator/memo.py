@@ -42,6 +42,11 @@ class Remembering:
         self.memo.states.update(zip(new, self.inner.states(new, progress), strict=True))
         return np.array([self.memo.states[one] for one in utterances])
 
+    @property
+    def described(self) -> States:
+        """What the backbone makes of the codebook's words for each label."""
+        return self.inner.described
+
     def remember(self, utterances: Sequence[Utterance], states: States) -> None:
         """Take over states that were computed before."""
         self.inner.remember(utterances, states)

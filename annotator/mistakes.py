@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import softmax
 
-from annotator.pool import lessons_read
+from annotator.pool import lessons_read, round_scout
 from annotator.project import Project
 from annotator.query import Scores
 from model.classifier import Logits
@@ -59,7 +59,7 @@ def doubts(project: Project, order: tuple[int, ...]) -> Doubts:
     if len(ids) < LEAST or len(set(columns)) < 2:
         return Doubts({}, None)
     labels = np.array(columns, dtype=np.int64)
-    heard = out_of_fold(vectors, columns, len(order))
+    heard = out_of_fold(vectors, columns, round_scout(project, order, vectors.shape[1]).described)
     chances = np.exp(heard[np.arange(len(ids)), labels])
     ranked = np.argsort(chances, kind="stable")
     return Doubts({ids[i]: float(chances[i]) for i in ranked}, expected_wrong(heard, labels))

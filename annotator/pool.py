@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from annotator.batch import AUDIT, Askable
 from annotator.query import View
 from model.classifier import States
+from model.scout import Scout, blank
+from model.voices import meanings
 from store import acceptances, annotations, rounds, states, utterances
 from store.rounds import Predictions
 
@@ -57,14 +59,24 @@ def lessons_read(project: "Project", order: Sequence[int]) -> tuple[list[int], S
     return ids, states.matrix(project.db, ids), [lessons[i] for i in ids]
 
 
+def round_scout(project: "Project", order: Sequence[int], width: int) -> Scout:
+    """Return what the scout of the round in use knows of these labels, to be refitted; nothing where it has none."""
+    row = rounds.promoted(project.db)
+    known = Scout.load(project.folder / "adapters" / row["adapter"]) if row else None
+    if row is None or known is None or len(known.weights) != width:
+        return blank(width, len(order))
+    had = rounds.labels_of(row)
+    return known.for_labels([had.index(label) if label in had else None for label in order])
+
+
 def _view(project: "Project", predictions: Predictions, scored: NDArray[np.int64], given: Sequence[int]) -> View:
     ids = predictions.utterance_ids[scored]
 
     def states_of(rows: NDArray[np.int64]) -> States:
-        return states.matrix(project.db, ids[rows].tolist())
+        return meanings(states.matrix(project.db, ids[rows].tolist()))
 
     def states_of_lessons() -> States:
-        return lessons_read(project, predictions.label_ids)[1]
+        return meanings(lessons_read(project, predictions.label_ids)[1])
 
     have_all = len(states.known(project.db, ids.tolist())) == len(ids)
     view = View(predictions.probabilities[scored], given=given)

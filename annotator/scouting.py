@@ -13,10 +13,10 @@ import numpy as np
 from scipy.special import softmax
 
 from annotator.batch import choose_from_pool
-from annotator.pool import askable, lessons_read
+from annotator.pool import askable, lessons_read, round_scout
 from annotator.project import Project
 from annotator.query import STRATEGIES
-from model.scout import Scout, blend, fit_head
+from model.scout import Scout, blend
 from store import annotations, queue, rounds, states
 from store.rounds import Predictions
 
@@ -58,7 +58,7 @@ def fit_to_answers(project: Project, order: tuple[int, ...]) -> Scout | None:
     _, vectors, labels = lessons_read(project, order)
     if len(labels) < project.config.minimum_labels or len(set(labels)) < 2:
         return None
-    return fit_head(vectors, labels, len(order))
+    return round_scout(project, order, vectors.shape[1]).refitted(vectors, labels)
 
 
 def reorder_in_background(folder: Path) -> threading.Thread | None:

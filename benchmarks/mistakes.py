@@ -68,7 +68,7 @@ def measure(name: str, seeds: int, count: int, noises: list[float]) -> dict[floa
         for noise in noises:
             wrong = rng.random(count) < noise
             given = np.where(wrong, (right + rng.integers(1, len(names), count)) % len(names), right)
-            heard = out_of_fold(states, given.tolist(), len(names))
+            heard = out_of_fold(states, given.tolist(), classifier.described)
             said, ways, expected = np.exp(heard), results[noise], expected_wrong(heard, given)
             if wrong.any():
                 ways["scout"].append(found_by(said[np.arange(count), given], wrong))

@@ -27,6 +27,7 @@ from model.catalog import STARTER
 from model.classifier import load_classifier
 from model.recipe import Recipe
 from model.task import Label, Task, Utterance
+from model.voices import meanings
 from store.utterances import NewUtterance
 
 Array = NDArray[np.float64]
@@ -44,7 +45,7 @@ def by_scout(
 ) -> Iterator[tuple[str, str, float]]:
     """Rank by the scout alone, and by the strategy that looks for such utterances."""
     classifier = load_classifier(STARTER, task, Recipe(scout=1.0))
-    taught, pool = classifier.states(lessons[0]), classifier.states(asked)
+    taught, pool = (meanings(classifier.states(texts)) for texts in (lessons[0], asked))
     logits = classifier.fit(*lessons).logits(asked)
     view = View(np.exp(logits), lambda rows: pool[rows], lambda: taught)
     for name in ("least_confidence", "entropy", "none_fits"):

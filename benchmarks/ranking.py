@@ -30,6 +30,7 @@ from annotator.project import Project
 from annotator.query import View, margin
 from annotator.scouting import reorder
 from benchmarks.measure import print_last
+from model.voices import ASPECTS
 from store import annotations, queue, rounds, states, utterances
 from store.annotations import NewAnnotation
 from store.database import immediate
@@ -37,7 +38,7 @@ from store.queue import QueueEntry
 from store.rounds import NewRound, Predictions
 from store.utterances import NewUtterance
 
-WIDTH, LABELS = 576, 10  # of the starter backbone's states; of the codebook
+WIDTH, LABELS = 576, 10  # of each aspect of the starter backbone's states; of the codebook
 
 
 def seconds(run: Callable[[], Any], times: int = 3) -> float:
@@ -94,7 +95,7 @@ def following(utterance_count: int, answers: int) -> dict[str, float]:
         project = Project.create(Path(folder) / "p", draft_from_names([f"label {i}" for i in range(LABELS)]), config)
         vectors, labels = _fill(project, utterance_count, answers)
         ours = seconds(lambda: reorder(project))
-        alone = seconds(lambda: LogisticRegression(C=20 / WIDTH, max_iter=500).fit(vectors[:answers], labels))
+        alone = seconds(lambda: LogisticRegression(C=20 / WIDTH, max_iter=500).fit(vectors[:answers, :WIDTH], labels))
         project.close()
     return {"reorder_seconds": round(ours, 3), "over_fit": round(ours / alone, 2)}
 
@@ -102,7 +103,7 @@ def following(utterance_count: int, answers: int) -> dict[str, float]:
 def _fill(project: Project, count: int, answers: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     ids = project.add([NewUtterance(f"u{i}", f"text number {i}") for i in range(count)])
-    vectors = rng.normal(size=(count, WIDTH)).astype(np.float32)
+    vectors = rng.normal(size=(count, ASPECTS * WIDTH)).astype(np.float32)
     states.use(project.db, "made up")
     states.save(project.db, ids, vectors)
     order = project.codebook().ids

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,13 @@ from model.classifier import Logits, Progress, States, no_progress
 from model.packing import Bodies
 from model.recipe import Recipe, read_recipe
 from model.scoring import make_scorer, score
-from model.scout import SCOUT_FILE, Scout, blend, fit_scout
-from model.states import POOLING
+from model.scout import SCOUT_FILE, Scout, blank, blend, compare_only, fit_scout
+from model.states import MADE_OF, spelled
 from model.task import Label, Task, Utterance
 from model.tokens import PromptTokens
 from model.training import Budget, Checkpoint, Lesson, train
 from model.tuning import Tuning, load_tuning, start_tuning, weights_in
+from model.verbalizer import label_words
 
 _DESCRIPTION = "round.json"
 
@@ -43,7 +45,7 @@ class LanguageModelClassifier:
     @property
     def reading(self) -> str:
         """Name all that states depend on."""
-        told = [POOLING, self.backbone.name, self.recipe.quantization, self.recipe.max_tokens, self.tokens.prefix]
+        told = [MADE_OF, self.backbone.name, self.recipe.quantization, self.recipe.max_tokens, self.tokens.prefix]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
     def remember(self, utterances: Sequence[Utterance], states: States) -> None:
@@ -53,10 +55,17 @@ class LanguageModelClassifier:
     def states(self, utterances: Sequence[Utterance], progress: Progress = no_progress) -> States:
         """Read utterances with nothing trained: (n, width)."""
         found = [self._read.get(utterance) for utterance in utterances]
-        new = [utterance for utterance, known in zip(utterances, found, strict=True) if known is None]
-        bodies = [self.tokens.body(utterance) for utterance in new]
-        own = [self.tokens.own(utterance, body) for utterance, body in zip(new, bodies, strict=True)]
-        read: list[NDArray[np.float32]] = [np.empty(0, dtype=np.float32)] * len(new)
+        read = iter(
+            self._states([one for one, known in zip(utterances, found, strict=True) if known is None], progress)
+        )
+        return np.array([next(read) if known is None else known for known in found], dtype=np.float32)
+
+    def _states(self, utterances: Sequence[Utterance], progress: Progress = no_progress) -> States:
+        if not utterances:
+            return np.empty((0, 0), dtype=np.float32)
+        bodies = [self.tokens.body(utterance) for utterance in utterances]
+        own = [self.tokens.own(utterance, body) for utterance, body in zip(utterances, bodies, strict=True)]
+        read: list[NDArray[np.float32]] = [np.empty(0, dtype=np.float32)] * len(bodies)
 
         def ask(row: list[int]) -> None:
             states = self._scorer.states([bodies[i] for i in row], [own[i] for i in row])
@@ -65,13 +74,28 @@ class LanguageModelClassifier:
 
         with self.backbone.tuning.off() if self.backbone.tuning else nullcontext():
             self._in_rows(bodies, ask, progress)
-        computed = iter(read)
-        return np.array([next(computed) if known is None else known for known in found], dtype=np.float32)
+        heard = np.array(read)
+        return np.hstack([heard, spelled([utterance.text for utterance in utterances], heard.shape[1] // 2)])
+
+    @cached_property
+    def described(self) -> States:
+        """What the backbone makes of the codebook's words for each label, (k, width): read as if somebody said them.
+
+        The mean over the label's words, its definition and its examples.
+        """
+        texts = [[label_words(label), label.definition, *label.examples] for label in self.task.labels]
+        said = [[Utterance(text) for text in of_label if text.strip()] for of_label in texts]
+        read = self._states([one for of_label in said for one in of_label])
+        ends = np.cumsum([len(of_label) for of_label in said])[:-1]
+        return np.array([part.mean(axis=0) for part in np.split(read, ends)], dtype=np.float32)
 
     def zero_shot(self) -> RoundAdapter:
-        """Answer from the instruction alone, without any adapter; a scout alone knows nothing before it is taught."""
-        untaught = Scout.untaught(len(self.task.labels)) if self.recipe.scout == 1 else None
-        return self._with(Tuning(self._bare()), untaught)
+        """Answer from the instruction, and compare what has been read with what the codebook says of each label."""
+        if not self.recipe.scout:
+            return self._with(Tuning(self._bare()))
+        read = np.array(list(self._read.values()))
+        known = compare_only(read, self.described) if len(read) else blank(self.described.shape[1], len(self.described))
+        return self._with(Tuning(self._bare()), known)
 
     def fit(
         self,
@@ -84,7 +108,7 @@ class LanguageModelClassifier:
 
         After each epoch the state is written to `unfinished`; the same call takes it up there if it is stopped.
         """
-        scout = fit_scout(self.states(utterances), labels, len(self.task.labels)) if self.recipe.scout else None
+        scout = fit_scout(self.states(utterances), labels, self.described) if self.recipe.scout else None
         if self.recipe.scout == 1:
             return self._with(Tuning(self._bare()), scout)
         bodies = [self.tokens.body(utterance) for utterance in utterances]

@@ -27,7 +27,7 @@ from model.packing import (
     split_rows,
 )
 from model.search import FEW_NODES, Logs, best_first
-from model.states import halfway, pooled
+from model.states import listening, pooled
 from model.tokens import PromptTokens
 
 
@@ -79,14 +79,16 @@ class CausalScorer:
         return best_first(trie, n, expand, tolerance, at_once=max(len(texts), n))
 
     def states(self, bodies: Bodies, own: Sequence[slice]) -> torch.Tensor:
-        """Return (n, width) means over each utterance's own tokens, halfway up the layers. Needs a session."""
+        """Return (n, 2 · width): the mean over each utterance's own tokens, and the last token. Needs a session."""
         texts, _ = self._texts(bodies)
-        row = _Row(self, fill_lanes([len(body) for body in bodies]))
+        row, everyone = _Row(self, fill_lanes([len(body) for body in bodies])), np.arange(len(bodies))
         asking = row.lay(texts)
-        with halfway(self.backbone.model) as caught:
+        with listening(self.backbone.model) as heard:
             self.forward(asking, row.present, np.zeros(1, dtype=np.int64), row.cache)
         owners = [owners_within(lane, own, len(self.prefix)) for lane in asking]
-        return pooled(caught.hidden, np.concatenate(owners), len(bodies))
+        meant = pooled(heard.halfway, np.concatenate(owners), len(bodies))
+        last = torch.from_numpy(_find(asking, everyone, 0 * everyone)).to(meant.device)
+        return torch.cat([meant, heard.further.flatten(0, 1)[last].float()], dim=1)
 
     def _whole(self, bodies: Bodies, owners: Ints, nodes: Ints) -> torch.Tensor:
         """Compute a row in one pass; return the logits at each utterance's end, then those at each node."""

@@ -22,7 +22,7 @@ Logits = NDArray[np.float64]
 row lacks to one is the probability the model gives to saying something that is no label."""
 
 States = NDArray[np.float32]
-"""(n, width): what the untrained backbone makes of each utterance, halfway to an answer, as one vector."""
+"""(n, width): what the untrained backbone makes of each utterance on the way to an answer, as one vector."""
 
 Progress = Callable[[float], None]
 """Called with the share done, 0 to 1. May raise `RoundCancelled`, which then ends the work."""
@@ -59,6 +59,11 @@ class Classifier(Protocol):
 
     def states(self, utterances: Sequence[Utterance], progress: Progress = no_progress) -> States:
         """Read utterances without answering: (n, width), whatever has been trained meanwhile."""
+        ...
+
+    @property
+    def described(self) -> States:
+        """What the untrained backbone makes of the codebook's words for each label: (k, width)."""
         ...
 
     def remember(self, utterances: Sequence[Utterance], states: States) -> None:

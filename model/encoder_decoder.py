@@ -73,13 +73,15 @@ class EncoderDecoderScorer:
         return best_first(trie, len(bodies), expand, tolerance, at_once=max(len(bodies), 256))
 
     def states(self, bodies: Bodies, own: Sequence[slice]) -> torch.Tensor:
-        """Return (n, width) means over each utterance's own tokens of what the encoder makes of them."""
+        """Return (n, 2 · width) of what the encoder makes of each: the mean over its own tokens, and the last token."""
         encoded = self._read(bodies).encoded
         first = self.backbone.virtual_tokens + len(self.tokens.prefix)
         owners = np.full(encoded.shape[:2], NOBODY)
         for row, part in enumerate(own):
             owners[row, first + part.start : first + part.stop] = row
-        return pooled(encoded, owners.ravel(), len(bodies))
+        ends = torch.tensor([first + len(body) - 1 for body in bodies], device=encoded.device)
+        last = encoded[torch.arange(len(bodies), device=encoded.device), ends].float()
+        return torch.cat([pooled(encoded, owners.ravel(), len(bodies)), last], dim=1)
 
     def _read(self, bodies: Bodies) -> _Read:
         device, model = self.backbone.device, self.backbone.model

@@ -1,6 +1,7 @@
-"""Bias-corrected temperature scaling: how sharp log-probabilities are to be, and how far each label's is to be moved.
+"""How sharp log-probabilities are to be, how far each label's is to be moved, and how much each of several counts.
 
-Alexandari, Kundaje and Shrikumar 2020 (arXiv 1901.06852), held near what is expected while answers are few. A
+Bias-corrected temperature scaling (Alexandari, Kundaje and Shrikumar 2020, arXiv 1901.06852) and the logarithmic
+opinion pool (Genest and Zidek 1986, Statistical Science 1), held near what is expected while answers are few. A
 temperature alone also flattens what is known of how common labels are; the bias gives it back. Imports no torch.
 """
 
@@ -19,24 +20,30 @@ Array = NDArray[np.float64]
 def fit_scaling(
     logits: Array, labels: NDArray[np.int64], expected: float = 1.0, spread: float = SPREAD
 ) -> tuple[float, Array]:
-    """Choose temperature T and (k,) biases b so that softmax(logits / T + b) explains the (n,) labels best.
+    """Choose temperature T and (k,) biases b so that softmax(logits / T + b) explains the (n,) labels best."""
+    shares, bias = fit_pool(logits[None], labels, np.array([1 / expected]), spread)
+    return float(1 / shares[0]), bias
 
-    Maximum a posteriori: log-loss plus (log T - log expected)² / (2 · spread²) plus each bias² / (2 · 0.5²).
+
+def fit_pool(logits: Array, labels: NDArray[np.int64], expected: Array, spread: float = SPREAD) -> tuple[Array, Array]:
+    """Choose (v,) shares s and (k,) biases b so that softmax(Σ s logits + b) explains the (n,) labels best.
+
+    `logits` is (v, n, k). Maximum a posteriori: log-loss plus (log s - log expected)² / (2 · spread²) for each share
+    plus each bias² / (2 · 0.5²).
     """
-    rows = np.arange(len(labels))
+    rows, voices = np.arange(len(labels)), len(logits)
 
     def loss(unknown: Array) -> tuple[float, Array]:
-        log_ratio, bias = unknown[0] - np.log(expected), unknown[1:]
-        scaled = logits / np.exp(unknown[0])
-        said = log_softmax(scaled + bias, axis=1)
+        log_ratio, bias = unknown[:voices] - np.log(expected), unknown[voices:]
+        shares = np.exp(unknown[:voices])
+        said = log_softmax(np.tensordot(shares, logits, 1) + bias, axis=1)
         excess = np.exp(said)  # of what is said over what was given
         excess[rows, labels] -= 1
-        held = log_ratio**2 / (2 * spread**2) + (bias**2).sum() / (2 * BIAS_SPREAD**2)
-        slope = np.array(
-            [log_ratio / spread**2 - (excess * scaled).sum(), *(excess.sum(axis=0) + bias / BIAS_SPREAD**2)]
-        )
+        held = (log_ratio**2).sum() / (2 * spread**2) + (bias**2).sum() / (2 * BIAS_SPREAD**2)
+        towards = log_ratio / spread**2 + shares * np.tensordot(logits, excess, 2)
+        slope = np.concatenate([towards, excess.sum(axis=0) + bias / BIAS_SPREAD**2])
         return float(held - said[rows, labels].sum()), slope
 
-    start = np.array([np.log(expected), *np.zeros(logits.shape[1])])
+    start = np.concatenate([np.log(expected), np.zeros(logits.shape[2])])
     found = minimize(loss, start, jac=True, method="L-BFGS-B").x
-    return float(np.exp(found[0])), found[1:]
+    return np.exp(found[:voices]), found[voices:]

@@ -37,7 +37,10 @@ class Scorer(Protocol):
         ...
 
     def states(self, bodies: Bodies, own: Sequence[slice]) -> torch.Tensor:
-        """Return (n, width) hidden states in fp32, each the mean over a slice of its body. Needs a session."""
+        """Return (n, 2 · width) hidden states in fp32: the mean over a slice of each body, and its last token's.
+
+        Needs a session.
+        """
         ...
 
     def rows(self, bodies: Bodies, budget: int) -> list[list[int]]:

@@ -1,8 +1,9 @@
-"""The scout: a logistic head on what the untrained backbone makes of an utterance. Refitted in a fraction of a second.
+"""The scout: what can be said of an utterance at once, by a linear map of what the untrained backbone makes of it.
 
-It learns from the same answers as the adapter and errs elsewhere, so the two together know more than either (see
-docs/decisions/0012). Alone it is the quick way where fine-tuning takes too long, and between two rounds it says at
-once what the latest answers change. Imports no torch.
+It has several voices (see `voices`), which learn from the same answers as the adapter and err elsewhere, so the two
+together know more than either. How much each voice is worth is fitted to answers that it has not seen, which makes them
+honest together (docs/decisions 0012, 0015 and 0016). Alone it is the quick way where fine-tuning takes too long, and
+between two rounds it says at once what the latest answers change. Imports no torch.
 """
 
 from __future__ import annotations
@@ -13,45 +14,52 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import log_softmax, logsumexp
 
-from model.scaling import fit_scaling
+from model.scaling import fit_pool
+from model.voices import ASPECTS, VOICES, Array, Lessons, join_voices, make_comparisons, make_voices
 
 if TYPE_CHECKING:
     from model.classifier import Logits, States
 
-PENALTY = 20.0  # inverse, per width: 10 to 100 are equally good on four data sets at 80 and 200 labels
 FOLDS = 5
+USUAL = np.full(VOICES, 1 / ASPECTS)  # shares while nothing is known: the heads together as much as an honest one
+SPREAD = 1.0  # of the log of a share around that: some voices are worth three times what others are, and some nothing
+UNTAUGHT = np.array([1.0, 0.5])  # shares of the comparisons before there is an answer to fit them to
 SCOUT_FILE = "scout.safetensors"
 
 
 @dataclass(frozen=True)
 class Scout:
-    """A linear map from states to a log-probability for each of k labels."""
+    """A linear map from states to a log-probability for each of k labels, and what it keeps when it is fitted anew."""
 
-    weights: NDArray[np.float64]  # (width, k)
-    bias: NDArray[np.float64]  # (k,)
+    weights: Array  # (width, k)
+    bias: Array  # (k,)
+    shares: Array  # (voices,): how much each counts
+    leaning: Array  # (k,): what is added to each label's log-probability
+    described: States  # (k, width): what the backbone makes of the codebook's words for each label; zeros: not known
 
     def loglik(self, states: States) -> Logits:
         """Return (n, k) log-probabilities; rows sum to one."""
-        pull = states @ self.weights if len(self.weights) else np.zeros((len(states), len(self.bias)))
-        return np.asarray(log_softmax(pull + self.bias, axis=1))
+        return np.asarray(log_softmax(states @ self.weights + self.bias, axis=1))
 
-    def scaled(self, temperature: float, bias: NDArray[np.float64]) -> Scout:
-        """Return it with its log-probabilities divided by a temperature and moved by (k,) biases."""
-        return Scout(self.weights / temperature, self.bias / temperature + bias)
+    def refitted(self, states: States, labels: Sequence[int]) -> Scout:
+        """Fit the voices to other answers, and leave it at what each is worth: to fit that takes five times as long."""
+        return _scout(Lessons(states, np.asarray(labels), self.described), self.shares, self.leaning)
 
-    @classmethod
-    def untaught(cls, size: int) -> Scout:
-        """Find all labels equally likely."""
-        return cls(np.zeros((0, size)), np.zeros(size))
+    def for_labels(self, columns: Sequence[int | None]) -> Scout:
+        """Say where the labels of another codebook are in this one, None if nowhere; to be refitted."""
+        kept = blank(len(self.weights), len(columns))
+        for place, column in enumerate(columns):
+            if column is not None:
+                kept.leaning[place], kept.described[place] = self.leaning[column], self.described[column]
+        return Scout(kept.weights, kept.bias, self.shares, kept.leaning, kept.described)
 
     def save(self, folder: Path) -> None:
         """Write it beside the adapter."""
         from safetensors.numpy import save_file
 
-        save_file({"weights": self.weights, "bias": self.bias}, folder / SCOUT_FILE)
+        save_file({name: np.ascontiguousarray(array) for name, array in vars(self).items()}, folder / SCOUT_FILE)
 
     @classmethod
     def load(cls, folder: Path) -> Scout | None:
@@ -61,73 +69,61 @@ class Scout:
         return cls(**load_file(folder / SCOUT_FILE)) if (folder / SCOUT_FILE).is_file() else None
 
 
-def fit_scout(states: States, labels: Sequence[int], size: int) -> Scout:
-    """Fit a head and make it honest: as sure, and of each label as fond, as answers ask for that it has not seen."""
-    head = fit_head(states, labels, size)
-    if len(labels) < FOLDS:
-        return head
-    return head.scaled(*fit_scaling(_out_of_fold(states, labels, size), np.asarray(labels)))
+def blank(width: int, size: int) -> Scout:
+    """Return one that has heard nothing, not even what the codebook says: all labels are equally likely."""
+    described = np.zeros((size, width), dtype=np.float32)
+    return Scout(np.zeros((width, size)), np.zeros(size), USUAL, np.zeros(size), described)
 
 
-def fit_head(states: States, labels: Sequence[int], size: int) -> Scout:
-    """Fit a head for `size` labels to (n, width) states of answered utterances: good at order, too sure or too unsure.
+def fit_scout(states: States, labels: Sequence[int], described: States) -> Scout:
+    """Fit a scout to (n, width) states of answered utterances and (k, width) of the labels, and make it honest.
 
-    Labels that nobody has given yet get together the chance that one more answer is one of them.
+    It is as sure, and of each label as fond, as answers ask for that its heads have not seen. A handful of answers
+    cannot tell: then every voice counts the same.
     """
-    from sklearn.linear_model import LogisticRegression
-    from threadpoolctl import threadpool_limits
-
-    vectors, given = states.astype(np.float64), np.asarray(labels)
-    mean, width = vectors.mean(axis=0), vectors.shape[1]
-    scale = np.maximum(vectors.std(axis=0), 1e-6)
-    seen = np.unique(given)
-    weights, bias = np.zeros((width, size)), np.full(size, np.nan)
-    if len(seen) > 1:
-        with threadpool_limits(1):  # so small a problem is ten times slower where threads wait for one another
-            head = LogisticRegression(C=PENALTY / width, max_iter=500).fit((vectors - mean) / scale, given)
-        two = len(seen) == 2
-        coefficients = np.concatenate([-head.coef_, head.coef_]) / 2 if two else head.coef_
-        start = np.concatenate([-head.intercept_, head.intercept_]) / 2 if two else head.intercept_
-        weights[:, seen] = (coefficients / scale).T
-        bias[seen] = start - (coefficients / scale) @ mean
-    else:
-        bias[seen] = 0.0
-    return Scout(weights, bias) if len(seen) == size else _with_unseen(Scout(weights, bias), vectors, given)
+    lessons = Lessons(states, np.asarray(labels), described)
+    if len(labels) < FOLDS:
+        return _scout(lessons, USUAL, np.zeros(len(described)))
+    return _scout(lessons, *fit_pool(_out_of_fold(lessons), lessons.labels, USUAL, SPREAD))
 
 
-def out_of_fold(states: States, labels: Sequence[int], size: int) -> Logits:
-    """Return (n, size) log-probabilities of answered utterances, each by a head that has not seen its answer.
+def compare_only(states: States, described: States) -> Scout:
+    """Say what can be said before any answer: how like what the codebook says of each label an utterance is.
+
+    `states` are those of the pool, (n, width): they tell on which scale to compare.
+    """
+    voices = make_comparisons(Lessons(states, np.empty(0, dtype=np.int64), described))
+    return Scout(*join_voices(voices, UNTAUGHT, states.shape[1]), USUAL, np.zeros(len(described)), described)
+
+
+def out_of_fold(states: States, labels: Sequence[int], described: States) -> Logits:
+    """Return (n, k) log-probabilities of answered utterances, each by heads that have not seen its answer.
 
     They are made honest on the whole, so that those of frequent and rare labels can be compared.
     """
-    said, given = _out_of_fold(states, labels, size), np.asarray(labels)
-    temperature, bias = fit_scaling(said, given)
-    return np.asarray(log_softmax(said / temperature + bias, axis=1))
-
-
-def _out_of_fold(states: States, labels: Sequence[int], size: int) -> Logits:
-    from sklearn.model_selection import KFold
-
-    given, said = np.asarray(labels), np.empty((len(labels), size))
-    for rest, fold in KFold(min(FOLDS, len(given)), shuffle=True, random_state=0).split(states):
-        said[fold] = fit_head(states[rest], given[rest].tolist(), size).loglik(states[fold])
-    return said
-
-
-def _with_unseen(scout: Scout, states: NDArray[np.float64], given: NDArray[np.int64]) -> Scout:
-    """Give labels without an answer a constant score, so that together they get the chance of something new.
-
-    That chance is the share of answers whose label was given only once (Good 1953, Biometrika 40), at least 1 in n + 1.
-    """
-    seen, times = np.unique(given, return_counts=True)
-    new = min(max(int((times == 1).sum()), 1) / (len(given) + 1), 0.5)
-    reached = float(logsumexp(states @ scout.weights[:, seen] + scout.bias[seen], axis=1).mean())
-    bias = scout.bias.copy()
-    bias[np.isnan(bias)] = reached + np.log(new / (1 - new) / (len(bias) - len(seen)))
-    return Scout(scout.weights, bias)
+    lessons = Lessons(states, np.asarray(labels), described)
+    said = _out_of_fold(lessons)
+    shares, leaning = fit_pool(said, lessons.labels, USUAL, SPREAD)
+    return np.asarray(log_softmax(np.tensordot(shares, said, 1) + leaning, axis=1))
 
 
 def blend(logits: Logits, heard: Logits, weight: float) -> Logits:
     """Mix an adapter's (n, k) log-likelihoods with a scout's: geometric, the adapter's mass on the labels kept."""
     mass = logsumexp(logits, axis=1, keepdims=True)
     return np.asarray(log_softmax((1 - weight) * (logits - mass) + weight * heard, axis=1) + mass)
+
+
+def _scout(lessons: Lessons, shares: Array, leaning: Array) -> Scout:
+    weights, bias = join_voices(make_voices(lessons), shares, lessons.states.shape[1])
+    return Scout(weights, bias + leaning, shares, leaning, lessons.described)
+
+
+def _out_of_fold(lessons: Lessons) -> Array:
+    """Return (voices, n, k) log-probabilities of answered utterances, each by voices that have not seen its answer."""
+    from sklearn.model_selection import KFold
+
+    said = np.empty((VOICES, len(lessons.labels), len(lessons.described)))
+    for rest, fold in KFold(min(FOLDS, len(lessons.labels)), shuffle=True, random_state=0).split(lessons.states):
+        for voice, heard in enumerate(make_voices(lessons.of(rest))):
+            said[voice, fold] = heard.loglik(lessons.states[fold])
+    return said

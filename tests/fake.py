@@ -13,6 +13,7 @@ import numpy as np
 
 from model.classifier import Logits, Progress, States, no_progress
 from model.task import Task, Utterance
+from model.voices import ASPECTS
 
 WIDTH = 512  # buckets that words are hashed into
 
@@ -62,7 +63,12 @@ class FakeClassifier:
     def states(self, utterances: Sequence[Utterance], progress: Progress = no_progress) -> States:
         self.read += len(utterances)
         progress(1.0)
-        return np.array([_bag(one) for one in utterances], dtype=np.float32).reshape(-1, WIDTH)
+        bags = np.array([_bag(one) for one in utterances], dtype=np.float32).reshape(-1, WIDTH)
+        return np.tile(bags, ASPECTS)
+
+    @property
+    def described(self) -> States:
+        return self.states([Utterance(label.name) for label in self.task.labels])
 
     def remember(self, utterances: Sequence[Utterance], states: States) -> None:
         self.remembered = len(utterances)

@@ -14,14 +14,16 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax, logsumexp
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
-from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from annotator.errors import ProjectError
 from model.adapter import LanguageModelClassifier, restore
 from model.backbone import Backbone
-from model.scout import PENALTY, Scout, blend, fit_head, fit_scout, out_of_fold
-from model.task import Utterance
+from model.scout import USUAL, Scout, blank, blend, compare_only, fit_scout, out_of_fold
+from model.states import spelled
+from model.task import Label, Task, Utterance
+from model.verbalizer import label_words
+from model.voices import ASPECTS, PENALTY, RARE, Lessons, aspects, make_voices, meanings
 from tests.model.tiny import quick, toy
 
 TASK, UTTERANCES, LABELS = toy()
@@ -33,29 +35,37 @@ def classifier_of(backbone: Backbone, **changes: Any) -> LanguageModelClassifier
 
 
 def plain_states(classifier: LanguageModelClassifier, utterance: Utterance) -> np.ndarray:
-    """Read one utterance by itself, all layers, and take the mean of the middle one over its own tokens."""
+    """Read one utterance by itself, all layers: the middle one's mean over its own tokens, a later one's last token."""
     backbone, tokens = classifier.backbone, classifier.tokens
     body, alone = tokens.body(utterance), tokens.body(Utterance(utterance.text))
     ids = torch.tensor([[*tokens.prefix, *body]])
     own = slice(ids.shape[1] - len(alone), ids.shape[1] - len(tokens.suffix))
     with torch.inference_mode():
         if backbone.family == "encoder-decoder":
-            hidden = backbone.model.get_encoder()(input_ids=ids).last_hidden_state
+            halfway = further = backbone.model.get_encoder()(input_ids=ids).last_hidden_state
         else:
             found: list[torch.Tensor] = []
             layers = backbone.model.get_decoder().layers
             keep = lambda _, __, output: found.append(output[0] if isinstance(output, tuple) else output)  # noqa: E731
-            hook = layers[len(layers) // 2].register_forward_hook(keep)
+            hooks = [layers[i].register_forward_hook(keep) for i in (len(layers) // 2, 3 * len(layers) // 5)]
             backbone.model(input_ids=ids)
-            hook.remove()
-            hidden = found[0]
-    return hidden[0, own].float().mean(dim=0).numpy()
+            for hook in hooks:
+                hook.remove()
+            halfway, further = found
+    heard = torch.cat([halfway[0, own].float().mean(dim=0), further[0, -1].float()]).numpy()
+    return np.concatenate([heard, spelled([utterance.text], len(heard) // 2)[0]])
 
 
 def states(n: int = 60, width: int = 12, k: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return states of which every aspect tells of the label, and labels."""
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % k
-    return (rng.normal(size=(n, width)) + 2 * np.eye(k, width)[labels]).astype(np.float32), labels
+    each = rng.normal(size=(n, ASPECTS, width)) + 2 * np.eye(k, width)[labels][:, None]
+    return each.reshape(n, -1).astype(np.float32), labels
+
+
+def undescribed(k: int, width: int = 12) -> np.ndarray:
+    return np.zeros((k, ASPECTS * width), dtype=np.float32)
 
 
 def test_states_read_together_equal_those_of_one_utterance_at_a_time(any_backbone: Backbone) -> None:
@@ -132,44 +142,88 @@ def test_a_round_says_what_adapter_and_scout_say_together(llama: Backbone) -> No
 
 
 @pytest.mark.parametrize("k", [2, 3, 7])
-def test_it_is_the_logistic_regression_of_scikit_learn(k: int) -> None:
+def test_a_head_is_the_logistic_regression_of_scikit_learn(k: int) -> None:
     given_states, labels = states(70, k=k)
-    ours = fit_head(given_states, labels.tolist(), k).loglik(given_states)
-    reference = make_pipeline(StandardScaler(), LogisticRegression(C=PENALTY / 12, max_iter=500))
-    theirs = reference.fit(given_states.astype(np.float64), labels).predict_log_proba(given_states)
-    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    head = make_voices(Lessons(given_states, labels, undescribed(k)))[0]
+    vectors = StandardScaler().fit_transform(meanings(given_states).astype(np.float64)) / np.sqrt(12)
+    theirs = LogisticRegression(C=PENALTY, max_iter=500)
+    theirs.fit(np.concatenate([vectors, np.zeros((k, 12))]), [*labels, *range(k)])  # a first example that says nothing
+    np.testing.assert_allclose(head.loglik(given_states), theirs.predict_log_proba(vectors), atol=1e-5)
 
 
-@pytest.mark.parametrize("seen", [1, 2, 3])
-def test_labels_that_nobody_has_given_share_about_the_chance_of_one_more_answer(seen: int) -> None:
-    given_states, labels = states(60, k=seen)
-    said = np.exp(fit_head(given_states, labels.tolist(), 5).loglik(given_states))
-    np.testing.assert_allclose(said.sum(axis=1), 1)
-    assert 0.5 / 61 < said[:, seen:].sum(axis=1).mean() < 2 / 61
-    assert np.ptp(said[:, seen:], axis=1).max() < 1e-12
+def test_rare_letters_count_more_than_common_ones_by_the_root_of_their_deviation() -> None:
+    given_states, labels = states(70)
+    part = aspects(given_states.shape[1])[-1]
+    given_states[:, part.start] *= 4
+    head = make_voices(Lessons(given_states, labels, undescribed(3)))[ASPECTS - 1]
+    vectors = given_states[:, part].astype(np.float64)
+    vectors = (vectors - vectors.mean(axis=0)) / np.sqrt(np.maximum(vectors.std(axis=0), RARE))
+    vectors /= np.sqrt((vectors**2).sum(axis=1).mean())
+    theirs = LogisticRegression(C=PENALTY, max_iter=500)
+    theirs.fit(np.concatenate([vectors, np.zeros((3, 12))]), [*labels, 0, 1, 2])
+    np.testing.assert_allclose(head.loglik(given_states), theirs.predict_log_proba(vectors), atol=1e-5)
 
 
-@pytest.mark.parametrize("once", [0, 6, 18])
-def test_new_labels_are_expected_as_often_as_labels_came_only_once(once: int) -> None:
-    given_states, labels = states(60, k=3)
-    labels[:once] = np.arange(3, 3 + once)
-    said = np.exp(fit_head(given_states, labels.tolist(), 30).loglik(given_states))
-    expected = max(once, 1) / 61
-    assert expected / 2 < said[:, 3 + once :].sum(axis=1).mean() < expected * 2
+def test_it_says_the_weighted_sum_of_its_voices() -> None:
+    given_states, labels = states()
+    described = np.random.default_rng(1).normal(size=(3, given_states.shape[1])).astype(np.float32)
+    scout = fit_scout(given_states, labels.tolist(), described)
+    voices = make_voices(Lessons(given_states, labels, described))
+    summed = sum(share * voice.loglik(given_states) for voice, share in zip(voices, scout.shares, strict=True))
+    np.testing.assert_allclose(scout.loglik(given_states), log_softmax(summed + scout.leaning, axis=1), atol=1e-9)
+
+
+def test_a_voice_that_tells_nothing_loses_its_share() -> None:
+    given_states, labels = states(120)
+    noise = np.random.default_rng(3).normal(size=given_states.shape).astype(np.float32)
+    for aspect, part in enumerate(aspects(given_states.shape[1])):
+        only = noise.copy()
+        only[:, part] = given_states[:, part]
+        shares = fit_scout(only, labels.tolist(), undescribed(3)).shares[:ASPECTS]
+        assert shares.argmax() == aspect
+        assert np.delete(shares, aspect).max() < shares[aspect] / 2
+
+
+def likened(k: int = 30) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return states of utterances that are like the words for their labels, labels, and the states of those words."""
+    rng = np.random.default_rng(5)
+    described = rng.normal(size=(k, ASPECTS * 40)).astype(np.float32)
+    labels = rng.permutation(np.repeat(np.arange(k), 10))
+    return (described[labels] + rng.normal(size=(len(labels), ASPECTS * 40))).astype(np.float32), labels, described
+
+
+def test_labels_that_nobody_has_given_are_known_by_what_the_codebook_says_of_them() -> None:
+    utterances, labels, described = likened()
+    few = np.flatnonzero(labels < 10)[:40]  # two in three labels never given
+    others = labels >= 10
+    scout = fit_scout(utterances[few], labels[few].tolist(), described)
+    told = (scout.loglik(utterances[others]).argmax(axis=1) == labels[others]).mean()
+    blind = fit_scout(utterances[few], labels[few].tolist(), np.zeros_like(described)).loglik(utterances[others])
+    assert told > 0.8
+    assert (blind.argmax(axis=1) == labels[others]).mean() < 0.2
+
+
+def test_before_any_answer_utterances_are_compared_with_the_codebook() -> None:
+    utterances, labels, described = likened()
+    said = compare_only(utterances, described).loglik(utterances)
+    assert (said.argmax(axis=1) == labels).mean() > 0.9
+    np.testing.assert_allclose(np.exp(said).sum(axis=1), 1)
 
 
 def muddled(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return states of which one direction tells of the label a little and the rest nothing; one label is common."""
     rng = np.random.default_rng(seed)
     labels = rng.choice(3, size=count, p=[0.7, 0.2, 0.1])
-    found = rng.normal(size=(count, 60)).astype(np.float32)
+    found = rng.normal(size=(count, 180)).astype(np.float32)
     found[:, 0] += labels
     return found, labels
 
 
 def test_it_is_as_sure_as_it_is_right() -> None:
     (given_states, labels), (others, truth) = muddled(150, 0), muddled(5_000, 1)
-    head, honest = (fit(given_states, labels.tolist(), 3).loglik(others) for fit in (fit_head, fit_scout))
+    nothing = np.zeros((3, 180), dtype=np.float32)
+    head = make_voices(Lessons(given_states, labels, nothing))[0].loglik(others)
+    honest = fit_scout(given_states, labels.tolist(), nothing).loglik(others)
     assert too_sure(head, truth) > 0.1, "a head alone is too sure where there is little to learn"
     assert abs(too_sure(honest, truth)) < too_sure(head, truth) / 2
     assert log_loss(truth, np.exp(honest)) < log_loss(truth, np.exp(head)) - 0.1
@@ -181,16 +235,43 @@ def too_sure(said: np.ndarray, truth: np.ndarray) -> float:
 
 
 def test_it_is_made_honest_by_answers_that_it_has_not_seen() -> None:
-    given_states, labels = muddled(150, 0)
-    honest = fit_scout(given_states, labels.tolist(), 3).loglik(given_states)
+    (given_states, labels), nothing = muddled(150, 0), np.zeros((3, 180), dtype=np.float32)
+    honest = fit_scout(given_states, labels.tolist(), nothing).loglik(given_states)
     assert too_sure(honest, labels) < 0, "it has learned these answers, and is as sure as it was before it had"
-    assert abs(too_sure(out_of_fold(given_states, labels.tolist(), 3), labels)) < 0.03
+    assert abs(too_sure(out_of_fold(given_states, labels.tolist(), nothing), labels)) < 0.03
 
 
-def test_a_handful_of_answers_makes_a_head_and_no_more() -> None:
+def test_with_a_handful_of_answers_every_voice_counts_the_same() -> None:
     given_states, labels = muddled(4, 0)
-    given, few = labels.tolist(), fit_scout(given_states, labels.tolist(), 3)
-    np.testing.assert_array_equal(few.weights, fit_head(given_states, given, 3).weights)
+    few = fit_scout(given_states, labels.tolist(), np.zeros((3, 180), dtype=np.float32))
+    np.testing.assert_array_equal(few.shares, USUAL)
+    assert not few.leaning.any()
+
+
+def test_refitted_to_the_same_answers_it_says_the_same_and_to_others_it_keeps_the_shares() -> None:
+    given_states, labels = states()
+    scout = fit_scout(given_states[:40], labels[:40].tolist(), undescribed(3))
+    again, more = (scout.refitted(given_states[:n], labels[:n].tolist()) for n in (40, 60))
+    np.testing.assert_array_equal(again.weights, scout.weights)
+    np.testing.assert_array_equal(more.shares, scout.shares)
+    assert not np.array_equal(more.weights, scout.weights)
+
+
+def test_a_codebook_in_another_order_finds_what_was_known_of_its_labels() -> None:
+    utterances, labels, described = likened(5)
+    scout = fit_scout(utterances, labels.tolist(), described)
+    turned = scout.for_labels([4, None, 3, 2, 1, 0])  # one is new
+    np.testing.assert_array_equal(turned.described[[5, 4, 3, 2, 0]], scout.described)
+    np.testing.assert_array_equal(turned.leaning[[5, 4, 3, 2, 0]], scout.leaning)
+    assert not turned.described[1].any()
+    place = np.array([5, 4, 3, 2, 0])
+    said = turned.refitted(utterances, place[labels].tolist()).loglik(utterances)
+    assert (said.argmax(axis=1) == place[labels]).mean() > 0.9
+    assert np.exp(said[:, 1]).mean() < 0.05
+
+
+def test_a_blank_one_finds_all_labels_equally_likely() -> None:
+    np.testing.assert_allclose(blank(6, 4).loglik(np.ones((2, 6), dtype=np.float32)), -np.log(4))
 
 
 @given(seed=st.integers(0, 50), weight=st.floats(0, 1))
@@ -208,15 +289,30 @@ def test_a_blend_keeps_the_mass_and_lies_between_the_two(seed: int, weight: floa
 
 def test_a_scout_is_read_back_as_it_was(tmp_path: Path) -> None:
     given_states, labels = states()
-    scout = fit_scout(given_states, labels.tolist(), 3)
+    scout = fit_scout(given_states, labels.tolist(), undescribed(3) + np.eye(3, ASPECTS * 12, dtype=np.float32))
     scout.save(tmp_path)
     found = Scout.load(tmp_path)
     assert found is not None
-    np.testing.assert_array_equal(found.loglik(given_states), scout.loglik(given_states))
+    for name, array in vars(scout).items():
+        np.testing.assert_array_equal(getattr(found, name), array)
     assert Scout.load(tmp_path / "elsewhere") is None
 
 
-def test_a_scout_alone_knows_nothing_before_it_is_taught(llama: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_labels_are_read_as_if_somebody_said_their_words_definition_and_examples(backbone: Backbone) -> None:
+    told = Task("Decide.", (Label("joy"), Label("lost_card", "My card is lost.", examples=("Gone!", "Where is it?"))))
+    classifier = LanguageModelClassifier(backbone, told, quick(), "options")
+    said = [Utterance(text) for text in ("joy", "lost card", "My card is lost.", "Gone!", "Where is it?")]
+    read = classifier.states(said)
+    np.testing.assert_allclose(classifier.described, [read[0], read[1:].mean(axis=0)], atol=1e-4)
+
+
+def test_before_any_answer_a_scout_alone_compares_what_was_read_and_asks_no_language_model(
+    llama: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
     classifier = classifier_of(llama, scout=1.0)
     monkeypatch.setattr("model.adapter.score", lambda *_: pytest.fail("asked the language model for labels"))
-    np.testing.assert_allclose(classifier.zero_shot().logits(UTTERANCES), -np.log(SIZE))
+    np.testing.assert_allclose(classifier.zero_shot().logits(UTTERANCES), -np.log(SIZE))  # nothing has been read yet
+    words = [Utterance(label_words(label)) for label in TASK.labels]
+    classifier.remember(words, classifier.states(words))
+    classifier.remember(UTTERANCES, classifier.states(UTTERANCES))
+    assert (classifier.zero_shot().logits(words).argmax(axis=1) == np.arange(SIZE)).mean() > 0.5
