@@ -8,9 +8,10 @@ the scores are calibrated. `annotator score` asks it about a whole file.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self, overload
 
@@ -27,6 +28,7 @@ from store import labels, rounds
 from store.exporters import FORMATS, Field, export
 from store.importers import ImportPlan, read_utterances
 from store.readers import Rejected
+from store.spool import Spool
 from store.utterances import NewUtterance
 
 FIELDS = (
@@ -41,6 +43,8 @@ FIELDS = (
     Field("probabilities", "probabilities"),
 )
 Answer = list[dict[str, Any]]
+
+AT_ONCE = 2_000  # utterances of a file in memory: rows of a like length are packed together, so not too few
 
 
 @dataclass(frozen=True)
@@ -95,16 +99,24 @@ class Labeller:
         """Score every utterance of a file and write them; return how many, and the rows that could not be read.
 
         The format follows the target's ending. Rows that the plan calls context are read as such, not scored.
+        The file is on disk meanwhile, one part of it in memory.
         Raises BadFile, and BadInput for a column or an ending that is unknown.
         """
         format_ = format_of(target)
-        read = list(read_utterances(source, plan))
-        taken = [row for row in read if not isinstance(row, Rejected)]
-        asked = with_context(taken, self.context_turns)
-        probabilities = self.probabilities([utterance for _, utterance in asked], progress)
-        rows = (self._row(new, row) for (new, _), row in zip(asked, probabilities, strict=True))
-        count = export(rows, FIELDS, self.names, target, format_)
-        return count, [row for row in read if isinstance(row, Rejected)]
+        rejected: list[Rejected] = []
+        with Spool() as spool:
+            spool.fill(_sound(read_utterances(source, plan), rejected))
+            count = export(self._scored(spool, progress), FIELDS, self.names, target, format_)
+        return count, rejected
+
+    def _scored(self, spool: Spool, progress: Progress) -> Iterator[dict[str, object]]:
+        """Stream the rows of the output, of which one part at a time is in memory."""
+        asked, whole = with_context(spool, self.context_turns), spool.to_score()
+        for done in range(0, whole, AT_ONCE):
+            part = list(islice(asked, AT_ONCE))
+            so_far = partial(_share, progress, done / whole, len(part) / whole)
+            probabilities = self.probabilities([utterance for _, utterance in part], so_far)
+            yield from (self._row(new, row) for (new, _), row in zip(part, probabilities, strict=True))
 
     def _row(self, new: NewUtterance, probabilities: Probabilities) -> dict[str, object]:
         best = int(probabilities.argmax())
@@ -121,17 +133,23 @@ class Labeller:
         }
 
 
-def with_context(rows: Sequence[NewUtterance], turns: int) -> list[tuple[NewUtterance, Utterance]]:
+def with_context(spool: Spool, turns: int) -> Iterator[tuple[NewUtterance, Utterance]]:
     """Pair each row to be scored, in the order given, with what the model reads: its text after the turns before."""
-    spoken_before: list[list[str]] = [[] for _ in rows]
-    in_turn = sorted(range(len(rows)), key=lambda i: (rows[i].conversation or "", rows[i].turn or 0.0))
-    for conversation, group in groupby(in_turn, key=lambda i: rows[i].conversation):
-        said: list[str] = []
-        for i in group if conversation is not None else ():
-            spoken_before[i] = said[max(0, len(said) - turns) :]
-            said.append(spoken(rows[i].speaker, rows[i].text))
-    pairs = zip(rows, spoken_before, strict=True)
-    return [(row, Utterance(row.text, tuple(before))) for row, before in pairs if not row.context_only]
+    for row, before in spool.with_turns(turns):
+        yield row, Utterance(row.text, tuple(spoken(speaker, text) for speaker, text in before))
+
+
+def _sound(read: Iterable[NewUtterance | Rejected], rejected: list[Rejected]) -> Iterator[NewUtterance]:
+    """Pass on the rows that could be read, and enter the others."""
+    for row in read:
+        if isinstance(row, Rejected):
+            rejected.append(row)
+        else:
+            yield row
+
+
+def _share(progress: Progress, done: float, part: float, share: float) -> None:
+    progress(done + part * share)
 
 
 def format_of(target: Path) -> str:

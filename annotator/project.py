@@ -260,7 +260,7 @@ class Project:
 
     def save_adapter(self, round_row: Mapping[str, Any], adapter: Adapter) -> str:
         """Write an adapter into the project so that it is there whole or not at all; return its folder's name."""
-        name = f"round-{round_row['number']:04d}"
+        name = _adapter_name(round_row["number"])
         half = self.folder / "adapters" / f"tmp-{name}"
         shutil.rmtree(half, ignore_errors=True)
         half.mkdir(parents=True)
@@ -298,16 +298,23 @@ class Project:
             self.refill(annotator)
 
     def recover(self) -> bool:
-        """Tidy up after a process that died: close its round, drop its half-written adapter.
+        """Tidy up after a process that died: close its round, drop its adapter, half-written or whole.
 
-        The adapter is looked for each time: `jobs.begin` closes a dead process's round too, and knows no folders.
+        Adapters are looked for each time: `jobs.begin` closes a dead process's round too, and knows no folders. What no
+        round of this database has left is not ours to drop: the database may have been restored from a backup.
         """
         with immediate(self.db):  # so that no job begins to write one meanwhile
             found = jobs.recover(self.db)
             if not jobs.active(self.db):
-                for path in (self.folder / "adapters").glob("tmp-*"):
+                adapters = self.folder / "adapters"
+                left = [adapters / _adapter_name(number) for number in rounds.numbers_never_promoted(self.db)]
+                for path in (*adapters.glob("tmp-*"), *(path for path in left if path.is_dir())):
                     shutil.rmtree(path, ignore_errors=True)
         return found
+
+
+def _adapter_name(number: int) -> str:
+    return f"round-{number:04d}"
 
 
 def _group(row: Mapping[str, Any], whole_conversations: bool) -> bytes | str | int:

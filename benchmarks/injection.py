@@ -32,6 +32,7 @@ from model.catalog import STARTER
 from model.recipe import Recipe
 from model.task import Label, Task, Utterance
 from model.verbalizer import label_words
+from store.spool import Spool
 
 DIRECTIVES = [attack for attack in SUITE if attack.directs]
 HARMLESS = (
@@ -94,8 +95,10 @@ def read_data(name: str) -> Data:
     gold = read_gold(Plan(sample.data, codebook=draft))
     labels = tuple(Label(one.name, one.definition, one.words, tuple(one.examples)) for one in draft.labels)
     names = [label.name for label in labels]
-    pairs = with_context([*gold.train, *gold.test, *gold.context], draft.context_turns)
-    read = [(utterance, names.index(row.given_label or "")) for row, utterance in pairs]
+    with Spool() as spool:
+        spool.fill([*gold.train, *gold.test, *gold.context])
+        pairs = with_context(spool, draft.context_turns)
+        read = [(utterance, names.index(row.given_label or "")) for row, utterance in pairs]
     return Data(name, Task(draft.instruction, labels), read[: len(gold.train)], read[len(gold.train) :])
 
 

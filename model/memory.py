@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 
-from model.recipe import LEAST_TOKENS, Recipe
+from model.recipe import LANE, LEAST_TOKENS, Recipe
 from model.shape import Linear, Shape
 
 FP32, BF16 = 4, 2  # bytes of a number
@@ -20,9 +20,14 @@ NF4 = (4 + 8 / 64 + 32 / (64 * 256)) / 8
 PROGRAM = 600_000_000  # bytes: Python with torch, transformers and peft, before any weight
 
 _INSTRUCTION = 256  # tokens before the first utterance of a row: three labels with definitions, or a dozen without
-_HEAP = {"none": 1.15, "nf4": 1.4}
+_HEAP = {"none": 1.6, "nf4": 1.65}
 """What the C library holds of memory that was given back, beside what is used: more where weights are unpacked again
-and again. Measured by `benchmarks/memory.py` on glibc; a GPU's own allocator does better."""
+and again, and more after several rows than after one. Measured by `benchmarks/memory.py` on glibc, and rounded up: who
+plans with a number is better served by one that is a little high. A GPU's own allocator does better."""
+
+_REGROWN = 2
+"""The same for what lanes have cached: in every layer it moves to a larger piece, and the smaller one leaves a hole.
+With a C library that is kept from holding any back (MALLOC_MMAP_THRESHOLD_), a round scores in half of it."""
 
 _ASKED = 8  # tokens to one place where a label is asked: two dozen of an utterance, three of its labels
 _LOGITS = {True: 4, False: 2}  # copies of the logits alive at once: as computed, picked out, and on the way back
@@ -42,6 +47,7 @@ class MemoryNeed:
     copies: int  # of what is trained: its average, its best, what full tuning puts back
     activations: int  # of a full row, and what the C library holds back
     logits: int
+    caches: int  # keys and values of instruction and utterances while a row is scored, and what the C library holds
 
     @property
     def total(self) -> int:
@@ -69,6 +75,7 @@ def estimate(shape: Shape, recipe: Recipe, width: int = FP32, training: bool = T
         copies=count * each * copies,
         activations=round(_kept_of_row(shape, recipe, width, training, tokens) * _HEAP[recipe.quantization]),
         logits=at_once // _ASKED * shape.vocabulary * FP32 * _LOGITS[training],
+        caches=0 if training else round(_cached(shape, recipe, width) * _REGROWN),
     )
 
 
@@ -76,11 +83,12 @@ def least(shape: Shape, recipe: Recipe, width: int = FP32, training: bool = True
     """Return the bytes without which nothing can be done, however few tokens are computed at once.
 
     A lower bound, so that nothing is refused that could run: without the program, which is there already when it is
-    asked for, without instruction, and without what the C library holds back.
+    asked for, without instruction, caches, and what the C library holds back.
     """
     shortest = replace(recipe, row_tokens=LEAST_TOKENS if training else LEAST_TOKENS // 2)  # of two, see `estimate`
     need = estimate(shape, shortest, width, training)
-    return need.total - need.program - need.activations + _kept_of_row(shape, shortest, width, training, LEAST_TOKENS)
+    rounded_up = need.program + need.activations + need.caches
+    return need.total - rounded_up + _kept_of_row(shape, shortest, width, training, LEAST_TOKENS)
 
 
 def way_out(shape: Shape, recipe: Recipe, free: int, width: int = FP32) -> str:
@@ -133,6 +141,17 @@ def _kept_of_row(shape: Shape, recipe: Recipe, width: int, training: bool, token
     else:
         each = kept * (layers + 1)  # one more: the gradients of the layer that is worked on
     return tokens * each + (0 if shape.encoder_layers else tokens * tokens * width)
+
+
+def _cached(shape: Shape, recipe: Recipe, width: int) -> int:
+    """Return the bytes of the keys and values of a row that is scored: each lane has the instruction's, too.
+
+    T5 reads each utterance apart and keeps nothing of others.
+    """
+    if shape.encoder_layers:
+        return 0
+    lanes = -(-recipe.scored_tokens // LANE)
+    return lanes * (_INSTRUCTION + LANE) * 2 * shape.keys * shape.layers * width
 
 
 def _kept(shape: Shape, recipe: Recipe, width: int, training: bool) -> int:

@@ -20,13 +20,13 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from model.recipe import LANE
 from model.verbalizer import LabelTrie
 
 Ints = NDArray[np.int64]
 Bodies = Sequence[Sequence[int]]  # utterances as token ids
 PREFIX = -1  # the owner of what all utterances share
 NOBODY = -2  # the owner of what fills a lane up
-LANE = 128  # tokens
 
 
 @dataclass(frozen=True)

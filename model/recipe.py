@@ -14,6 +14,7 @@ LEARNING_RATES = {
 }
 
 LEAST_TOKENS = 64  # rows are halved down to this when memory runs out: a shorter one holds no utterance worth labelling
+LANE = 128  # tokens side by side in which a row is scored, behind the instruction
 
 
 @dataclass(frozen=True)

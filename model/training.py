@@ -21,7 +21,7 @@ from accelerate import Accelerator
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from transformers import get_cosine_schedule_with_warmup
 
-from annotator.errors import BackboneRefused
+from annotator.errors import BackboneRefused, TooFewAnswers
 from model.backbone import Backbone
 from model.classifier import Progress
 from model.optimizer import make_optimizer, trainable
@@ -238,8 +238,14 @@ def _add_noise(model: Any, strength: float, mean_length: float) -> Any:
 
 
 def _hold_out(n: int, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
-    """Split row numbers into those trained on and those that say when to stop."""
-    held_out = np.random.default_rng([recipe.seed, n]).permutation(n)[: round(recipe.holdout * n)]
+    """Split row numbers into those trained on and those that say when to stop. Raises TooFewAnswers if none is left."""
+    count = min(round(recipe.holdout * n), n)
+    if count == n:
+        raise TooFewAnswers(
+            f"A holdout of {recipe.holdout} keeps back {count} of {n} labels, {n - count} are left to train on.",
+            "A fifth, holdout=0.2, is usual; 0 trains on all of them.",
+        )
+    held_out = np.random.default_rng([recipe.seed, n]).permutation(n)[:count]
     return np.setdiff1d(np.arange(n), held_out), held_out
 
 

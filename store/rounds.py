@@ -120,6 +120,12 @@ def history(db: Database) -> list[dict[str, Any]]:
     return fetch(db, "SELECT * FROM round ORDER BY number DESC")
 
 
+def numbers_never_promoted(db: Database) -> list[int]:
+    """Return the numbers of rounds that have ended without being in use; none that runs, or was ever in use."""
+    sql = "SELECT number FROM round WHERE state NOT IN ('running', 'promoted') AND adapter IS NULL"
+    return [row[0] for row in db.execute(sql).fetchall()]
+
+
 def latest(db: Database, count: int) -> list[dict[str, Any]]:
     """Return the last finished rounds, newest first."""
     return fetch(db, "SELECT * FROM round WHERE state = 'promoted' ORDER BY number DESC LIMIT ?", (count,))

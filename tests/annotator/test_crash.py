@@ -147,6 +147,8 @@ def is_whole(project: Project) -> dict[str, Any]:
     adapters = project.folder / "adapters"
     assert classifier_of(project).load(adapters / promoted["adapter"])
     assert not list(adapters.glob("tmp-*"))
+    ended = {f"round-{row['number']:04d}" for row in rounds.history(project.db) if row["state"] == "promoted"}
+    assert {path.name for path in adapters.glob("round-*")} == ended
     assert {row["round_id"] for row in project.db.query("SELECT round_id FROM queue")} == {promoted["id"]}
     stray = """SELECT count(*) FROM prediction JOIN round ON round.id = prediction.round_id
                WHERE round.state != 'promoted'"""
@@ -182,3 +184,41 @@ def test_a_half_written_adapter_goes_also_when_the_next_job_came_first(tmp_path)
         jobs.finish(project.db, job, "done")
         project.recover()
         assert not half.exists()
+
+
+def test_the_adapter_of_a_round_that_was_never_promoted_goes_and_all_others_stay(tmp_path, monkeypatch):
+    with new_project(tmp_path / "p", 60) as project:
+        adapters = project.folder / "adapters"
+        label_pool(project, 12)
+        for _ in range(2):
+            label_pool(project, 1)
+            run_round(project, classifier_of(project), project.config)
+        project.roll_back(rounds.history(project.db)[1]["id"], "ada")
+        unknown = adapters / "round-0099"  # of a database that was replaced by an older copy of itself
+        unknown.mkdir()
+        kept = {path.name for path in adapters.iterdir()}
+
+        monkeypatch.setattr(rounds, "promote", stop)
+        job = jobs.begin(project.db, "test", annotations.last_id(project.db))
+        jobs.sign(project.db, job)
+        with pytest.raises(KeyboardInterrupt):
+            run_round(project, classifier_of(project), project.config)
+        left = adapters / "round-0003"
+        project.recover()
+        assert left.is_dir(), "a job is under way: it may be about to promote this"
+        jobs.finish(project.db, job, "interrupted")
+        project.recover()
+        assert {path.name for path in adapters.iterdir()} == kept
+        assert kept == {"round-0001", "round-0002", "round-0099"}
+
+
+def test_the_adapter_of_a_round_that_runs_without_a_job_stays(tmp_path, monkeypatch):
+    with new_project(tmp_path / "p", 60) as project:
+        monkeypatch.setattr(rounds, "promote", lambda *_: project.recover() or stop())
+        with pytest.raises(KeyboardInterrupt):
+            run_round(project, classifier_of(project), project.config)
+        assert (project.folder / "adapters" / "round-0000").is_dir()
+
+
+def stop(*_: object) -> None:
+    raise KeyboardInterrupt

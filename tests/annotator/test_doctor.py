@@ -8,6 +8,7 @@ import pytest
 
 from annotator import doctor
 from annotator.doctor import prospect
+from model import machine
 from model.catalog import CATALOG, SHAPES, STARTER
 from model.memory import FP32, estimate, in_gb, least
 from model.recipe import Recipe
@@ -53,12 +54,13 @@ def test_the_doctor_compares_every_backbone_with_what_is_free(monkeypatch, free,
     monkeypatch.setattr("model.machine.free_memory", lambda: free)
     monkeypatch.setattr(doctor, "_whereabouts", lambda entry: (True, "downloaded"))
     findings = {finding.subject: finding for finding in doctor.examine()}
+    width = machine.preferred_dtype(machine.best_device()).itemsize
     for name, entry in CATALOG.items():
         finding = findings[f"{name} ({entry.family})"]
         assert "needs about" in finding.reason
         assert finding.reason.endswith("; downloaded")
         assert f"{in_gb(free)} free" in finding.reason
-        assert can or not finding.can or least(SHAPES[name], Recipe()) <= free
+        assert can or not finding.can or least(SHAPES[name], Recipe(), width) <= free
     assert findings[f"{NAME} (causal)"].can is can
 
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import tracemalloc
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +19,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotator import cli, revision
+from annotator import labeller as labeller_module
+from annotator.calibration import Calibrator
 from annotator.config import RoundConfig
 from annotator.errors import NoProject, RoundError
 from annotator.labeller import Labeller, with_context
 from annotator.loop import run_round
+from annotator.metrics import Array
 from annotator.project import Project
-from model.classifier import load_classifier
+from model.classifier import Progress, load_classifier, no_progress
 from model.recipe import Recipe
+from model.task import Utterance
 from store import rounds
+from store.importers import Columns, ImportPlan, read_utterances
+from store.readers import Rejected
+from store.spool import Spool
 from store.utterances import NewUtterance
 from tests.annotator.scenes import draft, new_project, texts, work_through
 from tests.model.tiny import save_llama
@@ -139,4 +150,74 @@ def test_the_context_of_a_file_is_that_of_a_project(tmp_path_factory, numbers, t
     with Project.create(tmp_path_factory.mktemp("p") / "p", draft()) as project:
         ids = project.add(rows)
         expected = project.texts(ids, turns)
-    assert [utterance for _, utterance in with_context(rows, turns)] == expected
+    with Spool() as spool:
+        spool.fill(rows)
+        assert [utterance for _, utterance in with_context(spool, turns)] == expected
+        assert [row for row, _ in with_context(spool, turns)] == rows
+
+
+def test_turns_of_the_same_number_are_read_in_the_order_of_the_file():
+    rows = [NewUtterance(text, text, "c", turn, None) for text, turn in (("b", 1.0), ("d", 2.0), ("c", 1.0))]
+    with Spool() as spool:
+        spool.fill([*rows, NewUtterance("a", "a", "c", None), NewUtterance("other", "other", "another", 0.0)])
+        said = {row.text: [text for _, text in before] for row, before in spool.with_turns(2)}
+    assert said == {"b": ["a"], "c": ["a", "b"], "d": ["b", "c"], "a": [], "other": []}
+
+
+# A file larger than memory -----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Echo:
+    """Stands for a round: its logits depend on what is read of an utterance, and it notes how many it is asked."""
+
+    asked: list[int] = field(default_factory=list)
+
+    def logits(self, utterances: Sequence[Utterance], progress: Progress = no_progress) -> Array:
+        self.asked.append(len(utterances))
+        progress(0.5)
+        read = ["\n".join((*one.context, one.text)) for one in utterances]
+        return np.array([[zlib.crc32(f"{i}{text}".encode()) / 2**32 for i in range(2)] for text in read])
+
+
+def write_talk(path: Path, rows: int, characters: int = 10) -> ImportPlan:
+    """Write long conversations, their turns in disorder, with an unreadable row now and then."""
+    order = np.random.default_rng(0).permutation(rows).tolist()
+    talk = [(f"c{i % 3}", i // 3, "ada", f"{i} {'x' * characters}" if i % 50 else "") for i in order]
+    with path.open("w", newline="") as stream:
+        csv.writer(stream).writerows([("conversation", "turn", "speaker", "text"), *talk])
+    return ImportPlan(Columns("text", conversation="conversation", turn="turn", speaker="speaker"))
+
+
+def test_a_file_scored_part_by_part_comes_out_as_if_it_were_scored_at_once(tmp_path, monkeypatch):
+    plan = write_talk(tmp_path / "talk.csv", 200)
+    shares: list[float] = []
+    found = {}
+    for at_once in (1000, 7):
+        monkeypatch.setattr(labeller_module, "AT_ONCE", at_once)
+        echo, target = Echo(), tmp_path / f"{at_once}.jsonl"
+        labeller = Labeller(echo, Calibrator(1.0), ("yes", "no"), np.eye(2), 1, context_turns=3)
+        count, rejected = labeller.score_file(tmp_path / "talk.csv", plan, target, shares.append)
+        found[at_once] = (count, rejected, target.read_text())
+        assert max(echo.asked) <= at_once
+        assert sum(echo.asked) == count == 196
+    assert found[7] == found[1000]
+    texts = [json.loads(line)["text"] for line in found[7][2].splitlines()]
+    assert texts == [row.text for row in read_utterances(tmp_path / "talk.csv", plan) if not isinstance(row, Rejected)]
+    assert shares[1:] == sorted(shares[1:])
+    assert shares[-1] < 1
+
+
+def test_scoring_a_file_takes_no_more_memory_the_longer_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(labeller_module, "AT_ONCE", 20)
+    labeller = Labeller(Echo(), Calibrator(1.0), ("yes", "no"), np.eye(2), 1, context_turns=3)
+    peaks = []
+    for rows in (200, 2000):
+        source = tmp_path / f"{rows}.csv"
+        plan = write_talk(source, rows, characters=2000)
+        tracemalloc.start()
+        labeller.score_file(source, plan, tmp_path / "out.jsonl")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert (tmp_path / "out.jsonl").stat().st_size > 0.9 * source.stat().st_size
+    assert peaks[1] < 1.5 * peaks[0] < 1e6 < (tmp_path / "2000.csv").stat().st_size

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
+import shutil
 from pathlib import Path
 from typing import get_args
 
@@ -15,6 +18,7 @@ from model import backbone as loading
 from model import machine
 from model.backbone import load_backbone
 from model.catalog import CATALOG, STARTER, Entry, Family, cache_folder, package_file
+from tests.model.tiny import UTTERANCES
 
 CONVERTED = cache_folder() / "backbones" / STARTER
 needs_starter = pytest.mark.skipif(
@@ -131,7 +135,7 @@ def test_packaged_weights_are_converted_once(
 
     def convert(weights: Path, folder: Path) -> None:
         converted.append(weights)
-        folder.symlink_to(folders["llama"])
+        shutil.copytree(folders["llama"], folder)
 
     monkeypatch.setenv("ANNOTATOR_CACHE", str(tmp_path))
     monkeypatch.setattr(loading, "package_file", lambda entry: Path("weights.gguf"))
@@ -139,6 +143,50 @@ def test_packaged_weights_are_converted_once(
     names = {load_backbone(STARTER).name, load_backbone(STARTER).name}
     assert names == {STARTER}
     assert converted == [Path("weights.gguf")]
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2", "t5"])
+def test_a_folder_that_lists_its_added_tokens_reads_the_same_ids(
+    tmp_path: Path, folders: dict[str, str], name: str
+) -> None:
+    listed = shutil.copytree(folders[name], tmp_path / name)
+    loading._list_added_tokens(listed)
+    before, after = (load_backbone(str(folder)).tokenizer for folder in (folders[name], listed))
+    texts = [utterance.text for utterance in UTTERANCES] + ["<|im_start|>user\n<|im_end|><|endoftext|></s> refund"]
+    assert after(texts)["input_ids"] == before(texts)["input_ids"]
+    assert after.added_tokens_decoder == before.added_tokens_decoder
+    assert after.all_special_ids == before.all_special_ids
+
+
+def test_a_folder_that_lists_its_added_tokens_is_loaded_without_parsing_the_vocabulary_twice(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folders: dict[str, str]
+) -> None:
+    listed = shutil.copytree(folders["llama"], tmp_path / "listed")
+    loading._list_added_tokens(listed)
+    loads, read = json.loads, []
+    monkeypatch.setattr(json, "loads", lambda text, **options: read.append(text) or loads(text, **options))
+    load_backbone(str(listed))
+    loading._list_added_tokens(listed)  # nor to find that there is nothing to do
+    assert read
+    assert (listed / "tokenizer.json").read_text(encoding="utf-8") not in read
+
+
+def test_a_converted_folder_of_an_earlier_version_is_completed_unless_it_belongs_to_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folders: dict[str, str]
+) -> None:
+    folder = tmp_path / "backbones" / STARTER
+    shutil.copytree(folders["llama"], folder)
+    monkeypatch.setenv("ANNOTATOR_CACHE", str(tmp_path))
+
+    def refuse(*_: object) -> None:
+        raise PermissionError("read-only")
+
+    with monkeypatch.context() as read_only:
+        read_only.setattr(os, "replace", refuse)
+        assert load_backbone(STARTER).family == "causal"
+    assert "added_tokens_decoder" not in (folder / "tokenizer_config.json").read_text(encoding="utf-8")
+    load_backbone(STARTER)
+    assert "added_tokens_decoder" in (folder / "tokenizer_config.json").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ import torch
 import transformers
 
 from annotator.errors import BackboneRefused
-from model import machine, memory
+from model import causal, machine, memory
 from model.adapter import LanguageModelClassifier
 from model.backbone import load_backbone
 from model.catalog import CATALOG, SHAPES, STARTER, cache_folder, shape_of
@@ -200,6 +200,31 @@ def test_what_is_kept_for_the_way_back_is_estimated_within_a_quarter(
     kept, tokens = kept_by_autograd(folders[name], recipe)
     one_layer = memory._kept(shape, recipe, FP32, training=True) * tokens  # which is added for the way back
     assert memory._kept_of_row(shape, recipe, FP32, True, tokens) - one_layer == pytest.approx(kept, rel=0.25)
+
+
+# Caches ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2", "gemma3"])
+def test_what_lanes_cache_while_a_row_is_scored_is_counted_within_a_quarter(
+    folders: dict[str, str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    widen, caches = causal._widened, list[Any]()
+    monkeypatch.setattr(causal, "_widened", lambda *given: caches.append(widen(*given)) or caches[-1])
+    backbone = load_backbone(folders[name])
+    ours = LanguageModelClassifier(backbone, TASK, Recipe(), "definitions")
+    ours.zero_shot().logits([Utterance("I want my money back, please cancel the order")] * 80)
+    held = [sum(one.keys.nbytes + one.values.nbytes for one in cache.layers) for cache in caches]
+    monkeypatch.setattr(memory, "_INSTRUCTION", len(ours.tokens.prefix))
+    assert memory._cached(shape_at(folders[name]), Recipe(), FP32) == pytest.approx(max(held), rel=0.25)
+
+
+def test_caches_are_counted_for_asking_alone_and_not_where_utterances_are_read_apart() -> None:
+    asking = estimate(BILLION, Recipe(), training=False)
+    assert asking.caches > asking.activations
+    assert need().caches == 0
+    assert estimate(SHAPES["flan-t5-base"], Recipe(), training=False).caches == 0
+    assert least(BILLION, Recipe(), training=False) < asking.total - asking.caches
 
 
 # Before loading -------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from annotator.errors import BackboneRefused, RoundCancelled
+from annotator.errors import BackboneRefused, RoundCancelled, TooFewAnswers
 from model.adapter import LanguageModelClassifier, RoundAdapter, restore
 from model.backbone import Backbone, load_backbone
 from model.recipe import LEARNING_RATES, Recipe, read_recipe
@@ -133,6 +133,16 @@ def test_training_stops_when_the_held_out_loss_no_longer_falls(llama: Backbone) 
     shares: list[float] = []
     classifier.fit(UTTERANCES, LABELS, shares.append)
     assert shares[-1] == 3 / 8  # the first epoch is the best, two more are waited for
+
+
+@pytest.mark.parametrize("holdout", [0.92, 1.0, 3.0])
+def test_a_holdout_that_leaves_nothing_to_train_on_is_refused(llama: Backbone, holdout: float) -> None:
+    fitted(llama, epochs=1, holdout=0.8)  # one is left
+    with pytest.raises(
+        TooFewAnswers, match=f"holdout of {holdout} keeps back .* of 6 labels, .* to train on"
+    ) as caught:
+        fitted(llama, epochs=1, holdout=holdout)
+    assert "holdout=0.2" in caught.value.hint
 
 
 def learner_of(backbone: Backbone, steps: int, **changes: Any) -> _Learner:
