@@ -214,9 +214,12 @@ def zero_shot(data: str) -> dict[str, float]:
     gold = read_gold(SETS[data])
     task = Task(gold.draft.instruction, tuple(Label(one.name) for one in gold.draft.labels))
     config = RoundConfig()
-    adapter = load_classifier(config.backbone, task, config.recipe, config.template).zero_shot()
+    classifier = load_classifier(config.backbone, task, config.recipe, config.template)
     chosen = [gold.test[i] for i in np.random.default_rng(0).permutation(len(gold.test))[:500]]
-    logits = adapter.logits([Utterance(row.text) for row in chosen])
+    asked = [Utterance(row.text) for row in chosen]
+    classifier.remember(asked, classifier.states(asked))  # as a round has read them before it says anything
+    adapter = classifier.zero_shot()
+    logits = adapter.logits(asked)
     names = [label.name for label in task.labels]
     truth = np.array([names.index(row.given_label or "") for row in chosen])
     blank = log_softmax(adapter.logits([Utterance("N/A")])[0])

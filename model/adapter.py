@@ -91,11 +91,10 @@ class LanguageModelClassifier:
 
     def zero_shot(self) -> RoundAdapter:
         """Answer from the instruction, and compare what has been read with what the codebook says of each label."""
-        if not self.recipe.scout:
-            return self._with(Tuning(self._bare()))
         read = np.array(list(self._read.values()))
-        known = compare_only(read, self.described) if len(read) else blank(self.described.shape[1], len(self.described))
-        return self._with(Tuning(self._bare()), known)
+        if self.recipe.scout and len(read):
+            return self._with(Tuning(self._bare()), compare_only(read, self.described))
+        return self._with(Tuning(self._bare()), blank(*self.described.T.shape) if self.recipe.scout == 1 else None)
 
     def fit(
         self,

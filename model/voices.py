@@ -6,6 +6,7 @@ comparison asks how like those words an utterance is, and needs no answer. Impor
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -128,7 +129,8 @@ def _head(seen: _Seen, labels: NDArray[np.int64]) -> Voice:
     from threadpoolctl import threadpool_limits
 
     given, size = np.concatenate([seen.utterances, seen.words]), len(seen.words)
-    with threadpool_limits(1):  # so small a problem is ten times slower where threads wait for one another
+    with threadpool_limits(1), warnings.catch_warnings():  # threads that wait for one another take ten times as long
+        warnings.filterwarnings("ignore", "The number of unique classes")  # few answers to many labels are usual here
         head = LogisticRegression(C=PENALTY, max_iter=500).fit(given, np.concatenate([labels, np.arange(size)]))
     if size == 2:  # one score stands for both
         return seen.voice(np.concatenate([-head.coef_, head.coef_]).T / 2, np.array([-0.5, 0.5]) * head.intercept_)
