@@ -118,6 +118,13 @@ def answered_ids(db: Database) -> set[int]:
     return {row[0] for row in db.execute(sql)}
 
 
+def first_asked(db: Database) -> dict[int, str]:
+    """Return why each answered utterance was first answered, its strategy, in the order in which that was."""
+    sql = """SELECT utterance_id, strategy, min(id) FROM annotation WHERE kind IN ('label', 'none_fits')
+             GROUP BY utterance_id ORDER BY min(id)"""  # beside min(), SQLite takes the others from its row
+    return {row[0]: row[1] for row in db.execute(sql)}
+
+
 def is_answered(db: Database, utterance_id: int) -> bool:
     """Say whether an utterance need not be asked again."""
     sql = "SELECT 1 FROM answer WHERE utterance_id = ? AND kind IN ('label', 'none_fits') LIMIT 1"
