@@ -38,6 +38,7 @@ class NewAnnotation:
     withheld_label_id: int | None = None
     withheld_probability: float | None = None
     bulk_id: int | None = None
+    heard: int | None = None  # the last annotation known where it was chosen between two rounds
 
 
 def record(db: Database, annotation: NewAnnotation) -> int:
