@@ -89,8 +89,8 @@ def _committee(project: "Project", predictions: Predictions, scored: NDArray[np.
     """Return what the last rounds say, (m, n, k), in the labels in use; None unless two or more know the same ones.
 
     One that has not scored an utterance agrees with the newest. Nothing stands in for rounds that are not there yet, so
-    that the default strategy chooses: scouts that heard the answers drawn anew (query by bagging) disagree on what is
-    odd even more than rounds do (`python -m benchmarks.committee`), and a paraphrase of the prompt takes another pass
+    that the default strategy chooses: scouts that heard the answers drawn anew (query by bagging) find no more than
+    they do (`python -m benchmarks.committee`), and a paraphrase of the prompt takes another pass
     over the pool, in words that the adapter was not taught.
     """
     latest = [rounds.predictions_of(project.db, row) for row in rounds.latest(project.db, MEMBERS)]

@@ -11,7 +11,7 @@ deviation over the seeds. Nothing is fine-tuned. The last line is one JSON objec
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from rich.console import Console
@@ -23,7 +23,7 @@ from annotator.query import Rows, Scores, View, disagreement, margin, rank
 from benchmarks.label_efficiency import SETS
 from benchmarks.measure import print_last
 from model.classifier import States, load_classifier
-from model.scout import Scout, fit_head
+from model.scout import Scout, blank
 from model.task import Label, Task, Utterance
 
 WAYS = ("random", "margin", "rounds", "bagged", "mean")
@@ -36,11 +36,12 @@ class Known:
 
     states: States
     columns: Labels
-    size: int  # labels
+    described: States  # of the labels
 
     def fit(self, rows: Rows) -> Scout:
         """Fit a scout to some of them."""
-        return fit_head(self.states[rows], self.columns[rows].tolist(), self.size)
+        untaught = replace(blank(self.states.shape[1], len(self.described)), described=self.described)
+        return untaught.refitted(self.states[rows], self.columns[rows].tolist())
 
     def say(self, scout: Scout, rows: Rows) -> Array:
         """Return a scout's probabilities for some of them."""
@@ -57,7 +58,8 @@ def read(name: str) -> tuple[Known, Known]:
     for rows, count in ((gold.train, POOL + TEST), (gold.test, TEST)):
         taken = [rows[i] for i in rng.permutation(len(rows))[:count] if (rows[i].given_label or "") in names]
         states = classifier.states([Utterance(row.text) for row in taken])
-        found.append(Known(states, np.array([names.index(row.given_label or "") for row in taken]), len(names)))
+        columns = np.array([names.index(row.given_label or "") for row in taken])
+        found.append(Known(states, columns, classifier.described))
     return found[0], found[1]
 
 
