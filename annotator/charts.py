@@ -12,6 +12,7 @@ from typing import Any
 
 import altair as alt
 
+from annotator.baseline import Step
 from annotator.findings import MOST_CONFUSED
 from annotator.insights import Confusion, Coverage, LabelCount, Measured, Pace
 from annotator.language import later, number, say, signs
@@ -88,6 +89,38 @@ def learning_curve(rounds: Sequence[Measured]) -> Chart:
     names = base.mark_text(dy=-14, color=GREY, fontSize=12).encode(y=_share("right", title, domain), text="named:N")
     layers = (band, bars, line.encode(y=_share("right", title, domain)), names)
     return _titled(alt.layer(*layers), say("How often each round is right"), 220)
+
+
+def choosing(steps: Sequence[Step]) -> Chart:
+    """Draw how often a scout is right by what it was taught; grey is what drawing at random gives, and chance."""
+    last = steps[-1]
+    rows = [
+        {"answers": one.answers, "asked": one.asked, "drawn": one.drawn}
+        | {"low": max(0.0, one.drawn - one.doubt), "high": min(1.0, one.drawn + one.doubt)}
+        | {"asked_named": say("chosen") if one is last else "", "drawn_named": say("at random") if one is last else ""}
+        for one in steps
+    ]
+    title, domain = say("right"), (_lowest([float(str(row["low"])) for row in rows]), 1.0)
+    base = alt.Chart(_rows(rows)).encode(
+        x=alt.X(
+            "answers:Q",
+            title=say("answers learned from"),
+            scale=alt.Scale(zero=False, padding=24),
+            axis=alt.Axis(tickMinStep=1, tickCount=6, format=",d"),
+        ),
+        tooltip=["answers:Q", *_shares("asked", "drawn", "low", "high")],
+    )
+    layers = [base.mark_area(color=GREY, opacity=0.25).encode(y=_share("low", title, domain), y2="high:Q")]
+    paid = last.gain >= 0  # then blue is named above its line and grey below its area, where it can be read
+    for field, colour, edge, higher in (
+        ("drawn", GREY, "low" if paid else "high", not paid),
+        ("asked", BLUE, "asked", paid),
+    ):
+        at = _share(field, title, domain)
+        layers.append(base.mark_line(color=colour, point={"color": colour, "size": 60, "filled": True}).encode(y=at))
+        named = base.mark_text(color=colour, dy=-14 if higher else 20, align="right", fontWeight="bold")
+        layers.append(named.encode(y=_share(edge, title, domain), text=f"{field}_named:N"))
+    return _titled(alt.layer(*layers), say("What choosing what to ask gives"), 220)
 
 
 def label_curves(rows: Sequence[Mapping[str, Any]]) -> Chart:

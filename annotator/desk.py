@@ -125,7 +125,7 @@ class Desk:
 
     def _at_hand(self, entries: Sequence[dict[str, object]]) -> bool:
         kept = (self._hand.get(int(str(entry["utterance_id"]))) for entry in entries)
-        same = ("rank", "round_id", "strategy")
+        same = ("rank", "round_id", "strategy", "heard")
         return all(
             one and all(one.entry[key] == entry[key] for key in same) for one, entry in zip(kept, entries, strict=True)
         )

@@ -37,6 +37,7 @@ FIELDS = (
     Field("slice", "text"),
     Field("round", "integer"),
     Field("strategy", "text"),
+    Field("between_rounds", "flag"),
     Field("propensity", "number"),
     Field("pool_size", "integer"),
     Field("suggested_label", "text"),
@@ -72,6 +73,8 @@ MEANINGS = {
     "round": "the round that put the utterance before the annotator; empty before the first",
     "strategy": "how the utterance was chosen; `audit` and `random` are unbiased; `bulk` is an answer given at once to "
     "all that a search found, not necessarily read one by one",
+    "between_rounds": "whether it was chosen after `round` and before the next, from the answers given up to then; "
+    "empty where nobody was asked",
     "propensity": "the chance with which it was drawn; empty where it was chosen, not drawn",
     "pool_size": "how many utterances it was chosen from",
     "suggested_label": "what the annotator was shown; empty if nothing",
@@ -173,6 +176,7 @@ class _Known:
             "comment": "\n".join(answer["comment"] for answer in voices if answer["comment"]),
             "round": self.numbers.get(chosen["round_id"]),
             **{key: chosen[key] for key in ("strategy", "propensity", "pool_size", "codebook_version", "milliseconds")},
+            "between_rounds": chosen["heard"] is not None,
             "suggested_label": self.names.get(chosen["suggested_label_id"]),
             "suggested_probability": chosen["suggested_probability"],
             "withheld": chosen["withheld"] or None,

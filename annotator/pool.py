@@ -88,7 +88,10 @@ def _view(project: "Project", predictions: Predictions, scored: NDArray[np.int64
 def _committee(project: "Project", predictions: Predictions, scored: NDArray[np.int64]) -> NDArray[np.float64] | None:
     """Return what the last rounds say, (m, n, k), in the labels in use; None unless two or more know the same ones.
 
-    One that has not scored an utterance agrees with the newest.
+    One that has not scored an utterance agrees with the newest. Nothing stands in for rounds that are not there yet, so
+    that the default strategy chooses: scouts that heard the answers drawn anew (query by bagging) find no more than
+    they do (`python -m benchmarks.committee`), and a paraphrase of the prompt takes another pass
+    over the pool, in words that the adapter was not taught.
     """
     latest = [rounds.predictions_of(project.db, row) for row in rounds.latest(project.db, MEMBERS)]
     members = [known for known in latest if known.unknown == predictions.unknown]

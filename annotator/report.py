@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
-from annotator import __version__, charts, findings, insights, language, promises
+from annotator import __version__, baseline, charts, findings, insights, language, promises
 from annotator.acceptance import offer
 from annotator.guarantee import NotYet, Promise, Wish
 from annotator.history import STATES
@@ -125,7 +125,15 @@ def _quality(project: Project, used: InUse) -> str:
         _text(f"{findings.from_audit(insights.measured(used.row).n)} {findings.figures_explained()}", "quiet"),
         _each_label(used),
         _text(findings.queried(insights.queried_accuracy(project))),
+        *_choosing(project),
     )
+
+
+def _choosing(project: Project) -> list[str]:
+    """Say what choosing has given; drawn where it can be told."""
+    found = baseline.recent_comparison(project)
+    figure = _figure(charts.choosing(found.steps), "choosing", baseline.explained(found)) if found.steps else ""
+    return [_text(baseline.sentence(found)), figure]
 
 
 def _each_label(used: InUse) -> str:

@@ -42,14 +42,16 @@ def reorder(project: Project) -> int:
     if promoted is None or config.strategy == "random":
         return 0
     said = rounds.predictions_of(project.db, promoted)
+    heard = annotations.last_id(project.db)
     scout = fit_to_answers(project, said.label_ids)
     if scout is None:
         return 0
     told = _joined(project, said, scout, as_made=said.label_ids == rounds.labels_of(promoted))
     without = frozenset(queue.leased_ids(project.db))
-    rng = np.random.default_rng([config.seed, annotations.last_id(project.db)])
+    rng = np.random.default_rng([config.seed, heard])
     left = queue.count_left(project.db, CHOSEN)
-    batch = choose_from_pool(askable(project, told, without), config, left, rng)
+    chosen = choose_from_pool(askable(project, told, without), config, left, rng)
+    batch = [replace(entry, heard=heard) for entry in chosen]  # the strategy is the same, and what it knew is not
     return queue.exchange(project.db, promoted["id"], batch, CHOSEN)
 
 

@@ -54,6 +54,11 @@ class Question:
         return bool(self.utterance["slice"] == "audit")
 
     @property
+    def is_ahead(self) -> bool:
+        """Whether it was chosen between two rounds, from the latest answers."""
+        return self.entry["heard"] is not None
+
+    @property
     def reason(self) -> str:
         """Why this one, in a sentence that is translated when it is shown."""
         if self.entry["strategy"] == SPOT_CHECK:
@@ -173,6 +178,7 @@ def answer(project: Project, question: Question, annotator: str, said: Answer) -
             withheld_label_id=kept.best[0] if kept else None,
             withheld_probability=kept.best[1] if kept else None,
             milliseconds=said.milliseconds,
+            heard=entry["heard"],
         ),
     )
     if entry["strategy"] == SPOT_CHECK:
@@ -186,7 +192,8 @@ def undo(project: Project, annotator: str) -> bool:
         last = annotations.undo(project.db, annotator)
         if last is None:
             return False
-        entry = QueueEntry(last["utterance_id"], last["strategy"], None, last["propensity"], last["pool_size"] or 0)
+        why = last["strategy"], None, last["propensity"], last["pool_size"] or 0, last["heard"]
+        entry = QueueEntry(last["utterance_id"], *why)
         queue.put_first(project.db, last["round_id"], entry, annotator)
     return True
 

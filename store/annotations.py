@@ -38,6 +38,7 @@ class NewAnnotation:
     withheld_label_id: int | None = None
     withheld_probability: float | None = None
     bulk_id: int | None = None
+    heard: int | None = None  # the last annotation known where it was chosen between two rounds
 
 
 def record(db: Database, annotation: NewAnnotation) -> int:
@@ -116,6 +117,13 @@ def answered_ids(db: Database) -> set[int]:
     """Return the utterances that need not be asked again: someone labelled them or said that none fits."""
     sql = "SELECT DISTINCT utterance_id FROM answer WHERE kind IN ('label', 'none_fits')"
     return {row[0] for row in db.execute(sql)}
+
+
+def first_asked(db: Database) -> dict[int, str]:
+    """Return why each answered utterance was first answered, its strategy, in the order in which that was."""
+    sql = """SELECT utterance_id, strategy, min(id) FROM annotation WHERE kind IN ('label', 'none_fits')
+             GROUP BY utterance_id ORDER BY min(id)"""  # beside min(), SQLite takes the others from its row
+    return {row[0]: row[1] for row in db.execute(sql)}
 
 
 def is_answered(db: Database, utterance_id: int) -> bool:

@@ -65,6 +65,15 @@ def m006_withheld_suggestions_and_bulk_answers(db: Database) -> None:
     db.execute(_answers_in_use(db))
 
 
+@migrations()
+def m007_what_was_chosen_between_rounds(db: Database) -> None:
+    """Keep with the queue and with answers what had been heard when an utterance was chosen between two rounds."""
+    for table in ("queue", "annotation"):  # the last annotation that was; none where a round chose, or chance
+        db.execute(f"ALTER TABLE {table} ADD COLUMN heard INTEGER REFERENCES annotation (id)")
+    db.execute("DROP VIEW answer")
+    db.execute(_answers_in_use(db))
+
+
 def _answers_in_use(db: Database) -> str:
     """Return the view `answer`: what was said, in the labels in use. Make it anew where annotations get a column.
 

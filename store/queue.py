@@ -15,13 +15,17 @@ LEASE = timedelta(minutes=10)  # long enough to think, short enough that a close
 
 @dataclass(frozen=True)
 class QueueEntry:
-    """One utterance to ask. `score` is the acquisition score: higher means ask sooner."""
+    """One utterance to ask. `score` is the acquisition score: higher means ask sooner.
+
+    `heard` is the last annotation that was known where it was chosen between two rounds, None where a round chose it.
+    """
 
     utterance_id: int
     strategy: str
     score: float | None
     propensity: float | None
     pool_size: int
+    heard: int | None = None
 
 
 def replace(db: Database, round_id: int | None, entries: Iterable[QueueEntry]) -> None:
@@ -49,8 +53,8 @@ def refill(db: Database, round_id: int | None, entries: Iterable[QueueEntry]) ->
 
 def extend(db: Database, round_id: int | None, entries: Iterable[QueueEntry]) -> None:
     """Append to the batch; what is in it already stays where it is."""
-    sql = """INSERT OR IGNORE INTO queue (utterance_id, round_id, strategy, score, propensity, pool_size)
-             VALUES (:utterance_id, :round_id, :strategy, :score, :propensity, :pool_size)"""
+    sql = """INSERT OR IGNORE INTO queue (utterance_id, round_id, strategy, score, propensity, pool_size, heard)
+             VALUES (:utterance_id, :round_id, :strategy, :score, :propensity, :pool_size, :heard)"""
     with immediate(db):
         for entry in entries:
             db.execute(sql, {**asdict(entry), "round_id": round_id})
@@ -108,8 +112,8 @@ def exchange(db: Database, round_id: int, entries: Sequence[QueueEntry], strateg
         chosen = [entry for entry in entries if entry.utterance_id not in others]
         for row, entry in zip(rows, chosen, strict=False):
             db.execute(
-                """INSERT INTO queue (rank, utterance_id, round_id, strategy, score, propensity, pool_size)
-                   VALUES (:rank, :utterance_id, :round_id, :strategy, :score, :propensity, :pool_size)""",
+                """INSERT INTO queue (rank, utterance_id, round_id, strategy, score, propensity, pool_size, heard)
+                   VALUES (:rank, :utterance_id, :round_id, :strategy, :score, :propensity, :pool_size, :heard)""",
                 {**asdict(entry), "rank": row["rank"], "round_id": round_id},
             )
     return min(len(rows), len(chosen))

@@ -5,7 +5,7 @@ from typing import Any
 
 import streamlit as st
 
-from annotator import findings, insights, language, promises, stopping
+from annotator import baseline, findings, insights, language, promises, stopping
 from annotator.acceptance import Offer, accept, offer, take_back
 from annotator.anchoring import pull
 from annotator.guarantee import Promise, Wish
@@ -162,10 +162,26 @@ def _quality(project: Project, used: InUse) -> None:
         if bins:
             st.altair_chart(charts.reliability(bins), key="reliability")
             frame.html("quiet", findings.bins(bins))
+    _choosing(project)
     with st.expander(say("All figures")):
         st.dataframe([findings.figures(one) for one in reversed(curve)], hide_index=True)
         frame.html("quiet", findings.figures_explained())
         frame.html("quiet", findings.queried(insights.queried_accuracy(project)))
+
+
+def _choosing(project: Project) -> None:
+    from annotator import charts
+
+    found = baseline.recent_comparison(project)
+    st.space("small")
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.write(frame.plain(baseline.sentence(found)))
+        if found.steps:
+            frame.html("quiet", baseline.explained(found))
+    if found.steps:
+        with right:
+            st.altair_chart(charts.choosing(found.steps), key="choosing")
 
 
 def _confusion(used: InUse) -> None:

@@ -242,7 +242,8 @@ def _notes(project: Project, codebook: Codebook, desk: Desk) -> None:
     question = desk.question
     assert question
     st.text_input(say("Comment"), key="comment", placeholder=say("M: stored with the answer"), max_chars=2000)
-    said = [f"{say(question.reason)} {_about_bars(project, question)}", _outcome(codebook, desk), wishes.rest(desk)]
+    reasons = [say(question.reason), _when_chosen(question), _about_bars(project, question)]
+    said = [" ".join(filter(None, reasons)), _outcome(codebook, desk), wishes.rest(desk)]
     frame.html("quiet notes", "\n".join(line for line in said if line))
     with st.container(horizontal=True):
         shortcut = keys.spare(keys.EXAMPLES, codebook)
@@ -251,6 +252,11 @@ def _notes(project: Project, codebook: Codebook, desk: Desk) -> None:
             st.dialog(say("Conversation"), width="large")(_transcript)(project, question)
         if st.button(say("Keys (?)"), key="keys", type="tertiary"):
             st.dialog(say("Keys"))(keys.tell)()
+
+
+def _when_chosen(question: Question) -> str:
+    """Say where it was not the round that chose it: what the bars show has not heard the answers that did."""
+    return say("Chosen from the latest answers, ahead of the next round.") if question.is_ahead else ""
 
 
 def _about_bars(project: Project, question: Question) -> str:

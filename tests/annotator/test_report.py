@@ -86,15 +86,15 @@ def test_every_section_is_there(whole):
         "Configuration of round 1",
         "Codebook, version 3",
     ]
-    assert whole[1].tags.count("svg") == 7
+    assert whole[1].tags.count("svg") == 8
 
 
 def test_every_picture_says_how_many_answers_it_comes_from(whole):
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", whole[0])
-    assert len(captions) == 7
-    assert [bool(re.search(r"\d", one)) for one in captions] == [True] * 7
+    assert len(captions) == 8
+    assert [bool(re.search(r"\d", one)) for one in captions] == [True] * 8
     audit = [one for one in captions if "drawn at random" in one]
-    assert len(audit) == 4
+    assert len(audit) == 5
     assert all("80" in one for one in audit)
 
 
@@ -103,6 +103,7 @@ def test_the_figures_configuration_and_codebook_are_written_out(whole):
     assert "Measured on 80 of your answers" in text
     assert "Two people chose the same label in 100 of 100 pairs (80 pairs on 80 utterances)" in text
     assert "Not representative" in text
+    assert "hoosing what to ask" in text
     assert "batch_size 10" in text
     assert "recipe: learning_rate" in text
     assert "of round 1, by ada" in text

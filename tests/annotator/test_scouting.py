@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from annotator import revision
+from annotator.export import ExportPlan, export_rows
+from annotator.insights import queried_accuracy
 from annotator.loop import run_round
 from annotator.project import Project
 from annotator.scouting import CHOSEN, EVERY, OF_ALL, every, fit_to_answers, reorder, reorder_in_background
-from annotator.session import Answer, answer, next_question
+from annotator.session import Answer, Question, answer, next_question, undo
 from store import annotations, queue, rounds, utterances
 from store.annotations import NewAnnotation
 from store.database import fetch, immediate
@@ -167,3 +169,58 @@ def test_an_answer_given_meanwhile_is_kept(project):
     reorder(project)
     answer(project, question, "ada", Answer("label", project.codebook().ids[0]))
     assert question.utterance["id"] in annotations.answered_ids(project.db)
+
+
+def test_what_was_chosen_between_rounds_says_so_until_the_next_round(project):
+    assert all(row["heard"] is None for row in queued(project)), "a round chose these"
+    teach(project, 30)
+    heard = annotations.last_id(project.db)
+    reorder(project)
+    assert {row["heard"] for row in queued(project) if row["strategy"] in CHOSEN} == {heard}
+    assert {row["heard"] for row in queued(project) if row["strategy"] not in CHOSEN} == {None}
+    run_round(project, classifier_of(project), project.config)
+    assert all(row["heard"] is None for row in queued(project))
+
+
+def test_the_answer_keeps_what_had_been_heard_and_so_does_its_question_when_it_is_taken_back(project):
+    teach(project, 30)
+    reorder(project)
+    question = chosen_question(project)
+    assert question.is_ahead
+    answer(project, question, "ada", Answer("label", 1))
+    (given,) = annotations.answers_to(project.db, [question.utterance["id"]])
+    assert (given["heard"], given["strategy"]) == (question.entry["heard"], "margin_diverse")
+    undo(project, "ada")
+    again = next_question(project, "ada")
+    assert again is not None
+    assert (again.utterance["id"], again.entry["heard"]) == (question.utterance["id"], question.entry["heard"])
+
+
+def test_an_export_tells_what_was_chosen_between_rounds_and_by_which_strategy(project):
+    teach(project, 30)
+    reorder(project)
+    question = chosen_question(project)
+    answer(project, question, "ada", Answer("label", 1))
+    rows = {row["id"]: row for row in export_rows(project, ExportPlan(with_model=True))}
+    asked = rows.pop(question.utterance["external_id"])
+    assert (asked["between_rounds"], asked["strategy"]) == (True, "margin_diverse")
+    assert {row["between_rounds"] for row in rows.values() if row["source"] == "expert"} == {False}
+    assert {row["between_rounds"] for row in rows.values() if row["source"] == "model"} == {None}
+
+
+def test_what_was_chosen_between_rounds_counts_as_chosen_by_its_strategy(project):
+    teach(project, 30)
+    reorder(project)
+    question = chosen_question(project)
+    answer(project, question, "ada", Answer("label", 1))
+    assert [one.n for one in queried_accuracy(project)] == [1]
+    teach(project, 10)
+    assert reorder(project) > 0, "and goes on being exchanged"
+
+
+def chosen_question(project: Project) -> Question:
+    """Pass over what was drawn at random."""
+    while (question := next_question(project, "ada")) and question.entry["strategy"] not in CHOSEN:
+        answer(project, question, "ada", Answer("skip"))
+    assert question is not None
+    return question

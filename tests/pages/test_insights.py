@@ -111,6 +111,23 @@ def test_one_sentence_says_how_often_the_model_is_right_and_how_surely(project: 
     assert charts(app) >= 5
 
 
+def test_what_choosing_has_given_is_told_and_drawn(easy: Project) -> None:
+    with_it = page("easy")
+    assert "hoosing what to ask" in shown(with_it)
+    assert "dealt 12 times" in shown(with_it)
+
+
+def test_while_audit_answers_are_few_choosing_is_not_drawn(workspace: Path) -> None:
+    with Project.create(workspace / "small", draft(), replace(CONFIG, retrain_every=0)) as small:
+        small.add([NewUtterance(f"u{i}", text) for i, text in enumerate(texts(120))])
+        make_round(small)
+        label_pool(small, 40)
+        make_round(small)
+    app = page("small")
+    assert "can be told from 40 audit answers on" in shown(app)
+    assert "dealt 12 times" not in shown(app)
+
+
 def test_suggestions_are_accepted_and_taken_back(easy: Project) -> None:
     wish = Wish(0.95)
     promised = offer(easy, wish).accepts

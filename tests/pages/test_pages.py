@@ -96,6 +96,14 @@ def test_the_bars_show_on_pool_utterances_and_never_on_audit_ones(project: Proje
     assert all(seen.values())
 
 
+def test_what_was_chosen_from_the_latest_answers_says_so(project: Project) -> None:
+    run_round(project, FakeClassifier(project.codebook().task()), project.config)
+    assert "ahead of the next round" not in shown(page())
+    answer(project, next_question(project, "anna"), "anna", Answer("label", 1))  # type: ignore[arg-type]
+    project.db.execute("UPDATE queue SET heard = ?", (annotations.last_id(project.db),))
+    assert "Chosen from the latest answers, ahead of the next round." in shown(page())
+
+
 def test_without_a_project_the_app_says_where_to_start(workspace: Path) -> None:
     assert "no project yet" in shown(page())
 
