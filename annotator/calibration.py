@@ -8,12 +8,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, logsumexp, softmax
 from sklearn.model_selection import KFold
 
 from annotator.metrics import Array, Labels
-from model.scaling import SPREAD, fit_scaling
+from model.scaling import SPREAD, fit_scaling, fit_temperature
 
 TRAINED_TEMPERATURE = 1.7  # between what adapters needed on 80 to 100 labels: 1.3 on SNIPS, 1.7 to 2.3 on TREC
 ZERO_SHOT_TEMPERATURE = 1.0
@@ -80,21 +79,6 @@ def label_prior(logits: Array) -> tuple[float, ...]:
 def without_prior(logits: Array, prior: tuple[float, ...] | None) -> Array:
     """Return log-probabilities over the labels, less what the model gives each label whatever it reads."""
     return np.asarray(log_softmax(logits, axis=1) - (0.0 if prior is None else np.asarray(prior)))
-
-
-def fit_temperature(logits: Array, labels: Labels, expected: float, spread: float = SPREAD) -> float:
-    """Choose the temperature that explains the labels best, held near the expected one while they are few.
-
-    Maximum a posteriori: negative log-likelihood plus (log T - log expected)² / (2 · spread²). Guo et al. 2017
-    (arXiv 1706.04599) for the likelihood. With no labels the expected temperature comes back.
-    """
-
-    def loss(log_temperature: float) -> float:
-        said = log_softmax(logits / np.exp(log_temperature), axis=1)[np.arange(len(labels)), labels]
-        return float((log_temperature - np.log(expected)) ** 2 / (2 * spread**2) - said.sum())
-
-    found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded")
-    return float(np.exp(found.x))
 
 
 def fit_calibrator(logits: Array, labels: Labels, outset: Outset) -> Calibrator:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax
 
 SPREAD = 0.5  # of the log temperature around what is expected before any answer is seen
@@ -47,3 +47,18 @@ def fit_pool(logits: Array, labels: NDArray[np.int64], expected: Array, spread: 
     start = np.concatenate([np.log(expected), np.zeros(logits.shape[2])])
     found = minimize(loss, start, jac=True, method="L-BFGS-B").x
     return np.exp(found[:voices]), found[voices:]
+
+
+def fit_temperature(logits: Array, labels: NDArray[np.int64], expected: float = 1.0, spread: float = SPREAD) -> float:
+    """Choose the temperature that explains the labels best, held near the expected one while they are few.
+
+    Maximum a posteriori: negative log-likelihood plus (log T - log expected)² / (2 · spread²). Guo et al. 2017
+    (arXiv 1706.04599) for the likelihood. With no labels the expected temperature comes back.
+    """
+
+    def loss(log_temperature: float) -> float:
+        said = log_softmax(logits / np.exp(log_temperature), axis=1)[np.arange(len(labels)), labels]
+        return float((log_temperature - np.log(expected)) ** 2 / (2 * spread**2) - said.sum())
+
+    found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded")
+    return float(np.exp(found.x))

@@ -8,21 +8,22 @@ between two rounds it says at once what the latest answers change. Imports no to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import log_softmax, logsumexp
 
-from model.scaling import fit_pool
+from model.scaling import fit_pool, fit_temperature
 from model.voices import ASPECTS, VOICES, Array, Lessons, join_voices, make_comparisons, make_voices
 
 if TYPE_CHECKING:
     from model.classifier import Logits, States
 
-FOLDS = 5
+FOLDS, POOLS = 5, 10  # in which voices are fitted anew, and in which their shares are: that takes next to no time
 USUAL = np.full(VOICES, 1 / ASPECTS)  # shares while nothing is known: the heads together as much as an honest one
 SPREAD = 1.0  # of the log of a share around that: some voices are worth three times what others are, and some nothing
 UNTAUGHT = np.array([1.0, 0.5])  # shares of the comparisons before there is an answer to fit them to
@@ -84,7 +85,7 @@ def fit_scout(states: States, labels: Sequence[int], described: States) -> Scout
     lessons = Lessons(states, np.asarray(labels), described)
     if len(labels) < FOLDS:
         return _scout(lessons, USUAL, np.zeros(len(described)))
-    return _scout(lessons, *fit_pool(_out_of_fold(lessons), lessons.labels, USUAL, SPREAD))
+    return _scout(lessons, *_shares(_out_of_fold(lessons), lessons.labels))
 
 
 def compare_only(states: States, described: States) -> Scout:
@@ -103,7 +104,7 @@ def out_of_fold(states: States, labels: Sequence[int], described: States) -> Log
     """
     lessons = Lessons(states, np.asarray(labels), described)
     said = _out_of_fold(lessons)
-    shares, leaning = fit_pool(said, lessons.labels, USUAL, SPREAD)
+    shares, leaning = _shares(said, lessons.labels)
     return np.asarray(log_softmax(np.tensordot(shares, said, 1) + leaning, axis=1))
 
 
@@ -118,12 +119,31 @@ def _scout(lessons: Lessons, shares: Array, leaning: Array) -> Scout:
     return Scout(weights, bias + leaning, shares, leaning, lessons.described)
 
 
+def _shares(said: Array, labels: NDArray[np.int64]) -> tuple[Array, Array]:
+    """Fit what each voice is worth, and (k,) biases, to (voices, n, k) log-probabilities of answers not seen by them.
+
+    So many numbers fitted to few answers explain these too well, so they are taken for less sure by as much as pools
+    need that were fitted without the answers they are judged on.
+    """
+    blind = np.empty(said.shape[1:])
+    for rest, fold in _folds(POOLS, len(labels)):
+        shares, leaning = fit_pool(said[:, rest], labels[rest], USUAL, SPREAD)
+        blind[fold] = np.tensordot(shares, said[:, fold], 1) + leaning
+    temperature = fit_temperature(blind, labels)
+    shares, leaning = fit_pool(said, labels, USUAL, SPREAD)
+    return shares / temperature, leaning / temperature
+
+
 def _out_of_fold(lessons: Lessons) -> Array:
     """Return (voices, n, k) log-probabilities of answered utterances, each by voices that have not seen its answer."""
-    from sklearn.model_selection import KFold
-
     said = np.empty((VOICES, len(lessons.labels), len(lessons.described)))
-    for rest, fold in KFold(min(FOLDS, len(lessons.labels)), shuffle=True, random_state=0).split(lessons.states):
+    for rest, fold in _folds(FOLDS, len(lessons.labels)):
         for voice, heard in enumerate(make_voices(lessons.of(rest))):
             said[voice, fold] = heard.loglik(lessons.states[fold])
     return said
+
+
+def _folds(count: int, size: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    from sklearn.model_selection import KFold
+
+    yield from KFold(min(count, size), shuffle=True, random_state=0).split(np.empty(size))

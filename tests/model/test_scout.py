@@ -238,7 +238,21 @@ def test_it_is_made_honest_by_answers_that_it_has_not_seen() -> None:
     (given_states, labels), nothing = muddled(150, 0), np.zeros((3, 180), dtype=np.float32)
     honest = fit_scout(given_states, labels.tolist(), nothing).loglik(given_states)
     assert too_sure(honest, labels) < 0, "it has learned these answers, and is as sure as it was before it had"
-    assert abs(too_sure(out_of_fold(given_states, labels.tolist(), nothing), labels)) < 0.03
+    assert abs(too_sure(out_of_fold(given_states, labels.tolist(), nothing), labels)) < 0.05
+
+
+def test_shares_fitted_to_few_answers_do_not_make_it_too_sure(monkeypatch: pytest.MonkeyPatch) -> None:
+    (others, truth), nothing = muddled(2_000, 99), np.zeros((3, 180), dtype=np.float32)
+
+    def surplus() -> float:
+        lessons = [muddled(40, seed) for seed in range(8)]
+        heard = [fit_scout(given_states, labels.tolist(), nothing).loglik(others) for given_states, labels in lessons]
+        return float(np.mean([too_sure(said, truth) for said in heard]))
+
+    honest = surplus()
+    monkeypatch.setattr("model.scout.fit_temperature", lambda *_: 1.0)
+    assert abs(honest) < 0.04
+    assert surplus() > honest + 0.02
 
 
 def test_with_a_handful_of_answers_every_voice_counts_the_same() -> None:
