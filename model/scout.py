@@ -9,7 +9,7 @@ between two rounds it says at once what the latest answers change. Imports no to
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,10 +64,11 @@ class Scout:
 
     @classmethod
     def load(cls, folder: Path) -> Scout | None:
-        """Read what `save` wrote; None where there is none."""
+        """Read what `save` wrote; None where there is none, or one that an earlier version has left."""
         from safetensors.numpy import load_file
 
-        return cls(**load_file(folder / SCOUT_FILE)) if (folder / SCOUT_FILE).is_file() else None
+        stored = load_file(folder / SCOUT_FILE) if (folder / SCOUT_FILE).is_file() else {}
+        return cls(**stored) if stored.keys() == {field.name for field in fields(cls)} else None
 
 
 def blank(width: int, size: int) -> Scout:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 from scipy.special import log_softmax, logsumexp
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
@@ -310,6 +311,8 @@ def test_a_scout_is_read_back_as_it_was(tmp_path: Path) -> None:
     for name, array in vars(scout).items():
         np.testing.assert_array_equal(getattr(found, name), array)
     assert Scout.load(tmp_path / "elsewhere") is None
+    save_file({"weights": scout.weights, "bias": scout.bias}, tmp_path / "scout.safetensors")
+    assert Scout.load(tmp_path) is None, "a scout of one voice, as before"
 
 
 def test_labels_are_read_as_if_somebody_said_their_words_definition_and_examples(backbone: Backbone) -> None:
