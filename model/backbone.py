@@ -81,6 +81,8 @@ def load_backbone(name: str, quantization: Quantization = "none", recipe: Recipe
         model = _fetch(kind.from_pretrained, name, source, **options)
     if quantization == "none":
         model = model.to(device)
+    else:
+        _keep_trainable(model)
     model.requires_grad_(False)
     return Backbone(name, model.eval(), tokenizer, family, device, dtype, quantization != "none")
 
@@ -185,6 +187,17 @@ def _nf4() -> Any:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
+
+
+def _keep_trainable(model: Any) -> None:
+    """Keep 4-bit layers from packing themselves for inference, after which no gradient passes through them.
+
+    On processors with bf16 instructions bitsandbytes 0.50 does that, for good, at the first text that is only read;
+    and what was packed is rounded, so that the weights are others than before.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 @contextmanager

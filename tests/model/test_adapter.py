@@ -190,6 +190,30 @@ def test_a_4_bit_backbone_learns_on_the_processor(folders: dict[str, str]) -> No
     assert nll(classifier.fit(UTTERANCES, LABELS)) < 0.5 * before
 
 
+def test_a_4_bit_backbone_has_the_same_weights_and_gradients_after_it_has_answered(folders: dict[str, str]) -> None:
+    import bitsandbytes.functional
+
+    backbone = load_backbone(folders["llama"], "nf4")
+    layers = [module for module in backbone.model.modules() if type(module).__name__ == "Linear4bit"]
+    before = [bitsandbytes.functional.dequantize_4bit(one.weight.data, one.weight.quant_state) for one in layers]
+    given = torch.randn(3, layers[0].in_features)
+
+    def gradient() -> torch.Tensor:
+        asked = given.clone().requires_grad_()
+        layers[0](asked).sum().backward()
+        assert asked.grad is not None
+        return asked.grad
+
+    first = gradient()
+    with torch.inference_mode():
+        layers[0](given)  # only read, which is when bitsandbytes packs weights where the processor has bf16
+    classifier_of(backbone, quantization="nf4").zero_shot().logits(UTTERANCES)
+    after = [bitsandbytes.functional.dequantize_4bit(one.weight.data, one.weight.quant_state) for one in layers]
+    for was, is_now in zip(before, after, strict=True):
+        torch.testing.assert_close(is_now, was, rtol=0, atol=0)
+    torch.testing.assert_close(gradient(), first, rtol=0, atol=0)
+
+
 def test_progress_while_learning_rises_to_one(llama: Backbone) -> None:
     shares: list[float] = []
     classifier_of(llama, epochs=2, batch_size=4).fit(FEW, FEW_LABELS, shares.append)
