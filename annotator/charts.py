@@ -46,6 +46,11 @@ def _locale() -> alt.Locale:
     return alt.Locale(number=numbers)
 
 
+def _counted(field: str, title: str) -> alt.X:
+    axis = alt.Axis(tickMinStep=1, tickCount=6, format=",d")
+    return alt.X(f"{field}:Q", title=title, scale=alt.Scale(zero=False, padding=24), axis=axis)
+
+
 def _share(field: str, title: str, domain: tuple[float, float] = (0, 1)) -> alt.Y:
     """Put shares on the vertical axis. All layers give it the same title, so that it is written once."""
     scale = alt.Scale(domain=list(domain), clamp=True)
@@ -75,12 +80,7 @@ def learning_curve(rounds: Sequence[Measured]) -> Chart:
     ]
     title, domain = say("right"), (_lowest([float(row["low"] or 0) for row in rows]), 1.0)
     base = alt.Chart(_rows(rows)).encode(
-        x=alt.X(
-            "labels:Q",
-            title=say("labels trained on"),
-            scale=alt.Scale(zero=False, padding=24),
-            axis=alt.Axis(tickMinStep=1, tickCount=6, format=",d"),
-        ),
+        x=_counted("labels", say("labels trained on")),
         tooltip=["round:N", "labels:Q", "n:Q", *_shares("right", "low", "high")],
     )
     band = base.mark_area(color=BLUE, opacity=0.2).encode(y=_share("low", title, domain), y2="high:Q")
@@ -102,12 +102,7 @@ def choosing(steps: Sequence[Step]) -> Chart:
     ]
     title, domain = say("right"), (_lowest([float(str(row["low"])) for row in rows]), 1.0)
     base = alt.Chart(_rows(rows)).encode(
-        x=alt.X(
-            "answers:Q",
-            title=say("answers learned from"),
-            scale=alt.Scale(zero=False, padding=24),
-            axis=alt.Axis(tickMinStep=1, tickCount=6, format=",d"),
-        ),
+        x=_counted("answers", say("answers learned from")),
         tooltip=["answers:Q", *_shares("asked", "drawn", "low", "high")],
     )
     layers = [base.mark_area(color=GREY, opacity=0.25).encode(y=_share("low", title, domain), y2="high:Q")]
