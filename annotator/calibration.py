@@ -1,5 +1,8 @@
 """Probability from logits: temperature, label prior of a zero-shot round, and a bias per label where it pays.
 
+What is said surely is mostly said too surely, and what is said with doubt too doubtfully, so the temperature falls with
+the doubt (docs/decisions 0017).
+
 Fit on the audit slice only. The numbers shown are cross-fitted, so that no answer judges a calibrator that it
 helped to choose. A temperature cannot change which label is likeliest; it makes 0.9 mean nine in ten.
 """
@@ -12,28 +15,31 @@ from scipy.special import log_softmax, logsumexp, softmax
 from sklearn.model_selection import KFold
 
 from annotator.metrics import Array, Labels
-from model.scaling import SPREAD, fit_scaling, fit_temperature
+from model.scaling import SPREAD, Scaling, doubt, fit_scaling
 
 TRAINED_TEMPERATURE = 1.7  # between what adapters needed on 80 to 100 labels: 1.3 on SNIPS, 1.7 to 2.3 on TREC
 ZERO_SHOT_TEMPERATURE = 1.0
 SCOUT_SPREAD = 0.1  # of a scout's log temperature around 1: it was made honest on answers that it had not seen
+SLOPE = -0.4  # of the log temperature over doubt, in trained rounds
 ROUGH, GOOD = 30, 100  # audit answers from which the temperature is known within about 0.5 and 0.25
 BIAS_ANSWERS, BIAS_EACH = 300, 10  # audit answers, and of each label, below which a bias would fit noise
 
 
 @dataclass(frozen=True)
 class Calibrator:
-    """The map from logits to probabilities: softmax((logits - prior) / temperature + bias)."""
+    """The map from logits to probabilities: softmax((logits - prior) / temperature of the row + bias)."""
 
-    temperature: float
+    temperature: float  # where the doubt is the usual one
     prior: tuple[float, ...] | None = None  # log-probability that zero-shot answers give each label on the whole
     answers: int = 0  # audit answers it was fitted on
     bias: tuple[float, ...] | None = None  # nats a label
+    slope: float = 0.0  # of a row's log temperature over its doubt
+    usual: float = 0.0  # doubt of the pool's rows on average
 
     def __call__(self, logits: Array) -> Array:
         """Return (n, k) probabilities; rows sum to one."""
-        scaled = without_prior(logits, self.prior) / self.temperature
-        return np.asarray(softmax(scaled if self.bias is None else scaled + np.asarray(self.bias), axis=1))
+        said = without_prior(logits, self.prior)
+        return np.asarray(softmax(Scaling(self.temperature, self.slope, self.bias)(said, doubt(said) - self.usual), 1))
 
     @property
     def state(self) -> str:
@@ -46,9 +52,10 @@ class Calibrator:
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Self:
-        """Read back what `as_dict` gave, now or before there was a bias."""
+        """Read back what `as_dict` gave, now or before there was a bias or a slope."""
         prior, bias = (None if stored.get(name) is None else tuple(stored[name]) for name in ("prior", "bias"))
-        return cls(stored["temperature"], prior, stored["answers"], bias)
+        slope, usual = stored.get("slope", 0.0), stored.get("usual", 0.0)
+        return cls(stored["temperature"], prior, stored["answers"], bias, slope, usual)
 
 
 @dataclass(frozen=True)
@@ -59,11 +66,17 @@ class Outset:
     spread: float = SPREAD  # of the log temperature around it
     prior: tuple[float, ...] | None = None  # for a zero-shot round only
     with_bias: bool = False
+    slope: float = 0.0  # that is expected of the log temperature over doubt
+    usual: float = 0.0  # doubt of the pool's rows on average
 
     @classmethod
-    def trained(cls, share: float) -> Self:
-        """Expect of a trained round what lies between an adapter alone and a scout alone, by the scout's share."""
-        return cls(TRAINED_TEMPERATURE ** (1 - share), SPREAD * (1 - share) + SCOUT_SPREAD * share)
+    def trained(cls, share: float, pool: Array) -> Self:
+        """Expect of a trained round what lies between an adapter alone and a scout alone, by the scout's share.
+
+        `pool` is (n, k): what the round says of the pool.
+        """
+        expected, spread = TRAINED_TEMPERATURE ** (1 - share), SPREAD * (1 - share) + SCOUT_SPREAD * share
+        return cls(expected, spread, slope=SLOPE, usual=float(doubt(pool).mean()))
 
 
 def label_prior(logits: Array) -> tuple[float, ...]:
@@ -83,12 +96,10 @@ def without_prior(logits: Array, prior: tuple[float, ...] | None) -> Array:
 
 def fit_calibrator(logits: Array, labels: Labels, outset: Outset) -> Calibrator:
     """Fit on audit answers: (n, k) logits and (n,) labels."""
-    corrected = without_prior(logits, outset.prior)
-    if not outset.with_bias:
-        temperature = fit_temperature(corrected, labels, outset.expected, outset.spread)
-        return Calibrator(temperature, outset.prior, len(labels))
-    temperature, bias = fit_scaling(corrected, labels, outset.expected, outset.spread)
-    return Calibrator(temperature, outset.prior, len(labels), tuple(bias.tolist()))
+    said = without_prior(logits, outset.prior)
+    expected, doubts = Scaling(outset.expected, outset.slope), doubt(said) - outset.usual
+    found = fit_scaling(said, labels, doubts, expected, outset.spread, outset.with_bias)
+    return Calibrator(found.temperature, outset.prior, len(labels), found.bias, found.slope, outset.usual)
 
 
 def cross_fitted(logits: Array, labels: Labels, outset: Outset) -> Array:

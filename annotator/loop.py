@@ -179,7 +179,7 @@ def expectation(project: Project, snapshot: Snapshot, config: RoundConfig, logit
     """Say what to expect of the calibrator: a zero-shot round's, or one like that of the last round made alike."""
     if not snapshot.train:
         return Outset(ZERO_SHOT_TEMPERATURE, prior=label_prior(logits))
-    outset, last = Outset.trained(config.recipe.scout), project.calibrator_like(config)
+    outset, last = Outset.trained(config.recipe.scout, logits), project.calibrator_like(config)
     return replace(outset, expected=last.temperature) if last else outset
 
 

@@ -1,16 +1,19 @@
 """Measure how many wrong answers a second look at a fifth of them finds.
 
-    python -m benchmarks.mistakes [--sets trec,snips,…] [--seeds 5] [--labels 200]
+    python -m benchmarks.mistakes [--sets trec,snips,…] [--seeds 10] [--labels 200]
         [--noise 0,0.05,0.1,0.2]
 
 On each data set so many random labels are drawn, a share of them is replaced by another label at random, and the
-answers are ranked by `annotator.mistakes`. Beside it stand the same ranking from TF-IDF with logistic regression, and
-drawing at random. The number of wrong answers stands beside the number expected and the number that confident learning
-(Northcutt et al. 2021) counts. The last line is one JSON object: the share `found` for each set and share of noise.
+answers are ranked as `annotator.mistakes` does, read with the turns before them where there are any. Beside it stand
+the same ranking from TF-IDF with logistic regression, and drawing at random. The number of wrong answers stands beside
+the number expected and the number that confident learning (Northcutt et al. 2021) counts. The last line is one JSON
+object: the share `found` for each set and share of noise.
 """
 
 import argparse
+import tempfile
 from collections import defaultdict
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +23,10 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
+from annotator.config import RoundConfig
 from annotator.mistakes import Columns, expected_wrong
-from annotator.oracle import read_gold
+from annotator.oracle import Gold, read_gold
+from annotator.project import Project
 from annotator.query import Probabilities, Scores
 from benchmarks.label_efficiency import SETS
 from benchmarks.measure import print_last
@@ -53,6 +58,14 @@ def by_confident_learning(said: Probabilities, labels: Columns) -> int:
     return int(((likely.max(axis=1) > 0) & (likely.argmax(axis=1) != labels)).sum())
 
 
+def read_in_context(gold: Gold, config: RoundConfig) -> list[Utterance]:
+    """Return what can be asked with the turns before it, as a round reads it."""
+    with tempfile.TemporaryDirectory() as folder, Project.create(Path(folder), gold.draft, config) as project:
+        ids = project.add(gold.train)
+        project.add(gold.context)
+        return project.texts(ids, config.context_turns)
+
+
 def measure(name: str, seeds: int, count: int, noises: list[float]) -> dict[float, dict[str, list[float]]]:
     """Return, for each share of wrong answers and each way, what came out in each seed."""
     gold = read_gold(SETS[name])
@@ -60,11 +73,13 @@ def measure(name: str, seeds: int, count: int, noises: list[float]) -> dict[floa
     task, config = Task(gold.draft.instruction, tuple(Label(one) for one in names)), SETS[name].config
     classifier = load_classifier(config.backbone, task, config.recipe, config.template)
     results: dict[float, dict[str, list[float]]] = {noise: defaultdict(list) for noise in noises}
+    asked = read_in_context(gold, config)
     for seed in range(seeds):
         rng = np.random.default_rng(seed)
-        rows = [gold.train[i] for i in rng.permutation(len(gold.train))[:count]]
+        chosen = rng.permutation(len(gold.train))[:count]
+        rows = [gold.train[i] for i in chosen]
         right = np.array([names.index(row.given_label or "") for row in rows])
-        states = classifier.states([Utterance(row.text) for row in rows])
+        states = classifier.states([asked[i] for i in chosen])
         for noise in noises:
             wrong = rng.random(count) < noise
             given = np.where(wrong, (right + rng.integers(1, len(names), count)) % len(names), right)
@@ -95,7 +110,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", default=",".join(SETS))
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--labels", type=int, default=200)
     parser.add_argument("--noise", default="0,0.05,0.1,0.2", help="shares of wrong answers")
     given = parser.parse_args()

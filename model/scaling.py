@@ -1,28 +1,74 @@
 """How sharp log-probabilities are to be, how far each label's is to be moved, and how much each of several counts.
 
-Bias-corrected temperature scaling (Alexandari, Kundaje and Shrikumar 2020, arXiv 1901.06852) and the logarithmic
-opinion pool (Genest and Zidek 1986, Statistical Science 1), held near what is expected while answers are few. A
-temperature alone also flattens what is known of how common labels are; the bias gives it back. Imports no torch.
+Bias-corrected temperature scaling (Alexandari, Kundaje and Shrikumar 2020, arXiv 1901.06852) with a temperature that
+depends on how unsure a row is (after Balanya, Maroñas and Ramos 2022, arXiv 2208.00461), and the logarithmic opinion
+pool (Genest and Zidek 1986, Statistical Science 1), all held near what is expected while answers are few. A temperature
+alone also flattens what is known of how common labels are; the bias gives it back. Imports no torch.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize, minimize_scalar
-from scipy.special import log_softmax
+from scipy.special import entr, log_softmax, softmax
 
 SPREAD = 0.5  # of the log temperature around what is expected before any answer is seen
+SLOPE_SPREAD = 0.3  # of a row's log temperature from sure to clueless: -0.3 to -1.2 is what data sets ask for
 BIAS_SPREAD = 0.5  # of a label's bias, in nats: a label is seldom over-used by more than a factor of three
 Array = NDArray[np.float64]
 
 
+def doubt(logits: Array) -> Array:
+    """Return (n,) how unsure each row is, 0 to 1: its entropy over that of knowing nothing."""
+    return np.asarray(entr(softmax(logits, axis=1)).sum(axis=1) / np.log(logits.shape[1]))
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """From what is said to what is to be believed: softmax(logits / (temperature · e^(slope · doubts)) + bias)."""
+
+    temperature: float
+    slope: float = 0.0  # of a row's log temperature over its doubt
+    bias: tuple[float, ...] | None = None  # nats a label
+
+    def __call__(self, logits: Array, doubts: Array) -> Array:
+        """Scale (n, k) logits of rows with (n,) doubts, these less what is usual."""
+        scaled = logits * np.exp(-self.slope * doubts)[:, None] / self.temperature
+        return scaled if self.bias is None else scaled + np.asarray(self.bias)
+
+
 def fit_scaling(
-    logits: Array, labels: NDArray[np.int64], expected: float = 1.0, spread: float = SPREAD
-) -> tuple[float, Array]:
-    """Choose temperature T and (k,) biases b so that softmax(logits / T + b) explains the (n,) labels best."""
-    shares, bias = fit_pool(logits[None], labels, np.array([1 / expected]), spread)
-    return float(1 / shares[0]), bias
+    logits: Array,
+    labels: NDArray[np.int64],
+    doubts: Array,
+    expected: Scaling,
+    spread: float = SPREAD,
+    with_bias: bool = False,
+) -> Scaling:
+    """Choose the scaling that explains the (n,) labels best, (n, k) logits and (n,) doubts given.
+
+    Maximum a posteriori: log-loss plus (log T - log expected)² / (2 · spread²), the same of the slope with its own
+    spread, and bias² / (2 · 0.5²) for each label. Without answers what is expected comes back.
+    """
+    rows, size = np.arange(len(labels)), logits.shape[1] if with_bias else 0
+    start = np.array([np.log(expected.temperature), expected.slope, *np.zeros(size)])
+    tightness = 1 / np.array([spread, SLOPE_SPREAD, *np.full(size, BIAS_SPREAD)]) ** 2
+
+    def loss(unknown: Array) -> tuple[float, Array]:
+        scaled = logits * np.exp(-unknown[0] - unknown[1] * doubts)[:, None]
+        said = log_softmax(scaled + unknown[2:] if with_bias else scaled, axis=1)
+        excess = np.exp(said)  # of what is said over what was given
+        excess[rows, labels] -= 1
+        sharper = (excess * scaled).sum(axis=1)
+        slope = np.array([-sharper.sum(), -(doubts * sharper).sum(), *excess.sum(axis=0)[:size]])
+        away = unknown - start
+        return float((tightness * away**2).sum() / 2 - said[rows, labels].sum()), slope + tightness * away
+
+    found = minimize(loss, start, jac=True, method="L-BFGS-B").x.tolist()
+    return Scaling(float(np.exp(found[0])), found[1], tuple(found[2:]) if with_bias else None)
 
 
 def fit_pool(logits: Array, labels: NDArray[np.int64], expected: Array, spread: float = SPREAD) -> tuple[Array, Array]:

@@ -20,10 +20,10 @@ from annotator.calibration import (
     choose_outset,
     cross_fitted,
     fit_calibrator,
-    fit_temperature,
     label_prior,
 )
 from annotator.metrics import evaluate, expected_calibration_error
+from model.scaling import doubt, fit_temperature
 
 logits_of_any_size = st.tuples(st.integers(1, 10), st.integers(2, 5)).flatmap(
     lambda shape: arrays(np.float64, shape, elements=st.floats(-40, 0))
@@ -100,9 +100,9 @@ def test_rows_sum_to_one(logits, temperature, shift):
         assert (rows >= 0).all()
 
 
-@given(logits=logits_of_any_size, temperature=st.floats(0.05, 20))
-def test_a_temperature_never_changes_which_label_is_likeliest(logits, temperature):
-    rows = Calibrator(temperature)(logits)
+@given(logits=logits_of_any_size, temperature=st.floats(0.05, 20), slope=st.floats(-2, 2), usual=st.floats(0, 1))
+def test_a_temperature_never_changes_which_label_is_likeliest(logits, temperature, slope, usual):
+    rows = Calibrator(temperature, slope=slope, usual=usual)(logits)
     best = logits.argmax(axis=1)
     assert (rows[np.arange(len(rows)), best] >= rows.max(axis=1) - 1e-12).all()
 
@@ -150,13 +150,50 @@ def test_the_state_says_how_many_answers_it_rests_on(answers, state):
 @pytest.mark.parametrize("prior", [None, (-0.2, -1.7)])
 @pytest.mark.parametrize("bias", [None, (0.1, -0.1)])
 def test_a_calibrator_is_read_back_as_it_was_stored(prior, bias):
-    calibrator = Calibrator(1.7, prior, 31, bias)
+    calibrator = Calibrator(1.7, prior, 31, bias, -0.3, 0.4)
     assert Calibrator.from_dict(calibrator.as_dict()) == calibrator
     assert calibrator.as_dict()["state"] == "rough"
 
 
-def test_a_calibrator_stored_before_there_was_a_bias_is_read():
-    assert Calibrator.from_dict({"temperature": 2.0, "prior": None, "answers": 5, "state": "not yet"}).bias is None
+def test_a_calibrator_stored_before_there_was_a_bias_or_a_slope_is_read():
+    read = Calibrator.from_dict({"temperature": 2.0, "prior": None, "answers": 5, "state": "not yet"})
+    assert read == Calibrator(2.0, answers=5)
+
+
+# A temperature that falls with the doubt
+
+
+def test_a_trained_round_is_expected_to_be_too_sure_where_it_is_sure_and_too_unsure_where_it_is_not():
+    pool, _ = overconfident(300, 1.0)
+    said, plain = fit_calibrator(pool[:0], np.empty(0, dtype=int), Outset.trained(1.0, pool))(pool), softmax(pool, 1)
+    sure = plain.max(axis=1) > 0.9
+    unsure = plain.max(axis=1) < 0.45
+    assert sure.any()
+    assert unsure.any()
+    assert (said.max(axis=1) < plain.max(axis=1))[sure].all()
+    assert (said.max(axis=1) > plain.max(axis=1))[unsure].all()
+
+
+def test_what_is_usual_is_what_the_pool_says():
+    pool, _ = overconfident(300, 1.0)
+    for temperature in (0.5, 3.0):
+        outset = Outset.trained(1.0, pool / temperature)
+        assert outset.usual == pytest.approx(doubt(pool / temperature).mean())
+        assert fit_calibrator(pool[:9], np.zeros(9, dtype=int), outset).usual == outset.usual
+
+
+def test_a_slope_is_learned_from_audit_answers():
+    rng = np.random.default_rng(0)
+    said = rng.normal(size=(6_000, 4)) * rng.uniform(0.3, 4, size=(6_000, 1))
+    honest = Calibrator(1.0, slope=-1.0, usual=0.5)(said)
+    truth = (rng.random((6_000, 1)) > honest.cumsum(axis=1)[:, :-1]).sum(axis=1)
+    outset = Outset.trained(1.0, said)
+    few, many = (fit_calibrator(said[:n], truth[:n], outset) for n in (20, 4_000))
+    assert many.slope < few.slope < 0
+    assert many.slope == pytest.approx(-1.0, abs=0.15)
+    fresh = slice(4_000, None)
+    losses = [evaluate(one(said[fresh]), truth[fresh])["nll"] for one in (Calibrator(many.temperature), many)]
+    assert losses[1] < losses[0]
 
 
 # No answer judges a temperature that it helped to choose
@@ -220,6 +257,10 @@ def test_no_bias_is_taken_with_too_few_answers_in_all_or_of_one_label(count, rar
         count = int((truth < 2).sum()) + calibration.BIAS_EACH - 1
     logits, truth = logits[:count], truth[:count]
     assert not choose_outset(logits, truth, Outset()).with_bias
+
+
+def test_a_zero_shot_round_is_expected_to_be_scaled_evenly():
+    assert Outset(1.0, prior=(-0.7, -0.7)).slope == 0
 
 
 def test_a_zero_shot_round_takes_no_bias_besides_its_prior():

@@ -90,7 +90,8 @@ def test_metrics_come_from_the_audit_slice_alone(project, monkeypatch):
     by_utterance = sorted(answered, key=lambda a: a["utterance_id"])
     assert labels.tolist() == [order.index(a["label_id"]) for a in by_utterance]
     logits = done.adapter.logits(project.texts([a["utterance_id"] for a in by_utterance], 3))
-    cross = loop.cross_fitted(logits, labels, loop.Outset.trained(project.config.recipe.scout))
+    pool = rounds.predictions_of(project.db, done.row).logits
+    cross = loop.cross_fitted(logits, labels, loop.Outset.trained(project.config.recipe.scout, pool))
     np.testing.assert_allclose(rows, cross)
 
 
