@@ -70,9 +70,7 @@ def run_round(project: Project, classifier: Classifier, config: RoundConfig, rep
     logits = adapter.logits(project.texts(snapshot.scored, config.context_turns), report.stage("score"))
     logits = np.array([blind.get(i, given) for i, given in zip(snapshot.scored, logits, strict=True)])
     report.stage("calibrate")
-    calibrator, metrics = calibrate(
-        logits, snapshot, expectation(project, snapshot, config, logits)
-    )  # on audit answers
+    calibrator, metrics = calibrate(logits, snapshot, expectation(snapshot, config, logits))  # on audit answers
     probabilities = calibrator(logits)  # (n, k), rows sum to one
     predictions = Predictions(np.array(snapshot.scored), probabilities, logits, snapshot.codebook.ids)
     report.stage("promote")
@@ -175,12 +173,14 @@ def calibrate(logits: Logits, snapshot: Snapshot, outset: Outset) -> tuple[Calib
     }
 
 
-def expectation(project: Project, snapshot: Snapshot, config: RoundConfig, logits: Logits) -> Outset:
-    """Say what to expect of the calibrator: a zero-shot round's, or one like that of the last round made alike."""
+def expectation(snapshot: Snapshot, config: RoundConfig, logits: Logits) -> Outset:
+    """Say what to expect of the calibrator, before or after there was something to learn.
+
+    The last round's temperature tells nothing new: it was fitted to the same audit answers (docs/decisions 0017).
+    """
     if not snapshot.train:
         return Outset(ZERO_SHOT_TEMPERATURE, prior=label_prior(logits))
-    outset, last = Outset.trained(config.recipe.scout, logits), project.calibrator_like(config)
-    return replace(outset, expected=last.temperature) if last else outset
+    return Outset.trained(config.recipe.scout, logits)
 
 
 def due(project: Project) -> list[RoundConfig]:

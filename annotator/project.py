@@ -120,17 +120,6 @@ class Project:
         row = rounds.promoted(self.db)
         return Calibrator.from_dict(json.loads(row["calibration"])) if row else None
 
-    def calibrator_like(self, config: RoundConfig) -> Calibrator | None:
-        """Return the calibrator of the round in use if it was trained, and the scout had the same share in it.
-
-        Of others the temperature tells nothing.
-        """
-        row = rounds.promoted(self.db)
-        if row is None or not row["trained_on"]:
-            return None
-        alike = RoundConfig.from_json(row["config"]).recipe.scout == config.recipe.scout
-        return self.calibrator if alike else None
-
     def codebook(self) -> Codebook:
         """Return the labels in use."""
         rows = tuple(CodebookLabel.of(row) for row in labels.current(self.db))

@@ -95,6 +95,13 @@ def test_metrics_come_from_the_audit_slice_alone(project, monkeypatch):
     np.testing.assert_allclose(rows, cross)
 
 
+def test_a_round_made_again_on_the_same_answers_is_calibrated_alike(project):
+    label_pool(project, 15)
+    first, second = one_round(project), one_round(project)
+    assert first.calibrator.answers > 0
+    assert second.calibrator == first.calibrator  # no audit answer counts twice because there was a round before
+
+
 def test_without_audit_answers_there_are_no_metrics(project):
     assert one_round(project).metrics == {"n": 0}
     assert json.loads(rounds.promoted(project.db)["metrics"]) == {"n": 0}
