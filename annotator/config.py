@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Annotated
 
+from annotated_types import Ge
 from pydantic import TypeAdapter, ValidationError
 
 from annotator.errors import BadInput, UnknownName
 from annotator.query import COLD, DEFAULT
 from model.catalog import STARTER
-from model.recipe import Recipe
+from model.recipe import Count, Part, Recipe, Share
+
+Natural = Annotated[int, Ge(0)]
 
 
 @dataclass(frozen=True)
@@ -20,18 +24,18 @@ class RoundConfig:
     recipe: Recipe = field(default_factory=Recipe)
     strategy: str = DEFAULT  # what is asked next once there are answers
     cold_strategy: str = COLD  # and before there are any (see docs/label-efficiency.md for both)
-    batch_size: int = 25  # about ten minutes of work: short enough that the model's advice is fresh
-    audit_share: float = 0.2  # of each batch; 20 of the first 100 answers give accuracy within about 0.18
-    precision: float = 0.95  # wished for what is accepted unseen; the audit slice is made large enough for it
-    per_conversation: int = 3  # turns of one conversation in a batch: more of them teach little that is new
-    spot_share: float = 0.08  # of each batch, two of 25, checks what was accepted unseen
-    cross_fit_below: int = 0  # audit answers; fewer teach too, by cross-fitting, in three times the time; 0: never
-    retrain_every: int = 25  # new labels, then a round starts by itself; 0: only by the button
-    minimum_labels: int = 10  # fewer train nothing that the instruction alone does not know
-    score_limit: int = 10_000  # utterances a round scores, a random sample if there are more
-    context_turns: int = 3  # turns before the utterance that the model reads
+    batch_size: Count = 25  # about ten minutes of work: short enough that the model's advice is fresh
+    audit_share: Share = 0.2  # of each batch; 20 of the first 100 answers give accuracy within about 0.18
+    precision: Part = 0.95  # wished for what is accepted unseen; the audit slice is made large enough for it
+    per_conversation: Count = 3  # turns of one conversation in a batch: more of them teach little that is new
+    spot_share: Part = 0.08  # of each batch, two of 25, checks what was accepted unseen
+    cross_fit_below: Natural = 0  # audit answers; fewer teach too, by cross-fitting, in three times the time; 0: never
+    retrain_every: Natural = 25  # new labels, then a round starts by itself; 0: only by the button
+    minimum_labels: Count = 10  # fewer train nothing that the instruction alone does not know
+    score_limit: Count = 10_000  # utterances a round scores, a random sample if there are more
+    context_turns: Natural = 3  # turns before the utterance that the model reads
     show_suggestions: bool = True  # never on audit utterances, whatever this says
-    withheld_share: float = 0.1  # of suggestions is hidden by chance: in 1,000 answers, shows a pull of 0.1
+    withheld_share: Part = 0.1  # of suggestions is hidden by chance: in 1,000 answers, shows a pull of 0.1
     seed: int = 0
 
     def to_json(self) -> str:

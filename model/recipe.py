@@ -5,7 +5,9 @@ and stored without torch.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Interval
 
 LEARNING_RATES = {
     "lora": 1e-3,  # about ten times what full fine-tuning takes (Schulman et al. 2025, LoRA Without Regret)
@@ -17,40 +19,47 @@ LEAST_TOKENS = 64  # rows are halved down to this when memory runs out: a shorte
 LANE = 128  # tokens side by side in which a row is scored, behind the instruction
 
 
+Count = Annotated[int, Ge(1)]
+Amount = Annotated[float, Ge(0)]
+Positive = Annotated[float, Gt(0)]
+Share = Annotated[float, Interval(ge=0, le=1)]
+Part = Annotated[float, Interval(ge=0, lt=1)]  # of a whole of which something has to be left
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Settings of one fine-tuning run. Stored with the round, so a round can be repeated exactly."""
 
     quantization: Literal["none", "nf4"] = "none"  # 4-bit pays from about a billion parameters on
     method: Literal["lora", "prompt", "full"] = "lora"  # LoRA layers; a soft prompt; all weights, twice the memory
-    virtual_tokens: int = 20  # of a soft prompt: 20 to 100 are usual (Lester et al. 2021, arXiv 2104.08691)
-    rank: int = 16  # quality hardly depends on it once all layers are adapted (Dettmers et al. 2023, arXiv 2305.14314)
-    alpha: int = 32  # twice the rank: the update enters at scale 2
-    dropout: float = 0.05  # none is a quarter faster on a processor; whether it is as good is not settled
+    virtual_tokens: Count = 20  # of a soft prompt: 20 to 100 are usual (Lester et al. 2021, arXiv 2104.08691)
+    rank: Count = 16  # quality hardly depends on it if all layers are adapted (Dettmers et al. 2023, arXiv 2305.14314)
+    alpha: Count = 32  # twice the rank: the update enters at scale 2
+    dropout: Part = 0.05  # none is a quarter faster on a processor; whether it is as good is not settled
     target_modules: str = "all-linear"  # attention alone learns less (Biderman et al. 2024, arXiv 2405.09673)
-    learning_rate: float | None = None  # none: what suits the method, see LEARNING_RATES
-    scout: float = 0.6  # its share in what a round says; 0: the adapter alone; 1: the scout alone, nothing is trained
-    epochs: int = 8
-    average: float = 0.5  # of the last steps, whose weights are averaged (Izmailov et al. 2018, arXiv 1803.05407)
-    batch_size: int = 8
-    warmup: float = 0.06  # share of steps
-    weight_decay: float = 0.0
+    learning_rate: Positive | None = None  # none: what suits the method, see LEARNING_RATES
+    scout: Share = 0.6  # its share in what a round says; 0: the adapter alone; 1: the scout alone, nothing is trained
+    epochs: Count = 8
+    average: Share = 0.5  # of the last steps, whose weights are averaged (Izmailov et al. 2018, arXiv 1803.05407)
+    batch_size: Count = 8
+    warmup: Share = 0.06  # share of steps
+    weight_decay: Amount = 0.0
     optimizer: Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"] = "adamw"  # 8 bit: a quarter the state
     loss: Literal["labels", "tokens"] = "labels"  # among the labels, or the label's tokens among all tokens
-    label_smoothing: float = 0.0  # over the labels, not over the vocabulary
+    label_smoothing: Part = 0.0  # over the labels, not over the vocabulary
     class_weights: bool = False  # weigh labels by inverse square root of frequency
-    clip: float = 1.0
+    clip: Positive = 1.0
     layers: tuple[int, ...] = ()  # to adapt; none: all of them
     rslora: bool = False  # scale by the root of the rank (Kalajdzievski 2023, arXiv 2312.03732)
     dora: bool = False  # magnitude apart from direction (Liu et al. 2024, arXiv 2402.09353); slower
-    loraplus: float = 1.0  # how much faster the B matrices learn
-    neftune: float = 0.0  # noise on embeddings; shown to help in chat, not in classification
+    loraplus: Positive = 1.0  # how much faster the B matrices learn
+    neftune: Amount = 0.0  # noise on embeddings; shown to help in chat, not in classification
     checkpointing: bool = False  # recompute activations: less memory, a third more time
-    holdout: float = 0.0  # share of the labels kept back to stop early; few labels are better trained on
-    patience: int = 2  # epochs without a lower held-out loss, then it stops
-    max_tokens: int = 512  # of an utterance with its context; what is over is cut, options never are
-    row_tokens: int = 1024  # tokens learned at once: bounds memory, not results
-    tolerance: float = 1e-3  # of a distribution over a large codebook, total variation; small ones are exact
+    holdout: Part = 0.0  # share of the labels kept back to stop early; few labels are better trained on
+    patience: Count = 2  # epochs without a lower held-out loss, then it stops
+    max_tokens: Count = 512  # of an utterance with its context; what is over is cut, options never are
+    row_tokens: Count = 1024  # tokens learned at once: bounds memory, not results
+    tolerance: Part = 1e-3  # of a distribution over a large codebook, total variation; small ones are exact
     seed: int = 0
 
     @property

@@ -22,6 +22,7 @@ configs = st.builds(
     strategy=st.sampled_from(["margin", "entropy"]),
     batch_size=st.integers(1, 500),
     audit_share=st.floats(0, 1),
+    withheld_share=st.floats(0, 0.9),
     seed=st.integers(0, 2**31),
 )
 
@@ -73,6 +74,11 @@ def test_settings_of_the_recipe_are_changed_by_name():
         ("epochs=many", "“epochs” cannot be set to “many”"),
         ("epochs", "“epochs” cannot be set to “”"),
         ("loss=hinge", "“loss” cannot be set to “hinge”"),
+        ("epochs=0", "“epochs” cannot be set to “0”: Input should be greater than or equal to 1"),
+        ("holdout=-0.1", "“holdout” cannot be set to “-0.1”: Input should be greater than or equal to 0"),
+        ("holdout=1", "“holdout” cannot be set to “1”: Input should be less than 1"),
+        ("scout=1.5", "“scout” cannot be set to “1.5”: Input should be less than or equal to 1"),
+        ("learning_rate=0", "“learning_rate” cannot be set to “0”: Input should be greater than 0"),
     ],
 )
 def test_a_setting_that_is_none_is_refused(change, says):
