@@ -1,0 +1,77 @@
+"""How much of a round the scout is to say: every share, on the same fine-tuned rounds.
+
+    python -m benchmarks.shares [--data trec,snips] [--labels 100] [--seeds 0,1,2]
+
+Rounds are those of `benchmarks.calibration`, made by both classifiers from the same answers, or read from
+$ANNOTATOR_KEPT where they were made before. What the adapter said alone is found by taking the scout's part out of
+what they said together; then they are joined again with other shares, each at the temperature that is best for the
+other rows, so that only order and shape are compared. The last line is one JSON object: for each data set how often
+each share is right, and its log-loss.
+"""
+
+import argparse
+from collections import defaultdict
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+from scipy.special import log_softmax
+
+from annotator.memo import Memo
+from benchmarks.calibration import SETS, UNKNOWN, Array, Kept, collect, console
+from benchmarks.measure import print_last
+from model.scaling import fit_temperature
+from model.scout import blend
+
+SHARES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0)
+
+
+def adapter_alone(both: Kept, scout: Kept) -> Array:
+    """Return (n, k) log-probabilities of the adapter by itself."""
+    if not np.array_equal(both.test_truth, scout.test_truth):
+        raise ValueError("The two rounds were judged on different rows.")
+    said, heard = log_softmax(both.test, axis=1), log_softmax(scout.test, axis=1)
+    return np.asarray(log_softmax((said - both.share * heard) / (1 - both.share), axis=1))
+
+
+def _made(data: str, labels: int, seed: int, classifier: str, memo: Memo) -> Kept:
+    made = collect(data, labels, seed, classifier, memo)
+    assert made, "with a memo it is made where it was not kept"
+    return made
+
+
+def judge(logits: Array, truth: NDArray[np.int64]) -> tuple[float, float, float]:
+    """Return accuracy, log-loss at the best temperature, and the log of that."""
+    temperature = fit_temperature(logits, truth, spread=UNKNOWN)
+    said = log_softmax(logits / temperature, axis=1)[np.arange(len(truth)), truth]
+    return float((logits.argmax(axis=1) == truth).mean()), float(-said.mean()), float(np.log(temperature))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default=",".join(SETS))
+    parser.add_argument("--labels", type=int, default=100)
+    parser.add_argument("--seeds", default="0,1,2")
+    given = parser.parse_args()
+    result: dict[str, dict[str, list[float]]] = {}
+    memos: dict[str, Memo] = defaultdict(Memo)
+    table = Table(title=f"right · log-loss at its best temperature · that temperature, {given.labels} answers")
+    for column in ("the scout's share", *(f"{share:g}" for share in SHARES)):
+        table.add_column(column, justify="right")
+    for data in given.data.split(","):
+        found: dict[float, list[tuple[float, float, float]]] = defaultdict(list)
+        for seed in map(int, given.seeds.split(",")):
+            both, scout = (_made(data, given.labels, seed, one, memos[data]) for one in ("both", "scout"))
+            alone, heard = adapter_alone(both, scout), log_softmax(scout.test, axis=1)
+            for share in SHARES:
+                found[share].append(judge(blend(alone, heard, share), both.test_truth))
+        means = {share: np.mean(values, axis=0) for share, values in found.items()}
+        table.add_row(data, *(f"{a:.3f}\n{loss:.3f}\n{np.exp(log):.2f}" for a, loss, log in means.values()))
+        result[data] = {f"{share:g}": [round(float(v), 3) for v in mean[:2]] for share, mean in means.items()}
+    console.print(table)
+    print_last(result)
+
+
+if __name__ == "__main__":
+    main()
