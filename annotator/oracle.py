@@ -187,7 +187,6 @@ def keep(path: Path, project: Project, done: Round, logits: Logits, known: Answe
         audit_truth=np.array([truth[i] for i in said.utterance_ids[asked].tolist()], dtype=np.int64),
         test=logits,
         test_truth=np.array(list(known.test.values()), dtype=np.int64),
-        temperature=done.calibrator.temperature,
     )
 
 

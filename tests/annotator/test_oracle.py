@@ -69,7 +69,6 @@ def test_what_a_round_said_where_the_answer_is_known_can_be_kept(labelled, tmp_p
         assert len(arrays["audit"]) == len(arrays["audit_truth"]) == run["audited_on"]
         assert len(arrays["test"]) == len(arrays["test_truth"]) == run["n"]
         assert (arrays["test"].argmax(axis=1) == arrays["test_truth"]).mean() == pytest.approx(run["accuracy"])
-        assert arrays["temperature"] == run["temperature"]
 
 
 def test_the_same_seed_gives_the_same_figures_and_another_others(labelled):
