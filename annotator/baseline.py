@@ -11,18 +11,15 @@ from itertools import islice
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from annotator.batch import AUDIT
-from annotator.consensus import consensus_labels
 from annotator.language import say
-from annotator.metrics import TAILS, Array, Labels
-from annotator.pool import round_scout
+from annotator.metrics import TAILS, Array
 from annotator.project import GIVEN, Project
 from annotator.query import STRATEGIES, Rows
-from model.classifier import States
-from model.scout import Scout, blank
+from annotator.teaching import Answered, answered, drawn_at_random, hits, untaught_scout
+from model.scout import Scout
 from store import annotations, rounds, states, utterances
 
 LEAST = 40  # audit answers: half of them teach and half judge; of fewer, next to nothing could be told
@@ -30,22 +27,6 @@ FIRST, STEPS = 10, 4  # answers with which the comparison begins, or two a label
 SPLITS = 12  # of the audit answers into those that teach and those that judge: it takes under a second
 SMALL = 0.05  # a difference that is worth knowing of
 FEW = 10  # answers that change little
-
-
-@dataclass(frozen=True)
-class Answered:
-    """What the backbone makes of answered utterances, and what was answered."""
-
-    states: States  # (n, width)
-    columns: Labels  # (n,)
-
-    def first(self, n: int) -> "Answered":
-        """Return the first n of them."""
-        return self.at(np.arange(n))
-
-    def at(self, rows: Rows) -> "Answered":
-        """Return those in these rows."""
-        return Answered(self.states[rows], self.columns[rows])
 
 
 @dataclass(frozen=True)
@@ -102,21 +83,15 @@ def compare(asked: Answered, drawn: Answered, untaught: Scout) -> tuple[Step, ..
 
 def _step(asked: Answered, drawn: Answered, untaught: Scout, splits: Sequence[Sequence[Rows]]) -> Step:
     n = len(asked.columns)
-    by_choice = _hits(asked, drawn, untaught).astype(float)
+    by_choice = hits(asked, drawn, untaught).astype(float)
     by_draw = np.full((len(splits), len(by_choice)), np.nan)  # of answers that neither teach nor could have taught
     for heard, (teaching, judging) in zip(by_draw, splits, strict=True):
-        heard[judging] = _hits(drawn.at(teaching[:n]), drawn.at(judging), untaught)
+        heard[judging] = hits(drawn.at(teaching[:n]), drawn.at(judging), untaught)
     judged = ~np.isnan(by_draw).all(axis=0)
     gains = by_choice[judged] - np.nanmean(by_draw[:, judged], axis=0)
     each = np.nanmean(by_choice - by_draw, axis=1)
     chosen = float(by_choice[judged].mean())
     return Step(n, chosen, chosen - float(gains.mean()), _doubt(gains, each))
-
-
-def _hits(lessons: Answered, judged: Answered, untaught: Scout) -> NDArray[np.bool_]:
-    # Not made honest: that takes five times as long and changes little in which label is likeliest.
-    scout = untaught.refitted(lessons.states, lessons.columns.tolist())
-    return np.asarray(scout.loglik(judged.states).argmax(axis=1) == judged.columns)
 
 
 def _doubt(gains: Array, each: Array) -> float:
@@ -163,16 +138,11 @@ def comparison(
     first = dict(islice(asked.items(), len(drawn) // 2))  # more of them could not be compared
     steps: tuple[Step, ...] = ()
     if first and drawn:
-        random = _answered(project, drawn)
-        steps = compare(_answered(project, first), random, _untaught(project, order, random.states.shape[1]))
+        random = answered(project, drawn)
+        steps = compare(answered(project, first), random, untaught_scout(project, order, random.states.shape[1]))
     if not steps:
         return replace(found, untold="few")
     return replace(found, untold="random") if all(told[i] == "random" for i in first) else replace(found, steps=steps)
-
-
-def _untaught(project: Project, order: tuple[int, ...], width: int) -> Scout:
-    """Return a scout that has the codebook's words from the round in use, and nothing that answers have taught it."""
-    return replace(blank(width, len(order)), described=round_scout(project, order, width).described)
 
 
 def asked_for(project: Project, order: Sequence[int]) -> dict[int, int]:
@@ -184,17 +154,6 @@ def asked_for(project: Project, order: Sequence[int]) -> dict[int, int]:
     ids = [i for i, strategy in told.items() if strategy in STRATEGIES and i in lessons]
     known = states.known(project.db, ids)
     return {i: lessons[i] for i in ids if i in known}
-
-
-def drawn_at_random(project: Project, order: Sequence[int]) -> dict[int, int]:
-    """Return the audit answers of utterances that the backbone has read: utterance -> column."""
-    agreed = consensus_labels(one for one in annotations.answers(project.db) if one["slice"] == AUDIT)
-    known = states.known(project.db, list(agreed))
-    return {i: order.index(label) for i, label in sorted(agreed.items()) if label in order and i in known}
-
-
-def _answered(project: Project, given: Mapping[int, int]) -> Answered:
-    return Answered(states.matrix(project.db, list(given)), np.array(list(given.values()), dtype=np.int64))
 
 
 # In words

@@ -2,7 +2,7 @@
 
 Rules are best chosen before labelling starts, so there is one rule, and simulations report what it would have said:
 the last rounds say the same of the same utterances (Bloodgood and Vijay-Shanker 2009, aclanthology W09-1107), and their
-measured accuracies cannot be told apart.
+measured accuracies cannot be told apart. What another batch is expected to give is told beside it.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from annotator import insights
 from annotator.batch import AUDIT
+from annotator.gain import recent_gain
 from annotator.insights import Measured
 from annotator.language import say
 from annotator.pool import askable
@@ -35,6 +36,8 @@ class Advice:
     overlap: bool | None  # whether the intervals of the last rounds' accuracies all overlap
     wrong: float | None  # suggestions expected to be wrong among those that nobody has answered
     open: int  # utterances that nobody has answered
+    gain: float | None = None  # suggestions that another batch is expected to put right
+    batch: int = 0  # answers in it
 
     @property
     def is_steady(self) -> bool:
@@ -51,7 +54,9 @@ def advise(project: Project) -> Advice:
     kappas = [_kappa(new, old) for new, old in pairwise(said)]
     wrong, left = _left(project)
     known = tuple(kappa for kappa in kappas if kappa is not None)
-    return Advice(known, _overlap(measured), wrong, left)
+    gain = recent_gain(project)
+    righted = None if gain is None or wrong is None else min(gain * left, wrong)
+    return Advice(known, _overlap(measured), wrong, left, righted, project.config.batch_size)
 
 
 def sentence(advice: Advice) -> str:
@@ -81,10 +86,23 @@ def _worth(advice: Advice) -> str:
 def _rest(advice: Advice) -> str:
     if advice.wrong is None:
         return ""
-    return say(
+    left = say(
         "Of the {n:,} without an answer the model expects to be wrong about {wrong:,.0f}.",
         n=advice.open,
         wrong=advice.wrong,
+    )
+    return " ".join(filter(None, (left, _next(advice))))
+
+
+def _next(advice: Advice) -> str:
+    if advice.gain is None:
+        return ""
+    if advice.gain < 1:
+        return say("Another {batch} answers are not likely to change that.", batch=advice.batch)
+    return say(
+        "Another {batch} answers are likely to put about {gain:,.0f} of them right.",
+        batch=advice.batch,
+        gain=advice.gain,
     )
 
 

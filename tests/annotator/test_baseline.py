@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from annotator import baseline, charts
-from annotator.baseline import LEAST, Answered, Comparison, Step, compare, recent_comparison, sentence
+from annotator.baseline import LEAST, Comparison, Step, compare, recent_comparison, sentence
 from annotator.loop import run_round
 from annotator.project import GIVEN
 from annotator.query import DEFAULT
+from annotator.teaching import Answered
 from model.scout import blank
 from model.voices import ASPECTS
 from store import annotations, utterances

@@ -57,6 +57,30 @@ def test_where_everything_has_an_answer_there_is_nothing_to_advise(tmp_path):
         assert sentence(advise(project)) == "Everything has an answer."
 
 
+def test_what_another_batch_is_expected_to_give_is_no_more_than_is_wrong(project):
+    go_round(project)
+    assert advise(project).gain is None, "twelve answers do not tell"
+    change(project, batch_size=40)
+    for _ in range(2):
+        go_round(project, 40)
+    found = advise(project)
+    assert found.gain is not None
+    assert 0 <= found.gain <= found.wrong
+    assert "Another 40 answers are" in sentence(found)
+
+
+@pytest.mark.parametrize(
+    ("gain", "said"),
+    [
+        (None, "about 12."),
+        (0.4, "about 12. Another 25 answers are not likely to change that."),
+        (3.2, "about 12. Another 25 answers are likely to put about 3 of them right."),
+    ],
+)
+def test_another_batch_is_weighed_in_suggestions_put_right(gain, said):
+    assert sentence(replace(STILL, gain=gain, batch=25)).endswith(said)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
