@@ -28,14 +28,14 @@ class RoundConfig:
     audit_share: Share = 0.2  # of each batch; 20 of the first 100 answers give accuracy within about 0.18
     precision: Part = 0.95  # wished for what is accepted unseen; the audit slice is made large enough for it
     per_conversation: Count = 3  # turns of one conversation in a batch: more of them teach little that is new
-    spot_share: Part = 0.08  # of each batch, two of 25, checks what was accepted unseen
+    spot_share: Share = 0.08  # of each batch, two of 25, checks what was accepted unseen
     cross_fit_below: Natural = 0  # audit answers; fewer teach too, by cross-fitting, in three times the time; 0: never
     retrain_every: Natural = 25  # new labels, then a round starts by itself; 0: only by the button
-    minimum_labels: Count = 10  # fewer train nothing that the instruction alone does not know
+    minimum_labels: Natural = 10  # fewer train nothing that the instruction alone does not know
     score_limit: Count = 10_000  # utterances a round scores, a random sample if there are more
     context_turns: Natural = 3  # turns before the utterance that the model reads
     show_suggestions: bool = True  # never on audit utterances, whatever this says
-    withheld_share: Part = 0.1  # of suggestions is hidden by chance: in 1,000 answers, shows a pull of 0.1
+    withheld_share: Share = 0.1  # of suggestions is hidden by chance: in 1,000 answers, shows a pull of 0.1
     seed: int = 0
 
     def to_json(self) -> str:
