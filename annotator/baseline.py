@@ -15,18 +15,18 @@ from scipy.stats import t as student
 
 from annotator.batch import AUDIT
 from annotator.language import say
+from annotator.latest import Latest, grounds
 from annotator.metrics import TAILS, Array
 from annotator.project import GIVEN, Project
 from annotator.query import STRATEGIES, Rows
 from annotator.teaching import Answered, answered, drawn_at_random, hits, untaught_scout
 from model.scout import Scout
-from store import annotations, rounds, states, utterances
+from store import annotations, states, utterances
 
 LEAST = 40  # audit answers: half of them teach and half judge; of fewer, next to nothing could be told
 FIRST, STEPS = 10, 4  # answers with which the comparison begins, or two a label; how often it is made from there on
 SPLITS = 12  # of the audit answers into those that teach and those that judge: it takes under a second
 SMALL = 0.05  # a difference that is worth knowing of
-FEW = 10  # answers that change little
 
 
 @dataclass(frozen=True)
@@ -108,20 +108,15 @@ def _doubt(gains: Array, each: Array) -> float:
 # Of a project
 
 
-_recent: dict[tuple[object, ...], Comparison] = {}  # the last one: to compare anew takes a second
+_latest: Latest[Comparison] = Latest()
 
 
 def recent_comparison(project: Project) -> Comparison:
-    """Compare anew for every round and every few answers, so that a page need not wait each time."""
-    order, promoted = project.codebook().ids, rounds.promoted(project.db)
+    """Compare anew for every round and every few answers: it takes a second."""
+    order = project.codebook().ids
     asked, drawn = asked_for(project, order), drawn_at_random(project, order)
-    heard = len(drawn) // FEW, min(len(asked), len(drawn) // 2) // FEW
-    key = str(project.folder.resolve()), promoted["id"] if promoted else None, heard, order
-    if key not in _recent:
-        found = comparison(project, asked, drawn, order)
-        _recent.clear()
-        _recent[key] = found
-    return _recent[key]
+    rests_on = grounds(project, len(drawn), min(len(asked), len(drawn) // 2))
+    return _latest.of(rests_on, lambda: comparison(project, asked, drawn, order))
 
 
 def comparison(

@@ -70,6 +70,12 @@ class Outset:
     usual: float = 0.0  # doubt of the pool's rows on average
 
     @classmethod
+    def untrained(cls, pool: Array) -> Self:
+        """Expect of a zero-shot round that it is scaled evenly, less what it gives each label in the (n, k) pool."""
+        prior = label_prior(pool)
+        return cls(ZERO_SHOT_TEMPERATURE, prior=prior, usual=float(doubt(without_prior(pool, prior)).mean()))
+
+    @classmethod
     def trained(cls, share: float, pool: Array) -> Self:
         """Expect of a trained round what lies between an adapter alone and a scout alone, by the scout's share.
 

@@ -8,17 +8,17 @@ which were drawn at random and teach it nothing. The share of errors is taken to
 
 import numpy as np
 
+from annotator.latest import Latest, grounds
 from annotator.pool import round_scout
 from annotator.project import Project
 from annotator.teaching import Answered, answered, drawn_at_random, hits
 from model.scout import Scout
-from store import rounds, states
+from store import states
 
 LESSONS, JUDGES = 40, 20  # answers of which fewer tell next to nothing
-MOST = 500  # lessons that are looked at: the curve is carried on from there, and a page need not wait long
+MOST = 200  # lessons that are looked at: the curve is carried on from there, and a page waits for it
 QUARTERS = (1, 2, 3, 4)
-DRAWS = 5  # of each part of the lessons, as one draw says little
-FEW = 10  # answers that change little
+DRAWS = 3  # of each part of the lessons, as one draw says little
 
 
 def expected_gain(lessons: Answered, judges: Answered, scout: Scout, more: int) -> float | None:
@@ -43,23 +43,20 @@ def _right(lessons: Answered, judges: Answered, scout: Scout, size: int, rng: np
     return float(np.mean([hits(lessons.at(rows), judges, scout).mean() for rows in taught]))
 
 
-_recent: dict[tuple[object, ...], float | None] = {}  # the last one: to judge anew takes seconds
+_latest: Latest[float | None] = Latest()
 
 
 def recent_gain(project: Project) -> float | None:
     """Return what share of utterances another batch is expected to put right; anew for every round and few answers."""
-    order, promoted = project.codebook().ids, rounds.promoted(project.db)
-    drawn = drawn_at_random(project, order)
-    taught = {i: column for i, column in project.lessons(order).items() if i not in drawn}
-    more, known = project.config.batch_size, states.known(project.db, list(taught))
-    taught = {i: column for i, column in taught.items() if i in known}
-    if promoted is None or len(taught) < LESSONS or len(drawn) < JUDGES:
+    order, more = project.codebook().ids, project.config.batch_size
+    drawn, lessons = drawn_at_random(project, order), project.lessons(order)
+    known = states.known(project.db, list(lessons))
+    taught = {i: column for i, column in lessons.items() if i in known and i not in drawn}
+    if len(taught) < LESSONS or len(drawn) < JUDGES:
         return None
-    key = str(project.folder.resolve()), promoted["id"], len(taught) // FEW, len(drawn) // FEW, order, more
-    if key not in _recent:
-        lessons = answered(project, taught)
-        scout = round_scout(project, order, lessons.states.shape[1])
-        found = expected_gain(lessons, answered(project, drawn), scout, more)
-        _recent.clear()
-        _recent[key] = found
-    return _recent[key]
+
+    def find() -> float | None:
+        teaching, judging = answered(project, taught), answered(project, drawn)
+        return expected_gain(teaching, judging, round_scout(project, order, teaching.states.shape[1]), more)
+
+    return _latest.of((grounds(project, len(taught), len(drawn)), more), find)

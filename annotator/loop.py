@@ -15,13 +15,11 @@ from numpy.typing import NDArray
 from annotator.audit import FOLDS, deal_folds
 from annotator.batch import compose_batch
 from annotator.calibration import (
-    ZERO_SHOT_TEMPERATURE,
     Calibrator,
     Outset,
     choose_outset,
     cross_fitted,
     fit_calibrator,
-    label_prior,
 )
 from annotator.config import RoundConfig
 from annotator.errors import RoundError, TooFewAnswers
@@ -178,9 +176,7 @@ def expectation(snapshot: Snapshot, config: RoundConfig, logits: Logits) -> Outs
 
     The last round's temperature tells nothing new: it was fitted to the same audit answers (docs/decisions 0017).
     """
-    if not snapshot.train:
-        return Outset(ZERO_SHOT_TEMPERATURE, prior=label_prior(logits))
-    return Outset.trained(config.recipe.scout, logits)
+    return Outset.trained(config.recipe.scout, logits) if snapshot.train else Outset.untrained(logits)
 
 
 def due(project: Project) -> list[RoundConfig]:

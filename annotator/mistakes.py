@@ -12,15 +12,14 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import softmax
 
+from annotator.latest import Latest, grounds
 from annotator.pool import lessons_read, round_scout
 from annotator.project import Project
 from annotator.query import Scores
 from model.classifier import Logits
 from model.scout import out_of_fold
-from store import rounds
 
 LEAST = 20  # answers; fewer cannot judge one another
-FEW = 10  # answers that change little
 FORESEEN = 2 / 3  # of the answers must be what the scout expects, or it cannot say how many are wrong
 Columns = NDArray[np.int64]
 
@@ -37,19 +36,14 @@ class Doubts:
         return list(self.chances)[: round(share * len(self.chances))]
 
 
-_recent: dict[tuple[object, ...], Doubts] = {}  # the last ones: to judge anew takes a second
+_latest: Latest[Doubts] = Latest()
 
 
 def recent_doubts(project: Project) -> Doubts:
-    """Judge the answers anew for every round and every few answers, so that a page need not wait each time."""
+    """Judge the answers anew for every round and every few answers: it takes a second."""
     order = project.codebook().ids
-    promoted = rounds.promoted(project.db)
     answers = project.lessons(order)
-    key = str(project.folder.resolve()), promoted["id"] if promoted else None, len(answers) // FEW, order
-    if key not in _recent:
-        _recent.clear()
-        _recent[key] = doubts(project, order)
-    found = _recent[key]
+    found = _latest.of(grounds(project, len(answers)), lambda: doubts(project, order))
     return Doubts({i: chance for i, chance in found.chances.items() if i in answers}, found.wrong)
 
 

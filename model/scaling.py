@@ -16,7 +16,7 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.special import entr, log_softmax, softmax
 
 SPREAD = 0.5  # of the log temperature around what is expected before any answer is seen
-SLOPE_SPREAD = 0.3  # of a row's log temperature from sure to clueless: -0.3 to -1.2 is what data sets ask for
+SLOPE_SPREAD = 0.3  # of the slope around what is expected: what data sets ask for differs by that and more
 BIAS_SPREAD = 0.5  # of a label's bias, in nats: a label is seldom over-used by more than a factor of three
 Array = NDArray[np.float64]
 
@@ -48,7 +48,7 @@ def fit_scaling(
     spread: float = SPREAD,
     with_bias: bool = False,
 ) -> Scaling:
-    """Choose the scaling that explains the (n,) labels best, (n, k) logits and (n,) doubts given.
+    """Choose the scaling that explains the (n,) labels best, finite (n, k) logits and (n,) doubts given.
 
     Maximum a posteriori: log-loss plus (log T - log expected)² / (2 · spread²), the same of the slope with its own
     spread, and bias² / (2 · 0.5²) for each label. Without answers what is expected comes back.

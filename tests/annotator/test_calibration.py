@@ -259,8 +259,12 @@ def test_no_bias_is_taken_with_too_few_answers_in_all_or_of_one_label(count, rar
     assert not choose_outset(logits, truth, Outset()).with_bias
 
 
-def test_a_zero_shot_round_is_expected_to_be_scaled_evenly():
-    assert Outset(1.0, prior=(-0.7, -0.7)).slope == 0
+def test_a_zero_shot_round_is_expected_to_be_scaled_evenly_around_its_usual_doubt():
+    pool, _ = overconfident(300, 1.0)
+    outset = Outset.untrained(pool)
+    assert outset.slope == 0
+    assert outset.prior == label_prior(pool)
+    assert outset.usual == pytest.approx(doubt(pool - np.asarray(outset.prior)).mean())
 
 
 def test_a_zero_shot_round_takes_no_bias_besides_its_prior():
