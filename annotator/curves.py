@@ -95,6 +95,18 @@ def saved(labels: NDArray[np.int64], ours: Scores, baseline: Scores) -> float:
     return -(1 - needed(labels, baseline, float(ours[-1])) / float(labels[-1]))
 
 
+def reached(curve: Curve, target: float) -> tuple[float, float, float]:
+    """Return after how many labels the mean curve reaches a score, and the 95 % interval over the seeds.
+
+    Each is infinite where the curve does not get there.
+    """
+    rng = np.random.default_rng(0)
+    draws = rng.integers(len(curve.seeds), size=(DRAWS, len(curve.seeds)))
+    found = [needed(curve.labels, curve.values[draw].mean(axis=0), target) for draw in draws]
+    low, high = np.quantile(found, (0.025, 0.975), method="inverted_cdf")  # between two labels and infinity is nothing
+    return needed(curve.labels, curve.mean, target), float(low), float(high)
+
+
 def compare(ours: Curve, baseline: Curve) -> Comparison:
     """Compare two strategies seed by seed, over the label counts and seeds that both have."""
     seeds = [seed for seed in ours.seeds if seed in baseline.seeds]

@@ -23,8 +23,9 @@ from annotator.metrics import evaluate
 from annotator.progress import Listener, Report, nobody
 from annotator.project import Project
 from annotator.session import Answer, answer, next_question
+from annotator.stopping import advise, left
 from model.classifier import Logits, load_classifier
-from store import annotations, rounds
+from store import annotations, rounds, utterances
 from store.importers import ImportPlan, detect_columns, read_utterances
 from store.readers import Rejected, read_header
 from store.utterances import NewUtterance
@@ -121,7 +122,7 @@ class Answers:
 
     def of(self, external_id: str) -> str:
         """Return the known label's name, or a wrong one where the oracle errs."""
-        right = self._names[external_id]
+        right = self.truth[external_id]
         return self.mistakes.get(external_id, right)
 
     @cached_property
@@ -137,7 +138,8 @@ class Answers:
         return wrong
 
     @cached_property
-    def _names(self) -> dict[str, str]:
+    def truth(self) -> dict[str, str]:
+        """Name the known label of every utterance that may be asked."""
         return {row.external_id: row.given_label or "" for row in self.gold.train}
 
 
@@ -167,6 +169,7 @@ def _run_rounds(
             "trained_on": done.row["trained_on"],
             "audited_on": done.row["audited_on"],
             "temperature": done.calibrator.temperature,
+            **outlook(project, done, known),
             **scores,
         }
 
@@ -206,6 +209,22 @@ def judge(done: Round, logits: Logits, truth: Sequence[int]) -> dict[str, Any]:
     """Evaluate on the test split, calibrated, with NLL and ECE before calibration beside it."""
     raw = evaluate(Calibrator(1.0)(logits), truth)
     return {**evaluate(done.calibrator(logits), truth), "raw_nll": raw["nll"], "raw_ece": raw["ece"]}
+
+
+def outlook(project: Project, done: Round, known: Answers) -> dict[str, Any]:
+    """Say whether an expert would be advised to stop here, and what is wrong among the suggestions for the rest.
+
+    How many are expected to be wrong, and how many are, as the oracle knows the answers.
+    """
+    advice, rest = advise(project), left(project)
+    said = {"steady": advice.is_steady, "open": 0, "wrong_expected": 0.0, "wrong": 0}
+    if rest.view is None:  # everything that the round has scored is answered
+        return said
+    order, codebook = rounds.predictions_of(project.db, done.row).label_ids, project.codebook()
+    ids = {name: codebook.id_of(name) for name in set(known.truth.values())}
+    truth = [ids[known.truth[row["external_id"]]] for row in utterances.read(project.db, rest.pool)]
+    wrong = np.array(order)[rest.view.probabilities.argmax(axis=1)] != truth
+    return said | {"open": len(wrong), "wrong_expected": advice.wrong, "wrong": int(wrong.sum())}
 
 
 def summarise(runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
-from annotator import __version__, baseline, charts, findings, insights, language, promises
+from annotator import __version__, baseline, charts, findings, insights, language, promises, stopping
 from annotator.acceptance import offer
 from annotator.guarantee import NotYet, Promise, Wish
 from annotator.history import STATES
@@ -118,6 +118,7 @@ def _quality(project: Project, used: InUse) -> str:
         say("How good the model is"),
         _text(findings.how_right(used)),
         _text(findings.how_believable(used)),
+        _text(stopping.sentence(stopping.with_gain(project, stopping.advise(project)))),
         _text(findings.in_use(used), "quiet"),
         _figure(charts.learning_curve(curve), "curve", findings.curve(curve)) if was_measured else "",
         _figure(charts.reliability(bins), "bins", findings.bins(bins)) if bins else "",

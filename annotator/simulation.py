@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from annotator import oracle, replay
+from annotator import oracle, payoff, replay
 from annotator.codebook import read_codebook
 from annotator.config import RoundConfig, changed_recipe
 from annotator.query import STRATEGIES, strategy_named
@@ -74,6 +74,7 @@ def _strategies(_: click.Context, __: click.Parameter, text: str) -> list[str]:
 )
 @click.option("--pool", default=1000, show_default=True, help="Training rows to choose from, a random sample.")
 @click.option("--test-limit", type=int, help="Test on a random sample of so many rows.")
+@click.option("--everything", is_flag=True, help="Also answer the whole pool once a seed, to tell what is enough.")
 @click.option("--keep", type=FOLDER, help="Keep each round's logits and the known labels here.")
 @click.option("--json", "out", type=FILE, help="Write all figures here; the means are the first strategy's.")
 @click.option("--report", "page", type=FILE, help="Write curves and a comparison with random here, as HTML.")
@@ -86,7 +87,7 @@ def simulate(
     labels: Sequence[int],
     batch: int | None,
     round_count: int | None,
-    strategies: Sequence[str],
+    strategies: list[str],
     seeds: Sequence[int],
     classifier: str,
     noise: float,
@@ -97,6 +98,7 @@ def simulate(
     cross_fit_below: int,
     pool: int,
     test_limit: int | None,
+    everything: bool,
     keep: Path | None,
     out: Path | None,
     page: Path | None,
@@ -114,21 +116,20 @@ def simulate(
     with progress_bar() as bar:
         task = bar.add_task("reading", total=1.0)
         listener = lambda stage, share, _: bar.update(task, completed=share, description=stage)  # noqa: E731
-        for run in replay.replay(plan, strategies, seeds, finished, listener, jobs):
+        for run in replay.replay(plan, strategies + [replay.EVERYTHING] * everything, seeds, finished, listener, jobs):
             runs.append(run)
             console.print(_sentence(run), highlight=False)
     summaries = {name: oracle.summarise([run for run in runs if run["strategy"] == name]) for name in strategies}
     for name, summary in summaries.items():
         said = ", ".join(f"{score} {value:.3f}" for score, value in summary.items())
         console.print(f"{name}: {said}", highlight=False)
-    for one in replay.comparisons(runs):
-        console.print(replay.sentence(one), highlight=False)
+    console.print(*payoff.sentences(runs), sep="\n", highlight=False)
     if out:
         settings = {"data": data.name, "labels": most, "rounds": count, "config": json.loads(config.to_json())}
         found = {**settings, "runs": runs, "strategies": summaries, **summaries[strategies[0]]}
         out.write_text(json.dumps(found, indent=2), encoding="utf-8")
     if page:
-        page.write_text(replay.page(runs, f"What labelling {data.stem} would have taken"), encoding="utf-8")
+        page.write_text(payoff.page(runs, f"What labelling {data.stem} would have taken"), encoding="utf-8")
 
 
 def _rounds(labels: Sequence[int], batch: int | None, count: int | None) -> int:

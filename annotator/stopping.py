@@ -1,12 +1,12 @@
 """Whether another round is worth it: advice with its reason, never an automatic stop.
 
-Rules are best chosen before labelling starts, so there is one rule, and simulations report what it would have said:
+Rules are best chosen before labelling starts, so there is one rule, and simulations tell when it would have spoken:
 the last rounds say the same of the same utterances (Bloodgood and Vijay-Shanker 2009, aclanthology W09-1107), and their
 measured accuracies cannot be told apart. What another batch is expected to give is told beside it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import cohen_kappa_score
 
 from annotator import insights
-from annotator.batch import AUDIT
+from annotator.batch import AUDIT, Askable
 from annotator.gain import recent_gain
 from annotator.insights import Measured
 from annotator.language import say
@@ -46,17 +46,30 @@ class Advice:
 
 
 def advise(project: Project) -> Advice:
-    """Weigh the last rounds against each other."""
+    """Weigh the last rounds against each other. What another batch would give takes seconds: see `with_gain`."""
     trained = [row for row in rounds.history(project.db) if row["state"] == "promoted" and row["trained_on"]]
     last = trained[:ROUNDS]
     measured = [insights.measured(row) for row in last]
     said = [_likeliest(project, row) for row in last]
     kappas = [_kappa(new, old) for new, old in pairwise(said)]
-    wrong, left = _left(project)
+    rest = left(project)
+    wrong = None if rest.view is None else float((1 - rest.view.probabilities.max(axis=1)).sum())
     known = tuple(kappa for kappa in kappas if kappa is not None)
+    return Advice(known, _overlap(measured), wrong, len(rest.pool))
+
+
+def with_gain(project: Project, advice: Advice) -> Advice:
+    """Weigh another batch too, which takes seconds after a new round or ten answers."""
     gain = recent_gain(project)
-    righted = None if gain is None or wrong is None else min(gain * left, wrong)
-    return Advice(known, _overlap(measured), wrong, left, righted, project.config.batch_size)
+    if gain is None or advice.wrong is None:
+        return advice
+    return replace(advice, gain=min(gain * advice.open, advice.wrong), batch=project.config.batch_size)
+
+
+def left(project: Project) -> Askable:
+    """Return what nobody has answered, as the round in use sees it."""
+    promoted = rounds.promoted(project.db)
+    return askable(project, rounds.predictions_of(project.db, promoted) if promoted else None)
 
 
 def sentence(advice: Advice) -> str:
@@ -130,13 +143,3 @@ def _overlap(measured: Sequence[Measured]) -> bool | None:
         return None
     edges: NDArray[np.float64] = np.array(intervals)
     return bool(edges[:, 0].max() <= edges[:, 1].min())
-
-
-def _left(project: Project) -> tuple[float | None, int]:
-    promoted = rounds.promoted(project.db)
-    if promoted is None:
-        return None, len(askable(project, None).pool)
-    found = askable(project, rounds.predictions_of(project.db, promoted))
-    if found.view is None:
-        return None, len(found.pool)
-    return float((1 - found.view.probabilities.max(axis=1)).sum()), len(found.pool)

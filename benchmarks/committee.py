@@ -4,8 +4,9 @@
 
 A pool of 1,000, of which 25 are answered at random; then four times 25 more are asked, and scouts learn all. Members of
 a committee are the last rounds, as in the product, or scouts that each heard the answers drawn anew with replacement
-(query by bagging, Abe and Mamitsuka 1998), which would be there from the first round on. `mean` ranks by the margin of
-the bagged scouts' mean. Shown is the accuracy on 500 test rows, averaged over the five rounds, mean and standard
+(query by bagging, Abe and Mamitsuka 1998), which would be there from the first round on, or scouts that heard the same
+answers and have each read the utterances behind another wording of the prompt. `mean` and `reworded mean` rank by the
+margin of such scouts' mean. Shown is the accuracy on 500 test rows, averaged over the five rounds, mean and standard
 deviation over the seeds. Nothing is fine-tuned. The last line is one JSON object: these means by set and way.
 """
 
@@ -26,7 +27,8 @@ from model.classifier import States, load_classifier
 from model.scout import Scout, blank
 from model.task import Label, Task, Utterance
 
-WAYS = ("random", "margin", "rounds", "bagged", "mean")
+WAYS = ("random", "margin", "rounds", "bagged", "mean", "reworded", "reworded mean")
+WORDINGS = ("definitions", "options", "codes")  # of the prompt, the first one the product's own
 POOL, TEST, BATCH, ROUNDS, BAGS, MEMBERS = 1000, 500, 25, 5, 5, 3
 
 
@@ -34,18 +36,19 @@ POOL, TEST, BATCH, ROUNDS, BAGS, MEMBERS = 1000, 500, 25, 5, 5, 3
 class Known:
     """What the backbone makes of utterances, and their labels as columns."""
 
-    states: States
+    states: Sequence[States]  # behind each wording
     columns: Labels
-    described: States  # of the labels
+    described: Sequence[States]  # of the labels
 
-    def fit(self, rows: Rows) -> Scout:
+    def fit(self, rows: Rows, wording: int = 0) -> Scout:
         """Fit a scout to some of them."""
-        untaught = replace(blank(self.states.shape[1], len(self.described)), described=self.described)
-        return untaught.refitted(self.states[rows], self.columns[rows].tolist())
+        described = self.described[wording]
+        untaught = replace(blank(self.states[wording].shape[1], len(described)), described=described)
+        return untaught.refitted(self.states[wording][rows], self.columns[rows].tolist())
 
-    def say(self, scout: Scout, rows: Rows) -> Array:
+    def say(self, scout: Scout, rows: Rows, wording: int = 0) -> Array:
         """Return a scout's probabilities for some of them."""
-        return np.exp(scout.loglik(self.states[rows]))
+        return np.exp(scout.loglik(self.states[wording][rows]))
 
 
 def read(name: str) -> tuple[Known, Known]:
@@ -53,13 +56,14 @@ def read(name: str) -> tuple[Known, Known]:
     gold, plan = read_gold(SETS[name]), SETS[name]
     names = sorted({row.given_label or "" for row in gold.train})
     task = Task(gold.draft.instruction, tuple(Label(one) for one in names))
-    classifier = load_classifier(plan.config.backbone, task, plan.config.recipe, plan.config.template)
+    config = plan.config
+    classifiers = [load_classifier(config.backbone, task, config.recipe, wording) for wording in WORDINGS]
     rng, found = np.random.default_rng(0), []
     for rows, count in ((gold.train, POOL + TEST), (gold.test, TEST)):
         taken = [rows[i] for i in rng.permutation(len(rows))[:count] if (rows[i].given_label or "") in names]
-        states = classifier.states([Utterance(row.text) for row in taken])
+        states = [one.states([Utterance(row.text) for row in taken]) for one in classifiers]
         columns = np.array([names.index(row.given_label or "") for row in taken])
-        found.append(Known(states, columns, classifier.described))
+        found.append(Known(states, columns, [one.described for one in classifiers]))
     return found[0], found[1]
 
 
@@ -83,13 +87,15 @@ def scores(known: Known, way: str, rows: tuple[Rows, Rows], made: Sequence[Scout
     asked, left = rows
     if way == "random":
         return np.zeros(len(left))
-    if way in ("bagged", "mean"):
-        members = [known.fit(asked[rng.integers(len(asked), size=len(asked))]) for _ in range(BAGS)]
+    if way.startswith("reworded"):
+        said = np.array([known.say(known.fit(asked, w), left, w) for w in range(len(WORDINGS))])
+    elif way in ("bagged", "mean"):
+        bags = [asked[rng.integers(len(asked), size=len(asked))] for _ in range(BAGS)]
+        said = np.array([known.say(known.fit(bag), left) for bag in bags])
     else:
-        members = list(made[-MEMBERS:] if way == "rounds" else made[-1:])
-    said = np.array([known.say(member, left) for member in members])
+        said = np.array([known.say(scout, left) for scout in made[-MEMBERS if way == "rounds" else -1 :]])
     view = View(said.mean(axis=0), committee=said)
-    return margin(view) if way == "mean" or len(members) < 2 else disagreement(view)
+    return margin(view) if way.endswith("mean") or len(said) < 2 else disagreement(view)
 
 
 def main() -> None:

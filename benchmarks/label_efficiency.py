@@ -5,7 +5,8 @@
 Runs the product's own simulation on each data set with each strategy: the same pool, test and mistakes for all
 strategies of a seed, every answer counted, audit answers included. On the same pools, tests and budgets: small-text's
 breaking ties and random on TF-IDF, and logistic regression with margin on TF-IDF and on MiniLM embeddings, all
-of which train on every answer. Sessions that have ended are kept in $ANNOTATOR_KEPT and not run again.
+of which train on every answer. What is enough is told against the whole pool answered. Sessions that have ended are
+kept in $ANNOTATOR_KEPT and not run again.
 
 The last line is one JSON object: for the default strategy on how many sets it is `better`, `worse`, the `median_saved`
 share of labels, and on how many sets accuracy at 100 and 200 labels is above each of the others (`above`).
@@ -27,10 +28,11 @@ from rich.table import Table
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from annotator.curves import compare, curve_of
+from annotator.curves import compare, curve_of, reached
 from annotator.oracle import Gold, Plan, read_gold
+from annotator.payoff import sentences
 from annotator.query import DEFAULT, View, margin, rank
-from annotator.replay import BASELINE, Run, replay
+from annotator.replay import BASELINE, EVERYTHING, Run, replay
 from benchmarks.measure import DATA, print_last
 from benchmarks.small_data import MINILM, embed
 
@@ -44,6 +46,7 @@ SETS = {
 STRATEGIES = (BASELINE, DEFAULT, "margin", "entropy", "label_balanced", "typical")
 ROWS = 1500  # of the training rows, the same for all seeds: what the backbone makes of them is computed once
 POOL, TEST, BATCH, LABELS = 1000, 500, 25, 200
+ENOUGH = 0.95  # of the accuracy that all answers give
 KEPT = Path(os.environ.get("ANNOTATOR_KEPT", "kept"))
 Peer = Callable[[NDArray[Any], NDArray[np.int64], int], Iterator[tuple[int, float]]]
 
@@ -54,10 +57,7 @@ def ours(name: str, strategies: Sequence[str], seeds: Sequence[int], classifier:
     recipe = replace(plan.config.recipe, scout=1.0) if classifier == "scout" else plan.config.recipe
     plan = replace(plan, data=excerpt(name), labels=LABELS, rounds=LABELS // BATCH, pool_limit=POOL, test_limit=TEST)
     plan = replace(plan, config=replace(plan.config, recipe=recipe))
-    runs = []
-    for run in replay(plan, strategies, seeds, KEPT / f"label-efficiency-{name}-{classifier}.jsonl"):
-        runs.append(run)
-    return runs
+    return list(replay(plan, [*strategies, EVERYTHING], seeds, KEPT / f"label-efficiency-{name}-{classifier}.jsonl"))
 
 
 def excerpt(name: str) -> Path:
@@ -168,18 +168,21 @@ def _small_text(gold: Gold, names: Sequence[str], seed: int) -> Iterator[Run]:
 def show(name: str, runs: Sequence[Run]) -> None:
     """Print every way's accuracy on a data set, and what it gains over drawing at random."""
     table = Table(title=f"{name}: accuracy, mean over seeds")
-    for column in ("", "50", "100", "200", "area", "against random", "labels saved"):
+    for column in ("", "50", "100", "200", "area", "against random", "labels saved", "to 95 % of all"):
         table.add_column(column, justify="left" if not column else "right")
-    base = curve_of(runs, BASELINE)
-    for way in dict.fromkeys(run["strategy"] for run in runs):
+    base, whole = curve_of(runs, BASELINE), curve_of(runs, EVERYTHING)
+    for way in dict.fromkeys(run["strategy"] for run in runs if run["strategy"] != EVERYTHING):
         curve = curve_of(runs, way)
         found = compare(curve, base)
         low, high = found.area_interval
         at = [f"{_at(curve, count):.3f}" for count in (50, 100, 200)]
         gain = f"{found.area:+.3f} ({low:+.3f} to {high:+.3f})"
         saved = "{:.0%} ({:.0%} to {:.0%})".format(found.saved, *found.saved_interval)
-        table.add_row(way, *at, f"{curve.areas.mean():.3f}", gain, saved)
-    Console(width=130).print(table)
+        enough = "{:.0f} ({:.0f} to {:.0f})".format(*reached(curve, ENOUGH * float(whole.mean[-1])))
+        table.add_row(way, *at, f"{curve.areas.mean():.3f}", gain, saved, enough)
+    console = Console(width=150)
+    console.print(table)
+    console.print(*sentences([run for run in runs if ", " not in run["strategy"]]), sep="\n", highlight=False)
 
 
 def _at(curve: Any, labels: int) -> float:

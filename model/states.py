@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from model.packing import Ints
+from model.tokens import whole_characters
 
 MADE_OF = "own tokens, last token, letters"  # states that are made of something else do not compare
 PIECES = (3, 5)  # letters, within words
@@ -82,4 +83,4 @@ def spelled(texts: Sequence[str], width: int) -> NDArray[np.float32]:
     from sklearn.feature_extraction.text import HashingVectorizer
 
     pieces = HashingVectorizer(analyzer="char_wb", ngram_range=PIECES, n_features=width, alternate_sign=True)
-    return pieces.transform(texts).toarray().astype(np.float32)  # type: ignore[no-any-return]
+    return pieces.transform([whole_characters(text) for text in texts]).toarray().astype(np.float32)  # type: ignore[no-any-return]

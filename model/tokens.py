@@ -60,7 +60,7 @@ class PromptTokens:
         return [number for number in self._spelled(text) if number not in self._control]
 
     def _spelled(self, text: str) -> list[int]:
-        sound = _whole_characters(text)
+        sound = whole_characters(text)
         return list(self.tokenizer(sound, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
     @cached_property
@@ -160,6 +160,6 @@ class PromptTokens:
         return slice(max(0, end - size), end)
 
 
-def _whole_characters(text: str) -> str:
-    """Join the halves of surrogate pairs; one that is alone becomes U+FFFD, since no tokenizer takes it."""
+def whole_characters(text: str) -> str:
+    """Join the halves of surrogate pairs; one that is alone becomes U+FFFD, since nothing that reads text takes it."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -32,13 +32,15 @@ def show() -> None:
                 _work(project, None)
             return
         _verdict(used)
-        st.write(frame.plain(stopping.sentence(stopping.advise(project))))
+        place, advice = st.empty(), stopping.advise(project)
+        place.write(frame.plain(stopping.sentence(advice)))
         _accept(project, used)
         _quality(project, used)
         _confusion(used)
         _work(project, used)
         _changes(project, used)
         _report(project)
+        place.write(frame.plain(stopping.sentence(stopping.with_gain(project, advice))))  # takes seconds: last of all
 
 
 def _verdict(used: InUse) -> None:

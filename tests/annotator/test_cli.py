@@ -209,6 +209,16 @@ def test_a_simulation_prints_every_run_and_writes_all_figures(labelled, tmp_path
     assert f"mean_accuracy {written['mean_accuracy']:.3f}" in output
 
 
+def test_a_simulation_says_how_many_labels_are_enough_if_asked(labelled, tmp_path, monkeypatch):
+    monkeypatch.setattr(oracle, "load_classifier", lambda backbone, task, *_: FakeClassifier(task))
+    page = tmp_path / "page.html"
+    output = good("simulate", labelled, "--labels", "20,40", "--everything", "--report", page).replace("\n", " ")
+    for said in ("all 48 answers give an accuracy of", "the advice to stop come"):
+        assert said in output
+        assert said in page.read_text(encoding="utf-8")
+    assert "all 48 answers" not in good("simulate", labelled, "--labels", "20,40")
+
+
 @pytest.mark.parametrize(
     ("text", "numbers"), [("0", [0]), ("0,1,2", [0, 1, 2]), ("0-4", [0, 1, 2, 3, 4]), ("1,5-6", [1, 5, 6])]
 )

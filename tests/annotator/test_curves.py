@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from annotator.curves import area, compare, curve_of, mean_interval, needed, saved
+from annotator.curves import area, compare, curve_of, mean_interval, needed, reached, saved
 
 LABELS = np.array([50, 100, 200])
 
@@ -58,3 +58,12 @@ def test_one_seed_tells_nothing_of_the_spread():
     assert mean_interval(np.array([0.3])) == (-np.inf, np.inf)
     low, high = mean_interval(np.array([0.1, 0.2, 0.3]))
     assert low < 0.2 < high
+
+
+def test_labels_to_reach_a_score_have_an_interval_over_the_seeds():
+    curve = curve_of(runs("margin", (0.4, 0.6, 0.8), (0.6, 0.8, 1.0)), "margin")
+    labels, low, high = reached(curve, 0.7)
+    assert (labels, low, high) == pytest.approx((100, 75, 150))
+    assert reached(curve, 0.85)[:2] == pytest.approx((175, 125))
+    assert reached(curve, 0.85)[2] == np.inf, "one of the seeds alone never gets there"
+    assert reached(curve, 0.95)[0] == np.inf

@@ -52,6 +52,22 @@ def test_every_round_of_every_seed_is_judged_on_the_test_split(labelled):
     assert runs[1]["accuracy"] > 0.8
 
 
+def test_every_round_tells_what_it_would_advise_and_what_is_wrong_among_the_rest(labelled):
+    runs = list(simulate(Plan(labelled, labels=75, rounds=5, config=CONFIG), [0]))
+    assert not any(run["steady"] for run in runs[:2]), "three rounds are the least"
+    for run in runs:
+        assert run["wrong"] <= run["open"] <= 90 - run["labels"]
+        assert 0 <= run["wrong_expected"] <= run["open"]
+    assert runs[0]["wrong"] > runs[-1]["wrong"]
+    alike = next(simulate(Plan(labelled, labels=30, config=replace(CONFIG, strategy="random")), [0]))
+    assert alike["wrong"] / alike["open"] == pytest.approx(1 - alike["accuracy"], abs=0.25)
+
+
+def test_where_all_is_answered_nothing_is_wrong_among_the_rest(labelled):
+    (run,) = simulate(Plan(labelled, labels=90, config=CONFIG), [0])
+    assert (run["open"], run["wrong"], run["wrong_expected"]) == (0, 0, 0.0)
+
+
 def test_audit_answers_count_towards_the_budget(labelled):
     for run in simulate(Plan(labelled, labels=40, rounds=2, config=CONFIG), [0]):
         assert run["trained_on"] + run["audited_on"] == run["labels"]

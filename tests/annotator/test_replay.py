@@ -1,4 +1,4 @@
-"""Sessions are replayed strategy by strategy, go on where they were stopped, and are told on one page."""
+"""Sessions are replayed strategy by strategy, and go on where they were stopped."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from annotator import oracle
 from annotator.config import RoundConfig
 from annotator.errors import UnknownName
 from annotator.oracle import Plan
-from annotator.replay import comparisons, page, read_runs, replay, sentence
+from annotator.replay import EVERYTHING, read_runs, replay
 from model.classifier import load_classifier
 from tests.fake import FakeClassifier
 from tests.model.tiny import save_llama
@@ -129,39 +129,18 @@ def test_an_unknown_strategy_is_refused(plan):
         list(replay(plan, ["guess"], [0]))
 
 
-def made_up(strategy: str, seed: int, labels: int, accuracy: float) -> dict[str, Any]:
-    return {"strategy": strategy, "seed": seed, "labels": labels, "accuracy": accuracy, "macro_f1": 0.5, "ece": 0.1}
+def test_with_the_whole_pool_answered_there_is_one_round_a_seed(plan, tmp_path):
+    finished = tmp_path / "finished.jsonl"
+    small = replace(plan, pool_limit=60)
+    runs = list(replay(small, ["margin", EVERYTHING], [0, 1], finished))
+    assert told(runs)[4:] == [(EVERYTHING, 0, 60), (EVERYTHING, 1, 60)]
+    assert told(list(replay(small, [EVERYTHING], [0, 1], finished))) == told(runs)[4:]
+    assert runs[-1]["open"] == 0, "nothing is left to be wrong about"
 
 
-RUNS = [
-    made_up(name, seed, labels, base + 0.001 * labels + 0.01 * seed)
-    for name, base in (("margin", 0.6), ("random", 0.5))
-    for seed in (0, 1, 2)
-    for labels in (50, 100, 200)
-]
-
-
-def test_a_strategy_is_compared_with_drawing_at_random_and_with_nothing_else():
-    (one,) = comparisons(RUNS)
-    assert one.strategy == "margin"
-    assert one.area == pytest.approx(0.1)
-    assert sentence(one).startswith("Closest call: better than drawing at random; 50% of the labels saved")
-    assert comparisons([run for run in RUNS if run["strategy"] == "margin"]) == []
-
-
-def test_a_difference_that_the_seeds_do_not_bear_out_is_not_claimed():
-    uneven = [
-        {**run, "accuracy": run["accuracy"] - (0.1 if run["seed"] else 0)} if run["strategy"] == "margin" else run
-        for run in RUNS
-    ]
-    assert "no better and no worse" in sentence(comparisons(uneven)[0])
-
-
-def test_the_page_shows_curves_figures_and_verdict():
-    made = page(RUNS, "What <b>it</b> takes")
-    assert "What &lt;b&gt;it&lt;/b&gt; takes" in made
-    assert "<svg" in made
-    assert "Closest call: better than drawing at random" in made
-    assert "3 simulated sessions a strategy" in made
-    assert made.count("<tr>") >= 1 + 2 * 3, "a heading, and each strategy at each number of labels"
-    assert "0.810" in made, "what margin has at 200 labels on average: 0.6 + 0.2 + 0.01"
+def test_sessions_of_a_version_that_told_less_are_run_again(plan, tmp_path):
+    finished = tmp_path / "finished.jsonl"
+    list(replay(plan, ["random"], [0], finished))
+    lines = [json.loads(line) for line in finished.read_text(encoding="utf-8").splitlines()]
+    finished.write_text("".join(json.dumps({k: v for k, v in one.items() if k != "steady"}) + "\n" for one in lines))
+    assert read_runs(finished, plan) == []

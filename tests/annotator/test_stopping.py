@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from annotator.loop import run_round
-from annotator.stopping import STEADY, Advice, advise, sentence
+from annotator.stopping import STEADY, Advice, advise, sentence, with_gain
 from tests.annotator.scenes import change, classifier_of, label_pool, new_project, work_through
 
 STILL = Advice((0.97, 0.95), True, 12.0, 300)
@@ -59,11 +59,11 @@ def test_where_everything_has_an_answer_there_is_nothing_to_advise(tmp_path):
 
 def test_what_another_batch_is_expected_to_give_is_no_more_than_is_wrong(project):
     go_round(project)
-    assert advise(project).gain is None, "twelve answers do not tell"
+    assert with_gain(project, advise(project)).gain is None, "twelve answers do not tell"
     change(project, batch_size=40)
     for _ in range(2):
         go_round(project, 40)
-    found = advise(project)
+    found = with_gain(project, advise(project))
     assert found.gain is not None
     assert 0 <= found.gain <= found.wrong
     assert "Another 40 answers are" in sentence(found)

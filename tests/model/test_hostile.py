@@ -19,6 +19,7 @@ from model.backbone import Backbone, load_backbone
 from model.catalog import STARTER, cache_folder
 from model.prompt import utterance_text
 from model.recipe import Recipe
+from model.states import spelled
 from model.task import Label, Task, Utterance
 from model.tokens import PromptTokens
 from model.verbalizer import label_words
@@ -153,6 +154,11 @@ def test_halves_of_surrogates_are_joined_or_read_as_the_replacement_character(
 ) -> None:
     tokens = tokens_of(any_backbone)
     assert tokens.body(Utterance(written, (written,))) == tokens.body(Utterance(read, (read,)))
+
+
+def test_how_an_utterance_is_spelt_is_told_with_half_a_surrogate_too() -> None:
+    broken, read = spelled(["so \ud83d sad", "so \ufffd sad"], 64)
+    assert (broken == read).all()
 
 
 def test_a_codebook_with_half_a_surrogate_is_no_crash_either(llama: Backbone) -> None:
