@@ -46,8 +46,11 @@ def _right(lessons: Answered, judges: Answered, scout: Scout, size: int, rng: np
 _latest: Latest[float | None] = Latest()
 
 
-def recent_gain(project: Project) -> float | None:
-    """Return what share of utterances another batch is expected to put right; anew for every round and few answers."""
+def recent_gain(project: Project, wait: bool = True) -> float | None:
+    """Return what share of utterances another batch is expected to put right; anew for every round and few answers.
+
+    Without `wait` only what is known already.
+    """
     order, more = project.codebook().ids, project.config.batch_size
     drawn, lessons = drawn_at_random(project, order), project.lessons(order)
     known = states.known(project.db, list(lessons))
@@ -59,4 +62,5 @@ def recent_gain(project: Project) -> float | None:
         teaching, judging = answered(project, taught), answered(project, drawn)
         return expected_gain(teaching, judging, round_scout(project, order, teaching.states.shape[1]), more)
 
-    return _latest.of((grounds(project, len(taught), len(drawn)), more), find)
+    rests_on = grounds(project, len(taught), len(drawn)), more
+    return _latest.of(rests_on, find) if wait or _latest.knows(rests_on) else None

@@ -16,6 +16,11 @@ class Latest(Generic[Found]):
     def __init__(self) -> None:
         self._kept: tuple[Hashable, Found] | None = None
 
+    def knows(self, rests_on: Hashable) -> bool:
+        """Say whether there is something found for these grounds."""
+        kept = self._kept
+        return kept is not None and kept[0] == rests_on
+
     def of(self, rests_on: Hashable, find: Callable[[], Found]) -> Found:
         """Return what was found for the same grounds, or find it."""
         kept = self._kept

@@ -216,11 +216,12 @@ def outlook(project: Project, done: Round, known: Answers) -> dict[str, Any]:
 
     How many are expected to be wrong, and how many are, as the oracle knows the answers.
     """
-    advice, rest = advise(project), left(project)
+    rest = left(project)
+    advice = advise(project, rest)
     said = {"steady": advice.is_steady, "open": 0, "wrong_expected": 0.0, "wrong": 0}
     if rest.view is None:  # everything that the round has scored is answered
         return said
-    order, codebook = rounds.predictions_of(project.db, done.row).label_ids, project.codebook()
+    order, codebook = rounds.labels_of(done.row), project.codebook()
     ids = {name: codebook.id_of(name) for name in set(known.truth.values())}
     truth = [ids[known.truth[row["external_id"]]] for row in utterances.read(project.db, rest.pool)]
     wrong = np.array(order)[rest.view.probabilities.argmax(axis=1)] != truth

@@ -45,22 +45,22 @@ class Advice:
         return len(self.kappas) == ROUNDS - 1 and min(self.kappas) >= STEADY and bool(self.overlap)
 
 
-def advise(project: Project) -> Advice:
-    """Weigh the last rounds against each other. What another batch would give takes seconds: see `with_gain`."""
+def advise(project: Project, rest: Askable | None = None) -> Advice:
+    """Weigh the last rounds against each other, and what is `left`. For what another batch gives see `with_gain`."""
     trained = [row for row in rounds.history(project.db) if row["state"] == "promoted" and row["trained_on"]]
     last = trained[:ROUNDS]
     measured = [insights.measured(row) for row in last]
     said = [_likeliest(project, row) for row in last]
     kappas = [_kappa(new, old) for new, old in pairwise(said)]
-    rest = left(project)
+    rest = rest or left(project)
     wrong = None if rest.view is None else float((1 - rest.view.probabilities.max(axis=1)).sum())
     known = tuple(kappa for kappa in kappas if kappa is not None)
     return Advice(known, _overlap(measured), wrong, len(rest.pool))
 
 
-def with_gain(project: Project, advice: Advice) -> Advice:
-    """Weigh another batch too, which takes seconds after a new round or ten answers."""
-    gain = recent_gain(project)
+def with_gain(project: Project, advice: Advice, wait: bool = True) -> Advice:
+    """Weigh another batch too. That takes seconds after a new round or ten answers; not if there is no `wait`."""
+    gain = recent_gain(project, wait)
     if gain is None or advice.wrong is None:
         return advice
     return replace(advice, gain=min(gain * advice.open, advice.wrong), batch=project.config.batch_size)

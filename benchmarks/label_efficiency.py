@@ -30,7 +30,7 @@ from sklearn.linear_model import LogisticRegression
 
 from annotator.curves import compare, curve_of, reached
 from annotator.oracle import Gold, Plan, read_gold
-from annotator.payoff import sentences
+from annotator.payoff import SHARES, sentences
 from annotator.query import DEFAULT, View, margin, rank
 from annotator.replay import BASELINE, EVERYTHING, Run, replay
 from benchmarks.measure import DATA, print_last
@@ -46,7 +46,6 @@ SETS = {
 STRATEGIES = (BASELINE, DEFAULT, "margin", "entropy", "label_balanced", "typical")
 ROWS = 1500  # of the training rows, the same for all seeds: what the backbone makes of them is computed once
 POOL, TEST, BATCH, LABELS = 1000, 500, 25, 200
-ENOUGH = 0.95  # of the accuracy that all answers give
 KEPT = Path(os.environ.get("ANNOTATOR_KEPT", "kept"))
 Peer = Callable[[NDArray[Any], NDArray[np.int64], int], Iterator[tuple[int, float]]]
 
@@ -168,7 +167,7 @@ def _small_text(gold: Gold, names: Sequence[str], seed: int) -> Iterator[Run]:
 def show(name: str, runs: Sequence[Run]) -> None:
     """Print every way's accuracy on a data set, and what it gains over drawing at random."""
     table = Table(title=f"{name}: accuracy, mean over seeds")
-    for column in ("", "50", "100", "200", "area", "against random", "labels saved", "to 95 % of all"):
+    for column in ("", "50", "100", "200", "area", "against random", "labels saved", f"to {SHARES[-1]:.0%} of all"):
         table.add_column(column, justify="left" if not column else "right")
     base, whole = curve_of(runs, BASELINE), curve_of(runs, EVERYTHING)
     for way in dict.fromkeys(run["strategy"] for run in runs if run["strategy"] != EVERYTHING):
@@ -178,7 +177,7 @@ def show(name: str, runs: Sequence[Run]) -> None:
         at = [f"{_at(curve, count):.3f}" for count in (50, 100, 200)]
         gain = f"{found.area:+.3f} ({low:+.3f} to {high:+.3f})"
         saved = "{:.0%} ({:.0%} to {:.0%})".format(found.saved, *found.saved_interval)
-        enough = "{:.0f} ({:.0f} to {:.0f})".format(*reached(curve, ENOUGH * float(whole.mean[-1])))
+        enough = "{:.0f} ({:.0f} to {:.0f})".format(*reached(curve, SHARES[-1] * float(whole.mean[-1])))
         table.add_row(way, *at, f"{curve.areas.mean():.3f}", gain, saved, enough)
     console = Console(width=150)
     console.print(table)

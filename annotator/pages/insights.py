@@ -33,14 +33,14 @@ def show() -> None:
             return
         _verdict(used)
         place, advice = st.empty(), stopping.advise(project)
-        place.write(frame.plain(stopping.sentence(advice)))
+        place.write(frame.plain(stopping.sentence(stopping.with_gain(project, advice, wait=False))))
         _accept(project, used)
         _quality(project, used)
         _confusion(used)
         _work(project, used)
         _changes(project, used)
         _report(project)
-        place.write(frame.plain(stopping.sentence(stopping.with_gain(project, advice))))  # takes seconds: last of all
+        place.write(frame.plain(stopping.sentence(stopping.with_gain(project, advice))))  # may take seconds
 
 
 def _verdict(used: InUse) -> None:

@@ -92,8 +92,10 @@ def test_in_a_project_audit_answers_judge_and_teach_not(tmp_path, monkeypatch):
         run_round(project, classifier_of(project), project.config)
         asked = []
         monkeypatch.setattr(gain, "expected_gain", lambda *given: asked.append(given) or 0.1)
+        assert recent_gain(project, wait=False) is None, "nothing is computed where nobody waits"
+        assert not asked
         assert recent_gain(project) == 0.1
-        assert recent_gain(project) == 0.1
+        assert recent_gain(project) == recent_gain(project, wait=False) == 0.1
         assert len(asked) == 1, "remembered until there are a few more answers"
         lessons, judges, _, more = asked[0]
         audit = set(utterances.ids_in(project.db, "audit"))

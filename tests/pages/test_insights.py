@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from annotator import stopping
 from annotator.acceptance import offer
 from annotator.codebook import parse_codebook
 from annotator.guarantee import Wish
@@ -109,6 +110,18 @@ def test_one_sentence_says_how_often_the_model_is_right_and_how_surely(project: 
     assert "may be believed" not in shown(app)
     assert "Not yet below 30 audit answers" in shown(app)
     assert charts(app) >= 5
+
+
+def test_what_another_batch_gives_is_weighed_last_and_at_once_when_known(
+    easy: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[bool] = []
+    real = stopping.with_gain
+    monkeypatch.setattr(stopping, "with_gain", lambda p, a, wait=True: waited.append(wait) or real(p, a, wait))
+    app = page("easy")
+    assert waited == [False, True]
+    (told,) = [piece.value for piece in app.markdown if "without an answer the model expects" in piece.value]
+    assert "Another" in told, "the sentence that could be told at once is not there beside it"
 
 
 def test_what_choosing_has_given_is_told_and_drawn(easy: Project) -> None:
