@@ -181,7 +181,8 @@ def show(name: str, runs: Sequence[Run]) -> None:
         table.add_row(way, *at, f"{curve.areas.mean():.3f}", gain, saved, enough)
     console = Console(width=150)
     console.print(table)
-    console.print(*sentences([run for run in runs if ", " not in run["strategy"]]), sep="\n", highlight=False)
+    mine = [run for run in runs if ", " not in run["strategy"]]
+    console.print(*sentences(mine), sep="\n", highlight=False, soft_wrap=True)
 
 
 def _at(curve: Any, labels: int) -> float:
