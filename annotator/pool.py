@@ -89,9 +89,9 @@ def _committee(project: "Project", predictions: Predictions, scored: NDArray[np.
     """Return what the last rounds say, (m, n, k), in the labels in use; None unless two or more know the same ones.
 
     One that has not scored an utterance agrees with the newest. Nothing stands in for rounds that are not there yet, so
-    that the default strategy chooses: scouts that heard the answers drawn anew (query by bagging) find no more than
-    they do (`python -m benchmarks.committee`), and a paraphrase of the prompt takes another pass
-    over the pool, in words that the adapter was not taught.
+    that the default strategy chooses: neither scouts that heard the answers drawn anew (query by bagging) nor scouts
+    that read behind another wording of the prompt find reliably more by their disagreement than the margin does
+    (`python -m benchmarks.committee`), and another wording takes another pass over the pool.
     """
     latest = [rounds.predictions_of(project.db, row) for row in rounds.latest(project.db, MEMBERS)]
     members = [known for known in latest if known.unknown == predictions.unknown]

@@ -110,7 +110,7 @@ def main() -> None:
         found = {way: [session(known, test, way, seed) for seed in range(given.seeds)] for way in WAYS}
         table.add_row(name, *(f"{np.mean(one):.3f} ± {np.std(one):.3f}" for one in found.values()))
         means[name] = {way: round(float(np.mean(one)), 4) for way, one in found.items()}
-    Console().print(table)
+    Console(width=130).print(table)
     print_last(means)
 
 
