@@ -18,6 +18,7 @@ from model.packing import (
     Columns,
     Ints,
     body_columns,
+    common_start,
     fill_lanes,
     last_of_each,
     node_columns,
@@ -38,11 +39,7 @@ class CausalScorer:
         self.backbone = backbone
         self.tokens = tokens
         self.cached: Any = None
-
-    @property
-    def prefix(self) -> Columns:
-        """The instruction, behind the soft prompt if there is one."""
-        return prefix_columns([0] * self.backbone.virtual_tokens + self.tokens.prefix)
+        self.shared: Sequence[int] = ()  # in the cache too: what all bodies of the session begin with
 
     def rows(self, bodies: Bodies, budget: int) -> list[list[int]]:
         """Cut in the order given: packing needs no equal lengths."""
@@ -67,8 +64,7 @@ class CausalScorer:
     def search(self, bodies: Bodies, tolerance: float) -> Logs:
         """Compute the utterances in one packed row, then those nodes that matter behind it. Needs a session."""
         trie, n = self.tokens.trie, len(bodies)
-        texts, ends = self._texts(bodies)
-        row = _Row(self, fill_lanes([len(body) for body in bodies]))
+        row, texts, ends = self._laid(bodies)
 
         def expand(owners: Ints, nodes: Ints) -> Logs:
             if nodes.any():
@@ -79,29 +75,42 @@ class CausalScorer:
         return best_first(trie, n, expand, tolerance, at_once=max(len(texts), n))
 
     def states(self, bodies: Bodies, own: Sequence[slice]) -> torch.Tensor:
-        """Return (n, 2 · width): the mean over each utterance's own tokens, and the last token. Needs a session."""
-        texts, _ = self._texts(bodies)
-        row, everyone = _Row(self, fill_lanes([len(body) for body in bodies])), np.arange(len(bodies))
+        """Return (n, 2 · width): the mean over each utterance's own tokens, and the last token.
+
+        Needs a session in which bodies share nothing: what is in the cache is not heard.
+        """
+        row, texts, _ = self._laid(bodies)
+        everyone, first = np.arange(len(bodies)), int(texts.positions.min())
         asking = row.lay(texts)
         with listening(self.backbone.model) as heard:
             self.forward(asking, row.present, np.zeros(1, dtype=np.int64), row.cache)
-        owners = [owners_within(lane, own, len(self.prefix)) for lane in asking]
+        owners = [owners_within(lane, own, first) for lane in asking]
         meant = pooled(heard.halfway, np.concatenate(owners), len(bodies))
         last = torch.from_numpy(_find(asking, everyone, 0 * everyone)).to(meant.device)
         return torch.cat([meant, heard.further.flatten(0, 1)[last].float()], dim=1)
 
     def _whole(self, bodies: Bodies, owners: Ints, nodes: Ints) -> torch.Tensor:
         """Compute a row in one pass; return the logits at each utterance's end, then those at each node."""
-        texts, ends = self._texts(bodies)
+        row, texts, ends = self._laid(bodies, np.bincount(owners, minlength=len(bodies)))
         columns = texts.then(node_columns(owners, nodes, ends, self.tokens.trie))
         everyone = np.arange(len(bodies))
-        sizes = np.bincount(columns.owners, minlength=len(bodies)).tolist()
-        row = _Row(self, fill_lanes(sizes) if self.cached else [everyone.tolist()])
         return row.compute(columns, np.concatenate([everyone, owners]), np.concatenate([0 * everyone, nodes]))
 
-    def _texts(self, bodies: Bodies) -> tuple[Columns, Ints]:
-        texts = body_columns(bodies, len(self.prefix))
-        return texts, texts.positions[last_of_each(texts, len(bodies))]
+    def _laid(self, bodies: Bodies, behind: Ints | int = 0) -> tuple[_Row, Columns, Ints]:
+        """Begin a row; return it, what each body has to itself, and the positions of their last tokens.
+
+        What all of them begin with is computed once, as the instruction is. `behind`: nodes to come at each end.
+        """
+        shared = self.shared if self.cached else common_start(bodies)
+        first, rest = self._first(shared), [body[len(shared) :] for body in bodies]
+        texts = body_columns(rest, len(first))
+        sizes = (np.array([len(body) for body in rest]) + behind).tolist()
+        lanes = fill_lanes(sizes) if self.cached else [list(range(len(bodies)))]
+        return _Row(self, first, lanes), texts, texts.positions[last_of_each(texts, len(bodies))]
+
+    def _first(self, shared: Sequence[int]) -> Columns:
+        """Lay out what comes first: the soft prompt if there is one, the instruction, and what bodies begin with."""
+        return prefix_columns([0] * self.backbone.virtual_tokens + self.tokens.prefix + list(shared))
 
     @torch.inference_mode()
     def keeps_apart(self) -> bool:
@@ -122,14 +131,14 @@ class CausalScorer:
         return float((packed - alone).norm() / (alone - alone.mean()).norm()) < 0.1  # rounding in bf16 makes 0.01
 
     @contextmanager
-    def session(self) -> Iterator[None]:
-        """Compute the prefix once and keep its keys and values."""
+    def session(self, shared: Sequence[int] = ()) -> Iterator[None]:
+        """Compute once what comes first, and keep its keys and values."""
         from transformers import DynamicCache
 
         cache = DynamicCache()
-        ids = torch.from_numpy(self.prefix.ids)[None].to(self.backbone.device)
+        ids = torch.from_numpy(self._first(shared).ids)[None].to(self.backbone.device)
         self.backbone.model(**self.backbone.reading(ids), past_key_values=cache, use_cache=True, logits_to_keep=1)
-        self.cached = cache
+        self.cached, self.shared = cache, shared
         try:
             yield
         finally:
@@ -171,10 +180,10 @@ class CausalScorer:
 class _Row:
     """A row of lanes that is computed in one or more parts."""
 
-    def __init__(self, scorer: CausalScorer, lanes: list[list[int]]) -> None:
+    def __init__(self, scorer: CausalScorer, first: Columns, lanes: list[list[int]]) -> None:
         self.scorer, self.lanes = scorer, lanes
         self.cache = _widened(scorer.cached, len(lanes)) if scorer.cached else None
-        self.present = [scorer.prefix] * len(lanes)
+        self.present = [first] * len(lanes)
 
     def compute(self, columns: Columns, owners: Ints, nodes: Ints) -> torch.Tensor:
         """Compute columns; return (pairs, vocabulary) logits at nodes of utterances, which must be among them."""

@@ -94,7 +94,7 @@ class EncoderDecoderScorer:
         return _Read(model, self.tokens.trie, encoded, mask)
 
     @contextmanager
-    def session(self) -> Iterator[None]:
+    def session(self, shared: Sequence[int] = ()) -> Iterator[None]:
         """Nothing to prepare: the encoder reads instruction and utterance as one."""
         yield
 

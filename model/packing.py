@@ -2,7 +2,7 @@
 
 Every utterance sees the prefix and itself, every trie node sees its utterance and its ancestors, and positions
 restart behind the prefix. So the row gives the same numbers as one utterance at a time, without padding and
-with the prefix computed once.
+with the prefix computed once. Words that all utterances of the row begin with are part of its prefix.
 
     columns  prefix | utterance 1 | utterance 2 | … | nodes of 1 | nodes of 2 | …
     position 0 … p-1| p …         | p …         |   | by depth   | by depth   |
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +57,12 @@ class Columns:
         """Add columns that no one sees."""
         empty = np.zeros(length - len(self), dtype=np.int64)
         return self.then(Columns(empty, empty, empty + NOBODY, empty))
+
+
+def common_start(bodies: Bodies) -> list[int]:
+    """Return the tokens that all bodies begin with, but for the last token of any."""
+    same = takewhile(lambda tokens: len(set(tokens)) == 1, zip(*bodies, strict=False))
+    return [tokens[0] for tokens in same][: min(map(len, bodies), default=1) - 1]
 
 
 def prefix_columns(prefix: Sequence[int]) -> Columns:

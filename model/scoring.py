@@ -48,8 +48,11 @@ class Scorer(Protocol):
         ...
 
     @contextmanager
-    def session(self) -> Iterator[None]:
-        """Prepare for many calls without gradients between which no weight changes."""
+    def session(self, shared: Sequence[int] = ()) -> Iterator[None]:
+        """Prepare for many calls without gradients between which no weight changes.
+
+        All bodies must begin with the `shared` tokens, and have more.
+        """
         ...
 
 

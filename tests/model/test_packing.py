@@ -12,6 +12,7 @@ from model.packing import (
     PREFIX,
     Columns,
     body_columns,
+    common_start,
     last_of_each,
     node_columns,
     prefix_columns,
@@ -22,6 +23,7 @@ from model.verbalizer import build_trie
 
 TRIE = build_trie([(1,), (1, 2), (1, 2, 3), (4, 5)], 9, ["a", "b", "c", "d"])
 SIZES = st.lists(st.integers(1, 6), min_size=1, max_size=5)
+BODIES = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6), min_size=1, max_size=4)
 LENGTHS = st.lists(st.integers(0, 50), max_size=40)
 
 
@@ -69,6 +71,18 @@ def test_the_last_token_of_each_utterance_is_found(sizes: list[int], prefix: int
     places = last_of_each(texts, len(sizes))
     assert (places == np.cumsum(sizes) - 1).all()
     assert (texts.ids[places] == np.array(sizes) + 9).all()
+
+
+@given(BODIES)
+def test_all_utterances_begin_with_their_common_start_and_have_more(bodies: list[list[int]]) -> None:
+    start = common_start(bodies)
+    assert all(body[: len(start)] == start and len(body) > len(start) for body in bodies)
+
+
+@given(BODIES)
+def test_a_common_start_ends_where_utterances_part_or_one_has_a_last_token_left(bodies: list[list[int]]) -> None:
+    end = len(common_start(bodies))
+    assert len({body[end] for body in bodies}) > 1 or end == min(map(len, bodies)) - 1
 
 
 @given(LENGTHS, st.integers(1, 100))
