@@ -1,6 +1,6 @@
 """Are the probabilities honest, and do promises of precision hold? On public data sets with known labels.
 
-    python -m benchmarks.calibration [--quick] [--data trec,snips] [--labels 100,200,400] [--seeds 0-2] [--zero-shot]
+    python -m benchmarks.calibration [--quick] [--data trec,snips] [--labels 100,200,400] [--seeds 0,1,2] [--zero-shot]
         [--classifier both|scout]
 
 Three things, the first for each data set, number of labels and seed:

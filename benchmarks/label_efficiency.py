@@ -1,6 +1,6 @@
 """Measure what asking the right questions saves, against drawing at random and against what one would build by hand.
 
-    python -m benchmarks.label_efficiency [--sets trec,snips,…] [--seeds 0-4] [--classifier scout|both] [--quick]
+    python -m benchmarks.label_efficiency [--sets trec,snips,…] [--seeds 5] [--classifier scout|both] [--quick]
 
 Runs the product's own simulation on each data set with each strategy: the same pool, test and mistakes for all
 strategies of a seed, every answer counted, audit answers included. On the same pools, tests and budgets: small-text's
