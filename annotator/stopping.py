@@ -1,8 +1,9 @@
 """Whether another round is worth it: advice with its reason, never an automatic stop.
 
 Rules are best chosen before labelling starts, so there is one rule, and simulations tell when it would have spoken:
-the last rounds say the same of the same utterances (Bloodgood and Vijay-Shanker 2009, aclanthology W09-1107), and their
-measured accuracies cannot be told apart. What another batch is expected to give is told beside it.
+the last rounds say the same of the same utterances, and their measured accuracies cannot be told apart. The first is
+Bloodgood and Vijay-Shanker's (2009, aclanthology W09-1107), who wait for a kappa of 0.99. What another batch is
+expected to give is told beside it.
 """
 
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from annotator.pool import askable
 from annotator.project import Project
 from store import rounds, utterances
 
-STEADY = 0.9  # kappa between two rounds from which on they say the same; 0.99 in the paper, on far larger samples
+STEADY = 0.97  # kappa between two rounds from which on they say the same, see docs/label-efficiency.md
 ROUNDS = 3  # trained rounds in a row that must agree
 LEAST = 30  # utterances on which their agreement is worth anything
 
@@ -89,7 +90,7 @@ def _worth(advice: Advice) -> str:
         )
     if min(advice.kappas) < STEADY:
         return say(
-            "Go on: the last rounds still differ (agreement {kappa:.2f}; {steady:.1f} would be steady).",
+            "Go on: the last rounds still differ (agreement {kappa:.2f}; {steady:.2f} would be steady).",
             kappa=min(advice.kappas),
             steady=STEADY,
         )
