@@ -15,6 +15,7 @@ share of labels, and on how many sets accuracy at 100 and 200 labels is above ea
 import argparse
 import csv
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -116,6 +117,7 @@ def _tfidf(gold: Gold) -> Callable[[Sequence[str]], Any]:
 
 def _by_hand(x: Any, y: NDArray[np.int64], size: int, strategy: str, seed: int) -> Iterator[tuple[int, float]]:
     """Yield labels given and accuracy: a random batch first, then the closest calls."""
+    warnings.filterwarnings("ignore", "The number of unique classes")  # with 77 labels and 25 answers it is
     rng = np.random.default_rng(seed)
     known = rng.permutation(size)[:BATCH].tolist()
     while True:
