@@ -5,9 +5,10 @@
 The limit is a plain forward pass over as many tokens as the utterances have, without the instruction and without any
 label, in full batches without padding: as many rows as there are utterances, or longer rows where that is faster, as
 it is in bf16 on a processor. What all utterances begin with is left out there, as we compute it once. All in the same
-precision, in turns; the slow ones on fewer utterances, taken evenly over all lengths, the short ones first, which saves
-padding. Of the others only “naive” gives the same numbers; “padded, last token” knows the first token of a label only;
-the last two give no probabilities.
+precision, in turns; the slow ones on fewer utterances, taken evenly over all lengths. “padded, last token” and
+transformers are given utterances of like length together, which saves padding; Outlines takes them as they come. Of the
+others only “naive” gives the same numbers; “padded, last token” knows the first token of a label only; the last two
+give no probabilities.
 """
 
 import argparse
@@ -60,9 +61,9 @@ def read_texts(path: Path) -> list[Utterance]:
 
 
 def mixture(texts: Sequence[Utterance], count: int) -> list[Utterance]:
-    """Take so many evenly over all lengths, shortest first: as long on average as all of them."""
-    ordered = sorted(texts, key=lambda utterance: len(utterance.text))
-    return [ordered[int((place + 0.5) * len(ordered) / count)] for place in range(count)]
+    """Take so many evenly over all lengths, in the order given: as long on average as all of them."""
+    by_length = sorted(range(len(texts)), key=lambda place: len(texts[place].text))
+    return [texts[place] for place in sorted(by_length[int((i + 0.5) * len(texts) / count)] for i in range(count))]
 
 
 class Others:
