@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from annotator.loop import run_round
-from annotator.stopping import STEADY, Advice, advise, sentence, with_gain
+from annotator.stopping import Advice, advise, sentence, with_gain
 from tests.annotator.scenes import change, classifier_of, label_pool, new_project, work_through
 
 STILL = Advice((0.99, 0.98), True, 12.0, 300)
