@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from annotator.errors import BackboneRefused, ProjectError
 from model.backbone import Backbone, load_backbone
 from model.classifier import Logits, Progress, States, no_progress
-from model.packing import Bodies, common_start
+from model.packing import Bodies
 from model.recipe import Recipe, read_recipe
 from model.scoring import make_scorer, score
 from model.scout import SCOUT_FILE, Scout, blank, blend, compare_only, fit_scout
@@ -73,7 +73,7 @@ class LanguageModelClassifier:
                 read[i] = state
 
         with self.backbone.tuning.off() if self.backbone.tuning else nullcontext():
-            self._in_rows(bodies, ask, progress, shared=())  # the mean over an utterance takes all its tokens
+            self._in_rows(bodies, ask, progress, lead=())  # the mean over an utterance takes all its tokens
         heard = np.array(read)
         return np.hstack([heard, spelled([utterance.text for utterance in utterances], heard.shape[1] // 2)])
 
@@ -136,24 +136,30 @@ class LanguageModelClassifier:
             texts = [bodies[i] for i in row]
             result[row] = score(self._scorer, texts, self.tokens.trie, self.recipe.tolerance)
 
-        self._in_rows(bodies, ask, progress, common_start(bodies))
+        self._in_rows(bodies, ask, progress, self.tokens.lead)
         return result
 
     def _in_rows(
-        self, bodies: Bodies, ask: Callable[[list[int]], None], progress: Progress, shared: Sequence[int]
+        self, bodies: Bodies, ask: Callable[[list[int]], None], progress: Progress, lead: Sequence[int]
     ) -> None:
-        """Ask about all bodies, as many at once as memory takes, in a session with what they are to share."""
+        """Ask about all bodies, as many at once as memory takes, those with a lead apart from those without.
+
+        Their company decides nothing, so that an utterance gets the same numbers in any, rounding included.
+        """
+        leads = np.array([list(body[: len(lead)]) == list(lead) for body in bodies], dtype=np.bool_)
         budget, done = Budget(self.recipe.scored_tokens), 0
 
         def ask_within(row: list[int], tokens: int) -> None:
             for part in self._scorer.rows([bodies[i] for i in row], tokens):
                 ask([row[i] for i in part])
 
-        with torch.inference_mode(), self._scorer.session(shared) if bodies else nullcontext():
-            for row in self._scorer.rows(bodies, budget.tokens):
-                budget.run(lambda tokens, row=row: ask_within(row, tokens))  # type: ignore[misc]
-                done += len(row)
-                progress(done / len(bodies))
+        for shared, places in ((lead, np.flatnonzero(leads).tolist()), ((), np.flatnonzero(~leads).tolist())):
+            with torch.inference_mode(), self._scorer.session(shared) if places else nullcontext():
+                for cut in self._scorer.rows([bodies[i] for i in places], budget.tokens):
+                    row = [places[i] for i in cut]
+                    budget.run(lambda tokens, row=row: ask_within(row, tokens))  # type: ignore[misc]
+                    done += len(row)
+                    progress(done / len(bodies))
 
     def _bare(self) -> Backbone:
         if self.backbone.tuning is not None:

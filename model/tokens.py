@@ -102,6 +102,11 @@ class PromptTokens:
         return self._ids(self._frame[0]) + self._literal(opening)
 
     @cached_property
+    def lead(self) -> list[int]:
+        """What an utterance without turns before it begins with, if its tokenizer divides it there."""
+        return self._literal(utterance_text(Utterance("")).rstrip())
+
+    @cached_property
     def suffix(self) -> list[int]:
         """What comes after every utterance and leads to the answer."""
         ending = [int(self.tokenizer.eos_token_id)] if self.family == "encoder-decoder" else []

@@ -196,7 +196,9 @@ class Codebook(RuleBasedStateMachine):
 
     @invariant()
     def what_was_done_last_and_stands_is_what_holds(self) -> None:
-        done = [event for event in labels.events(self.db) if not event.undone and event.undoes is None]
+        history = labels.events(self.db)
+        added = {event.version for event in history if versions._added(event)}  # taken back, they go out of use
+        done = [e for e in history if not e.undone and (e.undoes is None or e.undoes in added)]
         last = {(i, name): pair[1] for one in done for i, pairs in one.labels.items() for name, pair in pairs.items()}
         rows = {row["id"]: row for row in self.db.query("SELECT * FROM label")}
         assert last == {(i, name): rows[i][name] for i, name in last}
