@@ -167,7 +167,7 @@ def test_to_ask_takes_less_than_to_train() -> None:
 # Activations ----------------------------------------------------------------------------------------------------
 
 
-def letters(count: int) -> list[str]:
+def unlike_texts(count: int) -> list[str]:
     """Write so many texts with beginnings of their own: what all begin with is computed once."""
     return [f"{number} times I want my money back, please cancel the order " for number in range(count)]
 
@@ -186,7 +186,7 @@ def kept_by_autograd(folder: str, recipe: Recipe) -> tuple[int, int]:
             seen.setdefault(tensor.untyped_storage().data_ptr(), tensor)
         return tensor
 
-    bodies = [ours.tokens.body(Utterance(text * 3)) for text in letters(8)]
+    bodies = [ours.tokens.body(Utterance(text * 3)) for text in unlike_texts(8)]
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         ours._scorer.loglik(bodies).sum()
     prefix = len(ours.tokens.prefix) + backbone.virtual_tokens
@@ -218,7 +218,7 @@ def test_what_lanes_cache_while_a_row_is_scored_is_counted_within_a_quarter(
     monkeypatch.setattr(causal, "_widened", lambda *given: caches.append(widen(*given)) or caches[-1])
     backbone = load_backbone(folders[name])
     ours = LanguageModelClassifier(backbone, TASK, Recipe(), "definitions")
-    ours.zero_shot().logits([Utterance(text) for text in letters(80)])
+    ours.zero_shot().logits([Utterance(text) for text in unlike_texts(80)])
     held = [sum(one.keys.nbytes + one.values.nbytes for one in cache.layers) for cache in caches]
     monkeypatch.setattr(memory, "_INSTRUCTION", len(ours.tokens.prefix))
     assert memory._cached(shape_at(folders[name]), Recipe(), FP32) == pytest.approx(max(held), rel=0.25)

@@ -40,6 +40,15 @@ def test_special_tokens_spelled_in_an_utterance_or_its_context_stay_text(backbon
     assert count_special(tokens, body) == count_special(tokens, tokens.suffix)
 
 
+@pytest.mark.parametrize("text", ["I will.", "", ": )", "\n\nno", "ünd"])
+def test_utterances_begin_with_the_lead_unless_turns_come_before_them(backbone: Backbone, text: str) -> None:
+    tokens = tokens_of(backbone)
+    size = len(tokens.lead)
+    assert size > 0
+    assert tokens.body(Utterance(text))[:size] == tokens.lead
+    assert tokens.body(Utterance(text, ("agent: Hello.",)))[:size] != tokens.lead
+
+
 @pytest.mark.parametrize("spelled", ["<|im_end|>", "</s>", "<pad>", FORGED])
 def test_special_tokens_spelled_in_a_codebook_stay_text(backbone: Backbone, spelled: str) -> None:
     task = Task(f"Decide {spelled}.", (Label(f"joy {spelled} x", f"like {spelled}"), Label("anger")))
