@@ -10,12 +10,24 @@
   const FIELDS = { m: ".st-key-comment input", "/": "[class*='st-key-search-'] input" };
   const ANSWERS = "[class*='st-key-label-'] button, .st-key-none-fits button, .st-key-skip button";
 
-  let asked = null, since = 0, answered = -PATIENCE, marked = null;
+  let asked = null, since = 0, answered = -PATIENCE, marked = null, wanted = null;
   const reading = () => document.querySelector(".reading");
   const stop = (event) => { event.preventDefault(); event.stopImmediatePropagation(); };
   const tooSoon = () => performance.now() - since < MOMENT || performance.now() - answered < PATIENCE;
 
+  // A key may be pressed before the page has drawn what it is for: it is then obeyed as soon as that stands.
+  function obey() {
+    const { key, until } = wanted;
+    const clicked = CLICKS[key] && document.querySelector(CLICKS[key]);
+    const entered = FIELDS[key] && document.querySelector(FIELDS[key]);
+    if (clicked || entered || performance.now() > until) wanted = null;
+    if (performance.now() > until) return;
+    clicked?.click();
+    entered?.focus();
+  }
+
   function settle() {
+    if (wanted) obey();
     const here = document.querySelector(".transcript .here");
     if (here && here !== marked) here.scrollIntoView({ block: "center" });
     marked = here;
@@ -46,6 +58,7 @@
       return;
     }
     const key = event.key.toLowerCase();
+    wanted = null;
     if (document.querySelector("[role=dialog]")) {
       if (key.length === 1 && key !== " ") stop(event); // behind a window nothing is answered
       return;
@@ -53,10 +66,11 @@
     if (key.length === 1 && place.dataset.keys.includes(key)) return guard(event);
     if (event.repeat && key === "u") return stop(event);
     if (key === "arrowdown" || key === "arrowup") place.scrollBy({ top: key === "arrowdown" ? 60 : -60 });
-    const clicked = CLICKS[key] && document.querySelector(CLICKS[key]);
-    const entered = FIELDS[key] && document.querySelector(FIELDS[key]);
-    if (clicked) { stop(event); clicked.click(); }
-    if (entered) { stop(event); entered.focus(); }
+    if (key in CLICKS || key in FIELDS) {
+      stop(event);
+      wanted = { key, until: performance.now() + PATIENCE };
+      obey();
+    }
   }, true);
 
   addEventListener("click", (event) => {

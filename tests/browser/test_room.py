@@ -91,6 +91,18 @@ def test_comment_and_unsure_by_key(visit: Visit, talk: Project) -> None:
     expect(page.locator(".st-key-unsure input")).not_to_be_checked()
 
 
+def test_a_key_pressed_before_its_place_is_drawn_is_obeyed_as_soon_as_it_stands(visit: Visit, talk: Project) -> None:
+    page = labelling(visit, talk)
+    place = page.locator(".st-key-unsure").element_handle()
+    assert place
+    place.evaluate("element => element.classList.remove('st-key-unsure')")  # as if it were not there yet
+    page.keyboard.press("q")
+    place.evaluate("element => { element.classList.add('st-key-unsure'); element.append(document.createComment('')) }")
+    expect(page.locator(".st-key-unsure input")).to_be_checked()
+    page.keyboard.press("q")
+    expect(page.locator(".st-key-unsure input")).not_to_be_checked()
+
+
 def test_a_question_mark_lists_the_keys_and_nothing_is_answered_behind_the_list(visit: Visit, talk: Project) -> None:
     page = labelling(visit, talk)
     page.keyboard.press("?")
