@@ -15,13 +15,15 @@
   const stop = (event) => { event.preventDefault(); event.stopImmediatePropagation(); };
   const tooSoon = () => performance.now() - since < MOMENT || performance.now() - answered < PATIENCE;
 
-  // A key may be pressed before the page has drawn what it is for: it is then obeyed as soon as that stands.
+  const find = (places, key) => places[key] && document.querySelector(places[key]);
+
+  // A key may be pressed before the page has drawn what it is for: it is then obeyed as soon as that stands, for the
+  // same utterance.
   function obey() {
-    const { key, until } = wanted;
-    const clicked = CLICKS[key] && document.querySelector(CLICKS[key]);
-    const entered = FIELDS[key] && document.querySelector(FIELDS[key]);
-    if (clicked || entered || performance.now() > until) wanted = null;
-    if (performance.now() > until) return;
+    const same = reading()?.dataset.asked === wanted.asked;
+    const clicked = find(CLICKS, wanted.key), entered = find(FIELDS, wanted.key);
+    if (!same || clicked || entered) wanted = null;
+    if (!same) return;
     clicked?.click();
     entered?.focus();
   }
@@ -67,9 +69,9 @@
     if (event.repeat && key === "u") return stop(event);
     if (key === "arrowdown" || key === "arrowup") place.scrollBy({ top: key === "arrowdown" ? 60 : -60 });
     if (key in CLICKS || key in FIELDS) {
-      stop(event);
-      wanted = { key, until: performance.now() + PATIENCE };
+      wanted = { key, asked: place.dataset.asked };
       obey();
+      if (!wanted) stop(event);
     }
   }, true);
 

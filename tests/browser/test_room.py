@@ -91,16 +91,28 @@ def test_comment_and_unsure_by_key(visit: Visit, talk: Project) -> None:
     expect(page.locator(".st-key-unsure input")).not_to_be_checked()
 
 
-def test_a_key_pressed_before_its_place_is_drawn_is_obeyed_as_soon_as_it_stands(visit: Visit, talk: Project) -> None:
+def test_a_key_pressed_before_its_place_is_drawn_is_obeyed_for_the_same_utterance_only(
+    visit: Visit, talk: Project
+) -> None:
     page = labelling(visit, talk)
-    place = page.locator(".st-key-unsure").element_handle()
+    tick, place = page.locator(".st-key-unsure input"), page.locator(".st-key-unsure").element_handle()
     assert place
-    place.evaluate("element => element.classList.remove('st-key-unsure')")  # as if it were not there yet
+    hide = "element => element.classList.remove('st-key-unsure')"  # as if it were not there yet
+    draw = "element => { element.classList.add('st-key-unsure'); element.append(document.createComment('')) }"
+    place.evaluate(hide)
     page.keyboard.press("q")
-    place.evaluate("element => { element.classList.add('st-key-unsure'); element.append(document.createComment('')) }")
-    expect(page.locator(".st-key-unsure input")).to_be_checked()
+    place.evaluate(draw)
+    expect(tick).to_be_checked()
     page.keyboard.press("q")
-    expect(page.locator(".st-key-unsure input")).not_to_be_checked()
+    expect(tick).not_to_be_checked()
+    place.evaluate(hide)
+    page.keyboard.press("q")
+    before = visit.utterance()
+    page.locator(".st-key-label-1 button").click()
+    expect(page.locator(".utterance")).not_to_have_text(before)
+    place.evaluate(draw)
+    page.wait_for_timeout(500)
+    expect(tick).not_to_be_checked()
 
 
 def test_a_question_mark_lists_the_keys_and_nothing_is_answered_behind_the_list(visit: Visit, talk: Project) -> None:
