@@ -137,12 +137,13 @@ class CausalScorer:
 
         cache = DynamicCache()
         ids = torch.from_numpy(self._first(shared).ids)[None].to(self.backbone.device)
-        self.backbone.model(**self.backbone.reading(ids), past_key_values=cache, use_cache=True, logits_to_keep=1)
-        self.cached, self.shared = cache, shared
-        try:
-            yield
-        finally:
-            self.cached = None
+        with _attention_for_lanes(self.backbone):
+            self.backbone.model(**self.backbone.reading(ids), past_key_values=cache, use_cache=True, logits_to_keep=1)
+            self.cached, self.shared = cache, shared
+            try:
+                yield
+            finally:
+                self.cached = None
 
     def forward(self, asking: list[Columns], present: list[Columns], asked: Ints, cache: Any) -> torch.Tensor:
         """Compute lanes of columns behind those in the cache; return (asked, vocabulary) logits at some places.
@@ -214,6 +215,20 @@ def _widened(cache: Any, lanes: int) -> Any:
     return DynamicCache(
         [(one.keys.expand(lanes, -1, -1, -1), one.values.expand(lanes, -1, -1, -1)) for one in cache.layers]
     )
+
+
+@contextmanager
+def _attention_for_lanes(backbone: Backbone) -> Iterator[None]:
+    """Let a processor compute attention step by step: in lanes as short as ours the fused kernel takes longer."""
+    usual = backbone.model.config._attn_implementation
+    if backbone.device.type != "cpu" or usual != "sdpa":
+        yield
+        return
+    backbone.model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        backbone.model.set_attn_implementation(usual)
 
 
 @contextmanager

@@ -135,12 +135,18 @@ def _kept_of_row(shape: Shape, recipe: Recipe, width: int, training: bool, token
     """Return the bytes of what is kept of a whole row, and the mask that says which of its tokens see each other."""
     kept, layers = _kept(shape, recipe, width, training), max(shape.layers, shape.encoder_layers)
     if not training:
-        each = kept
-    elif recipe.checkpointing:  # what goes from layer to layer, and the one layer that is computed anew
-        each = shape.hidden * width * layers + kept
-    else:
-        each = kept * (layers + 1)  # one more: the gradients of the layer that is worked on
-    return tokens * each + (0 if shape.encoder_layers else tokens * tokens * width)
+        return tokens * (kept + (0 if shape.encoder_layers else _pairs(shape, width)))
+    # all layers, and one more for the gradients of that which is worked on; or what goes from one to the next, and one
+    each = shape.hidden * width * layers + kept if recipe.checkpointing else kept * (layers + 1)
+    return tokens * (each + (0 if shape.encoder_layers else tokens * width))
+
+
+def _pairs(shape: Shape, width: int) -> int:
+    """Return the bytes of one token paired with all that its lane has: the mask, and each head's attention to them.
+
+    A processor holds what goes into the softmax and what comes out of it, with a cast either in 8 bytes; a GPU neither.
+    """
+    return (_INSTRUCTION + LANE) * (width + shape.heads * 2 * FP32)
 
 
 def _cached(shape: Shape, recipe: Recipe, width: int) -> int:

