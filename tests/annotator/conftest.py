@@ -47,6 +47,15 @@ def trained(project: Project) -> Project:
 
 
 @pytest.fixture
+def taught(tmp_path: Path) -> Iterator[Project]:
+    """Ninety utterances, and a round that has learned from 24 answers: enough to suggest labels."""
+    with new_project(tmp_path / "p", 90) as made:
+        label_pool(made, 24)
+        run_round(made, classifier_of(made), made.config)
+        yield made
+
+
+@pytest.fixture
 def labelled(tmp_path: Path) -> Path:
     """A file of 120 labelled rows, a quarter of them for testing."""
     rows = [

@@ -8,17 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from annotator import revision
 from annotator.codebook import CodebookDraft, parse_codebook
 from annotator.config import RoundConfig
 from annotator.loop import run_round
 from annotator.project import Project
 from annotator.session import Answer, Question, answer, next_question
-from store import annotations, utterances
+from store import annotations, labels, rounds, utterances
 from store.annotations import NewAnnotation
 from store.utterances import NewUtterance
 from tests.fake import FakeClassifier
 
 LABELS = ("promise", "report", "wish")
+PROMISE, REPORT, WISH = 1, 2, 3  # their ids, in a project of these
 WORDS = {
     "promise": ("will", "shall", "guarantee", "by", "next", "year"),
     "report": ("did", "built", "was", "last", "opened", "term"),
@@ -93,6 +95,32 @@ def label_pool(project: Project, count: int, annotator: str = "ada", without: Se
         answer(project, question, annotator, Answer("skip") if skip else said)
         done += 0 if skip or question.is_audit else 1
     return done
+
+
+def say(project: Project, utterance: int, who: str, label: int | None, strategy: str = "random") -> None:
+    """Store an answer to an utterance, whether it was asked for or not; without a label, that none fits."""
+    new = NewAnnotation(utterance, who, "label" if label else "none_fits", label, strategy, labels.version(project.db))
+    annotations.record(project.db, new)
+
+
+def skip_to_suggestion(project: Project) -> Question:
+    """Answer until a question comes with suggestions."""
+    while (question := next_question(project, "ada")) and not question.suggestion:
+        say(project, question.utterance["id"], "ada", PROMISE)
+    assert question
+    return question
+
+
+def make(project: Project, change: revision.Change, who: str = "ada") -> int:
+    """Change the codebook; return its new version."""
+    return revision.make(project, revision.propose(project, change), who)
+
+
+def promoted(project: Project) -> rounds.Predictions:
+    """Read what the round in use says."""
+    row = rounds.promoted(project.db)
+    assert row
+    return rounds.predictions_of(project.db, row)
 
 
 def half_answered(folder: Path, labels: int) -> Project:
