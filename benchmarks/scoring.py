@@ -4,11 +4,11 @@
 
 The limit is a plain forward pass over as many tokens as the utterances have, without the instruction and without any
 label, in full batches without padding: as many rows as there are utterances, or longer rows where that is faster, as
-it is in bf16 on a processor. What all utterances begin with is left out there, as we compute it once. All in the same
-precision, in turns; the slow ones on fewer utterances, taken evenly over all lengths. “padded, last token” and
-transformers are given utterances of like length together, which saves padding; Outlines takes them as they come. Of the
-others only “naive” gives the same numbers; “padded, last token” knows the first token of a label only; the last two
-give no probabilities.
+it is in bf16 on a processor, and these also with attention computed step by step, as ours is there. What all
+utterances begin with is left out there, as we compute it once. All in the same precision, in turns; the slow ones on
+fewer utterances, taken evenly over all lengths. “padded, last token” and transformers are given utterances of like
+length together, which saves padding; Outlines takes them as they come. Of the others only “naive” gives the same
+numbers; “padded, last token” knows the first token of a label only; the last two give no probabilities.
 """
 
 import argparse
@@ -79,15 +79,17 @@ class Others:
         """Return whole prompts as token ids."""
         return [[*self.tokens.prefix, *self.tokens.body(utterance)] for utterance in utterances]
 
-    def limit(self, utterances: Sequence[Utterance], budget: int, length: int = 0) -> None:
+    def limit(self, utterances: Sequence[Utterance], budget: int, length: int = 0, attention: str = "sdpa") -> None:
         """Compute as many tokens as the utterances have, in rows of a length, else their mean: nothing is padded."""
         bodies = [self.tokens.body(utterance) for utterance in utterances]
         shared = len(common_start(bodies))
         tokens = torch.tensor([token for body in bodies for token in body[shared:]])
         length = length or len(tokens) // len(bodies)
         rows = tokens[: len(tokens) // length * length].view(-1, length)
+        self.model.set_attn_implementation(attention)
         for batch in torch.split(rows, max(1, budget // length)):
             self.model(input_ids=batch, use_cache=False, logits_to_keep=1)
+        self.model.set_attn_implementation("sdpa")
 
     def naive(self, utterances: Sequence[Utterance]) -> None:
         """Compute prompt and label together, a batch of all labels for each utterance."""
@@ -161,11 +163,16 @@ def compare(title: str, task: Task, texts: list[Utterance], times: int, share: f
     few = mixture(many, round((16 if is_large else 32) * share))
     fewest = mixture(many, 1 if is_large else len(few) // 4)  # 77 labels times 600 tokens take a minute already
     words = [Way("ours, in words", len(few), lambda: in_words.logits(few))] if is_large else []
+    budget = ours.recipe.scored_tokens
+    limits = [
+        Way("limit", len(many), lambda: others.limit(many, budget)),
+        Way("limit, long rows", len(many), lambda: others.limit(many, budget, LANE)),
+        Way("limit, as we attend", len(many), lambda: others.limit(many, budget, LANE, "eager")),
+    ]
     ways = [
         Way("ours", len(many), lambda: ours.logits(many)),
         *words,
-        Way("limit", len(many), lambda: others.limit(many, ours.recipe.scored_tokens)),
-        Way("limit, long rows", len(many), lambda: others.limit(many, ours.recipe.scored_tokens, LANE)),
+        *limits,
         Way("padded, last token", len(few), lambda: others.padded(few)),
         Way("naive", len(fewest), lambda: others.naive(fewest)),
         Way("transformers.generate", len(few), lambda: others.generate(few)),
@@ -175,7 +182,7 @@ def compare(title: str, task: Task, texts: list[Utterance], times: int, share: f
     length = sum(len(ours.tokens.body(text)) for text in many) / len(many)
     show(f"{title}: {len(task.labels)} labels, {len(ours.tokens.prefix)} tokens of instruction, "
          f"{length:.0f} of an utterance, {backbone.dtype}", rates, "utterances/s")  # fmt: skip
-    limit = max(("limit", "limit, long rows"), key=lambda name: float(np.median(rates[name])))
+    limit = max((way.name for way in limits), key=lambda name: float(np.median(rates[name])))
     names = {"of_limit": limit, "over_naive": "naive", "over_padded": "padded, last token",
              "over_generate": "transformers.generate", "over_outlines": "outlines"}  # fmt: skip
     return {"utterances_per_second": round(float(rates["ours"].mean()), 2)} | {
