@@ -10,6 +10,7 @@ looks at the pages. What the pictures show is what the program does.
 
 import argparse
 import csv
+import re
 import tempfile
 from dataclasses import replace
 from itertools import product
@@ -91,6 +92,8 @@ def ready(page: Page, name: str) -> None:
             page.wait_for_timeout(1500)
     if name == "insights":
         expect(page.get_by_test_id("stVegaLiteChart").nth(2)).to_be_visible(timeout=60 * SECOND)
+        weighed = page.get_by_text(re.compile(r"Another \d+ answers"))  # when all else is drawn
+        expect(weighed).to_be_visible(timeout=60 * SECOND)
     expect(page.get_by_test_id("stSkeleton")).to_have_count(0)  # what stands for a chart to come
     page.wait_for_timeout(2500)
 
