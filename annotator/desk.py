@@ -17,6 +17,7 @@ from store.acceptances import SPOT_CHECK
 from store.database import immediate
 
 PAUSE = timedelta(minutes=5)  # without an answer: long enough to have been a break
+INSTANT = timedelta(seconds=0.3)  # from answer to answer in less: one was given to many utterances at once
 RECENT = 20  # answers that the pace is taken from
 
 
@@ -28,9 +29,9 @@ class Sitting:
 
     @property
     def pace(self) -> float | None:
-        """Mean seconds from answer to answer over the last ones, pauses left out; None before there are a few."""
+        """Mean seconds from answer to answer over the last ones read by themselves; None before there are a few."""
         latest = self.times[-RECENT - 1 :]
-        gaps = [after - before for before, after in pairwise(latest) if after - before < PAUSE]
+        gaps = [gap for before, after in pairwise(latest) if INSTANT < (gap := after - before) < PAUSE]
         return sum(gaps, timedelta()).total_seconds() / len(gaps) if len(gaps) >= RECENT // 4 else None
 
     def minutes_without_pause(self, now: datetime) -> int:

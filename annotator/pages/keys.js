@@ -10,7 +10,7 @@
   const FIELDS = { m: ".st-key-comment input", "/": "[class*='st-key-search-'] input" };
   const ANSWERS = "[class*='st-key-label-'] button, .st-key-none-fits button, .st-key-skip button";
 
-  let asked = null, since = 0, answered = -PATIENCE, marked = null, wanted = null;
+  let asked = null, shown = null, since = 0, answered = -PATIENCE, marked = null, wanted = null;
   const reading = () => document.querySelector(".reading");
   const stop = (event) => { event.preventDefault(); event.stopImmediatePropagation(); };
   const tooSoon = () => performance.now() - since < MOMENT || performance.now() - answered < PATIENCE;
@@ -18,7 +18,7 @@
   const find = (places, key) => places[key] && document.querySelector(places[key]);
 
   // A key may be pressed before the page has drawn what it is for: it is then obeyed as soon as that stands, for the
-  // same utterance.
+  // same utterance, and until it is answered.
   function obey() {
     const same = reading()?.dataset.asked === wanted.asked;
     const clicked = find(CLICKS, wanted.key), entered = find(FIELDS, wanted.key);
@@ -28,19 +28,32 @@
     entered?.focus();
   }
 
+  // Where a text goes on beyond its place, the style lets it fade.
+  function fade(place) {
+    if (!place) return;
+    place.toggleAttribute("data-above", place.scrollTop > 1);
+    place.toggleAttribute("data-below", place.scrollHeight - place.clientHeight - place.scrollTop > 1);
+  }
+  addEventListener("scroll", (event) => event.target === reading() && fade(event.target), true);
+  addEventListener("resize", () => fade(reading()));
+
   function settle() {
     if (wanted) obey();
     const here = document.querySelector(".transcript .here");
     if (here && here !== marked) here.scrollIntoView({ block: "center" });
     marked = here;
     const place = reading();
-    if (!place || place.dataset.asked === asked) return;
-    asked = place.dataset.asked;
-    since = performance.now();
-    answered = -PATIENCE;
+    if (!place || (place === shown && place.dataset.asked === asked)) return;
+    shown = place;
+    if (place.dataset.asked !== asked) {
+      asked = place.dataset.asked;
+      since = performance.now();
+      answered = -PATIENCE;
+    }
     const text = place.querySelector(".utterance");
     const long = text.offsetHeight > place.clientHeight;
     place.scrollTop = long ? text.offsetTop - place.offsetTop : place.scrollHeight;
+    fade(place);
   }
   new MutationObserver(settle).observe(document.body, { childList: true, subtree: true, attributes: true,
     attributeFilter: ["data-asked"] });
@@ -48,6 +61,7 @@
   function guard(event) {
     if (event.repeat || tooSoon()) return stop(event);
     answered = performance.now();
+    wanted = null;
   }
 
   addEventListener("keydown", (event) => {

@@ -195,6 +195,12 @@ def test_the_pace_leaves_pauses_out():
     assert Sitting(tuple(times[:3])).pace is None
 
 
+def test_one_answer_given_to_many_utterances_makes_nobody_faster():
+    times = [NOW + timedelta(seconds=8 * n) for n in range(12)]
+    at_once = [times[-1] + timedelta(seconds=8, milliseconds=n) for n in range(6)]
+    assert Sitting((*times, *at_once)).pace == pytest.approx(8)
+
+
 def test_a_stretch_of_work_begins_after_the_last_pause():
     times = (NOW - timedelta(hours=3), *(NOW - timedelta(minutes=n) for n in range(50, 0, -2)))
     assert Sitting(times).minutes_without_pause(NOW) == 50

@@ -184,6 +184,17 @@ def test_any_label_of_a_long_codebook_is_found_by_typing(visit: Visit, folder: P
         assert given(project) == [("label", 64, 0, "")]
 
 
+def test_a_text_fades_where_there_is_more_to_read_and_nowhere_else(visit: Visit, talk: Project) -> None:
+    ask(talk, {"very-long": UNUSUAL["very-long"]})
+    page = labelling(visit, talk)
+    place = page.locator("div.reading")
+    expect(place).to_have_attribute("data-below", "")
+    assert place.get_attribute("data-above") is None
+    place.evaluate("place => place.scrollTop = place.scrollHeight")
+    expect(place).to_have_attribute("data-above", "")
+    expect(place).not_to_have_attribute("data-below", "")
+
+
 @pytest.mark.parametrize("visit", [390, 1280], indirect=True)
 def test_texts_of_every_kind_are_shown_as_they_are_and_move_nothing(visit: Visit, talk: Project) -> None:
     ask(talk, UNUSUAL)
@@ -196,6 +207,8 @@ def test_texts_of_every_kind_are_shown_as_they_are_and_move_nothing(visit: Visit
         places.add(page.locator(".st-key-label-1 button").bounding_box()["y"])  # type: ignore[index]
         top = page.locator(".reading").bounding_box()["y"]  # type: ignore[index]
         assert shown.bounding_box()["y"] >= top - 1, "also of a long text the beginning is in sight"  # type: ignore[index]
+        faded = page.locator(".reading").evaluate("place => getComputedStyle(place).maskImage") != "none"
+        assert faded == page.locator(".reading").evaluate("place => place.scrollHeight > place.clientHeight + 1")
         if text is not list(UNUSUAL.values())[-1]:
             visit.press("1")
     assert len(places) == 1, "the labels stay where they are"
