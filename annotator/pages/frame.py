@@ -42,10 +42,10 @@ _STYLE = """<style>
 .reading { height: clamp(10rem, 28vh, 22rem); overflow-y: auto; display: flex; flex-direction: column;
     max-width: 46rem; border-radius: .5rem; padding: 0 .2rem; position: relative; }
 .reading > :first-child { margin-top: auto; }  /* short texts stand next to their labels, long ones can be scrolled */
-.reading[data-above] { mask-image: linear-gradient(transparent, black 2.2rem); }  /* there is more to read */
+.reading[data-above] { mask-image: linear-gradient(transparent, black 1rem); }  /* there is more to read */
 .reading[data-below] { mask-image: linear-gradient(to top, transparent, black 2.2rem); }
 .reading[data-above][data-below] {
-    mask-image: linear-gradient(transparent, black 2.2rem, black calc(100% - 2.2rem), transparent); }
+    mask-image: linear-gradient(transparent, black 1rem, black calc(100% - 2.2rem), transparent); }
 .reading:focus-visible { mask-image: none; outline: 2px solid THEME_COLOUR; outline-offset: 2px; }
 .utterance { font-size: 1.45rem; line-height: 1.5; white-space: pre-wrap; overflow-wrap: anywhere;
     unicode-bidi: plaintext; padding: .6rem 0 .4rem; }

@@ -57,6 +57,7 @@
   }
   new MutationObserver(settle).observe(document.body, { childList: true, subtree: true, attributes: true,
     attributeFilter: ["data-asked"] });
+  settle(); // all may stand already
 
   function guard(event) {
     if (event.repeat || tooSoon()) return stop(event);
