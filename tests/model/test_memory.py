@@ -20,7 +20,7 @@ from model.backbone import load_backbone
 from model.catalog import CATALOG, SHAPES, STARTER, cache_folder, shape_of
 from model.classifier import load_classifier
 from model.memory import FP32, MemoryNeed, estimate, in_gb, least, weight_bytes
-from model.recipe import LEAST_TOKENS, Recipe
+from model.recipe import LANE, LEAST_TOKENS, Recipe
 from model.shape import Shape, read_shape
 from model.tuning import start_tuning
 from tests.model.tiny import LABEL_SETS, Utterance, save_bloom
@@ -222,6 +222,29 @@ def test_what_lanes_cache_while_a_row_is_scored_is_counted_within_a_quarter(
     held = [sum(one.keys.nbytes + one.values.nbytes for one in cache.layers) for cache in caches]
     monkeypatch.setattr(memory, "_INSTRUCTION", len(ours.tokens.prefix))
     assert memory._cached(shape_at(folders[name]), Recipe(), FP32) == pytest.approx(max(held), rel=0.25)
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2", "gemma3"])
+def test_what_attention_holds_of_all_pairs_while_a_row_is_scored_is_counted_within_a_third_and_not_as_less(
+    folders: dict[str, str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    softmax, held = torch.nn.functional.softmax, list[int]()
+
+    def counted(pairs: torch.Tensor, *given: Any, **named: Any) -> torch.Tensor:
+        shares = softmax(pairs, *given, **named)
+        held.append(pairs.nbytes + shares.nbytes)
+        return shares
+
+    backbone = load_backbone(folders[name])
+    if backbone.device.type != "cpu":
+        pytest.skip("a GPU's kernel holds no pairs")
+    ours = LanguageModelClassifier(backbone, TASK, Recipe(), "definitions")
+    monkeypatch.setattr(torch.nn.functional, "softmax", counted)
+    ours.zero_shot().logits([Utterance(text) for text in unlike_texts(80)])
+    monkeypatch.setattr(memory, "_INSTRUCTION", len(ours.tokens.prefix))
+    masks = (len(ours.tokens.prefix) + LANE) * FP32
+    each = memory._pairs(shape_at(folders[name]), FP32) - masks
+    assert max(held) <= each * Recipe().scored_tokens <= max(held) * 4 / 3  # these lanes are not quite full
 
 
 def test_caches_are_counted_for_asking_alone_and_not_where_utterances_are_read_apart() -> None:
