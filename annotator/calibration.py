@@ -1,7 +1,7 @@
 """Probability from logits: temperature, label prior of a zero-shot round, and a bias per label where it pays.
 
 What is said surely is mostly said too surely, and what is said with doubt too doubtfully, so the temperature falls with
-the doubt (docs/decisions 0017).
+the doubt (docs/decisions 0017). How sure a round may be on the whole its scout knows best (0018).
 
 Fit on the audit slice only. The numbers shown are cross-fitted, so that no answer judges a calibrator that it
 helped to choose. A temperature cannot change which label is likeliest; it makes 0.9 mean nine in ten.
@@ -15,12 +15,12 @@ from scipy.special import log_softmax, logsumexp, softmax
 from sklearn.model_selection import KFold
 
 from annotator.metrics import Array, Labels
-from model.scaling import SPREAD, Scaling, doubt, fit_scaling
+from model.scaling import SPREAD, Scaling, doubt, fit_scaling, telling, temperature_at
 
 TRAINED_TEMPERATURE = 2.3  # what adapters alone need after 100 answers on TREC and GoEmotions, 1.6 on SNIPS
-ADAPTER_SPREAD = 0.25  # of an adapter's log temperature around that: data sets and seeds differ by no more
+USUAL_SPREAD = 0.3  # of a trained round's log temperature around what is usual: data sets and seeds differ by no more
+SURER = 0.25  # what an adapter alone may be surer than the scout, on the log temperature: together they know more
 ZERO_SHOT_TEMPERATURE = 1.0
-SCOUT_SPREAD = 0.1  # of a scout's log temperature around 1: it was made honest on answers that it had not seen
 SLOPE = -0.4  # of the log temperature over doubt, in trained rounds
 ROUGH, GOOD = 30, 100  # audit answers from which the temperature is known within about 0.5 and 0.25
 BIAS_ANSWERS, BIAS_EACH = 300, 10  # audit answers, and of each label, below which a bias would fit noise
@@ -77,13 +77,20 @@ class Outset:
         return cls(ZERO_SHOT_TEMPERATURE, prior=prior, usual=float(doubt(without_prior(pool, prior)).mean()))
 
     @classmethod
-    def trained(cls, share: float, pool: Array) -> Self:
-        """Expect of a trained round what lies between an adapter alone and a scout alone, by the scout's share.
+    def trained(cls, share: float, pool: Array, heard: Array | None = None, lessons: int = 0) -> Self:
+        """Expect of a trained round that it is about as unsure of the pool as its scout, which was made honest.
 
-        `pool` is (n, k): what the round says of the pool.
+        `pool` and `heard` are (n, k): what the round says of the pool, and what its scout says alone. Lessons are the
+        answers that made it honest; they count as much as they tell, beside what is usual for a scout of that share.
         """
-        expected, spread = TRAINED_TEMPERATURE ** (1 - share), ADAPTER_SPREAD * (1 - share) + SCOUT_SPREAD * share
-        return cls(expected, spread, slope=SLOPE, usual=float(doubt(pool).mean()))
+        usual, known = (1 - share) * np.log(TRAINED_TEMPERATURE), USUAL_SPREAD**-2
+        told, alike = 0.0, usual
+        if heard is not None:
+            told = lessons * telling(heard)
+            alike = np.log(temperature_at(float(doubt(heard).mean()), pool)) - SURER * (1 - share)
+        expected = (told * alike + known * usual) / (told + known)
+        spread = (told + known) ** -0.5
+        return cls(float(np.exp(expected)), float(spread), slope=SLOPE, usual=float(doubt(pool).mean()))
 
 
 def label_prior(logits: Array) -> tuple[float, ...]:

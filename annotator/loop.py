@@ -65,10 +65,11 @@ def run_round(project: Project, classifier: Classifier, config: RoundConfig, rep
     adapter = learn(project, classifier, config, snapshot.lessons, report.stage("learn"))
     report.stage("save")
     folder = project.save_adapter(row, adapter)
-    logits = adapter.logits(project.texts(snapshot.scored, config.context_turns), report.stage("score"))
+    texts = project.texts(snapshot.scored, config.context_turns)
+    logits, heard = adapter.logits(texts, report.stage("score")), adapter.heard(texts)
     logits = np.array([blind.get(i, given) for i, given in zip(snapshot.scored, logits, strict=True)])
     report.stage("calibrate")
-    calibrator, metrics = calibrate(logits, snapshot, expectation(snapshot, config, logits))  # on audit answers
+    calibrator, metrics = calibrate(logits, snapshot, expectation(snapshot, config, logits, heard))
     probabilities = calibrator(logits)  # (n, k), rows sum to one
     predictions = Predictions(np.array(snapshot.scored), probabilities, logits, snapshot.codebook.ids)
     report.stage("promote")
@@ -171,12 +172,14 @@ def calibrate(logits: Logits, snapshot: Snapshot, outset: Outset) -> tuple[Calib
     }
 
 
-def expectation(snapshot: Snapshot, config: RoundConfig, logits: Logits) -> Outset:
-    """Say what to expect of the calibrator, before or after there was something to learn.
+def expectation(snapshot: Snapshot, config: RoundConfig, logits: Logits, heard: Logits | None) -> Outset:
+    """Say what to expect of the calibrator before an audit answer is looked at, from what the scout says alone.
 
     The last round's temperature tells nothing new: it was fitted to the same audit answers (docs/decisions 0017).
     """
-    return Outset.trained(config.recipe.scout, logits) if snapshot.train else Outset.untrained(logits)
+    if not snapshot.train:
+        return Outset.untrained(logits)
+    return Outset.trained(config.recipe.scout, logits, heard, len(snapshot.lessons))
 
 
 def due(project: Project) -> list[RoundConfig]:

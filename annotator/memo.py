@@ -80,5 +80,8 @@ class _Recalling:
         self.memo.logits.update(zip(new, self.inner.logits(new, progress), strict=True))
         return np.array([self.memo.logits[one] for one in utterances])
 
+    def heard(self, utterances: Sequence[Utterance]) -> Logits | None:
+        return self.inner.heard(utterances)
+
     def save(self, folder: Path) -> None:
         self.inner.save(folder)

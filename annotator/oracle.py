@@ -159,7 +159,8 @@ def _run_rounds(
         done = run_round(project, classifier, config, Report(listener))
         logits = done.adapter.logits(test)
         if plan.keep:
-            keep(plan.keep / f"labels-{answered}-seed-{config.seed}.npz", project, done, logits, known)
+            told, path = (logits, done.adapter.heard(test)), plan.keep / f"labels-{answered}-seed-{config.seed}.npz"
+            keep(path, project, done, told, known)
         scores = judge(done, logits, list(known.test.values()))
         yield {
             "strategy": config.strategy,
@@ -174,10 +175,11 @@ def _run_rounds(
         }
 
 
-def keep(path: Path, project: Project, done: Round, logits: Logits, known: Answers) -> None:
+def keep(path: Path, project: Project, done: Round, told: tuple[Logits, Logits | None], known: Answers) -> None:
     """Write what a round said where the answer is known: `audit` and `test` logits with the true columns, by name.
 
-    The audit's are those that the round was measured on, blind also where they were trained on.
+    Told are the logits of the test, and those of the scout alone, if there is one: `heard`, made honest by so many
+    `lessons`. The audit's are those that the round was measured on, blind also where they were trained on.
     """
     said = rounds.predictions_of(project.db, done.row)
     order = said.label_ids
@@ -188,8 +190,10 @@ def keep(path: Path, project: Project, done: Round, logits: Logits, known: Answe
         path,
         audit=said.logits[asked],
         audit_truth=np.array([truth[i] for i in said.utterance_ids[asked].tolist()], dtype=np.int64),
-        test=logits,
+        test=told[0],
         test_truth=np.array(list(known.test.values()), dtype=np.int64),
+        lessons=done.row["trained_on"],
+        heard=() if told[1] is None else told[1],
     )
 
 

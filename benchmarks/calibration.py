@@ -28,6 +28,7 @@ import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +76,19 @@ class Kept:
     audit_truth: NDArray[np.int64]
     test: Array  # (n, k) logits
     test_truth: NDArray[np.int64]
+    heard: Array  # (n, k) logits of the scout alone
+    lessons: int  # answers that made it honest
     share: float  # the scout's, in this round
 
     @property
     def calibrator(self) -> Calibrator:
         """What the round made of its audit answers."""
-        return fit_calibrator(self.audit, self.audit_truth, Outset.trained(self.share, self.test))
+        return fit_calibrator(self.audit, self.audit_truth, self.outset)
+
+    @cached_property
+    def outset(self) -> Outset:
+        """What is known of the calibrator before an audit answer is looked at; the other rows are its pool."""
+        return Outset.trained(self.share, self.test, self.heard, self.lessons)
 
 
 def collect(data: str, labels: int, seed: int, classifier: str, memo: Memo | None) -> Kept | None:
@@ -97,8 +105,8 @@ def collect(data: str, labels: int, seed: int, classifier: str, memo: Memo | Non
         console.print(f"{data}, {labels} labels, seed {seed} …")
         list(simulate(wanted, [seed], memo=memo))
     with np.load(path) as stored:
-        arrays = {name: stored[name] for name in ("audit", "audit_truth", "test", "test_truth")}
-        return Kept(data, labels, seed, **arrays, share=recipe.scout)
+        arrays = {name: stored[name] for name in ("audit", "audit_truth", "test", "test_truth", "heard")}
+        return Kept(data, labels, seed, **arrays, lessons=int(stored["lessons"]), share=recipe.scout)
 
 
 def judge(kept: Kept) -> dict[str, Any]:
@@ -164,7 +172,7 @@ def replay(kept: Sequence[Kept], answers: int, draws: int) -> dict[float, dict[s
         one = kept[draw % len(kept)]
         order = rng.permutation(len(one.test_truth))
         asked, rest = order[:answers], order[answers:]
-        calibrator = fit_calibrator(one.test[asked], one.test_truth[asked], Outset.trained(one.share, one.test))
+        calibrator = fit_calibrator(one.test[asked], one.test_truth[asked], one.outset)
         audit, pool, raw = calibrator(one.test[asked]), calibrator(one.test[rest]), Calibrator(1.0)(one.test[rest])
         evidence, truth = Evidence(audit, one.test_truth[asked], pool), one.test_truth[rest]
         for target in TARGETS:
@@ -188,7 +196,7 @@ def peek(kept: Sequence[Kept], draws: int, target: float = 0.95) -> Array:
         rest = order[max(AUDITS) :]
         for answers in range(60, max(AUDITS) + 1, 20):
             asked = order[:answers]
-            calibrator = fit_calibrator(one.test[asked], one.test_truth[asked], Outset.trained(one.share, one.test))
+            calibrator = fit_calibrator(one.test[asked], one.test_truth[asked], one.outset)
             pool = calibrator(one.test[rest])
             promise = certify(Evidence(calibrator(one.test[asked]), one.test_truth[asked], pool), Wish(target))
             if isinstance(promise, Promise):

@@ -195,6 +195,10 @@ class RoundAdapter:
         heard = self._scout.loglik(owner.states(utterances, progress if weight == 1 else no_progress))
         return heard if weight == 1 else blend(owner.logits(utterances, progress), heard, weight)
 
+    def heard(self, utterances: Sequence[Utterance]) -> Logits | None:
+        """Return what the scout says alone: (n, k); None where there is none."""
+        return self._scout.loglik(self._classifier.states(utterances)) if self._scout and utterances else None
+
     def save(self, folder: Path) -> None:
         """Write weights, if any were trained, and everything needed to score again elsewhere."""
         self._check_live()

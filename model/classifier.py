@@ -39,6 +39,10 @@ class Adapter(Protocol):
         """Score every label for every utterance: (n, k), exact, rows in the order given."""
         ...
 
+    def heard(self, utterances: Sequence[Utterance]) -> Logits | None:
+        """Return what the scout says alone, (n, k), which answers have made honest; None where there is no scout."""
+        ...
+
     def save(self, folder: Path) -> None:
         """Write the weights (safetensors) and the description (JSON) into an existing folder."""
         ...

@@ -12,18 +12,42 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize, minimize_scalar
+from scipy.optimize import brentq, minimize, minimize_scalar
 from scipy.special import entr, log_softmax, softmax
 
 SPREAD = 0.5  # of the log temperature around what is expected before any answer is seen
 SLOPE_SPREAD = 0.3  # of the slope around what is expected: what data sets ask for differs by that and more
 BIAS_SPREAD = 0.5  # of a label's bias, in nats: a label is seldom over-used by more than a factor of three
+REACH = (np.log(0.05), np.log(20))  # between which a log temperature is looked for
 Array = NDArray[np.float64]
 
 
 def doubt(logits: Array) -> Array:
     """Return (n,) how unsure each row is, 0 to 1: its entropy over that of knowing nothing."""
     return np.asarray(entr(softmax(logits, axis=1)).sum(axis=1) / np.log(logits.shape[1]))
+
+
+def temperature_at(wanted: float, logits: Array) -> float:
+    """Return the temperature at which (n, k) rows are unsure by so much on average, or the nearest within reach."""
+
+    def above(log_temperature: float) -> float:
+        return float(doubt(logits / np.exp(log_temperature)).mean()) - wanted
+
+    low, high = REACH
+    if above(low) >= 0 or above(high) <= 0:
+        return float(np.exp(low if above(low) >= 0 else high))
+    return float(np.exp(brentq(above, low, high)))
+
+
+def telling(logits: Array) -> float:
+    """Return how much an answer tells of the log temperature of honest (n, k) logits, on average over the rows.
+
+    Its Fisher information, the variance of a label's log-probability in nats²: where next to nothing goes wrong, an
+    answer tells next to nothing. So many answers n leave a standard error of 1 / sqrt(n · telling).
+    """
+    said = log_softmax(logits, axis=1)
+    chances = np.exp(said)
+    return float(((chances * said**2).sum(axis=1) - (chances * said).sum(axis=1) ** 2).mean())
 
 
 @dataclass(frozen=True)
@@ -106,5 +130,5 @@ def fit_temperature(logits: Array, labels: NDArray[np.int64], expected: float = 
         said = log_softmax(logits / np.exp(log_temperature), axis=1)[np.arange(len(labels)), labels]
         return float((log_temperature - np.log(expected)) ** 2 / (2 * spread**2) - said.sum())
 
-    found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded")
+    found = minimize_scalar(loss, bounds=REACH, method="bounded")
     return float(np.exp(found.x))

@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 
 from annotator import calibration
 from annotator.calibration import (
+    SURER,
     TRAINED_TEMPERATURE,
     Calibrator,
     Outset,
@@ -194,6 +195,38 @@ def test_a_slope_is_learned_from_audit_answers():
     fresh = slice(4_000, None)
     losses = [evaluate(one(said[fresh]), truth[fresh])["nll"] for one in (Calibrator(many.temperature), many)]
     assert losses[1] < losses[0]
+
+
+# What is expected of a round that was trained
+
+
+def test_a_round_that_is_surer_than_its_honest_scout_is_expected_to_be_too_sure():
+    heard, _ = overconfident(300, 1.0)
+    calm, loud = (Outset.trained(0.6, heard * sharper, heard, lessons=2_000) for sharper in (1.5, 3.0))
+    assert calm.expected < loud.expected
+    assert loud.expected == pytest.approx(3.0 * np.exp(-0.4 * SURER), rel=0.02)
+
+
+def test_a_scout_alone_is_expected_to_be_as_sure_as_it_should_be():
+    pool, _ = overconfident(300, 1.0)
+    for lessons in (0, 5, 5_000):
+        assert Outset.trained(1.0, pool, pool, lessons).expected == pytest.approx(1)
+
+
+def test_the_more_answers_a_scout_has_heard_the_more_it_counts_beside_what_is_usual():
+    heard, _ = overconfident(300, 1.0)
+    nothing, few, many = (Outset.trained(0.6, heard * 4, heard, lessons) for lessons in (0, 20, 2_000))
+    alone = Outset.trained(0.6, heard * 4)
+    assert nothing == alone
+    assert alone.expected == pytest.approx(TRAINED_TEMPERATURE**0.4)
+    assert nothing.expected < few.expected < many.expected
+    assert nothing.spread > few.spread > many.spread
+
+
+def test_where_next_to_nothing_goes_wrong_a_scout_tells_less():
+    heard, _ = overconfident(300, 1.0)
+    hard, easy = (Outset.trained(0.6, said * 2, said, lessons=100) for said in (heard, heard * 9))
+    assert easy.spread > 1.5 * hard.spread
 
 
 # No answer judges a temperature that it helped to choose

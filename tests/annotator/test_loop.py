@@ -90,8 +90,10 @@ def test_metrics_come_from_the_audit_slice_alone(project, monkeypatch):
     by_utterance = sorted(answered, key=lambda a: a["utterance_id"])
     assert labels.tolist() == [order.index(a["label_id"]) for a in by_utterance]
     logits = done.adapter.logits(project.texts([a["utterance_id"] for a in by_utterance], 3))
-    pool = rounds.predictions_of(project.db, done.row).logits
-    cross = loop.cross_fitted(logits, labels, loop.Outset.trained(project.config.recipe.scout, pool))
+    said = rounds.predictions_of(project.db, done.row)
+    heard = done.adapter.heard(project.texts(said.utterance_ids.tolist(), 3))
+    outset = loop.Outset.trained(project.config.recipe.scout, said.logits, heard, done.row["trained_on"])
+    cross = loop.cross_fitted(logits, labels, outset)
     np.testing.assert_allclose(rows, cross)
 
 

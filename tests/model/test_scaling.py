@@ -9,7 +9,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 
 from model import scaling
-from model.scaling import Scaling, doubt, fit_pool, fit_scaling
+from model.scaling import Scaling, doubt, fit_pool, fit_scaling, fit_temperature, telling, temperature_at
 
 BIAS = (0.6, 0.0, -0.6)
 
@@ -60,6 +60,32 @@ def test_few_answers_move_the_slope_less_than_many() -> None:
 def test_doubt_is_nought_where_one_label_is_sure_and_one_where_none_is_likelier() -> None:
     rows = np.array([[0.0, -np.inf, -np.inf], [1.0, 1.0, 1.0], [0.0, 0.0, -np.inf]])
     np.testing.assert_allclose(doubt(rows), [0, 1, np.log(2) / np.log(3)], atol=1e-12)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1.0, 7.0])
+def test_a_temperature_is_found_again_by_how_unsure_the_rows_are_at_it(temperature: float) -> None:
+    logits, _ = leaning(300)
+    assert temperature_at(doubt(logits / temperature).mean(), logits) == pytest.approx(temperature)
+
+
+def test_rows_that_cannot_be_as_unsure_as_is_wanted_come_as_near_as_they_can() -> None:
+    logits, _ = leaning(300)
+    assert temperature_at(1.0, logits) == pytest.approx(20)
+    assert temperature_at(0.0, logits) == pytest.approx(0.05)
+    assert temperature_at(0.5, np.zeros((9, 3))) == pytest.approx(0.05)  # no temperature makes a difference
+
+
+def test_what_an_answer_tells_is_how_far_temperatures_fitted_to_many_samples_lie_apart() -> None:
+    logits, _ = leaning(20_000, temperature=1.0)
+    rng = np.random.default_rng(1)
+    labels = (rng.random((len(logits), 1)) > softmax(logits, axis=1).cumsum(axis=1)[:, :-1]).sum(axis=1)
+    parts = zip(np.split(logits, 100), np.split(labels, 100), strict=True)
+    found = [np.log(fit_temperature(rows, given, spread=9.0)) for rows, given in parts]
+    assert np.std(found) == pytest.approx(1 / np.sqrt(200 * telling(logits)), rel=0.2)
+
+
+def test_sure_rows_and_even_ones_tell_nothing() -> None:
+    assert telling(np.array([[0.0, -80.0], [1.0, 1.0]])) == pytest.approx(0, abs=1e-9)
 
 
 @pytest.mark.parametrize("with_bias", [False, True])

@@ -142,6 +142,14 @@ def test_a_round_says_what_adapter_and_scout_say_together(llama: Backbone) -> No
     np.testing.assert_allclose(both, blend(alone, heard, 0.4), atol=1e-6)
 
 
+def test_a_round_tells_what_its_scout_says_alone_and_nothing_where_there_is_none(llama: Backbone) -> None:
+    alone = classifier_of(llama, scout=1.0).fit(UTTERANCES, LABELS).logits(UTTERANCES)
+    both = classifier_of(llama, scout=0.4).fit(UTTERANCES, LABELS)
+    np.testing.assert_allclose(both.heard(UTTERANCES), alone)
+    assert both.heard([]) is None
+    assert classifier_of(llama, scout=0.0).zero_shot().heard(UTTERANCES) is None
+
+
 @pytest.mark.parametrize("k", [2, 3, 7])
 def test_a_head_is_the_logistic_regression_of_scikit_learn(k: int) -> None:
     given_states, labels = states(70, k=k)
