@@ -20,6 +20,7 @@ from model.scaling import SPREAD, Scaling, doubt, fit_scaling, telling, temperat
 TRAINED_TEMPERATURE = 2.3  # what adapters alone need after 100 answers on TREC and GoEmotions, 1.6 on SNIPS
 USUAL_SPREAD = 0.3  # of a trained round's log temperature around what is usual: data sets and seeds differ by no more
 SURER = 0.25  # what an adapter alone may be surer than the scout, on the log temperature: together they know more
+CHOSEN_SPREAD = 0.25  # of the log temperature between answers that were chosen, which are hard ones, and the rest
 ZERO_SHOT_TEMPERATURE = 1.0
 SLOPE = -0.4  # of the log temperature over doubt, in trained rounds
 ROUGH, GOOD = 30, 100  # audit answers from which the temperature is known within about 0.5 and 0.25
@@ -60,6 +61,21 @@ class Calibrator:
 
 
 @dataclass(frozen=True)
+class Heard:
+    """What the scout in a trained round says alone, and what it was made honest by: answers that it had not seen."""
+
+    logits: Array  # (n, k)
+    lessons: int  # so many answers
+    chosen: float = 0.0  # share of them that were chosen for what they teach, not drawn at random
+
+    @property
+    def precision(self) -> float:
+        """How well it knows how sure to be: one over the variance of the log temperature that it needs."""
+        told = self.lessons * telling(self.logits)
+        return told / (1 + told * self.chosen * CHOSEN_SPREAD**2)
+
+
+@dataclass(frozen=True)
 class Outset:
     """What is known of a round's calibrator before an audit answer is looked at."""
 
@@ -77,17 +93,17 @@ class Outset:
         return cls(ZERO_SHOT_TEMPERATURE, prior=prior, usual=float(doubt(without_prior(pool, prior)).mean()))
 
     @classmethod
-    def trained(cls, share: float, pool: Array, heard: Array | None = None, lessons: int = 0) -> Self:
+    def trained(cls, share: float, pool: Array, heard: Heard | None = None) -> Self:
         """Expect of a trained round that it is about as unsure of the pool as its scout, which was made honest.
 
-        `pool` and `heard` are (n, k): what the round says of the pool, and what its scout says alone. Lessons are the
-        answers that made it honest; they count as much as they tell, beside what is usual for a scout of that share.
+        `pool` is (n, k): what the round says of the utterances of which its scout has been heard. That counts as much
+        as the scout knows, beside what is usual for a scout of that share.
         """
         usual, known = (1 - share) * np.log(TRAINED_TEMPERATURE), USUAL_SPREAD**-2
         told, alike = 0.0, usual
-        if heard is not None:
-            told = lessons * telling(heard)
-            alike = np.log(temperature_at(float(doubt(heard).mean()), pool)) - SURER * (1 - share)
+        if heard:
+            told = heard.precision
+            alike = np.log(temperature_at(float(doubt(heard.logits).mean()), pool)) - SURER * (1 - share)
         expected = (told * alike + known * usual) / (told + known)
         spread = (told + known) ** -0.5
         return cls(float(np.exp(expected)), float(spread), slope=SLOPE, usual=float(doubt(pool).mean()))

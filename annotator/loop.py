@@ -16,6 +16,7 @@ from annotator.audit import FOLDS, deal_folds
 from annotator.batch import compose_batch
 from annotator.calibration import (
     Calibrator,
+    Heard,
     Outset,
     choose_outset,
     cross_fitted,
@@ -179,7 +180,8 @@ def expectation(snapshot: Snapshot, config: RoundConfig, logits: Logits, heard: 
     """
     if not snapshot.train:
         return Outset.untrained(logits)
-    return Outset.trained(config.recipe.scout, logits, heard, len(snapshot.lessons))
+    known = None if heard is None else Heard(heard, len(snapshot.lessons), snapshot.chosen)
+    return Outset.trained(config.recipe.scout, logits, known)
 
 
 def due(project: Project) -> list[RoundConfig]:

@@ -36,6 +36,7 @@ from store.rounds import NewRound, Predictions
 from store.utterances import NewUtterance
 
 GIVEN = "given"  # the annotator and the strategy of labels that came with a file
+DRAWN = (AUDIT, "random")  # the strategies of utterances that were drawn at random
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Snapshot:
     open_pool: frozenset[int]  # pool utterances that may be asked next
     last_annotation: int
     codebook: Codebook  # as it was at that moment: the round keeps to it, whatever people change meanwhile
+    drawn: frozenset[int] = frozenset()  # answered ones that were drawn at random, not chosen
     cross_fitted: bool = False  # whether the audit answers are trained on too, each measured by a model without it
 
     @property
@@ -55,6 +57,11 @@ class Snapshot:
         """What the round's adapter is trained on: utterance -> column of its label."""
         given = {**self.train, **self.audit} if self.cross_fitted else self.train
         return {i: self.codebook.ids.index(label) for i, label in given.items()}
+
+    @property
+    def chosen(self) -> float:
+        """The share of the lessons that were not drawn at random but chosen, by a strategy or by a person."""
+        return 1 - len(self.lessons.keys() & self.drawn) / max(len(self.lessons), 1)
 
     @property
     def digest(self) -> str:
@@ -201,7 +208,7 @@ class Project:
             answers = annotations.answers(self.db)
             pool, audit = (utterances.ids_in(self.db, name) for name in ("pool", "audit"))
             codebook = self.codebook()
-            last = annotations.last_id(self.db)
+            last, asked = annotations.last_id(self.db), annotations.first_asked(self.db)
         agreed = consensus_labels(answers)
         in_audit, done = set(audit), {a["utterance_id"] for a in answers if a["kind"] in ("label", "none_fits")}
         open_pool = [i for i in pool if i not in done]
@@ -211,7 +218,8 @@ class Project:
         measure = {i: label for i, label in agreed.items() if i in in_audit}
         scored = tuple(sorted({*open_pool, *audit}))
         few = bool(train) and len(measure) < config.cross_fit_below
-        return Snapshot(train, measure, scored, frozenset(open_pool), last, codebook, cross_fitted=few)
+        drawn = frozenset(i for i, strategy in asked.items() if strategy in DRAWN)
+        return Snapshot(train, measure, scored, frozenset(open_pool), last, codebook, drawn, few)
 
     def lessons(self, order: Sequence[int]) -> dict[int, int]:
         """Return what may teach now: pool utterance -> column of its label, by consensus, among these label ids."""

@@ -38,7 +38,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.special import log_softmax
 
-from annotator.calibration import Calibrator, Outset, fit_calibrator, label_prior
+from annotator.calibration import Calibrator, Heard, Outset, fit_calibrator, label_prior
 from annotator.config import RoundConfig
 from annotator.guarantee import Evidence, Promise, Wish, accepted, certify
 from annotator.memo import Memo
@@ -88,7 +88,7 @@ class Kept:
     @cached_property
     def outset(self) -> Outset:
         """What is known of the calibrator before an audit answer is looked at; the other rows are its pool."""
-        return Outset.trained(self.share, self.test, self.heard, self.lessons)
+        return Outset.trained(self.share, self.test, Heard(self.heard, self.lessons))
 
 
 def collect(data: str, labels: int, seed: int, classifier: str, memo: Memo | None) -> Kept | None:

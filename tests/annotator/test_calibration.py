@@ -14,9 +14,11 @@ from sklearn.linear_model import LogisticRegression
 
 from annotator import calibration
 from annotator.calibration import (
+    CHOSEN_SPREAD,
     SURER,
     TRAINED_TEMPERATURE,
     Calibrator,
+    Heard,
     Outset,
     choose_outset,
     cross_fitted,
@@ -202,7 +204,7 @@ def test_a_slope_is_learned_from_audit_answers():
 
 def test_a_round_that_is_surer_than_its_honest_scout_is_expected_to_be_too_sure():
     heard, _ = overconfident(300, 1.0)
-    calm, loud = (Outset.trained(0.6, heard * sharper, heard, lessons=2_000) for sharper in (1.5, 3.0))
+    calm, loud = (Outset.trained(0.6, heard * sharper, Heard(heard, 2_000)) for sharper in (1.5, 3.0))
     assert calm.expected < loud.expected
     assert loud.expected == pytest.approx(3.0 * np.exp(-0.4 * SURER), rel=0.02)
 
@@ -210,12 +212,12 @@ def test_a_round_that_is_surer_than_its_honest_scout_is_expected_to_be_too_sure(
 def test_a_scout_alone_is_expected_to_be_as_sure_as_it_should_be():
     pool, _ = overconfident(300, 1.0)
     for lessons in (0, 5, 5_000):
-        assert Outset.trained(1.0, pool, pool, lessons).expected == pytest.approx(1)
+        assert Outset.trained(1.0, pool, Heard(pool, lessons)).expected == pytest.approx(1)
 
 
 def test_the_more_answers_a_scout_has_heard_the_more_it_counts_beside_what_is_usual():
     heard, _ = overconfident(300, 1.0)
-    nothing, few, many = (Outset.trained(0.6, heard * 4, heard, lessons) for lessons in (0, 20, 2_000))
+    nothing, few, many = (Outset.trained(0.6, heard * 4, Heard(heard, lessons)) for lessons in (0, 20, 2_000))
     alone = Outset.trained(0.6, heard * 4)
     assert nothing == alone
     assert alone.expected == pytest.approx(TRAINED_TEMPERATURE**0.4)
@@ -225,8 +227,16 @@ def test_the_more_answers_a_scout_has_heard_the_more_it_counts_beside_what_is_us
 
 def test_where_next_to_nothing_goes_wrong_a_scout_tells_less():
     heard, _ = overconfident(300, 1.0)
-    hard, easy = (Outset.trained(0.6, said * 2, said, lessons=100) for said in (heard, heard * 9))
+    hard, easy = (Outset.trained(0.6, said * 2, Heard(said, 100)) for said in (heard, heard * 9))
     assert easy.spread > 1.5 * hard.spread
+
+
+def test_answers_that_were_chosen_tell_less_of_the_pool_and_never_more_than_so_much():
+    said, _ = overconfident(300, 1.0)
+    drawn, some, chosen = (Heard(said, 100, share).precision for share in (0.0, 0.5, 1.0))
+    assert drawn > some > chosen
+    assert Heard(said, 10**9, 1.0).precision == pytest.approx(CHOSEN_SPREAD**-2)
+    assert Heard(said, 0, 1.0).precision == 0
 
 
 # No answer judges a temperature that it helped to choose

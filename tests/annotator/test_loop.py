@@ -92,7 +92,9 @@ def test_metrics_come_from_the_audit_slice_alone(project, monkeypatch):
     logits = done.adapter.logits(project.texts([a["utterance_id"] for a in by_utterance], 3))
     said = rounds.predictions_of(project.db, done.row)
     heard = done.adapter.heard(project.texts(said.utterance_ids.tolist(), 3))
-    outset = loop.Outset.trained(project.config.recipe.scout, said.logits, heard, done.row["trained_on"])
+    chosen = project.snapshot(project.config, np.random.default_rng(0)).chosen
+    known = loop.Heard(heard, done.row["trained_on"], chosen)
+    outset = loop.Outset.trained(project.config.recipe.scout, said.logits, known)
     cross = loop.cross_fitted(logits, labels, outset)
     np.testing.assert_allclose(rows, cross)
 

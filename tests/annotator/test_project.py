@@ -43,9 +43,9 @@ def snapshot(project: Project, config: RoundConfig | None = None) -> Snapshot:
     return project.snapshot(config or project.config, np.random.default_rng(0))
 
 
-def say(project: Project, utterance_id: int, label: str, annotator: str = "ada") -> None:
+def say(project: Project, utterance_id: int, label: str, annotator: str = "ada", strategy: str = "random") -> None:
     label_id = project.codebook().id_of(label)
-    annotations.record(project.db, NewAnnotation(utterance_id, annotator, "label", label_id, "test", 1))
+    annotations.record(project.db, NewAnnotation(utterance_id, annotator, "label", label_id, strategy, 1))
 
 
 def test_a_project_is_made_from_a_draft_and_opened_again(tmp_path):
@@ -155,6 +155,22 @@ def test_a_snapshot_scores_what_is_open_and_the_audit_slice(tmp_path):
         assert set(found.scored) == found.open_pool | audit
         assert list(found.scored) == sorted(found.scored)
         assert found.last_annotation == annotations.last_id(project.db)
+
+
+@pytest.mark.parametrize("strategy", ["margin_diverse", "given", "search"])
+def test_a_snapshot_knows_how_many_lessons_were_not_drawn_at_random(tmp_path, strategy):
+    with new_project(tmp_path / "p") as project:
+        assert snapshot(project).chosen == 1  # of nothing, nothing was drawn
+        first, second, third, fourth = utterances.ids_in(project.db, "pool")[:4]
+        for i in (first, second):
+            say(project, i, "promise", "ada")
+        assert snapshot(project).chosen == 0
+        for i in (third, fourth, first):  # what was drawn first stays so, whoever answers it again
+            say(project, i, "promise", "ben", strategy=strategy)
+        assert snapshot(project).chosen == pytest.approx(0.5)
+        audit = utterances.ids_in(project.db, "audit")[0]
+        say(project, audit, "report", "ada")
+        assert snapshot(project).chosen == pytest.approx(0.5)  # it does not teach
 
 
 def test_no_more_is_scored_than_the_limit_and_the_audit_slice_always(tmp_path):
