@@ -179,7 +179,8 @@ def keep(path: Path, project: Project, done: Round, told: tuple[Logits, Logits |
     """Write what a round said where the answer is known: `audit` and `test` logits with the true columns, by name.
 
     Told are the logits of the test, and those of the scout alone, if there is one: `heard`, made honest by so many
-    `lessons`. The audit's are those that the round was measured on, blind also where they were trained on.
+    `lessons`, of which that share was `chosen`. The audit's are those that the round was measured on, blind also where
+    they were trained on.
     """
     said = rounds.predictions_of(project.db, done.row)
     order = said.label_ids
@@ -193,6 +194,7 @@ def keep(path: Path, project: Project, done: Round, told: tuple[Logits, Logits |
         test=told[0],
         test_truth=np.array(list(known.test.values()), dtype=np.int64),
         lessons=done.row["trained_on"],
+        chosen=project.snapshot(project.config, np.random.default_rng(0)).chosen,
         heard=() if told[1] is None else told[1],
     )
 

@@ -1,19 +1,20 @@
 """Are the probabilities honest, and do promises of precision hold? On public data sets with known labels.
 
     python -m benchmarks.calibration [--quick] [--data trec,snips] [--labels 100,200,400] [--seeds 0,1,2] [--zero-shot]
-        [--classifier both|scout]
+        [--classifier both|scout] [--strategy random]
 
 Three things, the first for each data set, number of labels and seed:
 
-- a round is made as in `annotator simulate --strategy random`, and judged before and after calibration on 1,000 other
-  rows, drawn at random from the whole file: what is promised is promised of the pool, and the files' own test splits
-  are other people's sentences (TREC's questions are easier, AnnoMI's conversations others). “inside band”: the
-  calibration error after it is one that exactly right probabilities would show too at this n, 97.5 times in 100 or
-  more. The more rows, the narrower that band; so the same is told of 300 of them, as many as an audit slice has where
-  promises are made. The limit: how often a round would be inside that was right in everything but its temperature, and
-  learned that from as many answers as the round had. “NLL not worse”: it is not above the raw one by more than the raw
-  one's standard error; “paired”, by more than that of the difference, which is next to nothing where the two hardly
-  differ. What a round said is kept in $ANNOTATOR_KEPT and not computed again.
+- a round is made as in `annotator simulate --strategy random`, or after every 20 answers by another strategy, and is
+  judged before and after calibration on 1,000 other rows, drawn at random from the whole file: what is promised is
+  promised of the pool, and the files' own test splits are other people's sentences (TREC's questions are easier,
+  AnnoMI's conversations others). “inside band”: the calibration error after it is one that exactly right
+  probabilities would show too at this n, 97.5 times in 100 or more. The more rows, the narrower that band; so the
+  same is told of 300 of them, as many as an audit slice has where promises are made. The limit: how often a round
+  would be inside that was right in everything but its temperature, and learned that from as many answers as the round
+  had. “NLL not worse”: it is not above the raw one by more than the raw one's standard error; “paired”, by more than
+  that of the difference, which is next to nothing where the two hardly differ. What a round said is kept in
+  $ANNOTATOR_KEPT and not computed again.
 - promises are replayed on what was kept: of those rows an audit slice is drawn at random a thousand times for each
   data set, probabilities are calibrated on it, a threshold is certified on it, and the rest shows whether the promise
   holds. Beside it, accepting everything from 0.9 on, by raw and by calibrated probabilities, which promises nothing.
@@ -44,6 +45,7 @@ from annotator.guarantee import Evidence, Promise, Wish, accepted, certify
 from annotator.memo import Memo
 from annotator.metrics import calibration_band, evaluate, expected_calibration_error
 from annotator.oracle import Plan, read_gold, simulate
+from annotator.query import STRATEGIES
 from benchmarks.measure import DATA, print_last
 from model.classifier import load_classifier
 from model.recipe import Recipe
@@ -59,6 +61,7 @@ SETS = {
 }
 TARGETS = (0.90, 0.95, 0.98)
 AUDITS = (100, 300)  # answers of a replayed audit slice
+BATCH = 20  # answers between two rounds, where a strategy chooses
 UNKNOWN = 1.0  # spread of a log temperature of which next to nothing is known
 FIXED = 0.9  # the threshold one would set by hand
 Array = NDArray[np.float64]
@@ -78,6 +81,7 @@ class Kept:
     test_truth: NDArray[np.int64]
     heard: Array  # (n, k) logits of the scout alone
     lessons: int  # answers that made it honest
+    chosen: float  # share of them that were not drawn at random
     share: float  # the scout's, in this round
 
     @property
@@ -88,25 +92,33 @@ class Kept:
     @cached_property
     def outset(self) -> Outset:
         """What is known of the calibrator before an audit answer is looked at; the other rows are its pool."""
-        return Outset.trained(self.share, self.test, Heard(self.heard, self.lessons))
+        return Outset.trained(self.share, self.test, Heard(self.heard, self.lessons, self.chosen))
 
 
-def collect(data: str, labels: int, seed: int, classifier: str, memo: Memo | None) -> Kept | None:
-    """Read what a round said, or make the round if it has not been made; None if that is not wanted (no memo)."""
-    folder = KEPT / data if classifier == "both" else KEPT / data / classifier
+def collect(data: str, labels: int, seed: int, way: tuple[str, str], memo: Memo | None) -> Kept | None:
+    """Read what a round said, or make the round if it has not been made; None if that is not wanted (no memo).
+
+    The way is the classifier and the strategy by which was chosen what it learned from.
+    """
+    classifier, strategy = way
+    folder = KEPT.joinpath(data, *(one for one in way if one not in ("both", "random")))
     path = folder / f"labels-{labels}-seed-{seed}.npz"
     recipe = Recipe(scout=1.0) if classifier == "scout" else Recipe()
     if not path.exists():
         if memo is None:
             return None
-        config = RoundConfig(strategy="random", recipe=recipe, score_limit=100)  # the open pool is not judged
-        plan = SETS[data]
+        config, plan = RoundConfig(strategy=strategy, recipe=recipe), SETS[data]
+        if strategy == "random":
+            config = replace(config, score_limit=100)  # the open pool is not judged, and nothing is chosen from it
+        else:
+            plan = replace(plan, rounds=labels // BATCH)
         wanted = replace(plan, labels=labels, test_limit=1000, resplit=True, keep=folder, config=config)
         console.print(f"{data}, {labels} labels, seed {seed} …")
         list(simulate(wanted, [seed], memo=memo))
     with np.load(path) as stored:
         arrays = {name: stored[name] for name in ("audit", "audit_truth", "test", "test_truth", "heard")}
-        return Kept(data, labels, seed, **arrays, lessons=int(stored["lessons"]), share=recipe.scout)
+        lessons, chosen = int(stored["lessons"]), float(stored["chosen"])
+        return Kept(data, labels, seed, **arrays, lessons=lessons, chosen=chosen, share=recipe.scout)
 
 
 def judge(kept: Kept) -> dict[str, Any]:
@@ -294,14 +306,16 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--zero-shot", action="store_true", help="compare corrections before any label")
     parser.add_argument("--classifier", choices=("both", "scout"), default="both")
+    parser.add_argument("--strategy", choices=sorted(STRATEGIES), default="random")
     given = parser.parse_args()
     wanted = [(d, int(n), int(s)) for d in given.data.split(",") for n in given.labels.split(",")
               for s in given.seeds.split(",")]  # fmt: skip
+    way = given.classifier, given.strategy
     memos: dict[str, Memo] = defaultdict(Memo)  # what is untrained is asked once for each data set
     kept = [
         one
         for data, labels, seed in wanted
-        if (one := collect(data, labels, seed, given.classifier, None if given.quick else memos[data]))
+        if (one := collect(data, labels, seed, way, None if given.quick else memos[data]))
     ]
     runs = [(one, judge(one)) for one in kept]
     show_rounds(runs)

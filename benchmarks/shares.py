@@ -2,11 +2,10 @@
 
     python -m benchmarks.shares [--data trec,snips] [--labels 100] [--seeds 0,1,2]
 
-Rounds are those of `benchmarks.calibration`, made by both classifiers from the same answers, or read from
-$ANNOTATOR_KEPT where they were made before. What the adapter said alone is found by taking the scout's part out of
-what they said together; then they are joined again with other shares, each at the temperature that is best for the
-other rows, so that only order and shape are compared. The last line is one JSON object: for each data set how often
-each share is right, and its log-loss.
+Rounds are those of `benchmarks.calibration`, or read from $ANNOTATOR_KEPT where they were made before. What the
+adapter said alone is found by taking the scout's part out of what they said together; then they are joined again with
+other shares, each at the temperature that is best for the other rows, so that only order and shape are compared. The
+last line is one JSON object: for each data set how often each share is right, and its log-loss.
 """
 
 import argparse
@@ -26,18 +25,10 @@ from model.scout import blend
 SHARES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0)
 
 
-def adapter_alone(both: Kept, scout: Kept) -> Array:
+def adapter_alone(both: Kept) -> Array:
     """Return (n, k) log-probabilities of the adapter by itself."""
-    if not np.array_equal(both.test_truth, scout.test_truth):
-        raise ValueError("The two rounds were judged on different rows.")
-    said, heard = log_softmax(both.test, axis=1), log_softmax(scout.test, axis=1)
+    said, heard = log_softmax(both.test, axis=1), log_softmax(both.heard, axis=1)
     return np.asarray(log_softmax((said - both.share * heard) / (1 - both.share), axis=1))
-
-
-def _made(data: str, labels: int, seed: int, classifier: str, memo: Memo) -> Kept:
-    made = collect(data, labels, seed, classifier, memo)
-    assert made, "with a memo it is made where it was not kept"
-    return made
 
 
 def judge(logits: Array, truth: NDArray[np.int64]) -> tuple[float, float, float]:
@@ -62,8 +53,9 @@ def main() -> None:
     for data in given.data.split(","):
         found: dict[float, list[tuple[float, float, float]]] = defaultdict(list)
         for seed in map(int, given.seeds.split(",")):
-            both, scout = (_made(data, given.labels, seed, one, memos[data]) for one in ("both", "scout"))
-            alone, heard = adapter_alone(both, scout), log_softmax(scout.test, axis=1)
+            both = collect(data, given.labels, seed, ("both", "random"), memos[data])
+            assert both, "with a memo it is made where it was not kept"
+            alone, heard = adapter_alone(both), log_softmax(both.heard, axis=1)
             for share in SHARES:
                 found[share].append(judge(blend(alone, heard, share), both.test_truth))
         means = {share: np.mean(values, axis=0) for share, values in found.items()}
