@@ -23,7 +23,7 @@ SURER = 0.25  # what an adapter alone may be surer than the scout, on the log te
 CHOSEN_SPREAD = 0.25  # of the log temperature between answers that were chosen, which are hard ones, and the rest
 ZERO_SHOT_TEMPERATURE = 1.0
 SLOPE = -0.4  # of the log temperature over doubt, in trained rounds
-ROUGH, GOOD = 30, 100  # audit answers from which the temperature is known within about 0.5 and 0.25
+ROUGH, GOOD = 30, 100  # audit answers from which these alone tell the temperature within about 0.5 and 0.25
 BIAS_ANSWERS, BIAS_EACH = 300, 10  # audit answers, and of each label, below which a bias would fit noise
 
 
@@ -99,14 +99,13 @@ class Outset:
         `pool` is (n, k): what the round says of the utterances of which its scout has been heard. That counts as much
         as the scout knows, beside what is usual for a scout of that share.
         """
-        usual, known = (1 - share) * np.log(TRAINED_TEMPERATURE), USUAL_SPREAD**-2
-        told, alike = 0.0, usual
+        told, precision = [(1 - share) * np.log(TRAINED_TEMPERATURE)], [USUAL_SPREAD**-2]
         if heard:
-            told = heard.precision
-            alike = np.log(temperature_at(float(doubt(heard.logits).mean()), pool)) - SURER * (1 - share)
-        expected = (told * alike + known * usual) / (told + known)
-        spread = (told + known) ** -0.5
-        return cls(float(np.exp(expected)), float(spread), slope=SLOPE, usual=float(doubt(pool).mean()))
+            as_unsure = temperature_at(float(doubt(heard.logits).mean()), pool)
+            told.append(np.log(as_unsure) - SURER * (1 - share))
+            precision.append(heard.precision)
+        expected, spread = np.exp(np.average(told, weights=precision)), sum(precision) ** -0.5
+        return cls(float(expected), spread, slope=SLOPE, usual=float(doubt(pool).mean()))
 
 
 def label_prior(logits: Array) -> tuple[float, ...]:
