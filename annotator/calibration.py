@@ -20,7 +20,7 @@ from model.scaling import SPREAD, Scaling, doubt, fit_scaling, telling, temperat
 TRAINED_TEMPERATURE = 2.3  # what adapters alone need after 100 answers on TREC and GoEmotions, 1.6 on SNIPS
 USUAL_SPREAD = 0.3  # of a trained round's log temperature around what is usual: data sets and seeds differ by no more
 SURER = 0.25  # what an adapter alone may be surer than the scout, on the log temperature: together they know more
-CHOSEN_SPREAD = 0.25  # of the log temperature between answers that were chosen, which are hard ones, and the rest
+CHOSEN_SPREAD = 0.25  # of the log temperature between answers that were chosen, hard ones mostly, and the rest
 ZERO_SHOT_TEMPERATURE = 1.0
 SLOPE = -0.4  # of the log temperature over doubt, in trained rounds
 ROUGH, GOOD = 30, 100  # audit answers from which these alone tell the temperature within about 0.5 and 0.25
