@@ -104,7 +104,7 @@ def collect(data: str, labels: int, seed: int, way: tuple[str, str], memo: Memo 
     folder = KEPT.joinpath(data, *(one for one in way if one not in ("both", "random")))
     path = folder / f"labels-{labels}-seed-{seed}.npz"
     recipe = Recipe(scout=1.0) if classifier == "scout" else Recipe()
-    if not path.exists():
+    if not path.exists() or "chosen" not in np.load(path):  # earlier versions kept less
         if memo is None:
             return None
         config, plan = RoundConfig(strategy=strategy, recipe=recipe), SETS[data]
