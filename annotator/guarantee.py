@@ -18,7 +18,7 @@ from scipy.stats import beta, binom, hypergeom
 
 from annotator.metrics import Array, Labels
 
-DOUBT = 1.35  # times: by no more was the fitted temperature too low in 95 of 100 rounds of the benchmark
+DOUBT = 1.35  # times: by no more was the fitted temperature too low in 64 of 68 rounds of the benchmark
 LEVELS = 40  # thresholds that are tried: those which accept 1/40, 2/40, … of the pool
 SHORT = 0.01  # chance that too few audit answers lie above the first threshold: how many do is random
 WITHDRAWN_AT = 20.0  # evidence against a promise; one that holds is ever withdrawn at most once in 20 times

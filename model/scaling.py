@@ -34,9 +34,8 @@ def temperature_at(wanted: float, logits: Array) -> float:
         return float(doubt(logits / np.exp(log_temperature)).mean()) - wanted
 
     low, high = REACH
-    if above(low) >= 0 or above(high) <= 0:
-        return float(np.exp(low if above(low) >= 0 else high))
-    return float(np.exp(brentq(above, low, high)))
+    found = low if above(low) >= 0 else high if above(high) <= 0 else brentq(above, low, high)
+    return float(np.exp(found))
 
 
 def telling(logits: Array) -> float:
