@@ -15,17 +15,19 @@
   const stop = (event) => { event.preventDefault(); event.stopImmediatePropagation(); };
   const tooSoon = () => performance.now() - since < MOMENT || performance.now() - answered < PATIENCE;
 
+  const answers = () => JSON.parse(reading().dataset.keys); // key -> the name of its button
+  const answering = (key) => document.querySelector(`.st-key-${answers()[key]} button`);
   const find = (places, key) => places[key] && document.querySelector(places[key]);
 
-  // A key may be pressed before the page has drawn what it is for: it is then obeyed as soon as that stands, for the
-  // same utterance, and until it is answered.
+  // A key may be pressed before the page has drawn what it is for, and a button stands a moment before the framework
+  // has told it of its key: so we click it, as soon as it is there, for the same utterance and until that is answered.
   function obey() {
     const same = reading()?.dataset.asked === wanted.asked;
-    const clicked = find(CLICKS, wanted.key), entered = find(FIELDS, wanted.key);
+    const clicked = same && (answering(wanted.key) ?? find(CLICKS, wanted.key));
+    const entered = same && find(FIELDS, wanted.key);
     if (!same || clicked || entered) wanted = null;
-    if (!same) return;
-    clicked?.click();
-    entered?.focus();
+    if (clicked) clicked.click();
+    if (entered) entered.focus();
   }
 
   // Where a text goes on beyond its place, the style lets it fade.
@@ -80,14 +82,14 @@
       if (key.length === 1 && key !== " ") stop(event); // behind a window nothing is answered
       return;
     }
-    if (key.length === 1 && place.dataset.keys.includes(key)) return guard(event);
     if (event.repeat && key === "u") return stop(event);
     if (key === "arrowdown" || key === "arrowup") place.scrollBy({ top: key === "arrowdown" ? 60 : -60 });
-    if (key in CLICKS || key in FIELDS) {
-      wanted = { key, asked: place.dataset.asked };
-      obey();
-      if (!wanted) stop(event);
-    }
+    const isAnswer = key in answers();
+    if (!isAnswer && !(key in CLICKS) && !(key in FIELDS)) return;
+    stop(event);
+    if (isAnswer && (event.repeat || tooSoon())) return;
+    wanted = { key, asked: place.dataset.asked };
+    obey();
   }, true);
 
   addEventListener("click", (event) => {

@@ -1,6 +1,8 @@
 """The label page: one utterance, one key a label, and the next utterance is there."""
 
+import json
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from html import escape
@@ -57,8 +59,9 @@ def _panel() -> None:
             _finished(project)
             return
         codebook = project.codebook()
-        _reading(codebook, desk.question)
-        _labels(codebook, desk.question)
+        offered = _offered(codebook, desk.question)
+        _reading(offered, desk.question)
+        _labels(codebook, offered, desk.question)
         _other_answers(project, codebook, desk.question)
         _notes(project, codebook, desk)
         why.tell()
@@ -134,19 +137,18 @@ def _progress(desk: Desk) -> None:
     st.html(f'<div class="status" role="status">{drawn}<div class="part">{today}{pace}</div></div>')
 
 
-def _reading(codebook: Codebook, question: Question) -> None:
+def _reading(offered: Sequence[CodebookLabel], question: Question) -> None:
     """Show the utterance, large, below the turns before it, in a place of its own that keeps its size.
 
     What is read is foreign text: shown as it is, nothing in it rendered.
     """
     turns = "".join(frame.spoken("turn", turn["speaker"], turn["text"]) for turn in question.turns_before)
     text = frame.spoken("utterance", question.utterance["speaker"], question.utterance["text"])
-    answering = keys.NONE_FITS + keys.SKIP + "".join(f"{label.key}" for label in codebook.labels)
-    if len(codebook.labels) > LARGE:
-        answering += "123456789"
+    buttons = {label.key: f"label-{label.id}" for label in offered if label.key}
+    answers = escape(json.dumps({**buttons, keys.NONE_FITS: "none-fits", keys.SKIP: "skip"}))
     st.html(
         f'<div class="reading" tabindex="0" role="region" aria-label="{say("Utterance")}" aria-live="polite" '
-        f'data-asked="{question.utterance["id"]}" data-keys="{answering}">{turns}{text}</div>'
+        f'data-asked="{question.utterance["id"]}" data-keys="{answers}">{turns}{text}</div>'
     )
 
 
@@ -157,20 +159,34 @@ def _colours(codebook: Codebook) -> None:
     frame.wear(f"<style>{' '.join(rules)}</style>")
 
 
-def _labels(codebook: Codebook, question: Question) -> None:
+def _offered(codebook: Codebook, question: Question) -> Sequence[CodebookLabel]:
+    """Return the labels that have a button: all of them, or the likeliest of a large codebook.
+
+    Those are on the number keys, whatever keys they have otherwise.
+    """
+    said = question.suggestion
+    if len(codebook.labels) <= LARGE or not (said and said.shortlist):
+        return codebook.labels
+    known = {label.id: label for label in codebook.labels}
+    size = min(LARGE, max(len(said.shortlist), FEW))
+    short = [known[i] for i, _ in said.probabilities[:size] if i in known]
+    return [replace(label, key=str(place)) for place, label in enumerate(short, start=1)]
+
+
+def _labels(codebook: Codebook, offered: Sequence[CodebookLabel], question: Question) -> None:
     likely = dict(question.suggestion.probabilities) if question.suggestion else {}
-    if len(codebook.labels) <= LARGE:
-        for label in codebook.labels:
-            _row(label, question, likely.get(label.id))
-        return
-    asked = question.utterance["id"]
-    marks.find_label(codebook, asked, partial(_say, asked, "label"))
-    if question.suggestion and question.suggestion.shortlist:
-        _short_list(codebook, question, likely)
-    else:
+    is_large, asked = len(codebook.labels) > LARGE, question.utterance["id"]
+    if is_large:
+        marks.find_label(codebook, asked, partial(_say, asked, "label"))
+    if is_large and offered is codebook.labels:
         with st.container(horizontal=True):
-            for label in codebook.labels:
+            for label in offered:
                 _button(label, question, width=230, share=likely.get(label.id))
+        return
+    for label in offered:
+        _row(label, question, likely.get(label.id))
+    if is_large:
+        _about_short_list(question)
 
 
 def _row(label: CodebookLabel, question: Question, share: float | None) -> None:
@@ -180,15 +196,8 @@ def _row(label: CodebookLabel, question: Question, share: float | None) -> None:
             _beside(label, share)
 
 
-def _short_list(codebook: Codebook, question: Question, likely: dict[int, float]) -> None:
-    """Offer the likeliest labels of a large codebook on the number keys, whatever keys they have otherwise."""
-    assert question.suggestion
-    known = {label.id: label for label in codebook.labels}
-    size = min(LARGE, max(len(question.suggestion.shortlist), FEW))
-    short = [known[i] for i, _ in question.suggestion.probabilities[:size] if i in known]
-    for place, label in enumerate(short, start=1):
-        _row(replace(label, key=str(place)), question, likely.get(label.id))
-    more = len(question.suggestion.shortlist) > LARGE
+def _about_short_list(question: Question) -> None:
+    more = question.suggestion and len(question.suggestion.shortlist) > LARGE
     held = (
         say("The {n} likeliest labels. Any other is found above.", n=LARGE)
         if more

@@ -115,6 +115,20 @@ def test_a_key_pressed_before_its_place_is_drawn_is_obeyed_for_the_same_utteranc
     expect(tick).not_to_be_checked()
 
 
+def test_a_label_key_pressed_before_its_button_stands_answers_as_soon_as_it_does(visit: Visit, talk: Project) -> None:
+    page = labelling(visit, talk)
+    before, place = visit.utterance(), page.locator(".st-key-label-2").element_handle()
+    assert place
+    page.wait_for_timeout(300)  # until a key counts
+    place.evaluate("element => element.classList.remove('st-key-label-2')")  # as if it were not there yet
+    page.keyboard.press("2")
+    page.wait_for_timeout(300)
+    assert given(talk) == []
+    place.evaluate("element => { element.classList.add('st-key-label-2'); element.append(document.createComment('')) }")
+    expect(page.locator(".utterance")).not_to_have_text(before)
+    assert given(talk) == [("label", 2, 0, "")]
+
+
 def test_a_question_mark_lists_the_keys_and_nothing_is_answered_behind_the_list(visit: Visit, talk: Project) -> None:
     page = labelling(visit, talk)
     page.keyboard.press("?")

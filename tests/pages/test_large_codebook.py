@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,8 @@ def test_the_short_list_is_on_the_number_keys_and_the_rest_is_found_by_name(larg
     keys = [button.key for button in app.button if (button.key or "").startswith("label-")]
     assert keys == [f"label-{i}" for i in short]
     assert [app.button(key=key).proto.shortcut for key in keys] == [str(i) for i in range(1, len(keys) + 1)]
+    counting = json.loads(unescape(shown(app).split('data-keys="')[1].split('"')[0]))
+    assert counting == dict(zip("123456789", keys, strict=False)) | {"n": "none-fits", "s": "skip"}
     assert "95 times in 100" in shown(app)
     asked = next_question(large, "anna").utterance["id"]
     search = app.selectbox(key=f"search-{asked}")
