@@ -22,12 +22,11 @@
   // A key may be pressed before the page has drawn what it is for, and a button stands a moment before the framework
   // has told it of its key: so we click it, as soon as it is there, for the same utterance and until that is answered.
   function obey() {
-    const same = reading()?.dataset.asked === wanted.asked;
-    const clicked = same && (answering(wanted.key) ?? find(CLICKS, wanted.key));
-    const entered = same && find(FIELDS, wanted.key);
+    const { key } = wanted, same = reading()?.dataset.asked === wanted.asked;
+    const clicked = same ? answering(key) ?? find(CLICKS, key) : null, entered = same ? find(FIELDS, key) : null;
     if (!same || clicked || entered) wanted = null;
-    if (clicked) clicked.click();
-    if (entered) entered.focus();
+    clicked?.click();
+    entered?.focus();
   }
 
   // Where a text goes on beyond its place, the style lets it fade.

@@ -175,17 +175,17 @@ def _offered(codebook: Codebook, question: Question) -> Sequence[CodebookLabel]:
 
 def _labels(codebook: Codebook, offered: Sequence[CodebookLabel], question: Question) -> None:
     likely = dict(question.suggestion.probabilities) if question.suggestion else {}
-    is_large, asked = len(codebook.labels) > LARGE, question.utterance["id"]
-    if is_large:
+    asked = question.utterance["id"]
+    if len(codebook.labels) > LARGE:
         marks.find_label(codebook, asked, partial(_say, asked, "label"))
-    if is_large and offered is codebook.labels:
+    if len(offered) > LARGE:
         with st.container(horizontal=True):
             for label in offered:
                 _button(label, question, width=230, share=likely.get(label.id))
         return
     for label in offered:
         _row(label, question, likely.get(label.id))
-    if is_large:
+    if len(offered) < len(codebook.labels):
         _about_short_list(question)
 
 
@@ -197,6 +197,7 @@ def _row(label: CodebookLabel, question: Question, share: float | None) -> None:
 
 
 def _about_short_list(question: Question) -> None:
+    """Say what a list of likely labels is worth."""
     more = question.suggestion and len(question.suggestion.shortlist) > LARGE
     held = (
         say("The {n} likeliest labels. Any other is found above.", n=LARGE)
