@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy.stats import trim_mean
 
 from annotator.batch import AUDIT
+from annotator.calibration import Calibrator
 from annotator.consensus import consensus
 from annotator.errors import RoundError
 from annotator.guarantee import (
@@ -66,7 +67,8 @@ def evidence_of(project: Project, round_row: Mapping[str, Any]) -> tuple[Evidenc
     asked = np.array([i in in_audit and i in truth for i in ids.tolist()], dtype=bool)
     is_open = np.isin(ids, list(askable(project, None).pool))
     answers = np.array([truth[i] for i in ids[asked].tolist()], dtype=np.int64)
-    return Evidence(known.probabilities[asked], answers, known.probabilities[is_open]), ids[is_open]
+    spread = Calibrator.from_dict(json.loads(round_row["calibration"])).spread
+    return Evidence(known.probabilities[asked], answers, known.probabilities[is_open], spread), ids[is_open]
 
 
 def offer(project: Project, wish: Wish, per_label: bool = False) -> Offer:
@@ -76,7 +78,7 @@ def offer(project: Project, wish: Wish, per_label: bool = False) -> Offer:
         raise RoundError("There is no finished round whose suggestions could be accepted.", "Retrain first.")
     evidence, ids = evidence_of(project, row)
     if json.loads(row["metrics"]).get("cross_fitted"):  # measured on other adapters than the one that suggests
-        evidence = Evidence(evidence.audit[:0], evidence.truth[:0], evidence.pool)
+        evidence = replace(evidence, audit=evidence.audit[:0], truth=evidence.truth[:0])
     label_ids = np.array([0, *project.codebook().ids])
     if per_label:
         found = certify_labels(evidence, wish)

@@ -20,6 +20,7 @@ from model.scaling import SPREAD, Scaling, doubt, fit_scaling, telling, temperat
 TRAINED_TEMPERATURE = 2.3  # what adapters alone need after 100 answers on TREC and GoEmotions, 1.6 on SNIPS
 USUAL_SPREAD = 0.3  # of a trained round's log temperature around what is usual: data sets and seeds differ by no more
 SURER = 0.25  # what an adapter alone may be surer than the scout, on the log temperature: together they know more
+LESSON = 0.5  # of what a fresh answer tells: lessons judge what they teach, so together they tell less (0019)
 CHOSEN_SPREAD = 0.25  # of the log temperature between answers that were chosen, hard ones mostly, and the rest
 ZERO_SHOT_TEMPERATURE = 1.0
 SLOPE = -0.4  # of the log temperature over doubt, in trained rounds
@@ -37,6 +38,7 @@ class Calibrator:
     bias: tuple[float, ...] | None = None  # nats a label
     slope: float = 0.0  # of a row's log temperature over its doubt
     usual: float = 0.0  # doubt of the pool's rows on average
+    spread: float = 0.1  # of the log temperature: how far it may still be off; 0.1 was taken for it until it was kept
 
     def __call__(self, logits: Array) -> Array:
         """Return (n, k) probabilities; rows sum to one."""
@@ -54,10 +56,10 @@ class Calibrator:
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Self:
-        """Read back what `as_dict` gave, now or before there was a bias or a slope."""
+        """Read back what `as_dict` gave, now or when there was a temperature only."""
         prior, bias = (None if stored.get(name) is None else tuple(stored[name]) for name in ("prior", "bias"))
-        slope, usual = stored.get("slope", 0.0), stored.get("usual", 0.0)
-        return cls(stored["temperature"], prior, stored["answers"], bias, slope, usual)
+        later = {name: stored[name] for name in ("answers", "slope", "usual", "spread") if name in stored}
+        return cls(stored["temperature"], prior, bias=bias, **later)
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Heard:
     @property
     def precision(self) -> float:
         """How well it knows how sure to be: one over the variance of the log temperature that it needs."""
-        told = self.lessons * telling(self.logits)
+        told = LESSON * self.lessons * telling(self.logits)
         return told / (1 + told * self.chosen * CHOSEN_SPREAD**2)
 
 
@@ -128,7 +130,9 @@ def fit_calibrator(logits: Array, labels: Labels, outset: Outset) -> Calibrator:
     said = without_prior(logits, outset.prior)
     expected, doubts = Scaling(outset.expected, outset.slope), doubt(said) - outset.usual
     found = fit_scaling(said, labels, doubts, expected, outset.spread, outset.with_bias)
-    return Calibrator(found.temperature, outset.prior, len(labels), found.bias, found.slope, outset.usual)
+    told = len(labels) * telling(found(said, doubts)) if len(labels) else 0.0
+    spread = (outset.spread**-2 + told) ** -0.5
+    return Calibrator(found.temperature, outset.prior, len(labels), found.bias, found.slope, outset.usual, spread)
 
 
 def cross_fitted(logits: Array, labels: Labels, outset: Outset) -> Array:

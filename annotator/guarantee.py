@@ -18,7 +18,7 @@ from scipy.stats import beta, binom, hypergeom
 
 from annotator.metrics import Array, Labels
 
-DOUBT = 1.35  # times: by no more was the fitted temperature too low in 64 of 68 rounds of the benchmark
+DOUBT = 3.0  # spreads: answers that were kind enough for a promise have made the temperature too low as well
 LEVELS = 40  # thresholds that are tried: those which accept 1/40, 2/40, … of the pool
 SHORT = 0.01  # chance that too few audit answers lie above the first threshold: how many do is random
 WITHDRAWN_AT = 20.0  # evidence against a promise; one that holds is ever withdrawn at most once in 20 times
@@ -65,17 +65,25 @@ class NotYet:
 class Evidence:
     """What a promise is made from: (n, k) probabilities and (n,) answers of the audit slice, (m, k) of the pool.
 
-    An answer is a column, or -1 where no label of the round is right.
+    An answer is a column, or -1 where no label of the round is right. `spread` is that of the log temperature, by which
+    the probabilities may be too sure or too unsure.
     """
 
     audit: Array
     truth: Labels
     pool: Array
+    spread: float
 
     def of_label(self, label: int) -> "Evidence":
         """Keep what the model takes for one label."""
         asked, open_ = self.audit.argmax(axis=1) == label, self.pool.argmax(axis=1) == label
-        return Evidence(self.audit[asked], self.truth[asked], self.pool[open_])
+        return Evidence(self.audit[asked], self.truth[asked], self.pool[open_], self.spread)
+
+    @property
+    def doubted(self) -> Array:
+        """Return the pool's probabilities as they are at a temperature that is higher by DOUBT spreads."""
+        flatter = self.pool ** np.exp(-DOUBT * self.spread)
+        return np.asarray(flatter / flatter.sum(axis=1, keepdims=True))
 
 
 def certify(evidence: Evidence, wish: Wish) -> Promise | NotYet:
@@ -84,12 +92,12 @@ def certify(evidence: Evidence, wish: Wish) -> Promise | NotYet:
     Learn-then-Test with fixed-sequence testing (Angelopoulos et al. 2021, arXiv 2110.01052): thresholds are tested
     from the strictest on, each by an exact tail, until the first that fails. They are quantiles of the
     pool, so that no audit answer has a say in which are tried. The first is the strictest with a chance to pass.
-    Where the probabilities, taken for less sure than they are calibrated, do not say so much themselves, nothing is
+    Where the probabilities, taken for as unsure as they may be after all, do not say so much themselves, nothing is
     promised however well the audit answers went: of promises for models that are not good enough, most are luck that a
     second witness gives away.
     """
     confidence, right = evidence.audit.max(axis=1), evidence.audit.argmax(axis=1) == evidence.truth
-    open_, doubted = evidence.pool.max(axis=1), _doubted(evidence.pool).max(axis=1)
+    open_, doubted = evidence.pool.max(axis=1), evidence.doubted.max(axis=1)
     passed: Promise | NotYet = NotYet(wish, len(right), None)
     for threshold in _thresholds(evidence, wish):
         above = confidence >= threshold
@@ -98,12 +106,6 @@ def certify(evidence: Evidence, wish: Wish) -> Promise | NotYet:
             break
         passed = Promise(wish, float(threshold), n, errors, len(taken))
     return replace(passed, missing=missing_answers(evidence, wish)) if isinstance(passed, NotYet) else passed
-
-
-def _doubted(probabilities: Array) -> Array:
-    """Return (m, k) probabilities as they would be at a temperature that is higher by DOUBT."""
-    flatter = probabilities ** (1 / DOUBT)
-    return np.asarray(flatter / flatter.sum(axis=1, keepdims=True))
 
 
 def certify_labels(evidence: Evidence, wish: Wish) -> dict[int, Promise | NotYet]:

@@ -186,7 +186,7 @@ def replay(kept: Sequence[Kept], answers: int, draws: int) -> dict[float, dict[s
         asked, rest = order[:answers], order[answers:]
         calibrator = fit_calibrator(one.test[asked], one.test_truth[asked], one.outset)
         audit, pool, raw = calibrator(one.test[asked]), calibrator(one.test[rest]), Calibrator(1.0)(one.test[rest])
-        evidence, truth = Evidence(audit, one.test_truth[asked], pool), one.test_truth[rest]
+        evidence, truth = Evidence(audit, one.test_truth[asked], pool, calibrator.spread), one.test_truth[rest]
         for target in TARGETS:
             promise = certify(evidence, Wish(target))
             ways = {
@@ -210,7 +210,8 @@ def peek(kept: Sequence[Kept], draws: int, target: float = 0.95) -> Array:
             asked = order[:answers]
             calibrator = fit_calibrator(one.test[asked], one.test_truth[asked], one.outset)
             pool = calibrator(one.test[rest])
-            promise = certify(Evidence(calibrator(one.test[asked]), one.test_truth[asked], pool), Wish(target))
+            evidence = Evidence(calibrator(one.test[asked]), one.test_truth[asked], pool, calibrator.spread)
+            promise = certify(evidence, Wish(target))
             if isinstance(promise, Promise):
                 found[draw] = _outcome(accepted(pool, promise), one.test_truth[rest])[0]
                 break

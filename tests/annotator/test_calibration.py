@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import log_softmax, softmax
+from scipy.stats import norm
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
@@ -153,14 +154,35 @@ def test_the_state_says_how_many_answers_it_rests_on(answers, state):
 @pytest.mark.parametrize("prior", [None, (-0.2, -1.7)])
 @pytest.mark.parametrize("bias", [None, (0.1, -0.1)])
 def test_a_calibrator_is_read_back_as_it_was_stored(prior, bias):
-    calibrator = Calibrator(1.7, prior, 31, bias, -0.3, 0.4)
+    calibrator = Calibrator(1.7, prior, 31, bias, -0.3, 0.4, 0.1)
     assert Calibrator.from_dict(calibrator.as_dict()) == calibrator
     assert calibrator.as_dict()["state"] == "rough"
 
 
-def test_a_calibrator_stored_before_there_was_a_bias_or_a_slope_is_read():
-    read = Calibrator.from_dict({"temperature": 2.0, "prior": None, "answers": 5, "state": "not yet"})
-    assert read == Calibrator(2.0, answers=5)
+@pytest.mark.parametrize("more", [{}, {"prior": None, "answers": 5, "state": "not yet"}])
+def test_a_calibrator_stored_when_there_was_little_more_than_a_temperature_is_read(more):
+    assert Calibrator.from_dict({"temperature": 2.0, **more}) == Calibrator(2.0, answers=more.get("answers", 0))
+
+
+# How far a temperature may be off
+
+
+def test_without_answers_a_temperature_is_as_far_off_as_is_expected_and_with_each_it_is_less():
+    logits, truth = overconfident(4_000, 1.0)
+    none, few, many = (fit_calibrator(logits[:n], truth[:n], Outset(1.0, 0.3)).spread for n in (0, 40, 4_000))
+    assert none == pytest.approx(0.3)
+    assert none > few > many
+
+
+def test_a_temperature_is_within_its_spread_as_often_as_is_said():
+    off = []
+    for seed in range(200):
+        drawn = np.random.default_rng(seed).normal(0.4, 0.3)  # log temperatures of rounds differ as is expected
+        logits, truth = overconfident(60, float(np.exp(drawn)), seed=seed)
+        found = fit_calibrator(logits, truth, Outset(float(np.exp(0.4)), 0.3))
+        off.append((drawn - np.log(found.temperature)) / found.spread)
+    assert np.std(off) == pytest.approx(1, abs=0.15)
+    assert np.mean(np.array(off) < norm.ppf(0.95)) == pytest.approx(0.95, abs=0.04)
 
 
 # A temperature that falls with the doubt
@@ -228,7 +250,7 @@ def test_the_more_answers_a_scout_has_heard_the_more_it_counts_beside_what_is_us
 def test_where_next_to_nothing_goes_wrong_a_scout_tells_less():
     heard, _ = overconfident(300, 1.0)
     hard, easy = (Outset.trained(0.6, said * 2, Heard(said, 100)) for said in (heard, heard * 9))
-    assert easy.spread > 1.5 * hard.spread
+    assert easy.spread > 1.3 * hard.spread
 
 
 def test_answers_that_were_chosen_tell_less_of_the_pool_and_never_more_than_so_much():
@@ -237,6 +259,12 @@ def test_answers_that_were_chosen_tell_less_of_the_pool_and_never_more_than_so_m
     assert drawn > some > chosen
     assert Heard(said, 10**9, 1.0).precision == pytest.approx(CHOSEN_SPREAD**-2)
     assert Heard(said, 0, 1.0).precision == 0
+
+
+def test_lessons_tell_half_of_what_as_many_fresh_answers_do():
+    said, truth = overconfident(300, 1.0)
+    fresh = fit_calibrator(said, truth, Outset(1.0, 1e3)).spread ** -2
+    assert Heard(said, 300).precision == pytest.approx(fresh / 2, rel=0.1)
 
 
 # No answer judges a temperature that it helped to choose

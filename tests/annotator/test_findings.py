@@ -23,7 +23,7 @@ MEASURED = {"n": 43, "accuracy": 36 / 43, "accuracy_interval": [0.693, 0.932], "
 def used(answers: int = 43, left: int = 100, **metrics: Any) -> InUse:
     calibration = json.dumps(Calibrator(1.0, answers=answers).as_dict())
     row = {"number": 2, "trained_on": 90, "metrics": json.dumps(metrics), "calibration": calibration}
-    evidence = Evidence(np.full((answers, 2), 0.5), np.zeros(answers, dtype=int), np.full((5, 2), 0.5))
+    evidence = Evidence(np.full((answers, 2), 0.5), np.zeros(answers, dtype=int), np.full((5, 2), 0.5), 0.1)
     return InUse(row, metrics, (1, 2), ("yes", "no"), evidence, np.arange(5), left)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import softmax
 from scipy.stats import binomtest, hypergeom
 
 from annotator.guarantee import (
@@ -23,6 +26,7 @@ from annotator.guarantee import (
 )
 
 WISH = Wish(0.9, 0.95)
+OFF = 0.1  # spread of the log temperature, unless a test says otherwise
 
 
 def population(count: int, seed: int, labels: int = 3, sharpness: float = 3.0) -> tuple[np.ndarray, np.ndarray]:
@@ -37,7 +41,7 @@ def drawn(answers: int, seed: int, rows: np.ndarray, truth: np.ndarray) -> tuple
     """Draw an audit slice at random; return it with the pool that is left, and the pool's answers."""
     order = np.random.default_rng(seed).permutation(len(rows))
     asked, left = order[:answers], order[answers:]
-    return Evidence(rows[asked], truth[asked], rows[left]), truth[left]
+    return Evidence(rows[asked], truth[asked], rows[left], OFF), truth[left]
 
 
 def precision(found: Promise, evidence: Evidence, truth: np.ndarray) -> float:
@@ -92,28 +96,35 @@ def test_for_few_utterances_more_answers_are_needed():
 
 def test_fewer_answers_than_are_needed_without_an_error_promise_nothing():
     rows, pool = np.tile([0.99, 0.01], (28, 1)), np.tile([0.99, 0.01], (10_000, 1))
-    evidence = Evidence(rows, np.zeros(28, dtype=int), pool)
+    evidence = Evidence(rows, np.zeros(28, dtype=int), pool, OFF)
     assert certify(evidence, WISH) == NotYet(WISH, 28, missing_answers(evidence, WISH))
-    more = Evidence(np.tile([0.99, 0.01], (29, 1)), np.zeros(29, dtype=int), pool)
+    more = Evidence(np.tile([0.99, 0.01], (29, 1)), np.zeros(29, dtype=int), pool, OFF)
     assert certify(more, WISH) == Promise(WISH, 0.99, 29, 0, 10_000)
 
 
 def test_probabilities_that_do_not_say_so_themselves_are_a_witness_against():
     pool = np.tile([0.85, 0.15], (1000, 1))
-    assert isinstance(certify(Evidence(pool[:200], np.zeros(200, dtype=int), pool), WISH), NotYet)
+    assert isinstance(certify(Evidence(pool[:200], np.zeros(200, dtype=int), pool, 0.0), WISH), NotYet)
 
 
-@pytest.mark.parametrize(("sure", "promised"), [(0.96, True), (0.92, False)])
-def test_they_have_to_say_so_also_when_they_are_taken_for_less_sure(sure, promised):
+@pytest.mark.parametrize(("sure", "off", "promised"), [(0.96, 0.1, True), (0.92, 0.1, False), (0.92, 0.02, True)])
+def test_they_have_to_say_so_also_when_they_are_taken_for_less_sure(sure, off, promised):
     pool = np.tile([sure, 1 - sure], (1000, 1))
-    found = certify(Evidence(pool[:200], np.zeros(200, dtype=int), pool), WISH)
+    found = certify(Evidence(pool[:200], np.zeros(200, dtype=int), pool, off), WISH)
     assert isinstance(found, Promise) == promised
+
+
+def test_doubted_probabilities_are_those_of_a_temperature_that_is_higher_by_three_spreads():
+    logits = np.random.default_rng(0).normal(size=(50, 4)) * 3
+    evidence = Evidence(logits[:0], np.empty(0, dtype=int), softmax(logits, axis=1), 0.2)
+    np.testing.assert_allclose(evidence.doubted, softmax(logits / np.exp(0.6), axis=1))
+    np.testing.assert_allclose(replace(evidence, spread=0.0).doubted, evidence.pool)
 
 
 def test_nothing_to_accept_or_nothing_to_go_by_promises_nothing():
     rows, truth = population(200, 0)
-    assert isinstance(certify(Evidence(rows, truth, rows[:0]), WISH), NotYet)
-    none = certify(Evidence(rows[:0], truth[:0], rows), WISH)
+    assert isinstance(certify(Evidence(rows, truth, rows[:0], OFF), WISH), NotYet)
+    none = certify(Evidence(rows[:0], truth[:0], rows, OFF), WISH)
     assert none == NotYet(WISH, 0, needed(WISH))
 
 
@@ -207,7 +218,7 @@ def test_what_is_missing_is_about_what_then_suffices():
 def test_more_answers_would_not_help_a_model_that_is_right_too_seldom():
     rows = np.tile([0.97, 0.03], (300, 1))
     truth = np.arange(300) % 2
-    assert certify(Evidence(rows, truth, rows), Wish(0.95)).missing is None
+    assert certify(Evidence(rows, truth, rows, OFF), Wish(0.95)).missing is None
 
 
 # Spot checks

@@ -49,7 +49,7 @@ def make_round(project: Project) -> InUse:
 
 
 def used_of(audit: list[list[float]], answers: list[int], pool: list[list[float]]) -> InUse:
-    evidence = Evidence(np.array(audit), np.array(answers), np.array(pool).reshape(-1, 3))
+    evidence = Evidence(np.array(audit), np.array(answers), np.array(pool).reshape(-1, 3), 0.1)
     return InUse({"number": 1}, {}, (1, 2, 3), LABELS, evidence, np.arange(len(pool)), 0)
 
 
