@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 import numpy as np
-from scipy.special import log_softmax, logsumexp, softmax
+from scipy.special import expit, log_softmax, logit, logsumexp, softmax
+from scipy.stats import norm
 from sklearn.model_selection import KFold
 
 from annotator.metrics import Array, Labels
@@ -38,7 +39,7 @@ class Calibrator:
     bias: tuple[float, ...] | None = None  # nats a label
     slope: float = 0.0  # of a row's log temperature over its doubt
     usual: float = 0.0  # doubt of the pool's rows on average
-    spread: float = 0.1  # of the log temperature: how far it may still be off; 0.1 was taken for it until it was kept
+    spread: float = 0.2  # of the log temperature: how far it may still be off; mostly less, where it was not kept
 
     def __call__(self, logits: Array) -> Array:
         """Return (n, k) probabilities; rows sum to one."""
@@ -49,6 +50,12 @@ class Calibrator:
     def state(self) -> str:
         """Say how far the probabilities can be trusted: not yet, rough or good."""
         return "not yet" if self.answers < ROUGH else "rough" if self.answers < GOOD else "good"
+
+    def within(self, probability: float) -> tuple[float, float]:
+        """Return between what a probability may lie after all, 95 times in 100; all other labels taken for one."""
+        odds, off = logit(probability), np.exp(norm.ppf(0.975) * self.spread)
+        one, other = float(expit(odds / off)), float(expit(odds * off))
+        return min(one, other), max(one, other)
 
     def as_dict(self) -> dict[str, Any]:
         """Return what is stored with the round."""

@@ -13,6 +13,7 @@ from annotator.insights import Confusion, Flips, InUse, Measured, Pace, QueriedA
 from annotator.language import later, number, say, say_many
 from annotator.metrics import Bin, proportion_interval
 
+EXAMPLE = 0.9  # a probability people know what to think of
 MOST_CONFUSED = 10  # labels that can be read in one picture
 
 SURE = {
@@ -87,10 +88,11 @@ def how_right(used: InUse) -> str:
 
 def how_believable(used: InUse) -> str:
     """Say whether the round's probabilities may be believed."""
-    one, state = measured(used.row), used.state
+    one, state = measured(used.row), used.calibrator.state
     lead = say(SURE[state])
     if one.ece is None or one.ece_band is None:
         return say("{lead}: nothing has been measured. {calibrated}", lead=lead, calibrated=calibrated())
+    low, high = (in_100(edge) for edge in used.calibrator.within(EXAMPLE))
     found = {"gap": in_100(one.ece), "most": in_100(one.ece_band[1]), "n": one.n}
     if one.ece > one.ece_band[1]:
         return say(
@@ -107,8 +109,12 @@ def how_believable(used: InUse) -> str:
         )
     return say(
         "{lead}: what it says and how often it is right differ by {gap} in 100 on average; exact ones would show a gap "
-        "of up to {most} on {n} answers, so nothing speaks against them.",
+        "of up to {most} on {n} answers, so nothing speaks against them. As far as answers tell, what it says with "
+        "{example} in 100 is right between {low} and {high} times.",
         lead=lead,
+        example=in_100(EXAMPLE),
+        low=low,
+        high=high,
         **found,
     )
 

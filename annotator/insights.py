@@ -42,9 +42,9 @@ class InUse:
     audit_left: int  # audit utterances without an answer
 
     @property
-    def state(self) -> str:
-        """How far the round's probabilities can be trusted, as its calibrator says."""
-        return Calibrator.from_dict(json.loads(self.row["calibration"])).state
+    def calibrator(self) -> Calibrator:
+        """What makes probabilities of what the round says, and knows how far they can be trusted."""
+        return Calibrator.from_dict(json.loads(self.row["calibration"]))
 
 
 def in_use(project: Project) -> InUse | None:

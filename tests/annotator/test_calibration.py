@@ -185,6 +185,14 @@ def test_a_temperature_is_within_its_spread_as_often_as_is_said():
     assert np.mean(np.array(off) < norm.ppf(0.95)) == pytest.approx(0.95, abs=0.04)
 
 
+def test_a_probability_lies_between_what_it_is_at_the_temperatures_that_are_possible():
+    logits = np.array([[2.0, 0.0], [-1.0, 0.0]])
+    found = Calibrator(1.0, spread=0.2)
+    lower, higher = (Calibrator(float(np.exp(z * 0.2)))(logits)[:, 0] for z in norm.ppf([0.975, 0.025]))
+    for row, probability in enumerate(found(logits)[:, 0]):
+        assert found.within(probability) == pytest.approx(sorted((lower[row], higher[row])))
+
+
 # A temperature that falls with the doubt
 
 

@@ -20,8 +20,8 @@ WISH = Wish(0.95, 0.95)
 MEASURED = {"n": 43, "accuracy": 36 / 43, "accuracy_interval": [0.693, 0.932], "ece": 0.05, "ece_band": [0.02, 0.09]}
 
 
-def used(answers: int = 43, left: int = 100, **metrics: Any) -> InUse:
-    calibration = json.dumps(Calibrator(1.0, answers=answers).as_dict())
+def used(answers: int = 43, left: int = 100, spread: float = 0.1, **metrics: Any) -> InUse:
+    calibration = json.dumps(Calibrator(1.0, answers=answers, spread=spread).as_dict())
     row = {"number": 2, "trained_on": 90, "metrics": json.dumps(metrics), "calibration": calibration}
     evidence = Evidence(np.full((answers, 2), 0.5), np.zeros(answers, dtype=int), np.full((5, 2), 0.5), 0.1)
     return InUse(row, metrics, (1, 2), ("yes", "no"), evidence, np.arange(5), left)
@@ -59,6 +59,11 @@ def test_probabilities_are_doubted_where_the_gap_is_more_than_chance():
     doubted = findings.how_believable(used(120, **{**MEASURED, "ece": 0.12}))
     assert "Do not take its probabilities at their word" in doubted
     assert "well calibrated" not in doubted
+
+
+@pytest.mark.parametrize(("spread", "said"), [(0.3, "between 77 and 98 times"), (0.05, "between 88 and 92 times")])
+def test_it_says_how_far_off_a_probability_may_be(spread, said):
+    assert f"what it says with 90 in 100 is right {said}" in findings.how_believable(used(spread=spread, **MEASURED))
 
 
 def test_below_thirty_audit_answers_probabilities_are_never_called_calibrated():
