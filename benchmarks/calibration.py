@@ -13,7 +13,8 @@ Three things, the first for each data set, number of labels and seed:
   same is told of 300 of them, as many as an audit slice has where promises are made. The limit: how often a round
   would be inside that was right in everything but its temperature, and learned that from as many answers as the round
   had. “NLL not worse”: it is not above the raw one by more than the raw one's standard error; “paired”, by more than
-  that of the difference, which is next to nothing where the two hardly differ. What a round said is kept in
+  that of the difference, which is next to nothing where the two hardly differ. “Temperature within”: it is off by no
+  more than 95 times in 100 allow, by the spread that the round takes for it. What a round said is kept in
   $ANNOTATOR_KEPT and not computed again.
 - promises are replayed on what was kept: of those rows an audit slice is drawn at random a thousand times for each
   data set, probabilities are calibrated on it, a threshold is certified on it, and the rest shows whether the promise
@@ -63,6 +64,7 @@ TARGETS = (0.90, 0.95, 0.98)
 AUDITS = (100, 300)  # answers of a replayed audit slice
 BATCH = 20  # answers between two rounds, where a strategy chooses
 UNKNOWN = 1.0  # spread of a log temperature of which next to nothing is known
+WITHIN = 1.96  # spreads: a log temperature is further off once in twenty times
 FIXED = 0.9  # the threshold one would set by hand
 Array = NDArray[np.float64]
 console = Console(width=120)
@@ -135,6 +137,7 @@ def judge(kept: Kept) -> dict[str, Any]:
         "inside": inside_band(calibrated, kept.test_truth),
         "inside_few": inside_among(kept, max(AUDITS)),
         "inside_at_best": inside_at_best(kept),
+        "temperature_within": abs(spreads_off(kept)) <= WITHIN,
         "not_worse": bool(gap.mean() <= error),
         "not_worse_paired": bool(gap.mean() <= paired),
     }
@@ -150,6 +153,13 @@ def inside_among(kept: Kept, rows: int, draws: int = 10) -> float:
     rng, said = np.random.default_rng(0), kept.calibrator(kept.test)
     looked = (rng.permutation(len(said))[:rows] for _ in range(draws))
     return float(np.mean([inside_band(said[some], kept.test_truth[some]) for some in looked]))
+
+
+def spreads_off(kept: Kept) -> float:
+    """Return by how many spreads the temperature is too low, what the other rows leave open counted in."""
+    told = fit_calibrator(kept.test, kept.test_truth, replace(kept.outset, spread=UNKNOWN))
+    spread = np.hypot(kept.calibrator.spread, told.spread)
+    return float(np.log(told.temperature / kept.calibrator.temperature) / spread)
 
 
 def inside_at_best(kept: Kept, draws: int = 10) -> float:
@@ -336,6 +346,7 @@ def main() -> None:
         "inside_band": share("inside"),
         f"inside_band_{max(AUDITS)}": share("inside_few"),
         "inside_band_limit": share("inside_at_best"),
+        "temperature_within": share("temperature_within"),
         "nll_not_worse": share("not_worse"),
         "nll_not_worse_paired": share("not_worse_paired"),
         "guarantee_holds": round(float(np.mean(np.concatenate(certified))), 4) if certified else None,
