@@ -7,6 +7,7 @@ what is accepted and not for each label, and for one look: who looks after every
 is wrong more often.
 """
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -23,6 +24,8 @@ LEVELS = 40  # thresholds that are tried: those which accept 1/40, 2/40, … of 
 SHORT = 0.01  # chance that too few audit answers lie above the first threshold: how many do is random
 WITHDRAWN_AT = 20.0  # evidence against a promise; one that holds is ever withdrawn at most once in 20 times
 WORST = 5.0  # times the promised error rate: worse than that is noticed all the same
+LIKELY = 2 / 3  # chance of a promise at which answers are enough: at an even one, too few lie above as often as not
+LIKE = 20  # audit answers that the probabilities count as when errors are foreseen
 MOST_ANSWERS = 5000  # audit answers; what would need more is not to be had by answering
 
 
@@ -141,40 +144,47 @@ def needed(wish: Wish, errors: int = 0) -> int:
 
 def _thresholds(evidence: Evidence, wish: Wish) -> Array:
     """Return the thresholds to test, strictest first; none where there are too few answers for any."""
-    answers, least = len(evidence.truth), needed(wish)
-    if answers < least or not len(evidence.pool):
-        return np.empty(0)
+    tried = _shares(len(evidence.truth), wish) if len(evidence.pool) else np.empty(0)
+    return np.asarray(np.quantile(evidence.pool.max(axis=1), 1 - tried, method="lower")) if len(tried) else tried
+
+
+def _shares(answers: int, wish: Wish) -> Array:
+    """Return the shares of the pool to try, smallest first: above each, enough of so many audit answers surely lie."""
     shares = np.arange(1, LEVELS + 1) / LEVELS
-    tried = shares[binom.cdf(least - 1, answers, shares) <= SHORT]
-    return np.asarray(np.quantile(evidence.pool.max(axis=1), 1 - tried, method="lower"))
+    return shares[binom.cdf(needed(wish) - 1, answers, shares) <= SHORT]
 
 
 def missing_answers(evidence: Evidence, wish: Wish) -> int | None:
-    """Estimate how many more audit answers some threshold needs to pass, if errors go on as they did.
+    """Estimate how many more audit answers it takes until a promise is likely.
 
-    Where there was none yet, one is allowed for. None where the model is not right often enough even where it is
-    surest, or where it would take thousands.
+    None where the model is not right often enough even where it is surest, or where it would take thousands; 0 where
+    nothing is open that could be accepted.
     """
-    confidence, right = evidence.audit.max(axis=1), evidence.audit.argmax(axis=1) == evidence.truth
-    answers = len(right)
-    if not answers:
-        return needed(wish)
-    totals = []
-    for share in (0.25, 0.5, 0.75, 1.0):
-        above = confidence >= np.quantile(confidence, 1 - share)
-        n, errors = int(above.sum()), int((above & ~right).sum())
-        if errors < n * (1 - wish.target) or not errors:
-            enough = _enough(errors / n, wish) if errors else needed(wish, 1)
-            totals.append(enough * answers / n)
-    best = min(totals, default=np.inf)
-    return max(1, round(best) - answers) if best <= MOST_ANSWERS else None
+    if not len(evidence.pool):
+        return 0
+    found = bisect_left(range(1, MOST_ANSWERS + 1), True, key=lambda more: _chance(evidence, wish, more) > LIKELY)
+    return None if found == MOST_ANSWERS else found + 1
 
 
-def _enough(rate: float, wish: Wish) -> int:
-    """Return the smallest number of answers that pass with the errors to be expected at this rate."""
-    sizes = np.arange(needed(wish), MOST_ANSWERS + 1)
-    found = sizes[binom.cdf(np.ceil(rate * sizes), sizes, 1 - wish.target) <= 1 - wish.confidence]
-    return int(found[0]) if len(found) else MOST_ANSWERS + 1
+def _chance(evidence: Evidence, wish: Wish, more: int) -> float:
+    """Return how likely the strictest threshold passes with so many more audit answers; the rest hangs on it.
+
+    Errors are expected as the probabilities say, and as they were, the former counting as much as LIKE answers.
+    """
+    answers = len(evidence.truth)
+    shares = _shares(answers + more, wish)
+    if not len(shares):
+        return 0.0
+    open_, confidence = evidence.pool.max(axis=1), evidence.audit.max(axis=1)
+    threshold = np.quantile(open_, 1 - shares[0], method="lower")
+    taken, above = open_ >= threshold, confidence >= threshold
+    wrong = above & (evidence.audit.argmax(axis=1) != evidence.truth)
+    n, errors, fresh = int(above.sum()), int(wrong.sum()), round(more * float(taken.mean()))
+    rate = (errors + LIKE * (1 - open_[taken].mean())) / (n + LIKE)
+    most = binom.ppf(1 - wish.confidence, n + fresh, 1 - wish.target) - 1
+    likely = float(binom.cdf(most - errors, fresh, rate))
+    known = replace(evidence, pool=evidence.pool[taken], spread=evidence.spread * np.sqrt(answers / (answers + more)))
+    return likely if known.doubted.max(axis=1).mean() >= wish.target else 0.0
 
 
 def evidence_against(n: int, errors: int, target: float) -> float:

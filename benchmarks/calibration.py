@@ -42,7 +42,7 @@ from scipy.special import log_softmax
 
 from annotator.calibration import Calibrator, Heard, Outset, fit_calibrator, label_prior
 from annotator.config import RoundConfig
-from annotator.guarantee import Evidence, Promise, Wish, accepted, certify
+from annotator.guarantee import Evidence, NotYet, Promise, Wish, accepted, certify
 from annotator.memo import Memo
 from annotator.metrics import calibration_band, evaluate, expected_calibration_error
 from annotator.oracle import Plan, read_gold, simulate
@@ -194,9 +194,8 @@ def replay(kept: Sequence[Kept], answers: int, draws: int) -> dict[float, dict[s
         one = kept[draw % len(kept)]
         order = rng.permutation(len(one.test_truth))
         asked, rest = order[:answers], order[answers:]
-        calibrator = fit_calibrator(one.test[asked], one.test_truth[asked], one.outset)
-        audit, pool, raw = calibrator(one.test[asked]), calibrator(one.test[rest]), Calibrator(1.0)(one.test[rest])
-        evidence, truth = Evidence(audit, one.test_truth[asked], pool, calibrator.spread), one.test_truth[rest]
+        evidence, raw, truth = _evidence(one, asked, rest), Calibrator(1.0)(one.test[rest]), one.test_truth[rest]
+        pool = evidence.pool
         for target in TARGETS:
             promise = certify(evidence, Wish(target))
             ways = {
@@ -217,15 +216,35 @@ def peek(kept: Sequence[Kept], draws: int, target: float = 0.95) -> Array:
         order = rng.permutation(len(one.test_truth))
         rest = order[max(AUDITS) :]
         for answers in range(60, max(AUDITS) + 1, 20):
-            asked = order[:answers]
-            calibrator = fit_calibrator(one.test[asked], one.test_truth[asked], one.outset)
-            pool = calibrator(one.test[rest])
-            evidence = Evidence(calibrator(one.test[asked]), one.test_truth[asked], pool, calibrator.spread)
+            evidence = _evidence(one, order[:answers], rest)
             promise = certify(evidence, Wish(target))
             if isinstance(promise, Promise):
-                found[draw] = _outcome(accepted(pool, promise), one.test_truth[rest])[0]
+                found[draw] = _outcome(accepted(evidence.pool, promise), one.test_truth[rest])[0]
                 break
     return found
+
+
+def foresee(kept: Sequence[Kept], draws: int, target: float = 0.95, answers: int = 60) -> Array:
+    """Ask how many answers are missing, and give them, and half of them; (m, 2) whether a promise was made then.
+
+    Of the draws that could make none from so many audit answers, those whose round has as many rows as are missing.
+    """
+    rng, found = np.random.default_rng(2), []
+    for draw in range(draws):
+        one = kept[draw % len(kept)]
+        order = rng.permutation(len(one.test_truth))
+        made = certify(_evidence(one, order[:answers], order[answers:]), Wish(target))
+        if isinstance(made, NotYet) and made.missing and answers + made.missing <= len(order) - max(AUDITS):
+            given = (answers + made.missing, answers + made.missing // 2)
+            later = (certify(_evidence(one, order[:n], order[n:]), Wish(target)) for n in given)
+            found.append([isinstance(promise, Promise) for promise in later])
+    return np.array(found, dtype=float).reshape(-1, 2)
+
+
+def _evidence(one: Kept, asked: NDArray[np.int64], rest: NDArray[np.int64]) -> Evidence:
+    """Take some rows for the audit slice and others for the pool, calibrated on the former."""
+    calibrator = fit_calibrator(one.test[asked], one.test_truth[asked], one.outset)
+    return Evidence(calibrator(one.test[asked]), one.test_truth[asked], calibrator(one.test[rest]), calibrator.spread)
 
 
 def _fixed() -> Promise:
@@ -280,6 +299,13 @@ def show_promises(data: str, kept: Sequence[Kept], fewer: int) -> dict[str, NDAr
     held["peeking"] = first[~np.isnan(first)] >= TARGETS[1]
     share = f"{held['peeking'].mean():.1%} of {len(held['peeking'])}" if len(held["peeking"]) else "none"
     console.print(f"{data}: accepting at the first promise of 95 %, looking every 20 answers: {share} promises held")
+    foreseen = foresee(kept, 400 // fewer)
+    if len(foreseen):
+        enough, half = foreseen.mean(axis=0)
+        console.print(
+            f"{data}: asked after 60 answers how many more a promise of 95 % takes, {len(foreseen)} times: "
+            f"with so many it was made in {enough:.0%}, with half of them in {half:.0%}"
+        )
     return held
 
 

@@ -125,7 +125,7 @@ def test_nothing_to_accept_or_nothing_to_go_by_promises_nothing():
     rows, truth = population(200, 0)
     assert isinstance(certify(Evidence(rows, truth, rows[:0], OFF), WISH), NotYet)
     none = certify(Evidence(rows[:0], truth[:0], rows, OFF), WISH)
-    assert none == NotYet(WISH, 0, needed(WISH))
+    assert none == NotYet(WISH, 0, missing_answers(Evidence(rows[:0], truth[:0], rows, OFF), WISH))
 
 
 # What is promised holds
@@ -205,14 +205,34 @@ def test_a_label_without_a_promise_is_not_accepted():
 # How much is missing
 
 
-def test_what_is_missing_is_about_what_then_suffices():
+@pytest.mark.parametrize(("answers", "target"), [(0, 0.9), (60, 0.95), (150, 0.95)])
+def test_what_is_missing_is_about_what_then_suffices_and_half_of_it_does_not(answers, target):
     rows, truth = population(20_000, 6)
-    evidence, _ = drawn(60, 1, rows, truth)
-    wish = Wish(0.95)
-    missing = certify(evidence, wish).missing
-    assert missing is not None
-    made = sum(isinstance(certify(drawn(60 + 2 * missing, s, rows, truth)[0], wish), Promise) for s in range(50))
-    assert made > 25
+    wish, enough, too_few = Wish(target), [], []
+    for seed in range(40):
+        found = certify(replace(drawn(answers, seed, rows, truth)[0], spread=0.0), wish)
+        if isinstance(found, NotYet):
+            assert found.missing is not None
+            for made, more in ((enough, found.missing), (too_few, found.missing // 3)):
+                evidence, _ = drawn(answers + more, seed, rows, truth)
+                made.append(isinstance(certify(replace(evidence, spread=0.0), wish), Promise))
+    assert np.mean(enough) > 0.4
+    assert np.mean(too_few) < 0.25
+
+
+def test_errors_that_were_seen_make_more_answers_needed_than_the_probabilities_say():
+    rows = np.tile([0.97, 0.03], (300, 1))
+    counts = []
+    for errors in (0, 1, 2):
+        truth = (np.arange(50) < errors).astype(int)
+        counts.append(missing_answers(Evidence(rows[:50], truth, rows, OFF), Wish(0.9)))
+    assert counts == sorted(counts)
+    assert counts[0] < counts[-1]
+
+
+def test_where_nothing_is_open_nothing_is_missing():
+    rows, truth = population(50, 0)
+    assert missing_answers(Evidence(rows, truth, rows[:0], OFF), WISH) == 0
 
 
 def test_more_answers_would_not_help_a_model_that_is_right_too_seldom():
