@@ -158,10 +158,12 @@ def missing_answers(evidence: Evidence, wish: Wish) -> int | None:
     """Estimate how many more audit answers it takes until a promise is likely.
 
     None where the model is not right often enough even where it is surest, or where it would take thousands; 0 where
-    nothing is open that could be accepted.
+    nothing is open that could be accepted. Before the first answer, the fewest that can do.
     """
     if not len(evidence.pool):
         return 0
+    if not len(evidence.truth):
+        return needed(wish)
     found = bisect_left(range(1, MOST_ANSWERS + 1), True, key=lambda more: _chance(evidence, wish, more) > LIKELY)
     return None if found == MOST_ANSWERS else found + 1
 
