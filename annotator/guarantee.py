@@ -26,7 +26,7 @@ WITHDRAWN_AT = 20.0  # evidence against a promise; one that holds is ever withdr
 WORST = 5.0  # times the promised error rate: worse than that is noticed all the same
 LIKELY = 2 / 3  # chance of a promise at which answers are enough: at an even one, too few lie above as often as not
 LIKE = 20  # audit answers that the probabilities count as when errors are foreseen
-MOST_ANSWERS = 5000  # audit answers; what would need more is not to be had by answering
+MOST_ANSWERS = 1000  # audit answers: what would need more is not to be had by answering
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def _shares(answers: int, wish: Wish) -> Array:
 def missing_answers(evidence: Evidence, wish: Wish) -> int | None:
     """Estimate how many more audit answers it takes until a promise is likely.
 
-    None where the model is not right often enough even where it is surest, or where it would take thousands; 0 where
+    None where the model is not right often enough even where it is surest, or where it would take a thousand; 0 where
     nothing is open that could be accepted. Before the first answer, the fewest that can do.
     """
     if not len(evidence.pool):
