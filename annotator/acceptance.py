@@ -89,7 +89,7 @@ def offer(project: Project, wish: Wish, per_label: bool = False) -> Offer:
         single = certify(evidence, wish)
         columns = accepted(evidence.pool, single if isinstance(single, Promise) else {})
         promises = {0: single}
-    best = dict(zip(ids.tolist(), evidence.pool.max(axis=1).tolist(), strict=True))
+    best = dict(zip(ids.tolist(), evidence.open_sure.tolist(), strict=True))
     taken = label_ids[columns + 1]
     stale = not rounds.is_current(project.db, row)
     return Offer(row, wish, promises, ids, taken, best, int((taken > 0).sum()) * pace(project) / 3600, stale)

@@ -39,7 +39,7 @@ class Calibrator:
     bias: tuple[float, ...] | None = None  # nats a label
     slope: float = 0.0  # of a row's log temperature over its doubt
     usual: float = 0.0  # doubt of the pool's rows on average
-    spread: float = 0.2  # of the log temperature: how far it may still be off; mostly less, where it was not kept
+    spread: float = 0.2  # of the log temperature: how far it may be off; so much, mostly less, if it was not kept
 
     def __call__(self, logits: Array) -> Array:
         """Return (n, k) probabilities; rows sum to one."""

@@ -92,7 +92,6 @@ def how_believable(used: InUse) -> str:
     lead = say(SURE[state])
     if one.ece is None or one.ece_band is None:
         return say("{lead}: nothing has been measured. {calibrated}", lead=lead, calibrated=calibrated())
-    low, high = (in_100(edge) for edge in used.calibrator.within(EXAMPLE))
     found = {"gap": in_100(one.ece), "most": in_100(one.ece_band[1]), "n": one.n}
     if one.ece > one.ece_band[1]:
         return say(
@@ -107,6 +106,7 @@ def how_believable(used: InUse) -> str:
             lead=lead,
             **found,
         )
+    low, high = (in_100(edge) for edge in used.calibrator.within(EXAMPLE))
     return say(
         "{lead}: what it says and how often it is right differ by {gap} in 100 on average; exact ones would show a gap "
         "of up to {most} on {n} answers, so nothing speaks against them. As far as answers tell, what it says with "

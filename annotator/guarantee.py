@@ -10,10 +10,11 @@ is wrong more often.
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from itertools import count
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import betaln
 from scipy.stats import beta, binom, hypergeom
 
@@ -82,9 +83,29 @@ class Evidence:
         asked, open_ = self.audit.argmax(axis=1) == label, self.pool.argmax(axis=1) == label
         return Evidence(self.audit[asked], self.truth[asked], self.pool[open_], self.spread)
 
+    @cached_property
+    def sure(self) -> Array:
+        """How probable the likeliest label is of each audit utterance."""
+        return np.asarray(self.audit.max(axis=1))
+
+    @cached_property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether it is the answer."""
+        return np.asarray(self.audit.argmax(axis=1) == self.truth)
+
+    @cached_property
+    def open_sure(self) -> Array:
+        """How probable the likeliest label is of each utterance of the pool."""
+        return np.asarray(self.pool.max(axis=1))
+
+    def above(self, threshold: float) -> tuple[int, int]:
+        """Count the audit answers where the model is at least so sure, and the errors among them."""
+        surest = self.sure >= threshold
+        return int(surest.sum()), int((surest & ~self.right).sum())
+
     @property
     def doubted(self) -> Array:
-        """Return the pool's probabilities as they are at a temperature that is higher by DOUBT spreads."""
+        """The pool's probabilities at a temperature that is higher by DOUBT spreads."""
         flatter = self.pool ** np.exp(-DOUBT * self.spread)
         return np.asarray(flatter / flatter.sum(axis=1, keepdims=True))
 
@@ -99,12 +120,11 @@ def certify(evidence: Evidence, wish: Wish) -> Promise | NotYet:
     promised however well the audit answers went: of promises for models that are not good enough, most are luck that a
     second witness gives away.
     """
-    confidence, right = evidence.audit.max(axis=1), evidence.audit.argmax(axis=1) == evidence.truth
-    open_, doubted = evidence.pool.max(axis=1), evidence.doubted.max(axis=1)
-    passed: Promise | NotYet = NotYet(wish, len(right), None)
+    doubted = evidence.doubted.max(axis=1)
+    passed: Promise | NotYet = NotYet(wish, len(evidence.truth), None)
     for threshold in _thresholds(evidence, wish):
-        above = confidence >= threshold
-        n, errors, taken = int(above.sum()), int((above & ~right).sum()), doubted[open_ >= threshold]
+        n, errors = evidence.above(threshold)
+        taken = doubted[evidence.open_sure >= threshold]
         if not passes(n, errors, wish, len(taken)) or taken.mean() < wish.target:
             break
         passed = Promise(wish, float(threshold), n, errors, len(taken))
@@ -145,7 +165,7 @@ def needed(wish: Wish, errors: int = 0) -> int:
 def _thresholds(evidence: Evidence, wish: Wish) -> Array:
     """Return the thresholds to test, strictest first; none where there are too few answers for any."""
     tried = _shares(len(evidence.truth), wish) if len(evidence.pool) else np.empty(0)
-    return np.asarray(np.quantile(evidence.pool.max(axis=1), 1 - tried, method="lower")) if len(tried) else tried
+    return np.asarray(np.quantile(evidence.open_sure, 1 - tried, method="lower")) if len(tried) else tried
 
 
 def _shares(answers: int, wish: Wish) -> Array:
@@ -177,12 +197,10 @@ def _chance(evidence: Evidence, wish: Wish, more: int) -> float:
     shares = _shares(answers + more, wish)
     if not len(shares):
         return 0.0
-    open_, confidence = evidence.pool.max(axis=1), evidence.audit.max(axis=1)
-    threshold = np.quantile(open_, 1 - shares[0], method="lower")
-    taken, above = open_ >= threshold, confidence >= threshold
-    wrong = above & (evidence.audit.argmax(axis=1) != evidence.truth)
-    n, errors, fresh = int(above.sum()), int(wrong.sum()), round(more * float(taken.mean()))
-    rate = (errors + LIKE * (1 - open_[taken].mean())) / (n + LIKE)
+    threshold = float(np.quantile(evidence.open_sure, 1 - shares[0], method="lower"))
+    taken, (n, errors) = evidence.open_sure >= threshold, evidence.above(threshold)
+    fresh = round(more * float(taken.mean()))
+    rate = (errors + LIKE * (1 - evidence.open_sure[taken].mean())) / (n + LIKE)
     most = binom.ppf(1 - wish.confidence, n + fresh, 1 - wish.target) - 1
     likely = float(binom.cdf(most - errors, fresh, rate))
     known = replace(evidence, pool=evidence.pool[taken], spread=evidence.spread * np.sqrt(answers / (answers + more)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -53,6 +54,15 @@ def test_the_offer_rests_on_audit_answers_alone_and_opens_what_nobody_has_answer
     assert len(evidence.truth) == 60
     assert len(ids) == len(evidence.pool) == 240 - 40
     assert set(ids.tolist()) == set(utterances.ids_in(project.db, "pool")) - annotations.answered_ids(project.db)
+
+
+def test_a_round_whose_temperature_may_be_far_off_promises_nothing(project):
+    row = rounds.promoted(project.db)
+    stored = json.loads(row["calibration"])
+    assert evidence_of(project, row)[0].spread == stored["spread"]
+    assert offer(project, WISH).accepts > 0
+    project.db["round"].update(row["id"], {"calibration": json.dumps({**stored, "spread": 3.0})})
+    assert offer(project, WISH).accepts == 0
 
 
 def test_audit_utterances_for_which_none_fits_speak_against_a_promise(project):

@@ -206,7 +206,7 @@ def test_a_label_without_a_promise_is_not_accepted():
 
 
 @pytest.mark.parametrize(("answers", "target"), [(20, 0.9), (60, 0.95), (150, 0.95)])
-def test_what_is_missing_is_about_what_then_suffices_and_half_of_it_does_not(answers, target):
+def test_what_is_missing_is_about_what_then_suffices_and_a_third_of_it_does_not(answers, target):
     rows, truth = population(20_000, 6)
     wish, enough, too_few = Wish(target), [], []
     for seed in range(40):
