@@ -46,13 +46,9 @@ def undo(project: Project, version: int, author: str) -> int:
         return labels.write(project.db, change, author, undoes=version)
 
 
-def _added(event: Event) -> set[int]:
-    return {i for i, pairs in event.labels.items() if "name" in pairs and pairs["name"][0] is None}
-
-
 def _before(project: Project, label_id: int, event: Event) -> dict[str, Any]:
     """Return the values that undo what an event did to a label."""
-    if label_id in _added(event):
+    if label_id in event.added:
         whole = event.labels[label_id].get("split_from", (None, None))[1]
         return {"merged_into": whole} if whole else put_out(project)
     read = {"examples": json.loads}
@@ -67,7 +63,7 @@ def _builds_on(later: Event, event: Event) -> bool:
     """
     if later.undone or (later.undoes is not None and later.undoes > event.version):
         return False
-    added = _added(event)
+    added = event.added
     before = {(i, name) for i, pairs in event.labels.items() for name in (OUT if i in added else pairs)}
     changed = {(i, name) for i, pairs in later.labels.items() for name in pairs}
     merged = {pairs["merged_into"][1] for pairs in later.labels.values() if "merged_into" in pairs}
@@ -111,7 +107,7 @@ def describe(event: Event, names: Mapping[int, str]) -> str:
             return say("{labels} merged into {label}", labels=changed, label=list_([into]))
         case "split":
             whole = list_([i for i, pairs in event.labels.items() if "retired_at" in pairs])
-            parts = list_([i for i in event.labels if i in _added(event)])
+            parts = list_([i for i in event.labels if i in event.added])
             return say("{label} split into {labels}", label=whole, labels=parts)
         case "retire":
             return say("{labels} put out of use", labels=changed)

@@ -44,6 +44,11 @@ class Event:
     undoes: int | None
     undone: bool
 
+    @property
+    def added(self) -> set[int]:
+        """The labels that had no name before."""
+        return {i for i, pairs in self.labels.items() if "name" in pairs and pairs["name"][0] is None}
+
 
 def add(db: Database, name: str, **details: Any) -> int:
     """Append a label to the codebook and return its id; `details` are definition, examples, words, key, colour."""
