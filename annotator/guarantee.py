@@ -177,7 +177,7 @@ def _shares(answers: int, wish: Wish) -> Array:
 def missing_answers(evidence: Evidence, wish: Wish) -> int | None:
     """Estimate how many more audit answers it takes until a promise is likely.
 
-    None where the model is not right often enough even where it is surest, or where it would take a thousand; 0 where
+    None where the model is not clearly right often enough even where it is surest: a thousand would not do; 0 where
     nothing is open that could be accepted. Before the first answer, the fewest that can do.
     """
     if not len(evidence.pool):

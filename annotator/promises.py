@@ -52,8 +52,8 @@ def not_yet(one: NotYet, used: InUse) -> str:
         return f"{needs}{_too_few(missing, used)}"
     if one.missing is None:
         return say(
-            "Not yet, and more audit answers would not help: the model is not right often enough, even where it is "
-            "surest. Go on labelling and retrain, or ask for less."
+            "Not yet, and more audit answers would hardly help: even where the model is surest, it is not clearly "
+            "right often enough. Go on labelling and retrain, or ask for less."
         )
     needs = say_many(
         "Not yet: about {n:,} more audit answer is needed.",
@@ -77,7 +77,7 @@ def of_label(name: str, one: Promise | NotYet) -> dict[str, Any]:
     if isinstance(one, Promise):
         accepts, rests = one.accepts, say("{n}, {errors} wrong", n=one.n, errors=one.errors)
     else:
-        missing = say("not right often enough") if one.missing is None else f"{one.missing}"
+        missing = say("not clearly right often enough") if one.missing is None else f"{one.missing}"
     return {say("Label"): name, say("Accepts"): accepts, say("Rests on"): rests, say("Missing"): missing}
 
 

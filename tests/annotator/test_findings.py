@@ -94,7 +94,7 @@ def test_each_label_says_what_it_accepts_or_what_is_missing():
         "Missing": "",
     }
     assert promises.of_label("no", NotYet(WISH, 9, 50))["Missing"] == "50"
-    assert promises.of_label("no", NotYet(WISH, 9, None))["Missing"] == "not right often enough"
+    assert promises.of_label("no", NotYet(WISH, 9, None))["Missing"] == "not clearly right often enough"
 
 
 def test_what_a_promise_rests_on_is_said_with_its_errors():
@@ -108,7 +108,7 @@ def test_how_many_answers_are_missing_and_whether_there_are_so_many():
     assert said == "Not yet: about 30 more audit answers are needed."
     assert "only 12 are left to ask" in promises.not_yet(NotYet(WISH, 43, 30), used(left=12))
     assert "none is left to ask" in promises.not_yet(NotYet(WISH, 43, 1), used(left=0))
-    assert "would not help" in promises.not_yet(NotYet(WISH, 43, None), used())
+    assert "would hardly help" in promises.not_yet(NotYet(WISH, 43, None), used())
 
 
 def test_a_round_that_learned_from_audit_answers_asks_for_a_new_round_and_not_for_59_answers():
