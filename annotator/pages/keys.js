@@ -1,4 +1,5 @@
-// Keys of the label page that the framework has no words for, and one promise: an answer counts for what is on screen.
+// Keys where utterances are answered or settled that the framework has no words for, and one promise: an answer counts
+// for what is on screen.
 // This text is fixed: nothing that a person has written comes into it.
 (() => {
   if (window.annotatorKeys) return;
@@ -8,10 +9,11 @@
   const PATIENCE = 3000; // ms after which a key counts again although nothing new has come
   const CLICKS = { "?": ".st-key-keys button", q: ".st-key-unsure input" };
   const FIELDS = { m: ".st-key-comment input", "/": "[class*='st-key-search-'] input" };
-  const ANSWERS = "[class*='st-key-label-'] button, .st-key-none-fits button, .st-key-skip button";
+  const ANSWERS = ["[class*='st-key-label-']", ".st-key-none-fits", ".st-key-skip",
+    "[class*='st-key-settle-']", ".st-key-later"].map((place) => `${place} button`).join();
 
   let asked = null, shown = null, since = 0, answered = -PATIENCE, marked = null, wanted = null;
-  const reading = () => document.querySelector(".reading");
+  const reading = () => document.querySelector("[data-asked]");
   const stop = (event) => { event.preventDefault(); event.stopImmediatePropagation(); };
   const tooSoon = () => performance.now() - since < MOMENT || performance.now() - answered < PATIENCE;
 
@@ -52,6 +54,7 @@
       answered = -PATIENCE;
     }
     const text = place.querySelector(".utterance");
+    if (!text) return; // where nothing is scrolled
     const long = text.offsetHeight > place.clientHeight;
     place.scrollTop = long ? text.offsetTop - place.offsetTop : place.scrollHeight;
     fade(place);

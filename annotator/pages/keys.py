@@ -1,5 +1,8 @@
-"""The keys of the label page: which they are, what says so, and the few that the framework has no words for."""
+"""The keys by which one answers: which they are, what says so, and what the framework has no words for."""
 
+import json
+from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 
 import streamlit as st
@@ -30,6 +33,11 @@ _SCRIPT = Path(__file__).with_name("keys.js").read_text(encoding="utf-8")
 def listen() -> None:
     """Let the page hear its own keys. Once a visit: the script keeps itself from running twice."""
     st.html(f"<script>{_SCRIPT}</script>", unsafe_allow_javascript=True)
+
+
+def asks(utterance_id: int, buttons: Mapping[str, str]) -> str:
+    """Return the attributes of the place that shows what is asked; `buttons` are key -> name of the one it presses."""
+    return f'data-asked="{utterance_id}" data-keys="{escape(json.dumps(buttons))}"'
 
 
 def spare(key: str, codebook: Codebook) -> str | None:

@@ -1,6 +1,5 @@
 """The label page: one utterance, one key a label, and the next utterance is there."""
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -145,10 +144,10 @@ def _reading(offered: Sequence[CodebookLabel], question: Question) -> None:
     turns = "".join(frame.spoken("turn", turn["speaker"], turn["text"]) for turn in question.turns_before)
     text = frame.spoken("utterance", question.utterance["speaker"], question.utterance["text"])
     buttons = {label.key: f"label-{label.id}" for label in offered if label.key}
-    answers = escape(json.dumps({**buttons, keys.NONE_FITS: "none-fits", keys.SKIP: "skip"}))
+    asks = keys.asks(question.utterance["id"], {**buttons, keys.NONE_FITS: "none-fits", keys.SKIP: "skip"})
     st.html(
         f'<div class="reading" tabindex="0" role="region" aria-label="{say("Utterance")}" aria-live="polite" '
-        f'data-asked="{question.utterance["id"]}" data-keys="{answers}">{turns}{text}</div>'
+        f"{asks}>{turns}{text}</div>"
     )
 
 

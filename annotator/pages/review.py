@@ -1,6 +1,6 @@
 """The review page: one case, what everybody said of it side by side, one key to settle it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from html import escape
@@ -11,7 +11,7 @@ import streamlit as st
 from annotator.batch import AUDIT
 from annotator.codebook import Codebook, CodebookLabel
 from annotator.language import number, say
-from annotator.pages import frame, marks
+from annotator.pages import frame, keys, marks
 from annotator.project import Project
 from annotator.review import QUEUES, Case, case, settle, take_back
 from annotator.shortlist import LARGE
@@ -23,6 +23,7 @@ def show() -> None:
     """Show the page."""
     st.title(say("Review", "page"))
     st.html(marks.STYLE)
+    keys.listen()
     with frame.opened_project() as project:
         if error := st.session_state.pop("error", None):
             frame.show_error(error)
@@ -34,10 +35,11 @@ def show() -> None:
             _nothing(project, name, len(passed))
             return
         frame.html("quiet", f"{say(QUEUES[name].about)} {QUEUES[name].tell(project)}")
-        now = case(project, _in_hand(project, name, ids))
+        now, codebook = case(project, _in_hand(project, name, ids)), project.codebook()
+        offered = _offered(codebook, now)
         _utterance(now)
-        _voices(project, now)
-        _settling(project, name, now)
+        _voices(project, now, offered)
+        _settling(project, name, codebook, offered, now)
 
 
 def enter(name: str) -> None:
@@ -86,7 +88,7 @@ def _utterance(now: Case) -> None:
     frame.html("utterance", now.utterance["text"], now.utterance["speaker"] or "")
 
 
-def _voices(project: Project, now: Case) -> None:
+def _voices(project: Project, now: Case, offered: Sequence[CodebookLabel]) -> None:
     """Put side by side what people said, and what the model says where that may be shown."""
     names = labels.names(project.db)
     said = [_answer(answer, names) for answer in now.answers]
@@ -95,7 +97,9 @@ def _voices(project: Project, now: Case) -> None:
         said.append(_voice(say("The model"), f"{names[label]} · {number(probability, '.0%')}", ""))
     elif now.utterance["slice"] == AUDIT:
         said.append(_voice(say("The model"), say("not shown"), say("This utterance measures the model.")))
-    st.html(f'<div class="voices">{"".join(said)}</div>')
+    buttons = {label.key: f"settle-{label.id}" for label in offered if label.key}
+    asks = keys.asks(now.utterance["id"], {**buttons, keys.NONE_FITS: "settle-none", keys.SKIP: "later"})
+    st.html(f'<div class="voices" {asks}>{"".join(said)}</div>')
     for note in now.notes:
         frame.html("quiet", note)
 
@@ -119,26 +123,26 @@ def _voice(who: str, said: str, notes: str) -> str:
     )
 
 
-def _settling(project: Project, name: str, now: Case) -> None:
+def _settling(project: Project, name: str, codebook: Codebook, offered: Sequence[CodebookLabel], now: Case) -> None:
     frame.html("quiet", say("Your decision. It wins over all answers and is marked as settled in every export."))
-    _labels(project.codebook(), now)
-    with st.container(horizontal=True):
-        st.button(say("None fits"), key="settle-none", shortcut="n", on_click=_settle, args=(now, "none_fits", None))
-        later = ((project.folder, name), now.utterance["id"])
-        st.button(say("Later"), key="later", shortcut="s", on_click=_pass_over, args=later)
-        _undo_button()
-
-
-def _labels(codebook: Codebook, now: Case) -> None:
-    """Offer every label; of a large codebook those already named, on the number keys, and a search for the others."""
-    offered = codebook.labels
-    if len(offered) > LARGE:
-        named = [label for label in offered if label.id in now.named]
-        offered = tuple(replace(label, key=str(place)) for place, label in enumerate(named[:LARGE], start=1))
+    if len(offered) < len(codebook.labels):
         marks.find_label(codebook, now.utterance["id"], partial(_settle, now, "label"))
     with st.container(horizontal=True):
         for label in offered:
             _button(label, now)
+    none_fits, later = (now, "none_fits", None), ((project.folder, name), now.utterance["id"])
+    with st.container(horizontal=True):
+        st.button(say("None fits"), key="settle-none", shortcut=keys.NONE_FITS, on_click=_settle, args=none_fits)
+        st.button(say("Later"), key="later", shortcut=keys.SKIP, on_click=_pass_over, args=later)
+        _undo_button()
+
+
+def _offered(codebook: Codebook, now: Case) -> Sequence[CodebookLabel]:
+    """Return the labels that have a button: all, or of a large codebook those already named, on the number keys."""
+    if len(codebook.labels) <= LARGE:
+        return codebook.labels
+    named = [label for label in codebook.labels if label.id in now.named]
+    return [replace(label, key=str(place)) for place, label in enumerate(named[:LARGE], start=1)]
 
 
 def _button(label: CodebookLabel, now: Case) -> None:
@@ -153,13 +157,17 @@ def _button(label: CodebookLabel, now: Case) -> None:
 
 
 def _undo_button() -> None:
-    st.button(say("Undo"), key="undo-settled", shortcut="u", icon=":material/undo:", on_click=_take_back)
+    st.button(say("Undo"), key="undo-settled", shortcut=keys.UNDO, icon=":material/undo:", on_click=_take_back)
 
 
 @frame.guarded
 def _settle(now: Case, kind: Kind, label_id: int | None) -> None:
+    """Settle the case on screen. A key pressed twice settles nothing unseen, nor the same again."""
+    if st.session_state.get("case", (None, None))[1] != now.utterance["id"]:
+        return
     with frame.opened_project() as project:
         settle(project, now, frame.annotator(), kind, label_id)
+        del st.session_state["case"]
 
 
 def _pass_over(queue: tuple[object, str], utterance_id: int) -> None:

@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SWITCHES = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
 SECOND = 1000
+A_LOOK = 200  # ms: what has been on screen for less is not answered
 expect.set_options(timeout=60 * SECOND)  # the machine may be at other work: what is waited for comes, or does not
 
 
@@ -63,7 +64,7 @@ class Visit:
     def press(self, key: str) -> None:
         """Press a key and wait until another utterance is there."""
         before = self.utterance()
-        self.page.wait_for_timeout(300)  # a button shows a moment before its key works
+        self.page.wait_for_timeout(A_LOOK)
         self.page.keyboard.press(key)
         expect(self.page.locator(".utterance")).not_to_have_text(before)
 
