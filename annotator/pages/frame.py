@@ -73,7 +73,8 @@ _STYLE = """<style>
 .notes { white-space: pre-line; min-height: 1.5em; }
 .stMainBlockContainer { padding-top: 3.2rem; max-width: 72rem; }
 .stMainBlockContainer h1 { font-size: 2rem; }
-div[class*="st-key-label-"] button { min-height: 2.9rem; }
+div[class*="st-key-label-"] button { min-height: 2.9rem; line-height: 1.3; }
+div[class*="st-key-label-"] button :is(div, span, p) { white-space: normal; overflow-wrap: anywhere; }  /* never cut */
 @media (max-width: 640px) {
     .stMainBlockContainer { padding-top: 4.2rem; }
     .reading { height: clamp(9rem, 26vh, 16rem); }

@@ -207,7 +207,7 @@ def _about_short_list(question: Question) -> None:
 
 
 def _button(label: CodebookLabel, question: Question, width: int, share: float | None = None) -> None:
-    name = frame.plain(label.name) + (f" · {number(share, '.0%')}" if share is not None else "")
+    name = frame.plain(label.name) + (f" ·\u00a0{number(share, '.0%')}" if share is not None else "")
     st.button(
         name,
         key=f"label-{label.id}",

@@ -198,6 +198,16 @@ def test_any_label_of_a_long_codebook_is_found_by_typing(visit: Visit, folder: P
         assert given(project) == [("label", 64, 0, "")]
 
 
+def test_a_long_name_of_a_label_is_shown_whole(visit: Visit, folder: Path) -> None:
+    name = "balance not updated after cheque or cash deposit"
+    with Project.create(folder, parse_codebook({"labels": [{"name": name}, {"name": "other"}]})) as project:
+        project.config = replace(project.config, retrain_every=0)
+        project.add([NewUtterance("1", "Where is my money?")])
+        button = labelling(visit, project).locator(".st-key-label-1 button").first
+        cut = "one => one.scrollWidth > one.clientWidth + 1 || one.scrollHeight > one.clientHeight + 1"
+        assert not button.evaluate(f"button => [button, ...button.querySelectorAll('div, p')].some({cut})")
+
+
 def test_a_text_fades_where_there_is_more_to_read_and_nowhere_else(visit: Visit, talk: Project) -> None:
     ask(talk, {"very-long": UNUSUAL["very-long"]})
     page = labelling(visit, talk)
