@@ -1,13 +1,14 @@
 """The keys by which one answers: which they are, what says so, and what the framework has no words for."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 
 import streamlit as st
 
-from annotator.codebook import Codebook
+from annotator.codebook import Codebook, CodebookLabel
 from annotator.language import later, say
 from annotator.pages import frame
 
@@ -35,9 +36,18 @@ def listen() -> None:
     st.html(f"<script>{_SCRIPT}</script>", unsafe_allow_javascript=True)
 
 
-def asks(utterance_id: int, buttons: Mapping[str, str]) -> str:
-    """Return the attributes of the place that shows what is asked; `buttons` are key -> name of the one it presses."""
+def asks(utterance_id: int, offered: Sequence[CodebookLabel], button: str, others: Mapping[str, str]) -> str:
+    """Return the attributes of the place that says what is asked: the utterance, and which button each key presses.
+
+    A label's is `button`-id; `others` are key -> name.
+    """
+    buttons = {label.key: f"{button}-{label.id}" for label in offered if label.key} | dict(others)
     return f'data-asked="{utterance_id}" data-keys="{escape(json.dumps(buttons))}"'
+
+
+def numbered(few: Sequence[CodebookLabel]) -> list[CodebookLabel]:
+    """Put labels on the number keys, whatever keys they have otherwise."""
+    return [replace(label, key=str(place)) for place, label in enumerate(few, start=1)]
 
 
 def spare(key: str, codebook: Codebook) -> str | None:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from html import escape
 
@@ -143,8 +142,8 @@ def _reading(offered: Sequence[CodebookLabel], question: Question) -> None:
     """
     turns = "".join(frame.spoken("turn", turn["speaker"], turn["text"]) for turn in question.turns_before)
     text = frame.spoken("utterance", question.utterance["speaker"], question.utterance["text"])
-    buttons = {label.key: f"label-{label.id}" for label in offered if label.key}
-    asks = keys.asks(question.utterance["id"], {**buttons, keys.NONE_FITS: "none-fits", keys.SKIP: "skip"})
+    others = {keys.NONE_FITS: "none-fits", keys.SKIP: "skip"}
+    asks = keys.asks(question.utterance["id"], offered, "label", others)
     st.html(
         f'<div class="reading" tabindex="0" role="region" aria-label="{say("Utterance")}" aria-live="polite" '
         f"{asks}>{turns}{text}</div>"
@@ -159,17 +158,13 @@ def _colours(codebook: Codebook) -> None:
 
 
 def _offered(codebook: Codebook, question: Question) -> Sequence[CodebookLabel]:
-    """Return the labels that have a button: all of them, or the likeliest of a large codebook.
-
-    Those are on the number keys, whatever keys they have otherwise.
-    """
+    """Return the labels that have a button: all, or the likeliest of a large codebook, on the number keys."""
     said = question.suggestion
     if len(codebook.labels) <= LARGE or not (said and said.shortlist):
         return codebook.labels
     known = {label.id: label for label in codebook.labels}
     size = min(LARGE, max(len(said.shortlist), FEW))
-    short = [known[i] for i, _ in said.probabilities[:size] if i in known]
-    return [replace(label, key=str(place)) for place, label in enumerate(short, start=1)]
+    return keys.numbered([known[i] for i, _ in said.probabilities[:size] if i in known])
 
 
 def _labels(codebook: Codebook, offered: Sequence[CodebookLabel], question: Question) -> None:

@@ -1,7 +1,6 @@
 """The review page: one case, what everybody said of it side by side, one key to settle it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from html import escape
 from typing import Any
@@ -35,11 +34,10 @@ def show() -> None:
             _nothing(project, name, len(passed))
             return
         frame.html("quiet", f"{say(QUEUES[name].about)} {QUEUES[name].tell(project)}")
-        now, codebook = case(project, _in_hand(project, name, ids)), project.codebook()
-        offered = _offered(codebook, now)
+        now = case(project, _in_hand(project, name, ids))
         _utterance(now)
-        _voices(project, now, offered)
-        _settling(project, name, codebook, offered, now)
+        _voices(project, now)
+        _settling(project, name, now)
 
 
 def enter(name: str) -> None:
@@ -88,7 +86,7 @@ def _utterance(now: Case) -> None:
     frame.html("utterance", now.utterance["text"], now.utterance["speaker"] or "")
 
 
-def _voices(project: Project, now: Case, offered: Sequence[CodebookLabel]) -> None:
+def _voices(project: Project, now: Case) -> None:
     """Put side by side what people said, and what the model says where that may be shown."""
     names = labels.names(project.db)
     said = [_answer(answer, names) for answer in now.answers]
@@ -97,9 +95,7 @@ def _voices(project: Project, now: Case, offered: Sequence[CodebookLabel]) -> No
         said.append(_voice(say("The model"), f"{names[label]} · {number(probability, '.0%')}", ""))
     elif now.utterance["slice"] == AUDIT:
         said.append(_voice(say("The model"), say("not shown"), say("This utterance measures the model.")))
-    buttons = {label.key: f"settle-{label.id}" for label in offered if label.key}
-    asks = keys.asks(now.utterance["id"], {**buttons, keys.NONE_FITS: "settle-none", keys.SKIP: "later"})
-    st.html(f'<div class="voices" {asks}>{"".join(said)}</div>')
+    st.html(f'<div class="voices">{"".join(said)}</div>')
     for note in now.notes:
         frame.html("quiet", note)
 
@@ -123,8 +119,12 @@ def _voice(who: str, said: str, notes: str) -> str:
     )
 
 
-def _settling(project: Project, name: str, codebook: Codebook, offered: Sequence[CodebookLabel], now: Case) -> None:
-    frame.html("quiet", say("Your decision. It wins over all answers and is marked as settled in every export."))
+def _settling(project: Project, name: str, now: Case) -> None:
+    codebook = project.codebook()
+    offered = _offered(codebook, now)
+    asks = keys.asks(now.utterance["id"], offered, "settle", {keys.NONE_FITS: "settle-none", keys.SKIP: "later"})
+    wins = say("Your decision. It wins over all answers and is marked as settled in every export.")
+    st.html(f'<div class="quiet" {asks}>{escape(wins)}</div>')
     if len(offered) < len(codebook.labels):
         marks.find_label(codebook, now.utterance["id"], partial(_settle, now, "label"))
     with st.container(horizontal=True):
@@ -141,8 +141,7 @@ def _offered(codebook: Codebook, now: Case) -> Sequence[CodebookLabel]:
     """Return the labels that have a button: all, or of a large codebook those already named, on the number keys."""
     if len(codebook.labels) <= LARGE:
         return codebook.labels
-    named = [label for label in codebook.labels if label.id in now.named]
-    return [replace(label, key=str(place)) for place, label in enumerate(named[:LARGE], start=1)]
+    return keys.numbered([label for label in codebook.labels if label.id in now.named][:LARGE])
 
 
 def _button(label: CodebookLabel, now: Case) -> None:
