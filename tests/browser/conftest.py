@@ -61,6 +61,12 @@ class Visit:
         expect(self.page.locator(".st-key-keys button")).to_be_visible()  # what is drawn last
         return self.page.locator(".utterance").inner_text()
 
+    def look(self, utterance_id: int) -> None:
+        """Wait until this utterance is in hand and has been on screen long enough to be answered."""
+        expect(self.page.locator(f"[data-asked='{utterance_id}']")).to_be_attached()
+        self.page.wait_for_function("window.annotatorKeys")
+        self.page.wait_for_timeout(A_LOOK)
+
     def press(self, key: str) -> None:
         """Press a key and wait until another utterance is there."""
         before = self.utterance()

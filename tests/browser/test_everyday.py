@@ -15,7 +15,7 @@ from annotator.project import Project
 from store import annotations, utterances
 from store.annotations import NewAnnotation
 from tests.annotator.scenes import CONFIG, classifier_of, label_pool, new_project, truth
-from tests.browser.conftest import A_LOOK, SECOND, App, Visit
+from tests.browser.conftest import SECOND, App, Visit
 
 pytestmark = pytest.mark.slow
 
@@ -90,32 +90,31 @@ def test_a_disagreement_is_settled_by_one_key(visit: Visit, talk: Project) -> No
     page = visit.page
     expect(page.get_by_text("People disagree · 1")).to_be_visible()
     expect(page.locator(".voices")).to_contain_text("cleo")
-    page.wait_for_timeout(A_LOOK)
+    visit.look(disputed)
     page.keyboard.press("2")
     expect(page.get_by_text("People disagree · 0")).to_be_visible()
     assert consensus_labels(annotations.answers(talk.db)) == {disputed: 2}
 
 
 def test_a_key_held_down_or_pressed_twice_settles_only_what_was_seen(visit: Visit, talk: Project) -> None:
-    for utterance in utterances.ids_in(talk.db, "pool")[:4]:
+    first, second, third, fourth = utterances.ids_in(talk.db, "pool")[:4]
+    for utterance in (first, second, third, fourth):
         say(talk, utterance, "ben", 1)
         say(talk, utterance, "cleo", 2)
     visit.open("review", project=talk.folder.name)
     page = visit.page
-    expect(page.get_by_text("People disagree · 4")).to_be_visible()
-    page.wait_for_timeout(A_LOOK)
+    visit.look(first)
     for _ in range(20):
         page.keyboard.down("1")  # as a held key does
     page.keyboard.up("1")
-    expect(page.get_by_text("People disagree · 3")).to_be_visible()
-    page.wait_for_timeout(A_LOOK)
+    visit.look(second)
     page.keyboard.press("2")
     page.keyboard.press("2")
-    expect(page.get_by_text("People disagree · 2")).to_be_visible()
-    page.wait_for_timeout(A_LOOK)
+    visit.look(third)
     page.locator(".st-key-settle-3 button").first.dblclick()
-    expect(page.get_by_text("People disagree · 1")).to_be_visible()
+    visit.look(fourth)
     page.wait_for_timeout(1 * SECOND)
+    expect(page.get_by_text("People disagree · 1")).to_be_visible()
     assert talk.db["annotation"].count == 2 * 4 + 3, "nothing unseen is settled, and nothing twice"
 
 
