@@ -247,6 +247,7 @@ def label_counts(counts: Sequence[LabelCount]) -> Chart:
     ]
     styles = {say(name): (colour, opacity) for name, colour, opacity in PARTS.values()}
     colours, opacities = zip(*(styles[name] for name in shown), strict=True) if shown else ((), ())
+    each = alt.Scale(type="ordinal", domain=shown, range=list(opacities))  # else spread evenly from first to last
     chart = (
         alt.Chart(_rows(rows))
         .mark_bar()
@@ -254,7 +255,7 @@ def label_counts(counts: Sequence[LabelCount]) -> Chart:
             x=alt.X("sum(count):Q", title=say("utterances"), stack="zero"),
             y=alt.Y("label:N", title=None, sort=[one.name for one in kept], axis=_names(0)),
             color=alt.Color("part:N", scale=alt.Scale(domain=shown, range=list(colours)), legend=_legend()),
-            opacity=alt.Opacity("part:N", scale=alt.Scale(domain=shown, range=list(opacities)), legend=_legend()),
+            opacity=alt.Opacity("part:N", scale=each, legend=_legend()),
             order="place:Q",
             tooltip=["label:N", "part:N", alt.Tooltip("sum(count):Q", format=",.0f", title=say("utterances"))],
         )
