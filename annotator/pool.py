@@ -53,14 +53,10 @@ def askable(project: "Project", predictions: Predictions | None, without: frozen
 
 def lessons_read(project: "Project", order: Sequence[int]) -> tuple[list[int], States, list[int]]:
     """Return what may teach a scout: pool utterances that the backbone has read, their states, their columns."""
-    lessons = _read(project, order)
-    return list(lessons), states.matrix(project.db, list(lessons)), list(lessons.values())
-
-
-def _read(project: "Project", order: Sequence[int]) -> dict[int, int]:
     lessons = project.lessons(order)
     known = states.known(project.db, list(lessons))
-    return {i: column for i, column in lessons.items() if i in known}
+    ids = [i for i in lessons if i in known]
+    return ids, states.matrix(project.db, ids), [lessons[i] for i in ids]
 
 
 def round_scout(project: "Project", order: Sequence[int], width: int) -> Scout:
@@ -80,13 +76,13 @@ def _view(project: "Project", predictions: Predictions, scored: NDArray[np.int64
         return meanings(states.matrix(project.db, ids[rows].tolist()))
 
     def states_of_lessons() -> States:
-        return meanings(states.matrix(project.db, list(taught)))
+        return meanings(lessons_read(project, predictions.label_ids)[1])
 
+    have_all = len(states.known(project.db, ids.tolist())) == len(ids)
     view = View(predictions.probabilities[scored], given=given)
-    if len(states.known(project.db, ids.tolist())) < len(ids):
-        return view
-    taught = _read(project, predictions.label_ids)  # none where people are divided on all they have answered
-    return replace(view, states=states_of, answered=states_of_lessons if taught else None)
+    if have_all:
+        view = replace(view, states=states_of, answered=states_of_lessons if sum(given) else None)
+    return view
 
 
 def _committee(project: "Project", predictions: Predictions, scored: NDArray[np.int64]) -> NDArray[np.float64] | None:

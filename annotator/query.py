@@ -121,7 +121,9 @@ def none_fits(view: View) -> Scores:
     assert view.states
     assert view.answered
     rows, answered = _sample(len(view)), view.answered()
-    directions = as_directions(np.concatenate([answered, view.states(rows)]))
+    states = view.states(rows)
+    answered = answered.reshape(-1, states.shape[1])  # (0, 0) as long as people are divided on all they have answered
+    directions = as_directions(np.concatenate([answered, states]))
     unlike = -(directions[len(answered) :] @ directions[: len(answered)].T).max(axis=1, initial=-1.0)
     scores = np.zeros(len(view))
     scores[rows] = (rankdata(least_confidence(view)[rows]) + rankdata(unlike.round(6))) / (2 * len(rows))

@@ -122,12 +122,18 @@ def test_what_may_lack_a_label_is_open_and_measures_nothing(project: Project) ->
     assert not set(found) & (annotations.answered_ids(project.db) | set(utterances.ids_in(project.db, "audit")))
 
 
-def test_as_long_as_people_are_divided_on_all_they_have_answered_nothing_is_unlike_it(project: Project) -> None:
+def test_as_long_as_people_are_divided_on_all_they_have_answered_the_least_sure_come_first(project: Project) -> None:
     run_round(project, FakeClassifier(project.codebook().task()), project.config)
     first = pool(project)[0]
     say(project, first, "ben", 1)
     say(project, first, "cleo", 2)
-    assert strangers(project) == []
+    row = rounds.promoted(project.db)
+    assert row
+    said = rounds.predictions_of(project.db, row, strangers(project))
+    sure = dict(zip(said.utterance_ids.tolist(), said.probabilities.max(axis=1), strict=True))
+    found = [sure[i] for i in strangers(project)]
+    assert found == sorted(found)
+    assert len(found) > 1
     assert disagreements(project) == [first]
     assert not page("review").exception
 
