@@ -22,7 +22,7 @@ from model.search import FEW_NODES
 from model.task import Task, Utterance
 from tests.model import tiny
 from tests.model.conftest import SAVERS
-from tests.model.tiny import LABEL_SETS, UTTERANCES, answers, brute_force, quick, task_of
+from tests.model.tiny import LABEL_SETS, UTTERANCES, answers, brute_force, quick, task_of, without_dropout
 
 NESTED = LABEL_SETS["words that begin one another"]
 
@@ -274,12 +274,7 @@ def gradients_while_learning(name: str, recipe: Recipe, monkeypatch: pytest.Monk
         steps.append(torch.cat([w.grad.flatten() for w in weights if w.grad is not None]).clone())
 
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", record)
-    backbone = load_backbone(name)
-    for module in backbone.model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-        if hasattr(module, "dropout") and isinstance(module.dropout, float):
-            module.dropout = 0.0  # T5's attention keeps a number
+    backbone = without_dropout(load_backbone(name))
     LanguageModelClassifier(backbone, NESTED, recipe, "options").fit(UTTERANCES, [0, 1, 2, 3, 1])
     return steps
 
@@ -293,7 +288,8 @@ def test_t4_splitting_a_batch_into_several_rows_gives_the_same_gradient(
     assert len(whole) == len(parts) == 2
     for one, other in zip(whole, parts, strict=True):
         assert one.norm() > 0.01
-        assert_close(one.numpy(), other.numpy())
+        # as a whole: a unit that rounding switches on or off moves a few numbers by more than rounding does
+        assert (one - other).norm() < 1e-3 * one.norm()
 
 
 def test_labels_of_one_token_need_no_more_than_the_utterances_end(llama: Backbone) -> None:

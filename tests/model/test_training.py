@@ -15,7 +15,7 @@ from model.adapter import LanguageModelClassifier, RoundAdapter, restore
 from model.backbone import Backbone, load_backbone
 from model.recipe import LEARNING_RATES, Recipe, read_recipe
 from model.training import Budget, _Learner, _loss
-from tests.model.tiny import quick, toy
+from tests.model.tiny import quick, toy, without_dropout
 
 TASK, UTTERANCES, LABELS = toy()
 FEW, FEW_LABELS = UTTERANCES[:6], LABELS[:6]
@@ -103,11 +103,7 @@ def test_only_the_layers_named_are_adapted(llama: Backbone) -> None:
 @pytest.mark.parametrize("change", [{"checkpointing": True}, {"row_tokens": 1}], ids=lambda change: next(iter(change)))
 def test_what_saves_memory_changes_nothing_that_is_learned(backbone: Backbone, change: dict[str, Any]) -> None:
     """The gradient of a batch computed in parts is that of the whole, also for T5, where the usual trainer's is not."""
-    for module in backbone.model.modules():  # T5 brings dropout of its own, drawn anew for every part
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-        elif isinstance(getattr(module, "dropout", None), float):
-            module.dropout = 0.0
+    without_dropout(backbone)  # drawn anew for every part
     np.testing.assert_allclose(logits_after(backbone, **change), logits_after(backbone), atol=2e-3)
 
 
@@ -191,7 +187,7 @@ def nll(logits: np.ndarray) -> float:
 def test_every_method_learns_is_saved_read_back_and_taken_off(
     backbone: Backbone, change: dict[str, Any], tmp_path: Path
 ) -> None:
-    classifier = LanguageModelClassifier(backbone, TASK, quick(**change), "options")
+    classifier = LanguageModelClassifier(without_dropout(backbone), TASK, quick(**change), "options")
     before = classifier.zero_shot().logits(UTTERANCES)
     adapter = classifier.fit(UTTERANCES, LABELS)
     learned = adapter.logits(UTTERANCES)

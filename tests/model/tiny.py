@@ -115,6 +115,16 @@ def save_t5(folder: Path, separate_head: bool = False) -> str:
     return str(folder)
 
 
+def without_dropout(backbone: Backbone) -> Backbone:
+    """Take from a backbone the dropout of its own, which a T5 has: so small, what it learns with noise is noise."""
+    for module in backbone.model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        elif isinstance(getattr(module, "dropout", None), float):
+            module.dropout = 0.0  # attention keeps a number
+    return backbone
+
+
 def plain_tokenizer() -> Any:
     """Return a tokenizer without chat template."""
     return _byte_level(None)
@@ -166,7 +176,8 @@ def _unigram() -> Any:
         vocab_size=150, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False
     )
     tokenizer.train_from_iterator(SENTENCES * 3, trainer)
-    pairs = [(piece, score) for piece, score in json.loads(tokenizer.to_str())["model"]["vocab"]]
+    vocab = json.loads(tokenizer.to_str())["model"]["vocab"]  # the trainer leaves pieces of equal score in any order
+    pairs = [(piece, score) for piece, score in [*vocab[:3], *sorted(vocab[3:])]]
     return transformers.T5Tokenizer(vocab=pairs, extra_ids=2)
 
 
