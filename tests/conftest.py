@@ -12,8 +12,11 @@ from sqlite_utils import Database
 
 from store.database import create_database
 
-settings.register_profile("patient", deadline=None)  # a busy machine is no fault of the code
-settings.load_profile("patient")
+# The same examples every time: a change is judged by what it changes. `--hypothesis-profile=explore` draws new ones.
+# No deadline: a busy machine is no fault of the code.
+settings.register_profile("same", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, max_examples=300)
+settings.load_profile("same")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
