@@ -16,9 +16,11 @@ import torch
 from annotator.errors import BackboneMissing, BackboneRefused
 from model import backbone as loading
 from model import machine
+from model.adapter import LanguageModelClassifier
 from model.backbone import load_backbone
 from model.catalog import CATALOG, STARTER, Entry, Family, cache_folder, package_file
-from tests.model.tiny import UTTERANCES
+from model.recipe import Recipe
+from tests.model.tiny import UTTERANCES, task_of
 
 CONVERTED = cache_folder() / "backbones" / STARTER
 needs_starter = pytest.mark.skipif(
@@ -85,6 +87,15 @@ def test_the_machine_says_what_it_has() -> None:
     assert machine.precision_name() in {"float32", "bfloat16"}
     assert machine.free_memory() > 0
     assert (machine.gpu_name() is None) == (not torch.cuda.is_available())
+
+
+def test_a_gpu_does_without_the_attention_kernel_that_is_wrong_in_rare_shapes() -> None:
+    before = torch.backends.cuda.mem_efficient_sdp_enabled()
+    try:
+        machine.attend_exactly()
+        assert not torch.backends.cuda.mem_efficient_sdp_enabled()
+    finally:
+        torch.backends.cuda.enable_mem_efficient_sdp(before)
 
 
 # The catalog ---------------------------------------------------------------------------------------------------
@@ -195,6 +206,17 @@ def test_the_starter_package_carries_its_weights() -> None:
     found = package_file(CATALOG[STARTER])
     assert found is not None
     assert found.stat().st_size > 50e6
+
+
+@pytest.mark.slow
+@needs_starter
+def test_the_starter_keeps_utterances_apart_whatever_its_numbers_are_rounded_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("model.backbone.preferred_dtype", lambda device: torch.bfloat16)
+    backbone = load_backbone(STARTER)
+    LanguageModelClassifier(backbone, task_of("joy", "anger"), Recipe(), "options")  # would raise BackboneRefused
+    assert backbone.packs
 
 
 @pytest.mark.slow

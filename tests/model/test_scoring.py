@@ -34,7 +34,7 @@ def classifier_of(backbone: Backbone, task: Task, **changes: Any) -> LanguageMod
 def plainly(classifier: LanguageModelClassifier, utterances: list[Utterance]) -> np.ndarray:
     with torch.inference_mode():
         rows = [brute_force(classifier.backbone, classifier.tokens, utterance) for utterance in utterances]
-    return torch.stack(rows).numpy()
+    return torch.stack(rows).cpu().numpy()
 
 
 def assert_close(found: np.ndarray, expected: np.ndarray) -> None:
@@ -55,7 +55,7 @@ def test_logits_of_seventy_seven_labels_equal_scoring_each_alone(folders: dict[s
     expected = plainly(classifier, UTTERANCES[1:2])
     assert_close(logits[1:2], expected)
     with torch.inference_mode():  # computed whole, as in training
-        assert_close(classifier._scorer.loglik([classifier.tokens.body(UTTERANCES[1])]).numpy(), expected)
+        assert_close(classifier._scorer.loglik([classifier.tokens.body(UTTERANCES[1])]).cpu().numpy(), expected)
 
 
 @pytest.mark.parametrize("tolerance", [1e-1, 1e-3])
@@ -209,7 +209,10 @@ def test_an_utterance_beyond_a_sliding_window_is_refused(tmp_path: Path) -> None
         classifier_of(backbone, NESTED).zero_shot().logits(UTTERANCES)
 
 
-@pytest.mark.parametrize("save", [tiny.save_bloom, tiny.save_mamba], ids=["distances", "recurrent"])
+@pytest.mark.parametrize(
+    "save", [tiny.save_bloom, tiny.save_mpt, tiny.save_mamba, tiny.save_recurrent_gemma],
+    ids=["distances", "distances, silently", "recurrent", "recurrent in part"],
+)  # fmt: skip
 def test_a_backbone_that_would_mix_utterances_up_is_refused(save: Callable[[Path], str], tmp_path: Path) -> None:
     with pytest.raises(BackboneRefused, match="does not keep utterances apart"):
         classifier_of(load_backbone(save(tmp_path)), NESTED)
@@ -233,7 +236,7 @@ def lora_weights(model: Any) -> list[torch.nn.Parameter]:
 
 
 def gradient_of(model: Any, loss: torch.Tensor) -> torch.Tensor:
-    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, lora_weights(model))])
+    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, lora_weights(model))]).cpu()
 
 
 @pytest.mark.parametrize("family", list(SAVERS))
@@ -243,7 +246,7 @@ def test_the_packed_gradient_is_the_mean_of_one_utterance_at_a_time(folders: dic
     classifier.fit(UTTERANCES, labels)
     model, tokens = classifier.backbone.model, classifier.tokens
     packed = classifier._scorer.loglik([tokens.body(utterance) for utterance in UTTERANCES])
-    together = gradient_of(model, torch.nn.functional.cross_entropy(packed, torch.tensor(labels)))
+    together = gradient_of(model, torch.nn.functional.cross_entropy(packed, torch.tensor(labels, device=packed.device)))
     each = [
         gradient_of(model, -brute_force(classifier.backbone, tokens, utterance).log_softmax(0)[label])
         for utterance, label in zip(UTTERANCES, labels, strict=True)
@@ -259,9 +262,9 @@ def test_one_label_scored_alone_equals_it_among_all_and_so_does_its_gradient(bac
     classifier = classifier_of(backbone, task, epochs=1, loss="tokens")
     classifier.fit(UTTERANCES, truth)
     bodies = [classifier.tokens.body(utterance) for utterance in UTTERANCES]
-    among_all = classifier._scorer.loglik(bodies).gather(1, torch.from_numpy(truth)[:, None])[:, 0]
+    among_all = classifier._scorer.loglik(bodies)[range(len(truth)), truth]
     alone = classifier._scorer.said(bodies, truth)
-    assert_close(alone.detach().numpy(), among_all.detach().numpy())
+    assert_close(alone.detach().cpu().numpy(), among_all.detach().cpu().numpy())
     model = classifier.backbone.model
     expected = gradient_of(model, among_all.mean())
     np.testing.assert_allclose(gradient_of(model, alone.mean()), expected, atol=1e-4 * float(expected.norm()))
@@ -299,6 +302,6 @@ def test_labels_of_one_token_need_no_more_than_the_utterances_end(llama: Backbon
     ends = [int(token) for token in classifier.tokens.trie.edge_tokens]
     with torch.inference_mode():
         for utterance, row in zip(UTTERANCES, found, strict=True):
-            ids = torch.tensor([[*classifier.tokens.prefix, *classifier.tokens.body(utterance)]])
+            ids = torch.tensor([[*classifier.tokens.prefix, *classifier.tokens.body(utterance)]], device=llama.device)
             alone = llama.model(input_ids=ids).logits[0, -1].log_softmax(dim=-1)
-            assert_close(np.sort(row), np.sort(alone[ends].numpy()))
+            assert_close(np.sort(row), np.sort(alone[ends].cpu().numpy()))

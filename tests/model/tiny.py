@@ -94,6 +94,23 @@ def save_bloom(folder: Path) -> str:
     return _save(transformers.BloomForCausalLM, config, _byte_level(CHATML), folder)
 
 
+def save_mpt(folder: Path) -> str:
+    """Save an MPT: like Bloom it counts distances, but it takes our mask and says nothing."""
+    config = transformers.MptConfig(
+        vocab_size=len(_byte_level(CHATML)), d_model=64, n_layers=2, n_heads=4, initializer_range=0.15
+    )
+    return _save(transformers.MptForCausalLM, config, _byte_level(CHATML), folder)
+
+
+def save_recurrent_gemma(folder: Path) -> str:
+    """Save a RecurrentGemma: attention in every third layer, recurrent ones between, which hear what we mask."""
+    sizes = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 128}
+    config = transformers.RecurrentGemmaConfig(
+        vocab_size=len(_byte_level(CHATML)), lru_width=64, initializer_range=0.15, **sizes
+    )
+    return _save(transformers.RecurrentGemmaForCausalLM, config, _byte_level(CHATML), folder)
+
+
 def save_mamba(folder: Path) -> str:
     """Save a Mamba: it has no attention at all."""
     sizes = {"hidden_size": 64, "num_hidden_layers": 2, "initializer_range": 0.15}
@@ -199,13 +216,13 @@ def answers(tokens: PromptTokens) -> list[list[int]]:
 
 
 def _causal_alone(model: Any, prompt: Sequence[int], answer: Sequence[int]) -> torch.Tensor:
-    logits = model(input_ids=torch.tensor([[*prompt, *answer]]), use_cache=False).logits[0]
+    logits = model(input_ids=torch.tensor([[*prompt, *answer]], device=model.device), use_cache=False).logits[0]
     return _sum(logits[len(prompt) - 1 : -1], answer)
 
 
 def _t5_alone(model: Any, prompt: Sequence[int], answer: Sequence[int]) -> torch.Tensor:
-    said = torch.tensor([[0, *answer[:-1]]])
-    return _sum(model(input_ids=torch.tensor([prompt]), decoder_input_ids=said, use_cache=False).logits[0], answer)
+    asked, said = (torch.tensor([ids], device=model.device) for ids in (prompt, [0, *answer[:-1]]))
+    return _sum(model(input_ids=asked, decoder_input_ids=said, use_cache=False).logits[0], answer)
 
 
 def _sum(logits: torch.Tensor, answer: Sequence[int]) -> torch.Tensor:
