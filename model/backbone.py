@@ -21,7 +21,7 @@ from filelock import FileLock
 
 from annotator.errors import BackboneMissing, BackboneRefused
 from model.catalog import CATALOG, STARTER, Entry, Family, cache_folder, package_file
-from model.machine import best_device, can_load_4bit, free_memory, preferred_dtype
+from model.machine import attend_exactly, best_device, can_load_4bit, free_memory, preferred_dtype
 from model.memory import in_gb, least, way_out
 from model.recipe import Recipe
 from model.shape import read_shape
@@ -69,6 +69,8 @@ def load_backbone(name: str, quantization: Quantization = "none", recipe: Recipe
     source = _source_of(name, entry)
     device = best_device()
     dtype = preferred_dtype(device)
+    if device.type == "cuda":
+        attend_exactly()
     with _quiet_transformers():
         config = _fetch(transformers.AutoConfig.from_pretrained, name, source)
         tokenizer = _fetch(transformers.AutoTokenizer.from_pretrained, name, source, config=config)

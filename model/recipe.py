@@ -28,7 +28,7 @@ Part = Annotated[float, Interval(ge=0, lt=1)]  # of a whole of which something h
 
 @dataclass(frozen=True)
 class Recipe:
-    """Settings of one fine-tuning run. Stored with the round, so a round can be repeated exactly."""
+    """Settings of one fine-tuning run. Stored with the round, so a round can be repeated: on a processor bit by bit."""
 
     quantization: Literal["none", "nf4"] = "none"  # 4-bit pays from about a billion parameters on
     method: Literal["lora", "prompt", "full"] = "lora"  # LoRA layers; a soft prompt; all weights, twice the memory
