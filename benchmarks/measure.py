@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,13 @@ class Way:
     run: Callable[[], Any]
 
 
+def wait_for_gpu() -> None:
+    """Wait until a GPU has done what it was given: a program goes on meanwhile."""
+    torch = sys.modules.get("torch")
+    if torch and torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
 def take_turns(ways: Sequence[Way], times: int) -> dict[str, np.ndarray]:
     """Run each way once to warm up, then all in turns; return items per second, (times,) each."""
     seconds: dict[str, list[float]] = {way.name: [] for way in ways}
@@ -31,6 +39,7 @@ def take_turns(ways: Sequence[Way], times: int) -> dict[str, np.ndarray]:
         for way in ways:
             start = time.perf_counter()
             way.run()
+            wait_for_gpu()
             if turn:
                 seconds[way.name].append(time.perf_counter() - start)
     return {way.name: way.items / np.array(seconds[way.name]) for way in ways}

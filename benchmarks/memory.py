@@ -1,12 +1,13 @@
-"""Peak memory of loading, training and asking the starter backbone: fp32, bf16 and 4-bit; beside what we foretell.
+"""Peak memory of loading, training and asking a backbone: fp32, bf16 and 4-bit; beside what we foretell.
 
-    python -m benchmarks.memory [--quick]
+    python -m benchmarks.memory [--quick] [--shape llama-3.1-8b-instruct] [--precisions bf16,nf4]
 
 Each in a process of its own. “promised” is what the weights should take: four or two bytes each, or the 4.127 bits
 of a 4-bit weight with double quantisation; “weights” is what their tensors take, “held” how much the process has
 grown when they, and the tokenizer, are loaded (on Linux less in bf16, which stays in the file until it is needed).
 Training takes a full row, which is the most that a round can meet; a batch of short utterances takes less. On a GPU
-its memory is measured, and the program is not in it.
+its memory is measured, and the program is not in it. The backbone is the starter, or one of the catalog's shape with
+weights at random: they take as much memory as those that have learned.
 """
 
 import argparse
@@ -15,12 +16,14 @@ import gc
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from unittest import mock
 
 import psutil
 import torch
+import transformers
 from rich.console import Console
 from rich.table import Table
 
@@ -28,7 +31,7 @@ from annotator.codebook import read_codebook
 from benchmarks.measure import print_last
 from model.adapter import LanguageModelClassifier
 from model.backbone import Backbone, load_backbone
-from model.catalog import SHAPES, STARTER
+from model.catalog import CATALOG, SHAPES, STARTER
 from model.machine import best_device, can_load_4bit, peak_memory
 from model.memory import MemoryNeed, estimate
 from model.recipe import Recipe
@@ -36,6 +39,7 @@ from model.task import Label, Task, Utterance
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "nf4": torch.float32}  # of what is not in 4 bits
 DATA = Path("data/client_talk.csv")  # the sample in this repository
+LLAMA_LIKE = [name for name, entry in CATALOG.items() if entry.family == "causal"]
 BATCH = 40  # utterances: a few more than a row takes
 
 
@@ -44,9 +48,23 @@ def recipe_of(precision: str) -> Recipe:
     return Recipe(quantization="nf4" if precision == "nf4" else "none", epochs=1, batch_size=BATCH)
 
 
-def foretold(precision: str, stage: str) -> MemoryNeed:
+def foretold(entry: str, precision: str, stage: str) -> MemoryNeed:
     """Return our estimate. Only the weights count until something is computed."""
-    return estimate(SHAPES[STARTER], recipe_of(precision), PRECISIONS[precision].itemsize, stage == "train")
+    return estimate(SHAPES[entry], recipe_of(precision), PRECISIONS[precision].itemsize, stage == "train")
+
+
+def at_random(entry: str, folder: str) -> str:
+    """Save a backbone of a catalog entry's shape into a folder, in bf16, with the starter's tokenizer; return it."""
+    shape, tokenizer = SHAPES[entry], load_backbone(STARTER).tokenizer
+    config = transformers.LlamaConfig(
+        vocab_size=shape.vocabulary, hidden_size=shape.hidden, num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads, num_key_value_heads=shape.key_heads, head_dim=shape.head_width,
+        intermediate_size=shape.intermediate, tie_word_embeddings=shape.tied, eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    with torch.device(best_device()):
+        transformers.LlamaForCausalLM._from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 def held() -> int:
@@ -58,11 +76,11 @@ def held() -> int:
     return int(memory.rss - getattr(memory, "shared", 0))
 
 
-def measure_here(precision: str, stage: str, utterances: int) -> dict[str, int]:
+def measure_here(source: str, precision: str, stage: str, utterances: int) -> dict[str, int]:
     """Do it in this process; return bytes."""
     recipe, before = recipe_of(precision), held()
     with mock.patch("model.backbone.preferred_dtype", return_value=PRECISIONS[precision]):
-        backbone = load_backbone(STARTER, recipe.quantization)
+        backbone = load_backbone(source, recipe.quantization)
     found = {"weights": tensor_bytes(backbone), "held": held() - before, "loaded": peak_memory()}
     draft = read_codebook(DATA.with_suffix(".yaml"))
     task = Task(draft.instruction, tuple(Label(label.name, label.definition) for label in draft.labels))
@@ -87,29 +105,29 @@ def tensor_bytes(backbone: Backbone) -> int:
     return int(total)
 
 
-def measure(precision: str, utterances: int) -> dict[str, dict[str, int]]:
+def measure(source: str, precision: str, utterances: int) -> dict[str, dict[str, int]]:
     """Train, and ask, in a fresh process each, so that nothing is counted that another has left."""
-    found = {stage: in_process(precision, stage, utterances) for stage in ("train", "score")}
+    found = {stage: in_process(source, precision, stage, utterances) for stage in ("train", "score")}
     return {"load": found["score"] | {"peak": found["score"]["loaded"]}, **found}
 
 
-def in_process(precision: str, stage: str, utterances: int) -> dict[str, int]:
+def in_process(source: str, precision: str, stage: str, utterances: int) -> dict[str, int]:
     """Do it in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.memory", "--one", precision, stage, str(utterances)]
+    command = [sys.executable, "-m", "benchmarks.memory", "--one", source, precision, stage, str(utterances)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr)
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def show(found: Mapping[str, Mapping[str, Mapping[str, int]]]) -> None:
+def show(entry: str, found: Mapping[str, Mapping[str, Mapping[str, int]]]) -> None:
     """Print the table."""
-    table = Table(title=f"{STARTER}, {recipe_of('fp32').row_tokens} tokens in a row, GB")
+    table = Table(title=f"{entry}, {recipe_of('fp32').row_tokens} tokens in a row, GB")
     for column in ("", "", "promised", "weights", "held", "peak", "foretold"):
         table.add_column(column, justify="right" if column else "left")
     for precision, stages in found.items():
         for stage, bytes_of in stages.items():
-            need = foretold(precision, stage)
+            need = foretold(entry, precision, stage)
             row = (need.weights, bytes_of["weights"], bytes_of["held"], bytes_of["peak"], expected(need, stage))
             table.add_row(precision, stage, *(f"{size / 1e9:.2f}" for size in row))
     Console(width=100).print(table)
@@ -121,15 +139,15 @@ def expected(need: MemoryNeed, stage: str) -> int:
     return need.weights + computed + (0 if best_device().type == "cuda" else need.program)
 
 
-def ratios(precision: str, stages: Mapping[str, Mapping[str, int]]) -> dict[str, float]:
+def ratios(entry: str, precision: str, stages: Mapping[str, Mapping[str, int]]) -> dict[str, float]:
     """Compare with what is promised and foretold: 1 is as said, more is more memory than said."""
     peaks = {stage: found["peak"] for stage, found in stages.items()}
-    promised, loaded = foretold(precision, "load").weights, stages["load"]
+    promised, loaded = foretold(entry, precision, "load").weights, stages["load"]
     result = {f"{stage}_gb": round(peak / 1e9, 3) for stage, peak in peaks.items()}
     result["over_promise"] = round(loaded["weights"] / promised, 3)
     result["held_over_promise"] = round(loaded["held"] / promised, 3)
-    result["of_estimate"] = round(peaks["train"] / expected(foretold(precision, "train"), "train"), 3)
-    result["score_of_estimate"] = round(peaks["score"] / expected(foretold(precision, "score"), "score"), 3)
+    result["of_estimate"] = round(peaks["train"] / expected(foretold(entry, precision, "train"), "train"), 3)
+    result["score_of_estimate"] = round(peaks["score"] / expected(foretold(entry, precision, "score"), "score"), 3)
     return result
 
 
@@ -137,17 +155,21 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one step of training")
-    parser.add_argument("--one", nargs=3, metavar=("PRECISION", "STAGE", "UTTERANCES"), help=argparse.SUPPRESS)
+    parser.add_argument("--shape", choices=LLAMA_LIKE, help="weights at random, of this catalog entry's shape")
+    parser.add_argument("--precisions", default=",".join(PRECISIONS))
+    parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
-        precision, stage, utterances = given.one
-        print_last(measure_here(precision, stage, int(utterances)))
+        source, precision, stage, utterances = given.one
+        print_last(measure_here(source, precision, stage, int(utterances)))
         return
-    precisions = [name for name in PRECISIONS if name != "nf4" or can_load_4bit()]
-    utterances = BATCH if given.quick else 4 * BATCH
-    found = {name: measure(name, utterances) for name in precisions}
-    show(found)
-    print_last({name: ratios(name, stages) for name, stages in found.items()})
+    precisions = [name for name in given.precisions.split(",") if name != "nf4" or can_load_4bit()]
+    utterances, entry = BATCH if given.quick else 4 * BATCH, given.shape or STARTER
+    with tempfile.TemporaryDirectory() as folder:
+        source = at_random(given.shape, folder) if given.shape else STARTER
+        found = {name: measure(source, name, utterances) for name in precisions}
+    show(entry, found)
+    print_last({name: ratios(entry, name, stages) for name, stages in found.items()})
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ class Others:
         """Compute as many tokens as the utterances have, in rows of a length, else their mean: nothing is padded."""
         bodies = [self.tokens.body(utterance) for utterance in utterances]
         shared = len(common_start(bodies))
-        tokens = torch.tensor([token for body in bodies for token in body[shared:]])
+        tokens = torch.tensor([token for body in bodies for token in body[shared:]], device=self.model.device)
         length = length or len(tokens) // len(bodies)
         rows = tokens[: len(tokens) // length * length].view(-1, length)
         self.model.set_attn_implementation(attention)
@@ -145,7 +145,8 @@ class Others:
         )
         sizes = torch.tensor([len(row) for row in rows])[:, None]
         place = torch.arange(ids.shape[1])
-        return ids, (place >= ids.shape[1] - sizes if left else place < sizes).long()
+        mask = (place >= ids.shape[1] - sizes if left else place < sizes).long()
+        return ids.to(self.model.device), mask.to(self.model.device)
 
 
 @torch.inference_mode()

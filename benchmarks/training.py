@@ -22,11 +22,12 @@ import torch
 import transformers
 from datasets import Dataset
 
-from benchmarks.measure import DATA, over, print_last, show
+from benchmarks.measure import DATA, over, print_last, show, wait_for_gpu
 from benchmarks.scoring import annomi
 from model.adapter import LanguageModelClassifier
 from model.backbone import load_backbone
 from model.catalog import STARTER
+from model.machine import best_device
 from model.recipe import LEARNING_RATES, Recipe
 from model.task import Utterance
 from model.tuning import start_tuning
@@ -68,9 +69,10 @@ class Course:
 
     def learn(self, steps: int) -> list[float]:
         """Learn as the product does."""
-        n, ticks = steps * RECIPE.batch_size, [time.perf_counter()]
-        self.ours.fit(self.texts[:n], self.labels[:n], lambda _: ticks.append(time.perf_counter()))
-        return np.diff(ticks).tolist()
+        n, clock = steps * RECIPE.batch_size, _Clock()
+        clock.tick()
+        self.ours.fit(self.texts[:n], self.labels[:n], lambda _: clock.tick())
+        return np.diff(clock.ticks).tolist()
 
     def trainer(self, steps: int) -> list[float]:
         """Learn with transformers' Trainer."""
@@ -105,26 +107,30 @@ class Course:
         """Go forward and backward over as many tokens as the utterances have, nothing padded; one batch a step."""
         model = self.attach()
         bodies = [self.ours.tokens.body(text) for text in self.texts[: steps * RECIPE.batch_size]]
-        seconds = []
+        clock = _Clock()
         for start in range(0, len(bodies), RECIPE.batch_size):
             batch = bodies[start : start + RECIPE.batch_size]
-            tokens = torch.tensor([token for body in batch for token in body])
+            tokens = torch.tensor([token for body in batch for token in body], device=model.device)
             rows = tokens[: len(tokens) // len(batch) * len(batch)].view(len(batch), -1)
-            begun = time.perf_counter()
+            clock.tick()
             model(input_ids=rows, use_cache=False, logits_to_keep=1).logits.mean().backward()
-            seconds.append(time.perf_counter() - begun)
-        return seconds
+            clock.tick()
+        return clock.seconds
 
 
 class _Clock(transformers.TrainerCallback):  # type: ignore[misc]
     def __init__(self) -> None:
         self.ticks: list[float] = []
 
-    def on_step_begin(self, *_: Any, **__: Any) -> None:
+    def tick(self) -> None:
+        wait_for_gpu()
         self.ticks.append(time.perf_counter())
 
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        self.tick()
+
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        self.ticks.append(time.perf_counter())
+        self.tick()
 
     @property
     def seconds(self) -> list[float]:
@@ -135,8 +141,9 @@ def _arguments(kind: Any, steps: int) -> Any:
     return kind(
         output_dir=tempfile.gettempdir(), per_device_train_batch_size=RECIPE.batch_size, max_steps=steps,
         learning_rate=LEARNING_RATES["lora"], lr_scheduler_type="cosine", warmup_steps=RECIPE.warmup,
-        train_sampling_strategy="group_by_length", save_strategy="no", report_to="none", use_cpu=True,
-        bf16=False, disable_tqdm=True, logging_strategy="no", max_grad_norm=RECIPE.clip, seed=0,
+        train_sampling_strategy="group_by_length", save_strategy="no", report_to="none",
+        use_cpu=best_device().type == "cpu", bf16=False, disable_tqdm=True, logging_strategy="no",
+        max_grad_norm=RECIPE.clip, seed=0,
     )  # fmt: skip
 
 

@@ -22,12 +22,13 @@ SAVERS: dict[str, Callable[[Path], str]] = {
     "flan-t5": lambda folder: tiny.save_t5(folder, separate_head=True),
 }
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+DEVICE = torch.device(os.environ.get("ANNOTATOR_TEST_DEVICE", "cpu"))
 
 
 @pytest.fixture(autouse=True)
 def plain_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Load in fp32 on the CPU, whatever this machine has: the tolerances below are for fp32."""
-    monkeypatch.setattr("model.backbone.best_device", lambda: torch.device("cpu"))
+    """Load in fp32 on the CPU, or the device asked for, whatever this machine has: the tolerances are for fp32."""
+    monkeypatch.setattr("model.backbone.best_device", lambda: DEVICE)
     monkeypatch.setattr("model.backbone.preferred_dtype", lambda device: torch.float32)
 
 

@@ -196,7 +196,7 @@ def test_a_4_bit_backbone_has_the_same_weights_and_gradients_after_it_has_answer
     backbone = load_backbone(folders["llama"], "nf4")
     layers = [module for module in backbone.model.modules() if type(module).__name__ == "Linear4bit"]
     before = [bitsandbytes.functional.dequantize_4bit(one.weight.data, one.weight.quant_state) for one in layers]
-    given = torch.randn(3, layers[0].in_features)
+    given = torch.randn(3, layers[0].in_features, device=backbone.device)
 
     def gradient() -> torch.Tensor:
         asked = given.clone().requires_grad_()

@@ -39,7 +39,7 @@ def plain_states(classifier: LanguageModelClassifier, utterance: Utterance) -> n
     """Read one utterance by itself, all layers: the middle one's mean over its own tokens, a later one's last token."""
     backbone, tokens = classifier.backbone, classifier.tokens
     body, alone = tokens.body(utterance), tokens.body(Utterance(utterance.text))
-    ids = torch.tensor([[*tokens.prefix, *body]])
+    ids = torch.tensor([[*tokens.prefix, *body]], device=backbone.device)
     own = slice(ids.shape[1] - len(alone), ids.shape[1] - len(tokens.suffix))
     with torch.inference_mode():
         if backbone.family == "encoder-decoder":
@@ -53,7 +53,7 @@ def plain_states(classifier: LanguageModelClassifier, utterance: Utterance) -> n
             for hook in hooks:
                 hook.remove()
             halfway, further = found
-    heard = torch.cat([halfway[0, own].float().mean(dim=0), further[0, -1].float()]).numpy()
+    heard = torch.cat([halfway[0, own].float().mean(dim=0), further[0, -1].float()]).cpu().numpy()
     return np.concatenate([heard, spelled([utterance.text], len(heard) // 2)[0]])
 
 

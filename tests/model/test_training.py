@@ -205,7 +205,7 @@ def test_packed_rows_behind_a_soft_prompt_equal_one_utterance_at_a_time(backbone
     scorer = classifier._scorer
     with torch.inference_mode():  # without the cache, as in training
         packed = scorer.loglik([classifier.tokens.body(utterance) for utterance in FEW])
-    np.testing.assert_allclose(packed.numpy(), alone, atol=1e-4)
+    np.testing.assert_allclose(packed.cpu().numpy(), alone, atol=1e-4)
 
 
 def test_4_bit_weights_cannot_be_trained_themselves(folders: dict[str, str]) -> None:
