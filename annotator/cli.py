@@ -12,6 +12,7 @@ from rich.table import Table
 
 from annotator import __version__
 from annotator.codebook import draft_from_names, read_codebook
+from annotator.config import RoundConfig, changed, settings_of
 from annotator.doctor import examine
 from annotator.errors import AnnotatorError, BadInput
 from annotator.export import ExportPlan, default_filename, export_project
@@ -148,6 +149,24 @@ def _watch(project: Project, job: int) -> None:
     if row["state"] != "done":
         raise AnnotatorError(row["error"] or f"The round is {row['state']}.", row["hint"] or "")
     console.print(_round_table(project))
+
+
+@main.command()
+@click.argument("project", type=FOLDER)
+@click.argument("changes", nargs=-1, metavar="[NAME=VALUE]...")
+def settings(project: Path, changes: Sequence[str]) -> None:
+    """Change how rounds are made, or list it: the language model, how it learns, what is asked.
+
+    As in: annotator settings my-project backbone=llama-3.2-1b-instruct recipe.quantization=nf4 recipe.epochs=4
+    """
+    with Project.open(project) as opened:
+        opened.config = changed(opened.config, changes)
+        now, usual = settings_of(opened.config), settings_of(RoundConfig())
+    table = Table("setting", "is", "usually")
+    for name, value in now.items():
+        table.add_row(name, str(value), "" if value == usual[name] else str(usual[name]))
+    console.print(table)
+    console.print("A change takes effect with the next round.")
 
 
 @main.command()

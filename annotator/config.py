@@ -1,18 +1,20 @@
 """Every default number of a project, with its reason: frozen, serialisable, stored with each round."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Annotated
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Annotated, Any, TypeVar
 
 from annotated_types import Ge
 from pydantic import TypeAdapter, ValidationError
 
 from annotator.errors import BadInput, UnknownName
-from annotator.query import COLD, DEFAULT
+from annotator.query import COLD, DEFAULT, STRATEGIES
 from model.catalog import STARTER
+from model.prompt import TEMPLATES
 from model.recipe import Count, Part, Recipe, Share
 
 Natural = Annotated[int, Ge(0)]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -51,19 +53,57 @@ class RoundConfig:
             raise BadInput(f"These settings cannot be read: {error}", "Restore them from a backup.") from error
 
 
+def settings_of(config: RoundConfig) -> dict[str, Any]:
+    """Return every setting by its name; those of the recipe begin with `recipe.`."""
+    values = asdict(config)
+    return values | {f"{_RECIPE}{name}": value for name, value in values.pop("recipe").items()}
+
+
+def changed(config: RoundConfig, changes: Sequence[str]) -> RoundConfig:
+    """Apply settings written as `name=value`, those of the recipe as `recipe.name=value`.
+
+    Raises UnknownName and BadInput.
+    """
+    values = asdict(config)
+    del values["recipe"]
+    for change in changes:
+        name, _, value = change.partition("=")
+        if name.startswith(_RECIPE):
+            continue
+        if name not in values:
+            raise UnknownName.among("setting", name, sorted(settings_of(config)))
+        if value not in _NAMED.get(name, (value,)):
+            raise UnknownName.among(name.replace("_", " "), value, sorted(_NAMED[name]))
+        values[name] = value
+    of_recipe = [change.removeprefix(_RECIPE) for change in changes if change.startswith(_RECIPE)]
+    return replace(_checked(_ADAPTER, values), recipe=changed_recipe(config.recipe, of_recipe))
+
+
 def changed_recipe(recipe: Recipe, changes: Sequence[str]) -> Recipe:
-    """Apply settings written as `name=value`. Raises UnknownName and BadInput."""
+    """Apply settings of a recipe, written as `name=value`. Raises UnknownName and BadInput."""
     values = asdict(recipe)
     for change in changes:
         name, _, value = change.partition("=")
         if name not in values:
             raise UnknownName.among("recipe setting", name, sorted(values))
-        values[name] = tuple(value.split(",")) if name == "layers" else value
+        values[name] = _read(name, value)
+    return _checked(TypeAdapter(Recipe), values)
+
+
+def _read(name: str, value: str) -> Any:
+    if name == "layers":
+        return tuple(value.split(",")) if value else ()
+    return None if name == "learning_rate" and value == "none" else value
+
+
+def _checked(kind: TypeAdapter[T], values: Mapping[str, Any]) -> T:
     try:
-        return TypeAdapter(Recipe).validate_python(values)
+        return kind.validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
         raise BadInput(f"“{first['loc'][0]}” cannot be set to “{first['input']}”: {first['msg']}.") from error
 
 
+_RECIPE = "recipe."
 _ADAPTER = TypeAdapter(RoundConfig)
+_NAMED: Mapping[str, Collection[str]] = {"strategy": STRATEGIES, "cold_strategy": STRATEGIES, "template": TEMPLATES}

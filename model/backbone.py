@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import transformers
@@ -23,10 +23,8 @@ from annotator.errors import BackboneMissing, BackboneRefused
 from model.catalog import CATALOG, STARTER, Entry, Family, cache_folder, package_file
 from model.machine import attend_exactly, best_device, can_load_4bit, free_memory, preferred_dtype
 from model.memory import in_gb, least, way_out
-from model.recipe import Recipe
+from model.recipe import Quantization, Recipe
 from model.shape import read_shape
-
-Quantization = Literal["none", "nf4"]
 
 
 @dataclass

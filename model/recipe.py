@@ -25,12 +25,14 @@ Positive = Annotated[float, Gt(0)]
 Share = Annotated[float, Interval(ge=0, le=1)]
 Part = Annotated[float, Interval(ge=0, lt=1)]  # of a whole of which something has to be left
 
+Quantization = Literal["none", "nf4"]
+
 
 @dataclass(frozen=True)
 class Recipe:
     """Settings of one fine-tuning run. Stored with the round, so a round can be repeated: on a processor bit by bit."""
 
-    quantization: Literal["none", "nf4"] = "none"  # 4-bit pays from about a billion parameters on
+    quantization: Quantization = "none"  # 4-bit pays from about a billion parameters on
     method: Literal["lora", "prompt", "full"] = "lora"  # LoRA layers; a soft prompt; all weights, twice the memory
     virtual_tokens: Count = 20  # of a soft prompt: 20 to 100 are usual (Lester et al. 2021, arXiv 2104.08691)
     rank: Count = 16  # quality hardly depends on it if all layers are adapted (Dettmers et al. 2023, arXiv 2305.14314)

@@ -18,7 +18,7 @@ from annotator.worker import start_round
 from model import machine
 from model.catalog import CATALOG
 from model.prompt import LARGE, TEMPLATES
-from model.recipe import Recipe
+from model.recipe import Quantization, Recipe
 from store import annotations, jobs, rounds
 
 
@@ -147,7 +147,7 @@ def _line(one: RoundSummary) -> dict[str, Any]:
 def _settings(project: Project) -> None:
     with st.expander(say("How rounds are made")):
         config = project.config
-        backbone, warning = _backbone(config)
+        backbone, weights, warning = _backbone(config)
         with st.form("settings", border=False):
             strategy = st.selectbox(
                 say("What is asked next"),
@@ -167,7 +167,7 @@ def _settings(project: Project) -> None:
             numbers, ticks = _numbers(config), _ticks(config)
             st.caption(say("Takes effect with the next round. Audit utterances never show a suggestion."))
             if st.form_submit_button(say("Save"), key="save"):
-                project.config = _changed(config, backbone, (strategy, template), numbers, ticks)
+                project.config = _changed(config, (backbone, weights), (strategy, template), numbers, ticks)
                 st.toast(say("Saved."))
         if warning:  # below the form: above it, it would move the button away while it is being clicked
             st.warning(warning)
@@ -215,8 +215,8 @@ def _ticks(config: RoundConfig) -> tuple[bool, bool, bool]:
     return suggestions, teach, tuned
 
 
-def _backbone(config: RoundConfig) -> tuple[str, str]:
-    """Ask for the language model and say what it needs; return its name, and a warning if that is too much.
+def _backbone(config: RoundConfig) -> tuple[str, Quantization, str]:
+    """Ask for the language model and say what it needs; return its name, its weights, and a warning if it is too much.
 
     Outside the form, so that it is said before the choice is saved.
     """
@@ -226,34 +226,52 @@ def _backbone(config: RoundConfig) -> tuple[str, str]:
         key=f"backbone-{config.backbone}",
         help=say("A name from the catalog ({names}), a hub id, or a folder.", names=", ".join(CATALOG)),
     ).strip()
+    weights = _weights(config)
     memory = machine.free_main_memory(), machine.processor_width()
-    found = prospect(backbone or config.backbone, config.recipe, *memory)
+    found = prospect(backbone or config.backbone, replace(config.recipe, quantization=weights), *memory)
     on_gpu = machine.may_have_gpu()
     needs = say("Memory: {needs}.", needs=found.needs)
     st.caption(f"{needs} {say('A GPU has its own: see `annotator doctor`.')}" if on_gpu else needs)
     if not found.hint or on_gpu:
-        return backbone, ""
+        return backbone, weights, ""
     doubt = say("This language model may not fit while utterances are long.")
-    return backbone, f"{doubt if found.fits else say('This language model will not fit.')} {retell(found.hint)}"
+    return (
+        backbone,
+        weights,
+        f"{doubt if found.fits else say('This language model will not fit.')} {retell(found.hint)}",
+    )
+
+
+def _weights(config: RoundConfig) -> Quantization:
+    """Ask whether the weights are kept in 4 bits; those that are trained themselves cannot be."""
+    if config.recipe.method == "full":
+        return "none"
+    in_4bit = st.checkbox(
+        say("Keep its weights in 4 bits (QLoRA)"),
+        config.recipe.quantization == "nf4",
+        key=f"weights-{config.recipe.quantization}",
+        help=say("Takes less memory, and more time: worth it from about a billion parameters on."),
+    )
+    return "nf4" if in_4bit else "none"
 
 
 def _changed(
     config: RoundConfig,
-    backbone: str,
+    model: tuple[str, Quantization],
     names: tuple[str, str],
     numbers: tuple[float, float, float],
     ticks: tuple[bool, bool, bool],
 ) -> RoundConfig:
     return replace(
         config,
-        backbone=backbone or config.backbone,
+        backbone=model[0] or config.backbone,
         strategy=names[0],
         template=names[1],
         batch_size=int(numbers[0]),
         retrain_every=int(numbers[1]),
         precision=numbers[2] / 100,
         show_suggestions=ticks[0],
-        recipe=replace(config.recipe, scout=_share(config, ticks[2])),
+        recipe=replace(config.recipe, quantization=model[1], scout=_share(config, ticks[2])),
         cross_fit_below=(config.cross_fit_below or ROUGH) if ticks[1] else 0,
     )
 

@@ -170,6 +170,19 @@ def test_the_status_counts_answers_and_lists_rounds(folder):
     assert "promoted" in output
 
 
+def test_settings_are_listed_changed_and_kept(folder):
+    assert "quantization" in good("settings", folder)
+    told = good("settings", folder, "recipe.quantization=nf4", "batch_size=40")
+    assert [line.split()[1:6:2] for line in told.splitlines() if "quantization" in line] == [
+        ["recipe.quantization", "nf4", "none"]
+    ]
+    with Project.open(folder) as project:
+        assert (project.config.recipe.quantization, project.config.batch_size) == ("nf4", 40)
+    assert "There is no setting called “batch”" in refused("settings", folder, "recipe.epochs=2", "batch=3")
+    with Project.open(folder) as project:
+        assert project.config.recipe.epochs == 8  # all or nothing
+
+
 @pytest.mark.parametrize("name", sorted(FORMATS))
 def test_every_format_is_exported_with_its_card(folder, tmp_path, name):
     out = tmp_path / f"out{FORMATS[name].suffix}"

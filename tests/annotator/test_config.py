@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotator.config import RoundConfig, changed_recipe
+from annotator.config import RoundConfig, changed, changed_recipe
 from annotator.errors import BadInput
 from model.recipe import Recipe
 
@@ -65,6 +65,35 @@ def test_settings_of_the_recipe_are_changed_by_name():
     changed = changed_recipe(Recipe(), ["epochs=3", "learning_rate=5e-4", "dora=true", "layers=1,2", "loss=tokens"])
     assert changed == Recipe(epochs=3, learning_rate=5e-4, dora=True, layers=(1, 2), loss="tokens")
     assert changed_recipe(Recipe(), []) == Recipe()
+
+
+def test_settings_of_rounds_and_of_their_recipe_are_changed_by_name_together():
+    before = RoundConfig(audit_share=0.3, recipe=Recipe(rank=4))
+    changes = ["backbone=llama-3.2-1b-instruct", "recipe.quantization=nf4", "strategy=entropy", "batch_size=40"]
+    after = changed(before, changes)
+    assert (after.backbone, after.strategy, after.batch_size) == ("llama-3.2-1b-instruct", "entropy", 40)
+    assert after.recipe == Recipe(rank=4, quantization="nf4")
+    assert after.audit_share == 0.3
+    assert changed(after, []) == after
+    assert changed(changed(after, ["recipe.learning_rate=1e-4"]), ["recipe.learning_rate=none"]) == after
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("batch=3", "There is no setting called “batch”. Choose one of: audit_share, backbone, "),
+        ("strategy=luck", "There is no strategy called “luck”. Choose one of: "),
+        ("template=rhyme", "There is no template called “rhyme”. Choose one of: "),
+        ("audit_share=2", "“audit_share” cannot be set to “2”: Input should be less than or equal to 1"),
+        ("recipe.quantization=int2", "“quantization” cannot be set to “int2”"),
+        ("recipe=none", "There is no setting called “recipe”"),
+        ("recipe.epoch=1", "There is no recipe setting called “epoch”"),
+        ("epochs=1", "There is no setting called “epochs”. .* recipe.epochs"),
+    ],
+)
+def test_a_change_that_names_or_means_nothing_is_refused(change, says):
+    with pytest.raises(BadInput, match=says):
+        changed(RoundConfig(), [change])
 
 
 @pytest.mark.parametrize(

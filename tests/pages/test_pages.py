@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.element_tree import Checkbox
 
 from annotator import tour
 from annotator.codebook import parse_codebook
+from annotator.config import changed
 from annotator.loop import run_round
 from annotator.project import Project
 from annotator.session import Answer, answer, next_question
@@ -186,6 +188,35 @@ def test_what_the_language_model_needs_is_said_before_the_choice_is_saved(
     assert project.config.backbone != "llama-3.1-8b-instruct"
     next(button for button in app.button if button.label == "Save").click().run()
     assert project.config.backbone == "llama-3.1-8b-instruct"
+
+
+def test_weights_in_4_bits_are_chosen_on_the_page_and_what_they_need_is_said(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model.machine.free_main_memory", lambda: 15_000_000_000)
+    monkeypatch.setattr("model.machine.processor_width", lambda: 4)
+    monkeypatch.setattr("model.machine.may_have_gpu", lambda: False)
+    app = page("rounds")
+    app.text_input[0].set_value("llama-3.2-1b-instruct").run()
+    assert "4-bit" in app.warning[0].value
+    tick(app, "4 bits").check().run()
+    assert not app.warning
+    next(button for button in app.button if button.label == "Save").click().run()
+    assert project.config.recipe.quantization == "nf4"
+    app = page("rounds")
+    assert tick(app, "4 bits").value
+    tick(app, "4 bits").uncheck().run()
+    next(button for button in app.button if button.label == "Save").click().run()
+    assert project.config.recipe.quantization == "none"
+
+
+def test_weights_that_are_trained_themselves_are_not_offered_in_4_bits(project: Project) -> None:
+    project.config = changed(project.config, ["recipe.method=full"])
+    assert not [box for box in page("rounds").checkbox if "4 bits" in box.label]
+
+
+def tick(app: AppTest, words: str) -> Checkbox:
+    return next(box for box in app.checkbox if words in box.label)
 
 
 def test_with_a_gpu_the_main_memory_is_no_reason_to_warn(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
