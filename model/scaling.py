@@ -16,7 +16,7 @@ from scipy.optimize import brentq, minimize, minimize_scalar
 from scipy.special import entr, log_softmax, softmax
 
 SPREAD = 0.5  # of the log temperature around what is expected before any answer is seen
-SLOPE_SPREAD = 0.3  # of the slope around what is expected: what data sets ask for differs by that and more
+SLOPE_SPREAD = 0.2  # of the slope around what is expected: what fine-tuned rounds ask for differs by that (0020)
 BIAS_SPREAD = 0.5  # of a label's bias, in nats: a label is seldom over-used by more than a factor of three
 REACH = (np.log(0.05), np.log(20))  # between which a log temperature is looked for
 Array = NDArray[np.float64]
