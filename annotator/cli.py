@@ -160,13 +160,15 @@ def settings(project: Path, changes: Sequence[str]) -> None:
     As in: annotator settings my-project backbone=llama-3.2-1b-instruct recipe.quantization=nf4 recipe.epochs=4
     """
     with Project.open(project) as opened:
-        opened.config = changed(opened.config, changes)
+        if changes:
+            opened.config = changed(opened.config, changes)
         now, usual = settings_of(opened.config), settings_of(RoundConfig())
     table = Table("setting", "is", "usually")
     for name, value in now.items():
         table.add_row(name, str(value), "" if value == usual[name] else str(usual[name]))
     console.print(table)
-    console.print("A change takes effect with the next round.")
+    if changes:
+        console.print("It takes effect with the next round.")
 
 
 @main.command()

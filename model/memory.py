@@ -2,9 +2,8 @@
 
 Weights, what is trained, and the optimiser's state are counted. What is kept of each token for the way back is
 derived from the layers (see `_kept`), for rows that are full: a batch of short utterances takes less. For T5 it
-depends on how long utterances are and how labels begin. A GPU holds back less: an H100 trained weights of Flan-T5
-base's shape in 1.8 of 4.2 GB. To ask them took 1.3 GB where 1.0 had been foretold: should memory run out there, rows
-are halved.
+depends on how long utterances are and how labels begin. On a GPU, which holds back less, it has hardly been measured;
+there, too, rows are halved if memory runs out.
 """
 
 from __future__ import annotations

@@ -235,11 +235,8 @@ def _backbone(config: RoundConfig) -> tuple[str, Quantization, str]:
     if not found.hint or on_gpu:
         return backbone, weights, ""
     doubt = say("This language model may not fit while utterances are long.")
-    return (
-        backbone,
-        weights,
-        f"{doubt if found.fits else say('This language model will not fit.')} {retell(found.hint)}",
-    )
+    verdict = doubt if found.fits else say("This language model will not fit.")
+    return backbone, weights, f"{verdict} {retell(found.hint)}"
 
 
 def _weights(config: RoundConfig) -> Quantization:
