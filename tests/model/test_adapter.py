@@ -190,6 +190,15 @@ def test_a_4_bit_backbone_learns_on_the_processor(folders: dict[str, str]) -> No
     assert nll(classifier.fit(UTTERANCES, LABELS)) < 0.5 * before
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_4_bit_backbone_computes_in_what_the_machine_is_quick_at(
+    folders: dict[str, str], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model.backbone.preferred_dtype", lambda device: dtype)
+    model = load_backbone(folders["llama"], "nf4").model
+    assert {module.compute_dtype for module in model.modules() if type(module).__name__ == "Linear4bit"} == {dtype}
+
+
 def test_a_4_bit_backbone_has_the_same_weights_and_gradients_after_it_has_answered(folders: dict[str, str]) -> None:
     import bitsandbytes.functional
 
