@@ -48,6 +48,11 @@ def compose_batch(askable: Askable, config: RoundConfig, rng: np.random.Generato
     return _interleave(chosen, drawn, rng)
 
 
+def compose_audit(askable: Askable, count: int, rng: np.random.Generator) -> list[QueueEntry]:
+    """Draw so many utterances of the audit slice, or all that are open."""
+    return _at_random(askable.audit, min(count, len(askable.audit)), AUDIT, rng) if askable.audit else []
+
+
 def choose_from_pool(askable: Askable, config: RoundConfig, count: int, rng: np.random.Generator) -> list[QueueEntry]:
     """Choose `count` utterances of the pool by the project's strategy."""
     pool, view = askable.pool, askable.view

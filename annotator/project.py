@@ -17,7 +17,7 @@ import numpy as np
 from sqlite_utils import Database
 
 from annotator.audit import audit_size, draw_audit
-from annotator.batch import AUDIT, compose_batch
+from annotator.batch import AUDIT, compose_audit, compose_batch
 from annotator.calibration import Calibrator
 from annotator.codebook import Codebook, CodebookDraft, CodebookLabel
 from annotator.config import RoundConfig
@@ -198,6 +198,18 @@ class Project:
             without = annotations.skipped_ids(self.db, annotator) | queue.leased_ids(self.db)
             batch = compose_batch(askable(self, predictions, frozenset(without)), config, rng)
             queue.refill(self.db, promoted["id"] if promoted else None, batch)
+        return len(batch)
+
+    def measure_next(self, count: int) -> int:
+        """Ask so many audit utterances, drawn at random, before all else; return how many that are.
+
+        Asked twice before one is answered, it is the same ones.
+        """
+        with immediate(self.db):
+            promoted = rounds.promoted(self.db)
+            rng = np.random.default_rng([self.config.seed, annotations.last_id(self.db)])
+            batch = compose_audit(askable(self, None, frozenset(queue.leased_ids(self.db))), count, rng)
+            queue.put_ahead(self.db, promoted["id"] if promoted else None, batch)
         return len(batch)
 
     # What a round reads and writes

@@ -124,6 +124,15 @@ def count_left(db: Database, strategies: Sequence[str]) -> int:
     return int(fetch_value(db, f"SELECT count(*) FROM queue WHERE {_LEFT}", _left(strategies)))
 
 
+def put_ahead(db: Database, round_id: int | None, entries: Sequence[QueueEntry]) -> None:
+    """Put utterances before all others, in their order, also those that are in the batch already."""
+    with immediate(db):
+        extend(db, round_id, entries)
+        first = int(fetch_value(db, "SELECT min(rank) FROM queue") or 0)
+        for rank, entry in enumerate(entries, start=first - len(entries)):
+            db.execute("UPDATE queue SET rank = ? WHERE utterance_id = ?", (rank, entry.utterance_id))
+
+
 def drop(db: Database, ids: Iterable[int]) -> None:
     """Take utterances out of the batch that need no answer any more, also those held for someone."""
     with immediate(db):

@@ -8,7 +8,7 @@ import streamlit as st
 from annotator import baseline, findings, insights, language, promises, stopping
 from annotator.acceptance import Offer, accept, offer, take_back
 from annotator.anchoring import pull
-from annotator.guarantee import Promise, Wish
+from annotator.guarantee import NotYet, Promise, Wish
 from annotator.insights import InUse
 from annotator.language import say, say_many
 from annotator.pages import frame, tour
@@ -96,6 +96,7 @@ def _offered(made: Offer, used: InUse) -> None:
             frame.html("quiet", promises.rests_on(one))
         elif not said:
             st.write(frame.plain(promises.not_yet(one, used)))
+            _measure_next(one, used)
     else:
         names = dict(zip(used.label_ids, used.names, strict=True))
         st.dataframe([promises.of_label(names[i], one) for i, one in made.promises.items()], hide_index=True)
@@ -114,6 +115,24 @@ def _offered(made: Offer, used: InUse) -> None:
                 "how many must be right before you look at what it gives: the promise holds for one look."
             ),
         )
+
+
+def _measure_next(one: NotYet, used: InUse) -> None:
+    """Offer to ask at once what a promise lacks: one answer in five measures otherwise, so it would take long."""
+    count = min(one.missing or 0, used.audit_left)
+    if count:
+        name = say_many("Ask me {n:,} audit utterance next", "Ask me {n:,} audit utterances next", count)
+        st.button(name, key="measure", on_click=_do_measure_next, args=(count,))
+        frame.html(
+            "quiet", say("Drawn at random, asked without a suggestion: they measure the model and do not teach it.")
+        )
+
+
+@frame.guarded
+def _do_measure_next(count: int) -> None:
+    with frame.opened_project() as project:
+        project.measure_next(count)
+    st.toast(say("They come first on the Label page."))
 
 
 @frame.guarded

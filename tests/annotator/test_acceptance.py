@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from annotator.session import Answer, answer, next_question, standing, undo
 from store import acceptances, annotations, queue, rounds, utterances
 from store.acceptances import SPOT_CHECK
 from store.annotations import NewAnnotation
-from tests.annotator.scenes import CONFIG, change, classifier_of, label_pool, new_project, truth, work_through
+from tests.annotator.scenes import CONFIG, change, classifier_of, label_pool, new_project, right, truth, work_through
 
 WISH = Wish(0.9, 0.95)
 
@@ -44,6 +45,41 @@ def project(tmp_path):
         answer_audit(project)
         run_round(project, classifier_of(project), project.config)
         yield project
+
+
+def unmeasured(tmp_path: Path) -> Project:
+    """A project of 300 with a round, none of its 60 audit utterances answered, a batch of the pool waiting."""
+    project = new_project(tmp_path / "p", 300, replace(CONFIG, batch_size=20, audit_share=0.0))
+    label_pool(project, 40)
+    run_round(project, classifier_of(project), project.config)
+    return project
+
+
+def test_what_a_promise_lacks_is_asked_before_all_else_if_wished_blind_and_at_random(tmp_path):
+    with unmeasured(tmp_path) as project:
+        assert next_question(project, "ada").utterance["slice"] == "pool"
+        assert project.measure_next(7) == 7
+        asked = []
+        for _ in range(7):
+            question = next_question(project, "ada")
+            asked.append(question.utterance["id"])
+            assert question.is_audit
+            assert question.suggestion is None
+            answer(project, question, "ada", Answer("skip") if len(asked) == 3 else right(project, question))
+        assert next_question(project, "ada").utterance["slice"] == "pool"
+        assert sorted(asked) != utterances.ids_in(project.db, "audit")[:7]
+        assert len(evidence_of(project, rounds.promoted(project.db))[0].truth) == 6
+
+
+def test_asked_for_twice_the_same_are_measured_and_never_more_than_are_left(tmp_path):
+    with unmeasured(tmp_path) as project:
+        project.measure_next(5)
+        first = [row["utterance_id"] for row in queue.lease(project.db, "ada", 5)]
+        project.measure_next(500)
+        rows = [row["utterance_id"] for row in queue.lease(project.db, "ada", 60)]
+        assert set(first) <= set(rows) == set(utterances.ids_in(project.db, "audit"))
+        answer_audit(project)
+        assert project.measure_next(5) == 0
 
 
 # The offer

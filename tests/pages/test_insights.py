@@ -94,6 +94,18 @@ def test_without_audit_answers_nothing_is_claimed(project: Project) -> None:
     assert not [button for button in app.button if button.key == "accept"]
 
 
+def test_what_a_promise_lacks_is_asked_next_by_a_button(project: Project) -> None:
+    make_round(project)
+    (button,) = (button for button in page().button if button.key == "measure")
+    assert button.label == "Ask me 59 audit utterances next"
+    button.click().run()
+    for _ in range(3):
+        question = next_question(project, "anna")
+        assert question
+        assert question.is_audit
+        answer(project, question, "anna", Answer("label", project.codebook().ids[0]))
+
+
 def test_one_sentence_says_how_often_the_model_is_right_and_how_surely(project: Project) -> None:
     with SAMPLES["client_talk"].data.open(encoding="utf-8", newline="") as file:
         known = {row["id"]: row["label"] for row in csv.DictReader(file)}

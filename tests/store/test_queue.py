@@ -89,6 +89,15 @@ def test_an_answer_taken_back_is_asked_first_also_when_it_has_left_the_batch(db:
         assert ids[0] not in leased(db, "ben")
 
 
+def test_what_is_put_ahead_comes_first_in_its_order_whether_it_was_in_the_batch_or_not(db: Database) -> None:
+    *ids, new = add_utterances(db, 5)
+    queue.replace(db, None, entries(ids))
+    queue.put_ahead(db, None, entries([new, ids[2]]))
+    assert leased(db, "ann") == [new, ids[2], ids[0], ids[1], ids[3]]
+    queue.put_ahead(db, None, [])
+    assert leased(db, "ann")[0] == new
+
+
 def test_a_new_batch_keeps_nothing_of_the_old_but_who_has_what_on_screen(db: Database) -> None:
     ids = fill_queue(db, 5)
     assert leased(db, "ann", 2) == ids[:2]
