@@ -48,9 +48,9 @@ def compose_batch(askable: Askable, config: RoundConfig, rng: np.random.Generato
     return _interleave(chosen, drawn, rng)
 
 
-def compose_audit(askable: Askable, count: int, rng: np.random.Generator) -> list[QueueEntry]:
-    """Draw so many utterances of the audit slice, or all that are open."""
-    return _at_random(askable.audit, min(count, len(askable.audit)), AUDIT, rng) if askable.audit else []
+def compose_audit(audit: Sequence[int], count: int, rng: np.random.Generator) -> list[QueueEntry]:
+    """Draw so many of the open utterances of the audit slice, or all."""
+    return _at_random(audit, min(count, len(audit)), AUDIT, rng) if audit else []
 
 
 def choose_from_pool(askable: Askable, config: RoundConfig, count: int, rng: np.random.Generator) -> list[QueueEntry]:

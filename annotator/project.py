@@ -200,15 +200,18 @@ class Project:
             queue.refill(self.db, promoted["id"] if promoted else None, batch)
         return len(batch)
 
-    def measure_next(self, count: int) -> int:
+    def measure_next(self, count: int, annotator: str = "") -> int:
         """Ask so many audit utterances, drawn at random, before all else; return how many that are.
 
-        Asked twice before one is answered, it is the same ones.
+        Leaves out what this annotator has skipped and what is on a screen. Asked twice before one is answered, it is
+        the same ones.
         """
         with immediate(self.db):
             promoted = rounds.promoted(self.db)
             rng = np.random.default_rng([self.config.seed, annotations.last_id(self.db)])
-            batch = compose_audit(askable(self, None, frozenset(queue.leased_ids(self.db))), count, rng)
+            passed = annotations.skipped_ids(self.db, annotator) | queue.leased_ids(self.db)
+            taken = annotations.answered_ids(self.db) | passed
+            batch = compose_audit([i for i in utterances.ids_in(self.db, AUDIT) if i not in taken], count, rng)
             queue.put_ahead(self.db, promoted["id"] if promoted else None, batch)
         return len(batch)
 

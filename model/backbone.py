@@ -185,7 +185,7 @@ def _nf4(dtype: torch.dtype) -> Any:
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,  # a processor without bf16 instructions learns in it at an eighth of the pace
+        bnb_4bit_compute_dtype=dtype,  # without its instructions, a processor is several times slower in bf16
     )
 
 

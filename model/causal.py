@@ -128,7 +128,7 @@ class CausalScorer:
             return False
         alone, behind = (self._plainly([*shared, *before, *second]) for before in ([], first))
         # Measured by what it does to hear all that was said before. Rounding in bf16 is up to 0.15 of the spread of the
-        # starter's logits, and a twentieth of that; a recurrent layer, or distances, make a half of it.
+        # starter's logits, and on a processor a twentieth of that; a recurrent layer, or distances, make half of it.
         return bool((packed - alone).norm() < 0.25 * (behind - alone).norm())
 
     def _plainly(self, ids: list[int]) -> torch.Tensor:

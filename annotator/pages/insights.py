@@ -131,7 +131,7 @@ def _measure_next(one: NotYet, used: InUse) -> None:
 @frame.guarded
 def _do_measure_next(count: int) -> None:
     with frame.opened_project() as project:
-        project.measure_next(count)
+        project.measure_next(count, frame.annotator())
     st.toast(say("They come first on the Label page."))
 
 

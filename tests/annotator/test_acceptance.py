@@ -82,6 +82,14 @@ def test_asked_for_twice_the_same_are_measured_and_never_more_than_are_left(tmp_
         assert project.measure_next(5) == 0
 
 
+def test_what_an_annotator_has_skipped_is_not_among_what_he_asks_for(tmp_path):
+    with unmeasured(tmp_path) as project:
+        project.measure_next(1, "ada")
+        answer(project, next_question(project, "ada"), "ada", Answer("skip"))
+        assert project.measure_next(500, "ada") == 59
+        assert project.measure_next(500, "ben") == 60
+
+
 # The offer
 
 

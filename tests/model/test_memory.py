@@ -203,7 +203,7 @@ def test_what_is_kept_for_the_way_back_is_estimated_within_a_quarter(
     folders: dict[str, str], name: str, changes: dict[str, Any]
 ) -> None:
     if DEVICE.type != "cpu":
-        pytest.skip("a GPU's kernels keep other things: more of tiny models, less of real ones")
+        pytest.skip("what a GPU's kernels keep depends on the kernel")
     recipe, shape = replace(Recipe(), **changes), shape_at(folders[name])
     kept, tokens = kept_by_autograd(folders[name], recipe)
     one_layer = memory._kept(shape, recipe, FP32, training=True) * tokens  # which is added for the way back
