@@ -160,10 +160,10 @@ def _colours(codebook: Codebook) -> None:
 def _offered(codebook: Codebook, question: Question) -> Sequence[CodebookLabel]:
     """Return the labels that have a button: all, or the likeliest of a large codebook, on the number keys."""
     said = question.suggestion
-    if len(codebook.labels) <= LARGE or not (said and said.shortlist):
+    if len(codebook.labels) <= LARGE or not said:
         return codebook.labels
     known = {label.id: label for label in codebook.labels}
-    size = min(LARGE, max(len(said.shortlist), FEW))
+    size = min(LARGE, max(len(said.shortlist), FEW)) if said.shortlist else LARGE
     return keys.numbered([known[i] for i, _ in said.probabilities[:size] if i in known])
 
 
@@ -191,12 +191,12 @@ def _row(label: CodebookLabel, question: Question, share: float | None) -> None:
 
 
 def _about_short_list(question: Question) -> None:
-    """Say what a list of likely labels is worth."""
-    more = question.suggestion and len(question.suggestion.shortlist) > LARGE
+    """Say what a list of likely labels is worth: nothing is known of it before enough audit answers."""
+    short = question.suggestion.shortlist if question.suggestion else ()
     held = (
-        say("The {n} likeliest labels. Any other is found above.", n=LARGE)
-        if more
-        else say("Lists like this hold the right label 95 times in 100. Any other is found above.")
+        say("Lists like this hold the right label 95 times in 100. Any other is found above.")
+        if 0 < len(short) <= LARGE
+        else say("The {n} likeliest labels. Any other is found above.", n=LARGE)
     )
     frame.html("quiet", held)
 

@@ -13,7 +13,7 @@ from annotator.consensus import consensus_labels
 from annotator.project import Project
 from annotator.review import case
 from annotator.session import next_question
-from store import annotations, utterances
+from store import annotations, rounds, utterances
 from store.annotations import NewAnnotation
 from tests.annotator.scenes import change, half_answered
 from tests.pages.test_pages import page, shown
@@ -47,6 +47,19 @@ def test_the_short_list_is_on_the_number_keys_and_the_rest_is_found_by_name(larg
     given = [row for row in annotations.answers(large.db) if row["utterance_id"] == asked]
     assert [(row["annotator"], row["label_id"]) for row in given] == [("anna", 12)]
     assert next_question(large, "anna").utterance["id"] != asked
+
+
+def test_before_a_list_can_promise_anything_the_nine_likeliest_are_on_the_number_keys(large: Project) -> None:
+    promoted = rounds.promoted(large.db)
+    metrics = json.dumps(json.loads(promoted["metrics"]) | {"shortlist_limit": None})
+    large.db["round"].update(promoted["id"], {"metrics": metrics})
+    likeliest = [i for i, _ in next_question(large, "anna").suggestion.probabilities[:9]]
+    app = page()
+    assert [button.key for button in app.button if (button.key or "").startswith("label-")] == [
+        f"label-{i}" for i in likeliest
+    ]
+    assert "95 times" not in shown(app)
+    assert "The 9 likeliest labels." in shown(app)
 
 
 def test_without_a_suggestion_every_label_has_its_button(large: Project) -> None:
