@@ -184,7 +184,7 @@ def _labels(codebook: Codebook, offered: Sequence[CodebookLabel], question: Ques
 
 
 def _row(label: CodebookLabel, question: Question, share: float | None) -> None:
-    with st.container(horizontal=True, vertical_alignment="top", gap="medium"):
+    with st.container(horizontal=True, vertical_alignment="top", gap="medium", key=f"choice-{label.id}"):
         _button(label, question, width=230)
         with st.container(width="stretch"):
             _beside(label, share)
