@@ -23,6 +23,7 @@ USUAL_SPREAD = 0.3  # of a trained round's log temperature around what is usual:
 SURER = 0.25  # what an adapter alone may be surer than the scout, on the log temperature: together they know more
 LESSON = 0.5  # of what a fresh answer tells: lessons judge what they teach, so together they tell less (0019)
 CHOSEN_SPREAD = 0.25  # of the log temperature between answers that were chosen, hard ones mostly, and the rest
+CHOSEN_HARDER = 0.5  # by so much, on the log temperature, these make too unsure of a pool in which all is clear (0021)
 ZERO_SHOT_TEMPERATURE = 1.0
 SLOPE = -0.4  # of the log temperature over doubt, in trained rounds
 ROUGH, GOOD = 30, 100  # audit answers from which these alone tell the temperature within about 0.5 and 0.25
@@ -78,6 +79,12 @@ class Heard:
     chosen: float = 0.0  # share of them that were chosen for what they teach, not drawn at random
 
     @property
+    def harder(self) -> float:
+        """By how much the log temperature that it needs is overstated: chosen answers are harder than a clear pool."""
+        clear = 1 - float(doubt(self.logits).mean())
+        return CHOSEN_HARDER * self.chosen * clear**2
+
+    @property
     def precision(self) -> float:
         """How well it knows how sure to be: one over the variance of the log temperature that it needs."""
         told = LESSON * self.lessons * telling(self.logits)
@@ -111,7 +118,7 @@ class Outset:
         told, precision = [(1 - share) * np.log(TRAINED_TEMPERATURE)], [USUAL_SPREAD**-2]
         if heard:
             as_unsure = temperature_at(float(doubt(heard.logits).mean()), pool)
-            told.append(np.log(as_unsure) - SURER * (1 - share))
+            told.append(np.log(as_unsure) - SURER * (1 - share) - heard.harder)
             precision.append(heard.precision)
         expected, spread = np.exp(np.average(told, weights=precision)), sum(precision) ** -0.5
         return cls(float(expected), spread, slope=SLOPE, usual=float(doubt(pool).mean()))

@@ -10,12 +10,12 @@ Three things, the first for each data set, number of labels and seed:
   promised of the pool, and the files' own test splits are other people's sentences (TREC's questions are easier,
   AnnoMI's conversations others). “inside band”: the calibration error after it is one that exactly right
   probabilities would show too at this n, 97.5 times in 100 or more. The more rows, the narrower that band; so the
-  same is told of 300 of them, as many as an audit slice has where promises are made. The limit: how often a round
-  would be inside that was right in everything but its temperature, and learned that from as many answers as the round
-  had. “NLL not worse”: it is not above the raw one by more than the raw one's standard error; “paired”, by more than
-  that of the difference, which is next to nothing where the two hardly differ. “Temperature within”: it is off by no
-  more than 95 times in 100 allow, by the spread that the round takes for it. What a round said is kept in
-  $ANNOTATOR_KEPT and not computed again.
+  same is told of 300 of them, as many as an audit slice has where promises are made. “More”: a hundred of those rows
+  are audit answers in addition, and the others judge. The limit: how often a round would be inside that was right in
+  everything but its temperature, and learned that from as many answers as the round had. “NLL not worse”: it is not
+  above the raw one by more than the raw one's standard error; “paired”, by more than that of the difference, which is
+  next to nothing where the two hardly differ. “Temperature within”: it is off by no more than 95 times in 100 allow,
+  by the spread that the round takes for it. What a round said is kept in $ANNOTATOR_KEPT and not computed again.
 - promises are replayed on what was kept: of those rows an audit slice is drawn at random a thousand times for each
   data set, probabilities are calibrated on it, a threshold is certified on it, and the rest shows whether the promise
   holds. Beside it, accepting everything from 0.9 on, by raw and by calibrated probabilities, which promises nothing.
@@ -62,6 +62,7 @@ SETS = {
 }
 TARGETS = (0.90, 0.95, 0.98)
 AUDITS = (100, 300)  # answers of a replayed audit slice
+MORE = 100  # audit answers given in addition
 BATCH = 20  # answers between two rounds, where a strategy chooses
 UNKNOWN = 1.0  # spread of a log temperature of which next to nothing is known
 WITHIN = 1.96  # spreads: a log temperature is further off once in twenty times
@@ -136,6 +137,7 @@ def judge(kept: Kept) -> dict[str, Any]:
         "after": after,
         "inside": inside_band(calibrated, kept.test_truth),
         "inside_few": inside_among(kept, max(AUDITS)),
+        "inside_given_more": inside_given_more(kept),
         "inside_at_best": inside_at_best(kept),
         "temperature_within": abs(spreads_off(kept)) <= WITHIN,
         "not_worse": bool(gap.mean() <= error),
@@ -153,6 +155,18 @@ def inside_among(kept: Kept, rows: int, draws: int = 10) -> float:
     rng, said = np.random.default_rng(0), kept.calibrator(kept.test)
     looked = (rng.permutation(len(said))[:rows] for _ in range(draws))
     return float(np.mean([inside_band(said[some], kept.test_truth[some]) for some in looked]))
+
+
+def inside_given_more(kept: Kept, draws: int = 10) -> float:
+    """Return how often a round is inside the band, judged by the rest, when so many of the other rows calibrate too."""
+    rng, found = np.random.default_rng(0), []
+    for _ in range(draws):
+        asked, rest = np.split(rng.permutation(len(kept.test_truth)), [MORE])
+        logits = np.concatenate([kept.audit, kept.test[asked]])
+        truth = np.concatenate([kept.audit_truth, kept.test_truth[asked]])
+        said = fit_calibrator(logits, truth, kept.outset)(kept.test[rest])
+        found.append(inside_band(said, kept.test_truth[rest]))
+    return float(np.mean(found))
 
 
 def spreads_off(kept: Kept) -> float:
@@ -371,6 +385,7 @@ def main() -> None:
         "rounds": len(runs),
         "inside_band": share("inside"),
         f"inside_band_{max(AUDITS)}": share("inside_few"),
+        f"inside_band_{MORE}_more": share("inside_given_more"),
         "inside_band_limit": share("inside_at_best"),
         "temperature_within": share("temperature_within"),
         "nll_not_worse": share("not_worse"),

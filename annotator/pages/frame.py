@@ -80,7 +80,7 @@ div[class*="st-key-label-"] button :is(div, span, p) { white-space: normal; over
     .reading { height: clamp(9rem, 26vh, 16rem); }
     div[class*="st-key-label-"], div[class*="st-key-label-"] button {
         width: 100% !important; flex: 1 1 100% !important; }
-    div[class*="st-key-choice-"] { row-gap: .3rem; }  /* what is said of a label is below it, and nearer than the next */
+    div[class*="st-key-choice-"] { row-gap: .3rem; }  /* what is said of a label is nearer to it than to the next */
     .utterance { font-size: 1.25rem; }
     .status .part { min-width: 8rem; }
     .tour { min-height: 4.2rem; font-size: .95rem; }  /* three lines, as the longest step takes */

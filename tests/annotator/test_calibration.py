@@ -269,6 +269,16 @@ def test_answers_that_were_chosen_tell_less_of_the_pool_and_never_more_than_so_m
     assert Heard(said, 0, 1.0).precision == 0
 
 
+def test_chosen_answers_make_too_unsure_of_a_clear_pool_and_not_of_one_that_is_all_doubt():
+    said, _ = overconfident(300, 1.0)
+    nothing = np.zeros_like(said)
+    assert Heard(said, 100, 1.0).harder == pytest.approx(2 * Heard(said, 100, 0.5).harder)
+    assert Heard(said * 99, 100, 1.0).harder > Heard(said, 100, 1.0).harder > 0
+    assert Heard(nothing, 100, 1.0).harder == pytest.approx(0)
+    drawn, chosen = (Outset.trained(1.0, said, Heard(said, 100, share)).expected for share in (0.0, 1.0))
+    assert chosen < drawn == pytest.approx(1)
+
+
 def test_lessons_tell_half_of_what_as_many_fresh_answers_do():
     said, truth = overconfident(300, 1.0)
     fresh = fit_calibrator(said, truth, Outset(1.0, 1e3)).spread ** -2

@@ -30,8 +30,8 @@ def only_by_button(visit: Visit, name: str) -> None:
 def test_label_retrain_label_on_and_export_with_the_network_cut(visit: Visit) -> None:
     page = visit.page
     with Project.open(visit.app.projects / "political-promises") as project:
-        short = replace(project.config.recipe, epochs=2)  # of 8, and 60 utterances of 400
-        project.config = replace(project.config, score_limit=60, recipe=short)
+        short = replace(project.config.recipe, epochs=1)  # of 8, and 30 utterances of 400
+        project.config = replace(project.config, score_limit=30, recipe=short)
     visit.open()
     # The first look, before any label: utterances are there at once, suggestions once the model has read them.
     expect(page.locator(".utterance")).to_be_visible()
