@@ -79,10 +79,14 @@ class Heard:
     chosen: float = 0.0  # share of them that were chosen for what they teach, not drawn at random
 
     @property
+    def doubt(self) -> float:
+        """How unsure it is of the pool on average, 0 to 1."""
+        return float(doubt(self.logits).mean())
+
+    @property
     def harder(self) -> float:
         """By how much the log temperature that it needs is overstated: chosen answers are harder than a clear pool."""
-        clear = 1 - float(doubt(self.logits).mean())
-        return CHOSEN_HARDER * self.chosen * clear**2
+        return CHOSEN_HARDER * self.chosen * (1 - self.doubt) ** 2
 
     @property
     def precision(self) -> float:
@@ -117,7 +121,7 @@ class Outset:
         """
         told, precision = [(1 - share) * np.log(TRAINED_TEMPERATURE)], [USUAL_SPREAD**-2]
         if heard:
-            as_unsure = temperature_at(float(doubt(heard.logits).mean()), pool)
+            as_unsure = temperature_at(heard.doubt, pool)
             told.append(np.log(as_unsure) - SURER * (1 - share) - heard.harder)
             precision.append(heard.precision)
         expected, spread = np.exp(np.average(told, weights=precision)), sum(precision) ** -0.5

@@ -1,9 +1,9 @@
 """Are the probabilities honest, and do promises of precision hold? On public data sets with known labels.
 
-    python -m benchmarks.calibration [--quick] [--data trec,snips] [--labels 100,200,400] [--seeds 0,1,2] [--zero-shot]
+    python -m benchmarks.calibration [--quick] [--data trec,snips] [--labels 100,200,400] [--seeds 0,1,2]
         [--classifier both|scout] [--strategy random]
 
-Three things, the first for each data set, number of labels and seed:
+Two things, the first for each data set, number of labels and seed:
 
 - a round is made as in `annotator simulate --strategy random`, or after every 20 answers by another strategy, and is
   judged before and after calibration on 1,000 other rows, drawn at random from the whole file: what is promised is
@@ -19,9 +19,8 @@ Three things, the first for each data set, number of labels and seed:
 - promises are replayed on what was kept: of those rows an audit slice is drawn at random a thousand times for each
   data set, probabilities are calibrated on it, a threshold is certified on it, and the rest shows whether the promise
   holds. Beside it, accepting everything from 0.9 on, by raw and by calibrated probabilities, which promises nothing.
-- with --classifier scout, rounds are those of the quick mode, in which nothing is trained: minutes in place of hours.
-- with --zero-shot, before any label: nothing, batch calibration and domain-conditional PMI compared.
 
+With --classifier scout, rounds are those of the quick mode, in which nothing is trained: minutes in place of hours.
 With --quick only what was kept already is used, in a hundred draws.
 """
 
@@ -40,18 +39,16 @@ from rich.console import Console
 from rich.table import Table
 from scipy.special import log_softmax
 
-from annotator.calibration import Calibrator, Heard, Outset, fit_calibrator, label_prior
+from annotator.calibration import Calibrator, Heard, Outset, fit_calibrator
 from annotator.config import RoundConfig
 from annotator.guarantee import Evidence, NotYet, Promise, Wish, accepted, certify
 from annotator.memo import Memo
 from annotator.metrics import calibration_band, evaluate, expected_calibration_error
-from annotator.oracle import Plan, read_gold, simulate
+from annotator.oracle import Plan, simulate
 from annotator.query import STRATEGIES
 from benchmarks.measure import DATA, print_last
-from model.classifier import load_classifier
 from model.recipe import Recipe
 from model.scaling import fit_temperature
-from model.task import Label, Task, Utterance
 
 KEPT = Path(os.environ.get("ANNOTATOR_KEPT", Path.home() / ".cache" / "annotator" / "kept"))
 SETS = {
@@ -136,8 +133,8 @@ def judge(kept: Kept) -> dict[str, Any]:
         "before": before,
         "after": after,
         "inside": inside_band(calibrated, kept.test_truth),
-        "inside_few": inside_among(kept, max(AUDITS)),
-        "inside_given_more": inside_given_more(kept),
+        "inside_few": inside_often(kept, 0, max(AUDITS)),
+        "inside_given_more": inside_often(kept, MORE, None),
         "inside_at_best": inside_at_best(kept),
         "temperature_within": abs(spreads_off(kept)) <= WITHIN,
         "not_worse": bool(gap.mean() <= error),
@@ -150,20 +147,14 @@ def inside_band(probabilities: Array, truth: NDArray[np.int64]) -> bool:
     return expected_calibration_error(probabilities, truth) <= calibration_band(probabilities)[1]
 
 
-def inside_among(kept: Kept, rows: int, draws: int = 10) -> float:
-    """Return how often a round is inside the band when so many of the other rows are looked at."""
-    rng, said = np.random.default_rng(0), kept.calibrator(kept.test)
-    looked = (rng.permutation(len(said))[:rows] for _ in range(draws))
-    return float(np.mean([inside_band(said[some], kept.test_truth[some]) for some in looked]))
-
-
-def inside_given_more(kept: Kept, draws: int = 10) -> float:
-    """Return how often a round is inside the band, judged by the rest, when so many of the other rows calibrate too."""
+def inside_often(kept: Kept, more: int, judging: int | None, draws: int = 10) -> float:
+    """Return how often a round is inside the band when `more` of the other rows calibrate, too, and `judging` judge."""
     rng, found = np.random.default_rng(0), []
     for _ in range(draws):
-        asked, rest = np.split(rng.permutation(len(kept.test_truth)), [MORE])
+        asked, rest = np.split(rng.permutation(len(kept.test_truth)), [more])
         logits = np.concatenate([kept.audit, kept.test[asked]])
         truth = np.concatenate([kept.audit_truth, kept.test_truth[asked]])
+        rest = rest[:judging]
         said = fit_calibrator(logits, truth, kept.outset)(kept.test[rest])
         found.append(inside_band(said, kept.test_truth[rest]))
     return float(np.mean(found))
@@ -323,31 +314,6 @@ def show_promises(data: str, kept: Sequence[Kept], fewer: int) -> dict[str, NDAr
     return held
 
 
-def zero_shot(data: str) -> dict[str, float]:
-    """Score a sample of the test split before any label, and print what each correction makes of it."""
-    gold = read_gold(SETS[data])
-    task = Task(gold.draft.instruction, tuple(Label(one.name) for one in gold.draft.labels))
-    config = RoundConfig()
-    classifier = load_classifier(config.backbone, task, config.recipe, config.template)
-    chosen = [gold.test[i] for i in np.random.default_rng(0).permutation(len(gold.test))[:500]]
-    asked = [Utterance(row.text) for row in chosen]
-    classifier.remember(asked, classifier.states(asked))  # as a round has read them before it says anything
-    adapter = classifier.zero_shot()
-    logits = adapter.logits(asked)
-    names = [label.name for label in task.labels]
-    truth = np.array([names.index(row.given_label or "") for row in chosen])
-    blank = log_softmax(adapter.logits([Utterance("N/A")])[0])
-    priors = {"nothing": None, "batch calibration": label_prior(logits), "PMI": tuple(blank.tolist())}
-    found = {name: evaluate(Calibrator(1.0, prior)(logits), truth) for name, prior in priors.items()}
-    table = Table(title=f"{data}, before any label, n = {len(truth)}")
-    for column in ("correction", "accuracy", "macro-F1", "NLL", "ECE"):
-        table.add_column(column, justify="left" if column == "correction" else "right")
-    for name, one in found.items():
-        table.add_row(name, *(f"{one[key]:.3f}" for key in ("accuracy", "macro_f1", "nll", "ece")))
-    console.print(table)
-    return {name: round(one["nll"], 3) for name, one in found.items()}
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -355,7 +321,6 @@ def main() -> None:
     parser.add_argument("--data", default=",".join(SETS))
     parser.add_argument("--labels", default="100,200,400")
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--zero-shot", action="store_true", help="compare corrections before any label")
     parser.add_argument("--classifier", choices=("both", "scout"), default="both")
     parser.add_argument("--strategy", choices=sorted(STRATEGIES), default="random")
     given = parser.parse_args()
@@ -393,8 +358,6 @@ def main() -> None:
         "guarantee_holds": round(float(np.mean(np.concatenate(certified))), 4) if certified else None,
         "guarantee_by_target": {f"{d} {t}": round(float(made.mean()), 3) for (d, t), made in held.items()},
     }
-    if given.zero_shot:
-        result["zero_shot_nll"] = {data: zero_shot(data) for data in given.data.split(",")}
     print_last(result)
 
 

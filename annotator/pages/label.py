@@ -180,7 +180,7 @@ def _labels(codebook: Codebook, offered: Sequence[CodebookLabel], question: Ques
     for label in offered:
         _row(label, question, likely.get(label.id))
     if len(offered) < len(codebook.labels):
-        _about_short_list(question)
+        _about_short_list(question, len(offered))
 
 
 def _row(label: CodebookLabel, question: Question, share: float | None) -> None:
@@ -190,13 +190,13 @@ def _row(label: CodebookLabel, question: Question, share: float | None) -> None:
             _beside(label, share)
 
 
-def _about_short_list(question: Question) -> None:
+def _about_short_list(question: Question, count: int) -> None:
     """Say what a list of likely labels is worth: nothing is known of it before enough audit answers."""
     short = question.suggestion.shortlist if question.suggestion else ()
     held = (
         say("Lists like this hold the right label 95 times in 100. Any other is found above.")
         if 0 < len(short) <= LARGE
-        else say("The {n} likeliest labels. Any other is found above.", n=LARGE)
+        else say("The {n} likeliest labels. Any other is found above.", n=count)
     )
     frame.html("quiet", held)
 

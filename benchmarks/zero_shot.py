@@ -1,0 +1,58 @@
+"""What a model says before any label: nothing done to it, batch calibration and domain-conditional PMI compared.
+
+    python -m benchmarks.zero_shot [--data trec,snips]
+
+500 utterances of the test split; the last line is the log-loss of each correction on each data set.
+"""
+
+import argparse
+
+import numpy as np
+from rich.table import Table
+from scipy.special import log_softmax
+
+from annotator.calibration import Calibrator, label_prior
+from annotator.config import RoundConfig
+from annotator.metrics import evaluate
+from annotator.oracle import read_gold
+from benchmarks.calibration import SETS, console
+from benchmarks.measure import print_last
+from model.classifier import load_classifier
+from model.task import Label, Task, Utterance
+
+
+def compare(data: str) -> dict[str, float]:
+    """Score a sample of the test split before any label, and print what each correction makes of it."""
+    gold = read_gold(SETS[data])
+    task = Task(gold.draft.instruction, tuple(Label(one.name) for one in gold.draft.labels))
+    config = RoundConfig()
+    classifier = load_classifier(config.backbone, task, config.recipe, config.template)
+    chosen = [gold.test[i] for i in np.random.default_rng(0).permutation(len(gold.test))[:500]]
+    asked = [Utterance(row.text) for row in chosen]
+    classifier.remember(asked, classifier.states(asked))  # as a round has read them before it says anything
+    adapter = classifier.zero_shot()
+    logits = adapter.logits(asked)
+    names = [label.name for label in task.labels]
+    truth = np.array([names.index(row.given_label or "") for row in chosen])
+    blank = log_softmax(adapter.logits([Utterance("N/A")])[0])
+    priors = {"nothing": None, "batch calibration": label_prior(logits), "PMI": tuple(blank.tolist())}
+    found = {name: evaluate(Calibrator(1.0, prior)(logits), truth) for name, prior in priors.items()}
+    table = Table(title=f"{data}, before any label, n = {len(truth)}")
+    for column in ("correction", "accuracy", "macro-F1", "NLL", "ECE"):
+        table.add_column(column, justify="left" if column == "correction" else "right")
+    for name, one in found.items():
+        table.add_row(name, *(f"{one[key]:.3f}" for key in ("accuracy", "macro_f1", "nll", "ece")))
+    console.print(table)
+    return {name: round(one["nll"], 3) for name, one in found.items()}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default=",".join(SETS))
+    given = parser.parse_args()
+    print_last({data: compare(data) for data in given.data.split(",")})
+
+
+if __name__ == "__main__":
+    main()
