@@ -17,11 +17,12 @@ from annotator.batch import AUDIT
 from annotator.language import say
 from annotator.latest import Latest, grounds
 from annotator.metrics import TAILS, Array
-from annotator.project import GIVEN, Project
+from annotator.project import Project
 from annotator.query import STRATEGIES, Rows
 from annotator.teaching import Answered, answered, drawn_at_random, hits, untaught_scout
 from model.scout import Scout
 from store import annotations, states, utterances
+from store.annotations import GIVEN
 
 LEAST = 40  # audit answers: half of them teach and half judge; of fewer, next to nothing could be told
 FIRST, STEPS = 10, 4  # answers with which the comparison begins, or two a label; how often it is made from there on

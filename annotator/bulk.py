@@ -11,7 +11,7 @@ from annotator.project import Project
 from annotator.search import Search
 from annotator.session import Answer
 from store import acceptances, annotations, bulk, utterances
-from store.annotations import ADJUDICATED, BULK, NewAnnotation
+from store.annotations import ADJUDICATED, ANSWERED, BULK, GIVEN, NewAnnotation, same_person
 from store.database import immediate
 
 
@@ -24,7 +24,7 @@ class Preview:
     same: int  # left out: they have this very answer of yours
     kept: int  # left out: you have answered them otherwise, and wish to keep that
     replaced: int  # of `ids`, those that you had answered otherwise
-    beside: int  # of `ids`, those that others have answered otherwise: their answers stand
+    beside: int  # of `ids`, those that other people have answered otherwise: their answers stand
     settled: int  # of `ids`, those that were settled in review: that counts, whatever is answered
     accepted: int  # of `ids`, those whose suggestion was accepted unseen: your answer counts from now on
 
@@ -34,9 +34,9 @@ def preview(project: Project, annotator: str, found: Sequence[int], said: Answer
     in_audit = set(utterances.ids_in(project.db, "audit"))
     mine, others = {}, set()
     for row in annotations.answers(project.db):
-        if row["kind"] not in ("label", "none_fits") or row["strategy"] == ADJUDICATED:
+        if row["kind"] not in ANSWERED or row["strategy"] in (ADJUDICATED, GIVEN):
             continue
-        if row["annotator"] == annotator:
+        if same_person(row["annotator"]) == same_person(annotator):
             mine[row["utterance_id"]] = (row["kind"], row["label_id"])
         elif row["label_id"] != said.label_id:
             others.add(row["utterance_id"])

@@ -15,13 +15,14 @@ from annotator.codebook import draft_from_names, read_codebook
 from annotator.config import RoundConfig, changed, settings_of
 from annotator.doctor import examine
 from annotator.errors import AnnotatorError, BadInput
-from annotator.export import ExportPlan, default_filename, export_project
+from annotator.export import ExportPlan, Known, default_filename, export_project, left_out
 from annotator.history import summaries
 from annotator.labeller import Labeller, format_of
 from annotator.project import Project
 from annotator.samples import SAMPLES, create_sample, workspace
 from annotator.session import standing
 from annotator.simulation import simulate
+from annotator.statuses import added_up, statuses
 from annotator.terminal import FILE, FOLDER, console, progress_bar
 from annotator.worker import start_round
 from store import jobs
@@ -179,6 +180,7 @@ def status(project: Path) -> None:
         opened.recover()
         done = standing(opened, "")
         console.print(f"{opened.name}: {done.labelled} of {done.to_label} utterances have an answer.")
+        console.print(f"Utterances: {added_up(statuses(opened).counts())}.")
         job = jobs.active(opened.db)
         console.print(f"A round is at “{job['stage']}”, {job['share']:.0%}." if job else "No round is running.")
         console.print(_round_table(opened))
@@ -202,8 +204,14 @@ def export(project: Path, format_: str, out: Path | None, rows: Any, with_model:
     """Export the labelled dataset with its card."""
     plan = ExportPlan(format_, rows, with_model)
     with Project.open(project) as opened:
-        target = out or Path(default_filename(opened, plan))
-        console.print(f"{export_project(opened, target, plan)} rows in {target}.")
+        target, known = out or Path(default_filename(opened, plan)), Known(opened, plan)
+        console.print(f"{export_project(opened, target, plan, known)} rows in {target}.")
+        counts = known.statuses.counts()
+    if rows == "answers":
+        console.print("A row is one answer; an utterance may have several.")
+    console.print(f"Utterances: {added_up(counts)}.")
+    if out_of_it := left_out(counts, with_model):
+        console.print(out_of_it)
 
 
 @main.command()

@@ -86,6 +86,20 @@ def how_right(used: InUse) -> str:
     )
 
 
+def unfitting(used: InUse) -> str:
+    """Say on how many audit answers no label of the round is right, which its accuracy leaves out."""
+    n = int((used.evidence.truth < 0).sum())
+    if not n:
+        return ""
+    return say_many(
+        "On {n:,} more audit utterance, people found that no label of this round fits. Any suggestion is wrong there; "
+        "the figures of rounds leave it out, what may be accepted unseen does not.",
+        "On {n:,} more audit utterances, people found that no label of this round fits. Any suggestion is wrong there; "
+        "the figures of rounds leave them out, what may be accepted unseen does not.",
+        n,
+    )
+
+
 def how_believable(used: InUse) -> str:
     """Say whether the round's probabilities may be believed."""
     one, state = measured(used.row), used.calibrator.state
@@ -242,7 +256,7 @@ def paced(found: Pace) -> str:
 def agreed(found: Agreement | None) -> str:
     """Say how far people agree, and why that matters."""
     if found is None:
-        return say("How far people agree is not known: no utterance has been labelled by two of them.")
+        return say("How far people agree is not known: no utterance has been answered by two of them.")
     on = say_many("{n:,} utterance", "{n:,} utterances", found.utterances)
     said = say_many(
         "Two people chose the same label in {share} of 100 pairs ({n:,} pair on {utterances}).",
@@ -251,6 +265,7 @@ def agreed(found: Agreement | None) -> str:
         share=in_100(found.share),
         utterances=on,
     )
+    said += " " + say("“None fits” counts as a label of its own.")
     if found.alpha is not None:
         said += " " + say("Beyond chance, that is a Krippendorff's alpha of {alpha:.2f}.", alpha=found.alpha)
     return f"{said} {say('No model can be seen to be right much more often than people are of one mind.')}"

@@ -17,10 +17,10 @@ from scipy.stats import beta
 from annotator.acceptance import evidence_of, pace
 from annotator.batch import AUDIT
 from annotator.calibration import Calibrator
-from annotator.consensus import Agreement, agreement, consensus_labels
+from annotator.consensus import Agreement, agreement, consensus, consensus_labels
 from annotator.guarantee import Evidence
 from annotator.metrics import TAILS, Array, Bin, Labels, risk_coverage
-from annotator.project import GIVEN, Project
+from annotator.project import Project
 from annotator.query import STRATEGIES
 from store import acceptances, annotations, labels, rounds, utterances
 
@@ -285,8 +285,8 @@ def time_per_answer(project: Project) -> Pace:
 
 
 def people_agree(project: Project) -> Agreement | None:
-    """Compare people's labels on the same utterance; labels that came with a file are nobody's."""
-    return agreement(a for a in annotations.answers(project.db) if a["strategy"] != GIVEN)
+    """Compare people's answers to the same utterance, “none fits” among them; what came with a file is nobody's."""
+    return agreement(annotations.answers(project.db))
 
 
 @dataclass(frozen=True)
@@ -299,9 +299,12 @@ class QueriedAccuracy:
 
 
 def queried_accuracy(project: Project) -> list[QueriedAccuracy]:
-    """Compare consensus with the likeliest label of the round that put the utterance in the queue, oldest first."""
+    """Compare consensus with the likeliest label of the round that put the utterance in the queue, oldest first.
+
+    Where people agree that none fits the round was wrong, whatever it had found likeliest.
+    """
     given = annotations.answers(project.db)
-    agreed, asked = consensus_labels(given), defaultdict(set)
+    agreed, asked = consensus(given), defaultdict(set)
     for one in given:
         chosen = one["strategy"] in STRATEGIES and one["strategy"] != "random" and one["slice"] == "pool"
         if chosen and one["utterance_id"] in agreed:

@@ -28,14 +28,13 @@ from model.classifier import Adapter
 from model.machine import peak_memory
 from model.task import Utterance
 from store import annotations, jobs, labels, queue, rounds, settings, utterances
-from store.annotations import NewAnnotation
+from store.annotations import ANSWERED, GIVEN, NewAnnotation
 from store.database import create_database, immediate, open_database
 from store.importers import ImportPlan, ImportReport, import_file
 from store.queue import QueueEntry
 from store.rounds import NewRound, Predictions
 from store.utterances import NewUtterance
 
-GIVEN = "given"  # the annotator and the strategy of labels that came with a file
 DRAWN = (AUDIT, "random")  # the strategies of utterances that were drawn at random
 
 
@@ -225,7 +224,7 @@ class Project:
             codebook = self.codebook()
             last, asked = annotations.last_id(self.db), annotations.first_asked(self.db)
         agreed = consensus_labels(answers)
-        in_audit, done = set(audit), {a["utterance_id"] for a in answers if a["kind"] in ("label", "none_fits")}
+        in_audit, done = set(audit), {a["utterance_id"] for a in answers if a["kind"] in ANSWERED}
         open_pool = [i for i in pool if i not in done]
         if len(open_pool) > config.score_limit:
             open_pool = sorted(rng.choice(open_pool, config.score_limit, replace=False).tolist())

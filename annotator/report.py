@@ -116,7 +116,7 @@ def _quality(project: Project, used: InUse) -> str:
     was_measured = any(one.accuracy is not None for one in curve)
     return _section(
         say("How good the model is"),
-        _text(findings.how_right(used)),
+        _text(f"{findings.how_right(used)} {findings.unfitting(used)}".strip()),
         _text(findings.how_believable(used)),
         _text(stopping.sentence(stopping.with_gain(project, stopping.advise(project)))),
         _text(findings.in_use(used), "quiet"),

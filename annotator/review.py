@@ -19,6 +19,7 @@ from annotator.mistakes import recent_doubts
 from annotator.pool import askable
 from annotator.project import Project
 from annotator.query import STRATEGIES
+from annotator.statuses import people_differ
 from annotator.versions import describe
 from store import annotations, guesses, labels, rounds, settings, utterances
 from store.annotations import ADJUDICATED, Kind, NewAnnotation
@@ -59,7 +60,7 @@ class Case:
 def disagreements(project: Project) -> list[int]:
     """Find the utterances of which people say different things, and which nobody has settled."""
     settled = annotations.settled_ids(project.db)
-    return [i for i in annotations.disputed_ids(project.db) if i not in settled]
+    return [i for i in people_differ(project) if i not in settled]
 
 
 def against_model(project: Project) -> list[int]:

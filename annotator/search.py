@@ -13,6 +13,7 @@ import regex
 
 from annotator.errors import BadInput
 from annotator.project import Project
+from annotator.statuses import people_differ
 from store import rounds, utterances
 from store import search as rows
 from store.search import Conditions
@@ -39,6 +40,9 @@ class Search:
 def find(project: Project, search: Search) -> list[int]:
     """Return the utterances found, in import order. Raises BadInput for a pattern that is wrong or takes too long."""
     found = rows.candidates(project.db, search.where, rounds.promoted(project.db))
+    if search.where.quarrel == "people":
+        differ = set(people_differ(project))
+        found = (row for row in found if row[0] in differ)
     if search.words.strip():
         found = _with_words(found, search.words)
     if search.pattern:

@@ -1,9 +1,11 @@
 """Annotations: recorded, undone, read. Append-only: nothing said is ever changed or deleted."""
 
 import json
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Literal
 
 from sqlite_utils import Database
@@ -11,6 +13,8 @@ from sqlite_utils import Database
 from store.database import fetch, fetch_one, fetch_value, immediate, now
 
 Kind = Literal["label", "skip", "none_fits", "clear"]
+ANSWERED = ("label", "none_fits")  # the kinds of answers that say something of the utterance
+GIVEN = "given"  # the annotator and the strategy of labels that came with a file
 ADJUDICATED = "adjudicated"  # the strategy of answers that settle a case: they stand beside the annotator's own
 Withheld = Literal["", "chance", "choice"]  # why a suggestion that there was did not show: drawn, or wished
 BULK = "bulk"  # the strategy of answers given to many utterances in one act
@@ -39,6 +43,18 @@ class NewAnnotation:
     withheld_probability: float | None = None
     bulk_id: int | None = None
     heard: int | None = None  # the last annotation known where it was chosen between two rounds
+
+
+# A label that came with the file counts only while no person has answered; a skip is no answer.
+COUNTS = f"""NOT (answer.strategy = '{GIVEN}' AND EXISTS (
+    SELECT 1 FROM answer person WHERE person.utterance_id = answer.utterance_id
+    AND person.strategy != '{GIVEN}' AND person.kind != 'skip'))"""
+
+
+@lru_cache(maxsize=10_000)
+def same_person(name: str) -> str:
+    """Return what is equal for names of one person: outer spaces, case and Unicode form aside."""
+    return unicodedata.normalize("NFKC", name).strip().casefold()
 
 
 def record(db: Database, annotation: NewAnnotation) -> int:
@@ -101,8 +117,11 @@ def settled_ids(db: Database) -> set[int]:
     return {row[0] for row in db.execute(sql)}
 
 
-def disputed_ids(db: Database) -> list[int]:
-    """Return the utterances of which standing answers say different things, the longest answered first."""
+def differing_ids(db: Database) -> list[int]:
+    """Return the utterances of which standing answers say different things, the longest answered first.
+
+    Whoever gave them: whether people differ is for `annotator.consensus` to say.
+    """
     sql = """SELECT utterance_id FROM answer WHERE kind IN ('label', 'none_fits')
              GROUP BY utterance_id HAVING count(DISTINCT coalesce(label_id, 0)) > 1 ORDER BY min(id)"""
     return [row[0] for row in db.execute(sql)]
@@ -162,9 +181,9 @@ def count_new_training_labels(db: Database, since: int) -> int:
 
 def count_by_slice(db: Database) -> dict[tuple[str, int], int]:
     """Count the utterances that have a label, by slice and label in use."""
-    sql = """SELECT utterance.slice, answer.label_id, count(DISTINCT utterance.id)
+    sql = f"""SELECT utterance.slice, answer.label_id, count(DISTINCT utterance.id)
              FROM answer CROSS JOIN utterance ON utterance.id = answer.utterance_id
-             WHERE answer.kind = 'label' GROUP BY 1, 2"""
+             WHERE answer.kind = 'label' AND {COUNTS} GROUP BY 1, 2"""
     return {(place, label): count for place, label, count in db.execute(sql)}
 
 
@@ -196,10 +215,12 @@ def count_labels(db: Database) -> dict[int, int]:
 
 def count_said(db: Database, label_ids: Iterable[int]) -> tuple[int, int, int]:
     """Count the standing answers that were given in these labels, the people who gave them, and the utterances."""
-    sql = """SELECT count(*), count(DISTINCT annotator), count(DISTINCT utterance_id) FROM said
-             WHERE label_id IN (SELECT value FROM json_each(?))"""
-    answers_, people, asked = db.execute(sql, (json.dumps(list(label_ids)),)).fetchone()
-    return int(answers_), int(people), int(asked)
+    among = "FROM said WHERE label_id IN (SELECT value FROM json_each(:ids))"
+    parameters = {"ids": json.dumps(list(label_ids))}
+    counted = db.execute(f"SELECT count(*), count(DISTINCT utterance_id) {among}", parameters).fetchone()
+    named = db.execute(f"SELECT DISTINCT annotator {among} AND strategy != '{GIVEN}'", parameters)
+    people = {same_person(name) for (name,) in named}
+    return int(counted[0]), len(people), int(counted[1])
 
 
 def to_look_at(db: Database, none_fits_since: int, utterance_id: int | None = None) -> list[dict[str, Any]]:

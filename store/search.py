@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sqlite_utils import Database
 
 from store import labels
+from store.annotations import COUNTS
 
 State = Literal["any", "open", "answered"]
 Quarrel = Literal["", "people", "model"]
@@ -24,7 +25,7 @@ class Conditions:
     label_id: int | None = None  # a standing answer gives this label
     annotator: str = ""  # that answer is this person's
     round_id: int | None = None  # that answer was asked for by this round
-    quarrel: Quarrel = ""  # people differ, or a person and the round in use
+    quarrel: Quarrel = ""  # answers differ (the domain says whose), or a person's and the round in use
     likeliest_id: int | None = None  # what the round in use suggests
     low: float = 0.0  # the probability of its suggestion, from
     high: float = 1.0  # and to
@@ -62,6 +63,7 @@ def _about_answers(asked: Conditions) -> Iterator[str]:
     if asked.round_id is not None:
         said.append("round_id = :round_id")
     if said:
+        said += [] if asked.annotator else [COUNTS]
         yield f"id IN (SELECT utterance_id FROM answer WHERE kind IN ('label', 'none_fits') AND {' AND '.join(said)})"
     if asked.quarrel == "people":
         yield """id IN (SELECT utterance_id FROM answer WHERE kind IN ('label', 'none_fits') GROUP BY utterance_id
@@ -76,9 +78,9 @@ def _about_model(asked: Conditions) -> Iterator[str]:
     if (asked.low, asked.high) != (0.0, 1.0):
         yield f"id IN ({said} AND surety(probabilities) BETWEEN :low AND :high)"
     if asked.quarrel == "model":
-        yield """id IN (SELECT answer.utterance_id FROM answer JOIN prediction USING (utterance_id)
-                 WHERE prediction.round_id = :round AND kind IN ('label', 'none_fits')
-                 AND likeliest(probabilities) != coalesce(label_id, 0))"""
+        yield f"""id IN (SELECT answer.utterance_id FROM answer JOIN prediction USING (utterance_id)
+                  WHERE prediction.round_id = :round AND kind IN ('label', 'none_fits') AND {COUNTS}
+                  AND likeliest(probabilities) != coalesce(label_id, 0))"""
 
 
 def _teach_likeliest(db: Database, in_use: Mapping[str, Any] | None) -> None:

@@ -91,6 +91,15 @@ def iterate(db: Database, slices: Sequence[str] = ("pool", "audit")) -> Iterator
     yield from db.query(f"SELECT * FROM utterance WHERE slice IN ({marks}) ORDER BY id", list(slices))
 
 
+def metadata_names(db: Database) -> list[str]:
+    """Name what is kept beside the fields of utterances to be labelled, in the order of its first appearance."""
+    sql = """SELECT metadata FROM utterance WHERE slice IN ('pool', 'audit') AND metadata != '{}' ORDER BY id"""
+    found: dict[str, None] = {}
+    for (metadata,) in db.execute(sql):  # not read by SQLite, whose JSON has no NaN
+        found |= dict.fromkeys(json.loads(metadata))
+    return list(found)
+
+
 def slices_of_texts(db: Database, hashes: Iterable[bytes], before: int) -> dict[bytes, str]:
     """Say in which slice each text lies already, outside conversations, among utterances with an id below `before`."""
     sql = """SELECT slice FROM utterance WHERE text_hash = ? AND id < ? AND conversation IS NULL

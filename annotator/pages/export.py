@@ -2,15 +2,17 @@
 
 import shutil
 import tempfile
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 
 import streamlit as st
 
-from annotator.export import FIELDS, ExportPlan, Rows, default_filename, export_project, export_rows
+from annotator.export import ExportPlan, Known, Rows, default_filename, export_project, export_rows
 from annotator.language import later, say, say_many
 from annotator.pages import frame, tour
 from annotator.project import Project
+from annotator.statuses import Status, added_up
 from store.exporters import FORMATS
 
 PREVIEW = 50
@@ -23,12 +25,14 @@ def show() -> None:
     with frame.opened_project() as project:
         tour.strip(project, "export")
         plan = _choose()
-        rows = list(islice(export_rows(project, plan), PREVIEW))
+        known = Known(project, plan)
+        rows = list(islice(export_rows(project, plan, known), PREVIEW))
         if not rows:
             st.info(say("There is nothing to export yet: label a few utterances first."))
             return
+        _say_what_leaves(known.statuses.counts(), plan)
         _offer(project, plan)
-        st.dataframe([_readable(row) for row in rows], hide_index=True)
+        st.dataframe([_readable(row, known) for row in rows], hide_index=True)
         carded = say("A card goes with the file: codebook, counts, rounds, every column.")
         st.caption(f"{say_many('The first row.', 'The first {n} rows.', len(rows))} {carded}")
 
@@ -47,6 +51,22 @@ def _choose() -> ExportPlan:
         help=say("Marked source = model for ever. Nobody has seen them."),
     )
     return ExportPlan(chosen, per, with_model)
+
+
+def _say_what_leaves(counts: Mapping[Status, int], plan: ExportPlan) -> None:
+    """Count the utterances by what people's answers come to, and say which are left out."""
+    told = [say("Utterances: {sum}.", sum=added_up(counts, say))]
+    if plan.rows == "answers":
+        told.append(say("A row is one answer; an utterance may have several."))
+    if out := counts["unlabeled"]:
+        told.append(
+            say_many(
+                "{n:,} utterance is left out: nobody has answered.",
+                "{n:,} utterances are left out: nobody has answered.",
+                out,
+            )
+        )
+    frame.html("quiet", " ".join(told))
 
 
 def _offer(project: Project, plan: ExportPlan) -> None:
@@ -68,8 +88,8 @@ def _zipped(project: Project, plan: ExportPlan) -> bytes:
         return Path(shutil.make_archive(folder, "zip", folder, inside.name)).read_bytes()
 
 
-def _readable(row: dict[str, object]) -> dict[str, object]:
+def _readable(row: dict[str, object], known: Known) -> dict[str, object]:
     """Put a row in the order of the file, probabilities spread out."""
     probabilities = row["probabilities"]
     spread = {f"p({name})": value for name, value in probabilities.items()} if isinstance(probabilities, dict) else {}
-    return {field.name: row[field.name] for field in FIELDS if field.kind != "probabilities"} | spread
+    return {field.name: row[field.name] for field in known.fields if field.kind != "probabilities"} | spread

@@ -168,8 +168,8 @@ language.follow(_spoken)
 
 
 def annotator() -> str:
-    """Name whoever sits before the screen."""
-    return str(st.session_state.get("annotator") or getpass.getuser())
+    """Name whoever sits before the screen, without spaces around the name."""
+    return str(st.session_state.get("annotator") or "").strip() or getpass.getuser()
 
 
 @contextmanager

@@ -46,6 +46,8 @@ def show() -> None:
 def _verdict(used: InUse) -> None:
     """Say first what everybody wants to know."""
     frame.html("lead", findings.how_right(used))
+    if unfitting := findings.unfitting(used):
+        frame.html("quiet", unfitting)
     if insights.measured(used.row).accuracy is not None:
         st.write(frame.plain(findings.how_believable(used)))
         frame.html("quiet", findings.in_use(used))

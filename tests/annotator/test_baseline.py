@@ -11,13 +11,12 @@ import pytest
 from annotator import baseline, charts
 from annotator.baseline import LEAST, Comparison, Step, compare, recent_comparison, sentence
 from annotator.loop import run_round
-from annotator.project import GIVEN
 from annotator.query import DEFAULT
 from annotator.teaching import Answered
 from model.scout import blank
 from model.voices import ASPECTS
 from store import annotations, utterances
-from store.annotations import NewAnnotation
+from store.annotations import GIVEN, NewAnnotation
 from tests.annotator.scenes import change, classifier_of, label_pool, new_project, truth
 
 SIZE = 4  # labels, the last two of them rare

@@ -16,6 +16,7 @@ def votes(*said: int | str | None, utterance: int = 1) -> list[dict]:
         {
             "id": number,
             "utterance_id": utterance,
+            "annotator": f"person {number}",
             "strategy": "random",
             "kind": "label" if isinstance(one, int) else kinds.get(one, one),
             "label_id": one if isinstance(one, int) else None,
