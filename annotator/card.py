@@ -22,16 +22,16 @@ WARNING = (
 READING = {
     "csv": "```python\n"
     'pandas.read_csv("{name}", dtype=str, keep_default_na=False)\n'
-    'datasets.load_dataset("csv", data_files="{name}", keep_default_na=False)\n'
     "```\n\n"
     "Without `keep_default_na=False`, labels and texts such as `None`, `NA` or `null` are read as missing; without "
     "`dtype=str`, an id such as `007` becomes a number. A text that a spreadsheet would run as a formula has an "
-    "apostrophe in front. The other formats keep every text as it is.",
+    "apostrophe in front. The other formats keep every text as it is; `datasets` reads them without guessing types.",
     "jsonl": "```python\n"
-    'pandas.read_json("{name}", lines=True, dtype=False, convert_dates=False)\n'
+    'pandas.read_json("{name}", lines=True, dtype=False)\n'
     'datasets.load_dataset("json", data_files="{name}")\n'
     "```\n\n"
-    "Without `dtype=False`, pandas reads an id such as `007` as a number.",
+    "Without `dtype=False`, pandas reads an id such as `007` as a number; before version 3 it also needs "
+    "`convert_dates=False`.",
     "parquet": '```python\npandas.read_parquet("{name}")\ndatasets.load_dataset("parquet", data_files="{name}")\n```',
     "dataset": "```python\n"
     'datasets.load_dataset("{name}")\n'

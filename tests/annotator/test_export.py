@@ -105,15 +105,18 @@ def test_rows_of_the_model_are_there_only_if_asked_for_and_only_where_nobody_ans
         assert (row["model_round"], row["answers"], row["annotator"]) == (1, 0, None)
 
 
-def test_a_skipped_utterance_has_a_row_of_the_model_alone(project):
+def test_a_skipped_utterance_says_so_or_has_a_row_of_the_model(project):
     question = next_question(project, "ada")
     answer(project, question, "ada", Answer("skip"))
     name = question.utterance["external_id"]
-    assert name not in {row["id"] for row in rows_of(project)}
-    assert {row["id"]: row["source"] for row in rows_of(project, with_model=True)}[name] == "model"
+    passed = {row["id"]: row for row in rows_of(project)}[name]
+    assert (passed["kind"], passed["label"], passed["annotator"], passed["answers"]) == ("skip", None, "ada", 0)
+    found = {row["id"]: row for row in rows_of(project, with_model=True)}[name]
+    assert (found["source"], found["kind"]) == ("model", "label")
+    assert [one["kind"] for one in json.loads(found["answers_given"])] == ["skip"]
 
 
-def test_where_most_say_that_none_fits_the_row_says_so_and_a_draw_has_no_row(project):
+def test_where_most_say_that_none_fits_the_row_says_so_and_a_draw_is_disputed(project):
     taken = annotations.answered_ids(project.db)
     first, second = [i for i in utterances.ids_in(project.db, "pool") if i not in taken][:2]
     label = project.codebook().ids[0]
@@ -123,7 +126,14 @@ def test_where_most_say_that_none_fits_the_row_says_so_and_a_draw_has_no_row(pro
     found = {row["id"]: row for row in rows_of(project)}
     ids = [row["external_id"] for row in utterances.read(project.db, [first, second])]
     assert (found[ids[0]]["kind"], found[ids[0]]["label"]) == ("none_fits", None)
-    assert ids[1] not in found
+    tied = found[ids[1]]
+    assert (tied["kind"], tied["label"], tied["given_label"], tied["annotator"]) == ("disputed", None, None, "ada;ben")
+    assert (tied["source"], tied["strategy"], tied["answers"], tied["at"]) == ("expert", "test", 2, None)
+    name = labels.names(project.db)[label]
+    assert [(one["annotator"], one["kind"], one["label"]) for one in json.loads(tied["answers_given"])] == [
+        ("ada", "label", name),
+        ("ben", "none_fits", None),
+    ]
     assert [row["kind"] for row in rows_of(project, rows="answers") if row["id"] == ids[1]] == ["label", "none_fits"]
 
 
@@ -161,7 +171,8 @@ def test_every_format_holds_every_row_with_its_label_and_source(project, tmp_pat
     assert len(found) == len(expected)
     assert {row["id"]: (row["label"], row["source"], row["slice"]) for row in found} == expected
     card = path / "README.md" if path.is_dir() else path.with_name("p.README.md")
-    assert card.read_text(encoding="utf-8").startswith("# Test\n")
+    text = card.read_text(encoding="utf-8")
+    assert text.startswith("# Test\n") or (name == "dataset" and "\n---\n# Test\n" in text)
 
 
 @EVERY_FORMAT
@@ -253,6 +264,7 @@ def test_the_card_lists_codebook_counts_rounds_and_columns(project):
         assert f"- `{name}`: {meaning}" in card
     in_pool = sum((row["label"], row["source"], row["slice"]) == ("wish", "expert", "pool") for row in found)
     assert f"| wish | expert | pool | {in_pool} |" in card
+    assert f"| **all** |  |  | {len(found)} |" in card
     promoted = rounds.promoted(project.db)
     line = next(line for line in card.splitlines() if line.startswith("| 1 |"))
     assert f"| {promoted['trained_on']} | {promoted['audited_on']} |" in line
