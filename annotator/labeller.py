@@ -8,7 +8,7 @@ the scores are calibrated. `annotator score` asks it about a whole file.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -18,6 +18,7 @@ from typing import Any, Self, overload
 import numpy as np
 
 from annotator.calibration import Calibrator
+from annotator.columns import imported_columns
 from annotator.errors import BadInput, RoundError
 from annotator.metrics import Array
 from annotator.project import Project, spoken
@@ -98,7 +99,8 @@ class Labeller:
     ) -> tuple[int, list[Rejected]]:
         """Score every utterance of a file and write them; return how many, and the rows that could not be read.
 
-        The format follows the target's ending. Rows that the plan calls context are read as such, not scored.
+        The format follows the target's ending. Rows that the plan calls context are read as such, not scored. Columns
+        of the file that have no meaning for us are written too.
         The file is on disk meanwhile, one part of it in memory.
         Raises BadFile, and BadInput for a column or an ending that is unknown.
         """
@@ -106,17 +108,22 @@ class Labeller:
         rejected: list[Rejected] = []
         with Spool() as spool:
             spool.fill(_sound(read_utterances(source, plan), rejected))
-            count = export(self._scored(spool, progress), FIELDS, self.names, target, format_)
+            ours = [*(field.name for field in FIELDS), *(f"p({name})" for name in self.names)]
+            extra = imported_columns(spool.metadata_names, ours)
+            fields = (*FIELDS, *(Field(column, "text") for column in extra.values()))
+            count = export(self._scored(spool, extra, progress), fields, self.names, target, format_)
         return count, rejected
 
-    def _scored(self, spool: Spool, progress: Progress) -> Iterator[dict[str, object]]:
+    def _scored(self, spool: Spool, extra: Mapping[str, str], progress: Progress) -> Iterator[dict[str, object]]:
         """Stream the rows of the output, of which one part at a time is in memory."""
         asked, whole = with_context(spool, self.context_turns), spool.to_score()
         for done in range(0, whole, AT_ONCE):
             part = list(islice(asked, AT_ONCE))
             so_far = partial(_share, progress, done / whole, len(part) / whole)
             probabilities = self.probabilities([utterance for _, utterance in part], so_far)
-            yield from (self._row(new, row) for (new, _), row in zip(part, probabilities, strict=True))
+            for (new, _), row in zip(part, probabilities, strict=True):
+                imported = {column: new.metadata.get(name) for name, column in extra.items()}
+                yield self._row(new, row) | imported
 
     def _row(self, new: NewUtterance, probabilities: Probabilities) -> dict[str, object]:
         best = int(probabilities.argmax())

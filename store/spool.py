@@ -4,6 +4,7 @@ The turns of a conversation may be anywhere in a file, so a row cannot be read b
 a file may be larger than memory.
 """
 
+import json
 import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import Self
@@ -14,16 +15,18 @@ from store.database import fetch, fetch_value, immediate
 from store.utterances import NewUtterance
 
 _TABLE = """CREATE TABLE spooled (place INTEGER PRIMARY KEY, external_id TEXT, text TEXT, conversation TEXT, turn REAL,
-                                  speaker TEXT, context_only INTEGER, given_label TEXT)"""
+                                  speaker TEXT, context_only INTEGER, given_label TEXT,
+                                  metadata TEXT)"""
 _BEFORE = """SELECT speaker, text FROM spooled
              WHERE conversation = ? AND (ifnull(turn, 0), place) < (ifnull(?, 0), ?)
              ORDER BY ifnull(turn, 0) DESC, place DESC LIMIT ?"""
 
 
 class Spool:
-    """Rows in the order they came, and the turns before each. Their metadata is not kept."""
+    """Rows in the order they came, and the turns before each."""
 
     def __init__(self) -> None:
+        self.metadata_names: dict[str, None] = {}  # of all rows to be scored, in the order of their first appearance
         # Without a name SQLite keeps a database in a file of its own, which is gone when it is closed or dies.
         self.db = Database(sqlite3.connect("", isolation_level=None))
         self.db.execute(_TABLE)
@@ -40,8 +43,10 @@ class Spool:
         with immediate(self.db):
             for row in rows:
                 said = (row.external_id, row.text, row.conversation, row.turn, row.speaker)
-                values = (*said, row.context_only, row.given_label)
-                self.db.execute("INSERT INTO spooled VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", values)
+                values = (*said, row.context_only, row.given_label, json.dumps(dict(row.metadata), ensure_ascii=False))
+                self.db.execute("INSERT INTO spooled VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+                if not row.context_only:
+                    self.metadata_names |= dict.fromkeys(row.metadata)
 
     def to_score(self) -> int:
         """Count the rows that are not context only."""
@@ -51,7 +56,7 @@ class Spool:
         """Stream the rows that are not context only, each after (speaker, text) of so many turns."""
         for row in self.db.query("SELECT * FROM spooled WHERE NOT context_only ORDER BY place"):
             place = row.pop("place")
-            new = NewUtterance(**row | {"context_only": False})
+            new = NewUtterance(**row | {"context_only": False, "metadata": json.loads(row["metadata"])})
             yield new, self._turns_before(new, place, turns)
 
     def _turns_before(self, row: NewUtterance, place: int, turns: int) -> list[tuple[str | None, str]]:

@@ -127,6 +127,16 @@ def test_a_file_is_scored_in_its_order_and_what_cannot_be_read_is_told(folder, t
         assert row["model_round"] == 1
 
 
+def test_columns_without_a_meaning_for_us_are_in_the_scored_file_too(folder, tmp_path):
+    path = tmp_path / "in.csv"
+    path.write_text("text,party,label,probability\nI will.,A,x,007\nHe did.,,,\n", encoding="utf-8")
+    score(path, "--project", folder, "--out", tmp_path / "out.parquet")
+    first, second = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert (first["party"], first["imported_probability"]) == ("A", "007")
+    assert (second["party"], second["imported_probability"]) == (None, None)
+    assert 0 < first["probability"] <= 1
+
+
 def test_the_turns_before_an_utterance_are_read_also_if_they_are_not_scored(folder, talk, tmp_path):
     score(talk, "--project", folder, "--out", tmp_path / "all.jsonl")
     score(talk, "--project", folder, "--out", tmp_path / "ada.jsonl", "--only", "speaker=ada")

@@ -247,9 +247,18 @@ def test_the_export_page_previews_and_prepares(project: Project) -> None:
     answer(project, question, "anna", Answer("label", 1))
     app = page("export")
     assert len(app.dataframe[0].value) == 1
+    assert "Utterances: 1 labeled + 599 without an answer = 600." in shown(app)
+    assert "599 utterances are left out: nobody has answered." in shown(app)
     app.button(key="prepare").click().run()
     assert not app.exception
     assert app.get("download_button")
+
+
+def test_a_name_is_stored_without_the_spaces_around_it(project: Project) -> None:
+    app = page()
+    app.text_input(key="annotator").set_value("  anna ").run()
+    app.button(key="label-1").click().run()
+    assert [row["annotator"] for row in annotations.answers(project.db)] == ["anna"]
 
 
 def test_an_answer_for_an_utterance_that_is_no_longer_shown_is_dropped(project: Project) -> None:
