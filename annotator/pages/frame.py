@@ -2,7 +2,7 @@
 
 import getpass
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from html import escape
 from pathlib import Path
@@ -103,6 +103,16 @@ def wear(rules: str) -> None:
 def plain(text: str) -> str:
     """Escape a text so that Streamlit's Markdown shows it as it is."""
     return re.sub(r"([\\`*_{}\[\]()#+\-.!|~$:<>])", r"\\\1", text)
+
+
+def told_apart(ours: Mapping[Any, str], theirs: Mapping[Any, str]) -> dict[Any, str]:
+    """Return what a list of choices shows for each: one choice a name, or Streamlit would take one for the other.
+
+    What people have named goes in quotes where we use the same word ourselves.
+    """
+    taken = set(ours.values())
+    named = {key: say("“{name}”", name=name) if name in taken else name for key, name in theirs.items()}
+    return {key: plain(name) for key, name in named.items()} | dict(ours)
 
 
 def html(kind: str, text: str, lead: str = "") -> None:
