@@ -5,7 +5,7 @@ import gc
 import streamlit as st
 
 from annotator.language import say
-from annotator.pages import codebook, data, export, frame, insights, label, review, rounds, search
+from annotator.pages import codebook, data, export, frame, insights, label, pending, review, rounds, search
 
 
 @st.cache_resource
@@ -38,6 +38,7 @@ def main() -> None:
     frame.style()
     with frame.errors_shown():
         frame.sidebar(names)
+        pending.tell()
         chosen.run()
 
 

@@ -92,10 +92,7 @@ class Project:
 
     @classmethod
     def open(cls, folder: Path, patience: float | None = None) -> Self:
-        """Open an existing project; wait for other programs that write as usual, or for so many seconds.
-
-        Raises NoProject.
-        """
+        """Open an existing project, and wait at most so many seconds for others that write. Raises NoProject."""
         project = cls(folder, open_database(folder))
         if patience is not None:
             wait_at_most(project.db, patience)
@@ -329,11 +326,9 @@ class Project:
         return found
 
     def _left_behind(self) -> list[Path]:
-        if jobs.active(self.db):
-            return []
         adapters = self.folder / "adapters"
-        left = [adapters / _adapter_name(number) for number in rounds.numbers_never_promoted(self.db)]
-        return [*adapters.glob("tmp-*"), *(path for path in left if path.is_dir())]
+        left = (adapters / _adapter_name(number) for number in rounds.numbers_never_promoted(self.db))
+        return [] if jobs.active(self.db) else [*adapters.glob("tmp-*"), *filter(Path.is_dir, left)]
 
 
 def _adapter_name(number: int) -> str:

@@ -226,9 +226,7 @@ def _check_unchanged(project: Project, question: Question, annotator: str) -> No
             "Your answer was not stored. Go on with the next one.",
         )
     if since["kind"] == "skip":
-        raise AnswerRefused(
-            "You already skipped this utterance in another window.", "Undo there to change it."
-        )
+        raise AnswerRefused("You already skipped this utterance in another window.", "Undo there to change it.")
     if since["kind"] == "none_fits":
         raise AnswerRefused(
             "You already answered this utterance in another window: none fits.", "Undo there to change it."

@@ -142,6 +142,13 @@ def answered_since(db: Database, utterance_id: int, annotator: str, since: int) 
     return fetch_one(db, sql, (utterance_id, since, annotator))
 
 
+def acted_on_since(db: Database, annotator: str, since: int) -> set[int]:
+    """Return the utterances on which an annotator has done anything after a watermark, settling aside."""
+    sql = f"""SELECT DISTINCT utterance_id FROM annotation
+              WHERE annotator = ? AND id > ? AND strategy != '{ADJUDICATED}'"""
+    return {row[0] for row in db.execute(sql, (annotator, since))}
+
+
 def taken_back(db: Database, annotator: str, ids: Iterable[int]) -> dict[int, dict[str, Any]]:
     """Return what an annotator last said of these utterances, where they have taken it back since, by utterance."""
     sql = f"""SELECT old.*, max(a.id) AS last FROM annotation a LEFT JOIN annotation old ON old.id = a.undoes

@@ -45,9 +45,7 @@ def hold_open(folder: Path) -> sqlite3.Connection:
     Whenever the last connection to a database closes, its journal is written back and removed, which takes longer than
     an answer; a program that opens one for every answer holds another meanwhile.
     """
-    connection = sqlite3.connect(
-        folder / FILENAME, check_same_thread=False, isolation_level=None, factory=Connection
-    )
+    connection = sqlite3.connect(folder / FILENAME, check_same_thread=False, isolation_level=None, factory=Connection)
     connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # not before it has read does it hold anything
     return connection
 

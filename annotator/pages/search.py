@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import streamlit as st
 
 from annotator import bulk
 from annotator.bulk import Preview, preview
+from annotator.errors import ProjectBusy
 from annotator.language import later, number, say, say_many
-from annotator.pages import frame
+from annotator.pages import frame, pending
 from annotator.project import Project
 from annotator.search import Search, alike, find
 from annotator.session import Answer
@@ -180,7 +183,7 @@ def _answer_all(project: Project, search: Search, found: list[int]) -> None:
             key="bulk-do",
             disabled=not plan.ids,
             on_click=_do,
-            args=(search, said, plan.ids),
+            args=(search, said, plan, named.get(chosen, names[NONE_FITS])),
         )
 
 
@@ -207,11 +210,16 @@ def effects(plan: Preview) -> list[str]:
 
 
 @frame.guarded
-def _do(search: Search, said: Answer, ids: tuple[int, ...]) -> None:
-    with frame.opened_project() as project:
-        bulk.answer_all(project, frame.annotator(), search, said, ids)
+def _do(search: Search, said: Answer, plan: Preview, told: str) -> None:
+    pending.submit(told, partial(_store, frame.annotator(), search, said, plan))
+
+
+def _store(annotator: str, search: Search, said: Answer, plan: Preview, project: Project) -> None:
+    """Give the answer to all that the preview named and that has not been answered since."""
+    act = bulk.answer_all(project, annotator, search, said, plan.ids, plan.seen)
+    st.toast(say("{n:,} answered.", n=acts.size(project.db, act)))
+    with suppress(ProjectBusy):  # the answers are stored: a round is due with the next one, too
         start_round_if_due(project)
-    st.toast(say("{n:,} answered.", n=len(ids)))
 
 
 def _acts(project: Project, names: Mapping[int, str]) -> None:
