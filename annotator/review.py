@@ -259,9 +259,8 @@ def _check_unsettled(project: Project, shown: Case) -> None:
     known = {answer["id"] for answer in shown.answers}
     for answer in annotations.answers_to(project.db, [shown.utterance["id"]]):
         if answer["strategy"] == ADJUDICATED and answer["kind"] != "out_of_use" and answer["id"] not in known:
-            name = labels.names(project.db).get(answer["label_id"], "none fits")
             raise AnswerRefused(
-                f"“{answer['annotator']}” has settled this meanwhile as “{name}”.", "Your decision was not stored."
+                f"“{answer['annotator']}” has settled this meanwhile.", "Your decision was not stored."
             )
 
 
