@@ -37,8 +37,8 @@ def main() -> None:
     chosen = st.navigation(pages)
     frame.style()
     with frame.errors_shown():
-        frame.sidebar(names)
         pending.tell()
+        frame.sidebar(names)
         chosen.run()
 
 

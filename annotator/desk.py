@@ -102,13 +102,14 @@ class Desk:
             self._hand = {q.utterance["id"]: q for q in questions(project, self.annotator, entries, self.wishes)}
         return self._hand[entries[0]["utterance_id"]] if entries else None
 
-    def answer(self, project: Project, said: Answer) -> None:
+    def answer(self, project: Project, said: Answer, asked: Question | None = None) -> None:
         """Store the answer to the question on the desk and bring the next one. On disk when this returns.
 
+        `asked` is the question as it was shown, where the desk may have been looked over since.
         Raises AnswerRefused where it must not be stored; the next one is there all the same. ProjectBusy leaves
         everything as it was.
         """
-        question = self.question
+        question = asked or self.question
         assert question
         try:
             with immediate(project.db):

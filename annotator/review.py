@@ -259,9 +259,7 @@ def _check_unsettled(project: Project, shown: Case) -> None:
     known = {answer["id"] for answer in shown.answers}
     for answer in annotations.answers_to(project.db, [shown.utterance["id"]]):
         if answer["strategy"] == ADJUDICATED and answer["kind"] != "out_of_use" and answer["id"] not in known:
-            raise AnswerRefused(
-                f"“{answer['annotator']}” has settled this meanwhile.", "Your decision was not stored."
-            )
+            raise AnswerRefused(f"“{answer['annotator']}” has settled this meanwhile.", "Your decision was not stored.")
 
 
 def take_back(project: Project, annotator: str) -> int | None:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from html import escape
 
@@ -85,7 +86,6 @@ def _panel() -> None:
             frame.html("quiet", say("Your comment was not stored: “{comment}”", comment=comment))
         tour.strip(project, "label")
         _progress(desk)
-        pending.reach_the_page()
         if desk.question is None:
             ending.tell(project, desk.annotator, _ask_again)
             _undo_button()
@@ -97,6 +97,7 @@ def _panel() -> None:
         _other_answers(project, codebook, desk.question)
         _notes(project, codebook, desk)
         why.tell()
+        pending.reach_the_page()
         if jobs.active(project.db) and not st.session_state.get("job_active"):
             st.rerun()  # a round has started by itself: the sidebar must show it
 
@@ -116,22 +117,17 @@ def _say(utterance_id: int, kind: str, label_id: int | None, told: str = "") -> 
     desk: Desk | None = st.session_state.get("desk")
     if desk is None or desk.question is None or desk.question.utterance["id"] != utterance_id:
         return
-    said = Answer(
-        kind,  # type: ignore[arg-type]
-        label_id,
-        unsure=st.session_state.get("unsure", False),
-        comment=st.session_state.get("comment", "").strip(),
-        milliseconds=round((time.monotonic() - st.session_state["shown_at"]) * 1000),
-    )
+    milliseconds = round((time.monotonic() - st.session_state["shown_at"]) * 1000)
+    said = _as_typed(Answer(kind, label_id, milliseconds=milliseconds))  # type: ignore[arg-type]
     pending.submit(told, partial(_store, desk, desk.question, said))
 
 
 def _store(desk: Desk, question: Question, said: Answer, project: Project) -> None:
     """Store an answer to what is on the desk, bring the next utterance, and do what follows from it."""
-    if desk.question is not question:
-        return
+    if desk.question and desk.question.utterance["id"] == question.utterance["id"]:
+        said = _as_typed(said)  # also what was typed while it waited
     try:
-        desk.answer(project, said)
+        desk.answer(project, said, question)
     except AnswerRefused:
         _leave_behind(said.comment)
         _turn_to(desk)
@@ -139,6 +135,12 @@ def _store(desk: Desk, question: Question, said: Answer, project: Project) -> No
     _turn_to(desk)
     _start_if_due(project)
     _tell_the_scout(project)
+
+
+def _as_typed(said: Answer) -> Answer:
+    """Return an answer with the mark and the comment that stand beside it, where the page shows them."""
+    typed = st.session_state
+    return replace(said, unsure=typed.get("unsure", said.unsure), comment=typed.get("comment", said.comment).strip())
 
 
 def _tell_the_scout(project: Project) -> None:
@@ -284,7 +286,7 @@ def _other_answers(project: Project, codebook: Codebook, question: Question) -> 
         st.button(say("Skip"), key="skip", shortcut=keys.SKIP, on_click=_say, args=skip)
         _undo_button()
         marked = say("Q. Tick before answering: the answer is stored with this mark.")
-        st.checkbox(say("Unsure"), key="unsure", help=marked, disabled=pending.kept() is not None)
+        st.checkbox(say("Unsure"), key="unsure", help=marked)
         why.offer(project, codebook, question)
 
 
@@ -295,8 +297,7 @@ def _undo_button() -> None:
 def _notes(project: Project, codebook: Codebook, desk: Desk) -> None:
     question = desk.question
     assert question
-    place, waits = say("M: stored with the answer"), pending.kept() is not None
-    st.text_input(say("Comment"), key="comment", placeholder=place, max_chars=2000, disabled=waits)
+    st.text_input(say("Comment"), key="comment", placeholder=say("M: stored with the answer"), max_chars=2000)
     said = [notes.reasons(project, question), notes.outcome(codebook, desk), wishes.rest(desk)]
     frame.html("quiet notes", "\n".join(line for line in said if line))
     with st.container(horizontal=True):

@@ -12,6 +12,7 @@ from annotator.language import say
 from annotator.pages import frame
 from annotator.project import Project
 
+MOMENT = 0.5  # seconds after which a page that was drawn may be drawn again
 Write = Callable[[Project], None]
 """Stores the answer and does what follows from it. Raises ProjectBusy if nothing has been written."""
 
@@ -50,27 +51,28 @@ def drop() -> bool:
 
 
 def tell() -> None:
-    """Say that an answer waits, and try again every second."""
+    """Store the answer that waits, or say that it does and try again every second. Before the page is drawn."""
+    if kept():
+        _try()
     st.session_state["told_unsaved"] = kept()
     if kept():
-        _try_again()
+        _try_again(time.monotonic())
 
 
 def reach_the_page() -> None:
-    """Draw the whole page anew where only a part of it has been, and an answer waits that nothing shows yet."""
+    """Draw the whole page anew where only a part of it has been, and an answer waits that nothing shows yet.
+
+    After the widgets of that part: those that a run does not reach lose what was typed.
+    """
     if kept() is not st.session_state.get("told_unsaved"):
         st.rerun()
 
 
 @st.fragment(run_every="1s")
-def _try_again() -> None:
-    waiting = kept()
-    if waiting is None:
-        return
-    try:
-        with Project.open(waiting.folder, frame.PATIENCE) as project:
-            waiting.write(project)
-    except ProjectBusy:
+def _try_again(drawn: float) -> None:
+    if time.monotonic() - drawn > MOMENT:
+        _try()
+    if waiting := kept():
         st.warning(
             say(
                 "Not saved yet: another program is writing to this project. Your answer “{answer}” is kept and will be "
@@ -78,11 +80,23 @@ def _try_again() -> None:
                 answer=frame.plain(waiting.told),
             )
         )
+    else:
+        st.rerun()
+
+
+def _try() -> None:
+    """Store the answer that waits, once; an error other than that another program is writing is shown."""
+    waiting = kept()
+    if waiting is None:
+        return
+    try:
+        with Project.open(waiting.folder, frame.PATIENCE) as project:
+            waiting.write(project)
+    except ProjectBusy:
         return
     except AnnotatorError as error:
         st.session_state["error"] = error
     drop()
-    st.rerun()
 
 
 def await_project() -> None:
@@ -93,5 +107,5 @@ def await_project() -> None:
 
 @st.fragment(run_every="1s")
 def _look_again(since: float) -> None:
-    if time.monotonic() - since > 0.5:  # not at once, as the page is drawn
+    if time.monotonic() - since > MOMENT:  # not at once, as the page is drawn
         st.rerun()
