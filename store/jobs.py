@@ -29,7 +29,10 @@ def begin(db: Database, reason: str, last_annotation: int) -> int:
     with immediate(db):
         recover(db)
         if active(db):
-            raise RoundRunning("A round is running already.", "Wait for it, or cancel it on the Rounds page.")
+            raise RoundRunning(
+                "A round is running already.",
+                "Wait for it, or cancel it on the Rounds page or with `annotator cancel`.",
+            )
         cursor = db.execute(
             "INSERT INTO job (state, reason, last_annotation, started_at, heartbeat_at) VALUES ('active', ?, ?, ?, ?)",
             (reason, last_annotation, now(), now()),

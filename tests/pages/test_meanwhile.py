@@ -278,7 +278,7 @@ def test_what_cannot_be_done_while_another_program_writes_says_so(
 
 
 def test_an_answer_that_waits_is_not_lost_when_another_answers_first_and_the_page_is_drawn_again(
-    talk: Project, monkeypatch: pytest.MonkeyPatch
+    talk: Project,
 ) -> None:
     app = page()
     asked = app.session_state["desk"].question.utterance["id"]
