@@ -5,7 +5,7 @@ import gc
 import streamlit as st
 
 from annotator.language import say
-from annotator.pages import codebook, data, export, frame, insights, label, review, rounds, search
+from annotator.pages import codebook, data, export, frame, insights, label, pending, review, rounds, search
 
 
 @st.cache_resource
@@ -37,6 +37,7 @@ def main() -> None:
     chosen = st.navigation(pages)
     frame.style()
     with frame.errors_shown():
+        pending.tell()
         frame.sidebar(names)
         chosen.run()
 

@@ -100,7 +100,7 @@ def pace(project: Project) -> float:
 
     Pauses are among the slowest; a median would forget the utterances that take thought.
     """
-    taken = [a["milliseconds"] for a in annotations.answers(project.db) if a["milliseconds"]]
+    taken = [a["milliseconds"] for a in annotations.answers(project.db) if a["milliseconds"] is not None]
     return float(trim_mean(taken, 0.1)) / 1000 if taken else PACE
 
 

@@ -4,7 +4,7 @@ Audit utterances are left out always: each is answered by itself, without a sugg
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from annotator.errors import BadInput
 from annotator.project import Project
@@ -27,11 +27,12 @@ class Preview:
     beside: int  # of `ids`, those that other people have answered otherwise: their answers stand
     settled: int  # of `ids`, those that were settled in review: that counts, whatever is answered
     accepted: int  # of `ids`, those whose suggestion was accepted unseen: your answer counts from now on
+    seen: int = field(default=0, compare=False)  # the last annotation that was known
 
 
 def preview(project: Project, annotator: str, found: Sequence[int], said: Answer, replace: bool) -> Preview:
     """Say what giving this answer to all utterances found would do; with `replace`, also over one's own answers."""
-    in_audit = set(utterances.ids_in(project.db, "audit"))
+    seen, in_audit = annotations.last_id(project.db), set(utterances.ids_in(project.db, "audit"))
     mine, others = {}, set()
     for row in annotations.answers(project.db):
         if row["kind"] not in ANSWERED or row["strategy"] in (ADJUDICATED, GIVEN):
@@ -54,13 +55,17 @@ def preview(project: Project, annotator: str, found: Sequence[int], said: Answer
         beside=len(others.intersection(ids)),
         settled=len(annotations.settled_ids(project.db).intersection(ids)),
         accepted=len(acceptances.standing_ids(project.db).intersection(ids)),
+        seen=seen,
     )
 
 
-def answer_all(project: Project, annotator: str, search: Search, said: Answer, ids: Sequence[int]) -> int:
-    """Give the answer to all these utterances in one act, and return its id. Raises BadInput if there are none."""
-    if not ids:
-        raise BadInput("0 utterances would get this answer.", "Search for others.")
+def answer_all(
+    project: Project, annotator: str, search: Search, said: Answer, ids: Sequence[int], seen: int | None = None
+) -> int:
+    """Give the answer to all these utterances in one act, and return its id. Raises BadInput if there are none.
+
+    Left out is what the annotator has answered after `seen`, the last annotation that the preview knew.
+    """
     one = NewAnnotation(
         utterance_id=0,  # each in turn
         annotator=annotator,
@@ -71,7 +76,10 @@ def answer_all(project: Project, annotator: str, search: Search, said: Answer, i
         comment=said.comment,
     )
     with immediate(project.db):
-        return bulk.answer_all(project.db, search.to_json(), one, ids)
+        left = set(ids) - (set() if seen is None else annotations.acted_on_since(project.db, annotator, seen))
+        if not left:
+            raise BadInput("0 utterances would get this answer.", "Search for others.")
+        return bulk.answer_all(project.db, search.to_json(), one, [i for i in ids if i in left])
 
 
 def take_back(project: Project, act: int, annotator: str) -> int:

@@ -154,6 +154,20 @@ def _watch(project: Project, job: int) -> None:
 
 @main.command()
 @click.argument("project", type=FOLDER)
+def cancel(project: Path) -> None:
+    """Stop the round that is being made, also one that hangs; the round before it stays in use."""
+    import time
+
+    with Project.open(project) as opened:
+        jobs.request_cancel(opened.db)
+        while jobs.active(opened.db):
+            opened.recover()
+            time.sleep(0.2)
+    console.print("No round is running.")
+
+
+@main.command()
+@click.argument("project", type=FOLDER)
 @click.argument("changes", nargs=-1, metavar="[NAME=VALUE]...")
 def settings(project: Path, changes: Sequence[str]) -> None:
     """Change how rounds are made, or list it: the language model, how it learns, what is asked.
@@ -183,6 +197,9 @@ def status(project: Path) -> None:
         console.print(f"Utterances: {added_up(statuses(opened).counts())}.")
         job = jobs.active(opened.db)
         console.print(f"A round is at “{job['stage']}”, {job['share']:.0%}." if job else "No round is running.")
+        if job and (silent := jobs.silence(job)):
+            minutes = round(silent.total_seconds() / 60)
+            console.print(f"It has given no sign of life for {minutes} minutes: `annotator cancel` ends it.")
         console.print(_round_table(opened))
 
 

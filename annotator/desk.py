@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
+from annotator.errors import AnswerRefused
 from annotator.preferences import preferences
 from annotator.project import Project
 from annotator.session import Answer, Question, Standing, Suggestion, answer, lease, questions, standing, undo
@@ -81,27 +82,46 @@ class Desk:
         if self.question is None or annotations.is_answered(project.db, self.question.utterance["id"]):
             self.bring_next(project)
         elif self.wishes != before or version != self._known[1]:
-            self._known = (self._known[0], version)
-            (self.question,) = questions(project, self.annotator, [self.question.entry], self.wishes)
+            self._known, seen = (self._known[0], version), self.question.seen
+            (again,) = questions(project, self.annotator, [self.question.entry], self.wishes)
+            self.question = replace(again, seen=seen)
         self._recount(project)
 
     def bring_next(self, project: Project) -> None:
-        """Put the next question on the desk; None when everything is answered."""
+        """Put the next question on the desk; None where nothing is left to ask."""
+        with immediate(project.db):  # so that nobody answers between the lease and the reading
+            following = self._following(project)
+        self.question = following
+
+    def _following(self, project: Project) -> Question | None:
         entries = lease(project, self.annotator)
         known = (rounds.promoted_id(project.db), labels.version(project.db))
         if known != self._known:  # what follows a new round comes from it, in the labels there are by then
             self._known, self._hand = known, {}
         if entries and not self._at_hand(entries[:1]):
             self._hand = {q.utterance["id"]: q for q in questions(project, self.annotator, entries, self.wishes)}
-        self.question = self._hand[entries[0]["utterance_id"]] if entries else None
+        return self._hand[entries[0]["utterance_id"]] if entries else None
 
-    def answer(self, project: Project, said: Answer) -> None:
-        """Store the answer to the question on the desk and bring the next one. On disk when this returns."""
-        question = self.question
+    def answer(self, project: Project, said: Answer, asked: Question | None = None) -> None:
+        """Store the answer to the question on the desk and bring the next one. On disk when this returns.
+
+        `asked` is the question as it was shown, where the desk may have been looked over since.
+        Raises AnswerRefused where it must not be stored; the next one is there all the same. ProjectBusy leaves
+        everything as it was.
+        """
+        question = asked or self.question
         assert question
-        with immediate(project.db):
-            answer(project, question, self.annotator, said)
+        try:
+            with immediate(project.db):
+                answer(project, question, self.annotator, said)
+                following = self._following(project)
+        except AnswerRefused:
+            self.outcome = None
+            self._hand.clear()
             self.bring_next(project)
+            self._recount(project)
+            raise
+        self.question = following
         thought = question.suggestion or (question.kept_back if question.withheld == "choice" else None)
         self.outcome = Outcome(said, thought) if thought else None
         if said.kind != "skip":

@@ -8,7 +8,9 @@
     ├── ProjectError        the project folder or its database
     │   ├── NoProject       there is none at this path
     │   ├── ProjectExists   there is one already
-    │   └── ProjectTooNew   written by a later version of this program
+    │   ├── ProjectTooNew   written by a later version of this program
+    │   └── ProjectBusy     another program is writing to it
+    ├── AnswerRefused       an answer that would silently take the place of another, or of another person's work
     ├── RoundError          a round that cannot start or go on
     │   ├── TooFewAnswers   not enough to train on
     │   ├── PoolExhausted   nothing is left to ask about
@@ -74,6 +76,14 @@ class ProjectExists(ProjectError):
 
 class ProjectTooNew(ProjectError):
     """The database was written by a later version of this program."""
+
+
+class ProjectBusy(ProjectError):
+    """Another program is writing to the database, and has been for longer than we wait."""
+
+
+class AnswerRefused(AnnotatorError):
+    """Something has happened to the utterance since it was shown, so that the answer is not stored."""
 
 
 class RoundError(AnnotatorError):

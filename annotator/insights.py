@@ -274,7 +274,8 @@ class Pace:
 
 def time_per_answer(project: Project) -> Pace:
     """Return the median time from seeing an utterance to answering it, 25 answers at a time."""
-    taken = [a["milliseconds"] / 1000 for a in annotations.answers(project.db) if a["milliseconds"]]
+    given = annotations.answers(project.db)
+    taken = [a["milliseconds"] / 1000 for a in given if a["milliseconds"] is not None]
     edges = [*range(0, len(taken), STEP), len(taken)]
     steps = [PaceStep(a + 1, b, float(np.median(taken[a:b]))) for a, b in pairwise(edges) if b > a]
     slices = utterances.count_slices(project.db)

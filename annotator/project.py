@@ -29,7 +29,7 @@ from model.machine import peak_memory
 from model.task import Utterance
 from store import annotations, jobs, labels, queue, rounds, settings, utterances
 from store.annotations import ANSWERED, GIVEN, NewAnnotation
-from store.database import create_database, immediate, open_database
+from store.database import create_database, immediate, open_database, wait_at_most
 from store.importers import ImportPlan, ImportReport, import_file
 from store.queue import QueueEntry
 from store.rounds import NewRound, Predictions
@@ -90,9 +90,12 @@ class Project:
         return project
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
-        """Open an existing project. Raises NoProject."""
-        return cls(folder, open_database(folder))
+    def open(cls, folder: Path, patience: float | None = None) -> Self:
+        """Open an existing project, and wait at most so many seconds for others that write. Raises NoProject."""
+        project = cls(folder, open_database(folder))
+        if patience is not None:
+            wait_at_most(project.db, patience)
+        return project
 
     def close(self) -> None:
         """Close the connection."""
@@ -314,14 +317,17 @@ class Project:
         Adapters are looked for each time: `jobs.begin` closes a dead process's round too, and knows no folders. What no
         round of this database has left is not ours to drop: the database may have been restored from a backup.
         """
-        with immediate(self.db):  # so that no job begins to write one meanwhile
-            found = jobs.recover(self.db)
-            if not jobs.active(self.db):
-                adapters = self.folder / "adapters"
-                left = [adapters / _adapter_name(number) for number in rounds.numbers_never_promoted(self.db)]
-                for path in (*adapters.glob("tmp-*"), *(path for path in left if path.is_dir())):
+        found = jobs.recover(self.db)
+        if self._left_behind():  # every page looks: it waits for nobody who writes where there is nothing to do
+            with immediate(self.db):  # so that no job begins to write one meanwhile
+                for path in self._left_behind():
                     shutil.rmtree(path, ignore_errors=True)
         return found
+
+    def _left_behind(self) -> list[Path]:
+        adapters = self.folder / "adapters"
+        left = (adapters / _adapter_name(number) for number in rounds.numbers_never_promoted(self.db))
+        return [] if jobs.active(self.db) else [*adapters.glob("tmp-*"), *filter(Path.is_dir, left)]
 
 
 def _adapter_name(number: int) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 
 from annotator.batch import AUDIT
 from annotator.consensus import consensus
+from annotator.errors import AnswerRefused
 from annotator.insights import likeliest, round_before
 from annotator.language import later, say
 from annotator.mistakes import recent_doubts
@@ -23,6 +24,7 @@ from annotator.statuses import people_differ
 from annotator.versions import describe
 from store import annotations, guesses, labels, rounds, settings, utterances
 from store.annotations import ADJUDICATED, Kind, NewAnnotation
+from store.database import immediate
 
 AGAIN = 0.2  # of the answers: four slips in five are among them on TREC and SNIPS (benchmarks/mistakes.py)
 STRANGEST = 20  # utterances: what a person looks through to find out whether a label is missing
@@ -234,7 +236,10 @@ def _flip(project: Project, utterance_id: int) -> list[str]:
 
 
 def settle(project: Project, settled: Case, annotator: str, kind: Kind, label_id: int | None = None) -> int:
-    """Store what a person decides who has seen the case, and return its id. It wins over all votes."""
+    """Store what a person decides who has seen the case, and return its id. It wins over all votes.
+
+    Raises AnswerRefused if somebody has settled it since it was shown.
+    """
     shown = settled.suggestion or (None, None)
     new = NewAnnotation(
         utterance_id=settled.utterance["id"],
@@ -246,7 +251,16 @@ def settle(project: Project, settled: Case, annotator: str, kind: Kind, label_id
         suggested_label_id=shown[0],
         suggested_probability=shown[1],
     )
-    return annotations.record(project.db, new)
+    with immediate(project.db):
+        _check_unsettled(project, settled)
+        return annotations.record(project.db, new)
+
+
+def _check_unsettled(project: Project, shown: Case) -> None:
+    known = {answer["id"] for answer in shown.answers}
+    for answer in annotations.answers_to(project.db, [shown.utterance["id"]]):
+        if answer["strategy"] == ADJUDICATED and answer["kind"] != "out_of_use" and answer["id"] not in known:
+            raise AnswerRefused(f"“{answer['annotator']}” has settled this meanwhile.", "Your decision was not stored.")
 
 
 def take_back(project: Project, annotator: str) -> int | None:

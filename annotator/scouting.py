@@ -6,6 +6,7 @@ and everything that is measured or promised stay those of the round.
 """
 
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 from scipy.special import softmax
 
 from annotator.batch import choose_from_pool
+from annotator.errors import ProjectBusy
 from annotator.pool import askable, lessons_read, round_scout
 from annotator.project import Project
 from annotator.query import STRATEGIES
@@ -70,7 +72,7 @@ def reorder_in_background(folder: Path) -> threading.Thread | None:
 
     def work() -> None:
         try:
-            with Project.open(folder) as project:
+            with suppress(ProjectBusy), Project.open(folder) as project:  # the next answers bring another chance
                 reorder(project)
         finally:
             _busy.release()

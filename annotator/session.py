@@ -2,19 +2,20 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
 
 from annotator.acceptance import withdraw_broken
 from annotator.batch import AUDIT
 from annotator.config import RoundConfig
+from annotator.errors import AnswerRefused
 from annotator.language import later
 from annotator.preferences import Preferences
 from annotator.project import Project
 from annotator.query import STRATEGIES
 from annotator.shortlist import LARGE, shortlist
-from store import acceptances, annotations, queue, rounds, utterances
+from store import acceptances, annotations, labels, queue, rounds, utterances
 from store.acceptances import SPOT_CHECK
 from store.annotations import Kind, NewAnnotation, Withheld
 from store.database import immediate
@@ -38,6 +39,17 @@ class Suggestion:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What an annotator said."""
+
+    kind: Kind
+    label_id: int | None = None
+    unsure: bool = False
+    comment: str = ""
+    milliseconds: int | None = None
+
+
+@dataclass(frozen=True)
 class Question:
     """One utterance as it is put to an annotator, with the reason it is."""
 
@@ -47,6 +59,8 @@ class Question:
     suggestion: Suggestion | None  # what is shown
     kept_back: Suggestion | None = None  # what would be, had it not been withheld
     withheld: Withheld = ""
+    seen: int = 0  # the last annotation there was: what has been said since is not known to who answers
+    draft: Answer | None = None  # what the annotator had said last and has taken back
 
     @property
     def is_audit(self) -> bool:
@@ -71,20 +85,10 @@ class Question:
         return known.reason if known else self.entry["strategy"]
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What an annotator said."""
-
-    kind: Kind
-    label_id: int | None = None
-    unsure: bool = False
-    comment: str = ""
-    milliseconds: int | None = None
-
-
 def next_question(project: Project, annotator: str) -> Question | None:
-    """Return what to ask now, drawing a new batch if this one is used up; None when everything is answered."""
-    return next(iter(questions(project, annotator, lease(project, annotator)[:1])), None)
+    """Return what to ask now, drawing a new batch if this one is used up; None where nothing is left to ask."""
+    with immediate(project.db):
+        return next(iter(questions(project, annotator, lease(project, annotator)[:1])), None)
 
 
 def lease(project: Project, annotator: str) -> list[dict[str, Any]]:
@@ -98,13 +102,28 @@ def lease(project: Project, annotator: str) -> list[dict[str, Any]]:
 def questions(
     project: Project, annotator: str, entries: Sequence[Mapping[str, Any]], wishes: Preferences | None = None
 ) -> list[Question]:
-    """Read all that is shown of these entries of the queue."""
+    """Read all that is shown of these entries of the queue. In the transaction that has leased them."""
     config, wishes = project.config, wishes or Preferences()
     rows = utterances.read(project.db, [entry["utterance_id"] for entry in entries])
     asked = list(zip(rows, entries, strict=True))
     open_ones = [row["id"] for row, entry in asked if config.show_suggestions and not _is_blind(row, entry)]
     known = _suggestions(project, open_ones)
-    return [_question(project, annotator, (row, entry, known.get(row["id"])), wishes, config) for row, entry in asked]
+    drafts = annotations.taken_back(project.db, annotator, [row["id"] for row in rows])
+    seen = annotations.last_id(project.db)
+    return [
+        replace(
+            _question(project, annotator, (row, entry, known.get(row["id"])), wishes, config),
+            seen=seen,
+            draft=_draft(drafts.get(row["id"])),
+        )
+        for row, entry in asked
+    ]
+
+
+def _draft(row: Mapping[str, Any] | None) -> Answer | None:
+    if row is None:
+        return None
+    return Answer(row["kind"], row["label_id"], bool(row["unsure"]), row["comment"], row["milliseconds"])
 
 
 def _is_blind(row: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
@@ -156,38 +175,70 @@ def _suggestions(project: Project, ids: Sequence[int]) -> dict[int, Suggestion]:
 
 
 def answer(project: Project, question: Question, annotator: str, said: Answer) -> int:
-    """Record an answer with the reason it was asked for, and return its id. It is on disk when this returns."""
+    """Record an answer with the reason it was asked for, and return its id. It is on disk when this returns.
+
+    Raises AnswerRefused if the utterance has been answered since it was shown, or is on another screen by now.
+    """
     entry, shown, kept = question.entry, question.suggestion, question.kept_back
-    given = annotations.record(
-        project.db,
-        NewAnnotation(
-            utterance_id=question.utterance["id"],
-            annotator=annotator,
-            kind=said.kind,
-            label_id=said.label_id,
-            strategy=entry["strategy"],
-            codebook_version=project.codebook().version,
-            unsure=said.unsure,
-            comment=said.comment,
-            round_id=entry["round_id"],
-            propensity=entry["propensity"],
-            pool_size=entry["pool_size"],
-            suggested_label_id=shown.best[0] if shown else None,
-            suggested_probability=shown.best[1] if shown else None,
-            withheld=question.withheld,
-            withheld_label_id=kept.best[0] if kept else None,
-            withheld_probability=kept.best[1] if kept else None,
-            milliseconds=said.milliseconds,
-            heard=entry["heard"],
-        ),
+    new = NewAnnotation(
+        utterance_id=question.utterance["id"],
+        annotator=annotator,
+        kind=said.kind,
+        label_id=said.label_id,
+        strategy=entry["strategy"],
+        codebook_version=labels.version(project.db),
+        unsure=said.unsure,
+        comment=said.comment,
+        round_id=entry["round_id"],
+        propensity=entry["propensity"],
+        pool_size=entry["pool_size"],
+        suggested_label_id=shown.best[0] if shown else None,
+        suggested_probability=shown.best[1] if shown else None,
+        withheld=question.withheld,
+        withheld_label_id=kept.best[0] if kept else None,
+        withheld_probability=kept.best[1] if kept else None,
+        milliseconds=said.milliseconds,
+        heard=entry["heard"],
     )
-    if entry["strategy"] == SPOT_CHECK:
-        withdraw_broken(project)
+    with immediate(project.db):
+        _check_unchanged(project, question, annotator)
+        given = annotations.record(project.db, new)
+        if entry["strategy"] == SPOT_CHECK:
+            withdraw_broken(project)
     return given
 
 
+def _check_unchanged(project: Project, question: Question, annotator: str) -> None:
+    """Refuse to answer what somebody, or the same person on another screen, has answered or got meanwhile."""
+    asked = question.utterance["id"]
+    since = annotations.answered_since(project.db, asked, annotator, question.seen)
+    if since is None:
+        holder = queue.holder(project.db, asked)
+        if holder is not None and holder != annotator:
+            raise AnswerRefused(
+                f"“{holder}” has this utterance on screen by now: nobody had answered it for ten minutes.",
+                "Your answer was not stored. Go on with the next one.",
+            )
+        return
+    if since["annotator"] != annotator:
+        raise AnswerRefused(
+            f"“{since['annotator']}” has answered this utterance meanwhile.",
+            "Your answer was not stored. Go on with the next one.",
+        )
+    if since["kind"] == "skip":
+        raise AnswerRefused("You already skipped this utterance in another window.", "Undo there to change it.")
+    if since["kind"] == "none_fits":
+        raise AnswerRefused(
+            "You already answered this utterance in another window: none fits.", "Undo there to change it."
+        )
+    name = labels.names(project.db)[since["said_label_id"]]
+    raise AnswerRefused(
+        f"You already answered this utterance in another window as “{name}”.", "Undo there to change it."
+    )
+
+
 def undo(project: Project, annotator: str) -> bool:
-    """Take back the annotator's last answer and ask it again next; False if there is none."""
+    """Take back the annotator's last answer and ask it again next, as it was; False if there is none."""
     with immediate(project.db):
         last = annotations.undo(project.db, annotator)
         if last is None:
@@ -196,6 +247,30 @@ def undo(project: Project, annotator: str) -> bool:
         entry = QueueEntry(last["utterance_id"], *why)
         queue.put_first(project.db, last["round_id"], entry, annotator)
     return True
+
+
+def ask_skipped_again(project: Project, annotator: str) -> int:
+    """Take back all that the annotator has skipped and nobody has answered; return how many are asked again."""
+    return annotations.undo_skips(project.db, annotator)
+
+
+@dataclass(frozen=True)
+class Rest:
+    """What has neither an answer nor an accepted suggestion, as it concerns one annotator."""
+
+    skipped: int  # by them: they are not asked again
+    with_others: int  # on the screens of others, and not skipped by them
+    to_ask: int  # can be asked
+
+
+def rest(project: Project, annotator: str) -> Rest:
+    """Count what is left. Where all three are 0, every utterance has an answer."""
+    slices = [utterances.ids_in(project.db, name) for name in ("pool", AUDIT)]
+    done = annotations.answered_ids(project.db) | acceptances.standing_ids(project.db)
+    left = {i for ids in slices for i in ids} - done
+    skipped = left & annotations.skipped_ids(project.db, annotator)
+    others = (left - skipped) & queue.leased_ids(project.db, but=annotator)
+    return Rest(len(skipped), len(others), len(left) - len(skipped) - len(others))
 
 
 @dataclass(frozen=True)

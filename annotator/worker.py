@@ -7,10 +7,12 @@ back when the process ends, and labelling goes on meanwhile.
 import os
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
-from annotator.errors import AnnotatorError, RoundCancelled
+from annotator.errors import AnnotatorError, ProjectBusy, RoundCancelled
 from annotator.loop import due, retrain_reason, run_round
 from annotator.progress import Listener, Report
 from annotator.project import Project
@@ -18,6 +20,8 @@ from store import annotations, jobs
 
 LOG = "worker.log"
 _QUIET_SECONDS = 0.5  # between two reports to the database
+_BEAT_SECONDS = 10.0  # between two signs of life, also while a step takes long
+_PATIENCE = 600.0  # seconds for which a round waits for another program that writes: it would lose minutes of work
 
 
 def start_round(project: Project, reason: str) -> int:
@@ -28,7 +32,8 @@ def start_round(project: Project, reason: str) -> int:
         process = subprocess.Popen(
             command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True, env=patient()
         )
-    jobs.sign(project.db, job, process.pid)
+    with suppress(ProjectBusy):  # it signs by itself, too
+        jobs.sign(project.db, job, process.pid)
     return job
 
 
@@ -90,9 +95,19 @@ def main() -> None:
     """Run the job named on the command line."""
     folder, job = Path(sys.argv[1]), int(sys.argv[2])
     os.nice(10)  # the label page goes first
-    with Project.open(folder) as project:
+    with Project.open(folder, _PATIENCE) as project:
         jobs.sign(project.db, job)
+        threading.Thread(target=_live, args=(folder, job), name="signs of life", daemon=True).start()
         work(project, job)
+
+
+def _live(folder: Path, job: int) -> None:
+    """Give a sign of life every few seconds, as long as this process runs. How far it is, `work` reports."""
+    with Project.open(folder) as project:
+        while True:
+            with suppress(ProjectBusy):  # the next one comes soon
+                jobs.beat(project.db, job)
+            time.sleep(_BEAT_SECONDS)
 
 
 if __name__ == "__main__":

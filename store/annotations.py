@@ -151,6 +151,41 @@ def is_answered(db: Database, utterance_id: int) -> bool:
     return fetch_value(db, sql, (utterance_id,)) is not None
 
 
+def answered_since(db: Database, utterance_id: int, annotator: str, since: int) -> dict[str, Any] | None:
+    """Return the newest standing answer to an utterance that came after a watermark, None if there is none.
+
+    Of skips only the annotator's own counts: those of others leave the utterance to be asked.
+    """
+    sql = """SELECT * FROM answer WHERE utterance_id = ? AND id > ?
+             AND (kind != 'skip' OR annotator = ?) ORDER BY id DESC LIMIT 1"""
+    return fetch_one(db, sql, (utterance_id, since, annotator))
+
+
+def acted_on_since(db: Database, annotator: str, since: int) -> set[int]:
+    """Return the utterances on which an annotator has done anything after a watermark, settling aside."""
+    sql = f"""SELECT DISTINCT utterance_id FROM annotation
+              WHERE annotator = ? AND id > ? AND strategy != '{ADJUDICATED}'"""
+    return {row[0] for row in db.execute(sql, (annotator, since))}
+
+
+def taken_back(db: Database, annotator: str, ids: Iterable[int]) -> dict[int, dict[str, Any]]:
+    """Return what an annotator last said of these utterances, where they have taken it back since, by utterance."""
+    sql = f"""SELECT old.*, max(a.id) AS last FROM annotation a LEFT JOIN annotation old ON old.id = a.undoes
+              WHERE a.annotator = ? AND a.utterance_id IN (SELECT value FROM json_each(?))
+              AND a.strategy != '{ADJUDICATED}' GROUP BY a.utterance_id"""  # beside max(), SQLite takes its row
+    return {row["utterance_id"]: row for row in fetch(db, sql, (annotator, json.dumps(list(ids)))) if row["id"]}
+
+
+def undo_skips(db: Database, annotator: str) -> int:
+    """Take back all that an annotator has skipped and nobody has answered; return how many that are."""
+    skipped = sorted(skipped_ids(db, annotator) - answered_ids(db))
+    sql = """INSERT INTO annotation (utterance_id, annotator, kind, undoes, strategy, round_id, codebook_version, at)
+             SELECT utterance_id, annotator, 'undo', id, strategy, round_id, codebook_version, ? FROM answer
+             WHERE kind = 'skip' AND annotator = ? AND utterance_id IN (SELECT value FROM json_each(?))"""
+    with immediate(db):
+        return int(db.execute(sql, (now(), annotator, json.dumps(skipped))).rowcount)
+
+
 def skipped_ids(db: Database, annotator: str) -> set[int]:
     """Return the utterances that an annotator has passed over."""
     sql = "SELECT utterance_id FROM answer WHERE kind = 'skip' AND annotator = ?"

@@ -8,7 +8,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from store.annotations import NewAnnotation
-from store.database import fetch, immediate, now
+from store.database import fetch, fetch_value, immediate, now
 
 
 def answer_all(db: Database, search: str, said: NewAnnotation, ids: Sequence[int]) -> int:
@@ -25,6 +25,11 @@ def answer_all(db: Database, search: str, said: NewAnnotation, ids: Sequence[int
         sql = f"INSERT INTO annotation (utterance_id, {columns}) SELECT value, {marks} FROM json_each(:ids)"
         db.execute(sql, {**row, "ids": json.dumps(list(ids))})
     return act
+
+
+def size(db: Database, act: int) -> int:
+    """Count the answers that an act has given."""
+    return int(fetch_value(db, "SELECT count(*) FROM annotation WHERE bulk_id = ?", (act,)))
 
 
 def take_back(db: Database, act: int, annotator: str) -> int:

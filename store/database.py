@@ -15,6 +15,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from annotator.errors import NoProject, ProjectExists, ProjectTooNew
+from store.busy import Connection
 from store.migrations import migrations
 
 FILENAME = "project.db"
@@ -44,14 +45,19 @@ def hold_open(folder: Path) -> sqlite3.Connection:
     Whenever the last connection to a database closes, its journal is written back and removed, which takes longer than
     an answer; a program that opens one for every answer holds another meanwhile.
     """
-    connection = sqlite3.connect(folder / FILENAME, check_same_thread=False, isolation_level=None)
+    connection = sqlite3.connect(folder / FILENAME, check_same_thread=False, isolation_level=None, factory=Connection)
     connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # not before it has read does it hold anything
     return connection
 
 
+def wait_at_most(db: Database, seconds: float) -> None:
+    """Say how long a statement waits for another program that is writing, before it raises ProjectBusy."""
+    db.execute(f"PRAGMA busy_timeout = {round(seconds * 1000)}")
+
+
 def _connect(path: Path) -> Database:
     # isolation_level None: the driver opens no transaction of its own, ours are the only ones.
-    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, factory=Connection)
     # FULL: an answer is on the disk itself, not only handed to the system, before the next utterance shows.
     for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
@@ -78,7 +84,10 @@ def _migrate(db: Database, path: Path) -> None:
 
 @contextmanager
 def immediate(db: Database) -> Iterator[None]:
-    """Run the block as one transaction that is a writer from its start; nested, as part of the outer one."""
+    """Run the block as one transaction that is a writer from its start; nested, as part of the outer one.
+
+    Raises ProjectBusy, before the block begins, if another program goes on writing for longer than we wait.
+    """
     if db.conn.in_transaction:
         with db.atomic():
             yield

@@ -74,6 +74,13 @@ def m007_what_was_chosen_between_rounds(db: Database) -> None:
     db.execute(_answers_in_use(db))
 
 
+@migrations()
+def m008_signs_of_life_of_a_job(db: Database) -> None:
+    """Note when a job last got on, and when it was asked to stop; of jobs begun before neither is known."""
+    for column in ("progress_at", "cancelled_at"):
+        db.execute(f"ALTER TABLE job ADD COLUMN {column} TEXT")
+
+
 def _answers_in_use(db: Database) -> str:
     """Return the view `answer`: what was said, in the labels in use. Make it anew where annotations get a column.
 

@@ -11,6 +11,7 @@ from sqlite_utils import Database
 from store.database import fetch, fetch_value, immediate
 
 LEASE = timedelta(minutes=10)  # long enough to think, short enough that a closed laptop blocks nobody
+FURTHEST = LEASE + timedelta(minutes=1)  # what ends later was leased while the clock was wrong, by more than a little
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,8 @@ def extend(db: Database, round_id: int | None, entries: Iterable[QueueEntry]) ->
             db.execute(sql, {**asdict(entry), "round_id": round_id})
 
 
-# On somebody's screen: his lease has not run out, nobody has labelled it and he has not skipped it.
-_HELD = """leased_until IS NOT NULL AND leased_until >= :now
+# On somebody's screen: their lease has not run out, nobody has labelled it and they have not skipped it.
+_HELD = """leased_until IS NOT NULL AND leased_until BETWEEN :now AND :latest
            AND NOT EXISTS (SELECT 1 FROM answer WHERE answer.utterance_id = queue.utterance_id
                AND (answer.kind IN ('label', 'none_fits')
                    OR answer.kind = 'skip' AND answer.annotator = queue.leased_by))"""
@@ -79,7 +80,13 @@ _LEFT = f"""strategy IN (SELECT value FROM json_each(:strategies)) AND NOT ({_HE
 
 
 def _left(strategies: Sequence[str]) -> dict[str, str]:
-    return {"strategies": json.dumps(list(strategies)), "now": _stamp(datetime.now(UTC))}
+    return {"strategies": json.dumps(list(strategies)), **_now()}
+
+
+def _now() -> dict[str, str]:
+    """Return the moments between which a lease that holds ends. Read the clock only once the lock is ours."""
+    moment = datetime.now(UTC)
+    return {"now": _stamp(moment), "latest": _stamp(moment + FURTHEST)}
 
 
 def lease(db: Database, annotator: str, count: int) -> list[dict[str, Any]]:
@@ -87,9 +94,9 @@ def lease(db: Database, annotator: str, count: int) -> list[dict[str, Any]]:
 
     Calling again renews the lease and returns the same utterances until they are answered.
     """
-    moment = datetime.now(UTC)
-    parameters = {"annotator": annotator, "now": _stamp(moment), "until": _stamp(moment + LEASE), "count": count}
     with immediate(db):
+        until = _stamp(datetime.now(UTC) + LEASE)
+        parameters = {"annotator": annotator, "until": until, "count": count, **_now()}
         rows = fetch(db, f"SELECT * FROM queue WHERE {_OPEN} ORDER BY rank LIMIT :count", parameters)
         for row in rows:
             db.execute(
@@ -154,7 +161,7 @@ def put_first(db: Database, round_id: int | None, entry: QueueEntry, annotator: 
 def count_open(db: Database, annotator: str) -> int:
     """Count what is left of the batch for an annotator."""
     sql = f"SELECT count(*) FROM queue WHERE {_OPEN}"
-    return int(fetch_value(db, sql, {"annotator": annotator, "now": _stamp(datetime.now(UTC))}))
+    return int(fetch_value(db, sql, {"annotator": annotator, **_now()}))
 
 
 def size(db: Database) -> int:
@@ -162,10 +169,17 @@ def size(db: Database) -> int:
     return int(fetch_value(db, "SELECT count(*) FROM queue"))
 
 
-def leased_ids(db: Database) -> set[int]:
-    """Return what annotators have on screen and have not answered: leases that have not run out."""
-    rows = db.execute(f"SELECT utterance_id FROM queue WHERE {_HELD}", {"now": _stamp(datetime.now(UTC))})
-    return {row[0] for row in rows}
+def leased_ids(db: Database, but: str | None = None) -> set[int]:
+    """Return what annotators have on screen and have not answered, those of one left out: leases that hold."""
+    sql = f"SELECT utterance_id FROM queue WHERE leased_by IS NOT :but AND {_HELD}"
+    return {row[0] for row in db.execute(sql, {"but": but, **_now()})}
+
+
+def holder(db: Database, utterance_id: int) -> str | None:
+    """Return who has an utterance on screen, None if nobody does."""
+    sql = f"SELECT leased_by FROM queue WHERE utterance_id = :id AND {_HELD}"
+    value = fetch_value(db, sql, {"id": utterance_id, **_now()})
+    return None if value is None else str(value)
 
 
 def queued_ids(db: Database) -> set[int]:

@@ -112,11 +112,12 @@ def _plan(path: Path, key: str) -> ImportPlan:
             shown,
             options,
             index=options.index(name),
-            format_func=lambda column: column or say("none"),
+            format_func=lambda column: say("none") if column is None else quoted.get(column, column),
             key=f"{key}-{field}",
         )
         return chosen
 
+    quoted = {say("none"): say("“{name}”", name=say("none"))}  # a column of that name, apart from having none
     options: list[str | None] = [None, *header]
     columns = Columns(
         text=text,

@@ -2,7 +2,7 @@
 
 import getpass
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from html import escape
 from pathlib import Path
@@ -12,7 +12,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from annotator import language
-from annotator.errors import AnnotatorError
+from annotator.errors import AnnotatorError, ProjectBusy
 from annotator.language import later, retell, say, say_many
 from annotator.preferences import preferences
 from annotator.project import Project
@@ -20,6 +20,7 @@ from annotator.samples import project_folders, workspace
 from store import jobs
 from store.database import hold_open
 
+PATIENCE = 0.5  # seconds that a page waits for another program that writes, before it says so and goes on
 ICON = str(Path(__file__).with_name("icon.png"))  # a file: icons by name are fetched from the network
 
 STAGES = {
@@ -105,6 +106,16 @@ def plain(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]()#+\-.!|~$:<>])", r"\\\1", text)
 
 
+def told_apart(ours: Mapping[Any, str], theirs: Mapping[Any, str]) -> dict[Any, str]:
+    """Return what a list of choices shows for each: one choice a name, or Streamlit would take one for the other.
+
+    What people have named goes in quotes where we use the same word ourselves.
+    """
+    taken = set(ours.values())
+    named = {key: say("“{name}”", name=name) if name in taken else name for key, name in theirs.items()}
+    return {key: plain(name) for key, name in named.items()} | dict(ours)
+
+
 def html(kind: str, text: str, lead: str = "") -> None:
     """Show foreign text literally: nothing in it is ever rendered."""
     st.html(spoken(kind, lead, text))
@@ -173,13 +184,16 @@ def annotator() -> str:
 
 
 @contextmanager
-def opened_project() -> Iterator[Project]:
-    """Open the chosen project for this run; without one, say where to make it and end the page."""
+def opened_project(patience: float | None = None) -> Iterator[Project]:
+    """Open the chosen project for this run; without one, say where to make it and end the page.
+
+    `patience` says how many seconds to wait for another program that writes.
+    """
     path = folder()
     if path is None:
         st.info(say("There is no project yet. Start one on the Data page, from a file or from a sample."))
         st.stop()
-    with Project.open(path) as project:
+    with Project.open(path, patience) as project:
         _keep_open(path)
         yield project
 
@@ -226,8 +240,8 @@ def job_status() -> None:
     path = folder()
     if path is None:
         return
-    with Project.open(path) as project:
-        project.recover()
+    with Project.open(path, PATIENCE) as project:
+        tidy(project)
         active = jobs.active(project.db) is not None
     st.session_state["job_active"] = active
     _live_status(path) if active else None
@@ -235,17 +249,40 @@ def job_status() -> None:
 
 @st.fragment(run_every="1.5s")
 def _live_status(path: Path) -> None:
-    with Project.open(path) as project:
-        project.recover()
+    with Project.open(path, PATIENCE) as project:
+        tidy(project)
         job = jobs.active(project.db)
     if job is None:
         st.rerun()  # the whole app: the new round is in use
     else:
         st.progress(min(1.0, job["share"]), text=describe_job(job))
+        if doubt := doubt_of(job):
+            html("quiet", doubt)
 
 
-def describe_job(job: dict[str, object]) -> str:
+def tidy(project: Project) -> None:
+    """Tidy up after a round that died, unless another program is writing: then there will be another time."""
+    with suppress(ProjectBusy):
+        project.recover()
+
+
+def doubt_of(job: Mapping[str, Any]) -> str:
+    """Say that a job seems to hang, and what to do; nothing where it does not."""
+    if job["cancel"]:
+        return ""
+    if silent := jobs.silence(job):
+        said = say("It has given no sign of life for {time}.", time=duration(silent.total_seconds()))
+    elif stands := jobs.standstill(job):
+        said = say("It is alive, but has got no further for {time}.", time=duration(stands.total_seconds()))
+    else:
+        return ""
+    return f"{said} {say('If it hangs, cancel it on the Rounds page: then another can start.')}"
+
+
+def describe_job(job: Mapping[str, Any]) -> str:
     """Say in a line what a job is doing and how long it will take."""
+    if job["cancel"]:
+        return say("The round is being stopped")
     left = job["seconds_left"]
     stage = say(STAGES.get(str(job["stage"]), str(job["stage"])))
     return stage if left is None else say("{stage}, {time} left", stage=stage, time=duration(float(str(left))))

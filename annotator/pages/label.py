@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from html import escape
 
@@ -10,11 +12,11 @@ import streamlit as st
 from annotator import scouting
 from annotator.codebook import COLOURS, Codebook, CodebookLabel
 from annotator.desk import Desk
-from annotator.errors import AnnotatorError
+from annotator.errors import AnnotatorError, AnswerRefused, ProjectBusy
 from annotator.language import number, say
-from annotator.pages import frame, keys, marks, tour, why, wishes
+from annotator.pages import ending, frame, keys, marks, notes, pending, tour, why, wishes
 from annotator.project import Project
-from annotator.session import Answer, Question
+from annotator.session import Answer, Question, ask_skipped_again
 from annotator.shortlist import LARGE
 from annotator.worker import start_round_if_due
 from store import jobs, utterances
@@ -25,23 +27,52 @@ FEW = 3  # labels that a short-list shows at least: one alone would ask for asse
 def show() -> None:
     """Show the page."""
     keys.listen()
-    with frame.opened_project() as project:
-        _settle(project)
+    with frame.opened_project(frame.PATIENCE) as project:
+        if not _settle(project):
+            pending.await_project()
+            return
         _colours(project.codebook())
     _panel()
     wishes.offer()
 
 
-def _settle(project: Project) -> None:
-    """Lay out the annotator's desk, or look it over after whatever has made the whole page run."""
+def _settle(project: Project) -> bool:
+    """Lay out the annotator's desk, or look it over after whatever has made the whole page run.
+
+    Returns whether there is one: not if another program is writing, and nothing has been leased yet.
+    """
     desk: Desk | None = st.session_state.get("desk")
     if desk and desk.owner == (project.folder, frame.annotator()):
-        desk.refresh(project)
-        return
-    why.forget()
-    st.session_state["desk"] = Desk(project, frame.annotator())
-    st.session_state["shown_at"] = time.monotonic()
+        before = desk.question
+        with suppress(ProjectBusy):  # then it stays as it is
+            desk.refresh(project)
+        if before and (desk.question is None or desk.question.utterance["id"] != before.utterance["id"]):
+            _leave_behind(st.session_state.get("comment", "").strip())
+            _turn_to(desk)
+        return True
+    try:
+        st.session_state["desk"] = Desk(project, frame.annotator())
+    except ProjectBusy:
+        return False
+    _turn_to(st.session_state["desk"])
     _start_if_due(project)
+    return True
+
+
+def _turn_to(desk: Desk) -> None:
+    """Begin with the question on the desk: as it was answered before, where that was taken back."""
+    why.forget()
+    st.session_state["shown_at"] = time.monotonic()
+    draft = desk.question.draft if desk.question else None
+    fields = {"unsure": bool(draft and draft.unsure), "comment": draft.comment if draft else ""}
+    if fields != {"unsure": st.session_state.get("unsure", False), "comment": st.session_state.get("comment", "")}:
+        st.session_state.update(fields)  # to set a field costs time: only what has been used
+
+
+def _leave_behind(comment: str) -> None:
+    """Show a comment that was typed for an utterance which has gone without an answer of ours."""
+    if comment:
+        st.session_state["left_behind"] = comment
 
 
 @st.fragment
@@ -51,10 +82,13 @@ def _panel() -> None:
     with frame.opened_project() as project:
         if error := st.session_state.pop("error", None):
             frame.show_error(error)
+        if comment := st.session_state.pop("left_behind", None):
+            frame.html("quiet", say("Your comment was not stored: “{comment}”", comment=comment))
         tour.strip(project, "label")
         _progress(desk)
         if desk.question is None:
-            _finished(project)
+            ending.tell(project, desk.annotator, _ask_again)
+            _undo_button()
             return
         codebook = project.codebook()
         offered = _offered(codebook, desk.question)
@@ -63,6 +97,7 @@ def _panel() -> None:
         _other_answers(project, codebook, desk.question)
         _notes(project, codebook, desk)
         why.tell()
+        pending.reach_the_page()
         if jobs.active(project.db) and not st.session_state.get("job_active"):
             st.rerun()  # a round has started by itself: the sidebar must show it
 
@@ -70,31 +105,42 @@ def _panel() -> None:
 def _start_if_due(project: Project) -> None:
     try:
         start_round_if_due(project)
+    except ProjectBusy:
+        pass  # it is due with the next answer, too
     except AnnotatorError as error:
         st.session_state["error"] = error
 
 
 @frame.guarded
-def _say(utterance_id: int, kind: str, label_id: int | None) -> None:
+def _say(utterance_id: int, kind: str, label_id: int | None, told: str = "") -> None:
     """Store an answer and bring the next utterance. A key pressed twice does not answer one unseen."""
     desk: Desk | None = st.session_state.get("desk")
     if desk is None or desk.question is None or desk.question.utterance["id"] != utterance_id:
         return
-    said = Answer(
-        kind,  # type: ignore[arg-type]
-        label_id,
-        unsure=st.session_state.get("unsure", False),
-        comment=st.session_state.get("comment", "").strip(),
-        milliseconds=round((time.monotonic() - st.session_state["shown_at"]) * 1000),
-    )
-    with frame.opened_project() as project:
-        desk.answer(project, said)
-        why.forget()
-        st.session_state["shown_at"] = time.monotonic()
-        if said.unsure or st.session_state.get("comment"):  # to set a field costs time: only what has been used
-            st.session_state.update(unsure=False, comment="")
-        _start_if_due(project)
-        _tell_the_scout(project)
+    milliseconds = round((time.monotonic() - st.session_state["shown_at"]) * 1000)
+    said = _as_typed(Answer(kind, label_id, milliseconds=milliseconds))  # type: ignore[arg-type]
+    pending.submit(told, partial(_store, desk, desk.question, said))
+
+
+def _store(desk: Desk, question: Question, said: Answer, project: Project) -> None:
+    """Store an answer to what is on the desk, bring the next utterance, and do what follows from it."""
+    if desk.question and desk.question.utterance["id"] == question.utterance["id"]:
+        said = _as_typed(said)  # also what was typed while it waited
+    try:
+        desk.answer(project, said, question)
+    except AnswerRefused:
+        _leave_behind(said.comment)
+        _turn_to(desk)
+        raise
+    _turn_to(desk)
+    _start_if_due(project)
+    _tell_the_scout(project)
+
+
+def _as_typed(said: Answer) -> Answer:
+    """Return an answer with the mark and the comment that stand beside it, where the page shows them."""
+    typed = st.session_state
+    return replace(said, unsure=typed.get("unsure", said.unsure), comment=typed.get("comment", said.comment).strip())
 
 
 def _tell_the_scout(project: Project) -> None:
@@ -107,11 +153,12 @@ def _tell_the_scout(project: Project) -> None:
 
 @frame.guarded
 def _take_back() -> None:
+    if pending.drop():  # nothing was stored: the utterance is still there, as it was to be answered
+        return
     desk: Desk = st.session_state["desk"]
-    with frame.opened_project() as project:
+    with frame.opened_project(frame.PATIENCE) as project:
         if desk.take_back(project):
-            why.forget()
-            st.session_state["shown_at"] = time.monotonic()
+            _turn_to(desk)
         else:
             st.toast(say("There is no answer of yours to take back."))
 
@@ -171,7 +218,8 @@ def _labels(codebook: Codebook, offered: Sequence[CodebookLabel], question: Ques
     likely = dict(question.suggestion.probabilities) if question.suggestion else {}
     asked = question.utterance["id"]
     if len(codebook.labels) > LARGE:
-        marks.find_label(codebook, asked, partial(_say, asked, "label"))
+        names = {label.id: label.name for label in codebook.labels}
+        marks.find_label(codebook, asked, lambda label: _say(asked, "label", label, names[label]))
     if len(offered) > LARGE:
         with st.container(horizontal=True):
             for label in offered:
@@ -209,7 +257,7 @@ def _button(label: CodebookLabel, question: Question, width: int, share: float |
         shortcut=label.key or None,
         help=frame.plain(label.definition) if share is not None and label.definition else None,
         on_click=_say,
-        args=(question.utterance["id"], "label", label.id),
+        args=(question.utterance["id"], "label", label.id, label.name),
         width=width,
     )
 
@@ -233,21 +281,24 @@ def _beside(label: CodebookLabel, share: float | None) -> None:
 def _other_answers(project: Project, codebook: Codebook, question: Question) -> None:
     asked = question.utterance["id"]
     with st.container(horizontal=True, vertical_alignment="center"):
-        none_fits = (asked, "none_fits", None)
+        none_fits, skip = (asked, "none_fits", None, say("None fits")), (asked, "skip", None, say("Skip"))
         st.button(say("None fits"), key="none-fits", shortcut=keys.NONE_FITS, on_click=_say, args=none_fits)
-        st.button(say("Skip"), key="skip", shortcut=keys.SKIP, on_click=_say, args=(asked, "skip", None))
-        st.button(say("Undo"), key="undo", shortcut=keys.UNDO, icon=":material/undo:", on_click=_take_back)
+        st.button(say("Skip"), key="skip", shortcut=keys.SKIP, on_click=_say, args=skip)
+        _undo_button()
         marked = say("Q. Tick before answering: the answer is stored with this mark.")
         st.checkbox(say("Unsure"), key="unsure", help=marked)
         why.offer(project, codebook, question)
+
+
+def _undo_button() -> None:
+    st.button(say("Undo"), key="undo", shortcut=keys.UNDO, icon=":material/undo:", on_click=_take_back)
 
 
 def _notes(project: Project, codebook: Codebook, desk: Desk) -> None:
     question = desk.question
     assert question
     st.text_input(say("Comment"), key="comment", placeholder=say("M: stored with the answer"), max_chars=2000)
-    reasons = [say(question.reason), _when_chosen(question), _about_bars(project, question)]
-    said = [" ".join(filter(None, reasons)), _outcome(codebook, desk), wishes.rest(desk)]
+    said = [notes.reasons(project, question), notes.outcome(codebook, desk), wishes.rest(desk)]
     frame.html("quiet notes", "\n".join(line for line in said if line))
     with st.container(horizontal=True):
         shortcut = keys.spare(keys.EXAMPLES, codebook)
@@ -258,37 +309,8 @@ def _notes(project: Project, codebook: Codebook, desk: Desk) -> None:
             st.dialog(say("Keys"))(keys.tell)()
 
 
-def _when_chosen(question: Question) -> str:
-    """Say where it was not the round that chose it: what the bars show has not heard the answers that did."""
-    return say("Chosen from the latest answers, ahead of the next round.") if question.is_ahead else ""
-
-
-def _about_bars(project: Project, question: Question) -> str:
-    """Say what the bars are, or why there are none."""
-    if question.suggestion:
-        return say("The bars are round {n}'s probabilities.", n=question.suggestion.round_number)
-    if question.withheld == "chance":
-        return say("Its suggestion is hidden, drawn at random, to learn what suggestions do to answers.")
-    if question.withheld == "choice":
-        return say("Suggestions are hidden, as you have chosen.")
-    none_yet = not question.is_audit and project.config.show_suggestions
-    return say("There is no suggestion before the model's first round.") if none_yet else ""
-
-
 def _turn_examples() -> None:
     st.session_state["examples"] = not st.session_state.get("examples", False)
-
-
-def _outcome(codebook: Codebook, desk: Desk) -> str:
-    """Say what the model had thought of the last utterance, if that is wanted."""
-    if not desk.wishes.outcome or desk.outcome is None:
-        return ""
-    label_id, share = desk.outcome.thought.best
-    names = dict(zip(codebook.ids, codebook.names, strict=True))
-    name = names.get(label_id) or say("a label no longer in use")
-    if desk.outcome.agrees:
-        return say("Before: The model was {share:.0%} sure of {label}, as you were.", share=share, label=name)
-    return say("Before: The model was {share:.0%} sure of {label}. You said otherwise.", share=share, label=name)
 
 
 def _transcript(project: Project, question: Question) -> None:
@@ -301,7 +323,11 @@ def _transcript(project: Project, question: Question) -> None:
     st.html(f'<div class="transcript">{"".join(lines)}</div>')
 
 
-def _finished(project: Project) -> None:
-    st.success(say("Every utterance has an answer."))
-    st.write(say("Export the dataset, import more utterances, or take answers back."))
-    st.button(say("Undo"), key="undo", shortcut=keys.UNDO, icon=":material/undo:", on_click=_take_back)
+@frame.guarded
+def _ask_again() -> None:
+    """Put what was skipped on the desk again."""
+    desk: Desk = st.session_state["desk"]
+    with frame.opened_project(frame.PATIENCE) as project:
+        ask_skipped_again(project, desk.annotator)
+        desk.bring_next(project)
+        _turn_to(desk)

@@ -9,8 +9,9 @@ import streamlit as st
 
 from annotator.batch import AUDIT
 from annotator.codebook import Codebook, CodebookLabel
+from annotator.errors import AnswerRefused
 from annotator.language import number, say
-from annotator.pages import frame, keys, marks
+from annotator.pages import frame, keys, marks, pending
 from annotator.project import Project
 from annotator.review import QUEUES, Case, case, settle, take_back
 from annotator.shortlist import LARGE
@@ -126,11 +127,12 @@ def _settling(project: Project, name: str, now: Case) -> None:
     wins = say("Your decision. It wins over all answers and is marked as settled in every export.")
     st.html(f'<div class="quiet" {asks}>{escape(wins)}</div>')
     if len(offered) < len(codebook.labels):
-        marks.find_label(codebook, now.utterance["id"], partial(_settle, now, "label"))
+        names = {label.id: label.name for label in codebook.labels}
+        marks.find_label(codebook, now.utterance["id"], lambda label: _settle(now, "label", label, names[label]))
     with st.container(horizontal=True):
         for label in offered:
             _button(label, now)
-    none_fits, later = (now, "none_fits", None), ((project.folder, name), now.utterance["id"])
+    none_fits, later = (now, "none_fits", None, say("None fits")), ((project.folder, name), now.utterance["id"])
     with st.container(horizontal=True):
         st.button(say("None fits"), key="settle-none", shortcut=keys.NONE_FITS, on_click=_settle, args=none_fits)
         st.button(say("Later"), key="later", shortcut=keys.SKIP, on_click=_pass_over, args=later)
@@ -151,7 +153,7 @@ def _button(label: CodebookLabel, now: Case) -> None:
         shortcut=label.key or None,
         help=frame.plain(label.definition) or None,
         on_click=_settle,
-        args=(now, "label", label.id),
+        args=(now, "label", label.id, label.name),
     )
 
 
@@ -160,13 +162,21 @@ def _undo_button() -> None:
 
 
 @frame.guarded
-def _settle(now: Case, kind: Kind, label_id: int | None) -> None:
+def _settle(now: Case, kind: Kind, label_id: int | None, told: str = "") -> None:
     """Settle the case on screen. A key pressed twice settles nothing unseen, nor the same again."""
     if st.session_state.get("case", (None, None))[1] != now.utterance["id"]:
         return
-    with frame.opened_project() as project:
-        settle(project, now, frame.annotator(), kind, label_id)
-        del st.session_state["case"]
+    pending.submit(told, partial(_store, now, frame.annotator(), (kind, label_id)))
+
+
+def _store(now: Case, annotator: str, decided: tuple[Kind, int | None], project: Project) -> None:
+    """Store a decision and let the next case come, also where somebody else was quicker."""
+    try:
+        settle(project, now, annotator, *decided)
+    except AnswerRefused:
+        st.session_state.pop("case", None)
+        raise
+    st.session_state.pop("case", None)
 
 
 def _pass_over(queue: tuple[object, str], utterance_id: int) -> None:
@@ -180,6 +190,8 @@ def _forget(queue: tuple[object, str]) -> None:
 
 @frame.guarded
 def _take_back() -> None:
+    if pending.drop():  # nothing was stored
+        return
     with frame.opened_project() as project:
         utterance_id = take_back(project, frame.annotator())
         if utterance_id is None:

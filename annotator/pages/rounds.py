@@ -26,7 +26,7 @@ def show() -> None:
     """Show the page."""
     st.title(say("Rounds"))
     with frame.opened_project() as project:
-        project.recover()
+        frame.tidy(project)
         tour.strip(project, "rounds")
         _what_is_known(project)
         _button(project)
@@ -72,6 +72,8 @@ def _button(project: Project) -> None:
             frame.html(
                 "quiet", say("Started for {reason}. The round in use serves until this one is ready.", reason=why)
             )
+            if doubt := frame.doubt_of(active):
+                frame.html("quiet", doubt)
         elif every:
             frame.html("quiet", say("A round also starts by itself for every {n} new labels.", n=every))
         else:
@@ -88,7 +90,8 @@ def _retrain() -> None:
 def _cancel() -> None:
     with frame.opened_project() as project:
         jobs.request_cancel(project.db)
-    st.toast(say("The round stops at its next step."))
+    seconds = round((jobs.CANCEL_GRACE + jobs.TERM_GRACE).total_seconds())
+    st.toast(say("The round stops at its next step, or is ended within {n} seconds.", n=seconds))
 
 
 def _last_error(project: Project) -> None:

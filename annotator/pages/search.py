@@ -2,15 +2,17 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import streamlit as st
 
 from annotator import bulk
 from annotator.bulk import Preview, preview
-from annotator.codebook import Codebook
+from annotator.errors import ProjectBusy
 from annotator.language import later, number, say, say_many
-from annotator.pages import frame
+from annotator.pages import frame, pending
 from annotator.project import Project
 from annotator.search import Search, alike, find
 from annotator.session import Answer
@@ -69,7 +71,9 @@ def _conditions(project: Project, names: Mapping[int, str]) -> Conditions:
     numbers = {row["id"]: row["number"] for row in rounds.history(project.db)}
     any_label = [ANY, *project.codebook().ids]
     people = ["", *annotations.annotators(project.db)]
-    said = {ANY: say("any")} | {key: frame.plain(name) for key, name in names.items()}
+    said = frame.told_apart({ANY: say("any"), NONE_FITS: names[NONE_FITS]}, names)
+    by = frame.told_apart({"": say("anybody")}, {name: name for name in people if name})
+    asked_by_round = {ANY: say("any")} | {key: str(number) for key, number in numbers.items()}
     state = left.selectbox(say("State"), list(STATES), format_func=lambda state: say(STATES[state]), key="search-state")
     quarrel = right.selectbox(
         say("Agreement"), list(QUARRELS), format_func=lambda quarrel: say(QUARRELS[quarrel]), key="search-quarrel"
@@ -77,14 +81,9 @@ def _conditions(project: Project, names: Mapping[int, str]) -> Conditions:
     label = left.selectbox(
         say("Answered with"), [*any_label, NONE_FITS], format_func=said.__getitem__, key="search-label"
     )
-    annotator = right.selectbox(
-        say("By"), people, format_func=lambda name: frame.plain(name) or say("anybody"), key="search-by"
-    )
+    annotator = right.selectbox(say("By"), people, format_func=by.__getitem__, key="search-by")
     asked_by = left.selectbox(
-        say("Asked by round"),
-        [ANY, *numbers],
-        format_func=lambda i: str(numbers.get(i) or say("any")),
-        key="search-round",
+        say("Asked by round"), list(asked_by_round), format_func=asked_by_round.__getitem__, key="search-round"
     )
     likeliest = right.selectbox(
         say("Model's suggestion"), any_label, format_func=said.__getitem__, key="search-likeliest"
@@ -159,13 +158,15 @@ def _around(project: Project, row: Mapping[str, Any]) -> None:
 def _answer_all(project: Project, search: Search, found: list[int]) -> None:
     """Offer one answer for all that was found, with what it would do said beforehand."""
     codebook = project.codebook()
+    named = {label.id: label.name for label in codebook.labels}
+    names = frame.told_apart({NONE_FITS: say("none fits")}, named)
     with st.expander(say("Answer all {n:,} at once", n=len(found))):
         options = [*codebook.ids, NONE_FITS]
         chosen = st.selectbox(
             say("Answer"),
             options,
             index=None,
-            format_func=lambda i: _name(codebook, i),
+            format_func=names.__getitem__,
             key="bulk-label",
             placeholder="…",
         )
@@ -177,17 +178,13 @@ def _answer_all(project: Project, search: Search, found: list[int]) -> None:
         for line in effects(plan):
             frame.html("quiet", line)
         st.button(
-            say("Answer {n:,} with “{label}”", n=len(plan.ids), label=_name(codebook, chosen)),
+            say("Answer {n:,} with “{label}”", n=len(plan.ids), label=names[chosen]),
             type="primary",
             key="bulk-do",
             disabled=not plan.ids,
             on_click=_do,
-            args=(search, said, plan.ids),
+            args=(search, said, plan, named.get(chosen, names[NONE_FITS])),
         )
-
-
-def _name(codebook: Codebook, label_id: int) -> str:
-    return frame.plain(codebook.label(label_id).name) if label_id else say("none fits")
 
 
 def effects(plan: Preview) -> list[str]:
@@ -213,11 +210,16 @@ def effects(plan: Preview) -> list[str]:
 
 
 @frame.guarded
-def _do(search: Search, said: Answer, ids: tuple[int, ...]) -> None:
-    with frame.opened_project() as project:
-        bulk.answer_all(project, frame.annotator(), search, said, ids)
+def _do(search: Search, said: Answer, plan: Preview, told: str) -> None:
+    pending.submit(told, partial(_store, frame.annotator(), search, said, plan))
+
+
+def _store(annotator: str, search: Search, said: Answer, plan: Preview, project: Project) -> None:
+    """Give the answer to all that the preview named and that has not been answered since."""
+    act = bulk.answer_all(project, annotator, search, said, plan.ids, plan.seen)
+    st.toast(say("{n:,} answered.", n=acts.size(project.db, act)))
+    with suppress(ProjectBusy):  # the answers are stored: a round is due with the next one, too
         start_round_if_due(project)
-    st.toast(say("{n:,} answered.", n=len(ids)))
 
 
 def _acts(project: Project, names: Mapping[int, str]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from annotator.project import Project
 from annotator.session import Answer, Question, answer, next_question
 from store import annotations, labels, rounds, utterances
 from store.annotations import NewAnnotation
+from store.database import FILENAME
 from store.utterances import NewUtterance
 from tests.fake import FakeClassifier
 
@@ -134,3 +137,12 @@ def half_answered(folder: Path, labels: int) -> Project:
         annotations.record(project.db, NewAnnotation(row["id"], "ada", "label", label, "test", 1))
     run_round(project, classifier_of(project), project.config)
     return project
+
+
+@contextmanager
+def another_writes(folder: Path) -> Iterator[None]:
+    """Hold the project's lock, as another program does that writes for long."""
+    with closing(sqlite3.connect(folder / FILENAME, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,9 +16,9 @@ from annotator import __version__, oracle, simulation, terminal
 from annotator.cli import main
 from annotator.loop import run_round
 from annotator.project import Project
-from store import annotations, utterances
+from store import annotations, jobs, utterances
 from store.exporters import FORMATS
-from tests.annotator.scenes import classifier_of, label_pool, new_project, texts, truth
+from tests.annotator.scenes import another_writes, classifier_of, label_pool, new_project, texts, truth
 from tests.fake import FakeClassifier
 
 
@@ -168,6 +172,39 @@ def test_the_status_counts_answers_and_lists_rounds(folder):
     assert f"Test: {answered} of 60 utterances have an answer." in output
     assert "No round is running." in output
     assert "promoted" in output
+
+
+@pytest.mark.parametrize(
+    "command", [("import", "FOLDER", "FILE"), ("retrain", "FOLDER"), ("settings", "FOLDER", "seed=1")]
+)
+def test_while_another_program_writes_a_command_says_so(folder, labelled, command, monkeypatch):
+    monkeypatch.setattr("store.database.BUSY_SECONDS", 0.1)
+    given = {"FOLDER": folder, "FILE": labelled}
+    with another_writes(folder):
+        said = refused(*(given.get(part, part) for part in command))
+    assert "Another program is writing to this project" in said
+    assert "Try again in a moment" in said
+
+
+def test_while_another_program_writes_a_project_is_shown_and_exported(folder, tmp_path):
+    with another_writes(folder):
+        assert "utterances have an answer" in good("status", folder)
+        good("export", folder, "--out", tmp_path / "out.csv")
+
+
+def test_a_round_that_hangs_is_told_and_cancelled(folder, monkeypatch):
+    for grace in ("CANCEL_GRACE", "TERM_GRACE"):
+        monkeypatch.setattr(jobs, grace, timedelta(seconds=0.2))
+    command = [sys.executable, "-c", "input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as hanging, Project.open(folder) as project:
+        job = jobs.begin(project.db, "test", 0)
+        jobs.sign(project.db, job, hanging.pid)
+        project.db.execute("UPDATE job SET heartbeat_at = '2020-01-01T00:00:00+00:00'")
+        hanging.send_signal(signal.SIGSTOP)
+        assert "no sign of life" in good("status", folder)
+        assert "No round is running" in good("cancel", folder)
+        assert jobs.get(project.db, job)["state"] == "cancelled"
+    assert "No round is running" in good("cancel", folder)
 
 
 def test_settings_are_listed_changed_and_kept(folder):

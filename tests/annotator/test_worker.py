@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 
@@ -12,7 +17,8 @@ from annotator.session import answer, next_question
 from annotator.worker import start_round, start_round_if_due, work
 from model import classifier
 from store import annotations, jobs, rounds
-from tests.annotator.scenes import change, label_pool, new_project, right
+from store.database import wait_at_most
+from tests.annotator.scenes import another_writes, change, label_pool, new_project, right
 from tests.fake import FakeAdapter, FakeClassifier
 
 
@@ -187,3 +193,73 @@ def test_a_due_round_is_started_once_however_often_the_page_reloads(project, sta
     assert start_round_if_due(project)
     assert start_round_if_due(project) is None
     assert len(started()) == 2
+
+
+# One that hangs
+
+
+@pytest.fixture
+def hanging(project, monkeypatch):
+    """Let rounds hang in their own processes, and lose no time in ending them."""
+    popen = subprocess.Popen
+    begun = []
+
+    def start(command, **options):
+        command = [*command[:2], "tests.annotator.hanging", *command[3:], "0.1"]
+        begun.append(popen(command, **options))
+        return begun[-1]
+
+    monkeypatch.setattr("annotator.worker.subprocess.Popen", start)
+    for name in ("CANCEL_GRACE", "TERM_GRACE"):
+        monkeypatch.setattr(jobs, name, timedelta(seconds=0.3))
+    yield begun
+    for process in begun:
+        process.kill()
+        process.wait()
+
+
+def until(met: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not met():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_round_that_hangs_gives_signs_of_life_until_it_is_stopped_and_can_be_cancelled(project, hanging, stopped):
+    job = start_round(project, "the button")
+    until(lambda: jobs.get(project.db, job)["stage"] == "load")
+    first = jobs.get(project.db, job)
+    until(lambda: jobs.get(project.db, job)["heartbeat_at"] > first["heartbeat_at"])
+    assert jobs.get(project.db, job)["progress_at"] == first["progress_at"], "it lives, and gets no further"
+    if stopped:
+        os.kill(hanging[0].pid, signal.SIGSTOP)
+        time.sleep(0.3)
+        last = jobs.get(project.db, job)["heartbeat_at"]
+        time.sleep(0.5)
+        assert jobs.get(project.db, job)["heartbeat_at"] == last
+    with pytest.raises(RoundRunning):
+        start_round(project, "the button")
+    jobs.request_cancel(project.db)
+    until(project.recover)
+    assert jobs.get(project.db, job)["state"] == "cancelled"
+    hanging[0].wait(10)
+    assert start_round(project, "the button") > job
+
+
+def test_a_round_starts_although_another_program_keeps_us_from_signing_it(project, hanging, monkeypatch):
+    wait_at_most(project.db, 0.05)
+    popen = subprocess.Popen
+
+    def start_while_another_writes(command, **options):
+        holding.__enter__()
+        return popen([*command[:2], "tests.annotator.hanging", *command[3:], "0.1"], **options)
+
+    holding = another_writes(project.folder)
+    monkeypatch.setattr("annotator.worker.subprocess.Popen", start_while_another_writes)
+    job = start_round(project, "the button")
+    assert jobs.get(project.db, job)["pid"] is None
+    holding.__exit__(None, None, None)
+    until(lambda: jobs.get(project.db, job)["pid"])
+    jobs.request_cancel(project.db)
+    until(project.recover)

@@ -158,6 +158,23 @@ def test_while_a_round_runs_none_can_be_started_and_it_can_be_cancelled(project:
     assert job["cancel"] == 1
 
 
+@pytest.mark.parametrize(
+    ("column", "told"), [("heartbeat_at", "no sign of life for"), ("progress_at", "alive, but has got no further for")]
+)
+def test_a_round_that_hangs_says_so_beside_the_way_to_cancel_it(project: Project, column: str, told: str) -> None:
+    job = jobs.begin(project.db, "another", 0)
+    jobs.sign(project.db, job)
+    jobs.report(project.db, job, "learn", 0.5, None)
+    assert told not in shown(page("rounds"))
+    project.db.execute(f"UPDATE job SET {column} = '2020-01-01T00:00:00+00:00'")
+    app = page("rounds")
+    assert told in shown(app)
+    assert told in shown(page())
+    app.button(key="cancel").click().run()
+    assert "ended within 15 seconds" in app.toast[0].value
+    assert "being stopped" in str([bar.proto.text for bar in page().get("progress")])
+
+
 def test_a_failed_round_shows_message_and_hint(project: Project) -> None:
     job = jobs.begin(project.db, "the button", 0)
     jobs.finish(project.db, job, "failed", "The backbone is not here.", "Choose another.")

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
 from streamlit.testing.v1 import AppTest
 
+from annotator.codebook import parse_codebook
+from annotator.loop import run_round
 from annotator.project import Project
 from annotator.search import Search, find
-from store import annotations, utterances
+from annotator.session import Answer, answer, next_question
+from store import annotations, rounds, utterances
+from store.annotations import Kind, NewAnnotation
 from store.utterances import NewUtterance
+from tests.fake import FakeClassifier
 from tests.pages.test_pages import page, shown
 
 
@@ -70,3 +79,63 @@ def test_what_was_found_is_shown_as_it_is(project: Project) -> None:
 
 def test_before_a_search_nothing_is_listed(project: Project) -> None:
     assert headings(page("search")) == []
+
+
+def chosen(app: AppTest, **choices: object) -> list[str]:
+    """Search with these conditions; return what the page says it has found."""
+    for key, value in choices.items():
+        app.selectbox(key=f"search-{key}").set_value(value)
+    next(button for button in app.button if button.label == "Search").click().run()
+    assert not app.exception
+    return headings(app)
+
+
+def answered(project: Project, count: int) -> list[int]:
+    """Answer so many utterances of the pool; return them."""
+    done: list[int] = []
+    while len(done) < count:
+        question = next_question(project, "anna")
+        assert question
+        answer(project, question, "anna", Answer("label", 1 + len(done) % 2))
+        done += [] if question.is_audit else [question.utterance["id"]]
+    return done
+
+
+def test_after_rounds_a_search_finds_what_it_did_and_what_each_round_has_asked(project: Project) -> None:
+    count = len(find(project, Search("really")))
+    for _ in range(2):
+        run_round(project, FakeClassifier(project.codebook().task()), project.config)
+        assert headings(searched("really")) == [f"{count} utterances found"]
+        answered(project, 8)
+        project.config = replace(project.config, minimum_labels=0)
+    asked = Counter(row["round_id"] for row in annotations.answers(project.db))
+    assert len(asked) == 2
+    for row in rounds.history(project.db):
+        heading = chosen(page("search"), round=row["id"])
+        assert heading == [f"{asked[row['id']]} utterances found"], row["number"]
+
+
+def test_labels_and_people_named_like_our_own_words_are_told_apart(workspace: Path) -> None:
+    names = [{"name": name} for name in ("any", "none fits", "other")]
+    with Project.create(workspace / "client-talk", parse_codebook({"labels": names})) as project:
+        project.config = replace(project.config, retrain_every=0)
+        project.add([NewUtterance(str(i), f"text {i}") for i in range(5)])
+        for utterance, label, who in zip(range(1, 6), (1, 2, 3, None, None), ("anybody", *"abcd"), strict=True):
+            kind: Kind = "label" if label else "none_fits"
+            annotations.record(project.db, NewAnnotation(utterance, who, kind, label, "random", 1))
+    one, two, all_ = ([f"{n} found"] for n in ("1 utterance", "2 utterances", "5 utterances"))
+    assert [chosen(page("search"), label=value) for value in (-1, 1, 2, 3, 0)] == [all_, one, one, one, two]
+    assert [chosen(page("search"), by=value) for value in ("", "anybody")] == [all_, one]
+
+
+def test_a_label_named_like_our_own_answer_is_given_to_all_that_was_found(workspace: Path) -> None:
+    names = [{"name": name} for name in ("none fits", "other")]
+    with Project.create(workspace / "client-talk", parse_codebook({"labels": names})) as project:
+        project.config = replace(project.config, retrain_every=0)
+        project.add([NewUtterance(str(i), f"text {i}") for i in range(5)])
+        for choice, kind in ((1, "label"), (0, "none_fits")):
+            app = searched("text")
+            app.checkbox(key="bulk-replace").check()
+            app.selectbox(key="bulk-label").set_value(choice).run()
+            app.button(key="bulk-do").click().run()
+            assert {row["kind"] for row in annotations.answers(project.db)} == {kind}

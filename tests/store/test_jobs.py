@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Barrier
 
@@ -164,3 +165,121 @@ def test_a_cancelled_job_does_not_cancel_the_next(db: Database) -> None:
     jobs.finish(db, job, "cancelled")
     jobs.request_cancel(db)  # with nothing to cancel
     assert not jobs.report(db, start(db), "train", 0.0, None)
+
+
+# A job that hangs
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lose no time between asking a job to stop, ending its process and killing it."""
+    monkeypatch.setattr(jobs, "CANCEL_GRACE", timedelta(seconds=0.2))
+    monkeypatch.setattr(jobs, "TERM_GRACE", timedelta(seconds=0.2))
+
+
+@pytest.fixture
+def deaf() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that heeds no request to end, with a child, in a session of its own as a round's is."""
+    script = (
+        "import signal, subprocess, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        "child = subprocess.Popen([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE); "
+        "print(child.pid, flush=True); input()"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", script], start_new_session=True, **pipes) as process:  # type: ignore[call-overload]
+        yield process
+        process.kill()
+
+
+def recovers(db: Database) -> bool:
+    """Look again and again, as pages do, until the job has ended."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if jobs.recover(db):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_job_that_does_not_stop_when_asked_is_ended_and_another_can_begin(
+    db: Database, child: subprocess.Popen[bytes], quick: None, stopped: bool
+) -> None:
+    job = start(db, child.pid)
+    if stopped:
+        os.kill(child.pid, signal.SIGSTOP)
+    jobs.request_cancel(db)
+    assert not jobs.recover(db), "it is given a moment"
+    assert recovers(db)
+    assert states(db, job) == ("cancelled", "cancelled")
+    assert child.wait(10) < 0
+    assert jobs.begin(db, "asked", last_annotation=4) > job
+
+
+def test_what_heeds_nothing_is_killed_with_all_that_it_has_started(
+    db: Database, deaf: subprocess.Popen[bytes], quick: None
+) -> None:
+    assert deaf.stdout
+    grandchild = psutil.Process(int(deaf.stdout.readline()))
+    start(db, deaf.pid)
+    jobs.request_cancel(db)
+    assert recovers(db)
+    assert deaf.wait(10) == -signal.SIGKILL
+    grandchild.wait(10)
+
+
+def test_a_process_that_merely_has_the_pid_is_never_ended(
+    db: Database, child: subprocess.Popen[bytes], quick: None
+) -> None:
+    job = start(db, child.pid)
+    db.execute("UPDATE job SET pid_started = pid_started - 60")
+    jobs.request_cancel(db)
+    db.execute("UPDATE job SET cancelled_at = '2020-01-01T00:00:00+00:00'")
+    assert jobs.recover(db)
+    assert states(db, job) == ("cancelled", "cancelled")
+    assert child.poll() is None
+
+
+def test_who_looks_never_ends_himself(db: Database, quick: None) -> None:
+    start(db)
+    jobs.request_cancel(db)
+    db.execute("UPDATE job SET cancelled_at = '2020-01-01T00:00:00+00:00'")
+    assert not jobs.recover(db)
+
+
+def test_a_job_that_was_cancelled_before_its_process_signed_it_blocks_nobody(db: Database, quick: None) -> None:
+    job = jobs.begin(db, "asked", last_annotation=0)
+    jobs.request_cancel(db)
+    assert recovers(db)
+    assert jobs.get(db, job)["state"] == "cancelled"
+
+
+def test_a_job_that_was_given_up_is_told_to_stop_should_it_wake(db: Database) -> None:
+    job = start(db)
+    jobs.finish(db, job, "cancelled")
+    assert jobs.report(db, job, "learn", 0.5, None)
+    jobs.beat(db, job)
+    assert jobs.get(db, job)["state"] == "cancelled"
+
+
+def ago(**time: float) -> str:
+    return (datetime.now(UTC) - timedelta(**time)).isoformat(timespec="milliseconds")
+
+
+def test_a_job_without_a_sign_of_life_and_one_that_gets_no_further_are_told_apart(db: Database) -> None:
+    job = start(db)
+    jobs.report(db, job, "learn", 0.5, None)
+    assert (jobs.silence(jobs.get(db, job)), jobs.standstill(jobs.get(db, job))) == (None, None)
+    for heartbeat in (ago(minutes=3), ago(days=-365)):  # one to come was given while the clock was ahead
+        db.execute("UPDATE job SET heartbeat_at = ?", (heartbeat,))
+        assert jobs.silence(jobs.get(db, job))
+    db.execute("UPDATE job SET progress_at = ?", (ago(minutes=31),))
+    jobs.beat(db, job)
+    assert jobs.silence(jobs.get(db, job)) is None
+    assert jobs.standstill(jobs.get(db, job))
+
+
+def test_a_job_that_nobody_signed_while_the_clock_was_ahead_blocks_nobody(db: Database) -> None:
+    jobs.begin(db, "asked", last_annotation=0)
+    db.execute("UPDATE job SET started_at = ?", (ago(days=-365),))
+    assert jobs.recover(db)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -144,3 +144,23 @@ def test_eight_threads_drain_a_batch_without_a_duplicate_or_an_error(db: Databas
         done = Counter(i for part in pool.map(drain, [f"annotator {n}" for n in range(8)]) for i in part)
     assert done == Counter(ids)
     assert Counter(row["utterance_id"] for row in annotations.answers(db)) == done
+
+
+@pytest.mark.parametrize("ahead", [timedelta(days=365), queue.LEASE + timedelta(minutes=5)])
+def test_a_lease_made_while_the_clock_was_ahead_holds_nothing(db: Database, ahead: timedelta) -> None:
+    ids = fill_queue(db, 2)
+    assert leased(db, "ann") == ids
+    db.execute("UPDATE queue SET leased_until = ?", ((datetime.now(UTC) + ahead).isoformat(timespec="milliseconds"),))
+    assert queue.leased_ids(db) == set()
+    assert queue.holder(db, ids[0]) is None
+    assert queue.count_open(db, "ben") == 2
+    assert leased(db, "ben") == ids
+
+
+def test_who_has_an_utterance_on_screen_is_known_until_it_is_answered(db: Database) -> None:
+    ids, (label, _) = fill_queue(db, 2), add_labels(db)
+    leased(db, "ann", 1)
+    assert [queue.holder(db, i) for i in ids] == ["ann", None]
+    assert (queue.leased_ids(db, but="ann"), queue.leased_ids(db, but="ben")) == (set(), {ids[0]})
+    say(db, "ann", ids[0], label)
+    assert queue.holder(db, ids[0]) is None
