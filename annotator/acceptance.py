@@ -26,6 +26,7 @@ from annotator.guarantee import (
 from annotator.metrics import Labels
 from annotator.pool import askable
 from annotator.project import Project
+from model.finite import check_finite
 from store import acceptances, annotations, queue, rounds, utterances
 from store.acceptances import NewAcceptance
 from store.database import immediate
@@ -56,9 +57,10 @@ def evidence_of(project: Project, round_row: Mapping[str, Any]) -> tuple[Evidenc
     """Collect a round's probabilities where answers are known and where suggestions are open; (m,) ids of the latter.
 
     An audit utterance for which people say that none fits, or a label that the round did not know, is one where any
-    suggestion is wrong: its truth is -1. One on which they are divided is left out.
+    suggestion is wrong: its truth is -1. One on which they are divided is left out. Raises NotFinite.
     """
     known = rounds.predictions_of(project.db, round_row)
+    check_finite("probabilities", known.probabilities)
     order = {label: column for column, label in enumerate(known.label_ids)}
     in_audit = set(utterances.ids_in(project.db, AUDIT))
     agreed = consensus(annotations.answers(project.db))
@@ -149,7 +151,7 @@ def withdraw_broken(project: Project) -> list[int]:
         if one["ended"]:
             continue
         odds = evidence_against(one["checks"], one["errors"], one["target"])
-        if odds >= WITHDRAWN_AT:
+        if not odds < WITHDRAWN_AT:
             reason = f"{one['errors']} of {one['checks']} spot checks were answered otherwise"
             if acceptances.end(project.db, one["id"], "withdrawn", reason):
                 withdrawn.append(one["id"])

@@ -176,7 +176,7 @@ def sentence(found: Comparison) -> str:
 
 def _told(found: Comparison, last: Step) -> str:
     low, high = (100 * edge for edge in last.interval)
-    if low <= 0 <= high:
+    if not (low > 0 or high < 0):
         return " ".join((_open(last), _rest(found)))
     values = {"n": last.answers, "gain": abs(100 * last.gain), "low": min(abs(low), abs(high)), "high": max(-low, high)}
     if last.gain > 0:

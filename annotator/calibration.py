@@ -16,6 +16,7 @@ from scipy.stats import norm
 from sklearn.model_selection import KFold
 
 from annotator.metrics import Array, Labels
+from model.finite import check_finite
 from model.scaling import SPREAD, Scaling, doubt, fit_scaling, telling, temperature_at
 
 TRAINED_TEMPERATURE = 2.3  # what adapters alone need after 100 answers on TREC and GoEmotions, 1.6 on SNIPS
@@ -42,8 +43,15 @@ class Calibrator:
     usual: float = 0.0  # doubt of the pool's rows on average
     spread: float = 0.2  # of the log temperature: how far it may be off; so much, mostly less, if it was not kept
 
+    def __post_init__(self) -> None:
+        """Raise NotFinite for numbers that nothing may be promised on."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            of_temperature = np.log(self.temperature), np.sqrt(self.spread), self.slope, self.usual
+        check_finite("calibration", *of_temperature, self.prior, self.bias)
+
     def __call__(self, logits: Array) -> Array:
-        """Return (n, k) probabilities; rows sum to one."""
+        """Return (n, k) probabilities; rows sum to one. Raises NotFinite."""
+        check_finite("logits", logits)
         said = without_prior(logits, self.prior)
         return np.asarray(softmax(Scaling(self.temperature, self.slope, self.bias)(said, doubt(said) - self.usual), 1))
 
@@ -109,6 +117,7 @@ class Outset:
     @classmethod
     def untrained(cls, pool: Array) -> Self:
         """Expect of a zero-shot round that it is scaled evenly, less what it gives each label in the (n, k) pool."""
+        check_finite("logits", pool)
         prior = label_prior(pool)
         return cls(ZERO_SHOT_TEMPERATURE, prior=prior, usual=float(doubt(without_prior(pool, prior)).mean()))
 
@@ -119,6 +128,7 @@ class Outset:
         `pool` is (n, k): what the round says of the utterances of which its scout has been heard. That counts as much
         as the scout knows, beside what is usual for a scout of that share.
         """
+        check_finite("logits", pool, heard and heard.logits)
         told, precision = [(1 - share) * np.log(TRAINED_TEMPERATURE)], [USUAL_SPREAD**-2]
         if heard:
             as_unsure = temperature_at(heard.doubt, pool)
@@ -144,7 +154,8 @@ def without_prior(logits: Array, prior: tuple[float, ...] | None) -> Array:
 
 
 def fit_calibrator(logits: Array, labels: Labels, outset: Outset) -> Calibrator:
-    """Fit on audit answers: (n, k) logits and (n,) labels."""
+    """Fit on audit answers: (n, k) logits and (n,) labels. Raises NotFinite."""
+    check_finite("logits", logits, outset.expected, outset.spread, outset.slope, outset.usual)
     said = without_prior(logits, outset.prior)
     expected, doubts = Scaling(outset.expected, outset.slope), doubt(said) - outset.usual
     found = fit_scaling(said, labels, doubts, expected, outset.spread, outset.with_bias)
@@ -174,4 +185,5 @@ def choose_outset(logits: Array, labels: Labels, outset: Outset) -> Outset:
     rows = np.arange(len(labels))
     losses = [-np.log(cross_fitted(logits, labels, one)[rows, labels]) for one in (outset, biased)]
     gain = losses[0] - losses[1]
+    check_finite("log-loss", gain)
     return biased if gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)) else outset

@@ -11,7 +11,7 @@ from annotator.errors import BadInput, UnknownName
 from annotator.query import COLD, DEFAULT, STRATEGIES
 from model.catalog import STARTER
 from model.prompt import TEMPLATES
-from model.recipe import Count, Part, Recipe, Share
+from model.recipe import Count, Part, Recipe, Share, check_recipe
 
 Natural = Annotated[int, Ge(0)]
 T = TypeVar("T")
@@ -87,7 +87,9 @@ def changed_recipe(recipe: Recipe, changes: Sequence[str]) -> Recipe:
         if name not in values:
             raise UnknownName.among("recipe setting", name, sorted(values))
         values[name] = _read(name, value)
-    return _checked(TypeAdapter(Recipe), values)
+    made = _checked(TypeAdapter(Recipe), values)
+    check_recipe(made)
+    return made
 
 
 def _read(name: str, value: str) -> Any:

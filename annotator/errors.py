@@ -15,6 +15,7 @@
     │   ├── TooFewAnswers   not enough to train on
     │   ├── PoolExhausted   nothing is left to ask about
     │   ├── RoundRunning    one is running already
+    │   ├── NotFinite       infinite or undefined numbers, which nothing may be concluded from
     │   └── RoundCancelled  a person stopped it
     └── BackboneError       the language model
         ├── BackboneMissing weights that are not on this machine and cannot be fetched
@@ -100,6 +101,10 @@ class PoolExhausted(RoundError):
 
 class RoundRunning(RoundError):
     """A round is running already."""
+
+
+class NotFinite(RoundError):
+    """Numbers are infinite or undefined, so that nothing may be concluded from them."""
 
 
 class RoundCancelled(RoundError):

@@ -107,7 +107,7 @@ def how_believable(used: InUse) -> str:
     if one.ece is None or one.ece_band is None:
         return say("{lead}: nothing has been measured. {calibrated}", lead=lead, calibrated=calibrated())
     found = {"gap": in_100(one.ece), "most": in_100(one.ece_band[1]), "n": one.n}
-    if one.ece > one.ece_band[1]:
+    if not one.ece <= one.ece_band[1]:
         return say(
             "Do not take its probabilities at their word: what it says and how often it is right differ by {gap} in "
             "100 on average; exact ones would show {most} at most on {n} answers, so part of the gap is real.",
@@ -287,7 +287,7 @@ def pulled(found: Pull | None) -> str:
         n_hidden=found.hidden,
     )
     edges = {"low": low, "high": high}
-    if low <= 0 <= high:
+    if not (low > 0 or high < 0):
         seen = say(
             "Seeing it may change anything from {low:+d} to {high:+d} answers in 100, so nothing speaks for it.",
             **edges,

@@ -12,6 +12,7 @@ from annotator.latest import Latest, grounds
 from annotator.pool import round_scout
 from annotator.project import Project
 from annotator.teaching import Answered, answered, drawn_at_random, hits
+from model.finite import check_finite
 from model.scout import Scout
 from store import states
 
@@ -34,6 +35,7 @@ def expected_gain(lessons: Answered, judges: Answered, scout: Scout, more: int) 
     least = 1 / (2 * len(judges))  # no error at all among so few is no proof that there are none
     fall, start = np.polyfit(np.log(sizes), np.log(np.maximum(wrong, least)), 1)
     now, then = np.exp(start + min(fall, 0.0) * np.log([len(lessons), len(lessons) + more]))
+    check_finite("errors of the scout", now - then)
     return float(now - then)
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.special import betaln
 from scipy.stats import beta, binom, hypergeom
 
+from annotator.errors import BadInput
 from annotator.metrics import Array, Labels
 
 DOUBT = 3.0  # spreads: answers that were kind enough for a promise have made the temperature too low as well
@@ -27,6 +28,7 @@ WITHDRAWN_AT = 20.0  # evidence against a promise; one that holds is ever withdr
 WORST = 5.0  # times the promised error rate: worse than that is noticed all the same
 LIKELY = 2 / 3  # chance of a promise at which answers are enough: at an even one, too few lie above as often as not
 LIKE = 20  # audit answers that the probabilities count as when errors are foreseen
+MOST = 1 + 1e-6  # of a probability, rounding counted
 MOST_ANSWERS = 1000  # audit answers: what would need more is not to be had by answering
 
 
@@ -36,6 +38,14 @@ class Wish:
 
     target: float = 0.95
     confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        """Raise BadInput for a wish that cannot be kept, or that is none."""
+        if not (0 <= self.target < 1 and 0 < self.confidence < 1):
+            raise BadInput(
+                f"A precision of {self.target:g} at a confidence of {self.confidence:g} cannot be promised.",
+                "Ask for less than 1 of both, such as 0.95.",
+            )
 
 
 @dataclass(frozen=True)
@@ -98,6 +108,12 @@ class Evidence:
         """How probable the likeliest label is of each utterance of the pool."""
         return np.asarray(self.pool.max(axis=1))
 
+    @cached_property
+    def is_sound(self) -> bool:
+        """Whether all its numbers are probabilities, and the spread is one: else nothing may be promised on it."""
+        given = np.concatenate([self.audit.ravel(), self.pool.ravel()])
+        return bool(((given >= 0) & (given <= MOST)).all()) and 0 <= self.spread < np.inf
+
     def above(self, threshold: float) -> tuple[int, int]:
         """Count the audit answers where the model is at least so sure, and the errors among them."""
         surest = self.sure >= threshold
@@ -118,14 +134,16 @@ def certify(evidence: Evidence, wish: Wish) -> Promise | NotYet:
     pool, so that no audit answer has a say in which are tried. The first is the strictest with a chance to pass.
     Where the probabilities, taken for as unsure as they may be after all, do not say so much themselves, nothing is
     promised however well the audit answers went: of promises for models that are not good enough, most are luck that a
-    second witness gives away.
+    second witness gives away. Nothing is promised either on numbers that are no probabilities.
     """
+    if not evidence.is_sound:
+        return NotYet(wish, len(evidence.truth), None)
     doubted = evidence.doubted.max(axis=1)
     passed: Promise | NotYet = NotYet(wish, len(evidence.truth), None)
     for threshold in _thresholds(evidence, wish):
         n, errors = evidence.above(threshold)
         taken = doubted[evidence.open_sure >= threshold]
-        if not passes(n, errors, wish, len(taken)) or taken.mean() < wish.target:
+        if not (passes(n, errors, wish, len(taken)) and taken.mean() >= wish.target):
             break
         passed = Promise(wish, float(threshold), n, errors, len(taken))
     return replace(passed, missing=missing_answers(evidence, wish)) if isinstance(passed, NotYet) else passed
@@ -148,7 +166,7 @@ def passes(n: int, errors: int, wish: Wish, left: int | None = None) -> bool:
     (hypergeometric tail, at the fewest errors that break the promise); without `left`, of ever so many like them
     (binomial tail).
     """
-    if n == 0 or left == 0:
+    if not (0 <= errors <= n and n > 0) or left == 0:
         return False
     if left is None:
         return bool(binom.cdf(errors, n, 1 - wish.target) <= 1 - wish.confidence)
@@ -180,6 +198,8 @@ def missing_answers(evidence: Evidence, wish: Wish) -> int | None:
     None where the model is not clearly right often enough even where it is surest: a thousand would not do; 0 where
     nothing is open that could be accepted. Before the first answer, the fewest that can do.
     """
+    if not evidence.is_sound:
+        return None
     if not len(evidence.pool):
         return 0
     if not len(evidence.truth):
@@ -216,8 +236,8 @@ def evidence_against(n: int, errors: int, target: float) -> float:
     rate = 1 - target
     worst = min(1.0, WORST * rate)
     share = beta.cdf(worst, errors + 1, n - errors + 1) - beta.cdf(rate, errors + 1, n - errors + 1)
-    if share <= 0:
-        return 0.0
+    if not share > 0:  # too little for a float: there are far more errors than promised, or far fewer
+        return 0.0 if errors <= rate * n else np.inf
     likelihood = betaln(errors + 1, n - errors + 1) + np.log(share) - np.log(worst - rate)
     return float(np.exp(likelihood - errors * np.log(rate) - (n - errors) * np.log(target)))
 
@@ -230,4 +250,5 @@ def accepted(probabilities: Array, promises: Mapping[int, Promise] | Promise) ->
     else:
         limits = np.full(probabilities.shape[1], np.inf)
         limits[list(promises)] = [promise.threshold for promise in promises.values()]
-    return np.asarray(np.where(confidence >= limits[best], best, -1), dtype=np.int64)
+    sure = (confidence >= limits[best]) & (confidence <= MOST)
+    return np.asarray(np.where(sure, best, -1), dtype=np.int64)

@@ -23,13 +23,14 @@ from annotator.calibration import (
     fit_calibrator,
 )
 from annotator.config import RoundConfig
-from annotator.errors import RoundError, TooFewAnswers
+from annotator.errors import NotFinite, RoundError, TooFewAnswers
 from annotator.metrics import evaluate
 from annotator.pool import askable
 from annotator.progress import Report
 from annotator.project import Project, Snapshot
 from annotator.shortlist import fit_limit
 from model.classifier import Adapter, Classifier, Logits, Progress
+from model.finite import check_finite
 from store import annotations, jobs, rounds, states, utterances
 from store.rounds import Predictions
 
@@ -50,7 +51,7 @@ def run_round(project: Project, classifier: Classifier, config: RoundConfig, rep
     """Turn the answers given so far into the next batch to label.
 
     Raises TooFewAnswers if there is too little to train on, RoundError if the codebook is no longer the classifier's,
-    RoundCancelled if a person stops it.
+    NotFinite if a number is infinite or undefined, RoundCancelled if a person stops it.
     """
     report = report or Report()
     rng = np.random.default_rng([config.seed, len(rounds.history(project.db))])
@@ -66,17 +67,35 @@ def run_round(project: Project, classifier: Classifier, config: RoundConfig, rep
     adapter = learn(project, classifier, config, snapshot.lessons, report.stage("learn"))
     report.stage("save")
     folder = project.save_adapter(row, adapter)
+    try:
+        logits, heard = score(project, adapter, config, snapshot, blind, report)
+        report.stage("calibrate")
+        calibrator, metrics = calibrate(logits, snapshot, expectation(snapshot, config, logits, heard))
+        probabilities = calibrator(logits)  # (n, k), rows sum to one
+        predictions = Predictions(np.array(snapshot.scored), probabilities, logits, snapshot.codebook.ids)
+        report.stage("promote")
+        batch = compose_batch(askable(project, predictions), config, rng)  # uncertain, and a random audit share
+        project.promote(row, folder, calibrator, metrics, predictions, batch)  # one transaction
+    except NotFinite:
+        project.drop_adapter(folder)
+        raise
+    return Round(row, adapter, calibrator, metrics)
+
+
+def score(
+    project: Project,
+    adapter: Adapter,
+    config: RoundConfig,
+    snapshot: Snapshot,
+    blind: Mapping[int, NDArray[np.float64]],
+    report: Report,
+) -> tuple[Logits, Logits | None]:
+    """Return the (n, k) logits of all that is scored, and what the scout says alone. Raises NotFinite."""
     texts = project.texts(snapshot.scored, config.context_turns)
     logits, heard = adapter.logits(texts, report.stage("score")), adapter.heard(texts)
     logits = np.array([blind.get(i, given) for i, given in zip(snapshot.scored, logits, strict=True)])
-    report.stage("calibrate")
-    calibrator, metrics = calibrate(logits, snapshot, expectation(snapshot, config, logits, heard))
-    probabilities = calibrator(logits)  # (n, k), rows sum to one
-    predictions = Predictions(np.array(snapshot.scored), probabilities, logits, snapshot.codebook.ids)
-    report.stage("promote")
-    batch = compose_batch(askable(project, predictions), config, rng)  # uncertain, and a random audit share
-    project.promote(row, folder, calibrator, metrics, predictions, batch)  # one transaction
-    return Round(row, adapter, calibrator, metrics)
+    check_finite("logits", logits, heard)
+    return logits, heard
 
 
 def check_task(classifier: Classifier, snapshot: Snapshot) -> None:

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from scipy.stats import binom, binomtest
 from sklearn.metrics import accuracy_score, brier_score_loss, f1_score, log_loss, precision_recall_fscore_support
 
+from model.finite import check_finite
+
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
@@ -27,8 +29,9 @@ def evaluate(probabilities: Array, labels: Sequence[int] | Labels) -> dict[str, 
     `accuracy_interval` is Clopper and Pearson's, `macro_f1_interval` a bootstrap's, `ece_band` what probabilities
     that are exactly right would show at this n. Macro-F1 is over the labels that occur. Brier is summed over
     labels, 0 to 2. `aurc` is the area under the risk-coverage curve: the error rate among the surest utterances,
-    averaged over how many of them are taken (Geifman and El-Yaniv 2017, arXiv 1705.08500).
+    averaged over how many of them are taken (Geifman and El-Yaniv 2017, arXiv 1705.08500). Raises NotFinite.
     """
+    check_finite("probabilities", probabilities)
     truth, columns = np.asarray(labels, dtype=np.int64), list(range(probabilities.shape[1]))
     best = probabilities.argmax(axis=1)
     precision, recall, f1, count = precision_recall_fscore_support(truth, best, labels=columns, zero_division=0)

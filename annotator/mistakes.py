@@ -17,6 +17,7 @@ from annotator.pool import lessons_read, round_scout
 from annotator.project import Project
 from annotator.query import Scores
 from model.classifier import Logits
+from model.finite import check_finite
 from model.scout import out_of_fold
 
 LEAST = 20  # answers; fewer cannot judge one another
@@ -67,8 +68,9 @@ def expected_wrong(heard: Logits, labels: Columns) -> float | None:
     unsure is not laid at the answers' door: confident learning (Northcutt et al. 2021, arXiv 1911.00068) counts several
     times too many here (`python -m benchmarks.mistakes`).
     """
+    check_finite("logits of the scout", heard)
     rows, others = np.arange(len(labels)), heard.shape[1] - 1
-    if (heard.argmax(axis=1) == labels).mean() < FORESEEN:
+    if not (heard.argmax(axis=1) == labels).mean() >= FORESEEN:
         return None
 
     def chances(fit: Scores) -> tuple[Scores, Scores]:

@@ -37,6 +37,8 @@ def askable(project: "Project", predictions: Predictions | None, without: frozen
     # A round has scored the audit slice and some of the pool: where there is one, no need to list all of that.
     read = predictions.utterance_ids.tolist() if predictions else []
     scored = np.flatnonzero(np.array([i not in gone for i in read], dtype=np.bool_))
+    if predictions is not None:  # what an earlier version has stored may be no number: then nothing is known of it
+        scored = scored[np.isfinite(predictions.probabilities[scored]).all(axis=1)]
     if predictions is None or not len(scored):
         return Askable([i for i in utterances.ids_in(db, "pool") if i not in gone], None, audit, checks)
     counts = annotations.count_by_slice(db)

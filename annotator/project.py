@@ -287,6 +287,10 @@ class Project:
         os.replace(half, whole)
         return name
 
+    def drop_adapter(self, name: str) -> None:
+        """Remove the adapter of a round that is not to be promoted."""
+        shutil.rmtree(self.folder / "adapters" / name, ignore_errors=True)
+
     def promote(
         self,
         round_row: Mapping[str, Any],

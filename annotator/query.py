@@ -17,6 +17,7 @@ from scipy.stats import rankdata
 from annotator.errors import PoolExhausted, UnknownName
 from annotator.language import later
 from model.classifier import States
+from model.finite import check_finite
 
 Probabilities = NDArray[np.float64]
 Scores = NDArray[np.float64]
@@ -221,11 +222,13 @@ def rank(scores: Scores, rng: np.random.Generator, count: int | None = None) -> 
 def choose(strategy: Strategy, view: View, count: int, rng: np.random.Generator) -> tuple[Rows, Scores]:
     """Return candidates for a batch of `count`, best first and more than are wanted, and the (n,) scores.
 
-    Raises PoolExhausted if there is nothing to choose from.
+    Raises PoolExhausted if there is nothing to choose from, NotFinite for scores that are no numbers.
     """
     if not len(view):
         raise PoolExhausted("Nothing is left to choose from.", "Import more utterances.")
+    check_finite("probabilities", view.probabilities, view.committee)
     scores = strategy.score(view)
+    check_finite("acquisition scores", scores)
     if strategy.spread and view.states:
         rows = rank(scores, rng, math.ceil(min(strategy.spread * count, SAMPLE, len(view))))
         return _spread(rows, view.states(rows), count, rng), scores
@@ -233,7 +236,11 @@ def choose(strategy: Strategy, view: View, count: int, rng: np.random.Generator)
 
 
 def as_directions(states: States) -> NDArray[np.float64]:
-    """Put every dimension on one scale and every utterance at one distance: only directions compare."""
+    """Put every dimension on one scale and every utterance at one distance: only directions compare.
+
+    Raises NotFinite.
+    """
+    check_finite("hidden states", states)
     scaled = (states - states.mean(axis=0)) / np.maximum(states.std(axis=0), 1e-6)
     return np.asarray(scaled / np.maximum(np.linalg.norm(scaled, axis=1, keepdims=True), 1e-6), dtype=np.float64)
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
 
+import numpy as np
+
 from annotator.acceptance import withdraw_broken
 from annotator.batch import AUDIT
 from annotator.config import RoundConfig
@@ -166,6 +168,8 @@ def _suggestions(project: Project, ids: Sequence[int]) -> dict[int, Suggestion]:
     limit = json.loads(promoted["metrics"]).get("shortlist_limit")
     found = {}
     for utterance_id, row in zip(known.utterance_ids.tolist(), known.probabilities, strict=True):
+        if not np.isfinite(row).all():  # stored by an earlier version
+            continue
         pairs = [pair for pair in zip(known.label_ids, row.tolist(), strict=True) if pair[0] not in known.unknown]
         columns = shortlist(row, limit) if limit is not None and len(row) > LARGE else []
         short = tuple(known.label_ids[column] for column in columns)

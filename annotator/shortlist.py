@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from annotator.metrics import Array, Labels
+from model.finite import check_finite
 
 LEVEL = 0.95
 LARGE = 9  # labels from which on a list is worth having: up to here every label has a number key
@@ -19,6 +20,7 @@ def fit_limit(probabilities: Array, truth: Labels, level: float = LEVEL) -> floa
     """
     count = len(truth)
     rank = int((count + 1) * (1 - level) + 1e-9)
+    check_finite("probabilities", probabilities)
     return float(np.sort(probabilities[np.arange(count), truth])[rank - 1]) if rank >= 1 else None
 
 

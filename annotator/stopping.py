@@ -22,6 +22,7 @@ from annotator.insights import Measured
 from annotator.language import say
 from annotator.pool import askable
 from annotator.project import Project
+from model.finite import check_finite
 from store import rounds, utterances
 
 STEADY = 0.97  # kappa between two rounds from which on they say the same, see docs/label-efficiency.md
@@ -43,7 +44,8 @@ class Advice:
     @property
     def is_steady(self) -> bool:
         """Whether another round is likely to change little."""
-        return len(self.kappas) == ROUNDS - 1 and min(self.kappas) >= STEADY and bool(self.overlap)
+        agree = all(kappa >= STEADY for kappa in self.kappas)
+        return len(self.kappas) == ROUNDS - 1 and agree and bool(self.overlap)
 
 
 def advise(project: Project, rest: Askable | None = None) -> Advice:
@@ -55,6 +57,7 @@ def advise(project: Project, rest: Askable | None = None) -> Advice:
     kappas = [_kappa(new, old) for new, old in pairwise(said)]
     rest = rest or left(project)
     wrong = None if rest.view is None else float((1 - rest.view.probabilities.max(axis=1)).sum())
+    check_finite("probabilities", wrong)
     known = tuple(kappa for kappa in kappas if kappa is not None)
     return Advice(known, _overlap(measured), wrong, len(rest.pool))
 
@@ -88,7 +91,7 @@ def _worth(advice: Advice) -> str:
             "More labels are likely to change little: the last rounds say the same of nearly all utterances, and are "
             "as often right, as far as the audit answers tell."
         )
-    if min(advice.kappas) < STEADY:
+    if not all(kappa >= STEADY for kappa in advice.kappas):
         return say(
             "Go on: the last rounds still differ (agreement {kappa:.2f}; {steady:.2f} would be steady).",
             kappa=min(advice.kappas),

@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from annotator.errors import BackboneRefused, ProjectError
+from annotator.errors import BackboneRefused, NotFinite, ProjectError
 from model.backbone import Backbone, load_backbone
 from model.classifier import Logits, Progress, States, no_progress
+from model.finite import check_finite
 from model.packing import Bodies
-from model.recipe import Recipe, read_recipe
+from model.recipe import Recipe, check_recipe, read_recipe
 from model.scoring import make_scorer, score
 from model.scout import SCOUT_FILE, Scout, blank, blend, compare_only, fit_scout
 from model.states import MADE_OF, spelled
@@ -75,6 +76,7 @@ class LanguageModelClassifier:
         with self.backbone.tuning.off() if self.backbone.tuning else nullcontext():
             self._in_rows(bodies, ask, progress, lead=())  # the mean over an utterance takes all its tokens
         heard = np.array(read)
+        check_finite("hidden states", heard)
         return np.hstack([heard, spelled([utterance.text for utterance in utterances], heard.shape[1] // 2)])
 
     @cached_property
@@ -106,7 +108,9 @@ class LanguageModelClassifier:
         """Train a fresh adapter: warm starts generalise worse (Ash and Adams 2020, arXiv 1910.08475).
 
         After each epoch the state is written to `unfinished`; the same call takes it up there if it is stopped.
+        Raises NotFinite, after which nothing is left of it.
         """
+        check_recipe(self.recipe)
         scout = fit_scout(self.states(utterances), labels, self.described) if self.recipe.scout else None
         if self.recipe.scout == 1:
             return self._with(Tuning(self._bare()), scout)
@@ -117,7 +121,13 @@ class LanguageModelClassifier:
             torch.manual_seed(self.recipe.seed)
             tuning = start_tuning(self._bare(), self.recipe)
             adapter = self._with(tuning, scout)
-            train(self.backbone, self._scorer, lesson, progress, checkpoint)
+            try:
+                train(self.backbone, self._scorer, lesson, progress, checkpoint)
+            except NotFinite:  # what has been learned so far led there, and is not to be gone on from
+                self._bare()
+                if unfinished:
+                    unfinished.unlink(missing_ok=True)
+                raise
         if unfinished:
             unfinished.unlink(missing_ok=True)
         return adapter
@@ -128,7 +138,7 @@ class LanguageModelClassifier:
         return self._with(load_tuning(self._bare(), folder), Scout.load(folder))
 
     def logits(self, utterances: Sequence[Utterance], progress: Progress = no_progress) -> Logits:
-        """Score with whatever adapter is attached now."""
+        """Score with whatever adapter is attached now. Raises NotFinite."""
         bodies = [self.tokens.body(utterance) for utterance in utterances]
         result = np.empty((len(bodies), len(self.task.labels)))
 
@@ -137,6 +147,7 @@ class LanguageModelClassifier:
             result[row] = score(self._scorer, texts, self.tokens.trie, self.recipe.tolerance)
 
         self._in_rows(bodies, ask, progress, self.tokens.lead)
+        check_finite("logits", result)
         return result
 
     def _in_rows(
@@ -155,7 +166,9 @@ class LanguageModelClassifier:
 
         for shared, places in ((lead, np.flatnonzero(leads).tolist()), ((), np.flatnonzero(~leads).tolist())):
             with torch.inference_mode(), self._scorer.session(shared) if places else nullcontext():
-                for cut in self._scorer.rows([bodies[i] for i in places], budget.tokens):
+                group = [bodies[i] for i in places]
+                self._scorer.check(group, budget.tokens)
+                for cut in self._scorer.rows(group, budget.tokens):
                     row = [places[i] for i in cut]
                     budget.run(lambda tokens, row=row: ask_within(row, tokens))  # type: ignore[misc]
                     done += len(row)

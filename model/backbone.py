@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class Backbone:
     dtype: torch.dtype
     quantized: bool
     packs: bool | None = None  # whether utterances can share a row; none: not tried yet
+    checked: dict[str, tuple[int, int]] = field(default_factory=dict)  # by layout: tokens of texts and rows tried
     tuning: Any = None
     soft_prompt: Callable[[], torch.Tensor] | None = None  # returns (1, virtual tokens, width)
 

@@ -11,6 +11,8 @@ import torch
 
 from annotator.errors import UtteranceTooLong
 from model.backbone import Backbone
+from model.finite import refuse_model
+from model.likeness import check_row
 from model.loglik import edge_loglik, label_loglik, path_loglik
 from model.packing import (
     PREFIX,
@@ -30,6 +32,7 @@ from model.packing import (
 from model.search import FEW_NODES, Logs, best_first
 from model.states import listening, pooled
 from model.tokens import PromptTokens
+from model.windows import check_reach, read_windows
 
 
 class CausalScorer:
@@ -40,11 +43,14 @@ class CausalScorer:
         self.tokens = tokens
         self.cached: Any = None
         self.shared: Sequence[int] = ()  # in the cache too: what all bodies of the session begin with
+        self.windows = read_windows(backbone.model.config)
 
     def rows(self, bodies: Bodies, budget: int) -> list[list[int]]:
         """Cut in the order given: packing needs no equal lengths."""
         nodes = self.tokens.trie.nodes - 1
-        each = nodes if nodes < FEW_NODES else FEW_NODES  # of a large trie few nodes are looked into
+        if self.windows.columns:
+            budget = min(budget, self.windows.columns - len(self._first(())))
+        each = nodes if nodes < FEW_NODES or self.windows.columns else FEW_NODES  # of a large trie few are looked into
         return [list(row) for row in split_rows([len(body) + each for body in bodies], budget)]
 
     def loglik(self, bodies: Bodies) -> torch.Tensor:
@@ -89,6 +95,14 @@ class CausalScorer:
         last = torch.from_numpy(_find(asking, everyone, 0 * everyone)).to(meant.device)
         return torch.cat([meant, heard.further.flatten(0, 1)[last].float()], dim=1)
 
+    def check(self, bodies: Bodies, budget: int) -> None:
+        """Refuse bodies that are computed otherwise in a row than alone."""
+        check_row(self, bodies, budget)
+
+    def at_ends(self, bodies: Bodies, owners: Ints, nodes: Ints) -> torch.Tensor:
+        """Return the log-probabilities of all tokens at the ends of a row's bodies, then at nodes behind them."""
+        return self._whole(bodies, owners, nodes).float().log_softmax(dim=-1)
+
     def _whole(self, bodies: Bodies, owners: Ints, nodes: Ints) -> torch.Tensor:
         """Compute a row in one pass; return the logits at each utterance's end, then those at each node."""
         row, texts, ends = self._laid(bodies, np.bincount(owners, minlength=len(bodies)))
@@ -127,6 +141,8 @@ class CausalScorer:
         except (TypeError, ValueError, RuntimeError):  # it takes no positions, or no mask of ours
             return False
         alone, behind = (self._plainly([*shared, *before, *second]) for before in ([], first))
+        if not bool(torch.isfinite(alone).all() and torch.isfinite(behind).all()):
+            refuse_model(self.backbone.name)
         # Measured by what it does to hear all that was said before. Rounding in bf16 is up to 0.15 of the spread of the
         # starter's logits, and on a processor a twentieth of that; a recurrent layer, or distances, make half of it.
         return bool((packed - alone).norm() < 0.25 * (behind - alone).norm())
@@ -157,31 +173,45 @@ class CausalScorer:
 
         Places count through the lanes, one after the other.
         """
-        for lane in asking:
-            self._check_reach(lane)
-        device, trie = self.backbone.device, self.tokens.trie
+        for lane, before in zip(asking, present, strict=True):
+            self._check_reach(lane, before)
+        device = self.backbone.device
         ids = torch.from_numpy(np.stack([lane.ids for lane in asking])).to(device)
-        sees = np.stack([sight(lane, before, trie) for lane, before in zip(asking, present, strict=True)])
         leads = asking[0].owners[0] == PREFIX
         with _head_reads(self.backbone.model, torch.from_numpy(asked).to(device)):
             output = self.backbone.model(
                 **(self.backbone.reading(ids) if leads else {"input_ids": ids}),
                 position_ids=torch.from_numpy(np.stack([lane.positions for lane in asking])).to(device),
-                attention_mask=_additive(torch.from_numpy(sees[:, None]).to(device), self.backbone.dtype),
+                attention_mask=self._masks(asking, present),
                 past_key_values=cache,
                 use_cache=cache is not None,
             )
         return output.logits[0]  # type: ignore[no-any-return]
 
-    def _check_reach(self, row: Columns) -> None:
-        config = self.backbone.model.config
-        limits = [getattr(config, name, None) for name in ("max_position_embeddings", "sliding_window")]
-        limit = min((limit for limit in limits if limit), default=None)
-        longest = int(row.positions.max()) + 1
-        if limit and longest > limit:
+    def _masks(self, asking: list[Columns], present: list[Columns]) -> Any:
+        """Return the mask that all layers take, or one for each kind of layer; those that see all share it."""
+        lanes = list(zip(asking, present, strict=True))
+        sees = np.stack([sight(lane, before, self.tokens.trie) for lane, before in lanes])
+        narrowed = self.windows.narrowed(1 + max(int(lane.positions.max()) for lane in asking))
+
+        def mask(kind: str | None) -> torch.Tensor:
+            seen = sees
+            if kind:
+                seen = sees & np.stack([self.windows.within(kind, a.positions, b.positions) for a, b in lanes])
+            return _additive(torch.from_numpy(seen[:, None]).to(self.backbone.device), self.backbone.dtype)
+
+        whole = mask(None) if set(self.windows.kinds) - narrowed else None
+        masks = {kind: mask(kind) if kind in narrowed else whole for kind in self.windows.kinds}
+        return masks if len(masks) > 1 else masks[self.windows.kinds[0]]
+
+    def _check_reach(self, lane: Columns, present: Columns) -> None:
+        check_reach(self.backbone.name, self.windows.longest, int(lane.positions.max()) + 1)
+        columns = self.windows.columns
+        if columns and len(present) > columns:
             raise UtteranceTooLong(
-                f"Instruction and utterance take {longest} tokens, {self.backbone.name} reads {limit}.",
-                "Lower max_tokens, or shorten the definitions.",
+                f"Instruction, utterance and labels take {len(present)} tokens, {self.backbone.name} attends to "
+                f"{columns} at once.",
+                "Lower max_tokens, shorten the definitions, or choose a backbone without local attention.",
             )
 
 

@@ -27,6 +27,7 @@ from model.backbone import Backbone
 from model.prompt import REASON
 from model.task import Utterance
 from model.tokens import PromptTokens
+from model.windows import read_windows
 
 LONGEST = 60  # tokens of text: a sentence of some forty words
 _SENTENCE = re.compile(r"(?:(?<!\d)(?<!\b\w)\.|[!?。！？])[\"'”’»)\]]*$")  # has ended; not at "3." or "e.g."
@@ -196,7 +197,7 @@ def _one_line(text: str) -> str:
 
 
 def _check_room(backbone: Backbone, needed: int) -> None:
-    limit = getattr(backbone.model.config, "max_position_embeddings", None)
+    limit = read_windows(backbone.model.config).longest
     if limit and needed > limit:
         raise UtteranceTooLong(
             f"Instruction, utterance and reason take {needed} tokens, {backbone.name} reads {limit}.",

@@ -16,6 +16,7 @@ from model.search import FEW_NODES, Logs, best_first
 from model.states import pooled
 from model.tokens import PromptTokens
 from model.verbalizer import LabelTrie
+from model.windows import check_reach, read_windows
 
 
 class EncoderDecoderScorer:
@@ -24,6 +25,7 @@ class EncoderDecoderScorer:
     def __init__(self, backbone: Backbone, tokens: PromptTokens) -> None:
         self.backbone = backbone
         self.tokens = tokens
+        self.windows = read_windows(backbone.model.config)
 
     def rows(self, bodies: Bodies, budget: int) -> list[list[int]]:
         """Put utterances of like length together, so that little padding is computed."""
@@ -83,10 +85,14 @@ class EncoderDecoderScorer:
         last = encoded[torch.arange(len(bodies), device=encoded.device), ends].float()
         return torch.cat([pooled(encoded, owners.ravel(), len(bodies)), last], dim=1)
 
+    def check(self, bodies: Bodies, budget: int) -> None:
+        """Nothing to refuse: the encoder reads each text in a row of its own."""
+
     def _read(self, bodies: Bodies) -> _Read:
         device, model = self.backbone.device, self.backbone.model
         place = [0] * self.backbone.virtual_tokens
         rows = [torch.tensor([*place, *self.tokens.prefix, *body]) for body in bodies]
+        check_reach(self.backbone.name, self.windows.longest, max(map(len, rows), default=0))
         ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=0).to(device)
         sizes = torch.tensor([len(row) for row in rows], device=device)
         mask = (torch.arange(ids.shape[1], device=device) < sizes[:, None]).long()

@@ -4,10 +4,13 @@ and stored without torch.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Interval
+from annotated_types import Ge, Interval
+
+from annotator.errors import BadInput
 
 LEARNING_RATES = {
     "lora": 1e-3,  # about ten times what full fine-tuning takes (Schulman et al. 2025, LoRA Without Regret)
@@ -20,8 +23,8 @@ LANE = 128  # tokens side by side in which a row is scored, behind the instructi
 
 
 Count = Annotated[int, Ge(1)]
-Amount = Annotated[float, Ge(0)]
-Positive = Annotated[float, Gt(0)]
+Amount = Annotated[float, Interval(ge=0, lt=math.inf)]
+Positive = Annotated[float, Interval(gt=0, lt=math.inf)]
 Share = Annotated[float, Interval(ge=0, le=1)]
 Part = Annotated[float, Interval(ge=0, lt=1)]  # of a whole of which something has to be left
 
@@ -51,7 +54,7 @@ class Recipe:
     label_smoothing: Part = 0.0  # over the labels, not over the vocabulary
     class_weights: bool = False  # weigh labels by inverse square root of frequency
     clip: Positive = 1.0
-    layers: tuple[int, ...] = ()  # to adapt; none: all of them
+    layers: tuple[Annotated[int, Ge(0)], ...] = ()  # to adapt; none: all of them
     rslora: bool = False  # scale by the root of the rank (Kalajdzievski 2023, arXiv 2312.03732)
     dora: bool = False  # magnitude apart from direction (Liu et al. 2024, arXiv 2402.09353); slower
     loraplus: Positive = 1.0  # how much faster the B matrices learn
@@ -68,6 +71,19 @@ class Recipe:
     def scored_tokens(self) -> int:
         """Return how many tokens are scored at once: more than are learned, since nothing is kept for a way back."""
         return 2 * self.row_tokens
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Refuse numbers that nothing can be learned with, and settings without effect. Raises BadInput."""
+    for field in fields(Recipe):
+        value = getattr(recipe, field.name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise BadInput(f"“{field.name}” cannot be set to “{value}”: it is no number.", "Set it to a finite one.")
+    if recipe.loss == "tokens" and recipe.label_smoothing:
+        raise BadInput(
+            f"“label_smoothing” {recipe.label_smoothing:g} has no effect with the loss “tokens”.",
+            "Set label_smoothing to 0, or the loss to “labels”.",
+        )
 
 
 def read_recipe(stored: dict[str, Any]) -> Recipe:

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq, minimize, minimize_scalar
 from scipy.special import entr, log_softmax, softmax
 
+from model.finite import check_finite
+
 SPREAD = 0.5  # of the log temperature around what is expected before any answer is seen
 SLOPE_SPREAD = 0.2  # of the slope around what is expected: what fine-tuned rounds ask for differs by that (0020)
 BIAS_SPREAD = 0.5  # of a label's bias, in nats: a label is seldom over-used by more than a factor of three
@@ -28,7 +30,11 @@ def doubt(logits: Array) -> Array:
 
 
 def temperature_at(wanted: float, logits: Array) -> float:
-    """Return the temperature at which (n, k) rows are unsure by so much on average, or the nearest within reach."""
+    """Return the temperature at which (n, k) rows are unsure by so much on average, or the nearest within reach.
+
+    Raises NotFinite.
+    """
+    check_finite("logits", wanted, logits)
 
     def above(log_temperature: float) -> float:
         return float(doubt(logits / np.exp(log_temperature)).mean()) - wanted
@@ -57,6 +63,10 @@ class Scaling:
     slope: float = 0.0  # of a row's log temperature over its doubt
     bias: tuple[float, ...] | None = None  # nats a label
 
+    def __post_init__(self) -> None:
+        """Raise NotFinite for numbers that would make any probability of any logit."""
+        check_finite("temperature", np.log(np.maximum(self.temperature, 0)), self.slope, self.bias)
+
     def __call__(self, logits: Array, doubts: Array) -> Array:
         """Scale (n, k) logits of rows with (n,) doubts, these less what is usual."""
         scaled = logits * np.exp(-self.slope * doubts)[:, None] / self.temperature
@@ -74,8 +84,9 @@ def fit_scaling(
     """Choose the scaling that explains the (n,) labels best, finite (n, k) logits and (n,) doubts given.
 
     Maximum a posteriori: log-loss plus (log T - log expected)² / (2 · spread²), the same of the slope with its own
-    spread, and bias² / (2 · 0.5²) for each label. Without answers what is expected comes back.
+    spread, and bias² / (2 · 0.5²) for each label. Without answers what is expected comes back. Raises NotFinite.
     """
+    check_finite("logits", logits, doubts, 1 / np.float64(spread))
     rows, size = np.arange(len(labels)), logits.shape[1] if with_bias else 0
     start = np.array([np.log(expected.temperature), expected.slope, *np.zeros(size)])
     tightness = 1 / np.array([spread, SLOPE_SPREAD, *np.full(size, BIAS_SPREAD)]) ** 2
@@ -98,8 +109,9 @@ def fit_pool(logits: Array, labels: NDArray[np.int64], expected: Array, spread: 
     """Choose (v,) shares s and (k,) biases b so that softmax(Σ s logits + b) explains the (n,) labels best.
 
     `logits` is (v, n, k). Maximum a posteriori: log-loss plus (log s - log expected)² / (2 · spread²) for each share
-    plus each bias² / (2 · 0.5²).
+    plus each bias² / (2 · 0.5²). Raises NotFinite.
     """
+    check_finite("logits of the scout", logits, np.log(expected), 1 / np.float64(spread))
     rows, voices = np.arange(len(labels)), len(logits)
 
     def loss(unknown: Array) -> tuple[float, Array]:
@@ -122,8 +134,9 @@ def fit_temperature(logits: Array, labels: NDArray[np.int64], expected: float = 
     """Choose the temperature that explains the labels best, held near the expected one while they are few.
 
     Maximum a posteriori: negative log-likelihood plus (log T - log expected)² / (2 · spread²). Guo et al. 2017
-    (arXiv 1706.04599) for the likelihood. With no labels the expected temperature comes back.
+    (arXiv 1706.04599) for the likelihood. With no labels the expected temperature comes back. Raises NotFinite.
     """
+    check_finite("logits", logits, np.log(expected), 1 / np.float64(spread))
 
     def loss(log_temperature: float) -> float:
         said = log_softmax(logits / np.exp(log_temperature), axis=1)[np.arange(len(labels)), labels]

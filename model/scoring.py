@@ -47,6 +47,13 @@ class Scorer(Protocol):
         """Say which utterances to compute together so that no more than `budget` tokens are."""
         ...
 
+    def check(self, bodies: Bodies, budget: int) -> None:
+        """Refuse bodies for which rows of so many tokens would give other numbers than the model itself does.
+
+        Tried on the longest of them, once for each length. Raises BackboneRefused, NotFinite, UtteranceTooLong.
+        """
+        ...
+
     @contextmanager
     def session(self, shared: Sequence[int] = ()) -> Iterator[None]:
         """Prepare for many calls without gradients between which no weight changes.

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax, logsumexp
 
+from model.finite import check_finite
 from model.scaling import fit_pool, fit_temperature
 from model.voices import ASPECTS, VOICES, Array, Lessons, join_voices, make_comparisons, make_voices
 
@@ -41,8 +42,10 @@ class Scout:
     described: States  # (k, width): what the backbone makes of the codebook's words for each label; zeros: not known
 
     def loglik(self, states: States) -> Logits:
-        """Return (n, k) log-probabilities; rows sum to one."""
-        return np.asarray(log_softmax(states @ self.weights + self.bias, axis=1))
+        """Return (n, k) log-probabilities; rows sum to one. Raises NotFinite."""
+        found = np.asarray(log_softmax(states @ self.weights + self.bias, axis=1))
+        check_finite("logits of the scout", found)
+        return found
 
     def refitted(self, states: States, labels: Sequence[int]) -> Scout:
         """Fit the voices to other answers, and leave it at what each is worth: to fit that takes five times as long."""
@@ -110,7 +113,11 @@ def out_of_fold(states: States, labels: Sequence[int], described: States) -> Log
 
 
 def blend(logits: Logits, heard: Logits, weight: float) -> Logits:
-    """Mix an adapter's (n, k) log-likelihoods with a scout's: geometric, the adapter's mass on the labels kept."""
+    """Mix an adapter's (n, k) log-likelihoods with a scout's: geometric, the adapter's mass on the labels kept.
+
+    Raises NotFinite.
+    """
+    check_finite("logits", logits, heard, weight)
     mass = logsumexp(logits, axis=1, keepdims=True)
     return np.asarray(log_softmax((1 - weight) * (logits - mass) + weight * heard, axis=1) + mass)
 

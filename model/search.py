@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from model.finite import check_finite
 from model.packing import Ints
 from model.verbalizer import LabelTrie
 
@@ -35,7 +36,7 @@ def best_first(trie: LabelTrie, n: int, expand: Expand, tolerance: float, at_onc
     """Return (n, labels) log-likelihoods for n utterances, opening no more than `at_once` nodes in one call.
 
     A label that was not reached gets an equal share of what bounds it and its neighbours, which is an upper limit
-    for all of them together.
+    for all of them together. Raises NotFinite.
     """
     reach = np.full((n, trie.nodes), -np.inf)  # log-probability of the tokens up to the node, where known
     reach[:, 0] = 0
@@ -46,7 +47,9 @@ def best_first(trie: LabelTrie, n: int, expand: Expand, tolerance: float, at_onc
         owners, nodes = _likeliest(chosen, reach, at_once)
         is_open[owners, nodes] = False
         place, edges = edges_of(nodes, trie)
-        logs = reach[owners, nodes][place] + expand(owners, nodes)
+        said = expand(owners, nodes)
+        check_finite("logits", said)
+        logs = reach[owners, nodes][place] + said
         owners = owners[place]
         leads_on = trie.edge_children[edges] > 0
         reach[owners[leads_on], trie.edge_children[edges[leads_on]]] = logs[leads_on]

@@ -21,12 +21,12 @@ from accelerate import Accelerator
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from transformers import get_cosine_schedule_with_warmup
 
-from annotator.errors import BackboneRefused, TooFewAnswers
+from annotator.errors import BackboneRefused, NotFinite, TooFewAnswers
 from model.backbone import Backbone
 from model.classifier import Progress
 from model.optimizer import make_optimizer, trainable
 from model.packing import Bodies
-from model.recipe import LEAST_TOKENS, Recipe
+from model.recipe import LEARNING_RATES, LEAST_TOKENS, Recipe
 from model.scoring import Scorer
 
 Loss = Callable[[Scorer, Bodies, np.ndarray], torch.Tensor]
@@ -106,12 +106,17 @@ def train(
     learner = _Learner(backbone, recipe, len(batches))
     step = learner.resume(checkpoint)
     loss_of, budget = _loss(lesson.labels, recipe), Budget(recipe.row_tokens)
+    longest = sorted(bodies, key=len)[-recipe.batch_size :]
+    backbone.model.eval()  # layers that have just been put on it would drop some of what they see
+    scorer.check(longest, budget.tokens)
 
     def backward(batch: np.ndarray, tokens: int) -> None:
         learner.optimizer.zero_grad()  # also what a row that ran out of memory has left
         for row in scorer.rows([bodies[i] for i in batch], tokens):
             chosen = batch[row]
-            learner.accelerator.backward(loss_of(scorer, [bodies[i] for i in chosen], chosen) / len(batch))
+            loss = loss_of(scorer, [bodies[i] for i in chosen], chosen) / len(batch)
+            learner.check(loss.detach())
+            learner.accelerator.backward(loss)
 
     per_epoch = len(batches) // recipe.epochs
     with _in_training(backbone.model, recipe, float(np.mean([len(body) for body in bodies]))):
@@ -140,15 +145,30 @@ class _Learner:
         optimizer = make_optimizer(backbone, recipe)
         schedule = get_cosine_schedule_with_warmup(optimizer, round(recipe.warmup * steps), steps)
         self.optimizer, self.schedule = self.accelerator.prepare(optimizer, schedule)
+        self.steps, self.usual = steps, LEARNING_RATES[recipe.method]
+        self.rate = self.usual if recipe.learning_rate is None else recipe.learning_rate
         self.steps_left, self.to_average = steps, max(1, round(recipe.average * steps)) if recipe.average else 0
         self.average: list[torch.Tensor] = []
         self.averaged = 0
         self.best: list[torch.Tensor] = []
         self.best_loss, self.waited = float("inf"), 0
 
+    def check(self, value: torch.Tensor | float) -> None:
+        """Stop at a loss, gradient or weight that is infinite or undefined. Raises NotFinite."""
+        if np.isfinite(float(value)):
+            return
+        step = min(self.steps - self.steps_left + 1, self.steps)
+        raise NotFinite(
+            f"Training stopped at step {step} of {self.steps}: with a learning rate of {self.rate:g} its numbers are "
+            "infinite or undefined.",
+            f"Lower recipe.learning_rate; {self.usual:g} is usual. The round before stays in use.",
+        )
+
     def step(self) -> None:
         """Follow the gradient once, and take the weights into the average if it is late enough."""
-        self.accelerator.clip_grad_norm_(self.weights, self.clip)
+        norm = self.accelerator.clip_grad_norm_(self.weights, self.clip)
+        if norm is not None:
+            self.check(norm)
         self.optimizer.step()
         self.schedule.step()
         self.steps_left -= 1
@@ -161,6 +181,7 @@ class _Learner:
 
     def judge(self, loss: float) -> None:
         """Take note of an epoch's held-out loss, and of its weights if it is the lowest."""
+        self.check(loss)
         if loss < self.best_loss:
             self.best_loss, self.waited, self.best = loss, 0, _copies(self.weights)
         else:
@@ -175,6 +196,8 @@ class _Learner:
         """Keep the best epoch's weights if epochs were judged, else the average of the last steps if asked for."""
         for weight, kept in zip(self.weights, self.best or self.average, strict=False):
             weight.copy_(kept)
+        for weight in self.weights:
+            self.check(weight.abs().max())
 
     def state(self) -> dict[str, Any]:
         """Return all of it as plain values and tensors."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -19,6 +20,7 @@ from model.recipe import Recipe
 _NAME = "round"
 _PEFT = ("adapter_model.safetensors", "adapter_config.json")
 _FULL = ("model.safetensors",)
+_STACKS = "(layers|block|blocks|h)"  # what models call their list of layers
 
 
 class Tuning:
@@ -110,10 +112,33 @@ def start_tuning(backbone: Backbone, recipe: Recipe) -> Tuning:
         tuning = FullTuning(backbone)
         backbone.model.requires_grad_(True)
         return tuning
+    if recipe.method == "lora":
+        _check_layers(backbone, recipe.layers)
     with warnings.catch_warnings():
         # peft 0.21 asks transformers 5.23 by a name that goes away in version 6
         warnings.filterwarnings("ignore", ".is_gradient_checkpointing. is deprecated", FutureWarning)
-        return PeftTuning(backbone, peft.get_peft_model(backbone.model, _config(backbone, recipe), adapter_name=_NAME))
+        warnings.filterwarnings("ignore", "fan_in_fan_out is set to False", UserWarning)  # it sees to that itself
+        try:
+            model = peft.get_peft_model(backbone.model, _config(backbone, recipe), adapter_name=_NAME)
+        except ValueError as error:
+            raise BackboneRefused(
+                f"The backbone “{backbone.name}” cannot be adapted so: {str(error).splitlines()[0]}",
+                "Leave target_modules at all-linear and dropout at 0, or choose another backbone.",
+            ) from error
+    return PeftTuning(backbone, model)
+
+
+def _check_layers(backbone: Backbone, layers: Sequence[int]) -> None:
+    """Refuse numbers of layers that the backbone does not have, which would leave nothing to train, or all."""
+    found = re.findall(rf"\.{_STACKS}\.(\d+)\.", "\n".join(name for name, _ in backbone.model.named_modules()))
+    known = {int(number) for _, number in found}
+    missing = sorted(set(layers) - known)
+    if missing:
+        raise BackboneRefused(
+            f"The backbone “{backbone.name}” has {len(known)} layers that can be chosen, none with the number "
+            f"{', '.join(map(str, missing))}.",
+            "Layers count from 0. Leave the setting empty to adapt all of them.",
+        )
 
 
 def load_tuning(backbone: Backbone, folder: Path) -> Tuning:
@@ -170,4 +195,4 @@ def _config(backbone: Backbone, recipe: Recipe) -> peft.PeftConfig:
 
 def _all_layers_but(layers: Sequence[int]) -> str:
     """Match the modules of all other layers. peft takes numbers of layers only with a list of module names."""
-    return rf".*\.(layers|block)\.(?!({'|'.join(map(str, layers))})\.)\d+\..*"
+    return rf".*\.{_STACKS}\.(?!({'|'.join(map(str, layers))})\.)\d+\..*"

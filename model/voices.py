@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
+from model.finite import check_finite
+
 if TYPE_CHECKING:
     from model.classifier import Logits, States
 
@@ -24,6 +26,8 @@ COMPARED = (0, SPELLING)  # those in which an utterance can be compared with the
 VOICES = ASPECTS + len(COMPARED)
 PENALTY = 20.0  # inverse: 10 to 80 are equally good on four data sets at 80 and 160 answers
 RARE = 0.02  # deviation of a dimension of spelling below which a few letters would count too much
+SAME = 1e-5  # deviation of a dimension, of its size, up to which it is rounding: utterances do not differ in it
+NEAR = 1e-3  # a distance or deviation, of what is on one scale, up to which it is none
 Array = NDArray[np.float64]
 
 
@@ -34,6 +38,10 @@ class Lessons:
     states: States  # (n, width)
     labels: NDArray[np.int64]  # (n,)
     described: States  # (k, width): of the codebook's words for each label
+
+    def __post_init__(self) -> None:
+        """Raise NotFinite for states that nothing can be learned from."""
+        check_finite("hidden states", self.states, self.described)
 
     def of(self, rows: NDArray[np.int64]) -> Lessons:
         """Take some of the answers."""
@@ -106,12 +114,16 @@ def _seen(lessons: Lessons, aspect: int) -> _Seen:
     """Put the dimensions of an aspect on one scale, that of the utterances.
 
     Of spelling by the root of the deviation: rare letters count more than common ones, but not as much more as they are
-    rare. What the words for all labels have in common is taken away: they are no utterances.
+    rare. What the words for all labels have in common is taken away: they are no utterances. A dimension in which the
+    utterances do not differ, as where all are copies of one, keeps its size: what differs there later would count
+    without bound.
     """
     part = aspects(lessons.states.shape[1])[aspect]
     vectors, words = (rows[:, part].astype(np.float64) for rows in (lessons.states, lessons.described))
-    deviation = vectors.std(axis=0)
-    scale = np.sqrt(np.maximum(deviation, RARE)) if aspect == SPELLING else np.maximum(deviation, 1e-6)
+    deviation, size = vectors.std(axis=0), np.sqrt((vectors**2).mean(axis=0))
+    scale = np.maximum(np.where(deviation > SAME * size, deviation, size), 1e-6)
+    if aspect == SPELLING:
+        scale = np.sqrt(np.maximum(deviation, RARE))
     mean = vectors.mean(axis=0)
     scale = scale * _distance((vectors - mean) / scale)
     apart = (words - words.mean(axis=0)) / scale
@@ -119,8 +131,9 @@ def _seen(lessons: Lessons, aspect: int) -> _Seen:
 
 
 def _distance(vectors: Array) -> float:
-    """Return how far (n, width) vectors are from zero, as a root mean square; never zero."""
-    return max(float(np.sqrt((vectors**2).sum(axis=1).mean())), 1e-6)
+    """Return how far (n, width) vectors are from zero, as a root mean square; one where they are all next to it."""
+    found = float(np.sqrt((vectors**2).sum(axis=1).mean()))
+    return found if found > NEAR else 1.0
 
 
 def _head(seen: _Seen, labels: NDArray[np.int64]) -> Voice:
@@ -141,4 +154,5 @@ def _comparison(seen: _Seen) -> Voice:
     """Say how like the words for each label an utterance is: a cosine but for the utterance's own length."""
     towards = seen.words / np.maximum(np.linalg.norm(seen.words, axis=1, keepdims=True), 1e-6)
     likeness = seen.utterances @ towards.T
-    return seen.voice(towards.T / max(float(likeness.std()), 1e-6), np.zeros(len(towards)))
+    spread = float(likeness.std())
+    return seen.voice(towards.T / (spread if spread > NEAR else 1.0), np.zeros(len(towards)))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlite_utils import Database
 
+from annotator.errors import NotFinite
 from store import labels
 from store.database import fetch, fetch_one, fetch_value, immediate, now
 
@@ -74,10 +75,19 @@ def promote(
     changed = db.execute(
         """UPDATE round SET state = 'promoted', adapter = ?, calibration = ?, metrics = ?, peak_memory = ?,
            finished_at = ? WHERE id = ? AND state = 'running'""",
-        (adapter, json.dumps(calibration), json.dumps(metrics), peak_memory, now(), round_id),
+        (adapter, _finite_json(calibration), _finite_json(metrics), peak_memory, now(), round_id),
     )
     if changed.rowcount != 1:
         raise ValueError(f"round {round_id} is not running")
+
+
+def _finite_json(value: Any) -> str:
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError as error:
+        raise NotFinite(
+            "Some metrics are infinite or undefined, so the round was not promoted.", "The round before stays in use."
+        ) from error
 
 
 _NEWEST = "(SELECT id FROM round WHERE state = 'promoted' ORDER BY number DESC LIMIT 1)"
@@ -137,7 +147,13 @@ def labels_of(round_row: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def save_predictions(db: Database, round_id: int, predictions: Predictions) -> None:
-    """Store one row an utterance, float32 as blobs."""
+    """Store one row an utterance, float32 as blobs. Raises NotFinite: what is no number is never stored."""
+    with np.errstate(over="ignore"):  # what is too large for a float32 is found here as well
+        stored = [np.asarray(given).astype("<f4") for given in (predictions.probabilities, predictions.logits)]
+    if not all(np.isfinite(given).all() for given in stored):
+        raise NotFinite(
+            "Some predictions are infinite or undefined, so none was stored.", "The round before stays in use."
+        )
     sql = "INSERT INTO prediction (round_id, utterance_id, probabilities, logits, mass) VALUES (?, ?, ?, ?, ?)"
     with immediate(db):
         db.conn.executemany(sql, _prediction_rows(round_id, predictions))

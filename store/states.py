@@ -6,9 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlite_utils import Database
 
+from annotator.errors import NotFinite
 from store import settings
 from store.database import chunks, immediate
 
+_MOST = float(np.finfo("<f2").max)
 _READING = "reading"  # the setting that names which states are of use now
 
 
@@ -19,9 +21,14 @@ def use(db: Database, reading: str) -> None:
 
 
 def save(db: Database, ids: Sequence[int], vectors: NDArray[np.float32]) -> None:
-    """Keep (n, width) states of the reading in use, in half precision."""
+    """Keep (n, width) states of the reading in use, in half precision, in which the largest are cut.
+
+    Raises NotFinite for states that are no numbers.
+    """
+    if not np.isfinite(vectors).all():
+        raise NotFinite("Some hidden states are infinite or undefined, so none was stored.", "Choose another backbone.")
     reading = settings.get(db, _READING, "")
-    halves = vectors.astype("<f2")
+    halves = np.clip(vectors, -_MOST, _MOST).astype("<f2")
     rows = [(i, reading, half.tobytes()) for i, half in zip(ids, halves, strict=True)]
     with immediate(db):
         db.conn.executemany("INSERT OR REPLACE INTO state (utterance_id, reading, vector) VALUES (?, ?, ?)", rows)
@@ -38,7 +45,7 @@ def matrix(db: Database, ids: Sequence[int]) -> NDArray[np.float32]:
         return np.empty((0, 0), dtype=np.float32)
     blobs = {row[0]: row[1] for chunk in chunks(ids) for row in _select(db, "utterance_id, vector", chunk)}
     joined = b"".join(blobs[i] for i in ids)
-    return np.frombuffer(joined, dtype="<f2").reshape(len(ids), -1).astype(np.float32)
+    return np.frombuffer(joined, dtype="<f2").reshape(len(ids), -1).astype(np.float32).clip(-_MOST, _MOST)
 
 
 def _select(db: Database, columns: str, ids: Sequence[int]) -> list[tuple[int, bytes]]:

@@ -203,12 +203,6 @@ def test_an_utterance_beyond_the_backbones_reach_is_refused_with_both_numbers(ll
         classifier_of(llama, NESTED).zero_shot().logits(UTTERANCES)
 
 
-def test_an_utterance_beyond_a_sliding_window_is_refused(tmp_path: Path) -> None:
-    backbone = load_backbone(tiny.save_mistral(tmp_path, window=60))
-    with pytest.raises(UtteranceTooLong, match=r"take \d+ tokens, .* reads 60"):
-        classifier_of(backbone, NESTED).zero_shot().logits(UTTERANCES)
-
-
 @pytest.mark.parametrize(
     "save", [tiny.save_bloom, tiny.save_mpt, tiny.save_mamba, tiny.save_recurrent_gemma],
     ids=["distances", "distances, silently", "recurrent", "recurrent in part"],

@@ -142,6 +142,16 @@ def without_dropout(backbone: Backbone) -> Backbone:
     return backbone
 
 
+def save(kind: Any, config: Any, folder: Path) -> str:
+    """Save a random causal model of any kind."""
+    return _save(kind, config, _byte_level(CHATML), folder)
+
+
+def sizes() -> dict[str, Any]:
+    """Return the sizes of the tiny models, as most configurations name them."""
+    return _sizes()
+
+
 def plain_tokenizer() -> Any:
     """Return a tokenizer without chat template."""
     return _byte_level(None)
