@@ -16,7 +16,7 @@ from annotator.config import RoundConfig, changed, settings_of
 from annotator.doctor import examine
 from annotator.errors import AnnotatorError, BadInput
 from annotator.export import ExportPlan, default_filename, export_project
-from annotator.history import summaries
+from annotator.history import about_weights, summaries
 from annotator.labeller import Labeller, format_of
 from annotator.project import Project
 from annotator.samples import SAMPLES, create_sample, workspace
@@ -182,6 +182,9 @@ def status(project: Path) -> None:
         job = jobs.active(opened.db)
         console.print(f"A round is at “{job['stage']}”, {job['share']:.0%}." if job else "No round is running.")
         console.print(_round_table(opened))
+        refused, notes = about_weights(opened)
+        for line in filter(None, (refused, *notes)):
+            console.print(line, highlight=False)
 
 
 def _round_table(project: Project) -> Table:

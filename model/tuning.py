@@ -10,15 +10,18 @@ from typing import Any
 
 import peft
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from annotator.errors import BackboneRefused, ProjectError
 from model.backbone import Backbone
 from model.recipe import Recipe
+from model.soundness import misfit
 
 _NAME = "round"
 _PEFT = ("adapter_model.safetensors", "adapter_config.json")
 _FULL = ("model.safetensors",)
+_RESTORE = "Restore the folder from a backup, or retrain."
 
 
 class Tuning:
@@ -117,16 +120,40 @@ def start_tuning(backbone: Backbone, recipe: Recipe) -> Tuning:
 
 
 def load_tuning(backbone: Backbone, folder: Path) -> Tuning:
-    """Read a round's weights. Raises ProjectError if the folder is not whole."""
+    """Read a round's weights. Raises ProjectError if the folder is not whole, or its weights do not fit."""
     kind = weights_in(folder)
     if kind == "none":
         return Tuning(backbone)
     if kind == "full":
+        found = _read(folder / _FULL[0])
+        _check_fit(folder, found, dict(backbone.model.named_parameters()))
         tuning = FullTuning(backbone)
-        _overwrite(backbone.model, load_file(folder / _FULL[0]))
+        _overwrite(backbone.model, found)
         return tuning
-    model = peft.PeftModel.from_pretrained(backbone.model, str(folder), adapter_name=_NAME)
-    return PeftTuning(backbone, model.eval())
+    found = _read(folder / _PEFT[0])
+    try:
+        model = peft.PeftModel.from_pretrained(backbone.model, str(folder), adapter_name=_NAME)
+    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
+        raise ProjectError(f"What a round has learned cannot be read from {folder}: {error}", _RESTORE) from error
+    tuning = PeftTuning(backbone, model.eval())
+    try:
+        _check_fit(folder, found, peft.get_peft_model_state_dict(model, adapter_name=_NAME))
+    except ProjectError:
+        tuning.remove()
+        raise
+    return tuning
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ProjectError(f"{path} is damaged: {error}.", _RESTORE) from error
+
+
+def _check_fit(folder: Path, found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
+    if why := misfit(found, wanted):
+        raise ProjectError(f"What a round has learned is damaged in {folder}: {why}.", _RESTORE)
 
 
 def weights_in(folder: Path) -> str:
@@ -137,9 +164,7 @@ def weights_in(folder: Path) -> str:
     trained = any(name.startswith("adapter_") for name in found)
     missing = set(_PEFT) - found if trained else set()
     if missing:
-        raise ProjectError(
-            f"{folder} lacks {' and '.join(sorted(missing))}.", "Restore the folder from a backup, or retrain."
-        )
+        raise ProjectError(f"{folder} lacks {' and '.join(sorted(missing))}.", _RESTORE)
     return "peft" if trained else "none"
 
 

@@ -74,6 +74,13 @@ def m007_what_was_chosen_between_rounds(db: Database) -> None:
     db.execute(_answers_in_use(db))
 
 
+@migrations()
+def m012_weights_of_a_round(db: Database) -> None:
+    """Note which weights a round was made with; rounds made before have none until they are restored."""
+    for column in ("fingerprint", "revision", "fingerprint_noted"):
+        db.execute(f"ALTER TABLE round ADD COLUMN {column} TEXT")
+
+
 def _answers_in_use(db: Database) -> str:
     """Return the view `answer`: what was said, in the labels in use. Make it anew where annotations get a column.
 
