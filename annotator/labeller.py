@@ -144,8 +144,8 @@ def _restored(project: Project, row: Mapping[str, Any]) -> Adapter:
             "Restore the folder from a backup, or retrain.",
         )
     adapter = load_adapter(folder)
-    if row["fingerprint"] is None:
-        origin = made_with(folder)
+    origin = made_with(folder)
+    if row["fingerprint"] is None and origin.fingerprint:
         rounds.note_weights(project.db, row["id"], origin.fingerprint, origin.revision)
     return adapter
 

@@ -255,14 +255,15 @@ def restore(folder: Path) -> RoundAdapter:
     _check_origin(described, backbone)
     task = task_in(described)
     if "frame" in described:
-        frame = frame_in(described)
-        classifier = LanguageModelClassifier(backbone, task, recipe, described["template"], frame)
-        if described["reading"] not in (None, classifier.reading):
+        classifier = LanguageModelClassifier(backbone, task, recipe, described["template"], frame_in(described))
+        if described.get("reading") not in (None, classifier.reading):
             raise ProjectError(f"The scout in {folder} is for states that are computed otherwise by now.", "Retrain.")
-        return classifier.load(folder)
-    classifier = _as_it_was(LanguageModelClassifier(backbone, task, recipe, described["template"]), described, folder)
+    else:
+        plain = LanguageModelClassifier(backbone, task, recipe, described["template"])
+        classifier = _as_it_was(plain, described, folder)
     adapter = classifier.load(folder)
-    _take_down(folder, described, classifier)
+    if not described.get("fingerprint"):
+        _take_down(folder, described, classifier)
     return adapter
 
 

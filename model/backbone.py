@@ -18,6 +18,7 @@ from typing import Any
 import torch
 import transformers
 from filelock import FileLock
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from annotator.errors import BackboneMissing, BackboneRefused
@@ -40,7 +41,9 @@ from model.recipe import Quantization, Recipe
 from model.shape import read_shape
 from model.soundness import check_finite, check_loaded
 
-_UNFIT = (ValueError, LookupError, TypeError, AttributeError, ImportError, AssertionError, RuntimeError)
+_UNFIT = (
+    ValueError, LookupError, TypeError, AttributeError, ImportError, AssertionError, RuntimeError, StrictDataclassError,
+)  # fmt: skip
 
 
 @dataclass
@@ -89,7 +92,6 @@ def load_backbone(name: str, quantization: Quantization = "none", recipe: Recipe
     with _quiet_transformers():
         place = _place_of(name, commit)
         config = _fetch(transformers.AutoConfig.from_pretrained, name, place)
-        place = place.at(getattr(config, "_commit_hash", None))
         _check_kind(name, config, place)
         tokenizer = _fetch(transformers.AutoTokenizer.from_pretrained, name, place, config=config)
         _check_memory(name, config, recipe or Recipe(quantization=quantization), dtype, recipe is not None)
@@ -110,7 +112,7 @@ def load_backbone(name: str, quantization: Quantization = "none", recipe: Recipe
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a backbone's files are read from: a folder, or a revision on the hub."""
+    """Where a backbone's files are read from: a folder, or a commit on the hub, so that all are of the same one."""
 
     source: str
     revision: str = ""
@@ -119,17 +121,21 @@ class _Place:
     def folder(self) -> Path:
         return snapshot_folder(self.source, self.revision) if self.revision else Path(self.source)
 
-    def at(self, commit: str | None) -> _Place:
-        """Hold on to the commit that was found, so that all files are of the same one."""
-        return _Place(self.source, commit) if commit else self
-
 
 def _place_of(name: str, commit: str) -> _Place:
     entry = CATALOG.get(name)
     if entry and entry.package:
         return _Place(str(_converted(entry)))
     source, wished = source_of(name)
-    return _Place(source) if Path(source).is_dir() else _Place(source, commit or wished)
+    if Path(source).is_dir():
+        return _Place(source)
+    return _Place(source, commit or _fetch(_commit_of, name, _Place(source, wished)))
+
+
+def _commit_of(source: str, revision: str, trust_remote_code: bool) -> str:
+    """Return the commit a branch is at: as the hub says, or where it cannot be asked, as it said last."""
+    del trust_remote_code  # nothing is run
+    return Path(transformers.utils.cached_file(source, "config.json", revision=revision)).parent.name
 
 
 def _load_weights(name: str, place: _Place, config: Any, options: dict[str, Any]) -> tuple[Any, Origin]:

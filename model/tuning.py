@@ -57,7 +57,7 @@ class PeftTuning(Tuning):
 
     def save(self, folder: Path) -> None:
         """Write what peft reads."""
-        state = peft.get_peft_model_state_dict(self.peft, adapter_name=_NAME)
+        state = _learned(self.peft)
         save_file({name: tensor.detach().contiguous().cpu() for name, tensor in state.items()}, folder / _PEFT[0])
         self.peft.peft_config[_NAME].save_pretrained(folder)
 
@@ -132,16 +132,26 @@ def load_tuning(backbone: Backbone, folder: Path) -> Tuning:
         return tuning
     found = _read(folder / _PEFT[0])
     try:
-        model = peft.PeftModel.from_pretrained(backbone.model, str(folder), adapter_name=_NAME)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Found missing adapter keys", UserWarning)  # refused below
+            model = peft.PeftModel.from_pretrained(backbone.model, str(folder), adapter_name=_NAME)
     except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
         raise ProjectError(f"What a round has learned cannot be read from {folder}: {error}", _RESTORE) from error
     tuning = PeftTuning(backbone, model.eval())
     try:
-        _check_fit(folder, found, peft.get_peft_model_state_dict(model, adapter_name=_NAME))
+        _check_fit(folder, found, _learned(model))
     except ProjectError:
         tuning.remove()
         raise
     return tuning
+
+
+def _learned(model: Any) -> dict[str, torch.Tensor]:
+    """Return what peft has trained. It would look on the hub whether embeddings have grown; ours never do."""
+    state: dict[str, torch.Tensor] = peft.get_peft_model_state_dict(
+        model, adapter_name=_NAME, save_embedding_layers=False
+    )
+    return state
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
