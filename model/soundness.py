@@ -67,7 +67,7 @@ def is_finite(weights: torch.Tensor) -> bool:
     """Say whether all numbers are finite. The least and the largest tell, and are found much faster."""
     if not weights.is_floating_point() or not weights.numel():
         return True
-    for part in weights.detach().flatten().split(_AT_ONCE):
+    for part in torch.split(weights.detach().flatten(), _AT_ONCE):
         ends = torch.stack(torch.aminmax(part.float() if part.element_size() == 1 else part))
         if not bool(torch.isfinite(ends).all()):
             return False

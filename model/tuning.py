@@ -127,9 +127,9 @@ def load_tuning(backbone: Backbone, folder: Path) -> Tuning:
     if kind == "full":
         found = _read(folder / _FULL[0])
         _check_fit(folder, found, dict(backbone.model.named_parameters()))
-        tuning = FullTuning(backbone)
+        full = FullTuning(backbone)
         _overwrite(backbone.model, found)
-        return tuning
+        return full
     found = _read(folder / _PEFT[0])
     try:
         with warnings.catch_warnings():
