@@ -16,7 +16,7 @@ from annotator.config import RoundConfig, changed, settings_of
 from annotator.doctor import examine
 from annotator.errors import AnnotatorError, BadInput
 from annotator.export import ExportPlan, Known, default_filename, export_project, left_out
-from annotator.history import summaries
+from annotator.history import about_weights, summaries
 from annotator.labeller import Labeller, format_of
 from annotator.project import Project
 from annotator.samples import SAMPLES, create_sample, workspace
@@ -201,6 +201,9 @@ def status(project: Path) -> None:
             minutes = round(silent.total_seconds() / 60)
             console.print(f"It has given no sign of life for {minutes} minutes: `annotator cancel` ends it.")
         console.print(_round_table(opened))
+        refused, notes = about_weights(opened)
+        for line in filter(None, (refused, *notes)):
+            console.print(line, highlight=False)
 
 
 def _round_table(project: Project) -> Table:

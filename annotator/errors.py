@@ -20,6 +20,7 @@
     └── BackboneError       the language model
         ├── BackboneMissing weights that are not on this machine and cannot be fetched
         ├── BackboneRefused a combination that this machine or this backbone cannot do
+        ├── BackboneChanged other weights than those a round was trained with
         └── UtteranceTooLong more tokens than the backbone can read
 
 `message` says what happened and quotes the numbers; `hint` says what to do next. Pages and the command
@@ -121,6 +122,10 @@ class BackboneMissing(BackboneError):
 
 class BackboneRefused(BackboneError):
     """What was asked is more than this machine or this backbone can do."""
+
+
+class BackboneChanged(BackboneError):
+    """The weights of a backbone are others than those a round was trained with."""
 
 
 class UtteranceTooLong(BackboneError):

@@ -89,7 +89,8 @@ def explain(project: Project, utterance_id: int) -> Explanation:
     config = RoundConfig.from_json(promoted["config"]) if promoted else project.config
     codebook = project.codebook()
     (utterance,) = project.texts([utterance_id], config.context_turns)
-    said = explain_label(config.backbone, codebook.task(), config.recipe, utterance)
+    made = project.folder / "adapters" / promoted["adapter"] if promoted else None
+    said = explain_label(config.backbone, codebook.task(), config.recipe, utterance, made)
     return Explanation(said.text, codebook.names[said.label], config.backbone)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from annotator.config import RoundConfig
 from annotator.language import later, number, respell, say
 from annotator.project import Project
+from model.fingerprint import Origin, has_changed, newest_known
 from model.memory import in_gb
 from store import rounds
 
@@ -44,6 +45,60 @@ class RoundSummary:
 def summaries(project: Project) -> list[RoundSummary]:
     """Return all rounds, newest first."""
     return [_summary(row) for row in rounds.history(project.db)]
+
+
+def about_weights(project: Project) -> tuple[str, list[str]]:
+    """Say why the round in use cannot be asked any more, if so, and what else there is to say of its weights."""
+    row = rounds.promoted(project.db)
+    if row is None or not row["fingerprint"]:
+        return "", []
+    told = [_noted_late(row), _other_than_before(project, row), _newer_on_the_hub(row)]
+    return _not_as_trained(row), [one for one in told if one]
+
+
+def _not_as_trained(row: Mapping[str, Any]) -> str:
+    if not has_changed(row["backbone"], Origin(row["fingerprint"], row["revision"] or "")):
+        return ""
+    return say(
+        "The weights of {backbone} are others than those round {round} was trained with, so it cannot be asked "
+        "about new texts. Put the former weights back, or retrain.",
+        backbone=row["backbone"],
+        round=row["number"],
+    )
+
+
+def _noted_late(row: Mapping[str, Any]) -> str:
+    if not row["fingerprint_noted"]:
+        return ""
+    return say(
+        "Round {round} noted no weights. Those it was first restored with, on {day}, count as its own.",
+        round=row["number"],
+        day=row["fingerprint_noted"][:10],
+    )
+
+
+def _other_than_before(project: Project, row: Mapping[str, Any]) -> str:
+    before = rounds.with_other_weights(project.db, row)
+    if before is None:
+        return ""
+    return say(
+        "Round {round} was made with other weights than round {before}: it has read all utterances anew.",
+        round=row["number"],
+        before=before,
+    )
+
+
+def _newer_on_the_hub(row: Mapping[str, Any]) -> str:
+    newest = newest_known(row["backbone"]) if row["revision"] else ""
+    if newest in ("", row["revision"]):
+        return ""
+    return say(
+        "The hub has another version of {backbone} by now. Rounds keep to {old}; choose {backbone}@{new} as the "
+        "backbone to take the other.",
+        backbone=row["backbone"],
+        old=row["revision"][:12],
+        new=newest,
+    )
 
 
 def _summary(row: Mapping[str, Any]) -> RoundSummary:

@@ -19,11 +19,12 @@ import numpy as np
 
 from annotator.calibration import Calibrator
 from annotator.columns import imported_columns
-from annotator.errors import BadInput, RoundError
+from annotator.errors import BadInput, ProjectError, RoundError
 from annotator.metrics import Array
 from annotator.project import Project, spoken
 from annotator.query import Probabilities
 from model.classifier import Adapter, Progress, load_adapter, no_progress
+from model.description import made_with
 from model.task import Utterance
 from store import labels, rounds
 from store.exporters import FORMATS, Field, export
@@ -61,15 +62,16 @@ class Labeller:
 
     @classmethod
     def of(cls, folder: Path) -> Self:
-        """Load a project's round in use. Raises NoProject, RoundError, BackboneMissing."""
+        """Load a project's round in use. Raises NoProject, RoundError, ProjectError, BackboneError."""
         with Project.open(folder) as project:
             row = rounds.promoted(project.db)
             if row is None:
                 raise RoundError(f"{project.name} has no finished round yet.", "Run `annotator retrain` first.")
             _, shares = labels.shares(project.db, tuple(json.loads(row["label_ids"])))
             names, known = project.codebook().names, np.asarray(shares.any(axis=0))
+            adapter = _restored(project, row)
         return cls(
-            load_adapter(folder / "adapters" / row["adapter"]),
+            adapter,
             Calibrator.from_dict(json.loads(row["calibration"])),
             tuple(name for name, is_known in zip(names, known.tolist(), strict=True) if is_known),
             shares[:, known],
@@ -138,6 +140,21 @@ class Labeller:
             "model_round": self.round_number,
             "probabilities": dict(zip(self.names, probabilities.tolist(), strict=True)),
         }
+
+
+def _restored(project: Project, row: Mapping[str, Any]) -> Adapter:
+    """Load a round's adapter, and note for which weights it is if that was never noted."""
+    folder = project.folder / "adapters" / row["adapter"]
+    if row["fingerprint"] not in (None, made_with(folder).fingerprint):
+        raise ProjectError(
+            f"The adapter in {folder} is not the one that round {row['number']} has left.",
+            "Restore the folder from a backup, or retrain.",
+        )
+    adapter = load_adapter(folder)
+    origin = made_with(folder)
+    if row["fingerprint"] is None and origin.fingerprint:
+        rounds.note_weights(project.db, row["id"], origin.fingerprint, origin.revision)
+    return adapter
 
 
 def with_context(spool: Spool, turns: int) -> Iterator[tuple[NewUtterance, Utterance]]:

@@ -4,6 +4,7 @@ A person answers on the label page, `oracle.simulate` answers from known labels,
 the retrain button. All three call this one function: what the benchmarks measure is what experts use.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -34,6 +35,7 @@ from model.finite import check_finite
 from store import annotations, jobs, rounds, states, utterances
 from store.rounds import Predictions
 
+_LOG = logging.getLogger(__name__)
 READ_AT_ONCE = 512  # utterances, then what has been read is on disk
 
 
@@ -57,9 +59,10 @@ def run_round(project: Project, classifier: Classifier, config: RoundConfig, rep
     rng = np.random.default_rng([config.seed, len(rounds.history(project.db))])
     snapshot = trainable(project, project.snapshot(config, rng), config)  # consensus labels, disjoint
     check_task(classifier, snapshot)
-    row = project.begin_round(config, snapshot)
+    row = project.begin_round(config, snapshot, classifier.origin)
     asked = (*snapshot.scored, *snapshot.train)
-    states.use(project.db, classifier.reading)  # those of another backbone or instruction do not compare
+    if states.use(project.db, classifier.reading):  # those of another backbone or instruction do not compare
+        _LOG.warning("The backbone or what it is asked has changed: round %s reads anew.", row["number"])
     report.plan(**costs(snapshot, config, unread=len(asked) - len(states.known(project.db, asked))))
 
     read(project, classifier, config, asked, report.stage("read"))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.classifier import Adapter, Classifier, Logits, Progress, States, no_progress
+from model.fingerprint import Origin
 from model.task import Task, Utterance
 
 
@@ -35,6 +36,11 @@ class Remembering:
     def reading(self) -> str:
         """Name all that states depend on."""
         return self.inner.reading
+
+    @property
+    def origin(self) -> Origin:
+        """From which weights the backbone was loaded."""
+        return self.inner.origin
 
     def states(self, utterances: Sequence[Utterance], progress: Progress = no_progress) -> States:
         """Read utterances that no one has read yet; return (n, width) for all."""

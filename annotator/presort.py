@@ -14,7 +14,8 @@ from annotator.batch import AUDIT
 from annotator.calibration import ZERO_SHOT_TEMPERATURE, Calibrator, label_prior
 from annotator.project import Project
 from annotator.worker import LOG, patient
-from store import annotations, guesses, jobs, labels, utterances
+from model.fingerprint import pinned
+from store import annotations, guesses, jobs, labels, rounds, utterances
 
 FEW = 10  # utterances: fewer have been looked at before a backbone is loaded
 
@@ -52,7 +53,8 @@ def presort(project: Project, version: int) -> int:
     ids, config = affected(project, version), project.config
     if len(parts) < 2 or not ids:
         return 0
-    classifier = load_classifier(config.backbone, codebook.task(), config.recipe, config.template)
+    backbone = pinned(config.backbone, rounds.revision_of(project.db, config.backbone))
+    classifier = load_classifier(backbone, codebook.task(), config.recipe, config.template)
     logits = classifier.zero_shot().logits(project.texts(ids, config.context_turns))
     probabilities = Calibrator(ZERO_SHOT_TEMPERATURE, label_prior(logits))(logits)
     best = [codebook.ids[column] for column in probabilities.argmax(axis=1)]

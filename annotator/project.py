@@ -25,6 +25,7 @@ from annotator.consensus import consensus_labels
 from annotator.guarantee import Wish
 from annotator.pool import askable
 from model.classifier import Adapter
+from model.fingerprint import Origin
 from model.machine import peak_memory
 from model.task import Utterance
 from store import annotations, jobs, labels, queue, rounds, settings, utterances
@@ -251,8 +252,11 @@ class Project:
         before = utterances.turns_before(self.db, row, context_turns)
         return Utterance(row["text"], tuple(spoken(turn["speaker"], turn["text"]) for turn in before))
 
-    def begin_round(self, config: RoundConfig, snapshot: Snapshot) -> dict[str, Any]:
-        """Open a round's row; from here on it is either promoted whole or closed as not."""
+    def begin_round(self, config: RoundConfig, snapshot: Snapshot, origin: Origin | None = None) -> dict[str, Any]:
+        """Open a round's row; from here on it is either promoted whole or closed as not.
+
+        `origin`: the weights it is made with.
+        """
         new = NewRound(
             config=config.to_json(),
             backbone=config.backbone,
@@ -262,6 +266,8 @@ class Project:
             snapshot_hash=snapshot.digest,
             trained_on=len(snapshot.lessons),
             audited_on=len(snapshot.audit),
+            fingerprint=(origin and origin.fingerprint) or None,
+            revision=(origin and origin.revision) or None,
         )
         with immediate(self.db):
             row = rounds.begin(self.db, new)

@@ -16,7 +16,8 @@ from annotator.errors import AnnotatorError, ProjectBusy, RoundCancelled
 from annotator.loop import due, retrain_reason, run_round
 from annotator.progress import Listener, Report
 from annotator.project import Project
-from store import annotations, jobs
+from model.fingerprint import pinned
+from store import annotations, jobs, rounds
 
 LOG = "worker.log"
 _QUIET_SECONDS = 0.5  # between two reports to the database
@@ -60,7 +61,8 @@ def work(project: Project, job: int) -> None:
         for config in due(project):
             report = Report(listener)
             report.stage("load")
-            classifier = load_classifier(config.backbone, project.codebook().task(), config.recipe, config.template)
+            backbone = pinned(config.backbone, rounds.revision_of(project.db, config.backbone))
+            classifier = load_classifier(backbone, project.codebook().task(), config.recipe, config.template)
             run_round(project, classifier, config, report)
     except RoundCancelled as stop:
         jobs.finish(project.db, job, "cancelled", stop.message, stop.hint)

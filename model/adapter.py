@@ -4,50 +4,66 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import asdict
+from contextlib import nullcontext, suppress
+from dataclasses import asdict, replace
+from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 
-from annotator.errors import BackboneRefused, NotFinite, ProjectError
+from annotator.errors import BackboneChanged, BackboneRefused, NotFinite, ProjectError
 from model.backbone import Backbone, load_backbone
+from model.chat import DAY, frame_of
 from model.classifier import Logits, Progress, States, no_progress
+from model.description import DESCRIPTION, description_of, frame_in, task_in, write_description
+from model.fingerprint import Origin, pinned
 from model.finite import check_finite
 from model.packing import Bodies
+from model.prompt import REASON
 from model.recipe import Recipe, check_recipe, read_recipe
 from model.scoring import make_scorer, score
 from model.scout import SCOUT_FILE, Scout, blank, blend, compare_only, fit_scout
 from model.states import MADE_OF, spelled
-from model.task import Label, Task, Utterance
+from model.task import Frame, Task, Utterance
 from model.tokens import PromptTokens
 from model.training import Budget, Checkpoint, Lesson, train
 from model.tuning import Tuning, load_tuning, start_tuning, weights_in
 from model.verbalizer import label_words
 
-_DESCRIPTION = "round.json"
+_LOG = logging.getLogger(__name__)
+_RESTORE = "Restore the folder from a backup, or retrain."
 
 
 class LanguageModelClassifier:
     """A backbone with a task. Holds one adapter at a time: a new `fit` or `load` retires the last one."""
 
-    def __init__(self, backbone: Backbone, task: Task, recipe: Recipe, template: str) -> None:
+    def __init__(
+        self, backbone: Backbone, task: Task, recipe: Recipe, template: str, frame: Frame | None = None
+    ) -> None:
         self.backbone = backbone
         self.task = task
         self.recipe = recipe
-        self.tokens = PromptTokens(backbone.tokenizer, backbone.family, task, template, recipe.max_tokens)
+        self.tokens = PromptTokens(backbone.tokenizer, backbone.family, task, template, recipe.max_tokens, frame)
         self._scorer = make_scorer(backbone, self.tokens)
         self._read: dict[Utterance, NDArray[np.float32]] = {}
 
     @property
     def reading(self) -> str:
-        """Name all that states depend on."""
-        told = [MADE_OF, self.backbone.name, self.recipe.quantization, self.recipe.max_tokens, self.tokens.prefix]
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+        """Name all that states depend on: whose weights, and every token around an utterance."""
+        around = [*self.tokens.prefix, *self.tokens.suffix]
+        return _named([MADE_OF, self.origin.fingerprint, self.recipe.quantization, self.recipe.max_tokens, around])
+
+    @property
+    def origin(self) -> Origin:
+        """From which weights the backbone was loaded."""
+        return self.backbone.origin
 
     def remember(self, utterances: Sequence[Utterance], states: States) -> None:
         """Take over states that were computed before, so that they are not again."""
@@ -133,9 +149,14 @@ class LanguageModelClassifier:
         return adapter
 
     def load(self, folder: Path) -> RoundAdapter:
-        """Read an adapter. Raises ProjectError if the folder is not what `RoundAdapter.save` left."""
-        _check_whole(folder)
-        return self._with(load_tuning(self._bare(), folder), Scout.load(folder))
+        """Read an adapter.
+
+        Raises ProjectError if the folder is not what `RoundAdapter.save` left, BackboneChanged if it was trained with
+        other weights than this classifier's.
+        """
+        described = _whole(folder)
+        _check_origin(described, self.backbone)
+        return self._with(load_tuning(self._bare(), folder), _scout_in(folder) if described.get("reading") else None)
 
     def logits(self, utterances: Sequence[Utterance], progress: Progress = no_progress) -> Logits:
         """Score with whatever adapter is attached now. Raises NotFinite."""
@@ -186,7 +207,7 @@ class LanguageModelClassifier:
 
     def _fingerprint(self, lesson: Lesson) -> str:
         """Name what is learned and how: another lesson must not be taken up where this one stopped."""
-        told = [self.backbone.name, self.tokens.prefix, asdict(self.recipe), lesson.bodies, lesson.labels.tolist()]
+        told = [self.origin.fingerprint, self.tokens.prefix, asdict(self.recipe), lesson.bodies, lesson.labels.tolist()]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
@@ -225,8 +246,10 @@ class RoundAdapter:
             "task": asdict(owner.task),
             "recipe": asdict(owner.recipe),
             "reading": owner.reading if self._scout else None,
+            "frame": asdict(owner.tokens.frame),
+            **asdict(owner.origin),
         }
-        (folder / _DESCRIPTION).write_text(json.dumps(description, indent=2, ensure_ascii=False), encoding="utf-8")
+        write_description(folder, description)
 
     def _check_live(self) -> None:
         if self._classifier.backbone.tuning is not self._tuning:
@@ -234,25 +257,99 @@ class RoundAdapter:
 
 
 def restore(folder: Path) -> RoundAdapter:
-    """Load the backbone a folder names and the adapter in it. Raises ProjectError, BackboneMissing."""
-    _check_whole(folder)
-    described = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
-    labels = (Label(**{**label, "examples": tuple(label["examples"])}) for label in described["task"]["labels"])
-    task, recipe = Task(described["task"]["instruction"], tuple(labels)), read_recipe(described["recipe"])
-    backbone = load_backbone(described["backbone"], recipe.quantization)
-    classifier = LanguageModelClassifier(backbone, task, recipe, described["template"])
-    if described.get("scout") or described.get("reading") not in (None, classifier.reading):
-        raise ProjectError(f"The scout in {folder} is for states that are computed otherwise by now.", "Retrain.")
-    return classifier.load(folder)
+    """Load the backbone a folder names and the adapter in it.
+
+    What a round of an earlier version lacks, its prompt and the weights it is for, is taken down when it is first
+    restored. Raises ProjectError, BackboneMissing, BackboneChanged.
+    """
+    described = _whole(folder)
+    recipe = read_recipe(described["recipe"])
+    backbone = load_backbone(pinned(described["backbone"], described.get("revision", "")), recipe.quantization)
+    _check_origin(described, backbone)
+    task = task_in(described)
+    if "frame" in described:
+        classifier = LanguageModelClassifier(backbone, task, recipe, described["template"], frame_in(described))
+        if described.get("reading") not in (None, classifier.reading):
+            raise ProjectError(f"The scout in {folder} is for states that are computed otherwise by now.", "Retrain.")
+    else:
+        plain = LanguageModelClassifier(backbone, task, recipe, described["template"])
+        classifier = _as_it_was(plain, described, folder)
+    adapter = classifier.load(folder)
+    if not described.get("fingerprint"):
+        _take_down(folder, described, classifier)
+    return adapter
 
 
-def _check_whole(folder: Path) -> None:
-    """Raise ProjectError if the folder lacks a file that `RoundAdapter.save` wrote."""
+def explained(folder: Path | None, name: str, task: Task, recipe: Recipe) -> LanguageModelClassifier:
+    """Load a bare backbone to ask it for reasons: with the weights and the frame of the round in a folder, if any."""
+    described = description_of(folder) if folder and (folder / DESCRIPTION).is_file() else {}
+    backbone = load_backbone(pinned(name, described.get("revision", "")), recipe.quantization)  # nothing is trained
+    _check_origin(described, backbone)
+    frame = replace(frame_in(described), opening="") if "frame" in described else None
+    return LanguageModelClassifier(backbone, task, recipe, REASON.name, frame)
+
+
+def _check_origin(described: dict[str, Any], backbone: Backbone) -> None:
+    """Refuse weights that are others than those a round was trained with; a round that names none takes any."""
+    trained_with = described.get("fingerprint", "")
+    if trained_with and trained_with != backbone.origin.fingerprint:
+        raise BackboneChanged(
+            f"The weights of “{backbone.name}” are others than those this round was trained with.",
+            "Put the former weights back, or retrain.",
+        )
+
+
+def _whole(folder: Path) -> dict[str, Any]:
+    """Return the description of a round. Raises ProjectError if its folder lacks a file that was written."""
     weights_in(folder)
-    described = folder / _DESCRIPTION
-    needed = [described]
-    if described.is_file() and json.loads(described.read_text(encoding="utf-8")).get("reading"):
-        needed.append(folder / SCOUT_FILE)
-    for path in needed:
-        if not path.is_file():
-            raise ProjectError(f"{folder} lacks {path.name}.", "Restore the folder from a backup, or retrain.")
+    described = description_of(folder)
+    if described.get("reading") and not (folder / SCOUT_FILE).is_file():
+        raise ProjectError(f"{folder} lacks {SCOUT_FILE}.", _RESTORE)
+    return described
+
+
+def _scout_in(folder: Path) -> Scout:
+    """Read the scout of a round that has one. Raises ProjectError if it is damaged."""
+    try:
+        scout = Scout.load(folder)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ProjectError(f"{folder / SCOUT_FILE} cannot be read: {error}.", _RESTORE) from error
+    if scout is None or not all(np.isfinite(array).all() for array in vars(scout).values()):
+        raise ProjectError(f"{folder / SCOUT_FILE} does not hold what a round has learned.", _RESTORE)
+    return scout
+
+
+# Rounds of versions that noted neither prompt nor weights
+
+
+def _as_it_was(plain: LanguageModelClassifier, described: dict[str, Any], folder: Path) -> LanguageModelClassifier:
+    """Give the classifier the prompt of a round that did not note it: with the date, if any, of the day it was made.
+
+    Its reading tells whether that is right; a round without a scout has none, and gets the day its folder tells.
+    """
+    backbone, wanted = plain.backbone, described.get("reading")
+    written = date.fromtimestamp((folder / DESCRIPTION).stat().st_mtime)
+    for day in (written, written - timedelta(days=1), DAY):
+        frame = frame_of(backbone.tokenizer, backbone.family, day)
+        classifier = LanguageModelClassifier(backbone, plain.task, plain.recipe, plain.tokens.template, frame)
+        about = (backbone.name, plain.recipe.quantization, plain.recipe.max_tokens)
+        if not described.get("scout") and wanted in (None, _named([MADE_OF, *about, classifier.tokens.prefix])):
+            return classifier
+    raise ProjectError(f"The scout in {folder} is for states that are computed otherwise by now.", "Retrain.")
+
+
+def _take_down(folder: Path, described: dict[str, Any], classifier: LanguageModelClassifier) -> None:
+    """Note for a round what was found now that it was restored for the first time."""
+    found = {
+        "reading": classifier.reading if described.get("reading") else None,
+        "frame": asdict(classifier.tokens.frame),
+        **asdict(classifier.origin),
+        "noted": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    with suppress(OSError):  # a project that cannot be written is read as it is, each time
+        write_description(folder, described | found)
+        _LOG.warning("%s named no weights. Those it was restored with now were noted: %s", folder, classifier.origin)
+
+
+def _named(told: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]

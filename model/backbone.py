@@ -18,13 +18,32 @@ from typing import Any
 import torch
 import transformers
 from filelock import FileLock
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 
 from annotator.errors import BackboneMissing, BackboneRefused
 from model.catalog import CATALOG, STARTER, Entry, Family, cache_folder, package_file
+from model.fingerprint import (
+    MADE,
+    Origin,
+    digest,
+    fingerprint_of,
+    read_json,
+    snapshot_folder,
+    source_of,
+    split_pin,
+    stamp,
+    weight_files,
+)
 from model.machine import attend_exactly, best_device, can_load_4bit, free_memory, preferred_dtype
 from model.memory import in_gb, least, way_out
 from model.recipe import Quantization, Recipe
 from model.shape import read_shape
+from model.soundness import check_finite, check_loaded
+
+_UNFIT = (
+    ValueError, LookupError, TypeError, AttributeError, ImportError, AssertionError, RuntimeError, StrictDataclassError,
+)  # fmt: skip
 
 
 @dataclass
@@ -42,6 +61,7 @@ class Backbone:
     checked: dict[str, tuple[int, int]] = field(default_factory=dict)  # by layout: tokens of texts and rows tried
     tuning: Any = None
     soft_prompt: Callable[[], torch.Tensor] | None = None  # returns (1, virtual tokens, width)
+    origin: Origin = field(default_factory=Origin)
 
     @property
     def virtual_tokens(self) -> int:
@@ -61,31 +81,102 @@ class Backbone:
 def load_backbone(name: str, quantization: Quantization = "none", recipe: Recipe | None = None) -> Backbone:
     """Load a backbone by catalog name, local folder or hub id; with the recipe, if it is to be trained.
 
-    Raises BackboneMissing if the weights cannot be found, BackboneRefused if this machine cannot run it so, both
-    before any weight is loaded.
+    A hub id may name a revision, as in “org/name@v1.0”, and be `pinned` to a commit. Raises BackboneMissing if the
+    weights cannot be found, BackboneRefused if this machine cannot run it so, both before any weight is loaded; and
+    BackboneRefused if the weights are not whole.
     """
-    entry = CATALOG.get(name)
-    source = _source_of(name, entry)
+    name, commit = split_pin(name)
     device = best_device()
     dtype = preferred_dtype(device)
     if device.type == "cuda":
         attend_exactly()
     with _quiet_transformers():
-        config = _fetch(transformers.AutoConfig.from_pretrained, name, source)
-        tokenizer = _fetch(transformers.AutoTokenizer.from_pretrained, name, source, config=config)
+        place = _place_of(name, commit)
+        config = _fetch(transformers.AutoConfig.from_pretrained, name, place)
+        _check_kind(name, config, place)
+        tokenizer = _fetch(transformers.AutoTokenizer.from_pretrained, name, place, config=config)
         _check_memory(name, config, recipe or Recipe(quantization=quantization), dtype, recipe is not None)
-        family: Family = "encoder-decoder" if config.is_encoder_decoder else "causal"
-        kind = transformers.AutoModelForSeq2SeqLM if family == "encoder-decoder" else transformers.AutoModelForCausalLM
         options: dict[str, Any] = {"config": config, "dtype": dtype, "use_safetensors": True}
         if quantization == "nf4":
             options |= {"quantization_config": _nf4(dtype), "device_map": str(device)}
-        model = _fetch(kind.from_pretrained, name, source, **options)
+        model, origin = _load_weights(name, place, config, options)
+    if commit and recipe is not None:
+        _look_for_newer(name)
     if quantization == "none":
         model = model.to(device)
     else:
         _keep_trainable(model)
     model.requires_grad_(False)
-    return Backbone(name, model.eval(), tokenizer, family, device, dtype, quantization != "none")
+    family: Family = "encoder-decoder" if config.is_encoder_decoder else "causal"
+    return Backbone(name, model.eval(), tokenizer, family, device, dtype, quantization != "none", origin=origin)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a backbone's files are read from: a folder, or a commit on the hub, so that all are of the same one."""
+
+    source: str
+    revision: str = ""
+
+    @property
+    def folder(self) -> Path:
+        return snapshot_folder(self.source, self.revision) if self.revision else Path(self.source)
+
+
+def _place_of(name: str, commit: str) -> _Place:
+    entry = CATALOG.get(name)
+    if entry and entry.package:
+        return _Place(str(_converted(entry)))
+    source, wished = source_of(name)
+    if Path(source).is_dir():
+        return _Place(source)
+    return _Place(source, commit or _fetch(_commit_of, name, _Place(source, wished)))
+
+
+def _commit_of(source: str, revision: str, trust_remote_code: bool) -> str:
+    """Return the commit a branch is at: as the hub says, or where it cannot be asked, as it said last."""
+    del trust_remote_code  # nothing is run
+    return Path(transformers.utils.cached_file(source, "config.json", revision=revision)).parent.name
+
+
+def _load_weights(name: str, place: _Place, config: Any, options: dict[str, Any]) -> tuple[Any, Origin]:
+    """Load a model of which every weight is known to be right, and tell it from others of its name."""
+    kind = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
+    before = _stamps(place.folder)
+    model, info = _fetch(
+        kind.from_pretrained, name, place, output_loading_info=True, ignore_mismatched_sizes=True, **options
+    )
+    check_loaded(name, config, info)
+    fingerprint = fingerprint_of(place.folder, check_finite)
+    if before and before != _stamps(place.folder):
+        raise BackboneRefused(f"The weights of “{name}” changed while they were being loaded.", "Try again.")
+    return model, Origin(fingerprint, place.revision)
+
+
+def _stamps(folder: Path) -> list[list[int]]:
+    return [stamp(path) for path in weight_files(folder) if path.is_file()]
+
+
+def _check_kind(name: str, config: Any, place: _Place) -> None:
+    """Refuse what is no language model by itself, and weights that were quantized by other means than ours."""
+    if transformers.utils.find_adapter_config_file(place.source, revision=place.revision or None):
+        raise BackboneRefused(
+            f"“{name}” is an adapter for a language model, not a language model.", "Choose the model it was made for."
+        )
+    settings = getattr(config, "quantization_config", None)
+    if settings:
+        method = settings.get("quant_method") if isinstance(settings, dict) else settings.quant_method
+        raise BackboneRefused(
+            f"The weights of “{name}” are quantized already ({getattr(method, 'value', method)}).",
+            "Choose the weights it was made from; quantization “nf4” loads those in 4-bit.",
+        )
+
+
+def _look_for_newer(name: str) -> None:
+    """Ask the hub whether its branch has moved, and say so. The commit in use stays."""
+    source, wished = source_of(name)
+    with suppress(OSError, ValueError):
+        transformers.utils.cached_file(source, "config.json", revision=wished or "main")
 
 
 def _check_memory(name: str, config: Any, recipe: Recipe, dtype: torch.dtype, training: bool) -> None:
@@ -101,56 +192,77 @@ def _check_memory(name: str, config: Any, recipe: Recipe, dtype: torch.dtype, tr
         )
 
 
-def _source_of(name: str, entry: Entry | None) -> str:
-    if entry is None:
-        return name
-    return str(_converted(entry)) if entry.package else entry.source
-
-
 def _converted(entry: Entry) -> Path:
     """Return the folder with the package's weights as safetensors, converting them once.
 
-    Reading a GGUF file takes some twenty seconds each time, a safetensors file less than one. The lock and the
-    rename keep two processes that start together from seeing half a folder.
+    Reading a GGUF file takes some twenty seconds each time, a safetensors file less than one. The lock and the rename
+    keep two processes that start together from seeing half a folder; what is not as it was converted, or was converted
+    from another file, is converted again.
     """
     folder = cache_folder() / "backbones" / entry.name
-    if (folder / "config.json").is_file():
-        _list_added_tokens(folder)
-        return folder
     weights = package_file(entry)
+    if _is_whole(folder, weights):
+        return folder
     if weights is None:
         raise BackboneMissing(
             f"The package {entry.package}, which carries {entry.name}, is not installed.",
             "Run `make install`, or choose another backbone.",
         )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if not (folder / "config.json").is_file():
-            _convert_gguf(weights, folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not _is_whole(folder, weights):
+                _convert(weights, folder)
+    except OSError as error:
+        raise BackboneRefused(
+            f"{entry.name} could not be converted in {folder}: {error}.",
+            "Free space on the disk, or name a folder that can be written in ANNOTATOR_CACHE.",
+        ) from error
     return folder
+
+
+def _is_whole(folder: Path, weights: Path | None) -> bool:
+    """Say whether a folder holds all that was converted and nothing else, from the package's file if that is there."""
+    try:
+        made = read_json(folder / MADE)
+        source = digest(weights) if weights else made["source"]
+        return bool(made == {"source": source, "files": _digests(folder)})
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    return {path.name: digest(path) for path in sorted(folder.iterdir()) if path.name != MADE}
+
+
+def _convert(weights: Path, folder: Path) -> None:
+    half = folder.with_name(f"{folder.name}.tmp")
+    shutil.rmtree(half, ignore_errors=True)
+    _convert_gguf(weights, half)
+    made = {"source": digest(weights), "files": _digests(half)}
+    (half / MADE).write_text(json.dumps(made, indent=2), encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(half, folder)
 
 
 def _convert_gguf(weights: Path, folder: Path) -> None:
     # bf16 is what the weights were released in; the 4-bit blocks carry fewer bits than that.
-    half = folder.with_name(f"{folder.name}.tmp")
-    shutil.rmtree(half, ignore_errors=True)
     dense = transformers.GgufConfig(dequantize=True)
     with _quiet_transformers():
         tokenizer = transformers.AutoTokenizer.from_pretrained(weights.parent, gguf_file=weights.name)
         model = transformers.AutoModelForCausalLM.from_pretrained(
             weights.parent, gguf_file=weights.name, dtype=torch.float32, quantization_config=dense
         )
-        model.to(torch.bfloat16).save_pretrained(half)
-        tokenizer.save_pretrained(half)
-    _list_added_tokens(half)
-    os.replace(half, folder)
+        model.to(torch.bfloat16).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    _list_added_tokens(folder)
 
 
 def _list_added_tokens(folder: Path) -> None:
     """Write the added tokens into tokenizer_config.json if they are not there, as in most models on the hub.
 
     Without them transformers parses all of tokenizer.json a second time, in Python, to find them: half of what
-    loading the starter takes. Folders that were converted by an earlier version lack them.
+    loading the starter takes.
     """
     path = folder / "tokenizer_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
@@ -158,23 +270,29 @@ def _list_added_tokens(folder: Path) -> None:
         return
     tokens = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["added_tokens"]
     added = {str(token.pop("id")): token for token in tokens}
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with suppress(PermissionError):  # a cache that belongs to others works as it is
-        unfinished.write_text(json.dumps(config | {"added_tokens_decoder": added}, indent=2), encoding="utf-8")
-        os.replace(unfinished, path)
+    path.write_text(json.dumps(config | {"added_tokens_decoder": added}, indent=2), encoding="utf-8")
 
 
-def _fetch(load: Any, name: str, source: str, **options: Any) -> Any:
+def _fetch(load: Any, name: str, place: _Place, **options: Any) -> Any:
     try:
-        return load(source, trust_remote_code=False, **options)
+        return load(place.source, trust_remote_code=False, revision=place.revision or "main", **options)
     except OSError as error:
         raise BackboneMissing(
             f"The backbone “{name}” is not on this machine and could not be fetched.",
             "Check the name, the network, and for a gated model your hub login; "
             f"or use the starter backbone. ({str(error).splitlines()[0]})",
         ) from error
-    except ValueError as error:
-        raise BackboneRefused(f"The backbone “{name}” cannot be loaded: {error}") from error
+    except SafetensorError as error:
+        raise BackboneRefused(
+            f"The weights of “{name}” are damaged: {error}.",
+            "Download the checkpoint again, or choose another backbone.",
+        ) from error
+    except torch.OutOfMemoryError:
+        raise
+    except _UNFIT as error:
+        raise BackboneRefused(
+            f"The backbone “{name}” cannot be loaded: {type(error).__name__}: {error}", "Choose another backbone."
+        ) from error
 
 
 def _nf4(dtype: torch.dtype) -> Any:

@@ -14,6 +14,7 @@ from annotator.errors import BackboneRefused
 
 if TYPE_CHECKING:
     from model.constrained import Rationale
+    from model.fingerprint import Origin
     from model.recipe import Recipe
     from model.task import Task, Utterance
 
@@ -59,6 +60,11 @@ class Classifier(Protocol):
     @property
     def reading(self) -> str:
         """Name all that states depend on, backbone and instruction: states of another reading do not compare."""
+        ...
+
+    @property
+    def origin(self) -> Origin:
+        """From which weights the backbone was loaded."""
         ...
 
     def states(self, utterances: Sequence[Utterance], progress: Progress = no_progress) -> States:
@@ -107,27 +113,28 @@ def load_classifier(backbone: str, task: Task, recipe: Recipe, template: str = "
 def load_adapter(folder: Path) -> Adapter:
     """Read a round back from its folder alone: it names its backbone, its task and how it was trained.
 
-    Raises ProjectError if the folder is not whole, BackboneMissing if the backbone is not on this machine.
+    Raises ProjectError if the folder is not whole, BackboneMissing if the backbone is not on this machine,
+    BackboneChanged if it has other weights by now.
     """
     from model.adapter import restore
 
     return restore(folder)
 
 
-def explain_label(backbone: str, task: Task, recipe: Recipe, utterance: Utterance) -> Rationale:
+def explain_label(
+    backbone: str, task: Task, recipe: Recipe, utterance: Utterance, round_folder: Path | None = None
+) -> Rationale:
     """Load a backbone and let it say, untrained, why it would give which label.
 
-    Raises BackboneMissing, BackboneRefused, UtteranceTooLong, BadCodebook.
+    It is asked as the round in `round_folder` asks it, if there is one. Raises BackboneMissing, BackboneRefused,
+    BackboneChanged, UtteranceTooLong, BadCodebook.
     """
     if find_spec("outlines") is None:
         raise BackboneRefused(
             "Reasons need the package outlines, which is not installed.",
             "It comes with the installation on Python 3.11 to 3.13, not on later ones.",
         )
-    from model.adapter import LanguageModelClassifier
-    from model.backbone import load_backbone
+    from model.adapter import explained
     from model.constrained import explain
-    from model.prompt import REASON
 
-    loaded = load_backbone(backbone, recipe.quantization)  # without the recipe: nothing is trained
-    return explain(LanguageModelClassifier(loaded, task, recipe, REASON.name), utterance)
+    return explain(explained(round_folder, backbone, task, recipe), utterance)

@@ -49,7 +49,8 @@ def explain(classifier: LanguageModelClassifier, utterance: Utterance) -> Ration
     Takes off whatever adapter the classifier holds. Raises UtteranceTooLong.
     """
     classifier.zero_shot()
-    backbone, tokens = classifier.backbone, replace(classifier.tokens, template=REASON.name)
+    backbone, frame = classifier.backbone, replace(classifier.tokens.frame, opening="")
+    tokens = replace(classifier.tokens, template=REASON.name, fixed=frame)
     prompt, form = [*tokens.prefix, *tokens.body(utterance)], Form(tokens)
     _check_room(backbone, len(prompt) + form.longest)
     begun = 1 if backbone.family == "encoder-decoder" else 0  # the token its decoder starts from

@@ -1,4 +1,4 @@
-"""What the language model is asked: a task with its labels, and utterances with the turns before them."""
+"""What the language model is asked: a task with its labels, utterances with the turns before them, what is around."""
 
 from __future__ import annotations
 
@@ -29,3 +29,16 @@ class Utterance:
 
     text: str
     context: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What stands around a message: text before and after it, special tokens spelled, and the token that ends answers.
+
+    `opening` is the instruction as it was written when a round was trained; empty where the task is to write it.
+    """
+
+    before: str
+    after: str
+    end: int
+    opening: str = ""

@@ -8,7 +8,7 @@ the pieces that come from the chat template.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from string import ascii_uppercase
@@ -16,11 +16,11 @@ from typing import Any
 
 from annotator.errors import BadCodebook
 from model.catalog import Family
+from model.chat import end_of_text, frame_of
 from model.prompt import find_template, utterance_text
-from model.task import Task, Utterance
+from model.task import Frame, Task, Utterance
 from model.verbalizer import LabelTrie, build_trie, check_words, label_words
 
-_GAP = "\ue000utterance\ue000"  # private-use characters: no instruction contains them
 _ROOM = 16  # characters a token that are looked at first: written text has some four, few tokens are longer
 
 
@@ -33,23 +33,19 @@ class PromptTokens:
     task: Task
     template: str
     max_tokens: int
+    fixed: Frame | None = None  # what a round was trained with; none: rendered from the chat template
 
     @cached_property
-    def _frame(self) -> tuple[str, str, int]:
-        """Return what the template puts before a message, what after it, and the token that ends an answer."""
-        if self.family == "encoder-decoder":
-            return "", "", int(self.tokenizer.eos_token_id)
-        if not self.tokenizer.chat_template:
-            return self.tokenizer.bos_token or "", "\nAnswer:", int(self.tokenizer.eos_token_id)
-        before, after = self._render([{"role": "user", "content": _GAP}], ask=True).split(_GAP)
-        turns = [{"role": "user", "content": "."}, {"role": "assistant", "content": _GAP}]
-        ending = self._ids(self._render(turns, ask=False).split(_GAP)[1])
-        return before, after, ending[0] if ending else int(self.tokenizer.eos_token_id)
+    def frame(self) -> Frame:
+        """What stands around every utterance: as it was fixed when the round was trained, else as it is written now."""
+        if self.fixed and self.fixed.opening:
+            return self.fixed
+        return replace(self._around, opening=f"{find_template(self.template).instruction(self.task, self.answers)}\n\n")
 
-    def _render(self, turns: list[dict[str, str]], ask: bool) -> str:
-        return str(
-            self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=ask, enable_thinking=False)
-        )
+    @cached_property
+    def _around(self) -> Frame:
+        """The frame without the instruction, which cannot be written before it is known how labels are answered."""
+        return self.fixed or frame_of(self.tokenizer, self.family)
 
     def _ids(self, text: str) -> list[int]:
         """Tokenise what the chat template writes, special tokens included."""
@@ -72,7 +68,7 @@ class PromptTokens:
         special. The token for what cannot be spelled may stay, unless it is what begins or ends a text as well.
         """
         added = self.tokenizer.added_tokens_decoder
-        written = {number for part in self._frame[:2] for number in self._ids(part)}
+        written = {number for part in (self._around.before, self._around.after) for number in self._ids(part)}
         framing = {number for number in written if number in added and added[number].content.strip()}  # no newline
         framing |= {self.tokenizer.bos_token_id, self.tokenizer.eos_token_id}
         special = {number for number, token in added.items() if token.special}
@@ -98,8 +94,7 @@ class PromptTokens:
     @cached_property
     def prefix(self) -> list[int]:
         """What comes before every utterance: instruction and options."""
-        opening = f"{find_template(self.template).instruction(self.task, self.answers)}\n\n"
-        return self._ids(self._frame[0]) + self._literal(opening)
+        return self._ids(self.frame.before) + self._literal(self.frame.opening)
 
     @cached_property
     def lead(self) -> list[int]:
@@ -109,8 +104,8 @@ class PromptTokens:
     @cached_property
     def suffix(self) -> list[int]:
         """What comes after every utterance and leads to the answer."""
-        ending = [int(self.tokenizer.eos_token_id)] if self.family == "encoder-decoder" else []
-        return self._ids(self._frame[1]) + ending
+        ending = [end_of_text(self.tokenizer)] if self.family == "encoder-decoder" else []
+        return self._ids(self._around.after) + ending
 
     @cached_property
     def answers(self) -> list[str]:
@@ -129,7 +124,8 @@ class PromptTokens:
     @property
     def _lead(self) -> str:
         """Return the space an answer starts with after “Answer:”, none where a line has just begun."""
-        return " " if self._frame[1] and not self._frame[1][-1].isspace() else ""
+        after = self._around.after
+        return " " if after and not after[-1].isspace() else ""
 
     @cached_property
     def trie(self) -> LabelTrie:
@@ -142,7 +138,7 @@ class PromptTokens:
                     f"The backbone cannot spell “{answer}”.",
                     "Give the label words of plain letters in the codebook.",
                 )
-        return build_trie(sequences, self._frame[2], [label.name for label in self.task.labels])
+        return build_trie(sequences, self._around.end, [label.name for label in self.task.labels])
 
     def body(self, utterance: Utterance) -> list[int]:
         """Tokenise one utterance with its context and the suffix.

@@ -11,16 +11,19 @@ from typing import Any
 
 import peft
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from annotator.errors import BackboneRefused, ProjectError
 from model.backbone import Backbone
 from model.recipe import Recipe
+from model.soundness import misfit
 
 _NAME = "round"
 _PEFT = ("adapter_model.safetensors", "adapter_config.json")
 _FULL = ("model.safetensors",)
 _STACKS = "(layers|block|blocks|h)"  # what models call their list of layers
+_RESTORE = "Restore the folder from a backup, or retrain."
 
 
 class Tuning:
@@ -56,7 +59,7 @@ class PeftTuning(Tuning):
 
     def save(self, folder: Path) -> None:
         """Write what peft reads."""
-        state = peft.get_peft_model_state_dict(self.peft, adapter_name=_NAME)
+        state = _learned(self.peft)
         save_file({name: tensor.detach().contiguous().cpu() for name, tensor in state.items()}, folder / _PEFT[0])
         self.peft.peft_config[_NAME].save_pretrained(folder)
 
@@ -142,16 +145,50 @@ def _check_layers(backbone: Backbone, layers: Sequence[int]) -> None:
 
 
 def load_tuning(backbone: Backbone, folder: Path) -> Tuning:
-    """Read a round's weights. Raises ProjectError if the folder is not whole."""
+    """Read a round's weights. Raises ProjectError if the folder is not whole, or its weights do not fit."""
     kind = weights_in(folder)
     if kind == "none":
         return Tuning(backbone)
     if kind == "full":
-        tuning = FullTuning(backbone)
-        _overwrite(backbone.model, load_file(folder / _FULL[0]))
-        return tuning
-    model = peft.PeftModel.from_pretrained(backbone.model, str(folder), adapter_name=_NAME)
-    return PeftTuning(backbone, model.eval())
+        found = _read(folder / _FULL[0])
+        _check_fit(folder, found, dict(backbone.model.named_parameters()))
+        full = FullTuning(backbone)
+        _overwrite(backbone.model, found)
+        return full
+    found = _read(folder / _PEFT[0])
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Found missing adapter keys", UserWarning)  # refused below
+            model = peft.PeftModel.from_pretrained(backbone.model, str(folder), adapter_name=_NAME)
+    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
+        raise ProjectError(f"What a round has learned cannot be read from {folder}: {error}", _RESTORE) from error
+    tuning = PeftTuning(backbone, model.eval())
+    try:
+        _check_fit(folder, found, _learned(model))
+    except ProjectError:
+        tuning.remove()
+        raise
+    return tuning
+
+
+def _learned(model: Any) -> dict[str, torch.Tensor]:
+    """Return what peft has trained. It would look on the hub whether embeddings have grown; ours never do."""
+    state: dict[str, torch.Tensor] = peft.get_peft_model_state_dict(
+        model, adapter_name=_NAME, save_embedding_layers=False
+    )
+    return state
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ProjectError(f"{path} is damaged: {error}.", _RESTORE) from error
+
+
+def _check_fit(folder: Path, found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
+    if why := misfit(found, wanted):
+        raise ProjectError(f"What a round has learned is damaged in {folder}: {why}.", _RESTORE)
 
 
 def weights_in(folder: Path) -> str:
@@ -162,9 +199,7 @@ def weights_in(folder: Path) -> str:
     trained = any(name.startswith("adapter_") for name in found)
     missing = set(_PEFT) - found if trained else set()
     if missing:
-        raise ProjectError(
-            f"{folder} lacks {' and '.join(sorted(missing))}.", "Restore the folder from a backup, or retrain."
-        )
+        raise ProjectError(f"{folder} lacks {' and '.join(sorted(missing))}.", _RESTORE)
     return "peft" if trained else "none"
 
 

@@ -81,6 +81,13 @@ def m008_signs_of_life_of_a_job(db: Database) -> None:
         db.execute(f"ALTER TABLE job ADD COLUMN {column} TEXT")
 
 
+@migrations()
+def m009_weights_of_a_round(db: Database) -> None:
+    """Note which weights a round was made with; rounds made before have none until they are restored."""
+    for column in ("fingerprint", "revision", "fingerprint_noted"):
+        db.execute(f"ALTER TABLE round ADD COLUMN {column} TEXT")
+
+
 def _answers_in_use(db: Database) -> str:
     """Return the view `answer`: what was said, in the labels in use. Make it anew where annotations get a column.
 

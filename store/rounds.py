@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from sqlite3 import OperationalError
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,8 @@ class NewRound:
     snapshot_hash: str
     trained_on: int
     audited_on: int
+    fingerprint: str | None = None  # of the backbone's weights
+    revision: str | None = None  # the commit of the backbone on the hub
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,29 @@ def begin(db: Database, new: NewRound) -> dict[str, Any]:
         found = fetch_one(db, "SELECT * FROM round WHERE number = ?", (number,))
         assert found is not None
         return found
+
+
+def note_weights(db: Database, round_id: int, fingerprint: str, revision: str) -> None:
+    """Note the weights of a round that was made before weights were noted, if the project can be written."""
+    sql = """UPDATE round SET fingerprint = ?, revision = ?, fingerprint_noted = ?
+             WHERE id = ? AND fingerprint IS NULL"""
+    with suppress(OperationalError), immediate(db):
+        db.execute(sql, (fingerprint, revision or None, now(), round_id))
+
+
+def revision_of(db: Database, backbone: str) -> str:
+    """Return the commit at which a backbone was used last, empty if it came from no hub or was never used."""
+    sql = "SELECT revision FROM round WHERE backbone = ? AND revision IS NOT NULL ORDER BY id DESC LIMIT 1"
+    return str(fetch_value(db, sql, (backbone,)) or "")
+
+
+def with_other_weights(db: Database, row: Mapping[str, Any]) -> int | None:
+    """Return the number of the finished round before one if that used other weights of the same name, else None."""
+    sql = """SELECT number, fingerprint FROM round WHERE state = 'promoted' AND backbone = ? AND number < ?
+             ORDER BY number DESC LIMIT 1"""
+    before = fetch_one(db, sql, (row["backbone"], row["number"]))
+    known = before is not None and before["fingerprint"] and row["fingerprint"]
+    return int(before["number"]) if before and known and before["fingerprint"] != row["fingerprint"] else None
 
 
 def close(db: Database, round_id: int, state: str) -> None:

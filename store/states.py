@@ -14,10 +14,13 @@ _MOST = float(np.finfo("<f2").max)
 _READING = "reading"  # the setting that names which states are of use now
 
 
-def use(db: Database, reading: str) -> None:
-    """Say of which reading states are of use from now on; others count as not there."""
-    if settings.get(db, _READING, "") != reading:
-        settings.put(db, _READING, reading)
+def use(db: Database, reading: str) -> bool:
+    """Say of which reading states are of use from now on; others count as not there. Tell whether there were others."""
+    before = settings.get(db, _READING, "")
+    if before == reading:
+        return False
+    settings.put(db, _READING, reading)
+    return bool(before)
 
 
 def save(db: Database, ids: Sequence[int], vectors: NDArray[np.float32]) -> None:

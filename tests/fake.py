@@ -13,6 +13,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from model.classifier import Logits, Progress, States, no_progress
+from model.fingerprint import Origin
 from model.task import Task, Utterance
 from model.voices import ASPECTS
 
@@ -66,6 +67,7 @@ class FakeClassifier:
         return len(self.task.labels)
 
     reading = "words"
+    origin = Origin()
 
     def states(self, utterances: Sequence[Utterance], progress: Progress = no_progress) -> States:
         self.read += len(utterances)

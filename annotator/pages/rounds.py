@@ -9,7 +9,7 @@ from annotator.calibration import ROUGH
 from annotator.config import RoundConfig
 from annotator.doctor import prospect
 from annotator.findings import calibrated
-from annotator.history import STATES, RoundSummary, summaries
+from annotator.history import STATES, RoundSummary, about_weights, summaries
 from annotator.language import retell, say, say_many
 from annotator.pages import frame, tour
 from annotator.project import Project
@@ -53,6 +53,11 @@ def _what_is_known(project: Project) -> None:
             **made,
         )
     st.write(f"{told} {_since(new)}")
+    refused, notes = about_weights(project)
+    if refused:
+        st.error(frame.plain(refused))
+    for note in notes:
+        frame.html("quiet", note)
 
 
 def _since(new: int) -> str:

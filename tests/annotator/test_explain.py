@@ -51,7 +51,8 @@ def test_the_backbone_of_the_round_in_use_is_asked_as_the_round_asks(project: Pr
     change(project, backbone="another", context_turns=3)
     wanted = in_pool(project)
     assert why.explain(project, wanted) == Explanation("Because.", "wish", "some-model")
-    ((backbone, task, recipe, utterance),) = asked
+    ((backbone, task, recipe, utterance, folder),) = asked
+    assert folder.name == "round-0000"
     assert (backbone, task, recipe) == ("some-model", project.codebook().task(), config.recipe)
     assert utterance == project.texts([wanted], 0)[0]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import get_args
@@ -139,21 +138,59 @@ def test_a_package_that_is_not_installed_is_reported_missing_by_name(
     assert "make install" in caught.value.hint
 
 
-def test_packaged_weights_are_converted_once(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folders: dict[str, str]
-) -> None:
-    converted: list[Path] = []
+@pytest.fixture
+def converted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folders: dict[str, str]) -> list[Path]:
+    """Let the starter's package carry another file, and note when it is converted."""
+    weights, found = tmp_path / "weights.gguf", []
+    weights.write_bytes(b"some weights")
 
     def convert(weights: Path, folder: Path) -> None:
-        converted.append(weights)
+        found.append(weights)
         shutil.copytree(folders["llama"], folder)
 
     monkeypatch.setenv("ANNOTATOR_CACHE", str(tmp_path))
-    monkeypatch.setattr(loading, "package_file", lambda entry: Path("weights.gguf"))
+    monkeypatch.setattr(loading, "package_file", lambda entry: weights)
     monkeypatch.setattr(loading, "_convert_gguf", convert)
+    return found
+
+
+def test_packaged_weights_are_converted_once(converted: list[Path]) -> None:
     names = {load_backbone(STARTER).name, load_backbone(STARTER).name}
     assert names == {STARTER}
-    assert converted == [Path("weights.gguf")]
+    assert len(converted) == 1
+
+
+@pytest.mark.parametrize("damage", ["half", "surplus", "altered", "no marker", "other source"])
+def test_half_a_conversion_is_never_used_but_made_again(
+    converted: list[Path], tmp_path: Path, damage: str, folders: dict[str, str]
+) -> None:
+    first = load_backbone(STARTER).origin
+    folder = tmp_path / "backbones" / STARTER
+    if damage == "half":
+        (folder / "tokenizer.json").unlink()
+    elif damage == "surplus":
+        (folder / "adapter_config.json").write_text("{}")
+    elif damage == "altered":
+        (folder / "model.safetensors").write_bytes(Path(folders["qwen2"], "model.safetensors").read_bytes())
+    elif damage == "no marker":
+        (folder / "conversion.json").unlink()
+    else:
+        (tmp_path / "weights.gguf").write_bytes(b"other weights")
+    again = load_backbone(STARTER).origin
+    assert len(converted) == 2
+    assert (again == first) == (damage != "other source")
+
+
+def test_a_conversion_that_cannot_be_written_is_refused_in_words(
+    converted: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(loading, "_convert_gguf", full)
+    with pytest.raises(BackboneRefused, match="No space left") as caught:
+        load_backbone(STARTER)
+    assert "ANNOTATOR_CACHE" in caught.value.hint
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen2", "t5"])
@@ -180,24 +217,6 @@ def test_a_folder_that_lists_its_added_tokens_is_loaded_without_parsing_the_voca
     loading._list_added_tokens(listed)  # nor to find that there is nothing to do
     assert read
     assert (listed / "tokenizer.json").read_text(encoding="utf-8") not in read
-
-
-def test_a_converted_folder_of_an_earlier_version_is_completed_unless_it_belongs_to_others(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folders: dict[str, str]
-) -> None:
-    folder = tmp_path / "backbones" / STARTER
-    shutil.copytree(folders["llama"], folder)
-    monkeypatch.setenv("ANNOTATOR_CACHE", str(tmp_path))
-
-    def refuse(*_: object) -> None:
-        raise PermissionError("read-only")
-
-    with monkeypatch.context() as read_only:
-        read_only.setattr(os, "replace", refuse)
-        assert load_backbone(STARTER).family == "causal"
-    assert "added_tokens_decoder" not in (folder / "tokenizer_config.json").read_text(encoding="utf-8")
-    load_backbone(STARTER)
-    assert "added_tokens_decoder" in (folder / "tokenizer_config.json").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
