@@ -8,7 +8,8 @@
     ├── ProjectError        the project folder or its database
     │   ├── NoProject       there is none at this path
     │   ├── ProjectExists   there is one already
-    │   └── ProjectTooNew   written by a later version of this program
+    │   ├── ProjectTooNew   written by a later version of this program
+    │   └── ImportRunning   another import into it is under way
     ├── RoundError          a round that cannot start or go on
     │   ├── TooFewAnswers   not enough to train on
     │   ├── PoolExhausted   nothing is left to ask about
@@ -74,6 +75,10 @@ class ProjectExists(ProjectError):
 
 class ProjectTooNew(ProjectError):
     """The database was written by a later version of this program."""
+
+
+class ImportRunning(ProjectError):
+    """Another import into the project is under way."""
 
 
 class RoundError(AnnotatorError):

@@ -1,6 +1,7 @@
 """The data page: what is in the project, import more, or start a new project from a file or a sample."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,9 +17,11 @@ from annotator.pages import frame
 from annotator.project import Project
 from annotator.samples import SAMPLES, create_sample, workspace
 from store import annotations, utterances
-from store.importers import Columns, ImportPlan, ImportReport, detect_columns, labels_in, preview
+from store.import_report import ImportReport
+from store.importers import Columns, ImportPlan, detect_columns, labels_in, preview
 from store.readers import Rejected, read_header
 
+SHOWN = 1_000  # lines of a report on screen
 TYPES = ["csv", "tsv", "jsonl", "parquet", "xlsx"]
 
 
@@ -63,21 +66,55 @@ def _overview(project: Project) -> None:
 
 
 def _tell(report: ImportReport) -> None:
-    st.success(frame.plain(_summary(report)))
+    tell = st.warning if report.rejected else st.success
+    tell(frame.plain(_summary(report)))
     if report.rejected:
-        rows = [{say("Row"): one.row, say("Not taken because"): retell(one.reason)} for one in report.rejected]
+        shown = report.rejected[:SHOWN]
+        rows = [{say("Row"): one.row, say("Not taken because"): retell(one.reason)} for one in shown]
         st.dataframe(rows, hide_index=True)
+    if len(report.rejected) > SHOWN:
+        st.caption(say("The first {n:,} of {all:,} are shown.", n=SHOWN, all=len(report.rejected)))
+        st.download_button(say("Download the whole list"), report.table(), "not-taken.csv", on_click="ignore")
 
 
 def _summary(report: ImportReport) -> str:
-    return say(
-        "Added {to_label}{labelled} and {context:,} as context; {there:,} were there already, {problems} reported.",
+    added = say(
+        "Added {to_label}{labelled} and {context:,} as context; {unchanged:,} unchanged, {changed:,} with changes that "
+        "were not applied, {problems} reported.",
         to_label=say_many("{n:,} utterance to label", "{n:,} utterances to label", report.to_label),
         labelled=say(" ({n:,} of them with a label)", n=report.with_label) if report.with_label else "",
         context=report.context,
-        there=report.already_there,
+        unchanged=report.unchanged,
+        changed=report.not_applied,
         problems=say_many("{n:,} problem", "{n:,} problems", len(report.rejected)),
     )
+    return " ".join([added, *_completed(report), *_problems(report)])
+
+
+def _completed(report: ImportReport) -> Iterator[str]:
+    if report.labels_added:
+        yield say_many(
+            "{n:,} label was added to an utterance imported before.",
+            "{n:,} labels were added to utterances imported before.",
+            report.labels_added,
+        )
+    if report.now_to_label:
+        yield say_many(
+            "{n:,} utterance imported before as context is to be labeled now.",
+            "{n:,} utterances imported before as context are to be labeled now.",
+            report.now_to_label,
+        )
+
+
+def _problems(report: ImportReport) -> Iterator[str]:
+    kinds = report.kinds()
+    if kinds:
+        yield say(
+            "Not taken: {rows:,} whole rows, {labels:,} labels, {changes:,} changes.",
+            rows=kinds.get("row", 0),
+            labels=kinds.get("label", 0),
+            changes=kinds.get("change", 0),
+        )
 
 
 # From a file
@@ -203,7 +240,7 @@ def _codebook(path: Path, plan: ImportPlan) -> CodebookDraft | None:
     instruction = st.text_input(
         say("What is to be decided"), "Choose the label that fits the utterance.", key="instruction"
     )
-    known = sorted(labels_in(path, plan.columns)) if plan.columns.label else []
+    known = sorted(labels_in(path, plan))
     start = [{"name": name, "definition": ""} for name in known or ["", ""]]
     named = {"name": say("name"), "definition": say("definition")}
     rows = st.data_editor(
