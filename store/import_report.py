@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from store.readers import Rejected
+from store.readers import Kind, Rejected
 from store.reconciling import Outcome
+
+KINDS: tuple[Kind, ...] = ("row", "label", "change")
 
 
 @dataclass
@@ -29,7 +31,7 @@ class ImportReport:
         """Count the rows whose utterance was in the project before."""
         return self.unchanged + self.not_applied + self.completed
 
-    def kinds(self) -> dict[str, int]:
+    def kinds(self) -> dict[Kind, int]:
         """Count what was not taken, by kind: whole rows, labels, changes."""
         return dict(Counter(one.kind for one in self.rejected))
 
@@ -78,10 +80,8 @@ class ImportReport:
             yield f"{_counted(self.now_to_label, 'utterance')} imported before as context {is_} to be labeled now."
 
     def _problems(self) -> Iterator[str]:
-        kinds = self.kinds()
-        if kinds:
-            counts = (kinds.get(kind, 0) for kind in ("row", "label", "change"))
-            yield "Not taken: {:,} whole rows, {:,} labels, {:,} changes.".format(*counts)
+        if kinds := self.kinds():
+            yield f"Not taken: {', '.join(_counted(kinds[kind], kind) for kind in KINDS if kind in kinds)}."
 
 
 def _counted(number: int, word: str) -> str:

@@ -117,7 +117,7 @@ def labels_in(path: Path, plan: ImportPlan) -> dict[str, int]:
     with Seen() as seen:
         for batch in _batches(_numbered_utterances(path, replace(plan, with_labels=True))):
             rows = [(number, new) for number, new in batch if isinstance(new, NewUtterance)]
-            outcomes = (outcome for _, outcome in reconcile(rows, Stored(), seen, terms))
+            outcomes = reconcile(rows, Stored(), seen, terms)
             found.update(one.staged.new.given_label for one in outcomes if one.staged and one.staged.new.given_label)
     return dict(found.most_common())
 
@@ -156,12 +156,14 @@ def _terms(plan: ImportPlan, given: Given) -> Terms:
 
 def _staged(db: Database, batch: Sequence[Numbered], seen: Seen, terms: Terms, report: ImportReport) -> list[StagedRow]:
     """Return what is to be staged of some rows, and enter all of them in the report."""
-    rows = [(number, new) for number, new in batch if isinstance(new, NewUtterance)]
+    before = len(report.rejected)
     report.rejected += [one for _, one in batch if isinstance(one, Rejected)]
+    rows = [(number, new) for number, new in batch if isinstance(new, NewUtterance)]
     stored = Stored.of(db, [new for _, new in rows])
-    outcomes = [outcome for _, outcome in reconcile(rows, stored, seen, terms)]
+    outcomes = list(reconcile(rows, stored, seen, terms))
     for outcome in outcomes:
         report.enter(outcome)
+    report.rejected[before:] = sorted(report.rejected[before:], key=lambda one: one.row)
     return [outcome.staged for outcome in outcomes if outcome.staged]
 
 

@@ -100,25 +100,30 @@ def _turns(db: Database, news: Sequence[NewUtterance]) -> dict[tuple[str, float,
     return {(name, turn, who, text): one for name, turn, who, text, one in db.execute(sql, (places,))}
 
 
-def reconcile(
-    rows: Sequence[tuple[int, NewUtterance]], stored: Stored, seen: Seen, terms: Terms
-) -> Iterator[tuple[int, Outcome]]:
+def reconcile(rows: Sequence[tuple[int, NewUtterance]], stored: Stored, seen: Seen, terms: Terms) -> Iterator[Outcome]:
     """Yield what becomes of each row, in order."""
     for number, new in rows:
         earlier = seen.row_of(new.external_id, number)
         known = stored.rows.get(new.external_id)
         if earlier is not None:
-            yield number, _refused(number, f"Row {earlier:,} has the same id, “{new.external_id}”.")
+            yield _refused(number, _twice(earlier, new))
         elif known is not None:
-            yield number, _known(number, new, stored, terms, seen)
+            yield _known(number, new, stored, terms, seen)
         elif reason := _copied(new, stored, seen, terms):
-            yield number, _refused(number, reason)
+            yield _refused(number, reason)
         else:
-            yield number, _added(number, new, terms)
+            yield _added(number, new, terms)
 
 
 def _refused(number: int, reason: str) -> Outcome:
     return Outcome(said=(Rejected(number, reason),))
+
+
+def _twice(earlier: int, new: NewUtterance) -> str:
+    """Say which row has the id of this one, and what label is lost by that."""
+    if new.given_label:
+        return f"Row {earlier:,} has the same id, “{new.external_id}”; the label “{new.given_label}” is not taken."
+    return f"Row {earlier:,} has the same id, “{new.external_id}”."
 
 
 def _copied(new: NewUtterance, stored: Stored, seen: Seen, terms: Terms) -> str | None:
@@ -161,7 +166,7 @@ def _known(number: int, new: NewUtterance, stored: Stored, terms: Terms, seen: S
             brought.insert(0, (terms.columns["label"], new.given_label))
         label = None
     becomes_asked = row["slice"] == "context" and not new.context_only
-    if becomes_asked and (twin := _copied(new, stored, seen, terms)):
+    if becomes_asked and new.conversation is None and (twin := _copied(new, stored, seen, terms)):
         return Outcome(said=(Rejected(number, twin, "change"),), already_there=True)
     stays_asked = row["slice"] != "context" and new.context_only
     if reason := _not_applied(brought, stays_asked):

@@ -113,11 +113,18 @@ def ids_in(db: Database, slice_name: str) -> list[int]:
 
 
 def turns_before(db: Database, utterance: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
-    """Return up to `count` turns of the same conversation before this one, oldest first; all if `count` is below 0."""
-    if utterance["conversation"] is None or utterance["turn"] is None or not count:
+    """Return up to `count` turns of the same conversation before this one, oldest first; all if `count` is below 0.
+
+    Turns stand in the order of their numbers, and those of the same number in the order in which they came in. An
+    utterance without a turn number has no place, so there is nothing before it, nor is it before any other. Files that
+    are in no project are read by this query, too (`store/spool.py`).
+    """
+    name, turn = utterance["conversation"], utterance["turn"]
+    if name is None or turn is None or not count:
         return []
-    sql = """SELECT * FROM utterance WHERE conversation = ? AND turn < ? ORDER BY turn DESC, id DESC LIMIT ?"""
-    return fetch(db, sql, (utterance["conversation"], utterance["turn"], count))[::-1]
+    sql = """SELECT * FROM utterance WHERE conversation = ? AND (turn, id) < (?, ?)
+             ORDER BY turn DESC, id DESC LIMIT ?"""
+    return fetch(db, sql, (name, turn, utterance["id"], count))[::-1]
 
 
 def count_slices(db: Database) -> dict[str, int]:
@@ -137,6 +144,6 @@ def turns_around(db: Database, utterance: Mapping[str, Any], count: int | None =
     if name is None or turn is None:
         return [dict(utterance)]
     before = turns_before(db, utterance, count if count is not None else -1)
-    sql = "SELECT * FROM utterance WHERE conversation = ? AND turn >= ? AND id != ? ORDER BY turn, id LIMIT ?"
+    sql = "SELECT * FROM utterance WHERE conversation = ? AND (turn, id) > (?, ?) ORDER BY turn, id LIMIT ?"
     after = fetch(db, sql, (name, turn, utterance["id"], count if count is not None else -1))
     return [*before, dict(utterance), *after]

@@ -17,7 +17,7 @@ from annotator.pages import frame
 from annotator.project import Project
 from annotator.samples import SAMPLES, create_sample, workspace
 from store import annotations, utterances
-from store.import_report import ImportReport
+from store.import_report import KINDS, ImportReport
 from store.importers import Columns, ImportPlan, detect_columns, labels_in, preview
 from store.readers import Rejected, read_header
 
@@ -108,13 +108,13 @@ def _completed(report: ImportReport) -> Iterator[str]:
 
 def _problems(report: ImportReport) -> Iterator[str]:
     kinds = report.kinds()
+    counted = {
+        "row": say_many("{n:,} row", "{n:,} rows", kinds.get("row", 0)),
+        "label": say_many("{n:,} label", "{n:,} labels", kinds.get("label", 0)),
+        "change": say_many("{n:,} change", "{n:,} changes", kinds.get("change", 0)),
+    }
     if kinds:
-        yield say(
-            "Not taken: {rows:,} whole rows, {labels:,} labels, {changes:,} changes.",
-            rows=kinds.get("row", 0),
-            labels=kinds.get("label", 0),
-            changes=kinds.get("change", 0),
-        )
+        yield say("Not taken: {counts}.", counts=", ".join(counted[kind] for kind in KINDS if kind in kinds))
 
 
 # From a file

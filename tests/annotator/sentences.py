@@ -31,7 +31,7 @@ RETOLD = {  # functions whose sentences are stored in rows, or come from where n
     "model/memory.py": {"way_out"},
     "store/importers.py": {"_why_not_taken", "_why_no_turn"},
     "store/provenance.py": {"why_no_answer"},
-    "store/reconciling.py": {"reconcile", "_copied", "_known", "_not_applied"},
+    "store/reconciling.py": {"_twice", "_copied", "_known", "_not_applied"},
     "store/jobs.py": {"recover"},
     "store/readers.py": {"rows", "_csv_cells", "_jsonl_objects"},
 }
