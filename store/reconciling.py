@@ -169,8 +169,8 @@ def _known(number: int, new: NewUtterance, stored: Stored, terms: Terms, seen: S
     if becomes_asked and new.conversation is None and (twin := _copied(new, stored, seen, terms)):
         return Outcome(said=(Rejected(number, twin, "change"),), already_there=True)
     stays_asked = row["slice"] != "context" and new.context_only
-    if reason := _not_applied(brought, stays_asked):
-        said = (*said, Rejected(number, reason, "change"))
+    if left := _not_applied(brought, stays_asked):
+        said = (*said, Rejected(number, left, "change"))
     slice_ = "pool" if becomes_asked else None
     completed = label is not None or becomes_asked
     return Outcome(StagedRow(number, new, slice_, label, row["id"]) if completed else None, said, already_there=True)
