@@ -30,6 +30,7 @@ from store.exporters import FORMATS
 from store.importers import ImportPlan, detect_columns, labels_in, parse_filter
 from store.readers import Rejected, read_header
 
+LISTED = 50  # lines of a report on screen
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -54,10 +55,20 @@ def main() -> None:
 @click.argument("project", type=FOLDER)
 @click.option("--sample", type=click.Choice(sorted(SAMPLES)), help="Start from a sample instead of a codebook.")
 @click.option("--codebook", type=FILE, help="YAML file with the labels.")
-@click.option("--labels-from", type=FILE, help="Make the codebook of the labels found in this file.")
+@click.option("--labels-from", type=FILE, help="Make the codebook of the labels that an import of this file takes.")
+@click.option("--only", help="With --labels-from: which rows will be labeled, as in speaker=client.")
 @click.option("--if-missing", is_flag=True, help="Do nothing if the project exists.")
-def new(project: Path, sample: str | None, codebook: Path | None, labels_from: Path | None, if_missing: bool) -> None:
+def new(
+    project: Path,
+    sample: str | None,
+    codebook: Path | None,
+    labels_from: Path | None,
+    only: str | None,
+    if_missing: bool,
+) -> None:
     """Create a project."""
+    if only and not labels_from:
+        raise BadInput("--only chooses among the rows of --labels-from.", "Give both, or neither.")
     if if_missing and (project / "project.db").exists():
         return
     if sample:
@@ -65,7 +76,9 @@ def new(project: Path, sample: str | None, codebook: Path | None, labels_from: P
     elif codebook:
         Project.create(project, read_codebook(codebook)).close()
     elif labels_from:
-        found = labels_in(labels_from, detect_columns(read_header(labels_from)))
+        header = read_header(labels_from)
+        wanted = parse_filter(only, header) if only else None
+        found = labels_in(labels_from, ImportPlan(detect_columns(header), label_only=wanted))
         Project.create(project, draft_from_names(sorted(found), project.name)).close()
     else:
         raise BadInput("A project needs labels.", "Give --codebook, --labels-from or --sample.")
@@ -81,6 +94,7 @@ def new(project: Path, sample: str | None, codebook: Path | None, labels_from: P
 @click.option("--keep-copies", is_flag=True, help="Take texts that occur more than once every time.")
 @click.option("--whole-conversations", is_flag=True, help="Draw the audit slice by conversations, not by utterances.")
 @click.option("--encoding", default="utf-8", show_default=True)
+@click.option("--report", type=FILE, help="Write all that was not taken here, as CSV; the first lines are shown.")
 def import_(
     project: Path,
     file: Path,
@@ -90,6 +104,7 @@ def import_(
     keep_copies: bool,
     whole_conversations: bool,
     encoding: str,
+    report: Path | None,
 ) -> None:
     """Import utterances from a CSV, TSV, JSONL, Parquet or Excel file."""
     header = read_header(file, encoding)
@@ -103,9 +118,11 @@ def import_(
         encoding=encoding,
     )
     with Project.open(project) as opened:
-        report = opened.import_file(file, plan, whole_conversations)
-    console.print(report.summary())
-    _list_rejected(report.rejected)
+        done = opened.import_file(file, plan, whole_conversations)
+    console.print(done.summary(), highlight=False)
+    _list_rejected(done.rejected)
+    if report:
+        report.write_text(done.table(), encoding="utf-8")
 
 
 @main.command()
@@ -269,8 +286,10 @@ def score(file: Path, project: Path, out: Path, only: str | None, encoding: str)
 
 
 def _list_rejected(rejected: Sequence[Rejected]) -> None:
-    for one in rejected:
+    for one in rejected[:LISTED]:
         console.print(f"  row {one.row}: {one.reason}", highlight=False)
+    if len(rejected) > LISTED:
+        console.print(f"  … and {len(rejected) - LISTED:,} more.", highlight=False)
 
 
 main.add_command(simulate)

@@ -1,6 +1,6 @@
 """The codebook: labels by id with definitions and examples, read from YAML, turned into the model's task."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -135,6 +135,22 @@ def _model_label(label: CodebookLabel) -> Label:
 def draft_from_names(names: list[str], name: str = "") -> CodebookDraft:
     """Make a codebook of bare names, as when the labels are those found in a file."""
     return parse_codebook({"name": name, "labels": [{"name": label} for label in names]})
+
+
+def read_labels(text: str, known: Sequence[str] = ()) -> list[dict[str, str]]:
+    """Read labels typed one a line, as in “name: definition”; names that are known may hold a colon themselves."""
+    found = []
+    for line in filter(None, map(str.strip, text.splitlines())):
+        longest = max((name for name in known if line == name or line.startswith(f"{name}:")), key=len, default="")
+        name, _, definition = (longest, "", line[len(longest) + 1 :]) if longest else _at_colon(line)
+        found.append({"name": name.strip(), "definition": definition.strip()})
+    return found
+
+
+def _at_colon(line: str) -> tuple[str, str, str]:
+    # Only a colon before a space or the end divides: “7:30” is a name.
+    name, colon, definition = (line + " ").partition(": ")
+    return name, colon, definition
 
 
 def read_codebook(path: Path) -> CodebookDraft:

@@ -9,7 +9,8 @@
     │   ├── NoProject       there is none at this path
     │   ├── ProjectExists   there is one already
     │   ├── ProjectTooNew   written by a later version of this program
-    │   └── ProjectBusy     another program is writing to it
+    │   ├── ProjectBusy     another program is writing to it
+    │   └── ImportRunning   another import into it is under way
     ├── AnswerRefused       an answer that would silently take the place of another, or of another person's work
     ├── RoundError          a round that cannot start or go on
     │   ├── TooFewAnswers   not enough to train on
@@ -82,6 +83,10 @@ class ProjectTooNew(ProjectError):
 
 class ProjectBusy(ProjectError):
     """Another program is writing to the database, and has been for longer than we wait."""
+
+
+class ImportRunning(ProjectError):
+    """Another import into the project is under way."""
 
 
 class AnswerRefused(AnnotatorError):

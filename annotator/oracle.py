@@ -60,6 +60,7 @@ class Gold:
     test: tuple[NewUtterance, ...]
     context: tuple[NewUtterance, ...]
     draft: CodebookDraft
+    order: tuple[str, ...] = ()  # the ids of all of them as they stand in the file, then of those in the other file
 
 
 def read_gold(plan: Plan) -> Gold:
@@ -69,16 +70,18 @@ def read_gold(plan: Plan) -> Gold:
         raise BadInput(f"{plan.data.name} has no label column.", "Name the column of known labels “label”.")
     rows = _accepted(plan.data, ImportPlan(columns, keep_copies=True))
     labelled = [row for row in rows if row.given_label]
-    around = [row for row in rows if not row.given_label]
+    around, order = [row for row in rows if not row.given_label], [row.external_id for row in rows]
     if plan.context:
         turns = _accepted(plan.context, ImportPlan(detect_columns(read_header(plan.context)), keep_copies=True))
         known = {row.external_id for row in rows}  # a whole transcript has the labelled turns too
-        around += [row for row in turns if row.external_id not in known]
+        others = [row for row in turns if row.external_id not in known]
+        around, order = around + others, order + [row.external_id for row in others]
     train, test = _split(labelled, None if plan.resplit else columns.split)
     if len({row.given_label for row in train}) < 2:
         raise BadInput(f"{plan.data.name} has one label only.", "Take a file with two or more.")
     draft = plan.codebook or draft_from_names(sorted({row.given_label or "" for row in labelled}))
-    return Gold(tuple(train), tuple(test), tuple(replace(row, context_only=True) for row in around), draft)
+    context = tuple(replace(row, context_only=True) for row in around)
+    return Gold(tuple(train), tuple(test), context, draft, tuple(order))
 
 
 def _accepted(path: Path, plan: ImportPlan) -> list[NewUtterance]:
@@ -248,12 +251,17 @@ def _fill(project: Project, gold: Gold, plan: Plan, seed: int) -> dict[int, int]
     rng = np.random.default_rng(seed)
     asked = set(rng.permutation(len(gold.train))[: plan.pool_limit].tolist())
     limit = np.random.default_rng(0).permutation(len(gold.test))[: plan.test_limit]  # the same for all seeds
-    project.add([row for i, row in enumerate(gold.train) if i in asked])
-    project.add([replace(row, context_only=True) for i, row in enumerate(gold.train) if i not in asked])
-    ids = project.add([replace(row, context_only=True) for row in gold.test])
-    project.add(gold.context)
+    rows = [
+        *(replace(row, context_only=i not in asked) for i, row in enumerate(gold.train)),
+        *(replace(row, context_only=True) for row in gold.test),
+        *gold.context,
+    ]
+    place = {name: i for i, name in enumerate(gold.order)}  # turns of the same number are read as the file has them
+    rows.sort(key=lambda row: place.get(row.external_id, len(place)))
+    ids = dict(zip((row.external_id for row in rows), project.add(rows), strict=True))
     codebook = project.codebook()
-    return {ids[i]: codebook.ids.index(_known(codebook.id_of(gold.test[i].given_label or ""))) for i in sorted(limit)}
+    known = [(row.external_id, codebook.id_of(row.given_label or "")) for row in gold.test]
+    return {ids[known[i][0]]: codebook.ids.index(_known(known[i][1])) for i in sorted(limit)}
 
 
 def _known(label_id: int | None) -> int:

@@ -8,8 +8,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,10 +29,11 @@ from model.classifier import Adapter
 from model.fingerprint import Origin
 from model.machine import peak_memory
 from model.task import Utterance
-from store import annotations, jobs, labels, queue, rounds, settings, utterances
-from store.annotations import ANSWERED, GIVEN, NewAnnotation
+from store import annotations, imports, jobs, labels, queue, rounds, settings, utterances
+from store.annotations import ANSWERED
 from store.database import create_database, immediate, open_database, wait_at_most
-from store.importers import ImportPlan, ImportReport, import_file
+from store.import_report import ImportReport
+from store.importers import ImportPlan, Rules, import_file
 from store.queue import QueueEntry
 from store.rounds import NewRound, Predictions
 from store.utterances import NewUtterance
@@ -92,10 +94,19 @@ class Project:
 
     @classmethod
     def open(cls, folder: Path, patience: float | None = None) -> Self:
-        """Open an existing project, and wait at most so many seconds for others that write. Raises NoProject."""
+        """Open an existing project, and finish the import that a process has left behind. Raises NoProject.
+
+        `patience`: seconds to wait at most for others that write.
+        """
         project = cls(folder, open_database(folder))
-        if patience is not None:
-            wait_at_most(project.db, patience)
+        try:
+            if patience is not None:
+                wait_at_most(project.db, patience)
+            if imports.recover(project.db):
+                project._settle()
+        except BaseException:
+            project.close()
+            raise
         return project
 
     def close(self) -> None:
@@ -138,54 +149,49 @@ class Project:
     # What comes in
 
     def import_file(self, path: Path, plan: ImportPlan, whole_conversations: bool = False) -> ImportReport:
-        """Import a file in one transaction, draw its audit slice, and see that there is something to ask.
+        """Import a file, all or nothing, draw its audit slice, and see that there is something to ask.
 
-        The slice is drawn by utterances or by whole conversations.
+        The slice is drawn by utterances or by whole conversations. Others can work on the project meanwhile.
         """
         codebook = self.codebook()
 
-        def record_given(utterance_id: int, name: str) -> str | None:
+        @cache
+        def given(name: str) -> int | str:
             label_id = codebook.id_of(name)
-            if label_id is None:
-                return f"“{name}” is no label of the codebook"
-            given = NewAnnotation(utterance_id, GIVEN, "label", label_id, GIVEN, codebook.version)
-            annotations.record(self.db, given)
-            return None
+            return f"“{name}” is no label of the codebook" if label_id is None else label_id
 
-        with immediate(self.db):
-            report, new = import_file(self.db, path, plan, record_given)
-            self._settle(new, whole_conversations)
+        draw = partial(self._audit_of, whole_conversations=whole_conversations)
+        report = import_file(self.db, path, plan, Rules(given, codebook.version, draw, whole_conversations))
+        self._settle()
         return report
 
-    def add(self, new: Sequence[NewUtterance]) -> list[int]:
-        """Add utterances that are at hand already, as `import_file` does; return their ids in order."""
-        with immediate(self.db):
-            ids = [utterances.add(self.db, one) for one in new]
-            self._settle([i for i, one in zip(ids, new, strict=True) if not one.context_only])
-        return ids
-
-    def _settle(self, new: Sequence[int], whole_conversations: bool = False) -> None:
-        """Draw the audit slice of new utterances to be labelled, and see that there is something to ask."""
-        self._draw_audit(new, whole_conversations)
+    def _settle(self) -> None:
+        """See that there is something to ask, and close the import that brought it."""
         if not rounds.promoted(self.db):
             self.refill()
+        imports.close(self.db)
 
-    def _draw_audit(self, new: Sequence[int], whole_conversations: bool) -> None:
-        first = min(new, default=0)
-        groups = {row["id"]: _group(row, whole_conversations) for row in utterances.read(self.db, new)}
-        texts = {group for group in groups.values() if isinstance(group, bytes)}
-        conversations = {group for group in groups.values() if isinstance(group, str)}
-        drawn_before: dict[Any, str] = {
-            **utterances.slices_of_texts(self.db, texts, first),
-            **utterances.slices_of_conversations(self.db, conversations, first),
-        }
-        fresh = {i: group for i, group in groups.items() if group not in drawn_before}
-        config = self.config
-        size = audit_size(len(fresh), Wish(config.precision))
-        drawn = draw_audit(fresh, size, np.random.default_rng([config.seed, len(new)]))
-        utterances.move_to_audit(
-            self.db, {i for i, group in groups.items() if drawn_before.get(group) == AUDIT} | drawn
-        )
+    def add(self, new: Sequence[NewUtterance]) -> list[int]:
+        """Add utterances that are at hand already, in one transaction, as `import_file` does; return their ids."""
+        with immediate(self.db):
+            imports.refuse_beside_another(self.db)
+            ids = [utterances.add(self.db, one) for one in new]
+            asked = [i for i, one in zip(ids, new, strict=True) if not one.context_only]
+            utterances.move_to_audit(self.db, self._audit_of(utterances.drawn_before(self.db, asked)))
+            if not rounds.promoted(self.db):
+                self.refill()
+        return ids
+
+    def _audit_of(self, new: Iterable[Mapping[str, Any]], whole_conversations: bool = False) -> set[int]:
+        """Draw which of the new utterances go to the audit slice.
+
+        Their `drawn` is the slice in which their group lies already, which they join.
+        """
+        drawn = {row["id"]: (row["drawn"], _group(row, whole_conversations)) for row in new}
+        fresh = {i: group for i, (before, group) in drawn.items() if before is None}
+        size = audit_size(len(fresh), Wish(self.config.precision))
+        rng = np.random.default_rng([self.config.seed, len(drawn)])
+        return {i for i, (before, _) in drawn.items() if before == AUDIT} | draw_audit(fresh, size, rng)
 
     # What is asked
 

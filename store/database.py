@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlite_utils import Database
 
@@ -19,6 +19,7 @@ from store.busy import Connection
 from store.migrations import migrations
 
 FILENAME = "project.db"
+_Item = TypeVar("_Item")
 _CHUNK = 500  # SQLite takes at most 32,766 parameters a statement; this also keeps rows streaming
 BUSY_SECONDS = 30.0  # longer than any write of ours takes, shorter than a person's patience
 
@@ -122,7 +123,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def chunks(items: Sequence[int]) -> Iterator[list[int]]:
+def chunks(items: Sequence[_Item]) -> Iterator[list[_Item]]:
     """Cut a list of ids into pieces that a statement takes."""
     for start in range(0, len(items), _CHUNK):
         yield list(items[start : start + _CHUNK])

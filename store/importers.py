@@ -9,8 +9,8 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,18 @@ from typing import Any
 from sqlite_utils import Database
 
 from annotator.errors import BadInput
-from store.database import fetch_value, immediate
+from store import imports
+from store.import_report import ImportReport
+from store.imports import StagedRow
+from store.provenance import why_no_answer
 from store.readers import Rejected, read_header, read_rows
-from store.utterances import NewUtterance, add, twin_of
+from store.reconciling import Given, Seen, Stored, Terms, reconcile
+from store.utterances import NewUtterance
 
 STRANGE = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")  # of the controls, tab and line ends are text
+
+Numbered = tuple[int, NewUtterance | Rejected]
+_BATCH, _CHARACTERS = 1_000, 1_000_000  # of rows and of their texts that are in memory at once
 
 KNOWN_NAMES = {
     "text": ("text", "utterance", "sentence", "content", "message", "body"),
@@ -47,7 +54,7 @@ class Columns:
     speaker: str | None = None
     split: str | None = None
 
-    @property
+    @cached_property
     def taken(self) -> list[str]:
         """Name the columns that are stored as fields of an utterance; all others become its metadata."""
         named = (self.text, self.id, self.label, self.conversation, self.turn, self.speaker)
@@ -64,25 +71,6 @@ class ImportPlan:
     max_characters: int = 20_000
     keep_copies: bool = False
     encoding: str = "utf-8"
-
-
-@dataclass
-class ImportReport:
-    """What was taken from a file and what was not."""
-
-    to_label: int = 0
-    context: int = 0
-    with_label: int = 0
-    already_there: int = 0
-    rejected: list[Rejected] = field(default_factory=list)
-
-    def summary(self) -> str:
-        """Say it in one plain sentence."""
-        labelled = f" ({self.with_label:,} of them with a label)" if self.with_label else ""
-        return (
-            f"Added {_counted(self.to_label, 'utterance')} to label{labelled} and {self.context:,} as context; "
-            f"{self.already_there:,} were there already, {_counted(len(self.rejected), 'problem')} reported."
-        )
 
 
 def detect_columns(header: Sequence[str]) -> Columns:
@@ -120,86 +108,82 @@ def preview(path: Path, plan: ImportPlan, limit: int = 20) -> list[NewUtterance 
     return list(islice(read_utterances(path, plan), limit))
 
 
-def labels_in(path: Path, columns: Columns, encoding: str = "utf-8") -> dict[str, int]:
-    """Count the labels that a file gives, most frequent first."""
-    if columns.label is None:
+def labels_in(path: Path, plan: ImportPlan) -> dict[str, int]:
+    """Count the labels that an import would take as people's answers, most frequent first."""
+    if plan.columns.label is None:
         return {}
-    _require(columns.taken, read_header(path, encoding))
-    rows = (row for row in read_rows(path, encoding) if not isinstance(row, Rejected))
-    given = (values.get(columns.label, "") for _, values in rows)
-    return dict(Counter(name.strip() for name in given if isinstance(name, str) and name.strip()).most_common())
+    found: Counter[str] = Counter()
+    terms = _terms(plan, lambda name: 0)
+    with Seen() as seen:
+        for batch in _batches(_numbered_utterances(path, replace(plan, with_labels=True))):
+            rows = [(number, new) for number, new in batch if isinstance(new, NewUtterance)]
+            outcomes = reconcile(rows, Stored(), seen, terms)
+            found.update(one.staged.new.given_label for one in outcomes if one.staged and one.staged.new.given_label)
+    return dict(found.most_common())
 
 
-def import_file(
-    db: Database, path: Path, plan: ImportPlan, on_label: Callable[[int, str], str | None]
-) -> tuple[ImportReport, list[int]]:
-    """Add a file to the project, all or nothing, and return what happened and the new ids to be labelled.
+Draw = Callable[[Iterator[dict[str, Any]]], Iterable[int]]
 
-    `on_label(utterance_id, label_name)` records a given label or returns why it cannot; the utterance stays.
+
+@dataclass(frozen=True)
+class Rules:
+    """What the project says about rows that come in: its labels, and which rows are drawn for measuring."""
+
+    given: Given
+    codebook_version: int
+    draw: Draw  # of the rows that will be asked, the numbers of those that go to the audit slice
+    whole_conversations: bool = False
+
+
+def import_file(db: Database, path: Path, plan: ImportPlan, rules: Rules) -> ImportReport:
+    """Add a file to the project, all or nothing, in short transactions. Close the import when that is settled.
+
     Importing the same file again adds nothing. Raises BadFile and BadInput; then nothing was added.
     """
-    report, to_label = ImportReport(), []
-    with immediate(db), _ids_of_this_file(db):
-        for number, new in _numbered_utterances(path, plan):
-            if isinstance(new, Rejected):
-                report.rejected.append(new)
-            elif reason := _why_not_added(db, number, new, plan):
-                report.rejected.append(Rejected(number, reason))
-            elif _stored_text(db, new) is not None:
-                report.already_there += 1
-            elif new.context_only:
-                add(db, new)
-                report.context += 1
-            else:
-                to_label.append(add(db, new))
-                report.to_label += 1
-                _give_label(report, number, on_label(to_label[-1], new.given_label) if new.given_label else "")
-    return report, to_label
+    report, terms = ImportReport(), _terms(plan, rules.given)
+    with imports.staging(db, rules.codebook_version), Seen() as seen:
+        for batch in _batches(_numbered_utterances(path, plan)):
+            imports.stage(db, _staged(db, batch, seen, terms, report))
+        imports.measure_on(db, rules.draw(imports.to_label(db, rules.whole_conversations)))
+    imports.move(db)
+    return report
 
 
-def _give_label(report: ImportReport, number: int, refusal: str | None) -> None:
-    """Enter the outcome of a given label: None if it was recorded, "" if none was given, else why not."""
-    if refusal is None:
-        report.with_label += 1
-    elif refusal:
-        report.rejected.append(Rejected(number, refusal))
+def _terms(plan: ImportPlan, given: Given) -> Terms:
+    named = {name: getattr(plan.columns, name) or name for name in ("conversation", "turn", "speaker", "label")}
+    return Terms(named, plan.keep_copies, given)
 
 
-@contextmanager
-def _ids_of_this_file(db: Database) -> Iterator[None]:
-    # A temporary table and not a set: SQLite moves it to disk when the file is large.
-    db.execute("CREATE TEMP TABLE row_of_id (external_id TEXT PRIMARY KEY, number INTEGER) WITHOUT ROWID")
-    try:
-        yield
-    finally:
-        db.execute("DROP TABLE IF EXISTS temp.row_of_id")
+def _staged(db: Database, batch: Sequence[Numbered], seen: Seen, terms: Terms, report: ImportReport) -> list[StagedRow]:
+    """Return what is to be staged of some rows, and enter all of them in the report."""
+    before = len(report.rejected)
+    report.rejected += [one for _, one in batch if isinstance(one, Rejected)]
+    rows = [(number, new) for number, new in batch if isinstance(new, NewUtterance)]
+    stored = Stored.of(db, [new for _, new in rows])
+    outcomes = list(reconcile(rows, stored, seen, terms))
+    for outcome in outcomes:
+        report.enter(outcome)
+    report.rejected[before:] = sorted(report.rejected[before:], key=lambda one: one.row)
+    return [outcome.staged for outcome in outcomes if outcome.staged]
 
 
-def _why_not_added(db: Database, number: int, new: NewUtterance, plan: ImportPlan) -> str | None:
-    """Say why an utterance clashes with another, of this file or of the project."""
-    seen = "INSERT OR IGNORE INTO row_of_id VALUES (?, ?)"
-    if db.execute(seen, (new.external_id, number)).rowcount == 0:
-        earlier = fetch_value(db, "SELECT number FROM row_of_id WHERE external_id = ?", (new.external_id,))
-        return f"Row {earlier:,} has the same id, “{new.external_id}”."
-    stored = _stored_text(db, new)
-    if stored is not None:
-        other = f"The id “{new.external_id}” is in the project already, with another text."
-        return None if stored == new.text else other
-    if plan.keep_copies or new.context_only or new.conversation is not None:
-        return None
-    twin = twin_of(db, new.text)
-    return None if twin is None else f"The text is a copy of “{twin}”."
-
-
-def _stored_text(db: Database, new: NewUtterance) -> str | None:
-    text: str | None = fetch_value(db, "SELECT text FROM utterance WHERE external_id = ?", (new.external_id,))
-    return text
+def _batches(rows: Iterable[Numbered]) -> Iterator[list[Numbered]]:
+    """Cut rows into parts of which neither the number nor the texts are large."""
+    batch: list[Numbered] = []
+    characters = 0
+    for row in rows:
+        batch.append(row)
+        characters += len(row[1].text) if isinstance(row[1], NewUtterance) else 0
+        if len(batch) == _BATCH or characters > _CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    yield batch
 
 
 # From rows to utterances
 
 
-def _numbered_utterances(path: Path, plan: ImportPlan) -> Iterator[tuple[int, NewUtterance | Rejected]]:
+def _numbered_utterances(path: Path, plan: ImportPlan) -> Iterator[Numbered]:
     only = [plan.label_only[0]] if plan.label_only else []
     split = [plan.columns.split] if plan.columns.split else []
     _require([*plan.columns.taken, *split, *only], read_header(path, plan.encoding))
@@ -221,6 +205,8 @@ def _utterance(fallback_id: str, values: Mapping[str, Any], plan: ImportPlan, tu
     column, wanted = plan.label_only or (None, "")
     context = _get(values, column).casefold() != wanted.strip().casefold()
     conversation = _get(values, columns.conversation) or None
+    label = None if context or not plan.with_labels else _get(values, columns.label) or None
+    refused = why_no_answer(values, columns.label) if label and columns.label else None
     return NewUtterance(
         external_id=_get(values, columns.id) or fallback_id,
         text=_text(values, columns),
@@ -229,7 +215,8 @@ def _utterance(fallback_id: str, values: Mapping[str, Any], plan: ImportPlan, tu
         speaker=_get(values, columns.speaker) or None,
         metadata={name: value for name, value in values.items() if name not in columns.taken and value != ""},
         context_only=context,
-        given_label=None if context or not plan.with_labels else _get(values, columns.label) or None,
+        given_label=None if refused else label,
+        label_refused=refused or "",
     )
 
 
@@ -293,7 +280,3 @@ def _require(names: Iterable[str], header: Sequence[str]) -> None:
     missing = [name for name in names if name not in header]
     if missing:
         raise BadInput(f"There is no column “{missing[0]}”.", f"The file has these: {', '.join(header)}.")
-
-
-def _counted(number: int, word: str) -> str:
-    return f"{number:,} {word}{'' if number == 1 else 's'}"

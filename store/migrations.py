@@ -88,6 +88,13 @@ def m009_weights_of_a_round(db: Database) -> None:
         db.execute(f"ALTER TABLE round ADD COLUMN {column} TEXT")
 
 
+@migrations()
+def m010_imports_in_short_steps(db: Database) -> None:
+    """Keep the rows of an import that is under way apart, so that it needs no long transaction and can be finished."""
+    for statement in _IMPORTS:
+        db.execute(statement)
+
+
 def _answers_in_use(db: Database) -> str:
     """Return the view `answer`: what was said, in the labels in use. Make it anew where annotations get a column.
 
@@ -251,4 +258,32 @@ _WITHHELD_AND_BULK = (
     """CREATE TRIGGER bulk_spares_audit BEFORE INSERT ON annotation
         WHEN NEW.strategy = 'bulk' AND (SELECT slice FROM utterance WHERE id = NEW.utterance_id) != 'pool'
         BEGIN SELECT RAISE(ABORT, 'audit utterances are never answered in bulk'); END""",
+)
+
+_IMPORTS = (
+    # The import under way, or left behind by a process that died. complete: all its rows are staged, and it will be
+    # finished; before that it leaves nothing.
+    """CREATE TABLE import (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        state TEXT NOT NULL CHECK (state IN ('staging', 'complete')),
+        pid INTEGER,
+        pid_started REAL,
+        codebook_version INTEGER NOT NULL,
+        started_at TEXT NOT NULL
+    )""",
+    # Its rows by their numbers in the file. utterance_id: the utterance that a row completes, none where it adds one.
+    # slice: none where that utterance keeps its own.
+    """CREATE TABLE staged (
+        number INTEGER PRIMARY KEY,
+        external_id TEXT NOT NULL,
+        text TEXT NOT NULL,
+        text_hash BLOB NOT NULL,
+        conversation TEXT,
+        turn REAL,
+        speaker TEXT,
+        metadata TEXT NOT NULL,
+        slice TEXT CHECK (slice IN ('pool', 'audit', 'context')),
+        label_id INTEGER REFERENCES label (id),
+        utterance_id INTEGER REFERENCES utterance (id)
+    )""",
 )

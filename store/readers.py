@@ -10,11 +10,11 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, time
 from itertools import chain, count, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from zipfile import BadZipFile
 
 import openpyxl
@@ -31,6 +31,7 @@ LINES_FOR_HEADER = 1_000  # JSON objects looked at to learn which keys there are
 # What readers yield: a row's number with its values, or with why it is no sound row.
 _Row = tuple[int, dict[str, Any] | str]
 _Cells = tuple[int, list[Any] | str]
+Kind = Literal["row", "label", "change"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Rejected:
 
     row: int
     reason: str
+    kind: Kind = field(default="row", compare=False)  # what was not taken: all of it, its label, or a change
 
 
 def read_header(path: Path, encoding: str = "utf-8") -> list[str]:

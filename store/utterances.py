@@ -5,6 +5,7 @@ import json
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from sqlite_utils import Database
@@ -24,11 +25,17 @@ class NewUtterance:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     context_only: bool = False
     given_label: str | None = None
+    label_refused: str = ""  # why the label of its row is not taken as a person's answer
+
+    @cached_property
+    def text_hash(self) -> bytes:
+        """Hash the text as `text_hash` does."""
+        return text_hash(self.text)
 
 
 def text_hash(text: str) -> bytes:
     """Hash a text so that copies that differ in case, spacing or Unicode form come out the same."""
-    plain = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    plain = " ".join((text if text.isascii() else unicodedata.normalize("NFKC", text)).casefold().split())
     return hashlib.blake2b(plain.encode(), digest_size=16).digest()
 
 
@@ -41,7 +48,7 @@ def add(db: Database, utterance: NewUtterance) -> int:
         (
             utterance.external_id,
             utterance.text,
-            text_hash(utterance.text),
+            utterance.text_hash,
             utterance.conversation,
             utterance.turn,
             utterance.speaker,
@@ -53,12 +60,12 @@ def add(db: Database, utterance: NewUtterance) -> int:
     return int(cursor.lastrowid or 0)
 
 
-def twin_of(db: Database, text: str) -> str | None:
-    """Return the external id of an utterance to be labelled with the same text, outside conversations."""
-    sql = """SELECT external_id FROM utterance
-             WHERE text_hash = ? AND conversation IS NULL AND slice != 'context' LIMIT 1"""
-    value = fetch_value(db, sql, (text_hash(text),))
-    return None if value is None else str(value)
+def twins_of(db: Database, hashes: Sequence[bytes]) -> dict[bytes, str]:
+    """Name, for each of these texts, the first utterance to be labeled that has it, outside conversations."""
+    sql = f"""SELECT text_hash, external_id, min(id) FROM utterance
+              WHERE text_hash IN ({",".join("?" * len(hashes))}) AND conversation IS NULL AND slice != 'context'
+              GROUP BY text_hash"""
+    return {digest: str(external_id) for digest, external_id, _ in db.execute(sql, list(hashes))}
 
 
 def move_to_audit(db: Database, ids: Iterable[int]) -> None:
@@ -100,20 +107,13 @@ def metadata_names(db: Database) -> list[str]:
     return list(found)
 
 
-def slices_of_texts(db: Database, hashes: Iterable[bytes], before: int) -> dict[bytes, str]:
-    """Say in which slice each text lies already, outside conversations, among utterances with an id below `before`."""
-    sql = """SELECT slice FROM utterance WHERE text_hash = ? AND id < ? AND conversation IS NULL
-             AND slice != 'context' ORDER BY slice LIMIT 1"""  # audit comes first
-    found = {digest: fetch_value(db, sql, (digest, before)) for digest in hashes}
-    return {digest: str(value) for digest, value in found.items() if value is not None}
-
-
-def slices_of_conversations(db: Database, conversations: Iterable[str], before: int) -> dict[str, str]:
-    """Say in which slice each conversation lies already: audit if any turn with an id below `before` does."""
-    sql = """SELECT slice FROM utterance WHERE conversation = ? AND id < ?
-             AND slice != 'context' ORDER BY slice LIMIT 1"""  # audit comes first
-    found = {name: fetch_value(db, sql, (name, before)) for name in conversations}
-    return {name: str(value) for name, value in found.items() if value is not None}
+def drawn_before(db: Database, ids: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Stream new utterances with the slice in which their text lies already, outside conversations, as `drawn`."""
+    sql = """SELECT id, text_hash, conversation, CASE WHEN conversation IS NULL THEN (
+                 SELECT u.slice FROM utterance u WHERE u.text_hash = utterance.text_hash AND u.id < ?
+                 AND u.conversation IS NULL AND u.slice != 'context' ORDER BY u.slice LIMIT 1) END AS drawn
+             FROM utterance WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id"""  # audit comes first
+    yield from db.query(sql, (min(ids, default=0), json.dumps(list(ids))))
 
 
 def ids_in(db: Database, slice_name: str) -> list[int]:
@@ -122,11 +122,18 @@ def ids_in(db: Database, slice_name: str) -> list[int]:
 
 
 def turns_before(db: Database, utterance: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
-    """Return up to `count` turns of the same conversation before this one, oldest first; all if `count` is below 0."""
-    if utterance["conversation"] is None or utterance["turn"] is None or not count:
+    """Return up to `count` turns of the same conversation before this one, oldest first; all if `count` is below 0.
+
+    Turns stand in the order of their numbers, and those of the same number in the order in which they came in. An
+    utterance without a turn number has no place, so there is nothing before it, nor is it before any other. Files that
+    are in no project are read by this query, too (`store/spool.py`).
+    """
+    name, turn = utterance["conversation"], utterance["turn"]
+    if name is None or turn is None or not count:
         return []
-    sql = """SELECT * FROM utterance WHERE conversation = ? AND turn < ? ORDER BY turn DESC, id DESC LIMIT ?"""
-    return fetch(db, sql, (utterance["conversation"], utterance["turn"], count))[::-1]
+    sql = """SELECT * FROM utterance WHERE conversation = ? AND (turn, id) < (?, ?)
+             ORDER BY turn DESC, id DESC LIMIT ?"""
+    return fetch(db, sql, (name, turn, utterance["id"], count))[::-1]
 
 
 def count_slices(db: Database) -> dict[str, int]:
@@ -146,6 +153,6 @@ def turns_around(db: Database, utterance: Mapping[str, Any], count: int | None =
     if name is None or turn is None:
         return [dict(utterance)]
     before = turns_before(db, utterance, count if count is not None else -1)
-    sql = "SELECT * FROM utterance WHERE conversation = ? AND turn >= ? AND id != ? ORDER BY turn, id LIMIT ?"
+    sql = "SELECT * FROM utterance WHERE conversation = ? AND (turn, id) > (?, ?) ORDER BY turn, id LIMIT ?"
     after = fetch(db, sql, (name, turn, utterance["id"], count if count is not None else -1))
     return [*before, dict(utterance), *after]

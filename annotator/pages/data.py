@@ -1,6 +1,7 @@
 """The data page: what is in the project, import more, or start a new project from a file or a sample."""
 
 import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -9,16 +10,20 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
-from annotator.codebook import CodebookDraft, codebook_yaml, parse_codebook, parse_codebook_text
+from annotator.codebook import codebook_yaml, parse_codebook, parse_codebook_text, read_labels
 from annotator.errors import BadInput
 from annotator.language import number, retell, say, say_many
 from annotator.pages import frame
 from annotator.project import Project
 from annotator.samples import SAMPLES, create_sample, workspace
 from store import annotations, utterances
-from store.importers import Columns, ImportPlan, ImportReport, detect_columns, labels_in, preview
+from store.import_report import KINDS, ImportReport
+from store.importers import Columns, ImportPlan, detect_columns, labels_in, preview
 from store.readers import Rejected, read_header
 
+SHOWN = 1_000  # lines of a report on screen
+NAMED = 20  # labels of a file named beside the button that adds them
+TYPED, KEPT = "typed-labels", "kept-labels"  # in the session: the field, and what it held when it was last shown
 TYPES = ["csv", "tsv", "jsonl", "parquet", "xlsx"]
 
 
@@ -63,21 +68,55 @@ def _overview(project: Project) -> None:
 
 
 def _tell(report: ImportReport) -> None:
-    st.success(frame.plain(_summary(report)))
+    tell = st.warning if report.rejected else st.success
+    tell(frame.plain(_summary(report)))
     if report.rejected:
-        rows = [{say("Row"): one.row, say("Not taken because"): retell(one.reason)} for one in report.rejected]
+        shown = report.rejected[:SHOWN]
+        rows = [{say("Row"): one.row, say("Not taken because"): retell(one.reason)} for one in shown]
         st.dataframe(rows, hide_index=True)
+    if len(report.rejected) > SHOWN:
+        st.caption(say("The first {n:,} of {all:,} are shown.", n=SHOWN, all=len(report.rejected)))
+        st.download_button(say("Download the whole list"), report.table(), "not-taken.csv", on_click="ignore")
 
 
 def _summary(report: ImportReport) -> str:
-    return say(
-        "Added {to_label}{labelled} and {context:,} as context; {there:,} were there already, {problems} reported.",
+    added = say(
+        "Added {to_label}{labelled} and {context:,} as context; {unchanged:,} unchanged, {changed:,} with changes that "
+        "were not applied, {problems} reported.",
         to_label=say_many("{n:,} utterance to label", "{n:,} utterances to label", report.to_label),
         labelled=say(" ({n:,} of them with a label)", n=report.with_label) if report.with_label else "",
         context=report.context,
-        there=report.already_there,
+        unchanged=report.unchanged,
+        changed=report.not_applied,
         problems=say_many("{n:,} problem", "{n:,} problems", len(report.rejected)),
     )
+    return " ".join([added, *_completed(report), *_problems(report)])
+
+
+def _completed(report: ImportReport) -> Iterator[str]:
+    if report.labels_added:
+        yield say_many(
+            "{n:,} label was added to an utterance imported before.",
+            "{n:,} labels were added to utterances imported before.",
+            report.labels_added,
+        )
+    if report.now_to_label:
+        yield say_many(
+            "{n:,} utterance imported before as context is to be labeled now.",
+            "{n:,} utterances imported before as context are to be labeled now.",
+            report.now_to_label,
+        )
+
+
+def _problems(report: ImportReport) -> Iterator[str]:
+    kinds = report.kinds()
+    counted = {
+        "row": say_many("{n:,} row", "{n:,} rows", kinds.get("row", 0)),
+        "label": say_many("{n:,} label", "{n:,} labels", kinds.get("label", 0)),
+        "change": say_many("{n:,} change", "{n:,} changes", kinds.get("change", 0)),
+    }
+    if kinds:
+        yield say("Not taken: {counts}.", counts=", ".join(counted[kind] for kind in KINDS if kind in kinds))
 
 
 # From a file
@@ -186,35 +225,76 @@ def _new_from_file() -> None:
     _show_preview(path, plan)
     draft = _codebook(path, plan)
     name = st.text_input(say("Name of the project"), path.stem.replace("_", " "), key="new-name")
-    if st.button(say("Create the project"), type="primary", key="create", disabled=draft is None) and draft:
-        target = workspace() / _slug(name)
-        with st.spinner(say("Importing")), Project.create(target, draft.model_copy(update={"name": name})) as project:
-            st.session_state["import_report"] = project.import_file(path, plan, whole)
-        _enter(target)
+    # Never disabled: the click itself sends what has just been typed.
+    if not st.button(say("Create the project"), type="primary", key="create"):
+        return
+    if len(draft["labels"]) < 2:
+        st.warning(say("Write at least two labels."))
+        return
+    checked = parse_codebook(draft | {"name": name})
+    target = workspace() / _slug(name)
+    with st.spinner(say("Importing")), Project.create(target, checked) as project:
+        st.session_state["import_report"] = project.import_file(path, plan, whole)
+    _forget_typed()
+    _enter(target)
 
 
-def _codebook(path: Path, plan: ImportPlan) -> CodebookDraft | None:
-    """Load a codebook, or write one, starting from the labels in the file."""
+def _codebook(path: Path, plan: ImportPlan) -> dict[str, Any]:
+    """Load a codebook, or let one be typed, starting from the labels in the file; return its content."""
     st.header(say("Codebook"))
     loaded = st.file_uploader(say("A codebook file, if there is one"), type=["yaml", "yml"], key="codebook")
     if loaded:
         draft = parse_codebook_text(loaded.getvalue().decode("utf-8"))
         st.code(codebook_yaml(draft), language="yaml")
-        return draft
+        return draft.model_dump()
     instruction = st.text_input(
         say("What is to be decided"), "Choose the label that fits the utterance.", key="instruction"
     )
-    known = sorted(labels_in(path, plan.columns)) if plan.columns.label else []
-    start = [{"name": name, "definition": ""} for name in known or ["", ""]]
-    named = {"name": say("name"), "definition": say("definition")}
-    rows = st.data_editor(
-        start, num_rows="dynamic", key=f"labels-{path.name}-{len(known)}", hide_index=True, column_config=named
+    known = sorted(labels_in(path, plan))
+    _offer(known)
+    st.text_area(
+        say("Labels, one a line"),
+        key=TYPED,
+        height=240,
+        placeholder=say("label: its definition"),
+        help=say("Write at least two labels. A definition of each helps the annotators and the model."),
+        on_change=_keep_typed,
     )
-    filled = [{"name": r["name"], "definition": r.get("definition") or ""} for r in rows if r.get("name")]
-    if len(filled) < 2:
-        st.caption(say("Write at least two labels. A definition of each helps the annotators and the model."))
-        return None
-    return parse_codebook({"instruction": instruction, "labels": filled})
+    labels = read_labels(st.session_state[TYPED], known)
+    missing = [name for name in known if name not in {label["name"] for label in labels}]
+    if missing:
+        added = st.button(say_many("Add {n:,} label of the file", "Add {n:,} labels of the file", len(missing)))
+        st.caption(frame.plain(", ".join(missing[:NAMED]) + (", …" if len(missing) > NAMED else "")))
+        if added:
+            st.session_state["add-labels"] = missing
+            st.rerun()
+    return {"instruction": instruction, "labels": labels}
+
+
+def _offer(known: Sequence[str]) -> None:
+    """Put the labels of the file into the field where nobody has typed anything; keep what was typed otherwise.
+
+    The field's state is set only where it changes: setting it takes letters from whoever is typing.
+    """
+    state, found = st.session_state, "\n".join(known)
+    kept, offered = state.get(KEPT, ""), state.get("labels-offered", "")
+    if TYPED not in state:  # the first time, or after the field was out of sight
+        state[TYPED] = kept
+    if found != offered and state[TYPED].strip() in ("", offered):
+        state[TYPED] = found
+    state["labels-offered"] = found
+    if more := state.pop("add-labels", None):
+        state[TYPED] = "\n".join([*state[TYPED].rstrip().splitlines(), *more])
+    _keep_typed()
+
+
+def _keep_typed() -> None:
+    st.session_state[KEPT] = st.session_state[TYPED]
+
+
+def _forget_typed() -> None:
+    st.session_state[KEPT] = ""
+    st.session_state.pop("labels-offered", None)
 
 
 def _new_from_sample() -> None:

@@ -1,4 +1,4 @@
-"""Processes that are meant to be killed: one that labels, one that makes a round as the worker does."""
+"""Processes that are meant to be killed: one labels, one makes a round as the worker does, one imports."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from annotator.progress import Report
 from annotator.project import Project
 from annotator.session import answer, next_question
 from store import jobs
+from store.importers import ImportPlan, detect_columns
 from tests.annotator.scenes import classifier_of, right
 
 PAUSE = 0.01  # seconds between the steps of a round, so that a kill falls between them too
@@ -34,4 +35,12 @@ def make_round(folder: Path, job: int, told: Connection) -> None:
 
         run_round(project, classifier_of(project, PAUSE), project.config, Report(listen))
         jobs.finish(project.db, job, "done")
+        told.send("done")
+
+
+def take_file(folder: Path, path: Path, told: Connection) -> None:
+    """Import a file and tell when it begins and when it has ended."""
+    with Project.open(folder) as project:
+        told.send("begin")
+        project.import_file(path, ImportPlan(detect_columns(["id", "text", "label"])))
         told.send("done")

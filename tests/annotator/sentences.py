@@ -25,11 +25,13 @@ RETOLD_FROM = [
 RETOLD = {  # functions whose sentences are stored in rows, or come from where nobody can be asked for his language
     "annotator/acceptance.py": {"take_back", "withdraw_broken"},
     "annotator/loop.py": {"retrain_reason"},
-    "annotator/project.py": {"record_given"},
+    "annotator/project.py": {"given"},
     "annotator/worker.py": {"work"},
     "annotator/pages/rounds.py": {"_retrain"},
     "model/memory.py": {"way_out"},
-    "store/importers.py": {"_why_not_added", "_why_not_taken", "_why_no_turn"},
+    "store/importers.py": {"_why_not_taken", "_why_no_turn"},
+    "store/provenance.py": {"why_no_answer"},
+    "store/reconciling.py": {"_twice", "_copied", "_known", "_not_applied"},
     "store/jobs.py": {"recover"},
     "store/readers.py": {"rows", "_csv_cells", "_jsonl_objects"},
 }

@@ -121,6 +121,40 @@ def test_an_import_reports_what_was_taken_and_what_was_not(tmp_path, labelled):
     assert "row 63: “threat” is no label of the codebook" in output
 
 
+def test_a_second_import_says_what_is_unchanged_and_what_is_not_applied(tmp_path, labelled):
+    good("new", tmp_path / "p", "--labels-from", labelled)
+    good("import", tmp_path / "p", labelled)
+    second = tmp_path / "second" / "labelled.csv"
+    second.parent.mkdir()
+    second.write_text(labelled.read_text().replace(",report", ",wish", 1))
+    output = good("import", tmp_path / "p", second, "--report", tmp_path / "left.csv")
+    assert "59 unchanged, 1 with changes that were not applied, 1 problem reported. Not taken: 1 change." in output
+    assert "row 3: It is imported already; not taken: label “wish”." in output
+    assert "3,change,It is imported already; not taken: label “wish”." in (tmp_path / "left.csv").read_text()
+
+
+def test_a_long_report_is_cut_on_the_screen_and_whole_in_the_file(tmp_path, labelled):
+    good("new", tmp_path / "p", "--labels-from", labelled)
+    path = tmp_path / "unknown.csv"
+    path.write_text("text,label\n" + "".join(f"text {n},[/x{n}]\n" for n in range(70)))
+    output = good("import", tmp_path / "p", path, "--report", tmp_path / "left.csv")
+    assert "70 problems reported" in output
+    assert "row 2: “[/x0]” is no label of the codebook" in output
+    assert "… and 20 more." in output
+    assert len((tmp_path / "left.csv").read_text().splitlines()) == 71
+
+
+def test_a_codebook_is_made_of_the_labels_of_the_rows_that_will_be_labelled(tmp_path):
+    path = tmp_path / "f.csv"
+    path.write_text("text,speaker,label\na,client,yes\nb,client,no\nc,agent,small talk\n")
+    good("new", tmp_path / "p", "--labels-from", path, "--only", "speaker=client")
+    with Project.open(tmp_path / "p") as project:
+        assert project.codebook().names == ("no", "yes")
+    assert "--only chooses among" in refused(
+        "new", tmp_path / "q", "--sample", "client_talk", "--only", "speaker=client"
+    )
+
+
 def test_an_import_may_leave_labels_out_and_take_copies(tmp_path, labelled):
     good("new", tmp_path / "p", "--labels-from", labelled)
     with labelled.open("a") as stream:

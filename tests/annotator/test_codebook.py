@@ -18,6 +18,7 @@ from annotator.codebook import (
     parse_codebook,
     parse_codebook_text,
     read_codebook,
+    read_labels,
 )
 from annotator.errors import BadCodebook
 from annotator.samples import SAMPLES
@@ -201,3 +202,19 @@ def test_labels_are_in_order_for_people_and_for_the_model():
         ("a", "first", ("x",)),
         ("b", "", ()),
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "known", "labels"),
+    [
+        ("promise: what will be done\n\n  other ", [], [("promise", "what will be done"), ("other", "")]),
+        ("7:30\nre: a: b\nend:", [], [("7:30", ""), ("re", "a: b"), ("end", "")]),
+        (
+            "re: money\nre: money: about it\nre: rest",
+            ["re: money"],
+            [("re: money", ""), ("re: money", "about it"), ("re", "rest")],
+        ),
+    ],
+)
+def test_labels_are_read_as_they_are_typed(text, known, labels):
+    assert [(one["name"], one["definition"]) for one in read_labels(text, known)] == labels

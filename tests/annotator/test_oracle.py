@@ -171,6 +171,20 @@ def contexts_read(monkeypatch):
     return read
 
 
+def test_turns_of_the_same_number_are_simulated_in_the_order_of_the_file(tmp_path, monkeypatch):
+    rows = [
+        {"id": f"c{c}-{i}", "text": f"{text} {c} {i}", "label": truth(text) if i % 2 else "", "turn": 1}
+        | {"conversation": f"c{c}", "split": "test" if c % 5 == 0 else "train"}
+        for c in range(30)
+        for i, text in enumerate(texts(4, 4 * c))
+    ]
+    read = contexts_read(monkeypatch)
+    list(simulate(Plan(write_csv(tmp_path / "talk.csv", rows), labels=20, pool_limit=10, config=CONFIG), [0]))
+    assert {len(context) for context in read} == {1, 3}
+    for context in read:
+        assert [line.split()[-1] for line in context] == [str(i) for i in range(len(context))]
+
+
 def test_turns_without_a_label_are_read_around_the_others(tmp_path, monkeypatch):
     path, read = conversations(tmp_path), contexts_read(monkeypatch)
     (run,) = simulate(Plan(path, labels=30, config=CONFIG), [0])

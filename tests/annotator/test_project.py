@@ -137,6 +137,30 @@ def test_what_the_model_reads_are_the_turns_before_in_their_order(tmp_path):
         assert len(project.texts([ids[4]], 10)[0].context) == 4
 
 
+def test_turns_of_the_same_number_stand_in_the_order_in_which_they_came(tmp_path):
+    said = [("b", 1.0), ("e", 2.5), ("c", 1.0), ("d", 1.5), ("nowhere", None)]
+    with new_project(tmp_path / "p", 0) as project:
+        ids = project.add([NewUtterance(text, text, "c", turn, "ann") for text, turn in said])
+        read = {one.text: one.context for one in project.texts(ids, 2)}
+        assert read == {
+            "b": (),
+            "c": ("ann: b",),
+            "d": ("ann: b", "ann: c"),
+            "e": ("ann: c", "ann: d"),
+            "nowhere": (),
+        }
+        rows = {row["text"]: row for row in utterances.iterate(project.db)}
+        around = {text: [turn["text"] for turn in utterances.turns_around(project.db, rows[text], 1)] for text in rows}
+        assert around == {
+            "b": ["b", "c"],
+            "c": ["b", "c", "d"],
+            "d": ["c", "d", "e"],
+            "e": ["d", "e"],
+            "nowhere": ["nowhere"],
+        }
+        assert all([t["text"] for t in utterances.turns_around(project.db, rows[i])] == list("bcde") for i in "bcde")
+
+
 def test_texts_come_in_the_order_asked_for(tmp_path):
     with new_project(tmp_path / "p", 5) as project:
         assert [one.text for one in project.texts([4, 1, 3], 0)] == [texts(5)[i] for i in (3, 0, 2)]

@@ -42,19 +42,10 @@ def test_a_file_of_ones_own_becomes_a_project_with_labels_typed_in(visit: Visit,
         {"name": "speeches.csv", "mimeType": "text/csv", "buffer": FILE}
     )
     expect(new.get_by_text("The first rows as they would be taken")).to_be_visible()
-    expect(page.get_by_role("button", name="Create the project")).to_be_disabled()
-    table = new.get_by_test_id("stDataFrame").last
-    table.scroll_into_view_if_needed()
-    table.click(position={"x": 150, "y": 52})  # the first name; Enter leads from one to the next
-    for row, name in enumerate(("promise", "other")):
-        expect(table.get_by_test_id(f"glide-cell-1-{row}")).to_be_focused()
-        page.keyboard.press("Enter")
-        cell = page.locator("textarea.gdg-input")
-        cell.fill(name)
-        cell.press("Enter")
-        expect(cell).to_have_count(0)
     create = page.get_by_role("button", name="Create the project")
-    expect(create).to_be_enabled()
+    create.click()
+    expect(page.get_by_text("Write at least two labels.")).to_be_visible()
+    new.get_by_role("textbox", name="Labels, one a line").press_sequentially("promise: what will be done\nother")
     create.click()
     expect(page.get_by_text("4 utterances")).to_be_visible()
     page.get_by_role("link", name="Label", exact=True).click()
@@ -62,6 +53,7 @@ def test_a_file_of_ones_own_becomes_a_project_with_labels_typed_in(visit: Visit,
     expect(page.locator(".st-key-label-2")).to_contain_text("other")
     with Project.open(visit.app.projects / "speeches") as made:
         assert made.codebook().names == ("promise", "other")
+        assert made.codebook().labels[0].definition == "what will be done"
 
 
 def test_two_labels_are_merged_and_the_change_is_taken_back(visit: Visit, talk: Project) -> None:

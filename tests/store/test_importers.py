@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from sqlite_utils import Database
 
 from annotator.errors import BadFile, BadInput
-from store import utterances
+from store import imports, utterances
 from store.importers import (
     Columns,
     ImportPlan,
+    ImportReport,
+    Rules,
     detect_columns,
     import_file,
     labels_in,
@@ -24,8 +26,10 @@ from store.importers import (
     read_utterances,
 )
 from store.readers import READERS, Rejected, read_header
+from store.reconciling import Given
 from store.utterances import NewUtterance
 from tests.store.files import ROWS, WRITERS, texts, write_csv, write_jsonl, write_parquet
+from tests.store.rows import add_labels
 
 COLUMNS = Columns("text", id="id", label="label", conversation="conversation", turn="turn", speaker="speaker")
 CLIENT_ONLY = ("speaker", "client")
@@ -35,8 +39,21 @@ def reasons(path: Path, plan: ImportPlan) -> dict[int, str]:
     return {read.row: read.reason for read in read_utterances(path, plan) if isinstance(read, Rejected)}
 
 
-def accept(_utterance_id: int, _label: str) -> str | None:
-    return None
+def rules(given: Given = lambda name: 1) -> Rules:
+    """Take every label for the first one, and draw nothing for measuring."""
+    return Rules(given, codebook_version=1, draw=lambda rows: [])
+
+
+def take(db: Database, path: Path, plan: ImportPlan, given: Given = lambda name: 1) -> ImportReport:
+    report = import_file(db, path, plan, rules(given))
+    imports.close(db)
+    return report
+
+
+def given_labels(db: Database) -> dict[str, int]:
+    sql = """SELECT external_id, label_id FROM annotation JOIN utterance ON utterance.id = utterance_id
+             WHERE annotator = 'given' AND strategy = 'given'"""
+    return dict(db.execute(sql).fetchall())
 
 
 # Contract of every format
@@ -61,7 +78,10 @@ def test_the_columns_of_every_format_are_told_by_their_names(tmp_path: Path, suf
 @pytest.mark.parametrize("suffix", READERS)
 def test_every_format_counts_its_labels(tmp_path: Path, suffix: str) -> None:
     rows = [*ROWS, {**ROWS[1], "id": "a4"}]
-    assert labels_in(WRITERS[suffix](tmp_path / f"calls{suffix}", rows), COLUMNS) == {"loss": 2, "other": 1}
+    assert labels_in(WRITERS[suffix](tmp_path / f"calls{suffix}", rows), ImportPlan(COLUMNS, keep_copies=True)) == {
+        "loss": 2,
+        "other": 1,
+    }
 
 
 @pytest.mark.parametrize("suffix", READERS)
@@ -203,66 +223,64 @@ def test_a_file_of_50_megabytes_is_read_in_2(tmp_path: Path, suffix: str) -> Non
 
 
 def test_an_import_adds_what_is_to_label_and_its_context(tmp_path: Path, db: Database) -> None:
-    path, given = write_csv(tmp_path / "calls.csv", ROWS), []
-    report, ids = import_file(
-        db, path, ImportPlan(COLUMNS, CLIENT_ONLY), lambda number, label: given.append((number, label))
-    )
+    add_labels(db)
+    path = write_csv(tmp_path / "calls.csv", ROWS)
+    report = take(db, path, ImportPlan(COLUMNS, CLIENT_ONLY), lambda name: 1 if name == "loss" else 2)
     assert (report.to_label, report.context, report.with_label, report.rejected) == (2, 1, 2, [])
-    assert given == list(zip(ids, ["loss", "other"], strict=True))
-    assert ids == utterances.ids_in(db, "pool")
+    assert given_labels(db) == {"a2": 1, "a3": 2}
     assert utterances.count_slices(db) == {"pool": 2, "audit": 0, "context": 1}
     assert report.summary() == (
         "Added 2 utterances to label (2 of them with a label) and 1 as context; "
-        "0 were there already, 0 problems reported."
+        "0 unchanged, 0 with changes that were not applied, 0 problems reported."
     )
 
 
 def test_importing_a_file_again_adds_nothing(tmp_path: Path, db: Database) -> None:
     rows = [*ROWS, {**ROWS[0], "text": "same id"}]
     path, plan = write_csv(tmp_path / "calls.csv", rows), ImportPlan(COLUMNS)
-    first, _ = import_file(db, path, plan, accept)
-    again, ids = import_file(db, path, plan, accept)
-    assert (again.to_label, again.context, again.with_label, again.already_there, ids) == (0, 0, 0, 3, [])
+    add_labels(db)
+    first, again = take(db, path, plan), take(db, path, plan)
+    assert (again.to_label, again.context, again.with_label, again.already_there) == (0, 0, 0, 3)
+    assert (again.unchanged, again.not_applied) == (3, 0)
     assert again.rejected == first.rejected == [Rejected(5, "Row 2 has the same id, “a1”.")]
     assert utterances.count_slices(db)["pool"] == 3
 
 
 def test_an_id_that_comes_back_with_another_text_is_reported(tmp_path: Path, db: Database) -> None:
     plan = ImportPlan(Columns("text"))
-    import_file(db, texts(tmp_path / "calls.csv", "text\nfirst\n"), plan, accept)
-    report, _ = import_file(db, texts(tmp_path / "calls.csv", "text\nsecond\n"), plan, accept)
+    take(db, texts(tmp_path / "calls.csv", "text\nfirst\n"), plan)
+    report = take(db, texts(tmp_path / "calls.csv", "text\nsecond\n"), plan)
     assert report.rejected == [Rejected(2, "The id “calls-2” is in the project already, with another text.")]
 
 
 def test_a_copy_of_a_text_is_reported_unless_copies_are_kept(tmp_path: Path, db: Database) -> None:
     path = texts(tmp_path / "calls.csv", "text\nThe card\nthe  CARD\n")
-    report, ids = import_file(db, path, ImportPlan(Columns("text")), accept)
+    report = take(db, path, ImportPlan(Columns("text")))
     assert report.rejected == [Rejected(3, "The text is a copy of “calls-2”.")]
-    assert len(ids) == 1
-    report, ids = import_file(db, path, ImportPlan(Columns("text"), keep_copies=True), accept)
+    assert utterances.count_slices(db)["pool"] == 1
+    report = take(db, path, ImportPlan(Columns("text"), keep_copies=True))
     assert report.rejected == []
     assert report.already_there == 1
-    assert len(ids) == 1
+    assert utterances.count_slices(db)["pool"] == 2
 
 
 def test_the_same_text_may_be_said_in_two_conversations(tmp_path: Path, db: Database) -> None:
     path = texts(tmp_path / "calls.csv", "text,conversation\nyes,c1\nyes,c2\nyes,c2\n")
-    report, _ = import_file(db, path, ImportPlan(Columns("text", conversation="conversation")), accept)
+    report = take(db, path, ImportPlan(Columns("text", conversation="conversation")))
     assert (report.to_label, report.rejected) == (3, [])
 
 
 def test_a_label_that_is_refused_is_reported_and_its_utterance_stays(tmp_path: Path, db: Database) -> None:
     path = write_csv(tmp_path / "calls.csv", ROWS)
-    report, ids = import_file(
-        db, path, ImportPlan(COLUMNS), lambda _, label: None if label == "loss" else f"There is no label “{label}”."
-    )
-    assert (report.to_label, report.with_label, len(ids)) == (3, 1, 3)
+    add_labels(db)
+    report = take(db, path, ImportPlan(COLUMNS), lambda name: 1 if name == "loss" else f"There is no label “{name}”.")
+    assert (report.to_label, report.with_label, utterances.count_slices(db)["pool"]) == (3, 1, 3)
     assert report.rejected == [Rejected(4, "There is no label “other”.")]
 
 
 def test_labels_are_left_out_if_so_asked(tmp_path: Path, db: Database) -> None:
     path = write_csv(tmp_path / "calls.csv", ROWS)
-    report, _ = import_file(db, path, ImportPlan(COLUMNS, with_labels=False), lambda *_: pytest.fail("asked"))
+    report = take(db, path, ImportPlan(COLUMNS, with_labels=False), lambda _: pytest.fail("asked"))
     assert report.with_label == 0
 
 
@@ -271,5 +289,5 @@ def test_a_file_that_breaks_off_leaves_the_project_as_it_was(tmp_path: Path, db:
     path.write_bytes(b"text\n" + b"".join(b"row %d\n" % n for n in range(5_000)) + b"\xff\n")
     for _ in range(2):
         with pytest.raises(BadFile):
-            import_file(db, path, ImportPlan(Columns("text")), accept)
+            take(db, path, ImportPlan(Columns("text")))
     assert utterances.count_slices(db)["pool"] == 0

@@ -1,0 +1,231 @@
+"""The one import under way: its rows wait in a table of their own, then move into the project in short transactions.
+
+While rows are staged nothing of them is visible, and an import that ends early leaves nothing. Once all rows are there
+the import is complete: from then on whoever opens the project moves on where a process that died has stopped. No
+transaction is long, and between two of them others can write.
+"""
+
+import json
+import os
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from sqlite3 import DatabaseError
+from typing import Any
+
+import psutil
+from sqlite_utils import Database
+
+from annotator.errors import ImportRunning
+from store.database import chunks, fetch_one, fetch_value, immediate, now
+from store.utterances import NewUtterance
+
+PATIENCE = 30.0  # seconds to wait until another import has ended
+_BRIEF = 0.05  # seconds that one transaction should take
+_FEWEST, _MOST = 100, 4_000  # rows a transaction
+
+
+@dataclass(frozen=True)
+class StagedRow:
+    """What a row of the file will do: add an utterance, or complete the one with the id `utterance_id`."""
+
+    number: int
+    new: NewUtterance
+    slice: str | None  # pool or context; None where the utterance stays as it is
+    label_id: int | None = None
+    utterance_id: int | None = None
+
+
+@contextmanager
+def staging(db: Database, codebook_version: int) -> Iterator[None]:
+    """Begin an import; complete it when the block ends well, and otherwise drop it. Raises ImportRunning."""
+    _begin(db, codebook_version)
+    try:
+        with _written_later(db):
+            yield
+    except BaseException:
+        drop(db)
+        raise
+    with immediate(db):
+        db.execute("UPDATE import SET state = 'complete'")
+
+
+def stage(db: Database, rows: Iterable[StagedRow]) -> None:
+    """Put rows of the file behind those that wait already."""
+    values = [
+        (
+            row.number,
+            row.new.external_id,
+            row.new.text,
+            row.new.text_hash,
+            row.new.conversation,
+            row.new.turn,
+            row.new.speaker,
+            json.dumps(dict(row.new.metadata), ensure_ascii=False),
+            row.slice,
+            row.label_id,
+            row.utterance_id,
+        )
+        for row in rows
+    ]
+    with immediate(db):
+        db.conn.executemany(f"INSERT INTO staged VALUES ({', '.join('?' * 11)})", values)
+
+
+def to_label(db: Database, whole_conversations: bool) -> Iterator[dict[str, Any]]:
+    """Stream the staged rows that will be asked, without their texts.
+
+    `drawn` is the slice in which their text lies already, or their conversation if asked; None where neither does.
+    """
+    sql = """SELECT number AS id, text_hash, conversation, CASE
+                 WHEN conversation IS NULL THEN (SELECT u.slice FROM utterance u WHERE u.text_hash = staged.text_hash
+                     AND u.conversation IS NULL AND u.slice != 'context' ORDER BY u.slice LIMIT 1)
+                 WHEN ? THEN (SELECT u.slice FROM utterance u WHERE u.conversation = staged.conversation
+                     AND u.slice != 'context' ORDER BY u.slice LIMIT 1) END AS drawn
+             FROM staged WHERE slice = 'pool' ORDER BY number"""  # audit comes first
+    yield from db.query(sql, (whole_conversations,))
+
+
+def measure_on(db: Database, numbers: Iterable[int]) -> None:
+    """Put staged rows that will be asked into the audit slice."""
+    for chunk in chunks(list(numbers)):
+        with immediate(db):
+            sql = "UPDATE staged SET slice = 'audit' WHERE number IN (SELECT value FROM json_each(?))"
+            db.execute(sql, (json.dumps(chunk),))
+
+
+def move(db: Database) -> None:
+    """Move the rows of a complete import into the project, or what another process has left of them."""
+    try:
+        with _written_later(db):
+            _in_short_steps(db, _move_some)
+    except BaseException:
+        with suppress(DatabaseError), immediate(db):  # whoever opens the project next goes on
+            db.execute("UPDATE import SET pid = NULL")
+        raise
+
+
+def close(db: Database) -> None:
+    """End an import of which every row has been moved."""
+    with immediate(db):
+        db.execute("DELETE FROM import WHERE NOT EXISTS (SELECT 1 FROM staged)")
+
+
+def drop(db: Database) -> None:
+    """End an import as if it had never begun."""
+    _in_short_steps(db, _drop_some)
+    close(db)
+
+
+def recover(db: Database) -> bool:
+    """Finish a complete import whose process is gone, drop an incomplete one; say whether rows were moved.
+
+    The caller closes the import that was moved.
+    """
+    left = fetch_one(db, "SELECT * FROM import")
+    if left is None or _lives(left):
+        return False
+    if left["state"] == "complete":
+        move(db)
+        return True
+    drop(db)
+    return False
+
+
+def under_way(db: Database) -> bool:
+    """Say whether an import is under way, or has been left behind."""
+    return fetch_value(db, "SELECT 1 FROM import") is not None
+
+
+def refuse_beside_another(db: Database) -> None:
+    """Raise ImportRunning if utterances cannot be added now, since an import counts on what there is."""
+    if under_way(db):
+        raise ImportRunning("Another import into this project is under way.", "Wait until it has ended.")
+
+
+def _begin(db: Database, codebook_version: int) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        if recover(db):
+            close(db)
+        with immediate(db):
+            if not under_way(db) or time.monotonic() > deadline:
+                refuse_beside_another(db)
+                started = psutil.Process().create_time()
+                values = (os.getpid(), started, codebook_version, now())
+                db.execute("INSERT INTO import VALUES (1, 'staging', ?, ?, ?, ?)", values)
+                return
+        time.sleep(0.1)
+
+
+def _lives(row: dict[str, Any]) -> bool:
+    if row["pid"] is None:
+        return False
+    try:
+        process = psutil.Process(row["pid"])
+        same = abs(process.create_time() - row["pid_started"]) < 1  # a pid is reused, a start time is not
+        return same and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@contextmanager
+def _written_later(db: Database) -> Iterator[None]:
+    """Do not wait for the disk after every step: what a power cut takes is done again, or has never begun."""
+    db.execute("PRAGMA synchronous = NORMAL")
+    try:
+        yield
+    finally:
+        db.execute("PRAGMA synchronous = FULL")
+
+
+def _in_short_steps(db: Database, step: Callable[[Database, int], bool]) -> None:
+    """Repeat a step on so many rows that it stays brief, each in a transaction of its own, until it has none left.
+
+    The pause between two is as long as the step, give or take: SQLite lets no one queue, so who waits tries again at
+    intervals and has to meet a pause.
+    """
+    rows, goes_on = _FEWEST, True
+    while goes_on:
+        with immediate(db):
+            began = time.monotonic()
+            goes_on = step(db, rows)
+        took = time.monotonic() - began
+        rows = max(_FEWEST, min(_MOST, rows * 2 if took < _BRIEF / 2 else rows // 2 if took > _BRIEF else rows))
+        if goes_on:
+            time.sleep(took * random.uniform(0.5, 1.5))
+
+
+def _move_some(db: Database, rows: int) -> bool:
+    sql = "SELECT min(number), max(number) FROM (SELECT number FROM staged ORDER BY number LIMIT ?)"
+    span = db.execute(sql, (rows,)).fetchone()
+    if span[0] is None:
+        return False
+    for statement in _MOVE:
+        db.execute(statement, span)
+    return True
+
+
+def _drop_some(db: Database, rows: int) -> bool:
+    sql = "DELETE FROM staged WHERE number IN (SELECT number FROM staged ORDER BY number LIMIT ?)"
+    return db.execute(sql, (rows,)).rowcount > 0
+
+
+_MOVE = (
+    """INSERT INTO utterance (external_id, text, text_hash, conversation, turn, speaker, metadata, slice, imported_at)
+       SELECT external_id, text, text_hash, conversation, turn, speaker, metadata, slice,
+           (SELECT started_at FROM import)
+       FROM staged WHERE number BETWEEN ? AND ? AND utterance_id IS NULL ORDER BY number""",
+    """UPDATE utterance SET slice = staged.slice FROM staged
+       WHERE staged.utterance_id = utterance.id AND staged.number BETWEEN ? AND ? AND staged.slice IS NOT NULL
+       AND utterance.slice = 'context' AND NOT EXISTS (
+           SELECT 1 FROM annotation WHERE utterance_id = utterance.id AND strategy != 'given')""",
+    """INSERT INTO annotation (utterance_id, annotator, kind, label_id, strategy, codebook_version, at)
+       SELECT coalesce(s.utterance_id, utterance.id), 'given', 'label', s.label_id, 'given', import.codebook_version,
+           import.started_at
+       FROM staged s JOIN import LEFT JOIN utterance ON utterance.external_id = s.external_id
+       WHERE s.number BETWEEN ? AND ? AND s.label_id IS NOT NULL ORDER BY s.number""",
+    "DELETE FROM staged WHERE number BETWEEN ? AND ?",
+)

@@ -1,0 +1,93 @@
+"""Whoever types a codebook quickly into the form of a new project finds every letter of it in the project."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from annotator.project import Project
+from tests.browser.conftest import App
+
+pytestmark = pytest.mark.slow
+TYPED = {f"label number {n}": f"the definition of the {n}th of them, in so many words" for n in range(1, 13)}
+ROWS = "text,speaker,label\nI will,client,yes\nI did,client,no\nWell,agent,small talk\nGone,client,\n"
+
+
+@pytest.fixture
+def page(browser: Browser, served: App, tmp_path: Path) -> Iterator[Page]:
+    path = tmp_path / "quick typing.csv"
+    path.write_text(ROWS)
+    page = browser.new_page(viewport={"width": 1280, "height": 1600})
+    page.goto(f"{served.url}/data")
+    new = page.get_by_test_id("stExpander").filter(has_text="Start a new project")
+    expect(new).to_be_visible()
+    if not new.get_by_text("From a file").is_visible():
+        new.get_by_text("Start a new project").click()
+    new.locator("input[type=file]").first.set_input_files(path)
+    expect(field(page)).to_be_visible()
+    yield page
+    page.close()
+
+
+def field(page: Page) -> Locator:
+    return page.get_by_role("textbox", name="Labels, one a line")
+
+
+def choose(page: Page, what: str, option: str) -> None:
+    page.get_by_role("combobox", name=what).click()
+    page.get_by_role("option", name=option, exact=True).click()
+    expect(page.get_by_test_id("stStatusWidget")).to_have_count(0)
+
+
+def create(page: Page, name: str) -> None:
+    page.get_by_role("textbox", name="Name of the project").fill(name)
+    page.get_by_role("button", name="Create the project").click()
+    expect(page.get_by_text("Added 4 utterances")).to_be_visible()
+
+
+def test_no_letter_of_a_codebook_typed_quickly_is_lost(page: Page, served: App) -> None:
+    choose(page, "Known labels", "none")
+    expect(field(page)).to_have_value("")
+    field(page).click()
+    for name, definition in TYPED.items():
+        page.keyboard.type(f"{name}: {definition}\n")
+    page.get_by_role("textbox", name="Name of the project").click()  # sends what was typed; the page is drawn anew
+    field(page).click()
+    page.keyboard.press("Control+End")
+    page.keyboard.type("the last: typed while the page was drawn", delay=20)
+    create(page, "typed quickly")
+    with Project.open(served.projects / "typed-quickly") as project:
+        labels = {label.name: label.definition for label in project.codebook().labels}
+    assert labels == {**TYPED, "the last": "typed while the page was drawn"}
+
+
+def test_what_was_typed_stays_whatever_column_of_labels_is_chosen(page: Page, served: App) -> None:
+    expect(field(page)).to_have_value("no\nsmall talk\nyes")
+    choose(page, "Known labels", "none")
+    expect(field(page)).to_have_value("")
+    field(page).fill("mine: what I typed\nalso mine")
+    choose(page, "Known labels", "label")
+    expect(page.get_by_role("button", name="Add 3 labels of the file")).to_be_visible()
+    expect(field(page)).to_have_value("mine: what I typed\nalso mine")
+    page.get_by_role("textbox", name="Whose turns are to be labelled").fill("client")
+    page.get_by_role("textbox", name="Whose turns are to be labelled").press("Enter")
+    page.get_by_role("button", name="Add 2 labels of the file").click()
+    expect(field(page)).to_have_value("mine: what I typed\nalso mine\nno\nyes")
+    page.get_by_role("link", name="Export").click()
+    page.get_by_role("link", name="Data").click()
+    new = page.get_by_test_id("stExpander").filter(has_text="Start a new project")
+    if not new.get_by_text("From a file").is_visible():
+        new.get_by_text("Start a new project").click()
+    new.locator("input[type=file]").first.set_input_files(
+        {"name": "other.csv", "mimeType": "text/csv", "buffer": b"text\nWhat was it?\n"}
+    )
+    expect(field(page)).to_have_value("mine: what I typed\nalso mine\nno\nyes")
+
+
+def test_labels_of_rows_that_are_context_are_not_offered(page: Page, served: App) -> None:
+    page.get_by_role("textbox", name="Whose turns are to be labelled").fill("client")
+    page.get_by_role("textbox", name="Whose turns are to be labelled").press("Enter")
+    expect(field(page)).to_have_value("no\nyes")
