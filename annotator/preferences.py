@@ -2,6 +2,8 @@
 
 from dataclasses import asdict, dataclass, fields
 
+from pydantic import TypeAdapter, ValidationError
+
 from annotator.project import Project
 from store import settings
 
@@ -18,11 +20,17 @@ class Preferences:
     language: str = ""  # the code of a language of the app; "": as the browser asks for
 
 
+_READER = TypeAdapter(Preferences)
+
+
 def preferences(project: Project, annotator: str) -> Preferences:
-    """Return what the annotator has chosen, or what everyone starts with."""
+    """Return what the annotator has chosen, or what everyone starts with. Raises BadSetting."""
     stored = settings.get(project.db, _key(annotator), {})
     known = {field.name for field in fields(Preferences)}
-    return Preferences(**{name: value for name, value in stored.items() if name in known})
+    try:
+        return _READER.validate_python({name: value for name, value in stored.items() if name in known})
+    except ValidationError as error:
+        raise settings.unusable(_key(annotator)) from error
 
 
 def choose(project: Project, annotator: str, wishes: Preferences) -> None:

@@ -22,6 +22,7 @@ from annotator.calibration import Calibrator
 from annotator.codebook import Codebook, CodebookDraft, CodebookLabel
 from annotator.config import RoundConfig
 from annotator.consensus import consensus_labels
+from annotator.errors import BadInput
 from annotator.guarantee import Wish
 from annotator.pool import askable
 from model.classifier import Adapter
@@ -29,7 +30,8 @@ from model.machine import peak_memory
 from model.task import Utterance
 from store import annotations, jobs, labels, queue, rounds, settings, utterances
 from store.annotations import NewAnnotation
-from store.database import create_database, immediate, open_database
+from store.database import create_database, immediate, open_database, why_frozen
+from store.faults import CALIBRATION, parsed
 from store.importers import ImportPlan, ImportReport, import_file
 from store.queue import QueueEntry
 from store.rounds import NewRound, Predictions
@@ -92,7 +94,7 @@ class Project:
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """Open an existing project. Raises NoProject."""
+        """Open an existing project, to be read only where nothing can be written. Raises NoProject, ProjectError."""
         return cls(folder, open_database(folder))
 
     def close(self) -> None:
@@ -115,7 +117,11 @@ class Project:
     @property
     def config(self) -> RoundConfig:
         """How the next round is made."""
-        return RoundConfig.from_json(json.dumps(settings.get(self.db, "config", {})))
+        stored = settings.get(self.db, "config", {})
+        try:
+            return RoundConfig.from_json(json.dumps(stored))
+        except BadInput as error:
+            raise settings.unusable("config", error.message.rstrip(".")) from error
 
     @config.setter
     def config(self, config: RoundConfig) -> None:
@@ -125,7 +131,7 @@ class Project:
     def calibrator(self) -> Calibrator | None:
         """The calibrator of the round in use, None before the first."""
         row = rounds.promoted(self.db)
-        return Calibrator.from_dict(json.loads(row["calibration"])) if row else None
+        return Calibrator.from_dict(parsed(row["calibration"], CALIBRATION)) if row else None
 
     def codebook(self) -> Codebook:
         """Return the labels in use."""
@@ -315,6 +321,8 @@ class Project:
         Adapters are looked for each time: `jobs.begin` closes a dead process's round too, and knows no folders. What no
         round of this database has left is not ours to drop: the database may have been restored from a backup.
         """
+        if why_frozen(self.db):
+            return False
         with immediate(self.db):  # so that no job begins to write one meanwhile
             found = jobs.recover(self.db)
             if not jobs.active(self.db):
