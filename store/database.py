@@ -8,7 +8,7 @@ once another process has written, and fails at once with "database is locked", w
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -25,7 +25,7 @@ from annotator.errors import (
     ProjectTooNew,
     ProjectUnreadable,
 )
-from store.faults import connect, damaged, empty, foreign, look_at_file, read_only
+from store.faults import connect, damaged, empty, foreign, journal_unread, look_at_file, read_only
 from store.migrations import migrations
 
 FILENAME = "project.db"
@@ -34,6 +34,7 @@ BUSY_SECONDS = 30.0  # longer than any write of ours takes, shorter than a perso
 _MIGRATED = "_sqlite_migrations"
 _CHECKED_BYTES = 32 * 2**20  # larger files are checked by `annotator doctor` alone: opening must not take seconds
 _sound: set[tuple[int, int, int]] = set()  # files this process has checked, as they were
+_looked_at: set[tuple[object, ...]] = set()  # projects this process has found to open, as they were
 
 
 def create_database(folder: Path) -> Database:
@@ -53,8 +54,16 @@ def create_database(folder: Path) -> Database:
     try:
         return _opened(path, is_new=True)
     except BaseException:
-        path.unlink()
+        _remove_new(path)
         raise
+
+
+def _remove_new(path: Path) -> None:
+    for left in path.parent.glob(f"{path.name}*"):
+        left.unlink()
+    with suppress(OSError):  # the folder may have been there before, with something else in it
+        (path.parent / "adapters").rmdir()
+        path.parent.rmdir()
 
 
 def open_database(folder: Path) -> Database:
@@ -108,7 +117,19 @@ def _opened(path: Path, is_new: bool = False) -> Database:
 
 
 def _opened_to_read(path: Path, reason: ProjectError) -> Database:
-    """Open without writing anything, not even the files that SQLite keeps beside a database that is in use.
+    """Open a project without writing anything. Raises ProjectReadOnly if it is of an earlier version."""
+    db = _reading(path, reason)
+    if migrations.pending(db):
+        db.close()
+        raise ProjectReadOnly(
+            f"{path} was made by an earlier version, and cannot be brought up to date where it is.",
+            "Copy the folder to a place where you may write, and open it there.",
+        )
+    return db
+
+
+def _reading(path: Path, reason: ProjectError) -> Database:
+    """Open a database without writing anything, if need be without the files that SQLite keeps beside it.
 
     Without them, answers that are still in the journal could not be seen; then the project is refused.
     """
@@ -120,19 +141,30 @@ def _opened_to_read(path: Path, reason: ProjectError) -> Database:
         db = Database(connection)
         try:
             _refuse_foreign(db, path)
-            if migrations.pending(db):
-                raise ProjectReadOnly(
-                    f"{path} was made by an earlier version, and cannot be brought up to date where it is.",
-                    "Copy the folder to a place where you may write, and open it there.",
-                )
-            _refuse_damaged(db, path)
+            if not migrations.pending(db):
+                _refuse_damaged(db, path)
             return db
         except (ProjectUnreadable, DiskFull):
             db.close()
         except BaseException:
             db.close()
             raise
-    raise reason
+    raise reason if is_whole else journal_unread(path, journal)
+
+
+def fault_of(folder: Path) -> ProjectError | None:
+    """Return why a project cannot be opened, None if it can. Nothing is written, and each state is looked at once."""
+    path = folder / FILENAME
+    try:
+        look_at_file(path)
+        found = path.stat()
+        state = (path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        if state not in _looked_at:
+            _reading(path, read_only(path)).close()
+            _looked_at.add(state)
+    except ProjectError as error:
+        return error
+    return None
 
 
 def _refuse_foreign(db: Database, path: Path) -> None:

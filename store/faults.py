@@ -217,6 +217,14 @@ def read_only(path: Path) -> ProjectReadOnly:
     )
 
 
+def journal_unread(path: Path, journal: Path) -> ProjectReadOnly:
+    """Say that a project would miss its latest answers if it were only read."""
+    return ProjectReadOnly(
+        f"{path} cannot be opened where nothing can be written: its latest answers are still in {journal.name}.",
+        "Copy the whole folder to a place where you may write, and open it there.",
+    )
+
+
 def full(path: Path) -> DiskFull:
     """Say that a disk takes no more."""
     return DiskFull(

@@ -49,8 +49,7 @@ def _panel() -> None:
     """Everything an answer changes. A fragment: answering redraws this and nothing else."""
     desk: Desk = st.session_state["desk"]
     with frame.opened_project() as project:
-        if error := st.session_state.pop("error", None):
-            frame.show_error(error)
+        frame.tell_failure()
         tour.strip(project, "label")
         _progress(desk)
         if desk.question is None:

@@ -15,7 +15,7 @@ from store.exporters import FORMATS
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [ROOT / "streamlit_app.py", *sorted((ROOT / "annotator").rglob("*.py"))]
 ERRORS = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Exception)}
-ON_THE_COMMAND_LINE = ("cli.py", "oracle.py", "labeller.py", "curves.py", "simulation.py", "replay.py")
+ON_THE_COMMAND_LINE = ("cli.py", "gate.py", "oracle.py", "labeller.py", "curves.py", "simulation.py", "replay.py")
 RETOLD_FROM = [
     path
     for package in ("annotator", "model", "store")
@@ -29,8 +29,13 @@ RETOLD = {  # functions whose sentences are stored in rows, or come from where n
     "annotator/worker.py": {"work"},
     "annotator/pages/rounds.py": {"_retrain"},
     "model/memory.py": {"way_out"},
+    "store/faults.py": {
+        *("damaged", "empty", "not_sqlite", "foreign", "not_a_file", "dangling", "unreadable", "moved", "read_only"),
+        *("journal_unread", "full"),
+    },
     "store/importers.py": {"_why_not_added", "_why_not_taken", "_why_no_turn"},
     "store/jobs.py": {"recover"},
+    "store/settings.py": {"unusable"},
     "store/readers.py": {"rows", "_csv_cells", "_jsonl_objects"},
 }
 SQL = re.compile("SELECT|INSERT|UPDATE|DELETE")
