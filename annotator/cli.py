@@ -27,7 +27,7 @@ from annotator.terminal import FILE, FOLDER, console, progress_bar
 from annotator.worker import start_round
 from store import jobs
 from store import settings as stored
-from store.exporters import FORMATS
+from store.exporters import FORMATS, write_text
 from store.importers import ImportPlan, detect_columns, labels_in, parse_filter
 from store.readers import Rejected, read_header
 
@@ -234,7 +234,7 @@ def report(project: Path, out: Path | None) -> None:
 
     with Project.open(project) as opened:
         target = out or Path(f"{opened.folder.resolve().name}-report.html")
-        target.write_text(written(opened), encoding="utf-8")
+        write_text(target, written(opened))
     console.print(f"The report is in {target}.")
 
 

@@ -99,9 +99,13 @@ class Desk:
         """Store the answer to the question on the desk and bring the next one. On disk when this returns."""
         question = self.question
         assert question
-        with immediate(project.db):
-            answer(project, question, self.annotator, said)
-            self.bring_next(project)
+        try:
+            with immediate(project.db):
+                answer(project, question, self.annotator, said)
+                self.bring_next(project)
+        except BaseException:  # nothing was stored, if only the commit failed: the question stays to be answered
+            self.question = question
+            raise
         thought = question.suggestion or (question.kept_back if question.withheld == "choice" else None)
         self.outcome = Outcome(said, thought) if thought else None
         if said.kind != "skip":

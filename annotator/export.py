@@ -1,6 +1,5 @@
 """The labelled dataset: which rows leave, what each says about where its label came from, and its card."""
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from annotator.history import summaries
 from annotator.project import GIVEN, Project
 from store import acceptances, annotations, labels, rounds, utterances
 from store.annotations import ADJUDICATED
-from store.exporters import FORMATS, Field, export
+from store.exporters import FORMATS, Field, export, write_text
 
 Rows = Literal["utterances", "answers"]
 SPLITS = {"pool": "train", "audit": "audit"}
@@ -106,9 +105,7 @@ def export_project(project: Project, path: Path, plan: ExportPlan) -> int:
     """Write the dataset, and its card beside it, and return how many rows it has."""
     count = export(export_rows(project, plan), FIELDS, project.codebook().names, path, plan.format, splits=SPLITS)
     card = path / "README.md" if path.is_dir() else path.with_name(f"{path.stem}.README.md")
-    half = card.with_name(f".{card.name}.tmp")
-    half.write_text(dataset_card(project, plan, count), encoding="utf-8")
-    os.replace(half, card)
+    write_text(card, dataset_card(project, plan, count))
     return count
 
 

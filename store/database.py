@@ -103,11 +103,11 @@ def hold_open(folder: Path) -> sqlite3.Connection:
 def _opened(path: Path, is_new: bool = False) -> Database:
     db = Database(connect(path, timeout=BUSY_SECONDS))
     try:
+        if not is_new:
+            _refuse_foreign(db, path)  # before anything is changed
         # FULL: an answer is on the disk itself, not only handed to the system, before the next utterance shows.
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
             db.execute(f"PRAGMA {pragma}")
-        if not is_new:
-            _refuse_foreign(db, path)
         _migrate(db, path)
         _refuse_damaged(db, path)
     except BaseException:
@@ -128,14 +128,17 @@ def _opened_to_read(path: Path, reason: ProjectError) -> Database:
     return db
 
 
-def _reading(path: Path, reason: ProjectError) -> Database:
+_LEAVING_NOTHING = ("mode=ro", "mode=ro&immutable=1")
+
+
+def _reading(path: Path, reason: ProjectError, ways: Sequence[str] = _LEAVING_NOTHING) -> Database:
     """Open a database without writing anything, if need be without the files that SQLite keeps beside it.
 
     Without them, answers that are still in the journal could not be seen; then the project is refused.
     """
     journal = path.with_name(f"{path.name}-wal")
     is_whole = not journal.exists() or not journal.stat().st_size
-    for options in ("mode=ro", "mode=ro&immutable=1")[: 1 + is_whole]:
+    for options in ways if is_whole else ways[:-1]:
         connection = connect(path, options, timeout=BUSY_SECONDS)
         connection.frozen = reason
         db = Database(connection)
@@ -160,10 +163,13 @@ def fault_of(folder: Path) -> ProjectError | None:
         found = path.stat()
         state = (path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
         if state not in _looked_at:
-            _reading(path, read_only(path)).close()
+            # Who opens a file only to read leaves its journal's files behind, who may write removes them.
+            _reading(path, read_only(path), ("mode=rw", *_LEAVING_NOTHING)).close()
             _looked_at.add(state)
     except ProjectError as error:
         return error
+    except sqlite3.OperationalError:  # somebody is writing: that is no fault
+        return None
     return None
 
 
