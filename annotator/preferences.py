@@ -1,8 +1,9 @@
 """How an annotator likes to work: kept with the project under his name, so that it holds on every screen of his."""
 
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from annotator.project import Project
 from store import settings
@@ -25,12 +26,12 @@ _READER = TypeAdapter(Preferences)
 
 def preferences(project: Project, annotator: str) -> Preferences:
     """Return what the annotator has chosen, or what everyone starts with. Raises BadSetting."""
-    stored = settings.get(project.db, _key(annotator), {})
+    return settings.read(project.db, _key(annotator), {}, _read)
+
+
+def _read(stored: dict[str, Any]) -> Preferences:
     known = {field.name for field in fields(Preferences)}
-    try:
-        return _READER.validate_python({name: value for name, value in stored.items() if name in known})
-    except ValidationError as error:
-        raise settings.unusable(_key(annotator)) from error
+    return _READER.validate_python({name: value for name, value in stored.items() if name in known})
 
 
 def choose(project: Project, annotator: str, wishes: Preferences) -> None:

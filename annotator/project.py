@@ -22,7 +22,6 @@ from annotator.calibration import Calibrator
 from annotator.codebook import Codebook, CodebookDraft, CodebookLabel
 from annotator.config import RoundConfig
 from annotator.consensus import consensus_labels
-from annotator.errors import BadInput
 from annotator.guarantee import Wish
 from annotator.pool import askable
 from model.classifier import Adapter
@@ -117,11 +116,7 @@ class Project:
     @property
     def config(self) -> RoundConfig:
         """How the next round is made."""
-        stored = settings.get(self.db, "config", {})
-        try:
-            return RoundConfig.from_json(json.dumps(stored))
-        except BadInput as error:
-            raise settings.unusable("config", error.message.rstrip(".")) from error
+        return settings.read(self.db, "config", {}, lambda stored: RoundConfig.from_json(json.dumps(stored)))
 
     @config.setter
     def config(self, config: RoundConfig) -> None:

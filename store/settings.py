@@ -1,12 +1,15 @@
 """Settings of a project: one JSON value a key."""
 
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from sqlite_utils import Database
 
-from annotator.errors import BadSetting
+from annotator.errors import BadInput, BadSetting
 from store.database import fetch_value, immediate
+
+T = TypeVar("T")
 
 
 def get(db: Database, key: str, default: Any = None) -> Any:
@@ -26,6 +29,17 @@ def get(db: Database, key: str, default: Any = None) -> Any:
     if default is not None and not isinstance(value, type(default)):
         raise unusable(key)
     return value
+
+
+def read(db: Database, key: str, default: Any, reader: Callable[[Any], T]) -> T:
+    """Return what `reader` makes of a setting. Raises BadSetting if it refuses the value."""
+    stored = get(db, key, default)
+    try:
+        return reader(stored)
+    except BadInput as error:
+        raise unusable(key, error.message.rstrip(".")) from error
+    except ValueError as error:
+        raise unusable(key) from error
 
 
 def put(db: Database, key: str, value: Any) -> None:
