@@ -1,9 +1,12 @@
-"""Open the workspace, declare the pages, run the chosen one."""
+"""Open the workspace, declare the pages, run the chosen one; served behind the gate however Streamlit is started."""
 
 import gc
 
 import streamlit as st
+from starlette.middleware import Middleware
 
+from annotator import gate
+from annotator.errors import BadInput
 from annotator.language import say
 from annotator.pages import codebook, data, export, frame, insights, label, pending, review, rounds, search
 
@@ -39,7 +42,20 @@ def main() -> None:
     with frame.errors_shown():
         pending.tell()
         frame.sidebar(names)
+        frame.tell_failure()
         chosen.run()
 
 
-main()
+def refuse_open_address() -> None:
+    """End the server before it has answered anything if other machines could reach it and nobody asked for that."""
+    try:
+        gate.refuse_open_address(st.get_option("server.address"), gate.exposed())
+    except BadInput as error:
+        raise SystemExit(str(error)) from error
+
+
+if __name__ == "__main__":
+    main()
+else:  # imported by the server: `streamlit run` reads this file, finds `app`, and serves it
+    refuse_open_address()
+    app = st.App(__file__, middleware=[Middleware(gate.Gate)], on_script_error=frame.tell_unexpected)

@@ -30,6 +30,7 @@ from model.finite import check_finite
 from store import acceptances, annotations, queue, rounds, utterances
 from store.acceptances import NewAcceptance
 from store.database import immediate
+from store.faults import CALIBRATION, METRICS, parsed
 
 PACE = 12.0  # seconds an answer takes, as long as nobody has given one
 
@@ -69,7 +70,7 @@ def evidence_of(project: Project, round_row: Mapping[str, Any]) -> tuple[Evidenc
     asked = np.array([i in in_audit and i in truth for i in ids.tolist()], dtype=bool)
     is_open = np.isin(ids, list(askable(project, None).pool))
     answers = np.array([truth[i] for i in ids[asked].tolist()], dtype=np.int64)
-    spread = Calibrator.from_dict(json.loads(round_row["calibration"])).spread
+    spread = Calibrator.from_dict(parsed(round_row["calibration"], CALIBRATION)).spread
     return Evidence(known.probabilities[asked], answers, known.probabilities[is_open], spread), ids[is_open]
 
 
@@ -79,7 +80,7 @@ def offer(project: Project, wish: Wish, per_label: bool = False) -> Offer:
     if row is None:
         raise RoundError("There is no finished round whose suggestions could be accepted.", "Retrain first.")
     evidence, ids = evidence_of(project, row)
-    if json.loads(row["metrics"]).get("cross_fitted"):  # measured on other adapters than the one that suggests
+    if parsed(row["metrics"], METRICS).get("cross_fitted"):  # measured on other adapters than the one that suggests
         evidence = replace(evidence, audit=evidence.audit[:0], truth=evidence.truth[:0])
     label_ids = np.array([0, *project.codebook().ids])
     if per_label:

@@ -13,9 +13,10 @@ from rich.table import Table
 from annotator import __version__
 from annotator.codebook import draft_from_names, read_codebook
 from annotator.config import RoundConfig, changed, settings_of
-from annotator.doctor import examine
-from annotator.errors import AnnotatorError, BadInput
+from annotator.doctor import examine, problems_of
+from annotator.errors import AnnotatorError, BadInput, ProjectDamaged, UnknownName
 from annotator.export import ExportPlan, Known, default_filename, export_project, left_out
+from annotator.gate import EXPOSED, checked_names, exposed, refuse_open_address
 from annotator.history import about_weights, summaries
 from annotator.labeller import Labeller, format_of
 from annotator.project import Project
@@ -26,7 +27,8 @@ from annotator.statuses import added_up, statuses
 from annotator.terminal import FILE, FOLDER, console, progress_bar
 from annotator.worker import start_round
 from store import jobs
-from store.exporters import FORMATS
+from store import settings as stored
+from store.exporters import FORMATS, write_text
 from store.importers import ImportPlan, detect_columns, labels_in, parse_filter
 from store.readers import Rejected, read_header
 
@@ -129,14 +131,25 @@ def import_(
 @click.option("--port", default=8501, show_default=True)
 @click.option("--projects", type=FOLDER, help="Folder of all projects; default: ./projects.")
 @click.option("--browser/--no-browser", default=False, help="Open a browser window.")
-def serve(port: int, projects: Path | None, browser: bool) -> None:
-    """Open the app at 127.0.0.1."""
+@click.option("--address", default="127.0.0.1", show_default=True, help="Where to listen. Needs --expose if not here.")
+@click.option(
+    "--expose",
+    multiple=True,
+    metavar="NAME",
+    help="Answer other machines under this host name, as in lab.example.org or 10.0.0.5:8501. There is no sign-in: "
+    "whoever reaches this machine can read and change all projects. May be given more than once.",
+)
+def serve(port: int, projects: Path | None, browser: bool, address: str, expose: Sequence[str]) -> None:
+    """Open the app on this machine."""
+    names = checked_names([*expose, *exposed()])
+    refuse_open_address(address, names)
     os.environ["ANNOTATOR_PROJECTS"] = str(projects.resolve() if projects else workspace())
+    os.environ[EXPOSED] = ",".join(sorted(names))
     script = Path(__file__).resolve().parent.parent / "streamlit_app.py"
-    options = {"server.port": port, "server.address": "127.0.0.1", "server.headless": not browser}
+    options = {"server.port": port, "server.address": address, "server.headless": not browser}
     flags = [f"--{name}={str(value).lower()}" for name, value in options.items()]
     os.chdir(script.parent)  # where .streamlit/config.toml lies
-    console.print(f"Annotator opens at http://127.0.0.1:{port} in a moment. Ctrl+C ends it; nothing is lost by that.")
+    console.print(f"Annotator opens at http://{address}:{port} in a moment. Ctrl+C ends it; nothing is lost by that.")
     os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", str(script), *flags])
 
 
@@ -186,12 +199,18 @@ def cancel(project: Path) -> None:
 @main.command()
 @click.argument("project", type=FOLDER)
 @click.argument("changes", nargs=-1, metavar="[NAME=VALUE]...")
-def settings(project: Path, changes: Sequence[str]) -> None:
+@click.option(
+    "--reset", multiple=True, metavar="NAME", help="Go back to the default of a stored setting, as in config."
+)
+def settings(project: Path, changes: Sequence[str], reset: Sequence[str]) -> None:
     """Change how rounds are made, or list it: the language model, how it learns, what is asked.
 
     As in: annotator settings my-project backbone=llama-3.2-1b-instruct recipe.quantization=nf4 recipe.epochs=4
     """
     with Project.open(project) as opened:
+        for name in reset:
+            if not stored.reset(opened.db, name):
+                raise UnknownName.among("stored setting", name, stored.keys(opened.db))
         if changes:
             opened.config = changed(opened.config, changes)
         now, usual = settings_of(opened.config), settings_of(RoundConfig())
@@ -260,7 +279,7 @@ def report(project: Path, out: Path | None) -> None:
 
     with Project.open(project) as opened:
         target = out or Path(f"{opened.folder.resolve().name}-report.html")
-        target.write_text(written(opened), encoding="utf-8")
+        write_text(target, written(opened))
     console.print(f"The report is in {target}.")
 
 
@@ -296,12 +315,26 @@ main.add_command(simulate)
 
 
 @main.command()
-def doctor() -> None:
-    """Say what this machine can run, and why not the rest."""
+@click.argument("project", type=FOLDER, required=False)
+def doctor(project: Path | None) -> None:
+    """Say what this machine can run, and why not the rest; with a project, what is wrong with its files."""
+    if project:
+        _examine(project)
+        return
     table = Table("", "can", "because")
     for finding in examine():
         table.add_row(finding.subject, "yes" if finding.can else "no", finding.reason)
     console.print(table)
+
+
+def _examine(project: Path) -> None:
+    found = problems_of(project)
+    for one in found:
+        console.print(f"  {one}", highlight=False, markup=False)
+    if found:
+        hint = "Restore the folder from a backup. `sqlite3 project.db .recover` saves what can still be read."
+        raise ProjectDamaged(f"{len(found)} problem{'s' * (len(found) > 1)} found.", hint)
+    console.print(f"No problem found in {project}.")
 
 
 if __name__ == "__main__":

@@ -50,7 +50,9 @@ class RoundConfig:
         try:
             return _ADAPTER.validate_json(text)
         except ValidationError as error:
-            raise BadInput(f"These settings cannot be read: {error}", "Restore them from a backup.") from error
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"])) or "all"
+            raise BadInput(f"“{place}” cannot be read: {first['msg']}.", "Restore it from a backup.") from error
 
 
 def settings_of(config: RoundConfig) -> dict[str, Any]:

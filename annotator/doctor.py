@@ -11,10 +11,14 @@ from pathlib import Path
 
 import psutil
 
+from annotator.errors import NoProject, ProjectError
 from annotator.language import respell, say
+from annotator.project import Project
 from model.catalog import CATALOG, Entry, cache_folder, package_file, shape_of
 from model.memory import estimate, in_gb, least, may_be_quantized, way_out
 from model.recipe import Recipe
+from store import rounds
+from store.health import problems
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,21 @@ def prospect(backbone: str, recipe: Recipe, free: int, width: int) -> Prospect:
 def examine() -> list[Finding]:
     """Look at the machine, the packages and the backbones."""
     return [*_machine(), *_packages(), *(_backbone(entry) for entry in CATALOG.values())]
+
+
+def problems_of(folder: Path) -> list[str]:
+    """List what is wrong with a project's files, nothing if all is well. Raises NoProject."""
+    try:
+        with Project.open(folder) as project:
+            found = problems(project.db)
+            in_use = rounds.promoted(project.db)
+    except NoProject:
+        raise
+    except ProjectError as error:
+        return [error.message]
+    if in_use and not (adapter := folder / "adapters" / str(in_use["adapter"])).is_dir():
+        found.append(f"the model of the round in use is not there: {adapter}")
+    return found
 
 
 def _machine() -> list[Finding]:

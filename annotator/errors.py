@@ -4,13 +4,19 @@
     ├── BadInput            a file, a column, a value or a setting that cannot be used
     │   ├── BadFile         the file as a whole cannot be read
     │   ├── BadCodebook     labels that clash, are missing or cannot be told apart
-    │   └── UnknownName     a name that is not registered; the hint lists those that are
+    │   ├── UnknownName     a name that is not registered; the hint lists those that are
+    │   └── AddressRefused  an address that would open the app to other machines
     ├── ProjectError        the project folder or its database
     │   ├── NoProject       there is none at this path
     │   ├── ProjectExists   there is one already
     │   ├── ProjectTooNew   written by a later version of this program
     │   ├── ProjectBusy     another program is writing to it
-    │   └── ImportRunning   another import into it is under way
+    │   ├── ImportRunning   another import into it is under way
+    │   ├── ProjectDamaged  its database cannot be read, or belongs to another program
+    │   ├── ProjectUnreadable  its files may not be opened
+    │   ├── ProjectReadOnly it can be read, but not changed
+    │   ├── DiskFull        nothing more can be written
+    │   └── BadSetting      a stored setting cannot be used; it can be reset
     ├── AnswerRefused       an answer that would silently take the place of another, or of another person's work
     ├── RoundError          a round that cannot start or go on
     │   ├── TooFewAnswers   not enough to train on
@@ -65,6 +71,10 @@ class UnknownName(BadInput):
         return cls(f"There is no {kind} called “{name}”.", f"Choose one of: {', '.join(known)}.")
 
 
+class AddressRefused(BadInput):
+    """The app would be open to other machines."""
+
+
 class ProjectError(AnnotatorError):
     """The project folder or its database."""
 
@@ -87,6 +97,26 @@ class ProjectBusy(ProjectError):
 
 class ImportRunning(ProjectError):
     """Another import into the project is under way."""
+
+
+class ProjectDamaged(ProjectError):
+    """The database cannot be read, or belongs to another program."""
+
+
+class ProjectUnreadable(ProjectError):
+    """The project's files may not be opened."""
+
+
+class ProjectReadOnly(ProjectError):
+    """The project can be read, but not changed."""
+
+
+class DiskFull(ProjectError):
+    """Nothing more can be written."""
+
+
+class BadSetting(ProjectError):
+    """A stored setting cannot be used."""
 
 
 class AnswerRefused(AnnotatorError):

@@ -1,7 +1,6 @@
 """The labelled dataset: which rows leave, what each says about where its label came from, and its card."""
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from annotator.project import Project
 from annotator.statuses import Status, statuses
 from store import labels, rounds, utterances
 from store.annotations import ADJUDICATED, GIVEN, same_person
-from store.exporters import FORMATS, Field, export
+from store.exporters import FORMATS, Field, export, write_text
 
 Rows = Literal["utterances", "answers"]
 
@@ -39,10 +38,8 @@ def export_project(project: Project, path: Path, plan: ExportPlan, known: "Known
     rows = _tallied(export_rows(project, plan, known), tally)
     count = export(rows, known.fields, project.codebook().names, path, plan.format)
     beside = path / "README.md" if path.is_dir() else path.with_name(f"{path.stem}.README.md")
-    half = beside.with_name(f".{beside.name}.tmp")
     front = card.front_matter(path, {part for *_, part in tally}) if path.is_dir() else ""
-    half.write_text(front + _card(project, plan, known, tally, path.name), encoding="utf-8")
-    os.replace(half, beside)
+    write_text(beside, front + _card(project, plan, known, tally, path.name))
     return count
 
 

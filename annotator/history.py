@@ -1,6 +1,5 @@
 """What people are told of each round: from which answers it was made, and how good it was found to be."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from annotator.project import Project
 from model.fingerprint import Origin, has_changed, newest_known
 from model.memory import in_gb
 from store import rounds
+from store.faults import CALIBRATION, METRICS, parsed
 
 STATES = {
     "promoted": later("ready"),
@@ -102,7 +102,7 @@ def _newer_on_the_hub(row: Mapping[str, Any]) -> str:
 
 
 def _summary(row: Mapping[str, Any]) -> RoundSummary:
-    metrics, calibration = json.loads(row["metrics"] or "{}"), json.loads(row["calibration"] or "{}")
+    metrics, calibration = parsed(row["metrics"] or "{}", METRICS), parsed(row["calibration"] or "{}", CALIBRATION)
     edges = [number(edge, ".2f") for edge in metrics.get("accuracy_interval", ())]
     figures: dict[str, Any] = {name: number(metrics[name], ".2f") if name in metrics else "" for name in FIGURES}
     same: dict[str, Any] = {name: row[name] for name in ("number", "state", "backbone", "trained_on", "audited_on")}

@@ -4,7 +4,6 @@ How good the model is comes from audit answers alone, a random sample. The one f
 what it is: `queried_accuracy` describes what the strategy chose and not the data.
 """
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from annotator.metrics import TAILS, Array, Bin, Labels, risk_coverage
 from annotator.project import Project
 from annotator.query import STRATEGIES
 from store import acceptances, annotations, labels, rounds, utterances
+from store.faults import CALIBRATION, METRICS, parsed
 
 STEP = 25  # answers whose pace is told together: about a batch
 
@@ -44,7 +44,7 @@ class InUse:
     @property
     def calibrator(self) -> Calibrator:
         """What makes probabilities of what the round says, and knows how far they can be trusted."""
-        return Calibrator.from_dict(json.loads(self.row["calibration"]))
+        return Calibrator.from_dict(parsed(self.row["calibration"], CALIBRATION))
 
 
 def in_use(project: Project) -> InUse | None:
@@ -55,7 +55,7 @@ def in_use(project: Project) -> InUse | None:
     evidence, open_ids = evidence_of(project, row)
     codebook = project.codebook()
     left = len(set(utterances.ids_in(project.db, AUDIT)) - annotations.answered_ids(project.db))
-    return InUse(row, json.loads(row["metrics"]), codebook.ids, codebook.names, evidence, open_ids, left)
+    return InUse(row, parsed(row["metrics"], METRICS), codebook.ids, codebook.names, evidence, open_ids, left)
 
 
 # How good the rounds are
@@ -79,7 +79,7 @@ class Measured:
 
 def measured(row: Mapping[str, Any]) -> Measured:
     """Read a round's metrics, of those too that were made before a figure was measured."""
-    found = json.loads(row["metrics"] or "{}")
+    found = parsed(row["metrics"] or "{}", METRICS)
     figures: dict[str, Any] = {name: found.get(name) for name in ("accuracy", "macro_f1", "nll", "ece")}
     pairs: dict[str, Any] = {
         name: tuple(found[name]) if found.get(name) else None

@@ -7,7 +7,6 @@ It is called and answers as a text-classification pipeline of `transformers` doe
 the scores are calibrated. `annotator score` asks it about a whole file.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +18,7 @@ import numpy as np
 
 from annotator.calibration import Calibrator
 from annotator.columns import imported_columns
+from annotator.config import RoundConfig
 from annotator.errors import BadInput, ProjectError, RoundError
 from annotator.metrics import Array
 from annotator.project import Project, spoken
@@ -28,6 +28,7 @@ from model.description import made_with
 from model.task import Utterance
 from store import labels, rounds
 from store.exporters import FORMATS, Field, export
+from store.faults import CALIBRATION, parsed
 from store.importers import ImportPlan, read_utterances
 from store.readers import Rejected
 from store.spool import Spool
@@ -67,16 +68,16 @@ class Labeller:
             row = rounds.promoted(project.db)
             if row is None:
                 raise RoundError(f"{project.name} has no finished round yet.", "Run `annotator retrain` first.")
-            _, shares = labels.shares(project.db, tuple(json.loads(row["label_ids"])))
+            _, shares = labels.shares(project.db, tuple(parsed(row["label_ids"], "the labels of a round")))
             names, known = project.codebook().names, np.asarray(shares.any(axis=0))
             adapter = _restored(project, row)
         return cls(
             adapter,
-            Calibrator.from_dict(json.loads(row["calibration"])),
+            Calibrator.from_dict(parsed(row["calibration"], CALIBRATION)),
             tuple(name for name, is_known in zip(names, known.tolist(), strict=True) if is_known),
             shares[:, known],
             row["number"],
-            json.loads(row["config"])["context_turns"],
+            RoundConfig.from_json(row["config"]).context_turns,
         )
 
     def probabilities(self, utterances: Sequence[Utterance], progress: Progress = no_progress) -> Probabilities:

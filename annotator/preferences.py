@@ -1,6 +1,9 @@
 """How an annotator likes to work: kept with the project under his name, so that it holds on every screen of his."""
 
 from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from pydantic import TypeAdapter
 
 from annotator.project import Project
 from store import settings
@@ -18,11 +21,17 @@ class Preferences:
     language: str = ""  # the code of a language of the app; "": as the browser asks for
 
 
+_READER = TypeAdapter(Preferences)
+
+
 def preferences(project: Project, annotator: str) -> Preferences:
-    """Return what the annotator has chosen, or what everyone starts with."""
-    stored = settings.get(project.db, _key(annotator), {})
+    """Return what the annotator has chosen, or what everyone starts with. Raises BadSetting."""
+    return settings.read(project.db, _key(annotator), {}, _read)
+
+
+def _read(stored: dict[str, Any]) -> Preferences:
     known = {field.name for field in fields(Preferences)}
-    return Preferences(**{name: value for name, value in stored.items() if name in known})
+    return _READER.validate_python({name: value for name, value in stored.items() if name in known})
 
 
 def choose(project: Project, annotator: str, wishes: Preferences) -> None:

@@ -31,7 +31,8 @@ from model.machine import peak_memory
 from model.task import Utterance
 from store import annotations, imports, jobs, labels, queue, rounds, settings, utterances
 from store.annotations import ANSWERED
-from store.database import create_database, immediate, open_database, wait_at_most
+from store.database import create_database, immediate, open_database, wait_at_most, why_frozen
+from store.faults import CALIBRATION, parsed
 from store.import_report import ImportReport
 from store.importers import ImportPlan, Rules, import_file
 from store.queue import QueueEntry
@@ -94,15 +95,16 @@ class Project:
 
     @classmethod
     def open(cls, folder: Path, patience: float | None = None) -> Self:
-        """Open an existing project, and finish the import that a process has left behind. Raises NoProject.
+        """Open an existing project, and finish the import that a process has left behind.
 
-        `patience`: seconds to wait at most for others that write.
+        Where nothing can be written, it is opened to be read. `patience`: seconds to wait at most for others that
+        write. Raises NoProject, ProjectError.
         """
         project = cls(folder, open_database(folder))
         try:
             if patience is not None:
                 wait_at_most(project.db, patience)
-            if imports.recover(project.db):
+            if not why_frozen(project.db) and imports.recover(project.db):
                 project._settle()
         except BaseException:
             project.close()
@@ -129,7 +131,7 @@ class Project:
     @property
     def config(self) -> RoundConfig:
         """How the next round is made."""
-        return RoundConfig.from_json(json.dumps(settings.get(self.db, "config", {})))
+        return settings.read(self.db, "config", {}, lambda stored: RoundConfig.from_json(json.dumps(stored)))
 
     @config.setter
     def config(self, config: RoundConfig) -> None:
@@ -139,7 +141,7 @@ class Project:
     def calibrator(self) -> Calibrator | None:
         """The calibrator of the round in use, None before the first."""
         row = rounds.promoted(self.db)
-        return Calibrator.from_dict(json.loads(row["calibration"])) if row else None
+        return Calibrator.from_dict(parsed(row["calibration"], CALIBRATION)) if row else None
 
     def codebook(self) -> Codebook:
         """Return the labels in use."""
@@ -333,6 +335,8 @@ class Project:
         Adapters are looked for each time: `jobs.begin` closes a dead process's round too, and knows no folders. What no
         round of this database has left is not ours to drop: the database may have been restored from a backup.
         """
+        if why_frozen(self.db):
+            return False
         found = jobs.recover(self.db)
         if self._left_behind():  # every page looks: it waits for nobody who writes where there is nothing to do
             with immediate(self.db):  # so that no job begins to write one meanwhile

@@ -129,7 +129,7 @@ def expected_slips(project: Project) -> str:
 
 
 def _in_question(project: Project, utterance_id: int | None = None) -> list[dict[str, Any]]:
-    return annotations.to_look_at(project.db, settings.get(project.db, "none_fits_since") or 0, utterance_id)
+    return annotations.to_look_at(project.db, settings.get(project.db, "none_fits_since", 0), utterance_id)
 
 
 QUEUES = {

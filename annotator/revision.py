@@ -16,6 +16,7 @@ from annotator.errors import BadCodebook, BadInput
 from annotator.project import Project
 from store import acceptances, annotations, labels, rounds
 from store.database import immediate, now
+from store.faults import parsed
 from store.labels import Change, Event, Fields
 
 WRITTEN = ("name", "definition", "examples", "words", "key", "colour")  # what a person writes of a label
@@ -184,7 +185,7 @@ def propose(project: Project, change: Change) -> Proposal:
         likeliest = np.array(said.label_ids)[said.probabilities.argmax(axis=1)]
         suggested = int(np.isin(likeliest, touched).sum())
     made = [row for row in rounds.history(project.db) if row["state"] == "promoted"]
-    knowing = sum(bool(set(touched) & set(json.loads(row["label_ids"]))) for row in made)
+    knowing = sum(bool(set(touched) & set(parsed(row["label_ids"], "the labels of a round"))) for row in made)
     looks = any("look_since" in values for values in change.labels.values()) and change.kind != "restore"
     looked = (
         asked if looks else annotations.counts(project.db)["none_fits"] if change.guide.get("none_fits_since") else 0

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from annotator.codebook import CodebookDraft, read_codebook
-from annotator.errors import UnknownName
+from annotator.errors import ProjectUnreadable, UnknownName
 from annotator.language import later
 from annotator.project import Project
 from store import settings
@@ -52,8 +52,14 @@ def workspace() -> Path:
 
 
 def project_folders(folder: Path) -> list[Path]:
-    """List the projects in a workspace by name."""
-    return sorted(path.parent for path in folder.glob(f"*/{FILENAME}"))
+    """List the projects in a workspace by name, those too that cannot be opened. Raises ProjectUnreadable."""
+    try:
+        found = sorted(folder.iterdir()) if folder.is_dir() else []
+    except OSError as error:
+        raise ProjectUnreadable(
+            f"The folder of all projects, {folder}, cannot be read.", "Check that you may read it, and its disk."
+        ) from error
+    return [path for path in found if os.path.lexists(path / FILENAME)]
 
 
 def create_sample(name: str, folder: Path) -> Project:

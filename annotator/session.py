@@ -1,6 +1,5 @@
 """A labelling session: what an annotator is asked next, and what happens to his answer."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -21,6 +20,7 @@ from store import acceptances, annotations, labels, queue, rounds, utterances
 from store.acceptances import SPOT_CHECK
 from store.annotations import Kind, NewAnnotation, Withheld
 from store.database import immediate
+from store.faults import METRICS, parsed
 from store.queue import QueueEntry
 
 AHEAD = 10  # utterances reserved for an annotator: the next one is at hand while he reads this one
@@ -165,7 +165,7 @@ def _suggestions(project: Project, ids: Sequence[int]) -> dict[int, Suggestion]:
     known = rounds.predictions_of(project.db, promoted, ids)
     if len(known.unknown) == len(known.label_ids):
         return {}
-    limit = json.loads(promoted["metrics"]).get("shortlist_limit")
+    limit = parsed(promoted["metrics"], METRICS).get("shortlist_limit")
     found = {}
     for utterance_id, row in zip(known.utterance_ids.tolist(), known.probabilities, strict=True):
         if not np.isfinite(row).all():  # stored by an earlier version

@@ -14,6 +14,7 @@ from annotator.config import RoundConfig, changed_recipe
 from annotator.query import STRATEGIES, strategy_named
 from annotator.terminal import FILE, FOLDER, console, progress_bar
 from model.prompt import TEMPLATES
+from store.exporters import write_text
 
 
 def _numbers(_: click.Context, __: click.Parameter, text: str) -> list[int]:
@@ -127,9 +128,9 @@ def simulate(
     if out:
         settings = {"data": data.name, "labels": most, "rounds": count, "config": json.loads(config.to_json())}
         found = {**settings, "runs": runs, "strategies": summaries, **summaries[strategies[0]]}
-        out.write_text(json.dumps(found, indent=2), encoding="utf-8")
+        write_text(out, json.dumps(found, indent=2))
     if page:
-        page.write_text(payoff.page(runs, f"What labelling {data.stem} would have taken"), encoding="utf-8")
+        write_text(page, payoff.page(runs, f"What labelling {data.stem} would have taken"))
 
 
 def _rounds(labels: Sequence[int], batch: int | None, count: int | None) -> int:

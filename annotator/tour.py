@@ -97,7 +97,10 @@ def end(project: Project, annotator: str) -> None:
 
 def _tour(project: Project, annotator: str) -> dict[str, Any]:
     kept: dict[str, Any] = settings.get(project.db, _key(annotator), {})
-    return {"since": 0, "ended": False} | kept
+    tour = {"since": 0, "ended": False} | kept
+    if not isinstance(tour["since"], int):
+        raise settings.unusable(_key(annotator))
+    return tour
 
 
 def _key(annotator: str) -> str:

@@ -15,6 +15,7 @@ from annotator.project import Project
 from annotator.revision import OUT, WRITTEN, Proposal, checked, put_out
 from store import labels
 from store.database import immediate
+from store.faults import parsed
 from store.labels import Change, Event
 
 
@@ -85,7 +86,9 @@ def codebook_at(project: Project, version: int) -> Codebook:
     rows = sorted(filter(labels.in_use, past.values()), key=lambda row: (row["position"], row["id"]))
     return Codebook(
         instruction,
-        tuple(CodebookLabel.of({**row, "examples": json.loads(row["examples"])}) for row in rows),
+        tuple(
+            CodebookLabel.of({**row, "examples": parsed(row["examples"], "the examples of a label")}) for row in rows
+        ),
         version,
     )
 

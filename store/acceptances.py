@@ -8,6 +8,7 @@ from typing import Any, Literal
 from sqlite_utils import Database
 
 from store.database import fetch, fetch_value, immediate, now
+from store.faults import parsed
 
 SPOT_CHECK = "spot_check"  # the strategy of questions drawn from what has been accepted
 
@@ -62,7 +63,10 @@ def history(db: Database) -> list[dict[str, Any]]:
            FROM acceptance JOIN round ON round.id = acceptance.round_id
            LEFT JOIN acceptance_end e ON e.acceptance_id = acceptance.id ORDER BY acceptance.id DESC""",
     )
-    return [{**row, "promise": json.loads(row["promise"]), **spot_checks(db, row["id"])} for row in rows]
+    return [
+        {**row, "promise": parsed(row["promise"], "the promise of an acceptance"), **spot_checks(db, row["id"])}
+        for row in rows
+    ]
 
 
 def spot_checks(db: Database, acceptance_id: int) -> dict[str, int]:

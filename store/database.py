@@ -5,39 +5,90 @@ read-modify-write runs in `immediate`: a deferred transaction that starts by rea
 once another process has written, and fails at once with "database is locked", whatever the timeout.
 """
 
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlite_utils import Database
 
-from annotator.errors import NoProject, ProjectExists, ProjectTooNew
-from store.busy import Connection
+from annotator.errors import (
+    DiskFull,
+    NoProject,
+    ProjectBusy,
+    ProjectError,
+    ProjectExists,
+    ProjectReadOnly,
+    ProjectTooNew,
+    ProjectUnreadable,
+)
+from store.faults import connect, damaged, empty, foreign, journal_unread, look_at_file, read_only
 from store.migrations import migrations
 
 FILENAME = "project.db"
 _Item = TypeVar("_Item")
 _CHUNK = 500  # SQLite takes at most 32,766 parameters a statement; this also keeps rows streaming
 BUSY_SECONDS = 30.0  # longer than any write of ours takes, shorter than a person's patience
+_MIGRATED = "_sqlite_migrations"
+_CHECKED_BYTES = 32 * 2**20  # larger files are checked by `annotator doctor` alone: opening must not take seconds
+_sound: set[tuple[int, int, int]] = set()  # files this process has checked, as they were
+_looked_at: set[tuple[object, ...]] = set()  # projects this process has found to open, as they were
 
 
 def create_database(folder: Path) -> Database:
-    """Create the folder and an empty database in it. Raises ProjectExists if there is one."""
-    if (folder / FILENAME).exists():
+    """Create the folder and an empty database in it, for this user alone. Raises ProjectExists, ProjectError."""
+    path = folder / FILENAME
+    if os.path.lexists(path):
         raise ProjectExists(f"There is a project in {folder} already.", "Open it, or choose another name.")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "adapters").mkdir(exist_ok=True)
-    return _connect(folder / FILENAME)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        (folder / "adapters").mkdir(mode=0o700, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except OSError as error:
+        raise ProjectUnreadable(
+            f"{folder} cannot be created: {error.strerror}.", "Choose a place where you may write, on a disk with room."
+        ) from error
+    try:
+        return _opened(path, is_new=True)
+    except BaseException:
+        _remove_new(path)
+        raise
+
+
+def _remove_new(path: Path) -> None:
+    for left in path.parent.glob(f"{path.name}*"):
+        left.unlink()
+    with suppress(OSError):  # the folder may have been there before, with something else in it
+        (path.parent / "adapters").rmdir()
+        path.parent.rmdir()
 
 
 def open_database(folder: Path) -> Database:
-    """Open the database of an existing project and bring it to the newest schema. Raises NoProject."""
-    if not (folder / FILENAME).is_file():
+    """Open the database of an existing project and bring it to the newest schema.
+
+    Where nothing can be written, it is opened to be read. Raises NoProject, ProjectError.
+    """
+    path = folder / FILENAME
+    if not os.path.lexists(path):
         raise NoProject(f"There is no project in {folder}.", "Create one with `annotator new`, or check the path.")
-    return _connect(folder / FILENAME)
+    look_at_file(path)
+    reason: ProjectError = read_only(path)
+    if all(os.access(one, os.W_OK) for one in (path, path.resolve().parent)):
+        try:
+            return _opened(path)
+        except (DiskFull, ProjectReadOnly, ProjectUnreadable) as error:
+            reason = error
+    return _opened_to_read(path, reason)
+
+
+def why_frozen(db: Database) -> ProjectError | None:
+    """Return why a database can only be read; None if it can be written."""
+    return getattr(db.conn, "frozen", None)
 
 
 def hold_open(folder: Path) -> sqlite3.Connection:
@@ -46,7 +97,7 @@ def hold_open(folder: Path) -> sqlite3.Connection:
     Whenever the last connection to a database closes, its journal is written back and removed, which takes longer than
     an answer; a program that opens one for every answer holds another meanwhile.
     """
-    connection = sqlite3.connect(folder / FILENAME, check_same_thread=False, isolation_level=None, factory=Connection)
+    connection = connect(folder / FILENAME, any_thread=True)
     connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # not before it has read does it hold anything
     return connection
 
@@ -56,19 +107,127 @@ def wait_at_most(db: Database, seconds: float) -> None:
     db.execute(f"PRAGMA busy_timeout = {round(seconds * 1000)}")
 
 
-def _connect(path: Path) -> Database:
-    # isolation_level None: the driver opens no transaction of its own, ours are the only ones.
-    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, factory=Connection)
-    # FULL: an answer is on the disk itself, not only handed to the system, before the next utterance shows.
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-        connection.execute(f"PRAGMA {pragma}")
-    db = Database(connection)
+def _opened(path: Path, is_new: bool = False) -> Database:
+    db = Database(connect(path, timeout=BUSY_SECONDS))
     try:
+        if not is_new:
+            _refuse_foreign(db, path)  # before anything is changed
+        # FULL: an answer is on the disk itself, not only handed to the system, before the next utterance shows.
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+            db.execute(f"PRAGMA {pragma}")
         _migrate(db, path)
+        _refuse_damaged(db, path)
     except BaseException:
         db.close()
         raise
     return db
+
+
+def _opened_to_read(path: Path, reason: ProjectError) -> Database:
+    """Open a project without writing anything. Raises ProjectReadOnly if it is of an earlier version."""
+    db = _reading(path, reason)
+    if migrations.pending(db):
+        db.close()
+        raise ProjectReadOnly(
+            f"{path} was made by an earlier version, and cannot be brought up to date where it is.",
+            "Copy the folder to a place where you may write, and open it there.",
+        )
+    return db
+
+
+_LEAVING_NOTHING = ("mode=ro", "mode=ro&immutable=1")
+
+
+def _reading(path: Path, reason: ProjectError, ways: Sequence[str] = _LEAVING_NOTHING) -> Database:
+    """Open a database without writing anything, if need be without the files that SQLite keeps beside it.
+
+    Without them, answers that are still in the journal could not be seen; then the project is refused.
+    """
+    journal = path.with_name(f"{path.name}-wal")
+    is_whole = not journal.exists() or not journal.stat().st_size
+    for options in ways if is_whole else ways[:-1]:
+        connection = connect(path, options, timeout=BUSY_SECONDS)
+        connection.frozen = reason
+        db = Database(connection)
+        try:
+            _refuse_foreign(db, path)
+            if not migrations.pending(db):
+                _refuse_damaged(db, path)
+            return db
+        except (ProjectUnreadable, DiskFull):
+            db.close()
+        except BaseException:
+            db.close()
+            raise
+    raise reason if is_whole else journal_unread(path, journal)
+
+
+def fault_of(folder: Path) -> ProjectError | None:
+    """Return why a project cannot be opened, None if it can. Nothing is written, and each state is looked at once."""
+    path = folder / FILENAME
+    try:
+        look_at_file(path)
+        found = path.stat()
+        state = (path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        if state not in _looked_at:
+            # Who opens a file only to read leaves its journal's files behind, who may write removes them.
+            _reading(path, read_only(path), ("mode=rw", *_LEAVING_NOTHING)).close()
+            _looked_at.add(state)
+    except ProjectBusy:  # somebody is writing: that is no fault
+        return None
+    except ProjectError as error:
+        return error
+    return None
+
+
+def _refuse_foreign(db: Database, path: Path) -> None:
+    names = _names(db)
+    if not names:
+        raise empty(path)
+    if not (_MIGRATED in names and migrations.applied(db)):
+        raise foreign(path)
+    if version := fetch_value(db, "PRAGMA user_version"):
+        raise ProjectTooNew(f"{path} was written by a later version ({version}).", "Update this program.")
+
+
+def _refuse_damaged(db: Database, path: Path) -> None:
+    """Compare the schema with what it should be and, once for each file, see that its pages hang together."""
+    names, columns = _expected()
+    if missing := names - _names(db):
+        raise damaged(path, f"it lacks {', '.join(sorted(missing)[:3])}")
+    found = path.stat()
+    file = (found.st_dev, found.st_ino, found.st_mtime_ns)
+    if file not in _sound and found.st_size <= _CHECKED_BYTES:
+        if missing := columns - _columns(db, path):
+            raise damaged(path, f"it lacks {', '.join(sorted(missing)[:3])}")
+        if (first := str(fetch_value(db, "PRAGMA quick_check(1)"))) != "ok":
+            raise damaged(path, first.splitlines()[-1])
+        _sound.add(file)
+
+
+def _names(db: Database) -> set[str]:
+    sql = "SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite^_%' ESCAPE '^'"
+    return {name for (name,) in db.execute(sql)}
+
+
+def _columns(db: Database, path: Path) -> set[str]:
+    """Name all columns of tables and views. That compiles every view, which a damaged schema does not survive."""
+    sql = """SELECT m.name || '.' || c.name FROM sqlite_master m, pragma_table_info(m.name) c
+             WHERE m.type IN ('table', 'view')"""
+    try:
+        return {name for (name,) in db.execute(sql)}
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error):
+            raise
+        raise damaged(path, str(error)) from error
+
+
+@lru_cache
+def _expected() -> tuple[frozenset[str], frozenset[str]]:
+    """Return the names of tables, views, indexes and triggers, and those of columns, of a new project."""
+    with closing(Database(memory=True)) as fresh:
+        migrations.apply(fresh)
+        return frozenset(_names(fresh)), frozenset(_columns(fresh, Path()))
 
 
 def _migrate(db: Database, path: Path) -> None:
@@ -93,7 +252,9 @@ def immediate(db: Database) -> Iterator[None]:
         with db.atomic():
             yield
         return
-    db.conn.execute("BEGIN IMMEDIATE")
+    db.conn.execute(
+        "BEGIN" if why_frozen(db) else "BEGIN IMMEDIATE"
+    )  # what only reads may go on where nothing is written
     try:
         yield
         db.commit()

@@ -116,6 +116,12 @@ def export(
         return FORMATS[format].write(rows, layout, unfinished)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text for others, whole or not at all. Raises BadFile if it cannot be written."""
+    with _whole_or_not_at_all(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
 def _refuse_clashes(names: Sequence[str]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -135,6 +141,7 @@ def _whole_or_not_at_all(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield unfinished
+        unfinished.chmod(0o700 if unfinished.is_dir() else 0o600)  # texts may be confidential
         _move(unfinished, path)
     except OSError as error:
         raise BadFile(f"{path} cannot be written: {error.strerror or error}.", "Choose another place.") from error

@@ -16,6 +16,7 @@ from sqlite_utils import Database
 
 from store import settings
 from store.database import fetch, fetch_value, immediate, now
+from store.faults import parsed
 
 Fields = Mapping[str, Any]
 GUIDE = ("instruction", "none_fits_since")  # what belongs to no label: settings, with a history all the same
@@ -105,7 +106,7 @@ def _follow_merges(db: Database) -> None:
 def every(db: Database) -> list[dict[str, Any]]:
     """Return all labels there ever were, in codebook order, with `examples` as a list."""
     rows = fetch(db, "SELECT * FROM label ORDER BY position, id")
-    return [{**row, "examples": json.loads(row["examples"])} for row in rows]
+    return [{**row, "examples": parsed(row["examples"], "the examples of a label")} for row in rows]
 
 
 def in_use(row: Mapping[str, Any]) -> bool:
@@ -138,7 +139,7 @@ def events(db: Database) -> list[Event]:
 
 
 def _event(row: Mapping[str, Any], undone: bool) -> Event:
-    details = json.loads(row["details"])
+    details = parsed(row["details"], "a change of the codebook")
     if "label_id" in details:  # as the first versions wrote it: new values alone
         label_id = details.pop("label_id")
         details = {"labels": {label_id: {name: (None, value) for name, value in details.items()}}, "guide": {}}

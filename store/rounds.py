@@ -14,6 +14,7 @@ from sqlite_utils import Database
 from annotator.errors import NotFinite
 from store import labels
 from store.database import fetch, fetch_one, fetch_value, immediate, now
+from store.faults import parsed
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def latest(db: Database, count: int) -> list[dict[str, Any]]:
 
 def labels_of(round_row: Mapping[str, Any]) -> tuple[int, ...]:
     """Return the ids of a round's labels, in the order of its arrays."""
-    return tuple(json.loads(round_row["label_ids"]))
+    return tuple(parsed(round_row["label_ids"], "the labels of a round"))
 
 
 def save_predictions(db: Database, round_id: int, predictions: Predictions) -> None:
@@ -231,7 +232,7 @@ def in_codebook(db: Database, made: Predictions) -> Predictions:
 
 def is_current(db: Database, round_row: Mapping[str, Any]) -> bool:
     """Say whether a round knows every label in use and no other but such as were merged into one."""
-    known = set(json.loads(round_row["label_ids"]))
+    known = set(parsed(round_row["label_ids"], "the labels of a round"))
     rows = labels.every(db)
     used = {row["id"] for row in rows if labels.in_use(row)}
     return {row["counts_as"] for row in rows if row["id"] in known} == used

@@ -1,6 +1,5 @@
 """Which utterances meet conditions on answers and on what a round says; their texts are for the domain to look at."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,6 +10,7 @@ from sqlite_utils import Database
 
 from store import labels
 from store.annotations import COUNTS
+from store.faults import parsed
 
 State = Literal["any", "open", "answered"]
 Quarrel = Literal["", "people", "model"]
@@ -85,7 +85,7 @@ def _about_model(asked: Conditions) -> Iterator[str]:
 
 def _teach_likeliest(db: Database, in_use: Mapping[str, Any] | None) -> None:
     """Let SQL read a round's probabilities: the id of the likeliest label in use, and how likely that is."""
-    ids, passed = labels.shares(db, tuple(json.loads(in_use["label_ids"]) if in_use else ()))
+    ids, passed = labels.shares(db, tuple(parsed(in_use["label_ids"], "the labels of a round") if in_use else ()))
 
     def read(blob: bytes) -> NDArray[np.float64]:
         return np.asarray(np.frombuffer(blob, dtype="<f4") @ passed)

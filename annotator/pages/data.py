@@ -34,7 +34,7 @@ def show() -> None:
         _tell(report)
     path = frame.folder()
     if path:
-        with Project.open(path) as project:
+        with frame.errors_shown(), Project.open(path) as project:  # a new project can be started all the same
             _overview(project)
             with st.expander(say("Import more utterances into this project")):
                 _import_more(project)

@@ -1,7 +1,9 @@
 """What all pages share: which project, who annotates, what the model is doing, how text and errors are shown."""
 
 import getpass
+import os
 import re
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from html import escape
@@ -18,10 +20,12 @@ from annotator.preferences import preferences
 from annotator.project import Project
 from annotator.samples import project_folders, workspace
 from store import jobs
-from store.database import hold_open
+from store.database import fault_of, hold_open, now, why_frozen
 
 PATIENCE = 0.5  # seconds that a page waits for another program that writes, before it says so and goes on
 ICON = str(Path(__file__).with_name("icon.png"))  # a file: icons by name are fetched from the network
+
+LOG = "annotator.log"  # in the folder of all projects
 
 STAGES = {
     "": later("The model is starting"),
@@ -129,7 +133,7 @@ def spoken(kind: str, speaker: str | None, text: str) -> str:
 
 @contextmanager
 def errors_shown() -> Iterator[None]:
-    """Show message and hint of our own errors in place of the page; everything else stays loud."""
+    """Show message and hint of our own errors in place of the page; `tell_unexpected` gets all others."""
     try:
         yield
     except AnnotatorError as error:
@@ -138,8 +142,14 @@ def errors_shown() -> Iterator[None]:
 
 def show_error(error: AnnotatorError) -> None:
     """Say what happened and what to do."""
-    message, hint = plain(retell(error.message)), plain(retell(error.hint))
+    message, hint = f"**{plain(retell(error.message))}**", _with_commands(retell(error.hint))
     st.error(f"{message}\n\n{hint}" if hint else message)
+
+
+def _with_commands(hint: str) -> str:
+    """Escape a hint but for the commands in it, which stand between backticks."""
+    pieces = re.split(r"`([^`\n]+)`", hint)
+    return "".join(f"`{piece}`" if place % 2 else plain(piece) for place, piece in enumerate(pieces))
 
 
 def guarded(action: Callable[..., None]) -> Callable[..., None]:
@@ -148,10 +158,34 @@ def guarded(action: Callable[..., None]) -> Callable[..., None]:
     def run(*args: object) -> None:
         try:
             action(*args)
-        except AnnotatorError as error:
+        except Exception as error:  # kept for the run that follows, which has the sidebar and the page around it
             st.session_state["error"] = error
 
     return run
+
+
+def tell_failure() -> None:
+    """Show why what was last asked for has failed, if it has. What nobody foresaw is raised again."""
+    match st.session_state.pop("error", None):
+        case AnnotatorError() as error:
+            show_error(error)
+        case Exception() as error:
+            raise error
+
+
+def tell_unexpected(error: Exception) -> bool:
+    """Show that something failed that nobody foresaw, in place of Streamlit's own box, and write it down."""
+    log = workspace() / LOG
+    try:
+        with os.fdopen(os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600), "a", encoding="utf-8") as file:
+            file.write(f"{now()}\n{''.join(traceback.format_exception(error))}\n")
+        where = say("in {log}", log=plain(str(log)))
+    except OSError:  # the disk may be what failed
+        where = say("in the window in which the app was started")
+    happened = say("Something went wrong that was not foreseen. What you did last may not have been saved.")
+    hint = say("All earlier answers are saved. Reload the page and try again. The details are {where}.", where=where)
+    st.error(f"{happened}\n\n{hint}")
+    return True
 
 
 def folder() -> Path | None:
@@ -194,7 +228,8 @@ def opened_project(patience: float | None = None) -> Iterator[Project]:
         st.info(say("There is no project yet. Start one on the Data page, from a file or from a sample."))
         st.stop()
     with Project.open(path, patience) as project:
-        _keep_open(path)
+        if not why_frozen(project.db):
+            _keep_open(path)
         yield project
 
 
@@ -205,22 +240,33 @@ def _keep_open(path: Path) -> Any:
 
 def settle() -> list[str]:
     """Settle project, annotator and language for this run; return the names of all projects."""
-    names = [path.name for path in project_folders(workspace())]
+    names = [path.name for path in _folders()]
     _remember("project", names)
     _remember("annotator", None)
     speak()
     return names
 
 
+def _folders() -> list[Path]:
+    try:
+        return project_folders(workspace())
+    except AnnotatorError as error:
+        st.session_state["error"] = error
+        return []
+
+
+def _shown(name: str) -> str:
+    """Return a project's name as the list shows it."""
+    return say("{name} (cannot be opened)", name=name) if fault_of(workspace() / name) else name
+
+
 def sidebar(names: list[str]) -> None:
     """Choose the project and the name answers are stored under; show what the model is doing."""
     with st.sidebar:
         if names:
-            st.selectbox(say("Project"), names, key="project")
+            st.selectbox(say("Project"), names, key="project", format_func=_shown)
         about = say("Stored with every answer. Nobody is asked to prove it.")
         st.text_input(say("Your name"), key="annotator", help=about)
-        if error := st.session_state.pop("error", None):
-            show_error(error)
         if names:
             st.query_params["project"] = st.session_state["project"]
             job_status()
@@ -231,8 +277,15 @@ def _remember(key: str, among: list[str] | None) -> None:
     """Keep a choice over reloads, in the address, and over pages, in the session."""
     entered = st.session_state.pop("enter", None) if key == "project" else None
     kept = entered or st.session_state.get(key) or st.query_params.get(key)
-    fallback = getpass.getuser() if among is None else among[0] if among else None
-    st.session_state[key] = kept if kept and (among is None or kept in among) else fallback
+    if kept and (among is None or kept in among):
+        st.session_state[key] = kept
+    else:
+        st.session_state[key] = getpass.getuser() if among is None else _first_sound(among)
+
+
+def _first_sound(names: list[str]) -> str | None:
+    """Return the first project that can be opened; the first of all if none can."""
+    return next((name for name in names if not fault_of(workspace() / name)), names[0] if names else None)
 
 
 def job_status() -> None:
@@ -240,7 +293,8 @@ def job_status() -> None:
     path = folder()
     if path is None:
         return
-    with Project.open(path, PATIENCE) as project:
+    active = False
+    with suppress(AnnotatorError), Project.open(path, PATIENCE) as project:  # the page says why it cannot be opened
         tidy(project)
         active = jobs.active(project.db) is not None
     st.session_state["job_active"] = active

@@ -80,8 +80,7 @@ def _panel() -> None:
     """Everything an answer changes. A fragment: answering redraws this and nothing else."""
     desk: Desk = st.session_state["desk"]
     with frame.opened_project() as project:
-        if error := st.session_state.pop("error", None):
-            frame.show_error(error)
+        frame.tell_failure()
         if comment := st.session_state.pop("left_behind", None):
             frame.html("quiet", say("Your comment was not stored: “{comment}”", comment=comment))
         tour.strip(project, "label")

@@ -1,6 +1,5 @@
 """The search page: find utterances, look around one, answer all that were found at once, take that back."""
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -19,6 +18,7 @@ from annotator.session import Answer
 from annotator.worker import start_round_if_due
 from store import annotations, labels, rounds, utterances
 from store import bulk as acts
+from store.faults import parsed
 from store.search import NONE_FITS, Conditions, Quarrel, State
 
 PAGE = 20  # utterances shown at once
@@ -230,7 +230,7 @@ def _acts(project: Project, names: Mapping[int, str]) -> None:
     st.header(say("Answered at once"))
     for act in done:
         answer = names.get(act["label_id"] or NONE_FITS, "")
-        looked = json.loads(act["search"])
+        looked = parsed(act["search"], "a search")
         what = " ".join(part for part in (looked["words"], looked["pattern"]) if part) or say("by conditions")
         with st.container(horizontal=True, vertical_alignment="center"):
             with st.container(width="stretch"):

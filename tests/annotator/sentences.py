@@ -15,7 +15,7 @@ from store.exporters import FORMATS
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [ROOT / "streamlit_app.py", *sorted((ROOT / "annotator").rglob("*.py"))]
 ERRORS = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Exception)}
-ON_THE_COMMAND_LINE = ("cli.py", "oracle.py", "labeller.py", "curves.py", "simulation.py", "replay.py")
+ON_THE_COMMAND_LINE = ("cli.py", "gate.py", "oracle.py", "labeller.py", "curves.py", "simulation.py", "replay.py")
 RETOLD_FROM = [
     path
     for package in ("annotator", "model", "store")
@@ -32,7 +32,12 @@ RETOLD = {  # functions whose sentences are stored in rows, or come from where n
     "store/importers.py": {"_why_not_taken", "_why_no_turn"},
     "store/provenance.py": {"why_no_answer"},
     "store/reconciling.py": {"_twice", "_copied", "_known", "_not_applied"},
+    "store/faults.py": {
+        *("damaged", "empty", "not_sqlite", "foreign", "not_a_file", "dangling", "unreadable", "moved", "read_only"),
+        *("journal_unread", "full", "busy"),
+    },
     "store/jobs.py": {"recover"},
+    "store/settings.py": {"unusable"},
     "store/readers.py": {"rows", "_csv_cells", "_jsonl_objects"},
 }
 SQL = re.compile("SELECT|INSERT|UPDATE|DELETE")
