@@ -34,7 +34,7 @@ class Reach(NamedTuple):
     row: int = 0
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def check_row(scorer: CausalScorer, bodies: Bodies, budget: int) -> None:
     """Refuse bodies that get other numbers in a row than alone, longest text and longest row considered.
 
@@ -54,7 +54,7 @@ def check_row(scorer: CausalScorer, bodies: Bodies, budget: int) -> None:
 def _check(scorer: CausalScorer, row: list[list[int]]) -> None:
     checked, layout = scorer.backbone.checked, "lanes" if scorer.cached else "row"
     before = len(scorer.tokens.prefix)
-    reach = Reach(before + len(row[0]), before + sum(map(len, row)))
+    reach = Reach(before + len(row[0]), 0 if scorer.cached else before + sum(map(len, row)))  # lanes are short
     known = Reach(*checked.get(layout, ()))
     if reach.text <= known.text and reach.row <= known.row:
         return
