@@ -77,7 +77,8 @@ def _rows_of(scorer: CausalScorer, bodies: Bodies, budget: int) -> Iterator[list
     Then, for a machine that cannot compute so much at once, the longest and the shortest as they are.
     """
     first, path = len(scorer.tokens.prefix) + scorer.backbone.virtual_tokens, _path(scorer)
-    longest = list(max(bodies, key=len))
+    shortest, *_, last = sorted([*bodies, bodies[0]], key=len)
+    longest = list(last)
     windows = scorer.windows
     room = min(limit for limit in (windows.longest, windows.columns, 2**31) if limit) - first - len(path)
     wanted = max(len(longest), min(-(-(first + len(longest)) // STEP) * STEP - first, room))
@@ -91,7 +92,7 @@ def _rows_of(scorer: CausalScorer, bodies: Bodies, budget: int) -> Iterator[list
             break
         row.append(list(body))
     yield row
-    yield [list(max(bodies, key=len)), list(min(bodies, key=len))]
+    yield [list(last), list(shortest)]
 
 
 def _path(scorer: CausalScorer) -> list[int]:
