@@ -34,7 +34,7 @@ class Reach(NamedTuple):
     row: int = 0
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def check_row(scorer: CausalScorer, bodies: Bodies, budget: int) -> None:
     """Refuse bodies that get other numbers in a row than alone, longest text and longest row considered.
 
@@ -54,7 +54,7 @@ def check_row(scorer: CausalScorer, bodies: Bodies, budget: int) -> None:
 def _check(scorer: CausalScorer, row: list[list[int]]) -> None:
     checked, layout = scorer.backbone.checked, "lanes" if scorer.cached else "row"
     before = len(scorer.tokens.prefix)
-    reach = Reach(before + len(row[0]), before + sum(map(len, row)))
+    reach = Reach(before + len(row[0]), 0 if scorer.cached else before + sum(map(len, row)))  # lanes are short
     known = Reach(*checked.get(layout, ()))
     if reach.text <= known.text and reach.row <= known.row:
         return
@@ -77,7 +77,8 @@ def _rows_of(scorer: CausalScorer, bodies: Bodies, budget: int) -> Iterator[list
     Then, for a machine that cannot compute so much at once, the longest and the shortest as they are.
     """
     first, path = len(scorer.tokens.prefix) + scorer.backbone.virtual_tokens, _path(scorer)
-    longest = list(max(bodies, key=len))
+    shortest, *_, last = sorted([*bodies, bodies[0]], key=len)
+    longest = list(last)
     windows = scorer.windows
     room = min(limit for limit in (windows.longest, windows.columns, 2**31) if limit) - first - len(path)
     wanted = max(len(longest), min(-(-(first + len(longest)) // STEP) * STEP - first, room))
@@ -91,7 +92,7 @@ def _rows_of(scorer: CausalScorer, bodies: Bodies, budget: int) -> Iterator[list
             break
         row.append(list(body))
     yield row
-    yield [list(max(bodies, key=len)), list(min(bodies, key=len))]
+    yield [list(last), list(shortest)]
 
 
 def _path(scorer: CausalScorer) -> list[int]:

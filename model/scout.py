@@ -117,8 +117,8 @@ def blend(logits: Logits, heard: Logits, weight: float) -> Logits:
 
     Raises NotFinite.
     """
-    check_finite("logits", logits, heard, weight)
     mass = logsumexp(logits, axis=1, keepdims=True)
+    check_finite("logits", mass, heard, weight)  # a label that a round does not know has no mass, and may
     return np.asarray(log_softmax((1 - weight) * (logits - mass) + weight * heard, axis=1) + mass)
 
 

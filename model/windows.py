@@ -37,9 +37,9 @@ class Windows:
 
     def within(self, kind: str, asking: NDArray[np.int64], present: NDArray[np.int64]) -> Sees:
         """Say what a kind of layer that is narrowed sees, (asking, present), from the positions of both."""
-        if kind == CHUNKED:
+        if kind == CHUNKED and self.chunk:
             return np.asarray(asking[:, None] // self.chunk == present // self.chunk)
-        return np.asarray(asking[:, None] - present < self.window)
+        return np.asarray(asking[:, None] - present < (self.window or np.inf))
 
 
 def read_windows(config: Any) -> Windows:
