@@ -37,8 +37,8 @@ from store.spool import Spool
 COMMAND = Command(
     __doc__,
     full={
-        "learn": 50, "victims": 60, "places": 2, "seeds": (0, 1), "epochs": Recipe().epochs, "directives": sum(attack.directs for attack in SUITE),
-        "only": tuple(SAMPLES), "backbone": STARTER,
+        "learn": 50, "victims": 60, "places": 2, "seeds": (0, 1), "epochs": Recipe().epochs,
+        "directives": sum(attack.directs for attack in SUITE), "only": tuple(SAMPLES), "backbone": STARTER,
     },
     quick={"learn": 16, "victims": 20, "places": 1, "seeds": (0,), "epochs": 1, "directives": 20,
            "only": ("political_promises",)},

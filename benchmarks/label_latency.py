@@ -38,7 +38,7 @@ from tests.fake import FakeClassifier
 COMMAND = Command(
     __doc__,
     full={"answers": 300, "block": 20, "small": 1_000, "large": 200_000, "backbone": STARTER},
-    quick={"answers": 20, "block": 10},
+    quick={"answers": 20, "block": 10, "large": 100_000},
     tiny={"answers": 4, "block": 2, "small": 200, "large": 400, **RANDOM_WEIGHTS},
     figures=("idle", "training", "large_over_small", "over_floor"),
 )

@@ -39,7 +39,7 @@ COMMAND = Command(
         "seeds": (0, 1, 2), "pool": 1000, "test_limit": 0, "epochs": Recipe().epochs, "baselines_only": False,
         "backbone": STARTER,
     },
-    quick={"labels": 40, "seeds": (0,), "pool": 120, "test_limit": 60, "epochs": 4},
+    quick={"labels": 40, "seeds": (0,), "pool": 120, "test_limit": 60, "epochs": 3},
     tiny={"labels": 40, "seeds": (0, 1), "pool": 80, "test_limit": 40, "epochs": 1, **RANDOM_WEIGHTS},
     figures=("data", "labels", "seeds", "TF-IDF + logistic regression", "Annotator"),
     place="data",

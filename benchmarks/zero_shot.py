@@ -23,7 +23,7 @@ from model.task import Label, Task, Utterance
 COMMAND = Command(
     __doc__,
     full={"data": tuple(name for name in PUBLIC if name != "banking77"), "utterances": 500, "backbone": STARTER},
-    quick={"data": ("trec", "snips"), "utterances": 100},
+    quick={"utterances": 100},
     tiny={"data": ("political_promises",), "utterances": 40, **RANDOM_WEIGHTS},
     choices={"data": tuple(SETS)},
     figures_by="data",

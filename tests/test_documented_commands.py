@@ -5,12 +5,17 @@ from __future__ import annotations
 import importlib
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import click
 import pytest
 
 from annotator.cli import main
+from annotator.config import RoundConfig, settings_of
+from annotator.samples import SAMPLES
+from tests.model.tiny import save_llama
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "data" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -61,7 +66,7 @@ def test_the_program_takes_the_options_that_the_docs_give(line: str) -> None:
         if expected and isinstance(expected.type, click.Choice):
             assert set(part.split("|")) <= set(expected.type.choices), line
         expected = None
-        if part in main.commands and command is None or f"| {part} " in line and part in main.commands:
+        if part in main.commands and (command is None or f"| {part} " in line):
             command = main.commands[part]
         elif re.fullmatch(r"\[?--[\w-]+\]?", part):
             assert command is not None, line
@@ -69,6 +74,38 @@ def test_the_program_takes_the_options_that_the_docs_give(line: str) -> None:
             assert part.strip("[]") in options, f"{part} in {line}"
             expected = options[part.strip("[]")]
     assert command is not None, line
+
+
+def test_every_setting_that_the_docs_name_exists() -> None:
+    known = settings_of(RoundConfig())
+    text = " ".join(map(whole, PAGES))
+    named = set(re.findall(r"\b(recipe\.\w+)=", text))
+    assert {"recipe.quantization", "recipe.epochs"} <= named
+    assert named <= set(known)
+
+
+@pytest.mark.soak
+def test_the_command_line_runs_from_a_new_project_to_scored_texts(tmp_path: Path) -> None:
+    """In processes of their own, as a person runs it, with a backbone so small that a round takes seconds."""
+    backbone, project, scored = save_llama(tmp_path / "backbone"), tmp_path / "talk", tmp_path / "scored.csv"
+    texts = SAMPLES["political_promises"].data
+
+    def annotator(*arguments: object) -> str:
+        command = [sys.executable, "-m", "annotator.cli", *map(str, arguments)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    annotator("new", project, "--labels-from", texts)
+    annotator("import", project, texts)
+    annotator("settings", project, f"backbone={backbone}", "recipe.epochs=1", "retrain_every=0")
+    annotator("retrain", project)
+    assert "No round is running." in annotator("status", project)
+    annotator("export", project, "--format", "csv", "--out", tmp_path / "labels.csv")
+    annotator("report", project, "--out", tmp_path / "report.html")
+    annotator("score", texts, "--project", project, "--out", scored)
+    assert len(scored.read_text("utf-8").splitlines()) == len(texts.read_text("utf-8").splitlines())
+    annotator("doctor")
 
 
 def test_every_extra_that_the_readme_installs_exists() -> None:
