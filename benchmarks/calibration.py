@@ -60,13 +60,13 @@ COMMAND = Command(
     __doc__,
     full={
         "data": tuple(name for name in PUBLIC if name != "banking77"), "labels": (100, 200, 400), "seeds": (0, 1, 2),
-        "classifier": "both", "strategy": "random", "judged": JUDGED, "audits": (100, 300), "more": 100,
-        "draws": 1000, "kept": KEPT, "backbone": STARTER,
+        "classifier": "both", "strategy": "random", "epochs": Recipe().epochs, "judged": JUDGED, "audits": (100, 300),
+        "more": 100, "draws": 1000, "kept": KEPT, "backbone": STARTER,
     },
     quick={"data": ("trec",), "labels": (100, 200), "seeds": (0,), "classifier": "scout", "draws": 100},
     tiny={
-        "data": ("client_talk",), "labels": (60,), "seeds": (0,), "judged": 100, "audits": (20, 40), "more": 20,
-        "draws": 20, "kept": SCRATCH, **RANDOM_WEIGHTS,
+        "data": ("client_talk",), "labels": (60,), "seeds": (0,), "epochs": 1, "judged": 100, "audits": (20, 40),
+        "more": 20, "draws": 20, "kept": SCRATCH, **RANDOM_WEIGHTS,
     },
     choices={"data": tuple(SETS), "classifier": ("both", "scout"), "strategy": sorted(STRATEGIES)},
     figures=(
@@ -117,11 +117,17 @@ def collect(data: str, labels: int, seed: int, given: Namespace, memo: Memo) -> 
     Given are the classifier, the strategy by which was chosen what it learned from, the backbone, how many rows judge,
     and where rounds are kept.
     """
-    way = (given.classifier, given.strategy, Path(given.backbone).name, f"judged-{given.judged}")
-    usual = ("both", "random", STARTER, f"judged-{JUDGED}")
+    way = (
+        given.classifier,
+        given.strategy,
+        Path(given.backbone).name,
+        f"{given.epochs}-epochs",
+        f"{given.judged}-judge",
+    )
+    usual = ("both", "random", STARTER, f"{Recipe().epochs}-epochs", f"{JUDGED}-judge")
     folder = Path(given.kept).joinpath(data, *(one for one in way if one not in usual))
     path = folder / f"labels-{labels}-seed-{seed}.npz"
-    recipe = Recipe(scout=1.0) if given.classifier == "scout" else Recipe()
+    recipe = Recipe(scout=1.0) if given.classifier == "scout" else Recipe(epochs=given.epochs)
     if not path.exists() or "chosen" not in np.load(path):  # earlier versions kept less
         plan = plan_of(data)
         config = RoundConfig(strategy=given.strategy, recipe=recipe, backbone=given.backbone)

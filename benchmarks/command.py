@@ -5,6 +5,7 @@ and the first line it prints when it does not run whole.
 """
 
 import argparse
+import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -94,10 +95,13 @@ def _scratch() -> tempfile.TemporaryDirectory[str]:
 
 @cache
 def _with_random_weights() -> str:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # with tensors this small, threads spend their time waiting
+    import torch
     from transformers.utils.logging import disable_progress_bar
 
     from tests.model.tiny import save_llama
 
+    torch.set_num_threads(1)
     disable_progress_bar()
     return save_llama(scratch() / TINY)
 

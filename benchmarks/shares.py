@@ -26,7 +26,7 @@ from model.scout import blend
 COMMAND = Command(
     __doc__,
     full={**ROUNDS.full, "labels": 100},
-    quick={"data": ("trec",), "seeds": (0,), "judged": 300, **RANDOM_WEIGHTS},
+    quick={"data": ("trec",), "seeds": (0,), "epochs": 2, "judged": 300, **RANDOM_WEIGHTS},
     tiny={**ROUNDS.tiny, "labels": 60},
     choices={**ROUNDS.choices, "classifier": ("both",)},
     figures_by="data",

@@ -51,7 +51,6 @@ def test_a_tiny_run_goes_from_start_to_the_last_line_without_the_public_data(nam
         pytest.skip("no Chromium on the PATH")
     kept = tmp_path / "kept"
     places = {"ANNOTATOR_DATA": str(tmp_path / "no data"), "ANNOTATOR_KEPT": str(kept), "PYTHONPATH": str(ROOT)}
-    places |= {"OMP_NUM_THREADS": "1"}  # with tensors this small, threads spend their time waiting for each other
     done = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{name}", "--tiny"],
         cwd=ROOT,
