@@ -3,10 +3,10 @@
     python -m benchmarks.kill [--quick | --tiny] [--times 30] [--seed 0]
 
 A real server, a real browser that labels by keyboard, the starter backbone, and SIGKILL: every second time to the
-server alone at a random moment, every other time to the server and to the round, a random moment after the round has
-reached a stage; the stages take turns. Each time begins on a project with answers and a promoted round, which must
-still be in use, whole, unless the new one is. An answer counts as given once the next utterance is on screen. The
-last line is one JSON object.
+server alone, at a random moment once the page can be answered; every other time to the server and to the round, a
+random moment after the round has reached a stage. The stages take turns. Each time begins on a project with answers
+and a promoted round, which must still be in use, whole, unless the new one is. An answer counts as given once the next
+utterance is on screen. The last line is one JSON object.
 """
 
 import os
@@ -76,12 +76,13 @@ def kill_round(folder: Path, stage: str, delay: float) -> str:
         return str(job["stage"])
 
 
-def label_until(page: Page, app: App, over: threading.Event) -> int:
+def label_until(page: Page, app: App, ready: threading.Event, over: threading.Event) -> int:
     """Answer until the server has been killed; return how many answers were seen through."""
     seen = 0
     with suppress(Error, AssertionError):
         page.goto(f"{app.url}/?project={NAME}&annotator=anna")
         expect(page.get_by_role("button", name="Skip")).to_be_visible(timeout=60 * SECOND)
+        ready.set()
         while not over.is_set():
             before = page.locator(".utterance").inner_text()
             page.wait_for_timeout(A_LOOK)
@@ -112,20 +113,21 @@ def run_once(page: Page, workspace: Path, stage: str | None, rng: random.Random)
         assert promoted is not None
         if stage:
             start_round(project, "the benchmark")
-    app, over, killed = serve(workspace), threading.Event(), ""
+    app, ready, over, killed = serve(workspace), threading.Event(), threading.Event(), ""
 
     def strike() -> None:
         nonlocal killed
         if stage:
             killed = kill_round(folder, stage, rng.uniform(0, STAGES[stage]))
         else:
+            ready.wait(60)
             time.sleep(rng.uniform(1, 10))
         app.kill()
         over.set()
 
     killer = threading.Thread(target=strike)
     killer.start()
-    seen = label_until(page, app, over)
+    seen = label_until(page, app, ready, over)
     killer.join()
     time.sleep(0.2)  # until the killed process is gone
     with Project.open(folder) as project:

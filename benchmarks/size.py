@@ -42,9 +42,10 @@ def docstring_lines(tree: ast.Module) -> set[int]:
 
 def main() -> None:
     """Count and print."""
+    packages = COMMAND.read().packages
     totals: dict[str, int] = {}
     print(f"{'package':12}{'files':>6}{'code':>7}   longest file, longest function")
-    for package in COMMAND.read().packages:
+    for package in packages:
         texts = {path: path.read_text(encoding="utf-8") for path in (ROOT / package).rglob("*.py")}
         sizes = {path: code_lines(text) for path, text in texts.items()}
         functions = [
