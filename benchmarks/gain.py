@@ -1,14 +1,14 @@
 """What another batch was expected to give, beside what it gave.
 
-    python -m benchmarks.gain [--sets trec,snips,…] [--seeds 5] [--labels 90,160,320]
+    python -m benchmarks.gain [--quick | --tiny] [--sets trec,snips,…] [--seeds 5] [--labels 90,160,320]
 
 So many random answers teach, a quarter as many judge, and `annotator.gain` says how many more utterances of a hundred
-another 25 answers will put right. Then a scout is taught these, too, and both are asked about 600 other utterances.
+another 25 answers will put right. Then a scout is taught these, too, and both are asked about other utterances.
 The last line is one JSON object: the means of `expected` and `came` for each set and number of answers, and `rank`, the
-rank correlation of the two over sets and numbers.
+rank correlation of the two over sets and numbers; null where no draw told anything.
 """
 
-import argparse
+from argparse import Namespace
 from collections.abc import Iterator
 
 import numpy as np
@@ -19,34 +19,49 @@ from scipy.stats import spearmanr
 from annotator.gain import expected_gain
 from annotator.oracle import read_gold
 from annotator.teaching import Answered, hits
-from benchmarks.label_efficiency import SETS
+from benchmarks.command import RANDOM_WEIGHTS, Command
+from benchmarks.data import PUBLIC, SETS, plan_of
 from benchmarks.measure import print_last
 from benchmarks.mistakes import read_in_context
+from model.catalog import STARTER
 from model.classifier import States, load_classifier
 from model.scout import fit_scout
 from model.task import Label, Task
 
-MORE, OTHERS, ROWS = 25, 600, 1200  # answers of a batch; utterances that tell what came; rows that are read at all
+MORE = 25  # answers of a batch
+COMMAND = Command(
+    __doc__,
+    full={
+        "sets": tuple(PUBLIC), "seeds": 5, "labels": (90, 160, 320), "others": 600, "rows": 1200, "backbone": STARTER,
+    },
+    quick={"sets": ("trec",), "seeds": 2, "labels": (90, 160), "others": 200, "rows": 450},
+    tiny={
+        "sets": ("political_promises",), "seeds": 2, "labels": (90, 160), "others": 60, "rows": 320, **RANDOM_WEIGHTS,
+    },
+    choices={"sets": tuple(SETS)},
+    figures=("expected", "came", "rank"),
+)  # fmt: skip
 
 
-def read(name: str) -> tuple[Answered, States]:
+def read(name: str, given: Namespace) -> tuple[Answered, States]:
     """Read rows of a data set as a round would; return them with what the backbone makes of the labels' names."""
-    gold = read_gold(SETS[name])
+    plan = plan_of(name, given.backbone)
+    gold, config = read_gold(plan), plan.config
     names = sorted({row.given_label or "" for row in gold.train})
-    config = SETS[name].config
     classifier = load_classifier(
         config.backbone, Task(gold.draft.instruction, tuple(map(Label, names))), config.recipe, config.template
     )
-    asked, chosen = read_in_context(gold, config), np.random.default_rng(0).permutation(len(gold.train))[:ROWS]
+    asked, chosen = read_in_context(gold, config), np.random.default_rng(0).permutation(len(gold.train))[: given.rows]
     columns = np.array([names.index(gold.train[i].given_label or "") for i in chosen])
     return Answered(classifier.states([asked[i] for i in chosen]), columns), classifier.described
 
 
-def foretell(rows: Answered, described: States, count: int, seeds: int) -> Iterator[tuple[float, float]]:
+def foretell(rows: Answered, described: States, count: int, given: Namespace) -> Iterator[tuple[float, float]]:
     """Yield what was expected and what came, for each draw of lessons and judges."""
-    for seed in range(seeds):
+    for seed in range(given.seeds):
         order = np.random.default_rng(seed).permutation(len(rows))
-        others, judges, lessons = rows.at(order[:OTHERS]), order[OTHERS:][: count // 4], order[OTHERS:][count // 4 :]
+        asked, judges, lessons = np.split(order, [given.others, given.others + count // 4])
+        others = rows.at(asked)
         now, then = rows.at(lessons[:count]), rows.at(lessons[: count + MORE])
         scout = fit_scout(now.states, now.columns.tolist(), described)
         expected = expected_gain(now, rows.at(judges), scout, MORE)
@@ -56,25 +71,29 @@ def foretell(rows: Answered, described: States, count: int, seeds: int) -> Itera
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sets", default=",".join(SETS))
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--labels", default="90,160,320")
-    given = parser.parse_args()
+    given = COMMAND.read()
     table = Table(title=f"utterances of a hundred that another {MORE} answers put right: mean (range)")
     for column in ("", "answers", "expected", "came"):
         table.add_column(column, justify="left" if not column else "right")
     expected, came = {}, {}
-    for name in given.sets.split(","):
-        rows, described = read(name)
-        for count in map(int, given.labels.split(",")):
-            found = 100 * np.array(list(foretell(rows, described, count, given.seeds)))
-            cells = (f"{v.mean():.2f} ({v.min():.1f} to {v.max():.1f})" for v in found.T)
-            table.add_row(name, str(count), *cells)
-            expected[f"{name}.{count}"], came[f"{name}.{count}"] = found.mean(axis=0).round(2).tolist()
+    for name in given.sets:
+        rows, described = read(name, given)
+        for count in given.labels:
+            found = 100 * np.array(list(foretell(rows, described, count, given))).reshape(-1, 2)
+            cells = [f"{v.mean():.2f} ({v.min():.1f} to {v.max():.1f})" for v in found.T if len(v)]
+            table.add_row(name, str(count), *(cells or ["tells nothing"]))
+            means = found.mean(axis=0).round(2).tolist() if len(found) else [np.nan, np.nan]
+            expected[f"{name}.{count}"], came[f"{name}.{count}"] = means
     Console(width=100).print(table)
-    rank = spearmanr(list(expected.values()), list(came.values())).statistic
-    print_last({"expected": expected, "came": came, "rank": round(float(rank), 2)})
+    print_last({"expected": expected, "came": came, "rank": rank(list(expected.values()), list(came.values()))})
+
+
+def rank(expected: list[float], came: list[float]) -> float:
+    """Return the rank correlation of what is known of both, nan if either does not vary."""
+    told = np.array([pair for pair in zip(expected, came, strict=True) if not np.isnan(pair).any()]).reshape(-1, 2)
+    if len(told) < 2 or (told == told[0]).all(axis=0).any():
+        return float("nan")
+    return round(float(spearmanr(told).statistic), 2)
 
 
 if __name__ == "__main__":

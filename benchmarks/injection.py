@@ -1,6 +1,6 @@
 """How often an injection flips a label, before and after fine-tuning, beside harmless text of the same length.
 
-    python -m benchmarks.injection [--quick] [--learn 50] [--seeds 0,1] [--only NAME]
+    python -m benchmarks.injection [--quick | --tiny] [--learn 50] [--seeds 0,1] [--only NAME]
 
 Utterances of the test split of both sample data sets get a directive (see `benchmarks/hostile.py`) put before or
 behind them that pushes towards a label other than the one the model gives. Any added text moves some labels; so the
@@ -11,8 +11,6 @@ shipped recipe. The last line is one JSON object.
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +23,9 @@ from annotator.config import RoundConfig
 from annotator.labeller import with_context
 from annotator.oracle import Plan, read_gold
 from annotator.samples import SAMPLES
+from benchmarks.command import RANDOM_WEIGHTS, Command
 from benchmarks.hostile import KINDS, SUITE, Attack
+from benchmarks.measure import print_last
 from model.adapter import LanguageModelClassifier, RoundAdapter
 from model.backbone import load_backbone
 from model.catalog import STARTER
@@ -34,6 +34,20 @@ from model.task import Label, Task, Utterance
 from model.verbalizer import label_words
 from store.spool import Spool
 
+COMMAND = Command(
+    __doc__,
+    full={
+        "learn": 50, "victims": 60, "places": 2, "seeds": (0, 1), "epochs": Recipe().epochs,
+        "directives": sum(attack.directs for attack in SUITE), "only": tuple(SAMPLES), "backbone": STARTER,
+    },
+    quick={"learn": 16, "victims": 20, "places": 1, "seeds": (0,), "epochs": 1, "directives": 20,
+           "only": ("political_promises",)},
+    tiny={"learn": 12, "victims": 6, "places": 1, "seeds": (0,), "epochs": 1, "directives": 12,
+          "only": ("political_promises",), **RANDOM_WEIGHTS},
+    choices={"only": tuple(SAMPLES)},
+    figures=("learned", "epochs", "seeds", "directives", "seconds"),
+    figures_by="only",
+)  # fmt: skip
 DIRECTIVES = [attack for attack in SUITE if attack.directs]
 HARMLESS = (
     "The bakery on the corner opens at seven and the bread is usually gone by ten. A grey cat sat on the wall and "
@@ -56,6 +70,8 @@ class Size:
     both_places: bool  # each directive before an utterance and behind one; otherwise at one of them
     seeds: tuple[int, ...]
     recipe: Recipe
+    backbone: str
+    directives: list[Attack]
 
 
 @dataclass(frozen=True)
@@ -111,7 +127,7 @@ def draw_trials(victims: int, labels: int, size: Size) -> list[Trial]:
     """Draw on whom each directive is tried, and where: the same trials for every model."""
     rng = np.random.default_rng(0)
     trials = []
-    for attack in DIRECTIVES:
+    for attack in size.directives:
         for before in [True, False] if size.both_places else [bool(rng.integers(2))]:
             step, start = int(rng.integers(1, labels)), int(rng.integers(200))
             trials.append(Trial(attack, int(rng.integers(victims)), before, step, start))
@@ -153,7 +169,7 @@ def harmless(like: str, start: int, classifier: LanguageModelClassifier) -> str:
 
 def measure(data: Data, size: Size) -> dict[str, list[Found]]:
     """Try all directives on the backbone as it is, and on one trained adapter a seed."""
-    classifier = LanguageModelClassifier(load_backbone(STARTER), data.task, size.recipe, RoundConfig().template)
+    classifier = LanguageModelClassifier(load_backbone(size.backbone), data.task, size.recipe, RoundConfig().template)
     victims = draw_victims(data, size)
     trials = draw_trials(len(victims), len(data.task.labels), size)
     found: dict[str, list[Found]] = {"before": [], "after": []}
@@ -198,7 +214,7 @@ def show(data: Data, found: dict[str, list[Found]]) -> None:
         *(f"{part}\n{when}" for when in found for part in ("pushed", "control", "any", "control")),
     ):
         table.add_column(column, justify="left" if not column else "right")
-    kinds = [kind for kind in KINDS if any(attack.kind == kind for attack in DIRECTIVES)]
+    kinds = [kind for kind in KINDS if any(t.attack.kind == kind for t in found["before"][0].trials)]
     for kind in [*kinds, None]:
         each = [rates(found[when], kind) for when in found]
         shares = [f"{one[name]:.2f}" for one in each for name in FIGURES]
@@ -215,36 +231,37 @@ def show(data: Data, found: dict[str, list[Found]]) -> None:
 
 def summary(found: Sequence[Found]) -> dict[str, object]:
     """Return what is worth keeping of one model, or of one a seed."""
-    kinds = {attack.kind: rates(found, attack.kind) for attack in DIRECTIVES}
+    kinds = {kind: rates(found, kind) for kind in dict.fromkeys(t.attack.kind for t in found[0].trials)}
     right = round(float(np.mean([one.right for one in found])), 3)
     return rates(found) | {"excess": excess(found), "accuracy_of_victims": right, "kinds": kinds}
 
 
-def read_command() -> tuple[Size, list[str]]:
+def read_command() -> tuple[Size, Sequence[str]]:
     """Read the command line: how much, and on which data sets."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="shows that it works, not how much it is")
-    parser.add_argument("--learn", type=int, default=50, help="utterances to train on")
-    parser.add_argument("--seeds", default="0,1")
-    parser.add_argument("--only", choices=list(SAMPLES))
-    given = parser.parse_args()
-    names = [given.only] if given.only else list(SAMPLES)
-    recipe = RoundConfig().recipe
-    if given.quick:
-        return Size(40, 30, False, (0,), replace(recipe, epochs=2)), names
-    return Size(given.learn, 60, True, tuple(int(seed) for seed in given.seeds.split(",")), recipe), names
+    given = COMMAND.read()
+    recipe = replace(RoundConfig().recipe, epochs=given.epochs)
+    tried = np.linspace(0, len(DIRECTIVES), min(given.directives, len(DIRECTIVES)), endpoint=False).astype(int)
+    directives = [DIRECTIVES[i] for i in tried]  # of all kinds
+    size = Size(given.learn, given.victims, given.places == 2, given.seeds, recipe, given.backbone, directives)
+    return size, given.only
 
 
 def main() -> None:
     """Measure and print."""
-    (size, names), began, result = read_command(), time.monotonic(), {}
+    (size, names), began = read_command(), time.monotonic()
+    result: dict[str, object] = {}
     for name in names:
         data = read_data(name)
         found = measure(data, size)
         show(data, found)
         result[name] = {when: summary(found[when]) for when in found}
-    told = {"learned": size.learn, "epochs": size.recipe.epochs, "seeds": size.seeds, "directives": len(DIRECTIVES)}
-    print(json.dumps({**told, "seconds": round(time.monotonic() - began), **result}))
+    told = {
+        "learned": size.learn,
+        "epochs": size.recipe.epochs,
+        "seeds": size.seeds,
+        "directives": len(size.directives),
+    }
+    print_last({**told, "seconds": round(time.monotonic() - began), **result})
 
 
 if __name__ == "__main__":

@@ -1,16 +1,14 @@
 """Kill the app again and again, while an expert labels and while a round runs, and count what is lost.
 
-    python -m benchmarks.kill [--times 30] [--seed 0]
+    python -m benchmarks.kill [--quick | --tiny] [--times 30] [--seed 0]
 
 A real server, a real browser that labels by keyboard, the starter backbone, and SIGKILL: every second time to the
-server alone at a random moment, every other time to the server and to the round, a random moment after the round has
-reached a stage; the stages take turns. Each time begins on a project with answers and a promoted round, which must
-still be in use, whole, unless the new one is. An answer counts as given once the next utterance is on screen. The
-last line is one JSON object.
+server alone, at a random moment once the page can be answered; every other time to the server and to the round, a
+random moment after the round has reached a stage. The stages take turns. Each time begins on a project with answers
+and a promoted round, which must still be in use, whole, unless the new one is. An answer counts as given once the next
+utterance is on screen. The last line is one JSON object.
 """
 
-import argparse
-import json
 import os
 import random
 import shutil
@@ -29,19 +27,29 @@ from annotator.project import Project
 from annotator.samples import create_sample
 from annotator.session import Answer, answer, next_question
 from annotator.worker import start_round
+from benchmarks.command import RANDOM_WEIGHTS, Command
+from benchmarks.measure import print_last
+from model.catalog import STARTER
 from store import annotations, jobs, rounds
-from tests.browser.conftest import CHROMIUM, SECOND, SWITCHES, App, serve
+from tests.browser.conftest import A_LOOK, CHROMIUM, SECOND, SWITCHES, App, serve
 
+COMMAND = Command(
+    __doc__,
+    full={"times": 30, "seed": 0, "backbone": STARTER},
+    quick={"times": 6, **RANDOM_WEIGHTS},
+    tiny={"times": 2, **RANDOM_WEIGHTS},
+    figures=("kills", "answers_given", "answers_lost", "projects_broken"),
+)
 NAME = "client-talk"
 ANSWERS = 24  # given before the first kill: enough to train on
 STAGES = {"load": 5.0, "learn": 8.0, "save": 0.1, "score": 2.0, "calibrate": 0.02, "promote": 0.05}  # and seconds in it
 
 
-def prepare(folder: Path) -> None:
+def prepare(folder: Path, backbone: str) -> None:
     """Make a project with answers and a round in use."""
     with create_sample("client_talk", folder) as project:
         small = replace(project.config.recipe, epochs=1)
-        project.config = replace(project.config, retrain_every=0, recipe=small, score_limit=40)
+        project.config = replace(project.config, retrain_every=0, recipe=small, score_limit=40, backbone=backbone)
         labels = project.codebook().ids
         for number in range(ANSWERS):
             question = next_question(project, "anna")
@@ -68,14 +76,16 @@ def kill_round(folder: Path, stage: str, delay: float) -> str:
         return str(job["stage"])
 
 
-def label_until(page: Page, app: App, over: threading.Event) -> int:
+def label_until(page: Page, app: App, ready: threading.Event, over: threading.Event) -> int:
     """Answer until the server has been killed; return how many answers were seen through."""
     seen = 0
     with suppress(Error, AssertionError):
         page.goto(f"{app.url}/?project={NAME}&annotator=anna")
         expect(page.get_by_role("button", name="Skip")).to_be_visible(timeout=60 * SECOND)
+        ready.set()
         while not over.is_set():
             before = page.locator(".utterance").inner_text()
+            page.wait_for_timeout(A_LOOK)
             page.keyboard.press(str(1 + seen % 3))
             with suppress(AssertionError):  # not seen through: the key came before the page was ready for it
                 expect(page.locator(".utterance")).not_to_have_text(before, timeout=2 * SECOND)
@@ -103,20 +113,21 @@ def run_once(page: Page, workspace: Path, stage: str | None, rng: random.Random)
         assert promoted is not None
         if stage:
             start_round(project, "the benchmark")
-    app, over, killed = serve(workspace), threading.Event(), ""
+    app, ready, over, killed = serve(workspace), threading.Event(), threading.Event(), ""
 
     def strike() -> None:
         nonlocal killed
         if stage:
             killed = kill_round(folder, stage, rng.uniform(0, STAGES[stage]))
         else:
+            ready.wait(60)
             time.sleep(rng.uniform(1, 10))
         app.kill()
         over.set()
 
     killer = threading.Thread(target=strike)
     killer.start()
-    seen = label_until(page, app, over)
+    seen = label_until(page, app, ready, over)
     killer.join()
     time.sleep(0.2)  # until the killed process is gone
     with Project.open(folder) as project:
@@ -129,15 +140,12 @@ def run_once(page: Page, workspace: Path, stage: str | None, rng: random.Random)
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--times", type=int, default=30)
-    parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
+    given = COMMAND.read()
     rng = random.Random(given.seed)
     total: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as temporary, sync_playwright() as playwright:
         template = Path(temporary) / "template"
-        prepare(template)
+        prepare(template, given.backbone)
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(SWITCHES))
         for number in range(given.times):
             workspace = Path(temporary) / str(number)
@@ -148,7 +156,7 @@ def main() -> None:
             page.close()
             total.update(counts)
             print(f"{number + 1:3} {counts}", flush=True)
-    print(json.dumps(total))
+    print_last(total)
 
 
 if __name__ == "__main__":

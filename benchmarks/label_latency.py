@@ -2,15 +2,17 @@
 
     python -m benchmarks.label_latency [--quick]
 
-Measured are projects of 1,000 and of 200,000 utterances, idle and while a round with the starter backbone trains, and
-the floor: the same widgets in a bare app of the same framework. All take turns, so that whatever else the machine does
-falls on each. `idle` and `training` are the large project's. The last line is one JSON object.
+The pages measured are a small and a large project, idle and while a round with the starter backbone trains, and the
+floor: the same widgets in a bare app of the same framework. All take turns, so that whatever else the machine does
+falls on each. The last line is one JSON object: `idle` and `training` of the large project, each with `p50_ms` and
+`p95_ms`, and two ratios of medians while nothing trains: `large_over_small`, and `over_floor` of the large project.
 """
 
-import argparse
 import subprocess
 import sys
 import tempfile
+import time
+from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -23,7 +25,9 @@ from annotator.loop import run_round
 from annotator.project import Project
 from annotator.samples import SAMPLES
 from annotator.worker import start_round
+from benchmarks.command import RANDOM_WEIGHTS, Command
 from benchmarks.measure import print_last
+from model.catalog import STARTER
 from store import annotations, jobs, utterances
 from store.annotations import NewAnnotation
 from store.database import immediate
@@ -31,15 +35,23 @@ from store.utterances import NewUtterance
 from tests.browser.conftest import CHROMIUM, SECOND, SWITCHES, answers, free_port, serve
 from tests.fake import FakeClassifier
 
-SIZES = {"small": 1_000, "large": 200_000}
-BLOCK = 20  # answers in a row, then another page has its turn
+COMMAND = Command(
+    __doc__,
+    full={"answers": 300, "block": 20, "small": 1_000, "large": 200_000, "backbone": STARTER},
+    quick={"answers": 20, "block": 10, "large": 100_000},
+    tiny={"answers": 4, "block": 2, "small": 200, "large": 400, **RANDOM_WEIGHTS},
+    figures=("idle", "training", "large_over_small", "over_floor"),
+)
 READING = 250  # milliseconds between two answers, less than any person reads
+NEVER = 1_000_000  # answers until the next round starts by itself; epochs of a round that is cancelled at the end
 
-# In the page: the time from a key to the first frame that shows another utterance.
-STOPWATCH = """() => {
+# In the page, before any script of the page's own, which may stop a key: the time from a key to the first frame that
+# shows another utterance.
+STOPWATCH = """
+if (window === top) {
     const shown = () => document.querySelector('.utterance')?.textContent;
     window.painted = [];
-    document.addEventListener('keydown', () => {
+    addEventListener('keydown', () => {
         const pressed = performance.now(), before = shown();
         const look = () => {
             const now = shown();
@@ -49,6 +61,7 @@ STOPWATCH = """() => {
         requestAnimationFrame(look);
     }, true);
 }"""
+READY = "window.annotatorKeys || !document.querySelector('[data-asked]')"  # the bare app has no script of its own
 
 
 @dataclass
@@ -71,24 +84,20 @@ class Desk:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="40 answers on each page, not 300")
-    count = 40 if parser.parse_args().quick else 300
+    given = COMMAND.read()
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
         folder = Path(name)
-        for size, utterance_count in SIZES.items():
-            prepare(folder / size, utterance_count)
+        for size in ("small", "large"):
+            prepare(folder / size, getattr(given, size), given.backbone)
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(SWITCHES))
         with running(folder) as address, bare() as floor_address:
-            pages = {
-                **{size: f"{address}/?project={size}&annotator=anna" for size in SIZES},
-                "floor": floor_address,
-            }
+            pages = {size: f"{address}/?project={size}&annotator=anna" for size in ("small", "large")}
+            pages["floor"] = floor_address
             idle = {desk: opened(browser, desk, url) for desk, url in pages.items()}
-            take_turns(list(idle.values()), count)
+            take_turns(list(idle.values()), given)
             with training(folder / "large"):
                 busy = {desk: opened(browser, desk, pages[desk]) for desk in ("large", "floor")}
-                take_turns(list(busy.values()), count)
+                take_turns(list(busy.values()), given)
         report(idle, busy)
 
 
@@ -115,19 +124,22 @@ def figures(desk: Desk) -> dict[str, float]:
     return {"p50_ms": round(p50, 1), "p95_ms": round(p95, 1)}
 
 
-def take_turns(desks: list[Desk], count: int) -> None:
+def take_turns(desks: list[Desk], given: Namespace) -> None:
     """Let each page have its block of answers, again and again; the first three answers only warm up."""
     for desk in desks:
         desk.work(3)
         del desk.milliseconds[:]
         desk.page.evaluate("window.painted = []")
-    for _ in range(count // BLOCK):
+    for _ in range(given.answers // given.block):
         for desk in desks:
-            desk.work(BLOCK)
+            desk.work(given.block)
 
 
-def prepare(folder: Path, count: int) -> None:
-    """Make a project in mid-course: some answers, a round with suggestions, and no other round for now."""
+def prepare(folder: Path, count: int, backbone: str) -> None:
+    """Make a project in mid-course: some answers, a round with suggestions, and no other round for now.
+
+    A round that is started later does not end by itself.
+    """
     with Project.create(folder, SAMPLES["client_talk"].codebook) as project:
         project.add(list(talk(count)))
         with immediate(project.db):
@@ -136,7 +148,8 @@ def prepare(folder: Path, count: int) -> None:
         run_round(project, FakeClassifier(project.codebook().task()), project.config)
         job = jobs.begin(project.db, "the benchmark", annotations.last_id(project.db))
         jobs.finish(project.db, job, "done")
-        project.config = replace(project.config, retrain_every=1_000_000)  # looked for after every answer, never due
+        lasting = replace(project.config.recipe, epochs=NEVER)
+        project.config = replace(project.config, retrain_every=NEVER, recipe=lasting, backbone=backbone)
 
 
 def talk(count: int) -> Iterator[NewUtterance]:
@@ -173,23 +186,28 @@ def bare() -> Iterator[str]:
 
 @contextmanager
 def training(folder: Path) -> Iterator[None]:
-    """Let a round with the starter backbone run meanwhile."""
+    """Let a round run meanwhile, and wait until it has stopped."""
     with Project.open(folder) as project:
-        start_round(project, "the benchmark")
+        job = start_round(project, "the benchmark")
         try:
             yield
-            assert jobs.active(project.db), "the round ended before the answers did"
+            ended = jobs.get(project.db, job)
+            assert jobs.active(project.db), f"the round ended before the answers did: {ended['error']}"
         finally:
             jobs.request_cancel(project.db)
+            deadline = time.monotonic() + 60
+            while jobs.active(project.db) and time.monotonic() < deadline:
+                time.sleep(0.2)
 
 
 def opened(browser: Browser, name: str, url: str) -> Desk:
     """Open a page and wait until it can be answered."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.add_init_script(STOPWATCH)
     page.goto(url)
     expect(page.locator(".utterance")).to_be_visible(timeout=60 * SECOND)
+    page.wait_for_function(READY)
     page.wait_for_timeout(2 * SECOND)
-    page.evaluate(STOPWATCH)
     return Desk(name, page)
 
 

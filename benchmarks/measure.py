@@ -1,19 +1,16 @@
 """How the benchmarks measure: ways of doing the same, taken in turns, compared round by round."""
 
 import json
-import os
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-
-DATA = Path(os.environ.get("ANNOTATOR_DATA", "../shared/data"))  # public data sets, see README.md
 
 
 @dataclass(frozen=True)
@@ -62,5 +59,14 @@ def over(rates: Mapping[str, np.ndarray], name: str, ours: str = "ours") -> floa
 
 
 def print_last(result: Mapping[str, Any]) -> None:
-    """Print the one JSON object that ends every benchmark."""
-    print(json.dumps(result))
+    """Print the one JSON object that ends every benchmark; what could not be measured is null in it."""
+    print(json.dumps(_measured(result), allow_nan=False))
+
+
+def _measured(value: Any) -> Any:
+    """Return a value with null in place of every number that is not finite."""
+    if isinstance(value, Mapping):
+        return {key: _measured(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_measured(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

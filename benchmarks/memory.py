@@ -1,6 +1,6 @@
 """Peak memory of loading, training and asking a backbone: fp32, bf16 and 4-bit; beside what we foretell.
 
-    python -m benchmarks.memory [--quick] [--shape llama-3.1-8b-instruct] [--precisions bf16,nf4]
+    python -m benchmarks.memory [--quick | --tiny] [--shape llama-3.1-8b-instruct] [--precisions bf16,nf4]
 
 Each in a process of its own. “promised” is what the weights should take: four or two bytes each, or the 4.127 bits
 of a 4-bit weight with double quantisation; “weights” is what their tensors take, “held” how much the process has
@@ -10,7 +10,6 @@ its memory is measured, and the program is not in it. The backbone is the starte
 weights at random: they take as much memory as those that have learned.
 """
 
-import argparse
 import csv
 import gc
 import json
@@ -28,10 +27,11 @@ from rich.console import Console
 from rich.table import Table
 
 from annotator.codebook import read_codebook
+from benchmarks.command import RANDOM_WEIGHTS, Command
 from benchmarks.measure import print_last
 from model.adapter import LanguageModelClassifier
 from model.backbone import Backbone, load_backbone
-from model.catalog import CATALOG, SHAPES, STARTER
+from model.catalog import CATALOG, SHAPES, STARTER, shape_of
 from model.machine import best_device, can_load_4bit, peak_memory
 from model.memory import MemoryNeed, estimate
 from model.recipe import Recipe
@@ -39,8 +39,17 @@ from model.task import Label, Task, Utterance
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "nf4": torch.float32}  # of what is not in 4 bits
 DATA = Path("data/client_talk.csv")  # the sample in this repository
+CHILD = "import sys; from benchmarks import memory; memory.in_child(*sys.argv[1:])"
 LLAMAS = [name for name, entry in CATALOG.items() if entry.family == "causal" and not SHAPES[name].biased]
 BATCH = 40  # utterances: a few more than a row takes
+COMMAND = Command(
+    __doc__,
+    full={"precisions": tuple(PRECISIONS), "utterances": 4 * BATCH, "shape": "", "backbone": STARTER},
+    quick={"precisions": ("fp32", "nf4"), "utterances": BATCH},
+    tiny={"precisions": ("fp32",), "utterances": BATCH, **RANDOM_WEIGHTS},
+    choices={"precisions": tuple(PRECISIONS), "shape": LLAMAS},
+    figures_by="precisions",
+)
 
 
 def recipe_of(precision: str) -> Recipe:
@@ -50,7 +59,10 @@ def recipe_of(precision: str) -> Recipe:
 
 def foretold(entry: str, precision: str, stage: str) -> MemoryNeed:
     """Return our estimate. Only the weights count until something is computed."""
-    return estimate(SHAPES[entry], recipe_of(precision), PRECISIONS[precision].itemsize, stage == "train")
+    shape = shape_of(entry)
+    if shape is None:
+        raise SystemExit(f"The shape of {entry} is not known: name one of the catalog, or a local folder.")
+    return estimate(shape, recipe_of(precision), PRECISIONS[precision].itemsize, stage == "train")
 
 
 def at_random(entry: str, folder: str) -> str:
@@ -74,6 +86,11 @@ def held() -> int:
     gc.collect()
     memory = psutil.Process().memory_info()
     return int(memory.rss - getattr(memory, "shared", 0))
+
+
+def in_child(source: str, precision: str, stage: str, utterances: str) -> None:
+    """Do it in this process; print bytes."""
+    print_last(measure_here(source, precision, stage, int(utterances)))
 
 
 def measure_here(source: str, precision: str, stage: str, utterances: int) -> dict[str, int]:
@@ -113,7 +130,7 @@ def measure(source: str, precision: str, utterances: int) -> dict[str, dict[str,
 
 def in_process(source: str, precision: str, stage: str, utterances: int) -> dict[str, int]:
     """Do it in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.memory", "--one", source, precision, stage, str(utterances)]
+    command = [sys.executable, "-c", CHILD, source, precision, stage, str(utterances)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr)
@@ -153,21 +170,12 @@ def ratios(entry: str, precision: str, stages: Mapping[str, Mapping[str, int]]) 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one step of training")
-    parser.add_argument("--shape", choices=LLAMAS, help="weights at random, of this catalog entry's shape")
-    parser.add_argument("--precisions", default=",".join(PRECISIONS))
-    parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.one:
-        source, precision, stage, utterances = given.one
-        print_last(measure_here(source, precision, stage, int(utterances)))
-        return
-    precisions = [name for name in given.precisions.split(",") if name != "nf4" or can_load_4bit()]
-    utterances, entry = BATCH if given.quick else 4 * BATCH, given.shape or STARTER
+    given = COMMAND.read()
+    precisions = [name for name in given.precisions if name != "nf4" or can_load_4bit()]
+    entry = given.shape or given.backbone
     with tempfile.TemporaryDirectory() as folder:
-        source = at_random(given.shape, folder) if given.shape else STARTER
-        found = {name: measure(source, name, utterances) for name in precisions}
+        source = at_random(given.shape, folder) if given.shape else entry
+        found = {name: measure(source, name, given.utterances) for name in precisions}
     show(entry, found)
     print_last({name: ratios(entry, name, stages) for name, stages in found.items()})
 

@@ -1,6 +1,6 @@
 """Measure how many wrong answers a second look at a fifth of them finds.
 
-    python -m benchmarks.mistakes [--sets trec,snips,…] [--seeds 10] [--labels 200]
+    python -m benchmarks.mistakes [--quick | --tiny] [--sets trec,snips,…] [--seeds 10] [--labels 200]
         [--noise 0,0.05,0.1,0.2]
 
 On each data set so many random labels are drawn, a share of them is replaced by another label at random, and the
@@ -10,8 +10,8 @@ the number expected and the number that confident learning (Northcutt et al. 202
 object: the share `found` for each set and share of noise.
 """
 
-import argparse
 import tempfile
+from argparse import Namespace
 from collections import defaultdict
 from pathlib import Path
 
@@ -28,12 +28,22 @@ from annotator.mistakes import Columns, expected_wrong
 from annotator.oracle import Gold, read_gold
 from annotator.project import Project
 from annotator.query import Probabilities, Scores
-from benchmarks.label_efficiency import SETS
+from benchmarks.command import RANDOM_WEIGHTS, Command
+from benchmarks.data import PUBLIC, SETS, plan_of
 from benchmarks.measure import print_last
+from model.catalog import STARTER
 from model.classifier import load_classifier
 from model.scout import out_of_fold
 from model.task import Label, Task, Utterance
 
+COMMAND = Command(
+    __doc__,
+    full={"sets": tuple(PUBLIC), "seeds": 10, "labels": 200, "noise": (0.0, 0.05, 0.1, 0.2), "backbone": STARTER},
+    quick={"sets": ("trec", "snips"), "seeds": 2, "noise": (0.0, 0.1)},
+    tiny={"sets": ("client_talk",), "seeds": 2, "labels": 60, "noise": (0.0, 0.2), **RANDOM_WEIGHTS},
+    choices={"sets": tuple(SETS)},
+    figures=("found",),
+)
 LOOK = 0.2  # share of the answers that is looked at again
 
 
@@ -66,31 +76,32 @@ def read_in_context(gold: Gold, config: RoundConfig) -> list[Utterance]:
         return project.texts(ids, config.context_turns)
 
 
-def measure(name: str, seeds: int, count: int, noises: list[float]) -> dict[float, dict[str, list[float]]]:
+def measure(name: str, given: Namespace) -> dict[float, dict[str, list[float]]]:
     """Return, for each share of wrong answers and each way, what came out in each seed."""
-    gold = read_gold(SETS[name])
+    plan = plan_of(name, given.backbone)
+    gold, config, count = read_gold(plan), plan.config, given.labels
     names = sorted({row.given_label or "" for row in gold.train})
-    task, config = Task(gold.draft.instruction, tuple(Label(one) for one in names)), SETS[name].config
+    task = Task(gold.draft.instruction, tuple(Label(one) for one in names))
     classifier = load_classifier(config.backbone, task, config.recipe, config.template)
-    results: dict[float, dict[str, list[float]]] = {noise: defaultdict(list) for noise in noises}
+    results: dict[float, dict[str, list[float]]] = {noise: defaultdict(list) for noise in given.noise}
     asked = read_in_context(gold, config)
-    for seed in range(seeds):
+    for seed in range(given.seeds):
         rng = np.random.default_rng(seed)
         chosen = rng.permutation(len(gold.train))[:count]
         rows = [gold.train[i] for i in chosen]
         right = np.array([names.index(row.given_label or "") for row in rows])
         states = classifier.states([asked[i] for i in chosen])
-        for noise in noises:
+        for noise in given.noise:
             wrong = rng.random(count) < noise
-            given = np.where(wrong, (right + rng.integers(1, len(names), count)) % len(names), right)
-            heard = out_of_fold(states, given.tolist(), classifier.described)
-            said, ways, expected = np.exp(heard), results[noise], expected_wrong(heard, given)
+            told = np.where(wrong, (right + rng.integers(1, len(names), count)) % len(names), right)
+            heard = out_of_fold(states, told.tolist(), classifier.described)
+            said, ways, expected = np.exp(heard), results[noise], expected_wrong(heard, told)
             if wrong.any():
-                ways["scout"].append(found_by(said[np.arange(count), given], wrong))
-                ways["TF-IDF"].append(found_by(by_words([row.text for row in rows], given), wrong))
+                ways["scout"].append(found_by(said[np.arange(count), told], wrong))
+                ways["TF-IDF"].append(found_by(by_words([row.text for row in rows], told), wrong))
             ways["wrong"].append(wrong.sum())
             ways["expected"].append(np.nan if expected is None else expected)
-            ways["confident learning"].append(by_confident_learning(said, given))
+            ways["confident learning"].append(by_confident_learning(said, told))
     return results
 
 
@@ -108,23 +119,17 @@ def cell(values: list[float], form: str) -> str:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sets", default=",".join(SETS))
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--labels", type=int, default=200)
-    parser.add_argument("--noise", default="0,0.05,0.1,0.2", help="shares of wrong answers")
-    given = parser.parse_args()
+    given = COMMAND.read()
     table = Table(
         title=f"wrong answers found in the {LOOK:.0%} looked at again (at random {LOOK:.0%}), and their number"
     )
     for column in ("", "noise", *COLUMNS):
         table.add_column(column, justify="left" if not column else "right")
     found: dict[str, float] = {}
-    noises = [float(noise) for noise in given.noise.split(",")]
-    for name in given.sets.split(","):
-        for noise, ways in measure(name, given.seeds, given.labels, noises).items():
+    for name in given.sets:
+        for noise, ways in measure(name, given).items():
             table.add_row(name, f"{noise:.0%}", *(cell(ways[way], form) for way, form in COLUMNS.items()))
-            if noise:
+            if ways["scout"]:
                 found[f"{name}.{noise:g}"] = round(float(np.mean(ways["scout"])), 3)
     Console(width=130).print(table)
     print_last({"found": found})

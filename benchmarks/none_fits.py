@@ -1,15 +1,15 @@
 """Which number finds utterances that no label of the codebook fits? One label is left out, then looked for.
 
-    python -m benchmarks.none_fits [--quick] [--data snips,trec] [--learn 100] [--seeds 0,1,2]
+    python -m benchmarks.none_fits [--quick | --tiny] [--data snips,trec] [--learn 100] [--seeds 0,1,2]
         [--learners adapter|scout]
 
-A label is taken out of the codebook; a hundred utterances of the others are learned. Among the test split, the left-out
+A label is taken out of the codebook; utterances of the others are learned. Among the test split, the left-out
 label's utterances are those for which none fits. For each way to rank them: the area under the ROC curve, 0.5 being
 chance. “outside” is the probability that falls on no label at all, “least sure” is one less the largest one.
 With --learners scout nothing is trained, and strategies are compared: minutes in place of an hour.
 """
 
-import argparse
+from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -20,16 +20,28 @@ from rich.table import Table
 from scipy.special import log_softmax
 from sklearn.metrics import roc_auc_score
 
-from annotator.oracle import Gold, Plan, read_gold
+from annotator.oracle import Gold, read_gold
 from annotator.query import STRATEGIES, View
-from benchmarks.measure import DATA, print_last
+from benchmarks.command import RANDOM_WEIGHTS, Command
+from benchmarks.data import SETS, plan_of
+from benchmarks.measure import print_last
 from model.catalog import STARTER
-from model.classifier import load_classifier
+from model.classifier import Classifier, load_classifier
 from model.recipe import Recipe
 from model.task import Label, Task, Utterance
 from model.voices import meanings
 from store.utterances import NewUtterance
 
+COMMAND = Command(
+    __doc__,
+    full={
+        "data": ("snips", "trec"), "learn": 100, "tests": 400, "seeds": (0, 1, 2), "learners": "adapter",
+        "epochs": Recipe().epochs, "backbone": STARTER,
+    },
+    quick={"data": ("snips",), "learn": 16, "tests": 60, "seeds": (0,), "epochs": 4},
+    tiny={"data": ("client_talk",), "learn": 16, "tests": 60, "seeds": (0,), "epochs": 1, **RANDOM_WEIGHTS},
+    choices={"data": tuple(SETS), "learners": ("adapter", "scout")},
+)  # fmt: skip
 Array = NDArray[np.float64]
 
 
@@ -41,10 +53,12 @@ def ways(logits: Array) -> dict[str, Array]:
 
 
 def by_scout(
-    task: Task, lessons: tuple[list[Utterance], list[int]], asked: list[Utterance], strange: NDArray[np.bool_]
+    classifier: Classifier,
+    lessons: tuple[list[Utterance], list[int]],
+    asked: list[Utterance],
+    strange: NDArray[np.bool_],
 ) -> Iterator[tuple[str, str, float]]:
     """Rank by the scout alone, and by the strategy that looks for such utterances."""
-    classifier = load_classifier(STARTER, task, Recipe(scout=1.0))
     taught, pool = (meanings(classifier.states(texts)) for texts in (lessons[0], asked))
     logits = classifier.fit(*lessons).logits(asked)
     view = View(np.exp(logits), lambda rows: pool[rows], lambda: taught)
@@ -52,24 +66,23 @@ def by_scout(
         yield "scout", name, float(roc_auc_score(strange, STRATEGIES[name].score(view)))
 
 
-def measure(
-    gold: Gold, left_out: str, size: tuple[int, int], seed: int, learners: str
-) -> Iterator[tuple[str, str, float]]:
-    """Yield loss, way and the area under the curve, with one label left out; `size` is lessons and tests."""
+def measure(gold: Gold, left_out: str, given: Namespace, seed: int) -> Iterator[tuple[str, str, float]]:
+    """Yield loss, way and the area under the curve, with one label left out."""
     rng = np.random.default_rng(seed)
     names = sorted({row.given_label or "" for row in gold.train} - {left_out})
     task = Task(gold.draft.instruction, tuple(Label(name) for name in names))
-    lessons = _sample([row for row in gold.train if row.given_label != left_out], size[0], rng)
-    test = _sample(list(gold.test), size[1], rng)
+    lessons = _sample([row for row in gold.train if row.given_label != left_out], given.learn, rng)
+    test = _sample(list(gold.test), given.tests, rng)
     strange = np.array([row.given_label == left_out for row in test])
     texts, asked = ([Utterance(row.text) for row in rows] for rows in (lessons, test))
     labels = [names.index(row.given_label or "") for row in lessons]
-    if learners == "scout":
-        yield from by_scout(task, (texts, labels), asked, strange)
+    if given.learners == "scout":
+        classifier = load_classifier(given.backbone, task, Recipe(scout=1.0))
+        yield from by_scout(classifier, (texts, labels), asked, strange)
         return
     for loss in ("labels", "tokens"):
-        recipe = replace(Recipe(), loss=loss, seed=seed)
-        classifier = load_classifier(STARTER, task, recipe)
+        recipe = replace(Recipe(), loss=loss, seed=seed, epochs=given.epochs)
+        classifier = load_classifier(given.backbone, task, recipe)
         if loss == "labels":
             for way, score in ways(classifier.zero_shot().logits(asked)).items():
                 yield "untrained", way, float(roc_auc_score(strange, score))
@@ -83,22 +96,13 @@ def _sample(rows: list[NewUtterance], count: int, rng: np.random.Generator) -> l
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one data set, one seed, few utterances")
-    parser.add_argument("--data", default="snips,trec")
-    parser.add_argument("--learn", type=int, default=100)
-    parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--learners", choices=("adapter", "scout"), default="adapter")
-    given = parser.parse_args()
-    sets = ["snips"] if given.quick else given.data.split(",")
-    seeds = [0] if given.quick else [int(seed) for seed in given.seeds.split(",")]
+    given = COMMAND.read()
     found: dict[tuple[str, str, str], list[float]] = {}
-    for data in sets:
-        gold = read_gold(Plan(DATA / data / "data.csv"))
+    for data in given.data:
+        gold = read_gold(plan_of(data))
         names = sorted({row.given_label or "" for row in gold.train})
-        for seed in seeds:
-            size = (16, 60) if given.quick else (given.learn, 400)
-            for loss, way, area in measure(gold, names[seed % len(names)], size, seed, given.learners):
+        for seed in given.seeds:
+            for loss, way, area in measure(gold, names[seed % len(names)], given, seed):
                 found.setdefault((data, loss, way), []).append(area)
     table = Table(title="Finding utterances for which no label fits: area under the ROC curve")
     for column in ("data", "learned with", "ranked by", "mean", "lowest to highest"):

@@ -1,15 +1,14 @@
 """Measure how long it takes to choose a batch out of a large pool, and to follow the latest answers.
 
-    python -m benchmarks.ranking [--quick]
+    python -m benchmarks.ranking [--quick | --tiny]
 
-Ranks 100,000 and 1,000,000 rows of 10 probabilities into a diverse batch of 50, near-duplicates left out, beside a
-plain sort of the same margins with numpy (what one would write by hand, and the limit). Then refits a scout to
-1,000 answers and re-orders the batch of a project of 20,000 utterances, beside scikit-learn's fit alone. The last line
-is one JSON object: `seconds`, `memory_gb`, `ten_times` (the larger pool over the smaller), `over_sort`, and for the
-scout `reorder_seconds` and `over_fit`.
+Ranks a small and a large pool, of rows of 10 probabilities, into a diverse batch of 50, near-duplicates left out,
+beside a plain sort of the same margins with numpy (what one would write by hand, and the limit). Then refits a scout to
+the answers of a project and re-orders its batch, beside scikit-learn's fit alone. The last line is one JSON object:
+`seconds`, `memory_gb`, `ten_times` (the larger pool over the smaller), `over_sort`, and for the scout
+`reorder_seconds` and `over_fit`.
 """
 
-import argparse
 import resource
 import sys
 import tempfile
@@ -29,6 +28,7 @@ from annotator.config import RoundConfig
 from annotator.project import Project
 from annotator.query import View, margin
 from annotator.scouting import reorder
+from benchmarks.command import Command
 from benchmarks.measure import print_last
 from model.voices import ASPECTS
 from store import annotations, queue, rounds, states, utterances
@@ -38,6 +38,13 @@ from store.queue import QueueEntry
 from store.rounds import NewRound, Predictions
 from store.utterances import NewUtterance
 
+COMMAND = Command(
+    __doc__,
+    full={"small": 100_000, "large": 1_000_000, "utterances": 20_000, "answers": 1_000},
+    quick={"small": 50_000, "large": 500_000, "utterances": 10_000, "answers": 500},
+    tiny={"small": 1_000, "large": 10_000, "utterances": 200, "answers": 40},
+    figures=("seconds", "memory_gb", "ten_times", "over_sort", "reorder_seconds", "over_fit"),
+)
 WIDTH, LABELS = 576, 10  # of each aspect of the starter backbone's states; of the codebook
 
 
@@ -126,10 +133,8 @@ def _fill(project: Project, count: int, answers: int) -> tuple[np.ndarray, np.nd
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a tenth of everything")
-    part = 10 if parser.parse_args().quick else 1
-    print_last(choosing(100_000 // part, 1_000_000 // part) | following(20_000 // part, 1_000 // part))
+    given = COMMAND.read()
+    print_last(choosing(given.small, given.large) | following(given.utterances, given.answers))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
 """A whole round by stage: how much of it is the model, and how fast the backbone is there.
 
-    python -m benchmarks.round [--quick]
+    python -m benchmarks.round [--quick | --tiny]
 
-200 labels and 2,000 utterances of client talk (with --quick 40 and 200, two epochs). “overhead” is everything that is
+A round on client talk. “overhead” is everything that is
 not the model's own work: neither reading, learning nor scoring. Loading is left out: that is a matter of reading the
 weights, to which it is compared, read by safetensors and brought into the precision used.
 """
 
-import argparse
 import csv
 import tempfile
 import time
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +24,25 @@ from annotator.progress import Report
 from annotator.project import Project
 from annotator.samples import SAMPLES
 from annotator.session import Answer, answer, next_question
-from benchmarks.measure import DATA, print_last
+from benchmarks.command import RANDOM_WEIGHTS, Command
+from benchmarks.data import plan_of
+from benchmarks.measure import print_last
 from model.backbone import load_backbone
-from model.catalog import STARTER, cache_folder
+from model.catalog import CATALOG, STARTER, cache_folder
 from model.classifier import load_classifier
 from model.recipe import Recipe
 from store.utterances import NewUtterance
 
+COMMAND = Command(
+    __doc__,
+    full={
+        "data": "annomi", "utterances": 2000, "labels": 200, "epochs": Recipe().epochs, "loads": 7, "backbone": STARTER,
+    },
+    quick={"utterances": 120, "labels": 30, "epochs": 2, "loads": 3},
+    tiny={"data": "client_talk", "utterances": 60, "labels": 24, "epochs": 1, "loads": 1, **RANDOM_WEIGHTS},
+    choices={"data": ("annomi", "client_talk")},
+    figures=("seconds", "load_seconds", "overhead", "load_over_read"),
+)  # fmt: skip
 MODEL = ("read", "check", "learn", "score")  # stages in which the backbone computes; “check” learns and scores by folds
 
 
@@ -51,17 +63,20 @@ class Watch:
         return {stage: end - begun for (stage, begun), end in zip(self.stages, ends, strict=True)}
 
 
-def measure(folder: Path, utterances: int, labels: int, epochs: int) -> dict[str, float]:
+def measure(folder: Path, given: Namespace) -> dict[str, float]:
     """Run a round on so many utterances, so many of them labelled; return the seconds of each stage."""
-    with (DATA / "annomi" / "client_talk.csv").open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["split"] == "train"]
-    chosen = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))[:utterances]]
+    with plan_of(given.data).data.open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["label"] and row["split"] == "train"]
+    chosen = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))[: given.utterances]]
     truth = {row["id"]: row["label"] for row in chosen}
-    config = RoundConfig(recipe=Recipe(epochs=epochs), batch_size=labels, strategy="random", retrain_every=0)
+    config = RoundConfig(
+        backbone=given.backbone, recipe=Recipe(epochs=given.epochs), batch_size=given.labels, strategy="random",
+        retrain_every=0,
+    )  # fmt: skip
     with Project.create(folder, SAMPLES["client_talk"].codebook, config) as project:
         project.add([NewUtterance(row["id"], row["text"]) for row in chosen])
         codebook = project.codebook()
-        for _ in range(labels):
+        for _ in range(given.labels):
             question = next_question(project, "benchmark")
             assert question is not None
             label = codebook.id_of(truth[question.utterance["external_id"]])
@@ -72,14 +87,14 @@ def measure(folder: Path, utterances: int, labels: int, epochs: int) -> dict[str
         return watch.seconds()
 
 
-def loading(times: int) -> tuple[float, float]:
+def loading(backbone: str, times: int) -> tuple[float, float]:
     """Return the median seconds to load the backbone, and to read its weights."""
-    weights = cache_folder() / "backbones" / STARTER / "model.safetensors"
-    dtype = load_backbone(STARTER).dtype
+    folder = cache_folder() / "backbones" / backbone if backbone in CATALOG else Path(backbone)
+    weights, dtype = folder / "model.safetensors", load_backbone(backbone).dtype
     loads, reads = [], []
     for _ in range(times):
         begun = time.perf_counter()
-        load_backbone(STARTER)
+        load_backbone(backbone)
         loads.append(time.perf_counter() - begun)
         begun = time.perf_counter()
         kept = {name: tensor.to(dtype, copy=True) for name, tensor in load_file(weights).items()}
@@ -90,12 +105,10 @@ def loading(times: int) -> tuple[float, float]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="about a minute")
-    quick = parser.parse_args().quick
-    load, read = loading(3 if quick else 7)
+    given = COMMAND.read()
+    load, read = loading(given.backbone, given.loads)
     with tempfile.TemporaryDirectory() as folder:
-        stages = measure(Path(folder), *((200, 40, 2) if quick else (2000, 200, Recipe().epochs)))
+        stages = measure(Path(folder), given)
     whole = sum(stages.values())
     table = Table(title="a round by stage")
     for column in ("", "seconds", "share"):

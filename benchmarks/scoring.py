@@ -1,6 +1,6 @@
 """Labels' probabilities per second: ours, what one would do otherwise, and the limit.
 
-    python -m benchmarks.scoring [--quick]
+    python -m benchmarks.scoring [--quick | --tiny]
 
 The limit is a plain forward pass over as many tokens as the utterances have, without the instruction and without any
 label, in full batches without padding: as many rows as there are utterances, or longer rows where that is faster, as
@@ -11,9 +11,9 @@ length together, which saves padding; Outlines takes them as they come. Of the o
 numbers; “padded, last token” knows the first token of a label only; the last two give no probabilities.
 """
 
-import argparse
 import copy
 import csv
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,9 @@ import numpy as np
 import outlines
 import torch
 
-from benchmarks.measure import DATA, Way, over, print_last, show, take_turns
+from benchmarks.command import RANDOM_WEIGHTS, Command
+from benchmarks.data import plan_of
+from benchmarks.measure import Way, over, print_last, show, take_turns
 from model.adapter import LanguageModelClassifier
 from model.backbone import load_backbone
 from model.catalog import STARTER
@@ -35,7 +37,7 @@ from model.verbalizer import label_words
 BATCH = 16
 
 
-def annomi() -> tuple[Task, list[Utterance]]:
+def client_talk(data: str = "client_talk") -> tuple[Task, list[Utterance]]:
     """Client talk: three labels with definitions, about a hundred tokens of instruction."""
     labels = (
         Label("change", "The client leans towards changing: wish, ability, reason, need, commitment, a step taken."),
@@ -43,21 +45,46 @@ def annomi() -> tuple[Task, list[Utterance]]:
         Label("sustain", "The client leans towards staying the same: no wish, no ability, reasons against, doubt."),
     )
     task = Task("Label what the client says about the behaviour that is talked about.", labels)
-    return task, read_texts(DATA / "annomi" / "client_talk.csv")
+    return task, read_texts(plan_of(data).data)
 
 
 def banking77() -> tuple[Task, list[Utterance]]:
     """Questions to a bank: 77 labels by name."""
-    with (DATA / "banking77" / "data.csv").open(encoding="utf-8", newline="") as file:
+    path = plan_of("banking77").data
+    with path.open(encoding="utf-8", newline="") as file:
         names = sorted({row["label"] for row in csv.DictReader(file)})
     task = Task("What does the customer want to know?", tuple(Label(name) for name in names))
-    return task, read_texts(DATA / "banking77" / "data.csv")
+    return task, read_texts(path)
 
 
 def read_texts(path: Path) -> list[Utterance]:
     """Read every seventh text of the test split: a mixture, and always the same."""
     with path.open(encoding="utf-8", newline="") as file:
-        return [Utterance(row["text"]) for row in csv.DictReader(file) if row["split"] == "test"][::7]
+        return [Utterance(row["text"]) for row in csv.DictReader(file) if row["label"] and row["split"] == "test"][::7]
+
+
+def annomi() -> tuple[Task, list[Utterance]]:
+    """Client talk of real conversations."""
+    return client_talk("annomi")
+
+
+def many_labels() -> tuple[Task, list[Utterance]]:
+    """Made-up questions with 24 labels, a large codebook."""
+    things, troubles = ("card", "order", "parcel", "refund", "account", "password"), ("lost", "late", "new", "wrong")
+    names = [f"{thing} {trouble}" for thing in things for trouble in troubles]
+    task = Task("What does the customer want to know?", tuple(Label(name) for name in names))
+    return task, [Utterance(f"My {name} since day {day}, what now?") for day, name in enumerate(names)]
+
+
+TASKS = {"annomi": annomi, "banking77": banking77, "client_talk": client_talk, "many_labels": many_labels}
+COMMAND = Command(
+    __doc__,
+    full={"only": ("annomi", "banking77"), "times": 5, "share": 1.0, "backbone": STARTER},
+    quick={"only": ("annomi",), "times": 2, "share": 0.25},
+    tiny={"only": ("client_talk", "many_labels"), "times": 1, "share": 0.125, **RANDOM_WEIGHTS},
+    choices={"only": tuple(TASKS)},
+    figures_by="only",
+)
 
 
 def mixture(texts: Sequence[Utterance], count: int) -> list[Utterance]:
@@ -150,19 +177,19 @@ class Others:
 
 
 @torch.inference_mode()
-def compare(title: str, task: Task, texts: list[Utterance], times: int, share: float) -> dict[str, float]:
-    """Measure all ways on one task; `share` of the usual numbers of utterances.
+def compare(title: str, task: Task, texts: list[Utterance], given: Namespace) -> dict[str, float]:
+    """Measure all ways on one task, with a share of the usual numbers of utterances.
 
     A large codebook is asked for with codes, as the product advises, and also with the labels' words.
     """
-    backbone, is_large = load_backbone(STARTER), len(task.labels) > LARGE
+    backbone, is_large = load_backbone(given.backbone), len(task.labels) > LARGE
     in_words = LanguageModelClassifier(backbone, task, Recipe(), "definitions")
     ours = LanguageModelClassifier(backbone, task, Recipe(), "codes") if is_large else in_words
     others = Others(in_words)
     with_outlines = others.outlines()
-    many = texts[: round(200 * share)]
-    few = mixture(many, round((16 if is_large else 32) * share))
-    fewest = mixture(many, 1 if is_large else len(few) // 4)  # 77 labels times 600 tokens take a minute already
+    many = texts[: round(200 * given.share)]
+    few = mixture(many, round((16 if is_large else 32) * given.share))
+    fewest = mixture(many, 1 if is_large else max(1, len(few) // 4))  # 77 labels times 600 tokens take a minute already
     words = [Way("ours, in words", len(few), lambda: in_words.logits(few))] if is_large else []
     budget = ours.recipe.scored_tokens
     limits = [
@@ -179,7 +206,7 @@ def compare(title: str, task: Task, texts: list[Utterance], times: int, share: f
         Way("transformers.generate", len(few), lambda: others.generate(few)),
         Way("outlines", len(few), lambda: with_outlines(few)),
     ]
-    rates = take_turns(ways, times)
+    rates = take_turns(ways, given.times)
     length = sum(len(ours.tokens.body(text)) for text in many) / len(many)
     show(f"{title}: {len(task.labels)} labels, {len(ours.tokens.prefix)} tokens of instruction, "
          f"{length:.0f} of an utterance, {backbone.dtype}", rates, "utterances/s")  # fmt: skip
@@ -193,17 +220,8 @@ def compare(title: str, task: Task, texts: list[Utterance], times: int, share: f
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="about a minute")
-    parser.add_argument("--only", choices=["annomi", "banking77"])
-    given = parser.parse_args()
-    times, share = (2, 0.5) if given.quick else (5, 1.0)
-    result = {
-        name: compare(name, *make(), times, share)
-        for name, make in (("annomi", annomi), ("banking77", banking77))
-        if given.only in (None, name)
-    }
-    print_last(result)
+    given = COMMAND.read()
+    print_last({name: compare(name, *TASKS[name](), given) for name in given.only})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How much of a round the scout is to say: every share, on the same fine-tuned rounds.
 
-    python -m benchmarks.shares [--data trec,snips] [--labels 100] [--seeds 0,1,2]
+    python -m benchmarks.shares [--quick | --tiny] [--data trec,snips] [--labels 100] [--seeds 0,1,2]
 
 Rounds are those of `benchmarks.calibration`, or read from $ANNOTATOR_KEPT where they were made before. What the
 adapter said alone is found by taking the scout's part out of what they said together; then they are joined again with
@@ -8,7 +8,6 @@ other shares, each at the temperature that is best for the other rows, so that o
 last line is one JSON object: for each data set how often each share is right, and its log-loss.
 """
 
-import argparse
 from collections import defaultdict
 
 import numpy as np
@@ -17,11 +16,21 @@ from rich.table import Table
 from scipy.special import log_softmax
 
 from annotator.memo import Memo
-from benchmarks.calibration import SETS, UNKNOWN, Array, Kept, collect, console
+from benchmarks.calibration import COMMAND as ROUNDS
+from benchmarks.calibration import UNKNOWN, Array, Kept, collect, console
+from benchmarks.command import RANDOM_WEIGHTS, Command
 from benchmarks.measure import print_last
 from model.scaling import fit_temperature
 from model.scout import blend
 
+COMMAND = Command(
+    __doc__,
+    full={**ROUNDS.full, "labels": 100},
+    quick={"data": ("trec",), "seeds": (0,), "epochs": 2, "judged": 300, **RANDOM_WEIGHTS},
+    tiny={**ROUNDS.tiny, "labels": 60},
+    choices={**ROUNDS.choices, "classifier": ("both",)},
+    figures_by="data",
+)
 SHARES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0)
 
 
@@ -40,21 +49,16 @@ def judge(logits: Array, truth: NDArray[np.int64]) -> tuple[float, float, float]
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default=",".join(SETS))
-    parser.add_argument("--labels", type=int, default=100)
-    parser.add_argument("--seeds", default="0,1,2")
-    given = parser.parse_args()
+    given = COMMAND.read()
     result: dict[str, dict[str, list[float]]] = {}
     memos: dict[str, Memo] = defaultdict(Memo)
     table = Table(title=f"right · log-loss at its best temperature · that temperature, {given.labels} answers")
     for column in ("the scout's share", *(f"{share:g}" for share in SHARES)):
         table.add_column(column, justify="right")
-    for data in given.data.split(","):
+    for data in given.data:
         found: dict[float, list[tuple[float, float, float]]] = defaultdict(list)
-        for seed in map(int, given.seeds.split(",")):
-            both = collect(data, given.labels, seed, ("both", "random"), memos[data])
-            assert both, "with a memo it is made where it was not kept"
+        for seed in given.seeds:
+            both = collect(data, given.labels, seed, given, memos[data])
             alone, heard = adapter_alone(both), log_softmax(both.heard, axis=1)
             for share in SHARES:
                 found[share].append(judge(blend(alone, heard, share), both.test_truth))

@@ -1,18 +1,28 @@
 """Count the code: lines of each package, its longest file and function, and test lines per line of code.
 
-    python -m benchmarks.size
+    python -m benchmarks.size [--packages annotator,model]
 
 Lines that hold code count; blank lines, comments and docstrings do not.
 """
 
 import ast
 import io
-import json
 import tokenize
 from pathlib import Path
 
+from benchmarks.command import Command
+from benchmarks.measure import print_last
+
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("annotator", "model", "store", "benchmarks", "docs", "tests")
+PRODUCT = ("annotator", "model", "store")
+COMMAND = Command(
+    __doc__,
+    full={"packages": (*PRODUCT, "benchmarks", "docs", "tests")},
+    quick={},
+    tiny={},
+    figures=("tests_per_line",),
+    figures_by="packages",
+)
 _LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 
 
@@ -32,9 +42,10 @@ def docstring_lines(tree: ast.Module) -> set[int]:
 
 def main() -> None:
     """Count and print."""
-    totals = {}
+    packages = COMMAND.read().packages
+    totals: dict[str, int] = {}
     print(f"{'package':12}{'files':>6}{'code':>7}   longest file, longest function")
-    for package in PACKAGES:
+    for package in packages:
         texts = {path: path.read_text(encoding="utf-8") for path in (ROOT / package).rglob("*.py")}
         sizes = {path: code_lines(text) for path, text in texts.items()}
         functions = [
@@ -46,8 +57,8 @@ def main() -> None:
         longest, most = max(sizes, key=lambda path: sizes[path]), max(functions)
         totals[package] = sum(sizes.values())
         print(f"{package:12}{len(sizes):6}{totals[package]:7}   {longest.name} {sizes[longest]}, {most[1]} {most[0]}")
-    product = sum(totals[package] for package in ("annotator", "model", "store"))
-    print(json.dumps({**totals, "tests_per_line": round(totals["tests"] / product, 2)}))
+    product = sum(totals.get(package, 0) for package in PRODUCT)
+    print_last({**totals, "tests_per_line": round(totals.get("tests", 0) / product, 2) if product else None})
 
 
 if __name__ == "__main__":

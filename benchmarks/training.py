@@ -1,20 +1,23 @@
 """Examples learned per second, and the time to the same held-out loss: ours beside the usual trainers.
 
-    python -m benchmarks.training [--quick]       (needs trl: pip install --editable '.[benchmark]')
+    python -m benchmarks.training [--quick | --tiny]       (with trl: pip install --editable '.[benchmark]')
 
 The same backbone, LoRA layers, optimiser, prompts and effective batch of 8 in the same precision, in turns: ours
 (packed behind one instruction, cross-entropy over the labels), transformers' Trainer (padded, batches of like length,
 loss on the answer's tokens), TRL's SFTTrainer on prompt and completion, and as the limit the utterances' own tokens
 forward and backward, without instruction and labels. A step's time is taken from the second step on.
+Without trl, SFTTrainer is left out with a word, and `over_sft` is null.
 """
 
-import argparse
 import contextlib
+import copy
 import csv
 import io
 import tempfile
 import time
+from argparse import Namespace
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -22,8 +25,10 @@ import torch
 import transformers
 from datasets import Dataset
 
-from benchmarks.measure import DATA, over, print_last, show, wait_for_gpu
-from benchmarks.scoring import annomi
+from benchmarks.command import RANDOM_WEIGHTS, Command
+from benchmarks.data import plan_of
+from benchmarks.measure import over, print_last, show, wait_for_gpu
+from benchmarks.scoring import TASKS
 from model.adapter import LanguageModelClassifier
 from model.backbone import load_backbone
 from model.catalog import STARTER
@@ -33,24 +38,40 @@ from model.task import Utterance
 from model.tuning import start_tuning
 
 RECIPE = Recipe(epochs=1, scout=0.0)  # the adapter alone, as the others train it
+COMMAND = Command(
+    __doc__,
+    full={
+        "data": "annomi", "learn": 200, "held_out": 150, "times": 4, "steps": 5, "to_loss": (6, 12, 25),
+        "backbone": STARTER,
+    },
+    quick={"times": 1, "steps": 3, "to_loss": ()},
+    tiny={"data": "client_talk", "learn": 48, "held_out": 20, "times": 1, "steps": 2, "to_loss": (2, 6),
+          **RANDOM_WEIGHTS},
+    choices={"data": ("annomi", "client_talk")},
+    figures=("examples_per_second", "over_trainer", "over_sft", "of_limit"),
+    gaps=("over_sft",),
+)  # fmt: skip
 Timed = Callable[[int], list[float]]  # learns so many steps; returns the seconds of each
 
 
 class Course:
     """The same lesson for all: utterances of client talk with their labels."""
 
-    def __init__(self, n: int, held_out: int) -> None:
-        self.task, _ = annomi()
+    def __init__(self, given: Namespace) -> None:
+        n, held_out = given.learn, given.held_out
+        self.task, _ = TASKS[given.data]()
         names = [label.name for label in self.task.labels]
-        with (DATA / "annomi" / "client_talk.csv").open(encoding="utf-8", newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row["split"] == "train"]
+        with plan_of(given.data).data.open(encoding="utf-8", newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["label"] and row["split"] == "train"]
         chosen = np.random.default_rng(0).permutation(len(rows))[: n + held_out]
         self.texts = [Utterance(rows[i]["text"]) for i in chosen[:n]]
         self.labels = [names.index(rows[i]["label"]) for i in chosen[:n]]
         self.other_texts = [Utterance(rows[i]["text"]) for i in chosen[n:]]
         self.other_labels = torch.tensor([names.index(rows[i]["label"]) for i in chosen[n:]])
-        self.ours = LanguageModelClassifier(load_backbone(STARTER), self.task, RECIPE, "definitions")
+        self.ours = LanguageModelClassifier(load_backbone(given.backbone), self.task, RECIPE, "definitions")
         tokens = self.ours.tokens
+        self.tokenizer = copy.copy(tokens.tokenizer)
+        self.tokenizer.pad_token = self.tokenizer.pad_token or self.tokenizer.eos_token
         answers = [tokens.tokenizer(name, add_special_tokens=False)["input_ids"] for name in names]
         self.prompts = [[*tokens.prefix, *tokens.body(text)] for text in self.texts]
         self.answers = [answers[label] for label in self.labels]
@@ -80,7 +101,7 @@ class Course:
         rows = [
             {"input_ids": p + a, "labels": [-100] * len(p) + a, "attention_mask": [1] * len(p + a)} for p, a in pairs
         ]
-        collator = transformers.DataCollatorForSeq2Seq(self.ours.backbone.tokenizer)
+        collator = transformers.DataCollatorForSeq2Seq(self.tokenizer)
         clock = _Clock()
         transformers.Trainer(
             self.attach(), _arguments(transformers.TrainingArguments, steps), data_collator=collator,
@@ -93,13 +114,13 @@ class Course:
         from trl.trainer.sft_config import SFTConfig
         from trl.trainer.sft_trainer import SFTTrainer
 
-        decode = self.ours.backbone.tokenizer.decode
+        decode = self.tokenizer.decode
         pairs = list(zip(self.prompts, self.answers, strict=True))[: steps * RECIPE.batch_size]
         rows = [{"prompt": decode(prompt), "completion": decode(answer)} for prompt, answer in pairs]
         clock = _Clock()
         SFTTrainer(
             self.attach(), _arguments(SFTConfig, steps), train_dataset=Dataset.from_list(rows),
-            processing_class=self.ours.backbone.tokenizer, callbacks=[clock],
+            processing_class=self.tokenizer, callbacks=[clock],
         ).train()  # fmt: skip
         return clock.seconds
 
@@ -150,8 +171,12 @@ def _arguments(kind: Any, steps: int) -> Any:
 def speeds(course: Course, times: int, steps: int) -> dict[str, np.ndarray]:
     """Return examples per second of each way, (times,), taken in turns."""
     ways: dict[str, Timed] = {
-        "ours": course.learn, "limit": course.limit, "Trainer": course.trainer, "SFTTrainer": course.sft,
+        "ours": course.learn, "limit": course.limit, "Trainer": course.trainer,
     }  # fmt: skip
+    if find_spec("trl"):
+        ways["SFTTrainer"] = course.sft
+    else:
+        print("SFTTrainer is left out: the package trl is not installed.")
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(times):
         for name, way in ways.items():
@@ -176,18 +201,16 @@ def times_to_loss(course: Course, steps: Sequence[int]) -> dict[str, float]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="about a minute, without the time to the same loss")
-    quick = parser.parse_args().quick
+    given = COMMAND.read()
     transformers.utils.logging.set_verbosity_error()
-    course = Course(200, 150)
-    rates = speeds(course, *((1, 3) if quick else (4, 5)))
+    course = Course(given)
+    rates = speeds(course, given.times, given.steps)
     show(f"learning client talk, batches of {RECIPE.batch_size}, {course.ours.backbone.dtype}", rates, "examples/s")
-    result: dict[str, float] = {"examples_per_second": round(float(np.median(rates["ours"])), 2)}
+    result: dict[str, float | None] = {"examples_per_second": round(float(np.median(rates["ours"])), 2)}
     names = {"over_trainer": "Trainer", "over_sft": "SFTTrainer", "of_limit": "limit"}
-    result |= {key: over(rates, name) for key, name in names.items()}
-    if not quick:
-        to_loss = times_to_loss(course, (6, 12, 25))
+    result |= {key: over(rates, name) if name in rates else None for key, name in names.items()}
+    if given.to_loss:
+        to_loss = times_to_loss(course, given.to_loss)
         result["over_trainer_to_same_loss"] = round(to_loss["Trainer"] / to_loss["ours"], 2)
     print_last(result)
 

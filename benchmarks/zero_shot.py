@@ -1,33 +1,42 @@
 """What a model says before any label: nothing done to it, batch calibration and domain-conditional PMI compared.
 
-    python -m benchmarks.zero_shot [--data trec,snips]
+    python -m benchmarks.zero_shot [--quick | --tiny] [--data trec,snips]
 
-500 utterances of the test split; the last line is the log-loss of each correction on each data set.
+Utterances of the test split. The last line is the log-loss of each correction on each data set.
 """
-
-import argparse
 
 import numpy as np
 from rich.table import Table
 from scipy.special import log_softmax
 
 from annotator.calibration import Calibrator, label_prior
-from annotator.config import RoundConfig
 from annotator.metrics import evaluate
 from annotator.oracle import read_gold
-from benchmarks.calibration import SETS, console
+from benchmarks.calibration import console
+from benchmarks.command import RANDOM_WEIGHTS, Command
+from benchmarks.data import PUBLIC, SETS, plan_of
 from benchmarks.measure import print_last
+from model.catalog import STARTER
 from model.classifier import load_classifier
 from model.task import Label, Task, Utterance
 
+COMMAND = Command(
+    __doc__,
+    full={"data": tuple(name for name in PUBLIC if name != "banking77"), "utterances": 500, "backbone": STARTER},
+    quick={"utterances": 100},
+    tiny={"data": ("political_promises",), "utterances": 40, **RANDOM_WEIGHTS},
+    choices={"data": tuple(SETS)},
+    figures_by="data",
+)
 
-def compare(data: str) -> dict[str, float]:
+
+def compare(data: str, count: int, backbone: str) -> dict[str, float]:
     """Score a sample of the test split before any label, and print what each correction makes of it."""
-    gold = read_gold(SETS[data])
+    plan = plan_of(data, backbone)
+    gold, config = read_gold(plan), plan.config
     task = Task(gold.draft.instruction, tuple(Label(one.name) for one in gold.draft.labels))
-    config = RoundConfig()
     classifier = load_classifier(config.backbone, task, config.recipe, config.template)
-    chosen = [gold.test[i] for i in np.random.default_rng(0).permutation(len(gold.test))[:500]]
+    chosen = [gold.test[i] for i in np.random.default_rng(0).permutation(len(gold.test))[:count]]
     asked = [Utterance(row.text) for row in chosen]
     classifier.remember(asked, classifier.states(asked))  # as a round has read them before it says anything
     adapter = classifier.zero_shot()
@@ -48,10 +57,8 @@ def compare(data: str) -> dict[str, float]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default=",".join(SETS))
-    given = parser.parse_args()
-    print_last({data: compare(data) for data in given.data.split(",")})
+    given = COMMAND.read()
+    print_last({data: compare(data, given.utterances, given.backbone) for data in given.data})
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Take the pictures of the README and the guide from the running app: `make figures`.
 
-    python -m docs.figures [--all FOLDER]
+    python -m docs.figures [--into FOLDER] [--all FOLDER]
 
-With --all every page goes into a folder, in both widths and both colour schemes, to be looked at.
+With --into the pictures go into another folder than the one of the documentation. With --all every page goes into a
+folder, in both widths and both colour schemes, to be looked at.
 
 A sample project is labelled from its known answers, with rounds in between that the scout makes alone, and Chromium
 looks at the pages. What the pictures show is what the program does.
@@ -38,10 +39,12 @@ SHOTS = (
 def main() -> None:
     """Prepare a project, open the app on it, take the pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--into", type=Path, metavar="FOLDER", default=PICTURES)
     parser.add_argument("--all", type=Path, metavar="FOLDER")
-    everywhere: Path | None = parser.parse_args().all
+    given = parser.parse_args()
+    everywhere: Path | None = given.all
     shots = tuple(product(PAGES, (1280, 390), ("light", "dark"))) if everywhere else SHOTS
-    pictures = everywhere or PICTURES
+    pictures: Path = everywhere or given.into
     pictures.mkdir(exist_ok=True, parents=True)
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder) / "client-talk")
