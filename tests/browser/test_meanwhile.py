@@ -11,7 +11,7 @@ from annotator import tour
 from annotator.project import Project
 from store import annotations
 from tests.annotator.scenes import another_writes
-from tests.browser.conftest import SECOND, App, Visit
+from tests.browser.conftest import A_LOOK, SECOND, App, Visit
 from tests.browser.test_room import given
 
 pytestmark = pytest.mark.slow
@@ -38,11 +38,12 @@ def test_a_key_in_a_second_tab_does_not_overwrite_the_answer_given_in_the_first(
     for one in (visit, tab):
         one.open(project=talk.folder.name)
     assert visit.utterance() == tab.utterance()
-    tab.page.keyboard.press("m")
-    tab.page.keyboard.type("typed in vain")
-    tab.page.keyboard.press("Enter")
+    comment = tab.page.locator(".st-key-comment input")
+    comment.fill("typed in vain")
+    comment.press("Enter")
     visit.press("1")
-    tab.press("2")
+    tab.page.wait_for_timeout(A_LOOK)
+    tab.page.keyboard.press("2")
     expect(tab.page.get_by_text("You already answered this utterance in another window as “change”")).to_be_visible()
     expect(tab.page.get_by_text("Your comment was not stored: “typed in vain”")).to_be_visible()
     assert given(talk) == [("label", 1, 0, "")]
@@ -60,6 +61,7 @@ def test_undo_brings_back_comment_and_mark_by_key(visit: Visit, talk: Project) -
     page.keyboard.press("q")
     expect(page.locator(".st-key-unsure input")).to_be_checked()
     page.keyboard.press("m")
+    expect(page.locator(".st-key-comment input")).to_be_focused()
     page.keyboard.type("because")
     page.keyboard.press("Enter")
     visit.press("2")
