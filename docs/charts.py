@@ -38,13 +38,17 @@ def accuracy_chart(rows: Rows) -> alt.FacetChart:
 
 def calibration_chart(rows: Rows) -> alt.LayerChart:
     """Return bars of the share of rounds that pass, with a mark at the limit where it was computed."""
-    shares = [dict(row) | {"share": row["passed"] / row["of"], "count": f"{row['passed']} of {row['of']}"} for row in rows]
+    shares = [
+        dict(row) | {"share": row["passed"] / row["of"], "count": f"{row['passed']} of {row['of']}"} for row in rows
+    ]
     order = _in_order(rows, "rounds")
     base = alt.Chart(_data(shares)).encode(y=alt.Y("rounds:N", title=None, sort=order, axis=alt.Axis(labelLimit=300)))
     x = alt.X("share:Q", title="rounds that pass on 1,000 rows; mark: limit", scale=alt.Scale(domain=[0, 1]))
     bars = base.mark_bar(color=BLUE).encode(x=x)
     text = base.mark_text(align="left", dx=8, color="white").encode(x=alt.datum(0), text="count:N")
-    limit = base.transform_filter("isValid(datum.limit)").mark_tick(color=ORANGE, thickness=3, size=22).encode(x="limit:Q")
+    limit = (
+        base.transform_filter("isValid(datum.limit)").mark_tick(color=ORANGE, thickness=3, size=22).encode(x="limit:Q")
+    )
     return alt.layer(bars, text, limit).properties(width=420, height=150)
 
 
@@ -57,10 +61,11 @@ def label_efficiency_chart(rows: Rows) -> alt.FacetChart:
     ]
     order = _in_order(rows, "method")
     color = alt.Scale(domain=order, range=[BLUE, "#90cdf4", GREEN, GRAY, ORANGE])
+    legend = alt.Legend(orient="bottom", columns=3, labelLimit=250)
     lines = alt.Chart(_data(points)).mark_line(point=True).encode(
         x=alt.X("answers:Q", title="answers", axis=alt.Axis(values=[50, 100, 200])),
         y=alt.Y("accuracy:Q", title="accuracy", scale=alt.Scale(zero=False)),
-        color=alt.Color("method:N", title=None, scale=color, legend=alt.Legend(orient="bottom", columns=3, labelLimit=250)),
+        color=alt.Color("method:N", title=None, scale=color, legend=legend),
     )  # fmt: skip
     panels = lines.properties(width=190, height=150).facet(facet=_panel("data", rows), columns=3)
     return panels.resolve_scale(y="independent").resolve_axis(x="independent")
