@@ -47,9 +47,10 @@ $(PROJECTS)/.created: $(VENV)/.installed
 	$(BIN)/annotator new --if-missing --sample client_talk $(PROJECTS)/client-talk
 	touch $@
 
-# The pictures in the README and the guide, taken from the running app.
+# The pictures in the README and the guide, taken from the running app, and the charts of the published figures.
 figures: $(VENV)/.installed-test
 	$(BIN)/python -m docs.figures
+	$(BIN)/python -m docs.charts
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

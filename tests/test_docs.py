@@ -1,5 +1,6 @@
 """The documentation is under test: what it names exists, and what exists is named."""
 
+import json
 import re
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from annotator.cli import main
 from annotator.export import FIELDS, MEANINGS
 from annotator.query import STRATEGIES
+from docs.charts import CHARTS, FIGURES, picture
 from model.catalog import CATALOG
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,6 +24,14 @@ def test_every_link_and_picture_leads_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
         if not target.startswith("http"):
             assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_to_a_section_leads_to_its_heading(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\((?!http)([^)#]*)#([^)]+)\)", page.read_text(encoding="utf-8")):
+        there = (page.parent / target if target else page).read_text(encoding="utf-8")
+        headings = re.findall(r"^#+ (.+)$", there, re.MULTILINE)
+        assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}, anchor
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -62,7 +72,32 @@ def test_every_exported_column_has_a_meaning() -> None:
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs" / "decisions").glob("*.md")), ids=lambda page: page.name)
-def test_every_decision_says_what_was_decided_and_why_not_otherwise(page: Path) -> None:
+def test_every_decision_has_alternatives_or_a_cost(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    assert "*Decided.*" in text
-    assert "*Considered.*" in text or "*Cost.*" in text
+    assert "*Decision.*" in text
+    assert "*Alternatives.*" in text or "*Cost.*" in text
+
+
+def test_the_first_screen_of_the_readme_has_at_most_150_words() -> None:
+    assert len(README.partition("\n## ")[0].split()) <= 150
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "architecture.md"], ids=lambda page: page.name)
+def test_no_page_uses_a_private_word_for_a_term_of_the_field(page: Path) -> None:
+    prose = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert not re.findall(
+        r"\b(?:scouts?|lessons?|askable|audit slice|unseen|labell\w+|colours?|licences?)\b", prose, re.I
+    )
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_every_chart_shows_the_published_figures_on_its_page(name: str) -> None:
+    drawn = picture(name)
+    page = (ROOT / "docs" / f"{drawn.stem}.md").read_text(encoding="utf-8")
+    assert f"(pictures/{drawn.name})" in page
+    published = json.loads(FIGURES.read_text(encoding="utf-8"))[name]
+    figures = [f"{value:.3f}" for row in published for value in row.get("accuracy", {}).values()]
+    figures += [f"{row['mean']:.2f}" for row in published if "mean" in row]
+    figures += [f"{row['times']} times as fast" for row in published if row.get("times", 1) != 1]
+    figures += [f"{row['of']} | **{row['passed']}**" for row in published if row.get("limit")]
+    assert [figure for figure in figures if figure not in page] == []
