@@ -13,7 +13,7 @@ PACKAGES = ("annotator", "model", "store")
 SOURCES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 SOURCES.append(ROOT / "streamlit_app.py")
 HEAVY = {"torch", "transformers", "peft", "bitsandbytes", "accelerate", "outlines", "safetensors"}
-LONGEST_FUNCTION, LONGEST_FILE, MOST_PARAMETERS = 50, 350, 6
+LONGEST_FUNCTION, LONGEST_FILE, MOST_PARAMETERS = 50, 370, 6
 
 
 def imports(path: Path, nested: bool = True) -> Iterator[str]:

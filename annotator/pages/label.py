@@ -80,9 +80,8 @@ def _panel() -> None:
     """Everything an answer changes. A fragment: answering redraws this and nothing else."""
     desk: Desk = st.session_state["desk"]
     with frame.opened_project() as project:
-        frame.tell_failure()
-        if comment := st.session_state.pop("left_behind", None):
-            frame.html("quiet", say("Your comment was not stored: “{comment}”", comment=comment))
+        with st.container():  # a place of their own: the utterance does not stand twice while one comes or goes
+            _messages()
         tour.strip(project, "label")
         _progress(desk)
         if desk.question is None:
@@ -99,6 +98,12 @@ def _panel() -> None:
         pending.reach_the_page()
         if jobs.active(project.db) and not st.session_state.get("job_active"):
             st.rerun()  # a round has started by itself: the sidebar must show it
+
+
+def _messages() -> None:
+    frame.tell_failure()
+    if comment := st.session_state.pop("left_behind", None):
+        frame.html("quiet", say("Your comment was not stored: “{comment}”", comment=comment))
 
 
 def _start_if_due(project: Project) -> None:

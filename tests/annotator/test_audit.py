@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 
@@ -15,7 +16,8 @@ from annotator.guarantee import Wish
 from annotator.project import Project
 from store import annotations, utterances
 from store.annotations import NewAnnotation
-from store.database import immediate
+from store.importers import ImportPlan, detect_columns
+from store.readers import read_header
 from store.utterances import NewUtterance
 from tests.annotator.scenes import draft, texts
 
@@ -163,9 +165,12 @@ def conversations_of(project: Project) -> dict[str, set[str]]:
 
 
 def whole_import(project: Project, rows: list[NewUtterance]) -> None:
-    with immediate(project.db):
-        ids = [utterances.add(project.db, row) for row in rows]
-        project._settle(ids, whole_conversations=True)
+    columns = ("id", "text", "conversation", "turn")
+    lines = [dict(zip(columns, (one.external_id, one.text, one.conversation, one.turn), strict=True)) for one in rows]
+    path = project.folder / "turns.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    plan = ImportPlan(detect_columns(read_header(path)))
+    assert project.import_file(path, plan, whole_conversations=True).to_label == len(rows)
 
 
 def test_whole_conversations_are_drawn_if_asked(tmp_path):

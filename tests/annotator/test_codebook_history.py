@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 from hypothesis import HealthCheck, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from sqlite_utils import Database
 
 from annotator import revision, versions
 from annotator.config import RoundConfig
@@ -23,7 +25,9 @@ from annotator.project import Project
 from store import annotations, labels, rounds, utterances
 from store import settings as kept
 from store.annotations import ADJUDICATED, NewAnnotation
-from store.database import _connect, immediate
+from store.database import immediate
+from store.faults import Connection
+from store.migrations import migrations
 from store.utterances import NewUtterance
 from tests.annotator.scenes import classifier_of
 
@@ -34,7 +38,10 @@ some = st.integers(0, 999)  # which of those there are, counted around
 
 def in_memory(folder: Path) -> Project:
     """Make a project whose database touches no disk: three labels, a few utterances with answers."""
-    project = Project(folder, _connect(Path(":memory:")))
+    db = Database(sqlite3.connect(":memory:", isolation_level=None, factory=Connection))
+    db.execute("PRAGMA foreign_keys = ON")
+    migrations.apply(db)
+    project = Project(folder, db)
     with immediate(project.db):
         kept.put(project.db, "instruction", "Choose.")
         for n, name in enumerate(("change", "neutral", "sustain"), start=1):
