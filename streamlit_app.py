@@ -7,8 +7,9 @@ from starlette.middleware import Middleware
 
 from annotator import gate
 from annotator.errors import BadInput
-from annotator.language import say
-from annotator.pages import codebook, data, export, frame, insights, label, pending, review, rounds, search
+from annotator.i18n import say
+from annotator.pages import codebook, data, export, insights, label, review, rounds, search
+from annotator.pages.components import layout, pending
 
 
 @st.cache_resource
@@ -25,8 +26,8 @@ def spare_imports() -> None:
 def main() -> None:
     """Run the app once, as Streamlit does for every interaction."""
     spare_imports()
-    st.set_page_config(page_title="Annotator", page_icon=frame.ICON, layout="wide")
-    names = frame.settle()
+    st.set_page_config(page_title="Annotator", page_icon=layout.ICON, layout="wide")
+    names = layout.settle()
     pages = [
         st.Page(label.show, title=say("Label", "page"), icon=":material/edit_note:", url_path="label", default=True),
         st.Page(search.show, title=say("Search", "page"), icon=":material/search:", url_path="search"),
@@ -38,11 +39,11 @@ def main() -> None:
         st.Page(export.show, title=say("Export"), icon=":material/download:", url_path="export"),
     ]
     chosen = st.navigation(pages)
-    frame.style()
-    with frame.errors_shown():
+    layout.style()
+    with layout.errors_shown():
         pending.tell()
-        frame.sidebar(names)
-        frame.tell_failure()
+        layout.sidebar(names)
+        layout.tell_failure()
         chosen.run()
 
 
@@ -58,4 +59,4 @@ if __name__ == "__main__":
     main()
 else:  # imported by the server: `streamlit run` reads this file, finds `app`, and serves it
     refuse_open_address()
-    app = st.App(__file__, middleware=[Middleware(gate.Gate)], on_script_error=frame.tell_unexpected)
+    app = st.App(__file__, middleware=[Middleware(gate.Gate)], on_script_error=layout.tell_unexpected)

@@ -8,9 +8,9 @@ from annotated_types import Ge
 from pydantic import TypeAdapter, ValidationError
 
 from annotator.errors import BadInput, UnknownName
-from annotator.query import COLD, DEFAULT, STRATEGIES
-from model.catalog import STARTER
-from model.prompt import TEMPLATES
+from annotator.methods.query_strategies import COLD, DEFAULT, STRATEGIES
+from model.backbones.catalog import STARTER
+from model.prompts.prompt import TEMPLATES
 from model.recipe import Count, Part, Recipe, Share, check_recipe
 
 Natural = Annotated[int, Ge(0)]

@@ -12,10 +12,10 @@ from pathlib import Path
 import psutil
 
 from annotator.errors import NoProject, ProjectError
-from annotator.language import respell, say
+from annotator.i18n import respell, say
 from annotator.project import Project
-from model.catalog import CATALOG, Entry, cache_folder, package_file, shape_of
-from model.memory import estimate, in_gb, least, may_be_quantized, way_out
+from model.backbones.catalog import CATALOG, Entry, cache_folder, package_file, shape_of
+from model.backbones.memory import estimate, in_gb, least, may_be_quantized, way_out
 from model.recipe import Recipe
 from store import rounds
 from store.health import problems
@@ -96,13 +96,13 @@ def _existing(folder: Path) -> Path:
 
 
 def _precision() -> str:
-    from model.machine import precision_name
+    from model.backbones.machine import precision_name
 
     return f"backbones are loaded in {precision_name()}"
 
 
 def _gpu() -> Finding:
-    from model.machine import gpu_name
+    from model.backbones.machine import gpu_name
 
     name = gpu_name()
     missing = "no CUDA device found, or a CPU build of torch; training runs on the processor"
@@ -110,7 +110,7 @@ def _gpu() -> Finding:
 
 
 def _four_bit() -> Finding:
-    from model.machine import can_load_4bit
+    from model.backbones.machine import can_load_4bit
 
     can = can_load_4bit()
     return Finding("4-bit (QLoRA)", can, "bitsandbytes NF4" if can else "needs a CUDA GPU or an x86-64 with AVX2")
@@ -127,7 +127,7 @@ def _packages() -> list[Finding]:
 
 
 def _backbone(entry: Entry) -> Finding:
-    from model.machine import best_device, free_memory, preferred_dtype
+    from model.backbones.machine import best_device, free_memory, preferred_dtype
 
     memory = prospect(entry.name, Recipe(), free_memory(), preferred_dtype(best_device()).itemsize)
     is_here, where = _whereabouts(entry)

@@ -13,25 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from annotator.audit import FOLDS, deal_folds
-from annotator.batch import compose_batch
-from annotator.calibration import (
-    Calibrator,
-    Heard,
-    Outset,
-    choose_outset,
-    cross_fitted,
-    fit_calibrator,
-)
 from annotator.config import RoundConfig
 from annotator.errors import NotFinite, RoundError, TooFewAnswers
-from annotator.metrics import evaluate
-from annotator.pool import askable
-from annotator.progress import Report
+from annotator.methods.calibration import Calibrator, Heard, Outset, choose_outset, cross_fitted, fit_calibrator
+from annotator.methods.metrics import evaluate
+from annotator.methods.prediction_sets import fit_limit
+from annotator.methods.sampling import FOLDS, deal_folds
 from annotator.project import Project, Snapshot
-from annotator.shortlist import fit_limit
-from model.classifier import Adapter, Classifier, Logits, Progress
+from annotator.rounds.batch import compose_batch
+from annotator.rounds.candidates import askable
+from annotator.rounds.progress import Report
 from model.finite import check_finite
+from model.types import Adapter, Classifier, Logits, Progress
 from store import annotations, jobs, rounds, states, utterances
 from store.rounds import Predictions
 

@@ -17,24 +17,22 @@ from typing import Any, Self
 import numpy as np
 from sqlite_utils import Database
 
-from annotator.audit import audit_size, draw_audit
-from annotator.batch import AUDIT, compose_audit, compose_batch
-from annotator.calibration import Calibrator
-from annotator.codebook import Codebook, CodebookDraft, CodebookLabel
+from annotator.codebook.definition import Codebook, CodebookDraft, CodebookLabel
 from annotator.config import RoundConfig
-from annotator.consensus import consensus_labels
-from annotator.guarantee import Wish
-from annotator.pool import askable
-from model.classifier import Adapter
-from model.fingerprint import Origin
-from model.machine import peak_memory
-from model.task import Utterance
+from annotator.methods.calibration import Calibrator
+from annotator.methods.guarantee import Wish
+from annotator.methods.sampling import audit_size, draw_audit
+from annotator.rounds.batch import AUDIT, compose_audit, compose_batch
+from annotator.rounds.candidates import askable
+from annotator.rounds.consensus import consensus_labels
+from model.backbones.machine import peak_memory
+from model.types import Adapter, Origin, Utterance
 from store import annotations, imports, jobs, labels, queue, rounds, settings, utterances
 from store.annotations import ANSWERED
 from store.database import create_database, immediate, open_database, wait_at_most, why_frozen
 from store.faults import CALIBRATION, parsed
-from store.import_report import ImportReport
-from store.importers import ImportPlan, Rules, import_file
+from store.files.import_report import ImportReport
+from store.files.importers import ImportPlan, Rules, import_file
 from store.queue import QueueEntry
 from store.rounds import NewRound, Predictions
 from store.utterances import NewUtterance

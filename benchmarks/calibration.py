@@ -40,19 +40,19 @@ from rich.console import Console
 from rich.table import Table
 from scipy.special import log_softmax
 
-from annotator.calibration import Calibrator, Heard, Outset, fit_calibrator
 from annotator.config import RoundConfig
-from annotator.guarantee import Evidence, NotYet, Promise, Wish, accepted, certify
-from annotator.memo import Memo
-from annotator.metrics import calibration_band, evaluate, expected_calibration_error
-from annotator.oracle import simulate
-from annotator.query import STRATEGIES
+from annotator.methods.calibration import Calibrator, Heard, Outset, fit_calibrator
+from annotator.methods.guarantee import Evidence, NotYet, Promise, Wish, accepted, certify
+from annotator.methods.metrics import calibration_band, evaluate, expected_calibration_error
+from annotator.methods.query_strategies import STRATEGIES
+from annotator.simulation.memo import Memo
+from annotator.simulation.oracle import simulate
 from benchmarks.command import RANDOM_WEIGHTS, SCRATCH, Command
 from benchmarks.data import PUBLIC, SETS, plan_of
 from benchmarks.measure import print_last
-from model.catalog import STARTER
+from model.backbones.catalog import STARTER
+from model.probe.scaling import fit_temperature
 from model.recipe import Recipe
-from model.scaling import fit_temperature
 
 KEPT = os.environ.get("ANNOTATOR_KEPT", str(Path.home() / ".cache" / "annotator" / "kept"))
 JUDGED = 1000

@@ -18,16 +18,16 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from annotator.metrics import Array, Labels
-from annotator.oracle import read_gold
-from annotator.query import Rows, Scores, View, disagreement, margin, rank
+from annotator.methods.metrics import Array, Labels
+from annotator.methods.query_strategies import Rows, Scores, View, disagreement, margin, rank
+from annotator.simulation.oracle import read_gold
 from benchmarks.command import RANDOM_WEIGHTS, Command
 from benchmarks.data import SETS, plan_of
 from benchmarks.measure import print_last
-from model.catalog import STARTER
-from model.classifier import States, load_classifier
-from model.scout import Scout, blank
-from model.task import Label, Task, Utterance
+from model.backbones.catalog import STARTER
+from model.load import load_classifier
+from model.probe.probe import Scout, blank
+from model.types import Label, States, Task, Utterance
 
 WAYS = ("random", "margin", "rounds", "bagged", "mean", "reworded", "reworded mean")
 WORDINGS = ("definitions", "options", "codes")  # of the prompt, the first one the product's own

@@ -4,9 +4,9 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from annotator.oracle import Plan
-from annotator.samples import SAMPLES
-from model.catalog import STARTER
+from annotator.exchange.samples import SAMPLES
+from annotator.simulation.oracle import Plan
+from model.backbones.catalog import STARTER
 
 DATA = Path(os.environ.get("ANNOTATOR_DATA", "../shared/data"))  # public data sets, see README.md
 PUBLIC = {

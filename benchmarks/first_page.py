@@ -15,7 +15,7 @@ from pathlib import Path
 
 from playwright.sync_api import expect, sync_playwright
 
-from annotator.samples import create_sample
+from annotator.exchange.samples import create_sample
 from benchmarks.command import Command
 from benchmarks.measure import print_last
 from tests.browser.conftest import CHROMIUM, SECOND, SWITCHES, serve

@@ -2,7 +2,7 @@
 
     python -m benchmarks.gain [--quick | --tiny] [--sets trec,snips,…] [--seeds 5] [--labels 90,160,320]
 
-So many random answers teach, a quarter as many judge, and `annotator.gain` says how many more utterances of a hundred
+So many random answers teach, a quarter as many judge, and `annotator.reporting.gain` says how many more utterances of a hundred
 another 25 answers will put right. Then a scout is taught these, too, and both are asked about other utterances.
 The last line is one JSON object: the means of `expected` and `came` for each set and number of answers, and `rank`, the
 rank correlation of the two over sets and numbers; null where no draw told anything.
@@ -16,17 +16,17 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import spearmanr
 
-from annotator.gain import expected_gain
-from annotator.oracle import read_gold
-from annotator.teaching import Answered, hits
+from annotator.reporting.gain import expected_gain
+from annotator.reporting.learning_curve import Answered, hits
+from annotator.simulation.oracle import read_gold
 from benchmarks.command import RANDOM_WEIGHTS, Command
 from benchmarks.data import PUBLIC, SETS, plan_of
 from benchmarks.measure import print_last
 from benchmarks.mistakes import read_in_context
-from model.catalog import STARTER
-from model.classifier import States, load_classifier
-from model.scout import fit_scout
-from model.task import Label, Task
+from model.backbones.catalog import STARTER
+from model.load import load_classifier
+from model.probe.probe import fit_scout
+from model.types import Label, States, Task
 
 MORE = 25  # answers of a batch
 COMMAND = Command(

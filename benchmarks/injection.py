@@ -20,19 +20,19 @@ from rich.console import Console
 from rich.table import Table
 
 from annotator.config import RoundConfig
-from annotator.labeller import with_context
-from annotator.oracle import Plan, read_gold
-from annotator.samples import SAMPLES
+from annotator.exchange.samples import SAMPLES
+from annotator.rounds.prediction import with_context
+from annotator.simulation.oracle import Plan, read_gold
 from benchmarks.command import RANDOM_WEIGHTS, Command
 from benchmarks.hostile import KINDS, SUITE, Attack
 from benchmarks.measure import print_last
 from model.adapter import LanguageModelClassifier, RoundAdapter
-from model.backbone import load_backbone
-from model.catalog import STARTER
+from model.backbones.backbone import load_backbone
+from model.backbones.catalog import STARTER
+from model.prompts.verbalizer import label_words
 from model.recipe import Recipe
-from model.task import Label, Task, Utterance
-from model.verbalizer import label_words
-from store.spool import Spool
+from model.types import Label, Task, Utterance
+from store.files.spool import Spool
 
 COMMAND = Command(
     __doc__,

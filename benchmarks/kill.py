@@ -23,13 +23,13 @@ from pathlib import Path
 
 from playwright.sync_api import Error, Page, expect, sync_playwright
 
+from annotator.exchange.samples import create_sample
+from annotator.labeling.session import Answer, answer, next_question
 from annotator.project import Project
-from annotator.samples import create_sample
-from annotator.session import Answer, answer, next_question
-from annotator.worker import start_round
+from annotator.rounds.worker import start_round
 from benchmarks.command import RANDOM_WEIGHTS, Command
 from benchmarks.measure import print_last
-from model.catalog import STARTER
+from model.backbones.catalog import STARTER
 from store import annotations, jobs, rounds
 from tests.browser.conftest import A_LOOK, CHROMIUM, SECOND, SWITCHES, App, serve
 

@@ -30,16 +30,16 @@ from rich.table import Table
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from annotator.curves import compare, curve_of, reached
-from annotator.oracle import Gold, read_gold
-from annotator.payoff import SHARES, sentences
-from annotator.query import DEFAULT, STRATEGIES, View, margin, rank
-from annotator.replay import BASELINE, EVERYTHING, Run, replay
+from annotator.methods.query_strategies import DEFAULT, STRATEGIES, View, margin, rank
+from annotator.simulation.curves import compare, curve_of, reached
+from annotator.simulation.oracle import Gold, read_gold
+from annotator.simulation.report import SHARES, sentences
+from annotator.simulation.runner import BASELINE, EVERYTHING, Run, replay
 from benchmarks.command import RANDOM_WEIGHTS, SCRATCH, Command
 from benchmarks.data import PUBLIC, SETS, plan_of
 from benchmarks.measure import print_last
 from benchmarks.small_data import MINILM, embed
-from model.catalog import STARTER
+from model.backbones.catalog import STARTER
 
 ROWS, TEST = 1500, 500
 COMMAND = Command(

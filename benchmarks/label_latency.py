@@ -21,13 +21,13 @@ from pathlib import Path
 import numpy as np
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from annotator.exchange.samples import SAMPLES
 from annotator.loop import run_round
 from annotator.project import Project
-from annotator.samples import SAMPLES
-from annotator.worker import start_round
+from annotator.rounds.worker import start_round
 from benchmarks.command import RANDOM_WEIGHTS, Command
 from benchmarks.measure import print_last
-from model.catalog import STARTER
+from model.backbones.catalog import STARTER
 from store import annotations, jobs, utterances
 from store.annotations import NewAnnotation
 from store.database import immediate

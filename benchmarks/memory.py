@@ -26,16 +26,16 @@ import transformers
 from rich.console import Console
 from rich.table import Table
 
-from annotator.codebook import read_codebook
+from annotator.codebook.definition import read_codebook
 from benchmarks.command import RANDOM_WEIGHTS, Command
 from benchmarks.measure import print_last
 from model.adapter import LanguageModelClassifier
-from model.backbone import Backbone, load_backbone
-from model.catalog import CATALOG, SHAPES, STARTER, shape_of
-from model.machine import best_device, can_load_4bit, peak_memory
-from model.memory import MemoryNeed, estimate
+from model.backbones.backbone import Backbone, load_backbone
+from model.backbones.catalog import CATALOG, SHAPES, STARTER, shape_of
+from model.backbones.machine import best_device, can_load_4bit, peak_memory
+from model.backbones.memory import MemoryNeed, estimate
 from model.recipe import Recipe
-from model.task import Label, Task, Utterance
+from model.types import Label, Task, Utterance
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "nf4": torch.float32}  # of what is not in 4 bits
 DATA = Path("data/client_talk.csv")  # the sample in this repository
@@ -96,7 +96,7 @@ def in_child(source: str, precision: str, stage: str, utterances: str) -> None:
 def measure_here(source: str, precision: str, stage: str, utterances: int) -> dict[str, int]:
     """Do it in this process; return bytes."""
     recipe, before = recipe_of(precision), held()
-    with mock.patch("model.backbone.preferred_dtype", return_value=PRECISIONS[precision]):
+    with mock.patch("model.backbones.backbone.preferred_dtype", return_value=PRECISIONS[precision]):
         backbone = load_backbone(source, recipe.quantization)
     found = {"weights": tensor_bytes(backbone), "held": held() - before, "loaded": peak_memory()}
     draft = read_codebook(DATA.with_suffix(".yaml"))

@@ -4,7 +4,7 @@
         [--noise 0,0.05,0.1,0.2]
 
 On each data set so many random labels are drawn, a share of them is replaced by another label at random, and the
-answers are ranked as `annotator.mistakes` does, read with the turns before them where there are any. Beside it stand
+answers are ranked as `annotator.rounds.label_errors` does, read with the turns before them where there are any. Beside it stand
 the same ranking from TF-IDF with logistic regression, and drawing at random. The number of wrong answers stands beside
 the number expected and the number that confident learning (Northcutt et al. 2021) counts. The last line is one JSON
 object: the share `found` for each set and share of noise.
@@ -24,17 +24,17 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
 from annotator.config import RoundConfig
-from annotator.mistakes import Columns, expected_wrong
-from annotator.oracle import Gold, read_gold
+from annotator.methods.query_strategies import Probabilities, Scores
 from annotator.project import Project
-from annotator.query import Probabilities, Scores
+from annotator.rounds.label_errors import Columns, expected_wrong
+from annotator.simulation.oracle import Gold, read_gold
 from benchmarks.command import RANDOM_WEIGHTS, Command
 from benchmarks.data import PUBLIC, SETS, plan_of
 from benchmarks.measure import print_last
-from model.catalog import STARTER
-from model.classifier import load_classifier
-from model.scout import out_of_fold
-from model.task import Label, Task, Utterance
+from model.backbones.catalog import STARTER
+from model.load import load_classifier
+from model.probe.probe import out_of_fold
+from model.types import Label, Task, Utterance
 
 COMMAND = Command(
     __doc__,

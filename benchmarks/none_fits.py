@@ -20,16 +20,16 @@ from rich.table import Table
 from scipy.special import log_softmax
 from sklearn.metrics import roc_auc_score
 
-from annotator.oracle import Gold, read_gold
-from annotator.query import STRATEGIES, View
+from annotator.methods.query_strategies import STRATEGIES, View
+from annotator.simulation.oracle import Gold, read_gold
 from benchmarks.command import RANDOM_WEIGHTS, Command
 from benchmarks.data import SETS, plan_of
 from benchmarks.measure import print_last
-from model.catalog import STARTER
-from model.classifier import Classifier, load_classifier
+from model.backbones.catalog import STARTER
+from model.load import load_classifier
+from model.probe.heads import meanings
 from model.recipe import Recipe
-from model.task import Label, Task, Utterance
-from model.voices import meanings
+from model.types import Classifier, Label, Task, Utterance
 from store.utterances import NewUtterance
 
 COMMAND = Command(

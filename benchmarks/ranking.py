@@ -21,16 +21,16 @@ from typing import Any
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from annotator.batch import Askable, choose_from_pool
-from annotator.calibration import Calibrator
-from annotator.codebook import draft_from_names
+from annotator.codebook.definition import draft_from_names
 from annotator.config import RoundConfig
+from annotator.methods.calibration import Calibrator
+from annotator.methods.query_strategies import View, margin
 from annotator.project import Project
-from annotator.query import View, margin
-from annotator.scouting import reorder
+from annotator.rounds.batch import Askable, choose_from_pool
+from annotator.rounds.reranking import reorder
 from benchmarks.command import Command
 from benchmarks.measure import print_last
-from model.voices import ASPECTS
+from model.probe.heads import ASPECTS
 from store import annotations, queue, rounds, states, utterances
 from store.annotations import NewAnnotation
 from store.database import immediate

@@ -19,17 +19,17 @@ from rich.table import Table
 from safetensors.torch import load_file
 
 from annotator.config import RoundConfig
+from annotator.exchange.samples import SAMPLES
+from annotator.labeling.session import Answer, answer, next_question
 from annotator.loop import run_round
-from annotator.progress import Report
 from annotator.project import Project
-from annotator.samples import SAMPLES
-from annotator.session import Answer, answer, next_question
+from annotator.rounds.progress import Report
 from benchmarks.command import RANDOM_WEIGHTS, Command
 from benchmarks.data import plan_of
 from benchmarks.measure import print_last
-from model.backbone import load_backbone
-from model.catalog import CATALOG, STARTER, cache_folder
-from model.classifier import load_classifier
+from model.backbones.backbone import load_backbone
+from model.backbones.catalog import CATALOG, STARTER, cache_folder
+from model.load import load_classifier
 from model.recipe import Recipe
 from store.utterances import NewUtterance
 

@@ -26,13 +26,13 @@ from benchmarks.command import RANDOM_WEIGHTS, Command
 from benchmarks.data import plan_of
 from benchmarks.measure import Way, over, print_last, show, take_turns
 from model.adapter import LanguageModelClassifier
-from model.backbone import load_backbone
-from model.catalog import STARTER
-from model.packing import common_start
-from model.prompt import LARGE
+from model.backbones.backbone import load_backbone
+from model.backbones.catalog import STARTER
+from model.prompts.prompt import LARGE
+from model.prompts.verbalizer import label_words
 from model.recipe import LANE, Recipe
-from model.task import Label, Task, Utterance
-from model.verbalizer import label_words
+from model.scoring.packing import common_start
+from model.types import Label, Task, Utterance
 
 BATCH = 16
 

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from rich.table import Table
 from scipy.special import log_softmax
 
-from annotator.memo import Memo
+from annotator.simulation.memo import Memo
 from benchmarks.calibration import COMMAND as ROUNDS
 from benchmarks.calibration import UNKNOWN, Array, Kept, collect, console
 from benchmarks.command import RANDOM_WEIGHTS, Command
 from benchmarks.measure import print_last
-from model.scaling import fit_temperature
-from model.scout import blend
+from model.probe.probe import blend
+from model.probe.scaling import fit_temperature
 
 COMMAND = Command(
     __doc__,

@@ -21,15 +21,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
 from sklearn.pipeline import make_pipeline
 
-from annotator import oracle
-from annotator.codebook import read_codebook
+from annotator.codebook.definition import read_codebook
 from annotator.config import RoundConfig
-from annotator.oracle import Gold, Plan
-from annotator.samples import SAMPLES
+from annotator.exchange.samples import SAMPLES
+from annotator.simulation import oracle
+from annotator.simulation.oracle import Gold, Plan
 from benchmarks.command import RANDOM_WEIGHTS, Command
 from benchmarks.data import existing
 from benchmarks.measure import print_last
-from model.catalog import STARTER
+from model.backbones.catalog import STARTER
 from model.recipe import Recipe
 
 COMMAND = Command(

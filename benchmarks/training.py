@@ -30,12 +30,12 @@ from benchmarks.data import plan_of
 from benchmarks.measure import over, print_last, show, wait_for_gpu
 from benchmarks.scoring import TASKS
 from model.adapter import LanguageModelClassifier
-from model.backbone import load_backbone
-from model.catalog import STARTER
-from model.machine import best_device
+from model.backbones.backbone import load_backbone
+from model.backbones.catalog import STARTER
+from model.backbones.machine import best_device
 from model.recipe import LEARNING_RATES, Recipe
-from model.task import Utterance
-from model.tuning import start_tuning
+from model.training.tuning import start_tuning
+from model.types import Utterance
 
 RECIPE = Recipe(epochs=1, scout=0.0)  # the adapter alone, as the others train it
 COMMAND = Command(

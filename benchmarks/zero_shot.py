@@ -9,16 +9,16 @@ import numpy as np
 from rich.table import Table
 from scipy.special import log_softmax
 
-from annotator.calibration import Calibrator, label_prior
-from annotator.metrics import evaluate
-from annotator.oracle import read_gold
+from annotator.methods.calibration import Calibrator, label_prior
+from annotator.methods.metrics import evaluate
+from annotator.simulation.oracle import read_gold
 from benchmarks.calibration import console
 from benchmarks.command import RANDOM_WEIGHTS, Command
 from benchmarks.data import PUBLIC, SETS, plan_of
 from benchmarks.measure import print_last
-from model.catalog import STARTER
-from model.classifier import load_classifier
-from model.task import Label, Task, Utterance
+from model.backbones.catalog import STARTER
+from model.load import load_classifier
+from model.types import Label, Task, Utterance
 
 COMMAND = Command(
     __doc__,

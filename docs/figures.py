@@ -19,12 +19,12 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect, sync_playwright
 
-from annotator import tour
+from annotator.exchange.samples import SAMPLES, create_sample
+from annotator.labeling import onboarding
+from annotator.labeling.session import Answer, answer, next_question
 from annotator.loop import run_round
 from annotator.project import Project
-from annotator.samples import SAMPLES, create_sample
-from annotator.session import Answer, answer, next_question
-from model.classifier import load_classifier
+from model.load import load_classifier
 from tests.browser.conftest import CHROMIUM, SECOND, SWITCHES, serve
 
 PICTURES = Path(__file__).parent / "pictures"
@@ -74,7 +74,7 @@ def prepare(folder: Path) -> None:
             label_until(project, known, target)
             run_round(project, classifier, config)
         label_until(project, known, ANSWERS[-1] + 7)
-        tour.end(project, "anna")
+        onboarding.end(project, "anna")
 
 
 def label_until(project: Project, known: dict[str, str], target: int) -> None:

@@ -19,23 +19,22 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from annotator.errors import BackboneChanged, BackboneRefused, NotFinite, ProjectError
-from model.backbone import Backbone, load_backbone
-from model.chat import DAY, frame_of
-from model.classifier import Logits, Progress, States, no_progress
+from model.backbones.backbone import Backbone, load_backbone
+from model.backbones.fingerprint import pinned
 from model.description import DESCRIPTION, description_of, frame_in, task_in, write_description
-from model.fingerprint import Origin, pinned
 from model.finite import check_finite
-from model.packing import Bodies
-from model.prompt import REASON
+from model.probe.probe import SCOUT_FILE, Scout, blank, blend, compare_only, fit_scout
+from model.prompts.chat import DAY, frame_of
+from model.prompts.prompt import REASON
+from model.prompts.tokens import PromptTokens
+from model.prompts.verbalizer import label_words
 from model.recipe import Recipe, check_recipe, read_recipe
-from model.scoring import make_scorer, score
-from model.scout import SCOUT_FILE, Scout, blank, blend, compare_only, fit_scout
-from model.states import MADE_OF, spelled
-from model.task import Frame, Task, Utterance
-from model.tokens import PromptTokens
-from model.training import Budget, Checkpoint, Lesson, train
-from model.tuning import Tuning, load_tuning, start_tuning, weights_in
-from model.verbalizer import label_words
+from model.scoring.hidden_states import MADE_OF, spelled
+from model.scoring.packing import Bodies
+from model.scoring.scoring import make_scorer, score
+from model.training.training import Budget, Checkpoint, Lesson, train
+from model.training.tuning import Tuning, load_tuning, start_tuning, weights_in
+from model.types import Frame, Logits, Origin, Progress, States, Task, Utterance, no_progress
 
 _LOG = logging.getLogger(__name__)
 _RESTORE = "Restore the folder from a backup, or retrain."

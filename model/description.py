@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from annotator.errors import ProjectError
-from model.fingerprint import Origin, read_json
-from model.task import Frame, Label, Task
+from model.backbones.fingerprint import read_json
+from model.types import Frame, Label, Origin, Task
 
 DESCRIPTION = "round.json"
 _ALWAYS = {"backbone": str, "template": str, "task": dict, "recipe": dict}

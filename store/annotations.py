@@ -120,7 +120,7 @@ def settled_ids(db: Database) -> set[int]:
 def differing_ids(db: Database) -> list[int]:
     """Return the utterances of which standing answers say different things, the longest answered first.
 
-    Whoever gave them: whether people differ is for `annotator.consensus` to say.
+    Whoever gave them: whether people differ is for `annotator.rounds.consensus` to say.
     """
     sql = """SELECT utterance_id FROM answer WHERE kind IN ('label', 'none_fits')
              GROUP BY utterance_id HAVING count(DISTINCT coalesce(label_id, 0)) > 1 ORDER BY min(id)"""

@@ -126,7 +126,7 @@ def turns_before(db: Database, utterance: Mapping[str, Any], count: int) -> list
 
     Turns stand in the order of their numbers, and those of the same number in the order in which they came in. An
     utterance without a turn number has no place, so there is nothing before it, nor is it before any other. Files that
-    are in no project are read by this query, too (`store/spool.py`).
+    are in no project are read by this query, too (`store/files/spool.py`).
     """
     name, turn = utterance["conversation"], utterance["turn"]
     if name is None or turn is None or not count:

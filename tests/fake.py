@@ -12,10 +12,8 @@ from pathlib import Path
 import numpy as np
 from scipy.special import log_softmax
 
-from model.classifier import Logits, Progress, States, no_progress
-from model.fingerprint import Origin
-from model.task import Task, Utterance
-from model.voices import ASPECTS
+from model.probe.heads import ASPECTS
+from model.types import Logits, Origin, Progress, States, Task, Utterance, no_progress
 
 WIDTH = 512  # buckets that words are hashed into
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from annotator.cli import main
-from annotator.export import FIELDS, MEANINGS
-from annotator.query import STRATEGIES
+from annotator.cli.main import main
+from annotator.exchange.export import FIELDS, MEANINGS
+from annotator.methods.query_strategies import STRATEGIES
 from docs.charts import CHARTS, FIGURES, picture
-from model.catalog import CATALOG
+from model.backbones.catalog import CATALOG
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "data" / "README.md", *(ROOT / "docs").rglob("*.md")]

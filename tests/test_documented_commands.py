@@ -12,9 +12,9 @@ from pathlib import Path
 import click
 import pytest
 
-from annotator.cli import main
+from annotator.cli.main import main
 from annotator.config import RoundConfig, settings_of
-from annotator.samples import SAMPLES
+from annotator.exchange.samples import SAMPLES
 from tests.model.tiny import save_llama
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -91,7 +91,7 @@ def test_the_command_line_runs_from_a_new_project_to_scored_texts(tmp_path: Path
     texts = SAMPLES["political_promises"].data
 
     def annotator(*arguments: object) -> str:
-        command = [sys.executable, "-m", "annotator.cli", *map(str, arguments)]
+        command = [sys.executable, "-m", "annotator.cli.main", *map(str, arguments)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout

@@ -7,14 +7,15 @@ from typing import Any
 
 import streamlit as st
 
-from annotator import presort, revision, versions
-from annotator.codebook import COLOURS, CodebookLabel
+from annotator.codebook import changes, history, presort
+from annotator.codebook.changes import Proposal
+from annotator.codebook.definition import COLOURS, CodebookLabel
 from annotator.errors import BadInput
-from annotator.language import later, say, say_many
-from annotator.pages import frame, marks, past, review
+from annotator.i18n import later, say, say_many
+from annotator.labeling.review import to_label_again
+from annotator.pages import review
+from annotator.pages.components import codebook_history, label_card, layout
 from annotator.project import Project
-from annotator.review import to_label_again
-from annotator.revision import Proposal
 from store import annotations, labels
 from store.labels import Change
 
@@ -33,16 +34,16 @@ class Pending:
 def show() -> None:
     """Show the page."""
     st.title(say("Codebook"))
-    st.html(marks.STYLE)
-    with frame.opened_project() as project:
+    st.html(label_card.STYLE)
+    with layout.opened_project() as project:
         if error := st.session_state.pop("error", None):
-            frame.show_error(error)
+            layout.show_error(error)
         _worklist(project)
         _instruction(project)
         _labels(project)
         _add(project)
         _out_of_use(project)
-        past.show(project)
+        codebook_history.show(project)
 
 
 def _worklist(project: Project) -> None:
@@ -64,14 +65,14 @@ def _worklist(project: Project) -> None:
 
 def _instruction(project: Project) -> None:
     st.header(say("What is to be decided"))
-    frame.html("guideline", project.codebook().instruction)
+    layout.html("guideline", project.codebook().instruction)
     if _pending(project, "instruction"):
         return
     named, now = say("Change the instruction"), project.codebook().instruction
     with st.expander(named), st.form("instruction", border=False):
         text = st.text_area(say("Instruction"), now, key=f"instruction-{now}")
         if st.form_submit_button(say("See what this changes")):
-            _offer(project, "instruction", named, lambda: revision.instruct(project, text))
+            _offer(project, "instruction", named, lambda: changes.instruct(project, text))
 
 
 # The labels
@@ -81,11 +82,11 @@ def _labels(project: Project) -> None:
     st.header(say("Labels"))
     counts = annotations.count_labels(project.db)
     for label in project.codebook().labels:
-        chosen, name = st.session_state.get("chosen_label") == label.id, frame.plain(label.name)
+        chosen, name = st.session_state.get("chosen_label") == label.id, layout.plain(label.name)
         with st.container(border=True):
             with st.container(horizontal=True, vertical_alignment="center"):
                 with st.container(width="stretch"):
-                    marks.row(label, _answers(counts.get(label.id, 0)))
+                    label_card.row(label, _answers(counts.get(label.id, 0)))
                 st.button(
                     say("Close") if chosen else say("Change"),
                     key=f"choose-{label.id}",
@@ -107,7 +108,7 @@ def _choose(label_id: int | None) -> None:
 
 
 def _edit(project: Project, label: CodebookLabel, answers: int) -> None:
-    name = frame.plain(label.name)
+    name = layout.plain(label.name)
     act = st.segmented_control(
         say("What to do with “{label}”", label=name),
         ACTS,
@@ -134,7 +135,7 @@ def _edit(project: Project, label: CodebookLabel, answers: int) -> None:
                 project,
                 label.id,
                 say("Put “{label}” out of use", label=name),
-                lambda: revision.retire(project, label.id),
+                lambda: changes.retire(project, label.id),
             )
 
 
@@ -151,8 +152,8 @@ def _change_text(project: Project, label: CodebookLabel, answers: int) -> None:
             help=say("They go on teaching the model until somebody has looked."),
         )
         if st.form_submit_button(say("See what this changes")):
-            title = say("Change “{label}”", label=frame.plain(label.name))
-            _offer(project, label.id, title, lambda: revision.revise(project, label.id, values, look))
+            title = say("Change “{label}”", label=layout.plain(label.name))
+            _offer(project, label.id, title, lambda: changes.revise(project, label.id, values, look))
 
 
 def _text_fields(label: CodebookLabel, at: str) -> dict[str, Any]:
@@ -181,13 +182,13 @@ def _move(project: Project, label: CodebookLabel) -> None:
     if st.button(say("See what this changes"), key="move"):
         order.remove(label.id)
         order.insert(int(place) - 1, label.id)
-        title = say("Move “{label}” to place {n}", label=frame.plain(label.name), n=place)
-        _offer(project, label.id, title, lambda: revision.reorder(project, order))
+        title = say("Move “{label}” to place {n}", label=layout.plain(label.name), n=place)
+        _offer(project, label.id, title, lambda: changes.reorder(project, order))
 
 
 def _merge(project: Project, label: CodebookLabel) -> None:
-    others = {other.id: frame.plain(other.name) for other in project.codebook().labels if other.id != label.id}
-    name = frame.plain(label.name)
+    others = {other.id: layout.plain(other.name) for other in project.codebook().labels if other.id != label.id}
+    name = layout.plain(label.name)
     into = st.selectbox(
         say("Answers “{label}” count as", label=name),
         list(others),
@@ -196,7 +197,7 @@ def _merge(project: Project, label: CodebookLabel) -> None:
     )
     if st.button(say("See what this changes"), key="merge"):
         title = say("Merge “{label}” into “{other}”", label=name, other=others[into])
-        _offer(project, label.id, title, lambda: revision.merge(project, [label.id], into))
+        _offer(project, label.id, title, lambda: changes.merge(project, [label.id], into))
 
 
 def _split(project: Project, label: CodebookLabel) -> None:
@@ -212,9 +213,9 @@ def _split(project: Project, label: CodebookLabel) -> None:
         if st.form_submit_button(say("See what this changes")):
             lines = [line.partition(":") for line in text.splitlines() if line.strip()]
             parts = [{"name": name.strip(), "definition": definition.strip()} for name, _, definition in lines]
-            into = ", ".join(frame.plain(part["name"]) for part in parts)
-            title = say("Split “{label}” into {parts}", label=frame.plain(label.name), parts=into)
-            _offer(project, label.id, title, lambda: revision.split(project, label.id, parts))
+            into = ", ".join(layout.plain(part["name"]) for part in parts)
+            title = say("Split “{label}” into {parts}", label=layout.plain(label.name), parts=into)
+            _offer(project, label.id, title, lambda: changes.split(project, label.id, parts))
 
 
 def _add(project: Project) -> None:
@@ -237,8 +238,8 @@ def _add(project: Project) -> None:
             _offer(
                 project,
                 "add",
-                say("Add “{label}”", label=frame.plain(name)),
-                lambda: revision.add(project, draft, look),
+                say("Add “{label}”", label=layout.plain(name)),
+                lambda: changes.add(project, draft, look),
             )
 
 
@@ -253,12 +254,12 @@ def _out_of_use(project: Project) -> None:
             other = say("counts as “{label}”", label=names[row["counts_as"]]) if row["merged_into"] else ""
             with st.container(horizontal=True, vertical_alignment="center"):
                 with st.container(width="stretch"):
-                    frame.html("event", f"{count}, {other or say('counts as no label')}", row["name"])
-                name = frame.plain(row["name"])
+                    layout.html("event", f"{count}, {other or say('counts as no label')}", row["name"])
+                name = layout.plain(row["name"])
                 about = say("Use {label} again", label=name)
                 if st.button(say("Use again"), key=f"restore-{row['id']}", help=about):
                     title = say("Put “{label}” in use again", label=name)
-                    _offer(project, ("gone", row["id"]), title, partial(revision.restore, project, row["id"]))
+                    _offer(project, ("gone", row["id"]), title, partial(changes.restore, project, row["id"]))
             _pending(project, ("gone", row["id"]))
 
 
@@ -268,9 +269,9 @@ def _out_of_use(project: Project) -> None:
 def _offer(project: Project, place: Any, title: str, build: Callable[[], Change]) -> None:
     """Prepare a change and show it in its place; say why where it is refused."""
     try:
-        proposal = revision.propose(project, build())
+        proposal = changes.propose(project, build())
     except BadInput as refused:
-        frame.show_error(refused)
+        layout.show_error(refused)
         return
     st.session_state["pending"] = Pending((project.folder, place), title, proposal)
     st.rerun()
@@ -283,18 +284,18 @@ def _pending(project: Project, place: Any) -> bool:
         return False
     with st.container(border=True):
         st.markdown(f"**{waiting.title}?**")
-        st.markdown("\n".join(f"- {line}" for line in versions.consequences(waiting.proposal)))
+        st.markdown("\n".join(f"- {line}" for line in history.consequences(waiting.proposal)))
         with st.container(horizontal=True):
             st.button(say("Do it"), type="primary", key="do-it", on_click=_do_it)
             st.button(say("Leave it"), key="leave-it", on_click=_choose, args=(st.session_state.get("chosen_label"),))
     return True
 
 
-@frame.guarded
+@layout.guarded
 def _do_it() -> None:
     waiting: Pending = st.session_state.pop("pending")
-    with frame.opened_project() as project:
-        version = revision.make(project, waiting.proposal, frame.annotator())
+    with layout.opened_project() as project:
+        version = changes.make(project, waiting.proposal, layout.annotator())
         if waiting.proposal.change.kind == "split":
             presort.start(project, version)
     st.session_state["chosen_label"] = None

@@ -10,16 +10,16 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
-from annotator.codebook import codebook_yaml, parse_codebook, parse_codebook_text, read_labels
+from annotator.codebook.definition import codebook_yaml, parse_codebook, parse_codebook_text, read_labels
 from annotator.errors import BadInput
-from annotator.language import number, retell, say, say_many
-from annotator.pages import frame
+from annotator.exchange.samples import SAMPLES, create_sample, workspace
+from annotator.i18n import number, retell, say, say_many
+from annotator.pages.components import layout
 from annotator.project import Project
-from annotator.samples import SAMPLES, create_sample, workspace
 from store import annotations, utterances
-from store.import_report import KINDS, ImportReport
-from store.importers import Columns, ImportPlan, detect_columns, labels_in, preview
-from store.readers import Rejected, read_header
+from store.files.import_report import KINDS, ImportReport
+from store.files.importers import Columns, ImportPlan, detect_columns, labels_in, preview
+from store.files.readers import Rejected, read_header
 
 SHOWN = 1_000  # lines of a report on screen
 NAMED = 20  # labels of a file named beside the button that adds them
@@ -32,9 +32,9 @@ def show() -> None:
     st.title(say("Data"))
     if report := st.session_state.pop("import_report", None):
         _tell(report)
-    path = frame.folder()
+    path = layout.folder()
     if path:
-        with frame.errors_shown(), Project.open(path) as project:  # a new project can be started all the same
+        with layout.errors_shown(), Project.open(path) as project:  # a new project can be started all the same
             _overview(project)
             with st.expander(say("Import more utterances into this project")):
                 _import_more(project)
@@ -58,7 +58,7 @@ def _overview(project: Project) -> None:
         column.metric(name, number(value, ","))
     codebook = project.codebook()
     st.header(say("Codebook"))
-    frame.html("definition", codebook.instruction)
+    layout.html("definition", codebook.instruction)
     rows = [
         {say("Key"): label.key, say("Label"): label.name, say("Definition"): label.definition}
         | {say("Examples"): "\n".join(label.examples)}
@@ -69,7 +69,7 @@ def _overview(project: Project) -> None:
 
 def _tell(report: ImportReport) -> None:
     tell = st.warning if report.rejected else st.success
-    tell(frame.plain(_summary(report)))
+    tell(layout.plain(_summary(report)))
     if report.rejected:
         shown = report.rejected[:SHOWN]
         rows = [{say("Row"): one.row, say("Not taken because"): retell(one.reason)} for one in shown]
@@ -264,7 +264,7 @@ def _codebook(path: Path, plan: ImportPlan) -> dict[str, Any]:
     missing = [name for name in known if name not in {label["name"] for label in labels}]
     if missing:
         added = st.button(say_many("Add {n:,} label of the file", "Add {n:,} labels of the file", len(missing)))
-        st.caption(frame.plain(", ".join(missing[:NAMED]) + (", …" if len(missing) > NAMED else "")))
+        st.caption(layout.plain(", ".join(missing[:NAMED]) + (", …" if len(missing) > NAMED else "")))
         if added:
             st.session_state["add-labels"] = missing
             st.rerun()
@@ -306,7 +306,7 @@ def _new_from_sample() -> None:
                 create_sample(sample.name, target).close()
                 _enter(target)
             about = say(sample.about)
-            frame.html("quiet", f"{about} {say('You have it already.')}" if taken else about)
+            layout.html("quiet", f"{about} {say('You have it already.')}" if taken else about)
 
 
 def _enter(folder: Path) -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import streamlit as st
 
-from annotator.export import ExportPlan, Known, Rows, default_filename, export_project, export_rows
-from annotator.language import later, say, say_many
-from annotator.pages import frame, tour
+from annotator.exchange.export import ExportPlan, Known, Rows, default_filename, export_project, export_rows
+from annotator.i18n import later, say, say_many
+from annotator.pages.components import layout, onboarding
 from annotator.project import Project
-from annotator.statuses import Status, added_up
-from store.exporters import FORMATS
+from annotator.rounds.statuses import Status, added_up
+from store.files.exporters import FORMATS
 
 PREVIEW = 50
 ROWS: dict[Rows, str] = {"utterances": later("utterance"), "answers": later("answer")}
@@ -22,8 +22,8 @@ ROWS: dict[Rows, str] = {"utterances": later("utterance"), "answers": later("ans
 def show() -> None:
     """Show the page."""
     st.title(say("Export"))
-    with frame.opened_project() as project:
-        tour.strip(project, "export")
+    with layout.opened_project() as project:
+        onboarding.strip(project, "export")
         plan = _choose()
         known = Known(project, plan)
         rows = list(islice(export_rows(project, plan, known), PREVIEW))
@@ -66,7 +66,7 @@ def _say_what_leaves(counts: Mapping[Status, int], plan: ExportPlan) -> None:
                 out,
             )
         )
-    frame.html("quiet", " ".join(told))
+    layout.html("quiet", " ".join(told))
 
 
 def _offer(project: Project, plan: ExportPlan) -> None:

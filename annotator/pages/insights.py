@@ -5,14 +5,15 @@ from typing import Any
 
 import streamlit as st
 
-from annotator import baseline, findings, insights, language, promises, stopping
-from annotator.acceptance import Offer, accept, offer, take_back
-from annotator.anchoring import pull
-from annotator.guarantee import NotYet, Promise, Wish
-from annotator.insights import InUse
-from annotator.language import say, say_many
-from annotator.pages import frame, tour
+from annotator import i18n
+from annotator.i18n import say, say_many
+from annotator.labeling.auto_accept import Offer, accept, offer, take_back
+from annotator.methods.anchoring import pull
+from annotator.methods.guarantee import NotYet, Promise, Wish
+from annotator.pages.components import layout, onboarding
 from annotator.project import Project
+from annotator.reporting import baseline, guarantees, stopping, summary, text
+from annotator.reporting.summary import InUse
 from store import acceptances, annotations, rounds
 
 MOST_FLIPS = 200
@@ -21,9 +22,9 @@ MOST_FLIPS = 200
 def show() -> None:
     """Show the page."""
     st.title(say("Insights"))
-    with frame.opened_project() as project:
-        tour.strip(project, "insights")
-        used = insights.in_use(project)
+    with layout.opened_project() as project:
+        onboarding.strip(project, "insights")
+        used = summary.in_use(project)
         if used is None:
             st.info(
                 say("No round has been made yet. Label a few utterances, then press “Retrain now” on the Rounds page.")
@@ -33,24 +34,24 @@ def show() -> None:
             return
         _verdict(used)
         place, advice = st.empty(), stopping.advise(project)
-        place.write(frame.plain(stopping.sentence(stopping.with_gain(project, advice, wait=False))))
+        place.write(layout.plain(stopping.sentence(stopping.with_gain(project, advice, wait=False))))
         _accept(project, used)
         _quality(project, used)
         _confusion(used)
         _work(project, used)
         _changes(project, used)
         _report(project)
-        place.write(frame.plain(stopping.sentence(stopping.with_gain(project, advice))))  # may take seconds
+        place.write(layout.plain(stopping.sentence(stopping.with_gain(project, advice))))  # may take seconds
 
 
 def _verdict(used: InUse) -> None:
     """Say first what everybody wants to know."""
-    frame.html("lead", findings.how_right(used))
-    if unfitting := findings.unfitting(used):
-        frame.html("quiet", unfitting)
-    if insights.measured(used.row).accuracy is not None:
-        st.write(frame.plain(findings.how_believable(used)))
-        frame.html("quiet", findings.in_use(used))
+    layout.html("lead", text.how_right(used))
+    if unfitting := text.unfitting(used):
+        layout.html("quiet", unfitting)
+    if summary.measured(used.row).accuracy is not None:
+        st.write(layout.plain(text.how_believable(used)))
+        layout.html("quiet", text.in_use(used))
 
 
 # Accepting
@@ -64,12 +65,12 @@ def _accept(project: Project, used: InUse) -> None:
         made = offer(project, wish, per_label)
         _offered(made, used)
     with right:
-        if curve := insights.coverage_curve(used):
-            from annotator import charts
+        if curve := summary.coverage_curve(used):
+            from annotator.reporting import charts
 
             st.altair_chart(charts.risk_coverage(curve, wish.target), key="risk-coverage")
             shaded = say("Shaded: where the truth lies 95 times in 100.")
-            frame.html("quiet", f"{findings.from_audit(len(curve))} {shaded}")
+            layout.html("quiet", f"{text.from_audit(len(curve))} {shaded}")
         else:
             st.info(
                 say("No audit answer yet. One utterance in five on the Label page is one: they make this possible.")
@@ -89,28 +90,28 @@ def _wish(precision: float) -> tuple[Wish, bool]:
 
 def _offered(made: Offer, used: InUse) -> None:
     """Say what may be accepted, on what it rests, and offer the button."""
-    said = promises.offered(made)
+    said = guarantees.offered(made)
     if said:
-        st.write(frame.plain(said))
+        st.write(layout.plain(said))
     if 0 in made.promises:
         one = made.promises[0]
         if isinstance(one, Promise):
-            frame.html("quiet", promises.rests_on(one))
+            layout.html("quiet", guarantees.rests_on(one))
         elif not said:
-            st.write(frame.plain(promises.not_yet(one, used)))
+            st.write(layout.plain(guarantees.not_yet(one, used)))
             _measure_next(one, used)
     else:
         names = dict(zip(used.label_ids, used.names, strict=True))
-        st.dataframe([promises.of_label(names[i], one) for i, one in made.promises.items()], hide_index=True)
-        frame.html("quiet", promises.each_label())
+        st.dataframe([guarantees.of_label(names[i], one) for i, one in made.promises.items()], hide_index=True)
+        layout.html("quiet", guarantees.each_label())
     if made.accepts:
         wish = made.wish
         args = (wish.target, 0 not in made.promises)
         name = say_many("Accept {n:,} suggestion", "Accept {n:,} suggestions", made.accepts)
         st.button(name, type="primary", key="accept", disabled=made.stale, on_click=_do_accept, args=args)
         if made.stale:
-            frame.html("quiet", say("The codebook has changed since this round was made. Retrain, then accept."))
-        frame.html(
+            layout.html("quiet", say("The codebook has changed since this round was made. Retrain, then accept."))
+        layout.html(
             "quiet",
             say(
                 "They are marked as the model's, and some are asked again, without a suggestion, to check them. Choose "
@@ -125,22 +126,22 @@ def _measure_next(one: NotYet, used: InUse) -> None:
     if count:
         name = say_many("Ask me {n:,} audit utterance next", "Ask me {n:,} audit utterances next", count)
         st.button(name, key="measure", on_click=_do_measure_next, args=(count,))
-        frame.html(
+        layout.html(
             "quiet", say("Drawn at random, asked without a suggestion: they measure the model and do not teach it.")
         )
 
 
-@frame.guarded
+@layout.guarded
 def _do_measure_next(count: int) -> None:
-    with frame.opened_project() as project:
-        project.measure_next(count, frame.annotator())
+    with layout.opened_project() as project:
+        project.measure_next(count, layout.annotator())
     st.toast(say("They come first on the Label page."))
 
 
-@frame.guarded
+@layout.guarded
 def _do_accept(target: float, per_label: bool) -> None:
-    with frame.opened_project() as project:
-        accept(project, frame.annotator(), Wish(target), per_label)
+    with layout.opened_project() as project:
+        accept(project, layout.annotator(), Wish(target), per_label)
     st.toast(say("Accepted."))
 
 
@@ -153,15 +154,15 @@ def _acceptances(project: Project) -> None:
     for one in made:
         with st.container(horizontal=True, vertical_alignment="center", key=f"acceptance-{one['id']}"):
             with st.container(width="stretch"):
-                frame.html("quiet", promises.acceptance(one))
+                layout.html("quiet", guarantees.acceptance(one))
             if not one["ended"]:
                 st.button(say("Take back"), key=f"take-back-{one['id']}", on_click=_do_take_back, args=(one["id"],))
 
 
-@frame.guarded
+@layout.guarded
 def _do_take_back(acceptance_id: int) -> None:
-    with frame.opened_project() as project:
-        taken = take_back(project, acceptance_id, frame.annotator())
+    with layout.opened_project() as project:
+        taken = take_back(project, acceptance_id, layout.annotator())
     st.toast(say("Taken back: these utterances are open again.") if taken else say("It had ended before."))
 
 
@@ -169,48 +170,48 @@ def _do_take_back(acceptance_id: int) -> None:
 
 
 def _quality(project: Project, used: InUse) -> None:
-    from annotator import charts
+    from annotator.reporting import charts
 
     st.header(say("How good the model is"))
-    curve = insights.learning_curve(project)
-    bins = insights.reliability_bins(used)
+    curve = summary.learning_curve(project)
+    bins = summary.reliability_bins(used)
     if not any(one.accuracy is not None for one in curve):
         st.info(say("Nothing has been measured yet. Answer a few audit utterances on the Label page, then retrain."))
         return
     left, right = st.columns(2, gap="large")
     with left:
         st.altair_chart(charts.learning_curve(curve), key="learning-curve")
-        frame.html("quiet", findings.curve(curve))
+        layout.html("quiet", text.curve(curve))
     with right:
         if bins:
             st.altair_chart(charts.reliability(bins), key="reliability")
-            frame.html("quiet", findings.bins(bins))
+            layout.html("quiet", text.bins(bins))
     _choosing(project)
     with st.expander(say("All figures")):
-        st.dataframe([findings.figures(one) for one in reversed(curve)], hide_index=True)
-        frame.html("quiet", findings.figures_explained())
-        frame.html("quiet", findings.queried(insights.queried_accuracy(project)))
+        st.dataframe([text.figures(one) for one in reversed(curve)], hide_index=True)
+        layout.html("quiet", text.figures_explained())
+        layout.html("quiet", text.queried(summary.queried_accuracy(project)))
 
 
 def _choosing(project: Project) -> None:
-    from annotator import charts
+    from annotator.reporting import charts
 
     found = baseline.recent_comparison(project)
     st.space("small")
     left, right = st.columns(2, gap="large")
     with left:
-        st.write(frame.plain(baseline.sentence(found)))
+        st.write(layout.plain(baseline.sentence(found)))
         if found.steps:
-            frame.html("quiet", baseline.explained(found))
+            layout.html("quiet", baseline.explained(found))
     if found.steps:
         with right:
             st.altair_chart(charts.choosing(found.steps), key="choosing")
 
 
 def _confusion(used: InUse) -> None:
-    from annotator import charts
+    from annotator.reporting import charts
 
-    observed, expected = insights.observed_confusion(used), insights.expected_confusion(used)
+    observed, expected = summary.observed_confusion(used), summary.expected_confusion(used)
     if not observed.total and not expected.total:
         return
     st.header(say("What it confuses"))
@@ -219,31 +220,31 @@ def _confusion(used: InUse) -> None:
     if observed.total:
         with left:
             st.altair_chart(charts.confusion(observed, say("Seen on audit answers"), dark), key="observed")
-            frame.html("quiet", findings.confusion_observed(observed))
+            layout.html("quiet", text.confusion_observed(observed))
     if expected.total:
         with right:
             st.altair_chart(charts.confusion(expected, say("Expected in what is left"), dark), key="expected")
-            frame.html("quiet", findings.confusion_expected(expected))
+            layout.html("quiet", text.confusion_expected(expected))
 
 
 # The work
 
 
 def _work(project: Project, used: InUse | None) -> None:
-    from annotator import charts
+    from annotator.reporting import charts
 
     st.header(say("Labels and work"))
-    counts, pace = insights.label_counts(project, used), insights.time_per_answer(project)
+    counts, pace = summary.label_counts(project, used), summary.time_per_answer(project)
     left, right = st.columns(2, gap="large")
     with left:
         st.altair_chart(charts.label_counts(counts), key="label-counts")
-        frame.html("quiet", findings.counted(used))
+        layout.html("quiet", text.counted(used))
     with right:
         if pace.steps:
             st.altair_chart(charts.time_per_answer(pace), key="time-per-answer")
-        frame.html("quiet", findings.paced(pace))
-        frame.html("quiet", findings.agreed(insights.people_agree(project)))
-        frame.html("quiet", findings.pulled(pull(annotations.answers(project.db))))
+        layout.html("quiet", text.paced(pace))
+        layout.html("quiet", text.agreed(summary.people_agree(project)))
+        layout.html("quiet", text.pulled(pull(annotations.answers(project.db))))
 
 
 # What has changed, and the way back
@@ -251,16 +252,16 @@ def _work(project: Project, used: InUse | None) -> None:
 
 def _changes(project: Project, used: InUse) -> None:
     st.header(say("What the last round changed"))
-    found = insights.flips(project, used, MOST_FLIPS)
-    st.write(frame.plain(findings.flipped(found)))
+    found = summary.flips(project, used, MOST_FLIPS)
+    st.write(layout.plain(text.flipped(found)))
     if found and found.flips:
         st.dataframe([_flip(one) for one in found.flips], hide_index=True, column_config=_flip_columns(found))
         if found.changed > MOST_FLIPS:
-            frame.html("quiet", say("The {n} of which it is surest now.", n=MOST_FLIPS))
+            layout.html("quiet", say("The {n} of which it is surest now.", n=MOST_FLIPS))
     _go_back(project, used.row)
 
 
-def _flip(one: insights.Flip) -> dict[str, Any]:
+def _flip(one: summary.Flip) -> dict[str, Any]:
     return {
         "utterance": one.text,
         "before": one.before,
@@ -270,7 +271,7 @@ def _flip(one: insights.Flip) -> dict[str, Any]:
     }
 
 
-def _flip_columns(found: insights.Flips) -> dict[str, Any]:
+def _flip_columns(found: summary.Flips) -> dict[str, Any]:
     number = st.column_config.NumberColumn
     return {
         "utterance": st.column_config.TextColumn(say("Utterance"), width="large"),
@@ -297,13 +298,13 @@ def _go_back(project: Project, used: Mapping[str, Any]) -> None:
         )
         back = say("Go back to round {n}", n=numbers[chosen])
         st.button(back, key="roll-back", on_click=_do_roll_back, args=(chosen,))
-    frame.html("quiet", say("No answer is lost. It holds until the next round is ready."))
+    layout.html("quiet", say("No answer is lost. It holds until the next round is ready."))
 
 
-@frame.guarded
+@layout.guarded
 def _do_roll_back(round_id: int) -> None:
-    with frame.opened_project() as project:
-        project.roll_back(round_id, frame.annotator())
+    with layout.opened_project() as project:
+        project.roll_back(round_id, layout.annotator())
     st.toast(say("That round is in use now."))
 
 
@@ -313,16 +314,16 @@ def _do_roll_back(round_id: int) -> None:
 def _report(project: Project) -> None:
     st.header(say("Report"))
     about = say("Everything above on one page, with how each figure was estimated: to print, or to send.")
-    frame.html("quiet", about)
+    layout.html("quiet", about)
     state = (
         project.folder,
         annotations.last_id(project.db),
         rounds.promoted(project.db),
         acceptances.history(project.db),
-        language.now(),
+        i18n.now(),
     )
     if st.button(say("Prepare the report"), key="prepare-report"):
-        from annotator.report import report
+        from annotator.reporting.html import report
 
         with st.spinner(say("Drawing")):
             st.session_state["report"] = (state, report(project))

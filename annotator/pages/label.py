@@ -9,16 +9,26 @@ from html import escape
 
 import streamlit as st
 
-from annotator import scouting
-from annotator.codebook import COLOURS, Codebook, CodebookLabel
-from annotator.desk import Desk
+from annotator.codebook.definition import COLOURS, Codebook, CodebookLabel
 from annotator.errors import AnnotatorError, AnswerRefused, ProjectBusy
-from annotator.language import number, say
-from annotator.pages import ending, frame, keys, marks, notes, pending, tour, why, wishes
+from annotator.i18n import number, say
+from annotator.labeling.screen import Desk
+from annotator.labeling.session import Answer, Question, ask_skipped_again
+from annotator.methods.prediction_sets import LARGE
+from annotator.pages.components import (
+    ending,
+    explanation,
+    keys,
+    label_card,
+    layout,
+    notes,
+    onboarding,
+    pending,
+    preferences,
+)
 from annotator.project import Project
-from annotator.session import Answer, Question, ask_skipped_again
-from annotator.shortlist import LARGE
-from annotator.worker import start_round_if_due
+from annotator.rounds import reranking
+from annotator.rounds.worker import start_round_if_due
 from store import jobs, utterances
 
 FEW = 3  # labels that a short-list shows at least: one alone would ask for assent
@@ -27,13 +37,13 @@ FEW = 3  # labels that a short-list shows at least: one alone would ask for asse
 def show() -> None:
     """Show the page."""
     keys.listen()
-    with frame.opened_project(frame.PATIENCE) as project:
+    with layout.opened_project(layout.PATIENCE) as project:
         if not _settle(project):
             pending.await_project()
             return
         _colours(project.codebook())
     _panel()
-    wishes.offer()
+    preferences.offer()
 
 
 def _settle(project: Project) -> bool:
@@ -42,7 +52,7 @@ def _settle(project: Project) -> bool:
     Returns whether there is one: not if another program is writing, and nothing has been leased yet.
     """
     desk: Desk | None = st.session_state.get("desk")
-    if desk and desk.owner == (project.folder, frame.annotator()):
+    if desk and desk.owner == (project.folder, layout.annotator()):
         before = desk.question
         with suppress(ProjectBusy):  # then it stays as it is
             desk.refresh(project)
@@ -51,7 +61,7 @@ def _settle(project: Project) -> bool:
             _turn_to(desk)
         return True
     try:
-        st.session_state["desk"] = Desk(project, frame.annotator())
+        st.session_state["desk"] = Desk(project, layout.annotator())
     except ProjectBusy:
         return False
     _turn_to(st.session_state["desk"])
@@ -61,7 +71,7 @@ def _settle(project: Project) -> bool:
 
 def _turn_to(desk: Desk) -> None:
     """Begin with the question on the desk: as it was answered before, where that was taken back."""
-    why.forget()
+    explanation.forget()
     st.session_state["shown_at"] = time.monotonic()
     draft = desk.question.draft if desk.question else None
     fields = {"unsure": bool(draft and draft.unsure), "comment": draft.comment if draft else ""}
@@ -79,10 +89,10 @@ def _leave_behind(comment: str) -> None:
 def _panel() -> None:
     """Everything an answer changes. A fragment: answering redraws this and nothing else."""
     desk: Desk = st.session_state["desk"]
-    with frame.opened_project() as project:
+    with layout.opened_project() as project:
         with st.container():  # a place of their own: the utterance does not stand twice while one comes or goes
             _messages()
-        tour.strip(project, "label")
+        onboarding.strip(project, "label")
         _progress(desk)
         if desk.question is None:
             ending.tell(project, desk.annotator, _ask_again)
@@ -94,16 +104,16 @@ def _panel() -> None:
         _labels(codebook, offered, desk.question)
         _other_answers(project, codebook, desk.question)
         _notes(project, codebook, desk)
-        why.tell()
+        explanation.tell()
         pending.reach_the_page()
         if jobs.active(project.db) and not st.session_state.get("job_active"):
             st.rerun()  # a round has started by itself: the sidebar must show it
 
 
 def _messages() -> None:
-    frame.tell_failure()
+    layout.tell_failure()
     if comment := st.session_state.pop("left_behind", None):
-        frame.html("quiet", say("Your comment was not stored: “{comment}”", comment=comment))
+        layout.html("quiet", say("Your comment was not stored: “{comment}”", comment=comment))
 
 
 def _start_if_due(project: Project) -> None:
@@ -115,7 +125,7 @@ def _start_if_due(project: Project) -> None:
         st.session_state["error"] = error
 
 
-@frame.guarded
+@layout.guarded
 def _say(utterance_id: int, kind: str, label_id: int | None, told: str = "") -> None:
     """Store an answer and bring the next utterance. A key pressed twice does not answer one unseen."""
     desk: Desk | None = st.session_state.get("desk")
@@ -151,16 +161,16 @@ def _tell_the_scout(project: Project) -> None:
     """Let every few answers change what is asked next."""
     given = st.session_state.get("given", 0) + 1
     st.session_state["given"] = given
-    if given % scouting.every(project) == 0:
-        scouting.reorder_in_background(project.folder)
+    if given % reranking.every(project) == 0:
+        reranking.reorder_in_background(project.folder)
 
 
-@frame.guarded
+@layout.guarded
 def _take_back() -> None:
     if pending.drop():  # nothing was stored: the utterance is still there, as it was to be answered
         return
     desk: Desk = st.session_state["desk"]
-    with frame.opened_project(frame.PATIENCE) as project:
+    with layout.opened_project(layout.PATIENCE) as project:
         if desk.take_back(project):
             _turn_to(desk)
         else:
@@ -191,8 +201,8 @@ def _reading(offered: Sequence[CodebookLabel], question: Question) -> None:
 
     What is read is foreign text: shown as it is, nothing in it rendered.
     """
-    turns = "".join(frame.spoken("turn", turn["speaker"], turn["text"]) for turn in question.turns_before)
-    text = frame.spoken("utterance", question.utterance["speaker"], question.utterance["text"])
+    turns = "".join(layout.spoken("turn", turn["speaker"], turn["text"]) for turn in question.turns_before)
+    text = layout.spoken("utterance", question.utterance["speaker"], question.utterance["text"])
     others = {keys.NONE_FITS: "none-fits", keys.SKIP: "skip"}
     asks = keys.asks(question.utterance["id"], offered, "label", others)
     st.html(
@@ -205,7 +215,7 @@ def _colours(codebook: Codebook) -> None:
     """Give every label's button its colour. Name and key tell it too."""
     rules = (f".st-key-label-{label.id} button {{ border-left: .4rem solid {COLOURS[label.colour]}; }}"
              for label in codebook.labels)  # fmt: skip
-    frame.wear(f"<style>{' '.join(rules)}</style>")
+    layout.wear(f"<style>{' '.join(rules)}</style>")
 
 
 def _offered(codebook: Codebook, question: Question) -> Sequence[CodebookLabel]:
@@ -223,7 +233,7 @@ def _labels(codebook: Codebook, offered: Sequence[CodebookLabel], question: Ques
     asked = question.utterance["id"]
     if len(codebook.labels) > LARGE:
         names = {label.id: label.name for label in codebook.labels}
-        marks.find_label(codebook, asked, lambda label: _say(asked, "label", label, names[label]))
+        label_card.find_label(codebook, asked, lambda label: _say(asked, "label", label, names[label]))
     if len(offered) > LARGE:
         with st.container(horizontal=True):
             for label in offered:
@@ -250,16 +260,16 @@ def _about_short_list(question: Question, count: int) -> None:
         if 0 < len(short) <= LARGE
         else say("The {n} likeliest labels. Any other is found above.", n=count)
     )
-    frame.html("quiet", held)
+    layout.html("quiet", held)
 
 
 def _button(label: CodebookLabel, question: Question, width: int, share: float | None = None) -> None:
-    name = frame.plain(label.name) + (f" ·\u00a0{number(share, '.0%')}" if share is not None else "")
+    name = layout.plain(label.name) + (f" ·\u00a0{number(share, '.0%')}" if share is not None else "")
     st.button(
         name,
         key=f"label-{label.id}",
         shortcut=label.key or None,
-        help=frame.plain(label.definition) if share is not None and label.definition else None,
+        help=layout.plain(label.definition) if share is not None and label.definition else None,
         on_click=_say,
         args=(question.utterance["id"], "label", label.id, label.name),
         width=width,
@@ -291,7 +301,7 @@ def _other_answers(project: Project, codebook: Codebook, question: Question) -> 
         _undo_button()
         marked = say("Q. Tick before answering: the answer is stored with this mark.")
         st.checkbox(say("Unsure"), key="unsure", help=marked)
-        why.offer(project, codebook, question)
+        explanation.offer(project, codebook, question)
 
 
 def _undo_button() -> None:
@@ -302,8 +312,8 @@ def _notes(project: Project, codebook: Codebook, desk: Desk) -> None:
     question = desk.question
     assert question
     st.text_input(say("Comment"), key="comment", placeholder=say("M: stored with the answer"), max_chars=2000)
-    said = [notes.reasons(project, question), notes.outcome(codebook, desk), wishes.rest(desk)]
-    frame.html("quiet notes", "\n".join(line for line in said if line))
+    said = [notes.reasons(project, question), notes.outcome(codebook, desk), preferences.rest(desk)]
+    layout.html("quiet notes", "\n".join(line for line in said if line))
     with st.container(horizontal=True):
         shortcut = keys.spare(keys.EXAMPLES, codebook)
         st.button(say("Examples"), key="show-examples", type="tertiary", shortcut=shortcut, on_click=_turn_examples)
@@ -321,17 +331,17 @@ def _transcript(project: Project, question: Question) -> None:
     """Show all turns of the conversation, the one to be labelled marked."""
     asked = question.utterance
     lines = (
-        frame.spoken("turn here" if turn["id"] == asked["id"] else "turn", turn["speaker"], turn["text"])
+        layout.spoken("turn here" if turn["id"] == asked["id"] else "turn", turn["speaker"], turn["text"])
         for turn in utterances.turns_around(project.db, asked)
     )
     st.html(f'<div class="transcript">{"".join(lines)}</div>')
 
 
-@frame.guarded
+@layout.guarded
 def _ask_again() -> None:
     """Put what was skipped on the desk again."""
     desk: Desk = st.session_state["desk"]
-    with frame.opened_project(frame.PATIENCE) as project:
+    with layout.opened_project(layout.PATIENCE) as project:
         ask_skipped_again(project, desk.annotator)
         desk.bring_next(project)
         _turn_to(desk)

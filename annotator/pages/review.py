@@ -7,14 +7,14 @@ from typing import Any
 
 import streamlit as st
 
-from annotator.batch import AUDIT
-from annotator.codebook import Codebook, CodebookLabel
+from annotator.codebook.definition import Codebook, CodebookLabel
 from annotator.errors import AnswerRefused
-from annotator.language import number, say
-from annotator.pages import frame, keys, marks, pending
+from annotator.i18n import number, say
+from annotator.labeling.review import QUEUES, Case, case, settle, take_back
+from annotator.methods.prediction_sets import LARGE
+from annotator.pages.components import keys, label_card, layout, pending
 from annotator.project import Project
-from annotator.review import QUEUES, Case, case, settle, take_back
-from annotator.shortlist import LARGE
+from annotator.rounds.batch import AUDIT
 from store import labels
 from store.annotations import ADJUDICATED, Kind
 
@@ -22,11 +22,11 @@ from store.annotations import ADJUDICATED, Kind
 def show() -> None:
     """Show the page."""
     st.title(say("Review", "page"))
-    st.html(marks.STYLE)
+    st.html(label_card.STYLE)
     keys.listen()
-    with frame.opened_project() as project:
+    with layout.opened_project() as project:
         if error := st.session_state.pop("error", None):
-            frame.show_error(error)
+            layout.show_error(error)
         waiting = {name: queue.find(project) for name, queue in QUEUES.items()}
         name = _choose(waiting)
         passed = st.session_state.setdefault("passed", {}).get((project.folder, name), [])
@@ -34,7 +34,7 @@ def show() -> None:
         if not ids:
             _nothing(project, name, len(passed))
             return
-        frame.html("quiet", f"{say(QUEUES[name].about)} {QUEUES[name].tell(project)}")
+        layout.html("quiet", f"{say(QUEUES[name].about)} {QUEUES[name].tell(project)}")
         now = case(project, _in_hand(project, name, ids))
         _utterance(now)
         _voices(project, now)
@@ -83,8 +83,8 @@ def _nothing(project: Project, name: str, passed: int) -> None:
 
 def _utterance(now: Case) -> None:
     for turn in now.turns_before:
-        frame.html("turn", turn["text"], turn["speaker"] or "")
-    frame.html("utterance", now.utterance["text"], now.utterance["speaker"] or "")
+        layout.html("turn", turn["text"], turn["speaker"] or "")
+    layout.html("utterance", now.utterance["text"], now.utterance["speaker"] or "")
 
 
 def _voices(project: Project, now: Case) -> None:
@@ -98,7 +98,7 @@ def _voices(project: Project, now: Case) -> None:
         said.append(_voice(say("The model"), say("not shown"), say("This utterance measures the model.")))
     st.html(f'<div class="voices">{"".join(said)}</div>')
     for note in now.notes:
-        frame.html("quiet", note)
+        layout.html("quiet", note)
 
 
 def _answer(row: Mapping[str, Any], names: Mapping[int, str]) -> str:
@@ -128,7 +128,7 @@ def _settling(project: Project, name: str, now: Case) -> None:
     st.html(f'<div class="quiet" {asks}>{escape(wins)}</div>')
     if len(offered) < len(codebook.labels):
         names = {label.id: label.name for label in codebook.labels}
-        marks.find_label(codebook, now.utterance["id"], lambda label: _settle(now, "label", label, names[label]))
+        label_card.find_label(codebook, now.utterance["id"], lambda label: _settle(now, "label", label, names[label]))
     with st.container(horizontal=True):
         for label in offered:
             _button(label, now)
@@ -148,10 +148,10 @@ def _offered(codebook: Codebook, now: Case) -> Sequence[CodebookLabel]:
 
 def _button(label: CodebookLabel, now: Case) -> None:
     st.button(
-        frame.plain(label.name),
+        layout.plain(label.name),
         key=f"settle-{label.id}",
         shortcut=label.key or None,
-        help=frame.plain(label.definition) or None,
+        help=layout.plain(label.definition) or None,
         on_click=_settle,
         args=(now, "label", label.id, label.name),
     )
@@ -161,12 +161,12 @@ def _undo_button() -> None:
     st.button(say("Undo"), key="undo-settled", shortcut=keys.UNDO, icon=":material/undo:", on_click=_take_back)
 
 
-@frame.guarded
+@layout.guarded
 def _settle(now: Case, kind: Kind, label_id: int | None, told: str = "") -> None:
     """Settle the case on screen. A key pressed twice settles nothing unseen, nor the same again."""
     if st.session_state.get("case", (None, None))[1] != now.utterance["id"]:
         return
-    pending.submit(told, partial(_store, now, frame.annotator(), (kind, label_id)))
+    pending.submit(told, partial(_store, now, layout.annotator(), (kind, label_id)))
 
 
 def _store(now: Case, annotator: str, decided: tuple[Kind, int | None], project: Project) -> None:
@@ -188,12 +188,12 @@ def _forget(queue: tuple[object, str]) -> None:
     st.session_state["passed"].pop(queue, None)
 
 
-@frame.guarded
+@layout.guarded
 def _take_back() -> None:
     if pending.drop():  # nothing was stored
         return
-    with frame.opened_project() as project:
-        utterance_id = take_back(project, frame.annotator())
+    with layout.opened_project() as project:
+        utterance_id = take_back(project, layout.annotator())
         if utterance_id is None:
             st.toast(say("You have settled nothing that could be taken back."))
         else:

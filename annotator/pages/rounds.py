@@ -5,19 +5,19 @@ from typing import Any
 
 import streamlit as st
 
-from annotator.calibration import ROUGH
 from annotator.config import RoundConfig
 from annotator.doctor import prospect
-from annotator.findings import calibrated
-from annotator.history import STATES, RoundSummary, about_weights, summaries
-from annotator.language import retell, say, say_many
-from annotator.pages import frame, tour
+from annotator.i18n import retell, say, say_many
+from annotator.methods.calibration import ROUGH
+from annotator.methods.query_strategies import STRATEGIES
+from annotator.pages.components import layout, onboarding
 from annotator.project import Project
-from annotator.query import STRATEGIES
-from annotator.worker import start_round
-from model import machine
-from model.catalog import CATALOG
-from model.prompt import LARGE, TEMPLATES
+from annotator.reporting.text import calibrated
+from annotator.rounds.summaries import STATES, RoundSummary, about_weights, summaries
+from annotator.rounds.worker import start_round
+from model.backbones import machine
+from model.backbones.catalog import CATALOG
+from model.prompts.prompt import LARGE, TEMPLATES
 from model.recipe import Quantization, Recipe
 from store import annotations, jobs, rounds
 
@@ -25,9 +25,9 @@ from store import annotations, jobs, rounds
 def show() -> None:
     """Show the page."""
     st.title(say("Rounds"))
-    with frame.opened_project() as project:
-        frame.tidy(project)
-        tour.strip(project, "rounds")
+    with layout.opened_project() as project:
+        layout.tidy(project)
+        onboarding.strip(project, "rounds")
         _what_is_known(project)
         _button(project)
         _last_error(project)
@@ -55,9 +55,9 @@ def _what_is_known(project: Project) -> None:
     st.write(f"{told} {_since(new)}")
     refused, notes = about_weights(project)
     if refused:
-        st.error(frame.plain(refused))
+        st.error(layout.plain(refused))
     for note in notes:
-        frame.html("quiet", note)
+        layout.html("quiet", note)
 
 
 def _since(new: int) -> str:
@@ -74,26 +74,26 @@ def _button(project: Project) -> None:
         if active:
             st.button(say("Cancel"), on_click=_cancel, key="cancel")
             why = retell(active["reason"])
-            frame.html(
+            layout.html(
                 "quiet", say("Started for {reason}. The round in use serves until this one is ready.", reason=why)
             )
-            if doubt := frame.doubt_of(active):
-                frame.html("quiet", doubt)
+            if doubt := layout.doubt_of(active):
+                layout.html("quiet", doubt)
         elif every:
-            frame.html("quiet", say("A round also starts by itself for every {n} new labels.", n=every))
+            layout.html("quiet", say("A round also starts by itself for every {n} new labels.", n=every))
         else:
-            frame.html("quiet", say("Rounds start by the button only."))
+            layout.html("quiet", say("Rounds start by the button only."))
 
 
-@frame.guarded
+@layout.guarded
 def _retrain() -> None:
-    with frame.opened_project() as project:
-        start_round(project, f"{frame.annotator()}, who pressed the button")
+    with layout.opened_project() as project:
+        start_round(project, f"{layout.annotator()}, who pressed the button")
 
 
-@frame.guarded
+@layout.guarded
 def _cancel() -> None:
-    with frame.opened_project() as project:
+    with layout.opened_project() as project:
         jobs.request_cancel(project.db)
     seconds = round((jobs.CANCEL_GRACE + jobs.TERM_GRACE).total_seconds())
     st.toast(say("The round stops at its next step, or is ended within {n} seconds.", n=seconds))
@@ -102,7 +102,7 @@ def _cancel() -> None:
 def _last_error(project: Project) -> None:
     last = jobs.last(project.db)
     if last and last["state"] in ("failed", "interrupted"):
-        st.error(f"{frame.plain(retell(last['error'] or ''))}\n\n{frame.plain(retell(last['hint'] or ''))}")
+        st.error(f"{layout.plain(retell(last['error'] or ''))}\n\n{layout.plain(retell(last['hint'] or ''))}")
     elif last and last["state"] == "cancelled":
         st.info(say("The last round was cancelled. The round before it stays in use."))
 
@@ -113,7 +113,7 @@ def _history(project: Project) -> None:
         return
     st.header(say("History"))
     st.dataframe([_line(row) for row in rows], hide_index=True, column_config=_columns())
-    frame.html(
+    layout.html(
         "quiet",
         say(
             "Accuracy and the rest come from the audit slice alone: utterances drawn at random, answered without "

@@ -7,15 +7,15 @@ from typing import Any
 
 import streamlit as st
 
-from annotator import bulk
-from annotator.bulk import Preview, preview
 from annotator.errors import ProjectBusy
-from annotator.language import later, number, say, say_many
-from annotator.pages import frame, pending
+from annotator.i18n import later, number, say, say_many
+from annotator.labeling import bulk
+from annotator.labeling.bulk import Preview, preview
+from annotator.labeling.search import Search, alike, find
+from annotator.labeling.session import Answer
+from annotator.pages.components import layout, pending
 from annotator.project import Project
-from annotator.search import Search, alike, find
-from annotator.session import Answer
-from annotator.worker import start_round_if_due
+from annotator.rounds.worker import start_round_if_due
 from store import annotations, labels, rounds, utterances
 from store import bulk as acts
 from store.faults import parsed
@@ -39,7 +39,7 @@ QUARRELS: dict[Quarrel, str] = {
 def show() -> None:
     """Show the page."""
     st.title(say("Search", "page"))
-    with frame.opened_project() as project:
+    with layout.opened_project() as project:
         names = {**labels.names(project.db), NONE_FITS: say("none fits")}
         _form(project, names)
         asked = st.session_state.get("searched")
@@ -71,8 +71,8 @@ def _conditions(project: Project, names: Mapping[int, str]) -> Conditions:
     numbers = {row["id"]: row["number"] for row in rounds.history(project.db)}
     any_label = [ANY, *project.codebook().ids]
     people = ["", *annotations.annotators(project.db)]
-    said = frame.told_apart({ANY: say("any"), NONE_FITS: names[NONE_FITS]}, names)
-    by = frame.told_apart({"": say("anybody")}, {name: name for name in people if name})
+    said = layout.told_apart({ANY: say("any"), NONE_FITS: names[NONE_FITS]}, names)
+    by = layout.told_apart({"": say("anybody")}, {name: name for name in people if name})
     asked_by_round = {ANY: say("any")} | {key: str(number) for key, number in numbers.items()}
     state = left.selectbox(say("State"), list(STATES), format_func=lambda state: say(STATES[state]), key="search-state")
     quarrel = right.selectbox(
@@ -97,7 +97,7 @@ def _found(project: Project, names: Mapping[int, str], found: list[int]) -> None
     """List what was found, a page at a time."""
     st.header(say_many("{n:,} utterance found", "{n:,} utterances found", len(found)))
     if not found:
-        frame.html("quiet", say("Fewer words or conditions find more."))
+        layout.html("quiet", say("Fewer words or conditions find more."))
         return
     pages = -(-len(found) // PAGE)
     number = st.pagination(pages, key=f"page-of-{pages}") if pages > 1 else 1
@@ -121,8 +121,8 @@ def _line(project: Project, row: Mapping[str, Any], given: list[str]) -> None:
     notes = [*given, *([say("measures the model")] if row["slice"] == "audit" else [])]
     with st.container(horizontal=True, vertical_alignment="top", gap="medium"):
         with st.container(width="stretch"):
-            frame.html("found", row["text"], row["speaker"] or "")
-            frame.html("quiet", " · ".join(notes) or say("not answered yet"))
+            layout.html("found", row["text"], row["speaker"] or "")
+            layout.html("quiet", " · ".join(notes) or say("not answered yet"))
         st.button(
             say("Look around"), key=f"around-{row['id']}", type="tertiary", on_click=_look_around, args=(row["id"],)
         )
@@ -142,7 +142,7 @@ def _around(project: Project, row: Mapping[str, Any]) -> None:
             st.caption(say("In its conversation"))
             turns = utterances.turns_around(project.db, row, AROUND)
             lines = (
-                frame.spoken("turn here" if t["id"] == row["id"] else "turn", t["speaker"], t["text"]) for t in turns
+                layout.spoken("turn here" if t["id"] == row["id"] else "turn", t["speaker"], t["text"]) for t in turns
             )
             st.html("".join(lines))
         st.caption(say("Most like it"))
@@ -150,16 +150,16 @@ def _around(project: Project, row: Mapping[str, Any]) -> None:
             near = alike(project, row["id"])
         texts = utterances.read(project.db, [utterance_id for utterance_id, _ in near])
         for other, (_, likeness) in zip(texts, near, strict=True):
-            frame.html("turn", other["text"], number(likeness, ".0%"))
+            layout.html("turn", other["text"], number(likeness, ".0%"))
         if not near:
-            frame.html("quiet", say("Nothing is."))
+            layout.html("quiet", say("Nothing is."))
 
 
 def _answer_all(project: Project, search: Search, found: list[int]) -> None:
     """Offer one answer for all that was found, with what it would do said beforehand."""
     codebook = project.codebook()
     named = {label.id: label.name for label in codebook.labels}
-    names = frame.told_apart({NONE_FITS: say("none fits")}, named)
+    names = layout.told_apart({NONE_FITS: say("none fits")}, named)
     with st.expander(say("Answer all {n:,} at once", n=len(found))):
         options = [*codebook.ids, NONE_FITS]
         chosen = st.selectbox(
@@ -174,9 +174,9 @@ def _answer_all(project: Project, search: Search, found: list[int]) -> None:
         if chosen is None:
             return
         said = Answer("label", chosen) if chosen else Answer("none_fits")
-        plan = preview(project, frame.annotator(), found, said, replace)
+        plan = preview(project, layout.annotator(), found, said, replace)
         for line in effects(plan):
-            frame.html("quiet", line)
+            layout.html("quiet", line)
         st.button(
             say("Answer {n:,} with “{label}”", n=len(plan.ids), label=names[chosen]),
             type="primary",
@@ -209,9 +209,9 @@ def effects(plan: Preview) -> list[str]:
     return [line for counts, line in lines if counts]
 
 
-@frame.guarded
+@layout.guarded
 def _do(search: Search, said: Answer, plan: Preview, told: str) -> None:
-    pending.submit(told, partial(_store, frame.annotator(), search, said, plan))
+    pending.submit(told, partial(_store, layout.annotator(), search, said, plan))
 
 
 def _store(annotator: str, search: Search, said: Answer, plan: Preview, project: Project) -> None:
@@ -224,7 +224,7 @@ def _store(annotator: str, search: Search, said: Answer, plan: Preview, project:
 
 def _acts(project: Project, names: Mapping[int, str]) -> None:
     """List what was answered at once, each to be taken back as a whole."""
-    done = acts.history(project.db, frame.annotator())
+    done = acts.history(project.db, layout.annotator())
     if not done:
         return
     st.header(say("Answered at once"))
@@ -234,7 +234,7 @@ def _acts(project: Project, names: Mapping[int, str]) -> None:
         what = " ".join(part for part in (looked["words"], looked["pattern"]) if part) or say("by conditions")
         with st.container(horizontal=True, vertical_alignment="center"):
             with st.container(width="stretch"):
-                frame.html("quiet", f"{act['at'][:16].replace('T', ' ')} · {act['size']:,} × {answer} · {what}")
+                layout.html("quiet", f"{act['at'][:16].replace('T', ' ')} · {act['size']:,} × {answer} · {what}")
             st.button(
                 say("Taken back") if act["undone"] else say("Take back"),
                 key=f"take-back-{act['id']}",
@@ -244,8 +244,8 @@ def _acts(project: Project, names: Mapping[int, str]) -> None:
             )
 
 
-@frame.guarded
+@layout.guarded
 def _take_back(act: int) -> None:
-    with frame.opened_project() as project:
-        count = bulk.take_back(project, act, frame.annotator())
+    with layout.opened_project() as project:
+        count = bulk.take_back(project, act, layout.annotator())
     st.toast(say_many("{n:,} answer taken back.", "{n:,} answers taken back.", count))

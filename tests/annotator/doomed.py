@@ -5,12 +5,12 @@ from __future__ import annotations
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from annotator.labeling.session import answer, next_question
 from annotator.loop import run_round
-from annotator.progress import Report
 from annotator.project import Project
-from annotator.session import answer, next_question
+from annotator.rounds.progress import Report
 from store import jobs
-from store.importers import ImportPlan, detect_columns
+from store.files.importers import ImportPlan, detect_columns
 from tests.annotator.scenes import classifier_of, right
 
 PAUSE = 0.01  # seconds between the steps of a round, so that a kill falls between them too

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 import time
 
-from annotator import worker
-from model import classifier
+from annotator.rounds import worker
+from model import types
 
 
 def hang(*_: object) -> None:
@@ -14,6 +14,6 @@ def hang(*_: object) -> None:
 
 
 if __name__ == "__main__":
-    classifier.load_classifier = hang  # type: ignore[assignment]
+    types.load_classifier = hang  # type: ignore[assignment]
     worker._BEAT_SECONDS = float(sys.argv[3])
     worker.main()

@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from annotator import revision
-from annotator.codebook import CodebookDraft, parse_codebook
+from annotator.codebook import changes
+from annotator.codebook.definition import CodebookDraft, parse_codebook
 from annotator.config import RoundConfig
+from annotator.labeling.session import Answer, Question, answer, next_question
 from annotator.loop import run_round
 from annotator.project import Project
-from annotator.session import Answer, Question, answer, next_question
 from store import annotations, labels, rounds, utterances
 from store.annotations import NewAnnotation
 from store.database import FILENAME
@@ -114,9 +114,9 @@ def skip_to_suggestion(project: Project) -> Question:
     return question
 
 
-def make(project: Project, change: revision.Change, who: str = "ada") -> int:
+def make(project: Project, change: changes.Change, who: str = "ada") -> int:
     """Change the codebook; return its new version."""
-    return revision.make(project, revision.propose(project, change), who)
+    return changes.make(project, changes.propose(project, change), who)
 
 
 def promoted(project: Project) -> rounds.Predictions:

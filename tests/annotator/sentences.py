@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from annotator import errors
-from model.prompt import TEMPLATES
-from store.exporters import FORMATS
+from model.prompts.prompt import TEMPLATES
+from store.files.exporters import FORMATS
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [ROOT / "streamlit_app.py", *sorted((ROOT / "annotator").rglob("*.py"))]
@@ -23,22 +23,22 @@ RETOLD_FROM = [
     if path.name not in ON_THE_COMMAND_LINE
 ]
 RETOLD = {  # functions whose sentences are stored in rows, or come from where nobody can be asked for his language
-    "annotator/acceptance.py": {"take_back", "withdraw_broken"},
+    "annotator/labeling/auto_accept.py": {"take_back", "withdraw_broken"},
     "annotator/loop.py": {"retrain_reason"},
     "annotator/project.py": {"given"},
-    "annotator/worker.py": {"work"},
+    "annotator/rounds/worker.py": {"work"},
     "annotator/pages/rounds.py": {"_retrain"},
-    "model/memory.py": {"way_out"},
-    "store/importers.py": {"_why_not_taken", "_why_no_turn"},
-    "store/provenance.py": {"why_no_answer"},
-    "store/reconciling.py": {"_twice", "_copied", "_known", "_not_applied"},
+    "model/backbones/memory.py": {"way_out"},
+    "store/files/importers.py": {"_why_not_taken", "_why_no_turn"},
+    "store/files/provenance.py": {"why_no_answer"},
+    "store/files/reconciling.py": {"_twice", "_copied", "_known", "_not_applied"},
     "store/faults.py": {
         *("damaged", "empty", "not_sqlite", "foreign", "not_a_file", "dangling", "unreadable", "moved", "read_only"),
         *("journal_unread", "full", "busy"),
     },
     "store/jobs.py": {"recover"},
     "store/settings.py": {"unusable"},
-    "store/readers.py": {"rows", "_csv_cells", "_jsonl_objects"},
+    "store/files/readers.py": {"rows", "_csv_cells", "_jsonl_objects"},
 }
 SQL = re.compile("SELECT|INSERT|UPDATE|DELETE")
 

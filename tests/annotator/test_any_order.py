@@ -14,20 +14,22 @@ from hypothesis import HealthCheck, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from annotator import acceptance, bulk, insights, review, revision, session
+from annotator.codebook import changes
 from annotator.errors import AnnotatorError
-from annotator.export import ExportPlan, dataset_card, export_rows
-from annotator.guarantee import Wish
+from annotator.exchange.export import ExportPlan, dataset_card, export_rows
+from annotator.labeling import auto_accept, bulk, review, session
+from annotator.labeling.search import Search, find
+from annotator.labeling.session import Answer, next_question
 from annotator.loop import run_round
-from annotator.pool import askable
+from annotator.methods.guarantee import Wish
+from annotator.methods.query_strategies import STRATEGIES
 from annotator.project import Project
-from annotator.query import STRATEGIES
-from annotator.search import Search, find
-from annotator.session import Answer, next_question
+from annotator.reporting import summary
+from annotator.rounds.candidates import askable
 from store import acceptances, annotations, rounds, utterances
 from store.utterances import NewUtterance
+from tests.annotator.codebook.test_history import some
 from tests.annotator.scenes import CONFIG, LABELS, classifier_of, draft, label_pool, make, say, texts, truth
-from tests.annotator.test_codebook_history import some
 
 people = st.sampled_from(["ada", "ben"])
 kinds = st.sampled_from(["right", "right", "label", "none_fits", "skip"])
@@ -115,13 +117,13 @@ class Work(RuleBasedStateMachine):
 
     @rule(wish=wishes, per_label=st.booleans())
     def accept(self, wish: Wish, per_label: bool) -> None:
-        self.do(acceptance.accept, "ada", wish, per_label)
+        self.do(auto_accept.accept, "ada", wish, per_label)
         event(f"{'some' if acceptances.count_standing(self.db) else 'nothing'} accepted")
 
     @rule(number=some)
     def take_an_acceptance_back(self, number: int) -> None:
         if every := acceptances.history(self.db):
-            acceptance.take_back(self.project, every[number % len(every)]["id"], "ben")
+            auto_accept.take_back(self.project, every[number % len(every)]["id"], "ben")
 
     @rule(queue=st.sampled_from(sorted(review.QUEUES)), label=some)
     def settle(self, queue: str, label: int) -> None:
@@ -137,11 +139,11 @@ class Work(RuleBasedStateMachine):
     @rule(number=some, other=some, change=st.sampled_from(["add", "merge", "split", "retire"]))
     def change_the_codebook(self, number: int, other: int, change: str) -> None:
         names = [{"name": f"label {number}"}, {"name": f"label {number + 1}"}]
-        wanted: dict[str, Callable[[Project], revision.Change]] = {
-            "add": lambda project: revision.add(project, names[0]),
-            "merge": lambda project: revision.merge(project, [self.pick(number)], self.pick(other)),
-            "split": lambda project: revision.split(project, self.pick(number), names),
-            "retire": lambda project: revision.retire(project, self.pick(number)),
+        wanted: dict[str, Callable[[Project], changes.Change]] = {
+            "add": lambda project: changes.add(project, names[0]),
+            "merge": lambda project: changes.merge(project, [self.pick(number)], self.pick(other)),
+            "split": lambda project: changes.split(project, self.pick(number), names),
+            "retire": lambda project: changes.retire(project, self.pick(number)),
         }
         self.do(lambda project: make(project, wanted[change](project)))
 
@@ -158,15 +160,15 @@ class Work(RuleBasedStateMachine):
             for utterance in queue.find(self.project)[:1]:
                 said = review.case(self.project, utterance).suggestion
                 assert said is None or not math.isnan(said[1])
-        used = insights.in_use(self.project)
-        insights.label_counts(self.project, used)
-        insights.people_agree(self.project)
+        used = summary.in_use(self.project)
+        summary.label_counts(self.project, used)
+        summary.people_agree(self.project)
         if used:
-            insights.coverage_curve(used)
-            insights.expected_confusion(used)
-            insights.flips(self.project, used, 5)
+            summary.coverage_curve(used)
+            summary.expected_confusion(used)
+            summary.flips(self.project, used, 5)
             for per_label in (False, True):
-                acceptance.offer(self.project, Wish(0.8, 0.9), per_label)
+                auto_accept.offer(self.project, Wish(0.8, 0.9), per_label)
 
     @invariant()
     def what_is_asked_has_neither_an_answer_nor_been_accepted(self) -> None:

@@ -8,9 +8,9 @@ import pytest
 
 from annotator import doctor
 from annotator.doctor import prospect
-from model import machine
-from model.catalog import CATALOG, SHAPES, STARTER
-from model.memory import FP32, estimate, in_gb, least
+from model.backbones import machine
+from model.backbones.catalog import CATALOG, SHAPES, STARTER
+from model.backbones.memory import FP32, estimate, in_gb, least
 from model.recipe import Recipe
 
 NAME = "llama-3.2-3b-instruct"
@@ -51,7 +51,7 @@ def test_a_hub_id_that_is_not_in_the_catalog_is_let_pass():
 
 @pytest.mark.parametrize(("free", "can"), [(10**12, True), (10**9, False)])
 def test_the_doctor_compares_every_backbone_with_what_is_free(monkeypatch, free, can):
-    monkeypatch.setattr("model.machine.free_memory", lambda: free)
+    monkeypatch.setattr("model.backbones.machine.free_memory", lambda: free)
     monkeypatch.setattr(doctor, "_whereabouts", lambda entry: (True, "downloaded"))
     findings = {finding.subject: finding for finding in doctor.examine()}
     width = machine.preferred_dtype(machine.best_device()).itemsize
@@ -65,7 +65,7 @@ def test_the_doctor_compares_every_backbone_with_what_is_free(monkeypatch, free,
 
 
 def test_what_fits_but_is_not_here_cannot_be_run_yet(monkeypatch):
-    monkeypatch.setattr("model.machine.free_memory", lambda: 10**12)
+    monkeypatch.setattr("model.backbones.machine.free_memory", lambda: 10**12)
     absent = replace(CATALOG[STARTER], source="no_such_package:weights.gguf")
     finding = doctor._backbone(absent)
     assert not finding.can

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from annotator.cli import main
-from annotator.desk import Desk
+from annotator.cli.main import main
 from annotator.doctor import problems_of
 from annotator.errors import BadFile, BadSetting, DiskFull, NoProject, ProjectReadOnly
-from annotator.export import ExportPlan, export_project
-from annotator.preferences import preferences
+from annotator.exchange.export import ExportPlan, export_project
+from annotator.exchange.samples import create_sample, project_folders
+from annotator.labeling.preferences import preferences
+from annotator.labeling.screen import Desk
+from annotator.labeling.session import Answer, standing
 from annotator.project import Project
-from annotator.report import report
-from annotator.samples import create_sample, project_folders
-from annotator.session import Answer, standing
+from annotator.reporting.html import report
 from store import annotations
 from tests.disks import filled, read_only, small_disk
 

@@ -162,7 +162,7 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
 
 
 STREAMLIT = ("-m", "streamlit", "run", str(ROOT / "streamlit_app.py"), "--server.headless=true")
-SERVE = ("-m", "annotator.cli", "serve")
+SERVE = ("-m", "annotator.cli.main", "serve")
 
 
 @contextmanager

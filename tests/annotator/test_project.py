@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from annotator.config import RoundConfig
 from annotator.errors import BadFile, NoProject, ProjectExists
-from annotator.pool import askable
+from annotator.labeling.session import answer, next_question, undo
 from annotator.project import Project, Snapshot
-from annotator.session import answer, next_question, undo
+from annotator.rounds.candidates import askable
 from store import annotations, queue, rounds, utterances
 from store.annotations import NewAnnotation
-from store.importers import ImportPlan, detect_columns
+from store.files.importers import ImportPlan, detect_columns
 from store.utterances import NewUtterance
 from tests.annotator.scenes import (
     CONFIG,

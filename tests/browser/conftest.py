@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from annotator.exchange.samples import create_sample
 from annotator.project import Project
-from annotator.samples import create_sample
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -85,7 +85,7 @@ def serve(projects: Path) -> App:
     """Start the app on a workspace and wait until it answers."""
     port, attempts = free_port(), projects / "attempts.log"
     offline = {"PYTHONPATH": str(ROOT / "tests" / "offline"), "ANNOTATOR_OFFLINE_LOG": str(attempts)}
-    command = [sys.executable, "-m", "annotator.cli", "serve", "--port", str(port), "--projects", str(projects)]
+    command = [sys.executable, "-m", "annotator.cli.main", "serve", "--port", str(port), "--projects", str(projects)]
     with (projects / "server.log").open("ab") as log:
         process = subprocess.Popen(command, env=os.environ | offline, stdout=log, stderr=log, cwd=ROOT)
     assert answers(port), (projects / "server.log").read_text()

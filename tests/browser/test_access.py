@@ -12,10 +12,10 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
+from annotator.exchange.samples import create_sample
+from annotator.labeling.session import Answer, answer, next_question
 from annotator.loop import run_round
 from annotator.project import Project
-from annotator.samples import create_sample
-from annotator.session import Answer, answer, next_question
 from tests.browser.conftest import SECOND, App, Visit
 from tests.fake import FakeClassifier
 

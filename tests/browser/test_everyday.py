@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from annotator.consensus import consensus_labels
 from annotator.loop import run_round
 from annotator.project import Project
+from annotator.rounds.consensus import consensus_labels
 from store import annotations, utterances
 from store.annotations import NewAnnotation
 from tests.annotator.scenes import CONFIG, classifier_of, label_pool, new_project, truth

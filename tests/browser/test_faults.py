@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from annotator.samples import create_sample
+from annotator.exchange.samples import create_sample
 from tests.browser.conftest import App, Visit, serve
 from tests.disks import filled, small_disk
 

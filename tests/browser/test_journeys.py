@@ -173,7 +173,7 @@ def test_the_app_opens_without_a_terminal_to_ask_on_and_with_nothing_over_it(tmp
     """The framework asks for an e-mail address at a first start, and offers developers a window, unless told not to."""
     (tmp_path / ".claude").mkdir()  # by this it takes somebody for a developer
     port = free_port()
-    command = [sys.executable, "-m", "annotator.cli", "serve", "--browser", "--port", str(port)]
+    command = [sys.executable, "-m", "annotator.cli.main", "serve", "--browser", "--port", str(port)]
     surroundings = {"HOME": str(tmp_path), "PATH": str(Path(sys.executable).parent)}  # no desktop to open a window on
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, expect
 
-from annotator import tour
+from annotator.labeling import onboarding
 from annotator.project import Project
 from store import annotations
 from tests.annotator.scenes import another_writes
@@ -34,7 +34,7 @@ def tab(browser: Browser, visit: Visit) -> Iterator[Visit]:
 def test_a_key_in_a_second_tab_does_not_overwrite_the_answer_given_in_the_first(
     visit: Visit, tab: Visit, talk: Project
 ) -> None:
-    tour.end(talk, "anna")
+    onboarding.end(talk, "anna")
     for one in (visit, tab):
         one.open(project=talk.folder.name)
     assert visit.utterance() == tab.utterance()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, TimeoutError, expect
 
-from annotator.codebook import parse_codebook
+from annotator.codebook.definition import parse_codebook
 from annotator.project import Project
 from store import annotations, queue
 from store.utterances import NewUtterance

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.backbone import Backbone, load_backbone
+from model.backbones.backbone import Backbone, load_backbone
 from tests.model import tiny
 
 SAVERS: dict[str, Callable[[Path], str]] = {
@@ -29,8 +29,8 @@ ROUNDING = 0.0 if DEVICE.type == "cpu" else 1e-5  # within which the same is com
 @pytest.fixture(autouse=True)
 def plain_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Load in fp32 on the CPU, or the device asked for, whatever this machine has: the tolerances are for fp32."""
-    monkeypatch.setattr("model.backbone.best_device", lambda: DEVICE)
-    monkeypatch.setattr("model.backbone.preferred_dtype", lambda device: torch.float32)
+    monkeypatch.setattr("model.backbones.backbone.best_device", lambda: DEVICE)
+    monkeypatch.setattr("model.backbones.backbone.preferred_dtype", lambda device: torch.float32)
 
 
 @pytest.fixture(autouse=True, scope="session")

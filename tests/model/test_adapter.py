@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from annotator.errors import BackboneRefused, ProjectError, RoundCancelled
 from model.adapter import LanguageModelClassifier, RoundAdapter
-from model.backbone import Backbone, load_backbone
+from model.backbones.backbone import Backbone, load_backbone
 from tests.model.tiny import quick, toy
 
 TASK, UTTERANCES, LABELS = toy()
@@ -82,7 +82,7 @@ def test_an_adapter_read_back_gives_the_same_logits(
 def test_in_bf16_an_adapter_read_back_gives_the_same_logits_too(
     folders: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("model.backbone.preferred_dtype", lambda device: torch.bfloat16)
+    monkeypatch.setattr("model.backbones.backbone.preferred_dtype", lambda device: torch.bfloat16)
     for quantization in ("none", "nf4"):
         backbone = load_backbone(folders["llama"], quantization)  # type: ignore[arg-type]
         adapter = classifier_of(backbone, epochs=1).fit(FEW, FEW_LABELS)
@@ -194,7 +194,7 @@ def test_a_4_bit_backbone_learns_on_the_processor(folders: dict[str, str]) -> No
 def test_a_4_bit_backbone_computes_in_what_the_machine_is_quick_at(
     folders: dict[str, str], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("model.backbone.preferred_dtype", lambda device: dtype)
+    monkeypatch.setattr("model.backbones.backbone.preferred_dtype", lambda device: dtype)
     model = load_backbone(folders["llama"], "nf4").model
     assert {module.compute_dtype for module in model.modules() if type(module).__name__ == "Linear4bit"} == {dtype}
 

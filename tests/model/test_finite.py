@@ -14,15 +14,15 @@ import transformers
 
 from annotator.errors import BackboneRefused, BadInput, NotFinite, RoundError
 from model.adapter import LanguageModelClassifier
-from model.backbone import Backbone, load_backbone
-from model.scaling import Scaling, fit_pool, fit_scaling, fit_temperature, temperature_at
-from model.scout import blend, compare_only, fit_scout, out_of_fold
-from model.search import best_first
-from model.task import Utterance
-from model.training import _Learner
-from model.voices import ASPECTS
+from model.backbones.backbone import Backbone, load_backbone
+from model.probe.heads import ASPECTS
+from model.probe.probe import blend, compare_only, fit_scout, out_of_fold
+from model.probe.scaling import Scaling, fit_pool, fit_scaling, fit_temperature, temperature_at
+from model.scoring.trie_search import best_first
+from model.training.training import _Learner
+from model.types import Utterance
 from tests.model import tiny, windows
-from tests.model.test_scoring import NESTED, classifier_of
+from tests.model.scoring.test_scoring import NESTED, classifier_of
 from tests.model.tiny import UTTERANCES, quick, toy
 
 LABELS = [0, 1, 2, 3, 1]

@@ -11,11 +11,11 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from model.backbone import Backbone
+from model.backbones.backbone import Backbone
+from model.prompts.tokens import PromptTokens
+from model.prompts.verbalizer import label_words
 from model.recipe import Recipe
-from model.task import Label, Task, Utterance
-from model.tokens import PromptTokens
-from model.verbalizer import label_words
+from model.types import Label, Task, Utterance
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from annotator.exchange.samples import create_sample
 from annotator.project import Project
-from annotator.samples import create_sample
 
 
 @pytest.fixture(autouse=True)

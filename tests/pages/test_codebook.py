@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from streamlit.testing.v1 import AppTest
 
+from annotator.labeling.session import Answer, answer, next_question
 from annotator.project import Project
-from annotator.session import Answer, answer, next_question
 from store import annotations, labels
 from tests.pages.test_pages import page, shown
 
@@ -130,20 +130,20 @@ def test_what_cannot_be_is_refused_with_a_hint_and_changes_nothing(project: Proj
 
 
 def test_somebody_else_came_first(project: Project) -> None:
-    from annotator import revision
+    from annotator.codebook import changes
 
     app = submit(chosen(1, "Put out of use"))
-    revision.make(project, revision.propose(project, revision.instruct(project, "Decide.")), "ben")
+    changes.make(project, changes.propose(project, changes.instruct(project, "Decide.")), "ben")
     app.button(key="do-it").click().run()
     assert "somebody has changed it meanwhile" in app.error[0].value
     assert len(project.codebook().labels) == 3
 
 
 def test_a_name_is_never_rendered(project: Project) -> None:
-    from annotator import revision
+    from annotator.codebook import changes
 
-    change = revision.revise(project, 1, {"name": "<b>x</b>", "definition": "<script>1</script>"})
-    revision.make(project, revision.propose(project, change), "<i>eve</i>")
+    change = changes.revise(project, 1, {"name": "<b>x</b>", "definition": "<script>1</script>"})
+    changes.make(project, changes.propose(project, change), "<i>eve</i>")
     text = shown(page("codebook"))
     assert "&lt;b&gt;x&lt;/b&gt;" in text
     assert "<script>" not in text

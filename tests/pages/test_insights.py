@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from annotator import stopping
-from annotator.acceptance import offer
-from annotator.codebook import parse_codebook
-from annotator.guarantee import Wish
+from annotator.codebook.definition import parse_codebook
+from annotator.exchange.samples import SAMPLES
+from annotator.labeling.auto_accept import offer
+from annotator.labeling.session import Answer, answer, next_question
 from annotator.loop import run_round
+from annotator.methods.guarantee import Wish
 from annotator.project import Project
-from annotator.samples import SAMPLES
-from annotator.session import Answer, answer, next_question
+from annotator.reporting import stopping
 from store import acceptances, annotations, rounds, utterances
 from store.annotations import NewAnnotation
 from store.utterances import NewUtterance
@@ -36,12 +36,13 @@ def page(project: str = "client-talk") -> AppTest:
 def _alone() -> None:
     import streamlit as st
 
-    from annotator.pages import frame, insights
+    from annotator.pages import insights
+    from annotator.pages.components import layout
 
-    with frame.errors_shown():
+    with layout.errors_shown():
         insights.show()
     if error := st.session_state.pop("error", None):
-        frame.show_error(error)
+        layout.show_error(error)
 
 
 def shown(app: AppTest) -> str:

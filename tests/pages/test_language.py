@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from annotator import language
-from annotator.export import ExportPlan, export_rows
+from annotator import i18n
+from annotator.exchange.export import ExportPlan, export_rows
+from annotator.labeling.preferences import Preferences, choose, preferences
 from annotator.loop import run_round
-from annotator.preferences import Preferences, choose, preferences
 from annotator.project import Project
 from store import annotations
 from tests.fake import FakeClassifier
@@ -79,7 +79,7 @@ def test_the_language_is_chosen_in_the_window_and_kept(project: Project) -> None
 
 
 def test_without_a_choice_the_browser_decides(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(language, "best", lambda wished: wished or "de")  # as from a browser in German
+    monkeypatch.setattr(i18n, "best", lambda wished: wished or "de")  # as from a browser in German
     assert label_page().button(key="skip").label == "Überspringen"
 
 

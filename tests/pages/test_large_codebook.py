@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from annotator.consensus import consensus_labels
+from annotator.labeling.review import case
+from annotator.labeling.session import next_question
 from annotator.project import Project
-from annotator.review import case
-from annotator.session import next_question
+from annotator.rounds.consensus import consensus_labels
 from store import annotations, rounds, utterances
 from store.annotations import NewAnnotation
 from tests.annotator.scenes import change, half_answered

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from annotator import tour
-from annotator.codebook import parse_codebook
+from annotator.codebook.definition import parse_codebook
+from annotator.labeling import onboarding
+from annotator.labeling.session import Answer, answer, next_question
 from annotator.project import Project
-from annotator.session import Answer, answer, next_question
 from store import annotations, utterances
 from store.utterances import NewUtterance
 from tests.annotator.scenes import another_writes
@@ -24,7 +24,7 @@ NOT_SAVED = "Not saved yet: another program is writing to this project"
 
 @pytest.fixture
 def talk(project: Project) -> Project:
-    tour.end(project, "anna")  # which would go on
+    onboarding.end(project, "anna")  # which would go on
     return project
 
 
@@ -211,9 +211,9 @@ def test_the_label_page_stays_as_it_is_when_it_is_drawn_again_while_another_prog
 def _with_what_waits(name: str) -> None:
     from importlib import import_module
 
-    from annotator.pages import frame, pending
+    from annotator.pages.components import layout, pending
 
-    with frame.errors_shown():
+    with layout.errors_shown():
         pending.tell()
         import_module(f"annotator.pages.{name}").show()
 

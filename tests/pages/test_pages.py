@@ -8,12 +8,12 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Checkbox
 
-from annotator import tour
-from annotator.codebook import parse_codebook
+from annotator.codebook.definition import parse_codebook
 from annotator.config import changed
+from annotator.labeling import onboarding
+from annotator.labeling.session import Answer, answer, next_question
 from annotator.loop import run_round
 from annotator.project import Project
-from annotator.session import Answer, answer, next_question
 from store import annotations, jobs, queue
 from store.utterances import NewUtterance
 from tests.fake import FakeClassifier
@@ -38,9 +38,9 @@ def page(name: str = "label") -> AppTest:
 def _alone(name: str) -> None:
     from importlib import import_module
 
-    from annotator.pages import frame
+    from annotator.pages.components import layout
 
-    with frame.errors_shown():
+    with layout.errors_shown():
         import_module(name).show()
 
 
@@ -76,7 +76,7 @@ def test_skip_none_fits_unsure_and_comment_are_stored(project: Project) -> None:
 
 
 def test_undo_brings_the_utterance_back(project: Project) -> None:
-    tour.end(project, "anna")  # which would go on
+    onboarding.end(project, "anna")  # which would go on
     app = page()
     first = shown(app)
     app.button(key="label-1").click().run()
@@ -193,8 +193,8 @@ def test_settings_are_saved(project: Project) -> None:
 def test_what_the_language_model_needs_is_said_before_the_choice_is_saved(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("model.machine.free_main_memory", lambda: 12_000_000_000)
-    monkeypatch.setattr("model.machine.may_have_gpu", lambda: False)
+    monkeypatch.setattr("model.backbones.machine.free_main_memory", lambda: 12_000_000_000)
+    monkeypatch.setattr("model.backbones.machine.may_have_gpu", lambda: False)
     app = page("rounds")
     assert "needs about" in shown(app)
     assert "12 GB free" in shown(app)
@@ -210,9 +210,9 @@ def test_what_the_language_model_needs_is_said_before_the_choice_is_saved(
 def test_weights_in_4_bits_are_chosen_on_the_page_and_what_they_need_is_said(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("model.machine.free_main_memory", lambda: 15_000_000_000)
-    monkeypatch.setattr("model.machine.processor_width", lambda: 4)
-    monkeypatch.setattr("model.machine.may_have_gpu", lambda: False)
+    monkeypatch.setattr("model.backbones.machine.free_main_memory", lambda: 15_000_000_000)
+    monkeypatch.setattr("model.backbones.machine.processor_width", lambda: 4)
+    monkeypatch.setattr("model.backbones.machine.may_have_gpu", lambda: False)
     app = page("rounds")
     app.text_input[0].set_value("llama-3.2-1b-instruct").run()
     assert "4-bit" in app.warning[0].value
@@ -237,8 +237,8 @@ def tick(app: AppTest, words: str) -> Checkbox:
 
 
 def test_with_a_gpu_the_main_memory_is_no_reason_to_warn(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model.machine.free_main_memory", lambda: 10**9)
-    monkeypatch.setattr("model.machine.may_have_gpu", lambda: True)
+    monkeypatch.setattr("model.backbones.machine.free_main_memory", lambda: 10**9)
+    monkeypatch.setattr("model.backbones.machine.may_have_gpu", lambda: True)
     app = page("rounds")
     assert "A GPU has its own" in shown(app)
     assert not app.warning

@@ -5,11 +5,8 @@ from __future__ import annotations
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from annotator import revision
-from annotator.consensus import consensus_labels
-from annotator.loop import run_round
-from annotator.project import Project
-from annotator.review import (
+from annotator.codebook import changes
+from annotator.labeling.review import (
     QUEUES,
     STRANGEST,
     against_model,
@@ -20,6 +17,9 @@ from annotator.review import (
     strangers,
     to_label_again,
 )
+from annotator.loop import run_round
+from annotator.project import Project
+from annotator.rounds.consensus import consensus_labels
 from store import annotations, labels, rounds, utterances
 from store.annotations import NewAnnotation
 from tests.fake import FakeClassifier
@@ -47,7 +47,7 @@ def opened(name: str) -> AppTest:
 
 
 def make(project: Project, change) -> None:
-    revision.make(project, revision.propose(project, change), "anna")
+    changes.make(project, changes.propose(project, change), "anna")
 
 
 # What is found
@@ -69,7 +69,7 @@ def test_labels_that_were_merged_are_no_disagreement(project: Project) -> None:
     one, *_ = pool(project)
     say(project, one, "ben", 1)
     say(project, one, "cleo", 2)
-    make(project, revision.merge(project, [1], 2))
+    make(project, changes.merge(project, [1], 2))
     assert disagreements(project) == []
 
 
@@ -107,7 +107,7 @@ def test_what_a_change_of_the_codebook_calls_into_question_is_found_with_the_rea
     one, two, *_ = pool(project)
     say(project, one, "ben", 1)
     say(project, two, "ben", 2)
-    make(project, revision.split(project, 1, [{"name": "wish"}, {"name": "plan"}]))
+    make(project, changes.split(project, 1, [{"name": "wish"}, {"name": "plan"}]))
     assert to_label_again(project) == [one]
     assert case(project, one).notes == ("“change” split into “wish”, “plan” by anna.",)
     settle(project, case(project, one), "ben", "label", project.codebook().id_of("plan"))

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
-from annotator.codebook import parse_codebook
+from annotator.codebook.definition import parse_codebook
+from annotator.labeling.search import Search, find
+from annotator.labeling.session import Answer, answer, next_question
 from annotator.loop import run_round
 from annotator.project import Project
-from annotator.search import Search, find
-from annotator.session import Answer, answer, next_question
 from store import annotations, rounds, utterances
 from store.annotations import Kind, NewAnnotation
 from store.utterances import NewUtterance

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from annotator import tour
-from annotator.codebook import parse_codebook
+from annotator.codebook.definition import parse_codebook
+from annotator.labeling import onboarding
+from annotator.labeling.session import Answer, answer, next_question, undo
 from annotator.loop import run_round
 from annotator.project import Project
-from annotator.session import Answer, answer, next_question, undo
 from store import settings
 from store.utterances import NewUtterance
 from tests.fake import FakeClassifier
@@ -70,13 +70,13 @@ def test_dismissed_it_is_gone_from_every_page_and_asks_the_database_no_more(
     app.button(key="end-tour").click().run()
     assert step(app) == ""
     assert step(page("rounds")) == ""
-    monkeypatch.setattr(tour, "next_step", lambda *_: pytest.fail("it was asked again"))
+    monkeypatch.setattr(onboarding, "next_step", lambda *_: pytest.fail("it was asked again"))
     app.button(key="label-1").click().run()
     assert not app.exception
 
 
 def test_it_begins_again_from_how_one_likes_to_work(project: Project) -> None:
-    tour.end(project, "anna")
+    onboarding.end(project, "anna")
     app = page()
     app.button(key="wishes").click().run()
     app.button(key="tour-again").click().run()

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from annotator.codebook import parse_codebook
-from annotator.desk import Desk
+from annotator.codebook.definition import parse_codebook
 from annotator.errors import BackboneMissing
-from annotator.explain import Asking, Explanation
+from annotator.labeling.explanation import Asking, Explanation
+from annotator.labeling.screen import Desk
+from annotator.labeling.session import next_question
 from annotator.loop import run_round
 from annotator.project import Project
-from annotator.session import next_question
 from store import annotations, jobs
 from store.utterances import NewUtterance
 from tests.fake import FakeClassifier
@@ -150,14 +150,14 @@ def test_an_error_is_shown_and_it_can_be_asked_again(project: Project, process: 
 def test_a_key_that_arrives_late_asks_nothing_about_another_utterance(
     project: Project, process: type[Process], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from annotator.pages import why
+    from annotator.pages.components import explanation
 
     question = next_question(project, "anna")
     assert question
     shown = question.utterance["id"]
-    monkeypatch.setattr(why.st, "session_state", {"desk": Desk(project, "anna")})
+    monkeypatch.setattr(explanation.st, "session_state", {"desk": Desk(project, "anna")})
     for pressed in (shown + 1, shown, shown):
-        why._ask(project.folder, pressed)
+        explanation._ask(project.folder, pressed)
     assert process.started == [(project.folder, shown)]
 
 

@@ -12,14 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from annotator.errors import (
-    BadSetting,
-    ProjectDamaged,
-    ProjectError,
-    ProjectReadOnly,
-    ProjectTooNew,
-    ProjectUnreadable,
-)
+from annotator.errors import BadSetting, ProjectDamaged, ProjectError, ProjectReadOnly, ProjectTooNew, ProjectUnreadable
 from store import settings, utterances
 from store.database import FILENAME, create_database, fault_of, fetch, immediate, open_database, why_frozen
 from store.health import problems

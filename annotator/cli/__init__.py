@@ -1,0 +1,1 @@
+"""Command line: every act of the product without the app."""

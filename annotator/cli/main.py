@@ -1,0 +1,341 @@
+"""The `annotator` command: the loop without the app, and what this machine can run."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.table import Table
+
+from annotator import __version__
+from annotator.cli.simulate import simulate
+from annotator.cli.terminal import FILE, FOLDER, console, progress_bar
+from annotator.codebook.definition import draft_from_names, read_codebook
+from annotator.config import RoundConfig, changed, settings_of
+from annotator.doctor import examine, problems_of
+from annotator.errors import AnnotatorError, BadInput, ProjectDamaged, UnknownName
+from annotator.exchange.export import ExportPlan, Known, default_filename, export_project, left_out
+from annotator.exchange.samples import SAMPLES, create_sample, workspace
+from annotator.gate import EXPOSED, checked_names, exposed, refuse_open_address
+from annotator.labeling.session import standing
+from annotator.project import Project
+from annotator.rounds.prediction import Labeller, format_of
+from annotator.rounds.statuses import added_up, statuses
+from annotator.rounds.summaries import about_weights, summaries
+from annotator.rounds.worker import start_round
+from store import jobs
+from store import settings as stored
+from store.files.exporters import FORMATS, write_text
+from store.files.importers import ImportPlan, detect_columns, labels_in, parse_filter
+from store.files.readers import Rejected, read_header
+
+LISTED = 50  # lines of a report on screen
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Commands(click.Group):
+    """Shows message and hint of our own errors; everything else stays loud."""
+
+    def invoke(self, context: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(context)
+        except AnnotatorError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=Commands)
+@click.version_option(__version__)
+def main() -> None:
+    """Label utterances, train a language model on them, ask it what to label next, export the dataset."""
+
+
+@main.command()
+@click.argument("project", type=FOLDER)
+@click.option("--sample", type=click.Choice(sorted(SAMPLES)), help="Start from a sample instead of a codebook.")
+@click.option("--codebook", type=FILE, help="YAML file with the labels.")
+@click.option("--labels-from", type=FILE, help="Make the codebook of the labels that an import of this file takes.")
+@click.option("--only", help="With --labels-from: which rows will be labeled, as in speaker=client.")
+@click.option("--if-missing", is_flag=True, help="Do nothing if the project exists.")
+def new(
+    project: Path,
+    sample: str | None,
+    codebook: Path | None,
+    labels_from: Path | None,
+    only: str | None,
+    if_missing: bool,
+) -> None:
+    """Create a project."""
+    if only and not labels_from:
+        raise BadInput("--only chooses among the rows of --labels-from.", "Give both, or neither.")
+    if if_missing and (project / "project.db").exists():
+        return
+    if sample:
+        create_sample(sample, project).close()
+    elif codebook:
+        Project.create(project, read_codebook(codebook)).close()
+    elif labels_from:
+        header = read_header(labels_from)
+        wanted = parse_filter(only, header) if only else None
+        found = labels_in(labels_from, ImportPlan(detect_columns(header), label_only=wanted))
+        Project.create(project, draft_from_names(sorted(found), project.name)).close()
+    else:
+        raise BadInput("A project needs labels.", "Give --codebook, --labels-from or --sample.")
+    console.print(f"Created {project}.")
+
+
+@main.command("import")
+@click.argument("project", type=FOLDER)
+@click.argument("file", type=FILE)
+@click.option("--text", help="Column of the utterance; found by its name if not given.")
+@click.option("--only", help="Which rows are to be labelled, as in speaker=client; the others are read as context.")
+@click.option("--no-labels", is_flag=True, help="Leave out labels that the file has.")
+@click.option("--keep-copies", is_flag=True, help="Take texts that occur more than once every time.")
+@click.option("--whole-conversations", is_flag=True, help="Draw the audit slice by conversations, not by utterances.")
+@click.option("--encoding", default="utf-8", show_default=True)
+@click.option("--report", type=FILE, help="Write all that was not taken here, as CSV; the first lines are shown.")
+def import_(
+    project: Path,
+    file: Path,
+    text: str | None,
+    only: str | None,
+    no_labels: bool,
+    keep_copies: bool,
+    whole_conversations: bool,
+    encoding: str,
+    report: Path | None,
+) -> None:
+    """Import utterances from a CSV, TSV, JSONL, Parquet or Excel file."""
+    header = read_header(file, encoding)
+    # "text" is added so that a file with a column of another name for it is not refused; a wrong name is, on reading.
+    columns = replace(detect_columns([*header, "text"]), text=text) if text else detect_columns(header)
+    plan = ImportPlan(
+        columns,
+        label_only=parse_filter(only, header) if only else None,
+        with_labels=not no_labels,
+        keep_copies=keep_copies,
+        encoding=encoding,
+    )
+    with Project.open(project) as opened:
+        done = opened.import_file(file, plan, whole_conversations)
+    console.print(done.summary(), highlight=False)
+    _list_rejected(done.rejected)
+    if report:
+        report.write_text(done.table(), encoding="utf-8")
+
+
+@main.command()
+@click.option("--port", default=8501, show_default=True)
+@click.option("--projects", type=FOLDER, help="Folder of all projects; default: ./projects.")
+@click.option("--browser/--no-browser", default=False, help="Open a browser window.")
+@click.option("--address", default="127.0.0.1", show_default=True, help="Where to listen. Needs --expose if not here.")
+@click.option(
+    "--expose",
+    multiple=True,
+    metavar="NAME",
+    help="Answer other machines under this host name, as in lab.example.org or 10.0.0.5:8501. There is no sign-in: "
+    "whoever reaches this machine can read and change all projects. May be given more than once.",
+)
+def serve(port: int, projects: Path | None, browser: bool, address: str, expose: Sequence[str]) -> None:
+    """Open the app on this machine."""
+    names = checked_names([*expose, *exposed()])
+    refuse_open_address(address, names)
+    os.environ["ANNOTATOR_PROJECTS"] = str(projects.resolve() if projects else workspace())
+    os.environ[EXPOSED] = ",".join(sorted(names))
+    script = Path(__file__).resolve().parents[2] / "streamlit_app.py"
+    options = {"server.port": port, "server.address": address, "server.headless": not browser}
+    flags = [f"--{name}={str(value).lower()}" for name, value in options.items()]
+    os.chdir(script.parent)  # where .streamlit/config.toml lies
+    console.print(f"Annotator opens at http://{address}:{port} in a moment. Ctrl+C ends it; nothing is lost by that.")
+    os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", str(script), *flags])
+
+
+@main.command()
+@click.argument("project", type=FOLDER)
+@click.option("--wait/--no-wait", default=True, help="Stay and show the progress.")
+def retrain(project: Path, wait: bool) -> None:
+    """Train on the answers so far and choose the next batch."""
+    with Project.open(project) as opened:
+        opened.recover()
+        job = start_round(opened, "the command line")
+        if wait:
+            _watch(opened, job)
+
+
+def _watch(project: Project, job: int) -> None:
+    import time
+
+    with progress_bar() as bar:
+        task = bar.add_task("starting", total=1.0)
+        while True:
+            project.recover()
+            row = jobs.get(project.db, job)
+            bar.update(task, completed=row["share"], description=row["stage"] or "starting")
+            if row["state"] != "active":
+                break
+            time.sleep(0.5)
+    if row["state"] != "done":
+        raise AnnotatorError(row["error"] or f"The round is {row['state']}.", row["hint"] or "")
+    console.print(_round_table(project))
+
+
+@main.command()
+@click.argument("project", type=FOLDER)
+def cancel(project: Path) -> None:
+    """Stop the round that is being made, also one that hangs; the round before it stays in use."""
+    import time
+
+    with Project.open(project) as opened:
+        jobs.request_cancel(opened.db)
+        while jobs.active(opened.db):
+            opened.recover()
+            time.sleep(0.2)
+    console.print("No round is running.")
+
+
+@main.command()
+@click.argument("project", type=FOLDER)
+@click.argument("changes", nargs=-1, metavar="[NAME=VALUE]...")
+@click.option(
+    "--reset", multiple=True, metavar="NAME", help="Go back to the default of a stored setting, as in config."
+)
+def settings(project: Path, changes: Sequence[str], reset: Sequence[str]) -> None:
+    """Change how rounds are made, or list it: the language model, how it learns, what is asked.
+
+    As in: annotator settings my-project backbone=llama-3.2-1b-instruct recipe.quantization=nf4 recipe.epochs=4
+    """
+    with Project.open(project) as opened:
+        for name in reset:
+            if not stored.reset(opened.db, name):
+                raise UnknownName.among("stored setting", name, stored.keys(opened.db))
+        if changes:
+            opened.config = changed(opened.config, changes)
+        now, usual = settings_of(opened.config), settings_of(RoundConfig())
+    table = Table("setting", "is", "usually")
+    for name, value in now.items():
+        table.add_row(name, str(value), "" if value == usual[name] else str(usual[name]))
+    console.print(table)
+    if changes:
+        console.print("It takes effect with the next round.")
+
+
+@main.command()
+@click.argument("project", type=FOLDER)
+def status(project: Path) -> None:
+    """Show how far a project is."""
+    with Project.open(project) as opened:
+        opened.recover()
+        done = standing(opened, "")
+        console.print(f"{opened.name}: {done.labelled} of {done.to_label} utterances have an answer.")
+        console.print(f"Utterances: {added_up(statuses(opened).counts())}.")
+        job = jobs.active(opened.db)
+        console.print(f"A round is at “{job['stage']}”, {job['share']:.0%}." if job else "No round is running.")
+        if job and (silent := jobs.silence(job)):
+            minutes = round(silent.total_seconds() / 60)
+            console.print(f"It has given no sign of life for {minutes} minutes: `annotator cancel` ends it.")
+        console.print(_round_table(opened))
+        refused, notes = about_weights(opened)
+        for line in filter(None, (refused, *notes)):
+            console.print(line, highlight=False)
+
+
+def _round_table(project: Project) -> Table:
+    table = Table("round", "state", "trained on", "audit answers", "accuracy", "95 % interval", "calibrated", "memory")
+    for one in summaries(project):
+        counts = (str(count) for count in (one.number, one.state, one.trained_on, one.audited_on))
+        table.add_row(*counts, one.accuracy, one.interval, one.calibrated, one.memory)
+    return table
+
+
+@main.command()
+@click.argument("project", type=FOLDER)
+@click.option("--format", "format_", type=click.Choice(sorted(FORMATS)), default="csv", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="Where to; default: the project's name here.")
+@click.option("--rows", type=click.Choice(["utterances", "answers"]), default="utterances", show_default=True)
+@click.option("--with-model", is_flag=True, help="Also rows that only the model has labelled.")
+def export(project: Path, format_: str, out: Path | None, rows: Any, with_model: bool) -> None:
+    """Export the labelled dataset with its card."""
+    plan = ExportPlan(format_, rows, with_model)
+    with Project.open(project) as opened:
+        target, known = out or Path(default_filename(opened, plan)), Known(opened, plan)
+        console.print(f"{export_project(opened, target, plan, known)} rows in {target}.")
+        counts = known.statuses.counts()
+    if rows == "answers":
+        console.print("A row is one answer; an utterance may have several.")
+    console.print(f"Utterances: {added_up(counts)}.")
+    if out_of_it := left_out(counts, with_model):
+        console.print(out_of_it)
+
+
+@main.command()
+@click.argument("project", type=FOLDER)
+@click.option("--out", type=FILE, help="Where to; default: the project's name with -report.html here.")
+def report(project: Path, out: Path | None) -> None:
+    """Write what is known of model and work on one HTML page, to print or to send."""
+    from annotator.reporting.html import report as written  # draws: slow to import, and no other command needs it
+
+    with Project.open(project) as opened:
+        target = out or Path(f"{opened.folder.resolve().name}-report.html")
+        write_text(target, written(opened))
+    console.print(f"The report is in {target}.")
+
+
+@main.command()
+@click.argument("file", type=FILE)
+@click.option("--project", type=FOLDER, required=True, help="Whose round in use is asked.")
+@click.option("--out", type=FILE, required=True, help="Where to; the ending says the format, as in scored.parquet.")
+@click.option("--only", help="Which rows are to be scored, as in speaker=client; the others are read as context.")
+@click.option("--encoding", default="utf-8", show_default=True)
+def score(file: Path, project: Path, out: Path, only: str | None, encoding: str) -> None:
+    """Give every utterance of a file the calibrated probability of each label."""
+    header = read_header(file, encoding)
+    label_only = parse_filter(only, header) if only else None
+    plan = ImportPlan(detect_columns(header), label_only, with_labels=False, keep_copies=True, encoding=encoding)
+    format_of(out)  # a wrong ending is said before the work, not after
+    with progress_bar() as bar:
+        task = bar.add_task("loading the model", total=1.0)
+        labeller = Labeller.of(project)
+        progress = lambda share: bar.update(task, completed=share, description="scoring")  # noqa: E731
+        count, rejected = labeller.score_file(file, plan, out, progress)
+    console.print(f"{count} rows in {out}, labelled by round {labeller.round_number}.")
+    _list_rejected(rejected)
+
+
+def _list_rejected(rejected: Sequence[Rejected]) -> None:
+    for one in rejected[:LISTED]:
+        console.print(f"  row {one.row}: {one.reason}", highlight=False)
+    if len(rejected) > LISTED:
+        console.print(f"  … and {len(rejected) - LISTED:,} more.", highlight=False)
+
+
+main.add_command(simulate)
+
+
+@main.command()
+@click.argument("project", type=FOLDER, required=False)
+def doctor(project: Path | None) -> None:
+    """Say what this machine can run, and why not the rest; with a project, what is wrong with its files."""
+    if project:
+        _examine(project)
+        return
+    table = Table("", "can", "because")
+    for finding in examine():
+        table.add_row(finding.subject, "yes" if finding.can else "no", finding.reason)
+    console.print(table)
+
+
+def _examine(project: Path) -> None:
+    found = problems_of(project)
+    for one in found:
+        console.print(f"  {one}", highlight=False, markup=False)
+    if found:
+        hint = "Restore the folder from a backup. `sqlite3 project.db .recover` saves what can still be read."
+        raise ProjectDamaged(f"{len(found)} problem{'s' * (len(found) > 1)} found.", hint)
+    console.print(f"No problem found in {project}.")
+
+
+if __name__ == "__main__":
+    main()

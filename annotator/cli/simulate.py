@@ -1,0 +1,151 @@
+"""`annotator simulate`: what labelling a finished project would have taken with this tool."""
+
+import json
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import click
+
+from annotator.cli.terminal import FILE, FOLDER, console, progress_bar
+from annotator.codebook.definition import read_codebook
+from annotator.config import RoundConfig, changed_recipe
+from annotator.methods.query_strategies import STRATEGIES, strategy_named
+from annotator.simulation import oracle, report, runner
+from model.prompts.prompt import TEMPLATES
+from store.files.exporters import write_text
+
+
+def _numbers(_: click.Context, __: click.Parameter, text: str) -> list[int]:
+    """Read `0,1,2` or `0-4`."""
+    try:
+        parts = [part.split("-") for part in text.split(",")]
+        return [number for part in parts for number in range(int(part[0]), int(part[-1]) + 1)]
+    except ValueError as error:
+        raise click.BadParameter("write numbers as 0,1,2 or 0-4") from error
+
+
+def _counts(_: click.Context, __: click.Parameter, text: str) -> list[int]:
+    """Read `50,100,200`."""
+    counts = [int(part) if part.strip().isdigit() else 0 for part in text.split(",")]
+    if min(counts) < 1:
+        raise click.BadParameter("write numbers above 0 as 50,100,200")
+    return counts
+
+
+def _strategies(_: click.Context, __: click.Parameter, text: str) -> list[str]:
+    return [strategy_named(name.strip()).name for name in text.split(",")]
+
+
+@click.command()
+@click.argument("data", type=FILE)
+@click.option("--context", type=FILE, help="File with the other turns of the conversations.")
+@click.option("--codebook", type=FILE, help="YAML codebook; default: the labels of the file, without definitions.")
+@click.option("--labels", default="100", show_default=True, callback=_counts, help="Answers in all, as in 50,100,200.")
+@click.option("--batch", type=click.IntRange(1), help="Answers between two rounds; default: the smallest of --labels.")
+@click.option("--rounds", "round_count", type=click.IntRange(1), help="Rounds in all, instead of --batch.")
+@click.option(
+    "--strategy",
+    "strategies",
+    default=RoundConfig.strategy,
+    show_default=True,
+    callback=_strategies,
+    help=f"One or more of {', '.join(sorted(STRATEGIES))}.",
+)
+@click.option("--seeds", default="0", show_default=True, callback=_numbers, help="As in 0,1,2 or 0-4.")
+@click.option(
+    "--classifier",
+    type=click.Choice(["both", "lora", "scout"]),
+    default="both",
+    show_default=True,
+    help="The fine-tuned adapter, the scout that takes seconds, or what a round says: both.",
+)
+@click.option("--noise", type=click.FloatRange(0, 1), default=0.0, help="Share of answers that are wrong.")
+@click.option("--annotators", type=click.IntRange(1), default=1, help="Simulated annotators, who take turns.")
+@click.option("--backbone", default=RoundConfig.backbone, show_default=True)
+@click.option("--template", type=click.Choice(list(TEMPLATES)), default=RoundConfig.template, show_default=True)
+@click.option("--recipe", multiple=True, metavar="NAME=VALUE", help="A training setting, as in epochs=4; repeatable.")
+@click.option(
+    "--cross-fit-below",
+    type=click.IntRange(0),
+    default=RoundConfig.cross_fit_below,
+    show_default=True,
+    help="Audit answers; fewer are trained on too, each measured by a model without it.",
+)
+@click.option("--pool", default=1000, show_default=True, help="Training rows to choose from, a random sample.")
+@click.option("--test-limit", type=int, help="Test on a random sample of so many rows.")
+@click.option("--everything", is_flag=True, help="Also answer the whole pool once a seed, to tell what is enough.")
+@click.option("--keep", type=FOLDER, help="Keep each round's logits and the known labels here.")
+@click.option("--json", "out", type=FILE, help="Write all figures here; the means are the first strategy's.")
+@click.option("--report", "page", type=FILE, help="Write curves and a comparison with random here, as HTML.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Sessions that run at once.")
+@click.option("--finished", type=FILE, help="Sessions that have ended, to go on where a simulation was stopped.")
+def simulate(
+    data: Path,
+    context: Path | None,
+    codebook: Path | None,
+    labels: Sequence[int],
+    batch: int | None,
+    round_count: int | None,
+    strategies: list[str],
+    seeds: Sequence[int],
+    classifier: str,
+    noise: float,
+    annotators: int,
+    backbone: str,
+    template: str,
+    recipe: Sequence[str],
+    cross_fit_below: int,
+    pool: int,
+    test_limit: int | None,
+    everything: bool,
+    keep: Path | None,
+    out: Path | None,
+    page: Path | None,
+    jobs: int,
+    finished: Path | None,
+) -> None:
+    """Run the loop on a labelled file (columns text, label, split) with a simulated annotator."""
+    shares = {"lora": ["scout=0"], "scout": ["scout=1"], "both": []}[classifier]
+    made = changed_recipe(RoundConfig().recipe, [*shares, *recipe])
+    config = RoundConfig(backbone=backbone, template=template, recipe=made, cross_fit_below=cross_fit_below)
+    draft = read_codebook(codebook) if codebook else None
+    most, count = max(labels), _rounds(labels, batch, round_count)
+    plan = oracle.Plan(data, context, draft, most, count, pool, test_limit, noise, annotators, keep=keep, config=config)
+    runs = []
+    with progress_bar() as bar:
+        task = bar.add_task("reading", total=1.0)
+        listener = lambda stage, share, _: bar.update(task, completed=share, description=stage)  # noqa: E731
+        for run in runner.replay(plan, strategies + [runner.EVERYTHING] * everything, seeds, finished, listener, jobs):
+            runs.append(run)
+            console.print(_sentence(run), highlight=False)
+    summaries = {name: oracle.summarise([run for run in runs if run["strategy"] == name]) for name in strategies}
+    for name, summary in summaries.items():
+        said = ", ".join(f"{score} {value:.3f}" for score, value in summary.items())
+        console.print(f"{name}: {said}", highlight=False)
+    console.print(*report.sentences(runs), sep="\n", highlight=False)
+    if out:
+        settings = {"data": data.name, "labels": most, "rounds": count, "config": json.loads(config.to_json())}
+        found = {**settings, "runs": runs, "strategies": summaries, **summaries[strategies[0]]}
+        write_text(out, json.dumps(found, indent=2))
+    if page:
+        write_text(page, report.page(runs, f"What labelling {data.stem} would have taken"))
+
+
+def _rounds(labels: Sequence[int], batch: int | None, count: int | None) -> int:
+    """Return how many rounds there are, one of them after each of these numbers of labels."""
+    every = Fraction(max(labels), count) if count else Fraction(batch or min(labels))
+    for number in labels:
+        if number % every:
+            raise click.UsageError(
+                f"No round ends at {number} labels: there is one every {float(every):g}.\n"
+                "Hint: Choose --batch or --rounds so that each of --labels is a multiple of that."
+            )
+    return int(max(labels) / every)
+
+
+def _sentence(run: dict[str, Any]) -> str:
+    scores = ", ".join(f"{name} {run[name]:.3f}" for name in oracle.SCORES)
+    answers = f"{run['labels']} answers ({run['trained_on']} trained on, {run['audited_on']} audit)"
+    return f"{run['strategy']}, seed {run['seed']}, round {run['round']}, {answers}: {scores}; n = {run['n']}"

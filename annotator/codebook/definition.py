@@ -1,0 +1,202 @@
+"""The codebook: labels by id with definitions and examples, read from YAML, turned into the model's task."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from annotator.errors import BadCodebook
+from annotator.i18n import later
+from model.prompts.verbalizer import check_words, label_words
+from model.types import Label, Task
+
+INSTRUCTION = "Choose the label that fits the utterance."
+# One key a label. C and R belong to the browser; s, u, n, q and m are taken on the label page.
+KEYS = "1234567890abdefghijklopvwxyz"
+# Ten that stand out from both schemes' backgrounds (3:1). A help to the eye: name and key are always there too.
+COLOURS = MappingProxyType(
+    {
+        later("blue"): "#1f7fb8",
+        later("orange"): "#b3661a",
+        later("green"): "#3f8f4a",
+        later("pink"): "#b8478f",
+        later("violet"): "#7b6fc4",
+        later("ochre"): "#a8801f",
+        later("brick"): "#c0504d",
+        later("teal"): "#3a8f8f",
+        later("grey"): "#7d7d7d",
+        later("brown"): "#8f6b4e",
+    }
+)
+Colour = Literal["", "blue", "orange", "green", "pink", "violet", "ochre", "brick", "teal", "grey", "brown"]
+
+
+class LabelDraft(BaseModel):
+    """A label as a person writes it down."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True, coerce_numbers_to_str=True)
+    name: str = Field(min_length=1, max_length=200)
+    definition: str = ""
+    examples: list[str] = []
+    words: str = ""
+    key: str = Field("", max_length=1)
+    colour: Colour = ""
+
+
+class CodebookDraft(BaseModel):
+    """A codebook as a person writes it down. `speaker` says whose turns are to be labelled."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+    name: str = ""
+    instruction: str = INSTRUCTION
+    speaker: str | None = None
+    context_turns: int = Field(3, ge=0, le=20)
+    labels: list[LabelDraft] = Field(min_length=2)
+
+    def checked(self) -> Self:
+        """Give every label a key and refuse labels that clash. Raises BadCodebook."""
+        check_words([Label(label.name, words=label.words) for label in self.labels])
+        names = [label.name.casefold() for label in self.labels]
+        if repeated := {name for name in names if names.count(name) > 1}:
+            raise BadCodebook(f"Labels named twice: {', '.join(sorted(repeated))}.", "Rename one of each.")
+        chosen = [label.key.lower() for label in self.labels if label.key]
+        if repeated := {key for key in chosen if chosen.count(key) > 1} | (set(chosen) - set(KEYS)):
+            raise BadCodebook(
+                f"Keys that are used twice or cannot be used: {', '.join(sorted(repeated))}.",
+                f"Use each of these at most once: {KEYS}",
+            )
+        free = iter([key for key in KEYS if key not in chosen] + [""] * len(self.labels))
+        keyed = [label.model_copy(update={"key": label.key.lower() or next(free)}) for label in self.labels]
+        return self.model_copy(update={"labels": keyed})
+
+
+@dataclass(frozen=True)
+class CodebookLabel:
+    """A label of a project, with the id that never changes."""
+
+    id: int
+    name: str
+    definition: str
+    examples: tuple[str, ...]
+    words: str
+    key: str
+    colour: str = ""
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Self:
+        """Read a label from its row; one that has been given no colour takes the next in turn."""
+        colour = row["colour"] or list(COLOURS)[(row["id"] - 1) % len(COLOURS)]
+        return cls(row["id"], row["name"], row["definition"], tuple(row["examples"]), row["words"], row["key"], colour)
+
+
+@dataclass(frozen=True)
+class Codebook:
+    """The labels in use, in order. Arrays of probabilities have their columns in this order."""
+
+    instruction: str
+    labels: tuple[CodebookLabel, ...]
+    version: int
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The labels' ids in order."""
+        return tuple(label.id for label in self.labels)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The labels' names in order."""
+        return tuple(label.name for label in self.labels)
+
+    def label(self, label_id: int) -> CodebookLabel:
+        """Return a label by id."""
+        return self.labels[self.ids.index(label_id)]
+
+    def id_of(self, name: str) -> int | None:
+        """Find a label by name or label words, case aside; None if there is none."""
+        said = {label.id: label_words(_model_label(label)) for label in self.labels}
+        wanted, spoken = (text.casefold() for text in (name.strip(), label_words(Label(name))))
+        by_name = (label.id for label in self.labels if label.name.casefold() == wanted)
+        by_words = (label_id for label_id, words in said.items() if words.casefold() in (wanted, spoken))
+        return next(by_name, next(by_words, None))
+
+    def task(self) -> Task:
+        """Say what the model is asked."""
+        return Task(self.instruction, tuple(_model_label(label) for label in self.labels))
+
+
+def _model_label(label: CodebookLabel) -> Label:
+    return Label(label.name, label.definition, label.words, label.examples)
+
+
+def draft_from_names(names: list[str], name: str = "") -> CodebookDraft:
+    """Make a codebook of bare names, as when the labels are those found in a file."""
+    return parse_codebook({"name": name, "labels": [{"name": label} for label in names]})
+
+
+def read_labels(text: str, known: Sequence[str] = ()) -> list[dict[str, str]]:
+    """Read labels typed one a line, as in “name: definition”; names that are known may hold a colon themselves."""
+    found = []
+    for line in filter(None, map(str.strip, text.splitlines())):
+        longest = max((name for name in known if line == name or line.startswith(f"{name}:")), key=len, default="")
+        name, _, definition = (longest, "", line[len(longest) + 1 :]) if longest else _at_colon(line)
+        found.append({"name": name.strip(), "definition": definition.strip()})
+    return found
+
+
+def _at_colon(line: str) -> tuple[str, str, str]:
+    # Only a colon before a space or the end divides: “7:30” is a name.
+    name, colon, definition = (line + " ").partition(": ")
+    return name, colon, definition
+
+
+def read_codebook(path: Path) -> CodebookDraft:
+    """Read a YAML codebook. Raises BadCodebook with the line or field at fault."""
+    if not path.is_file():
+        raise BadCodebook(f"There is no codebook file {path}.", "Check the path.")
+    try:
+        return parse_codebook_text(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise BadCodebook(f"The codebook {path} is not UTF-8 text: {error}.", "Save it as UTF-8.") from error
+
+
+def parse_codebook_text(text: str) -> CodebookDraft:
+    """Read a YAML codebook from text."""
+    try:
+        return parse_codebook(yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise BadCodebook(f"The codebook is not valid YAML: {error}", "See data/political_promises.yaml.") from error
+
+
+def parse_codebook(content: Any) -> CodebookDraft:
+    """Check the content of a codebook file."""
+    try:
+        return CodebookDraft.model_validate(content).checked()
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        raise BadCodebook(f"The codebook cannot be used: {faults}.", "See data/political_promises.yaml.") from error
+
+
+def codebook_yaml(draft: CodebookDraft) -> str:
+    """Write a codebook as YAML that `read_codebook` reads back."""
+    content = draft.model_dump(exclude_defaults=True) | {"labels": [_plain(label) for label in draft.labels]}
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes text with rarer line breaks in double quotes: in other styles YAML reads them back as a newline."""
+
+
+def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    style = '"' if set(text) & set("\x85\u2028\u2029") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def _plain(label: LabelDraft) -> dict[str, Any]:
+    return {key: value for key, value in label.model_dump().items() if value}

@@ -1,0 +1,1 @@
+"""Data in and out: import, export, the dataset card and the sample projects."""

@@ -1,0 +1,282 @@
+"""The labelled dataset: which rows leave, what each says about where its label came from, and its card."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from annotator.exchange import card
+from annotator.exchange.columns import FIELDS as FIELDS
+from annotator.exchange.columns import MEANINGS as MEANINGS
+from annotator.project import Project
+from annotator.rounds.consensus import Verdict
+from annotator.rounds.statuses import Status, statuses
+from store import labels, rounds, utterances
+from store.annotations import ADJUDICATED, GIVEN, same_person
+from store.files.columns import imported_columns
+from store.files.exporters import FORMATS, Field, export, write_text
+
+Rows = Literal["utterances", "answers"]
+
+
+@dataclass(frozen=True)
+class ExportPlan:
+    """What to export. `rows`: one an utterance with its consensus label, or one an answer."""
+
+    format: str = "csv"
+    rows: Rows = "utterances"
+    with_model: bool = False  # also utterances that only the model has labelled
+
+
+def export_project(project: Project, path: Path, plan: ExportPlan, known: "Known | None" = None) -> int:
+    """Write the dataset, and its card beside it, and return how many rows it has."""
+    known, tally = known or Known(project, plan), Tally()
+    rows = _tallied(export_rows(project, plan, known), tally)
+    count = export(rows, known.fields, project.codebook().names, path, plan.format)
+    beside = path / "README.md" if path.is_dir() else path.with_name(f"{path.stem}.README.md")
+    front = card.front_matter(path, {part for *_, part in tally}) if path.is_dir() else ""
+    write_text(beside, front + _card(project, plan, known, tally, path.name))
+    return count
+
+
+def default_filename(project: Project, plan: ExportPlan) -> str:
+    """Name an export after its project."""
+    return f"{project.folder.resolve().name}{FORMATS[plan.format].suffix}"
+
+
+def export_rows(project: Project, plan: ExportPlan, known: "Known | None" = None) -> Iterator[dict[str, Any]]:
+    """Stream the rows in import order; every one says where its label comes from.
+
+    All but unlabeled utterances have a row: also those that are disputed or skipped, or whose label is out of use.
+    """
+    known = known or Known(project, plan)
+    for utterance in utterances.iterate(project.db):
+        status = known.statuses.of(utterance["id"])
+        if plan.rows == "answers":
+            given = known.statuses.answers.get(utterance["id"], [])
+            yield from (known.answer_row(utterance, answer) for answer in given)
+        elif status not in ("accepted", "model", "unlabeled"):
+            yield known.verdict_row(utterance)
+        if status == "accepted":
+            yield known.accepted_row(utterance)
+        elif status == "model":
+            yield known.model_row(utterance)
+
+
+class Known:
+    """What all rows need: the status of each utterance, label names, round numbers, predictions, imported columns."""
+
+    def __init__(self, project: Project, plan: ExportPlan) -> None:
+        self.names = labels.names(project.db)
+        self.numbers = {row["id"]: row["number"] for row in rounds.history(project.db)}
+        self._read_predictions(project)
+        scored = self._places if plan.with_model and self._order else ()
+        self.statuses = statuses(project, scored)
+        used = project.codebook().names
+        ours = [*(field.name for field in FIELDS), *(f"p({name})" for name in used)]
+        self.imported = imported_columns(utterances.metadata_names(project.db), ours)
+        self.fields = (*FIELDS, *(Field(name, "text") for name in self.imported.values()))
+
+    def _read_predictions(self, project: Project) -> None:
+        promoted = rounds.promoted(project.db)
+        self.round = promoted["number"] if promoted else None
+        self._places: dict[int, int] = {}
+        self._order: list[str] = []
+        if promoted:
+            found = rounds.predictions_of(project.db, promoted)
+            known = [i not in found.unknown for i in found.label_ids]
+            self._order = [self.names[i] for i, is_known in zip(found.label_ids, known, strict=True) if is_known]
+            self._shares = np.round(found.probabilities[:, known], 6)
+            self._places = {int(i): place for place, i in enumerate(found.utterance_ids)}
+
+    def answer_row(self, utterance: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, Any]:
+        """Describe one answer to an utterance."""
+        row = self._about(utterance) | self._asked(answer) | self._said(answer)
+        return row | {"kind": answer["kind"], **_by([answer]), "answers": 1, "answers_given": None}
+
+    def verdict_row(self, utterance: Mapping[str, Any]) -> dict[str, Any]:
+        """Describe what people's answers to an utterance come to."""
+        found = self.statuses.verdicts[utterance["id"]]
+        row = self._about(utterance) | self._asked(found.decisive) | self._said(found.decisive)
+        if found.kind == "disputed":
+            row |= dict.fromkeys(_OF_ONE_ANSWER)
+        people = found.votes or self._passed(found)
+        return row | {"kind": found.kind, **_by(people), "answers": len(found.votes)}
+
+    def _passed(self, found: Verdict) -> Sequence[Mapping[str, Any]]:
+        """Return the answers of a kind that has no vote: skips, or those out of use."""
+        given = self.statuses.answers[found.decisive["utterance_id"]]
+        return [answer for answer in given if answer["kind"] == found.decisive["kind"]]
+
+    def _asked(self, answer: Mapping[str, Any]) -> dict[str, Any]:
+        """Say why the utterance was asked for."""
+        return {
+            "source": _source(answer),
+            "round": self.numbers.get(answer["round_id"]),
+            **{key: answer[key] for key in ("strategy", "propensity", "pool_size")},
+            "between_rounds": answer["heard"] is not None,
+            "acceptance": None,
+            "promise": None,
+        }
+
+    def _said(self, answer: Mapping[str, Any]) -> dict[str, Any]:
+        """Say what was answered, beside which suggestion."""
+        return {
+            "label": self.names.get(answer["label_id"]),
+            "given_label": self.names.get(answer["said_label_id"]),
+            **{key: answer[key] for key in ("codebook_version", "milliseconds", "at")},
+            "suggested_label": self.names.get(answer["suggested_label_id"]),
+            "suggested_probability": answer["suggested_probability"],
+            "withheld": answer["withheld"] or None,
+            "withheld_label": self.names.get(answer["withheld_label_id"]),
+            "withheld_probability": answer["withheld_probability"],
+        }
+
+    def accepted_row(self, utterance: Mapping[str, Any]) -> dict[str, Any]:
+        """Describe an utterance whose suggestion was accepted unseen, by its label then, whatever is likeliest now."""
+        act = self.statuses.accepted[utterance["id"]]
+        return self._unseen(utterance) | {
+            "label": self.names[act["label_id"]],
+            "given_label": self.names[act["said_label_id"]],
+            "source": "accepted",
+            "annotator": act["annotator"],
+            "round": self.numbers[act["round_id"]],
+            "codebook_version": act["codebook_version"],
+            "suggested_label": self.names[act["label_id"]],
+            "suggested_probability": act["probability"],
+            "at": act["at"],
+            "acceptance": act["acceptance_id"],
+            "promise": card.promised(act),
+        }
+
+    def model_row(self, utterance: Mapping[str, Any]) -> dict[str, Any]:
+        """Describe an utterance that only the model has labelled."""
+        row = self._unseen(utterance)
+        predicted = row["probabilities"]
+        return row | {"label": max(predicted, key=lambda name: predicted[name]), "source": "model"}
+
+    def _unseen(self, utterance: Mapping[str, Any]) -> dict[str, Any]:
+        empty = dict.fromkeys(field.name for field in FIELDS)
+        return empty | self._about(utterance) | {"kind": "label", "answers": 0, "unsure": False}
+
+    def _about(self, utterance: Mapping[str, Any]) -> dict[str, Any]:
+        place = self._places.get(utterance["id"])
+        predicted = dict(zip(self._order, self._shares[place].tolist(), strict=True)) if place is not None else None
+        extra = json.loads(utterance["metadata"]) if self.imported else {}
+        return {
+            "id": utterance["external_id"],
+            **{key: utterance[key] for key in ("text", "conversation", "turn", "speaker", "slice")},
+            "answers_given": self._all_given(utterance["id"]),
+            "model_round": self.round if predicted else None,
+            "probabilities": predicted,
+            **{column: extra.get(name) for name, column in self.imported.items()},
+        }
+
+    def _all_given(self, utterance_id: int) -> str | None:
+        """Write all standing answers as JSON, in the labels in use where these are."""
+        given = [
+            {"annotator": a["annotator"], "source": _source(a), "kind": a["kind"]}
+            | {"label": self.names.get(a["label_id"] or a["said_label_id"])}
+            for a in self.statuses.answers.get(utterance_id, [])
+        ]
+        return json.dumps(given, ensure_ascii=False) if given else None
+
+
+# What is said of one answer, and not of several that differ.
+_OF_ONE_ANSWER = (
+    *("label", "given_label", "codebook_version", "milliseconds", "at", "suggested_label", "suggested_probability"),
+    *("withheld", "withheld_label", "withheld_probability"),
+)
+
+
+def _source(answer: Mapping[str, Any]) -> str:
+    return str(answer["strategy"]) if answer["strategy"] in (GIVEN, ADJUDICATED) else "expert"
+
+
+def _by(given: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Say who answered, and what they noted."""
+    return {
+        "annotator": ";".join({same_person(answer["annotator"]): answer["annotator"] for answer in given}.values()),
+        "unsure": any(answer["unsure"] for answer in given),
+        "comment": "\n".join(answer["comment"] for answer in given if answer["comment"]),
+    }
+
+
+Tally = Counter[tuple[str, bool, str, str]]  # rows by label or else kind, whether it is a label, source and slice
+
+
+def _tallied(rows: Iterable[dict[str, Any]], tally: Tally) -> Iterator[dict[str, Any]]:
+    """Pass rows on and count them."""
+    for row in rows:
+        tally[row["label"] or row["kind"], bool(row["label"]), row["source"], row["slice"]] += 1
+        yield row
+
+
+def left_out(counts: Mapping[Status, int], with_model: bool) -> str:
+    """Say in English how many utterances are not exported, and why; nothing where all are."""
+    n, every = counts["unlabeled"], sum(counts.values())
+    if not n:
+        return ""
+    verb = "is" if n == 1 else "are"
+    return f"{n:,} of {every:,} utterances {verb} left out: nobody has answered. {_MODEL[with_model]}"
+
+
+_MODEL = {
+    False: "Where the model has scored them, its labels can be exported too (--with-model).",
+    True: "The model has not scored them either.",
+}
+
+
+def dataset_card(project: Project, plan: ExportPlan, count: int) -> str:
+    """Write the card of a dataset that was exported with `count` rows."""
+    known, tally = Known(project, plan), Tally()
+    for _ in _tallied(export_rows(project, plan, known), tally):
+        pass
+    return _card(project, plan, known, tally, default_filename(project, plan), count)
+
+
+def _card(
+    project: Project, plan: ExportPlan, known: Known, tally: Tally, filename: str, count: int | None = None
+) -> str:
+    """Write the README of an exported dataset: codebook, counts, how the utterances were chosen, rounds."""
+    count = tally.total() if count is None else count
+    written = f"{count} rows, exported as {FORMATS[plan.format].shown}, one {plan.rows.rstrip('s')} a row."
+    counts = known.statuses.counts()
+    parts = [
+        f"# {card.escaped(project.name)}",
+        f"{written} {left_out(counts, plan.with_model)}".strip(),
+        "## What is in it\n\n" + card.contents(counts, ["unlabeled"]),
+        "## How to read it\n\n" + card.READING[plan.format].replace("{name}", filename),
+        card.codebook(project),
+        "## Counts\n\n" + _counts(tally),
+        "## Before you compute anything\n\n" + card.WARNING,
+        "## Accepted unseen\n\n" + card.accepted(project),
+        "## Rounds\n\n" + card.rounds(project),
+        "## Columns\n\n" + "\n".join(f"- `{field.name}`: {MEANINGS[field.name]}" for field in FIELDS),
+        "## Imported columns\n\n" + _imported(known),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _counts(tally: Tally) -> str:
+    rows = [
+        (card.escaped(name) if is_label else name, source, part, n)
+        for (name, is_label, source, part), n in sorted(tally.items())
+    ]
+    return card.table(("label", "source", "slice", "rows"), [*rows, ("**all**", "", "", tally.total())])
+
+
+def _imported(known: Known) -> str:
+    """List the columns that came with the files and have no meaning for us."""
+    if not known.imported:
+        return "The files that were imported had no other columns."
+    told = "Columns of the imported files, as text; lists and objects as JSON, empty where a file had none."
+    lines = [
+        f"- {card.escaped(column)}" + (f" (*{card.escaped(name)}* in the file)" if column != name else "")
+        for name, column in known.imported.items()
+    ]
+    return f"{told}\n\n" + "\n".join(lines)

@@ -1,0 +1,81 @@
+"""The sample projects that come with the product, and where projects live."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from annotator.codebook.definition import CodebookDraft, read_codebook
+from annotator.errors import ProjectUnreadable, UnknownName
+from annotator.i18n import later
+from annotator.project import Project
+from store import settings
+from store.database import FILENAME
+from store.files.importers import ImportPlan, detect_columns
+from store.files.readers import read_header
+
+DATA = Path(__file__).resolve().parents[2] / "data"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A labelled file with its codebook, written for this project."""
+
+    name: str
+    shown: str
+    about: str
+
+    @property
+    def data(self) -> Path:
+        """The utterances."""
+        return DATA / f"{self.name}.csv"
+
+    @property
+    def codebook(self) -> CodebookDraft:
+        """The labels."""
+        return read_codebook(DATA / f"{self.name}.yaml")
+
+
+SAMPLES = {
+    sample.name: sample
+    for sample in (
+        Sample(
+            "political_promises", "Political promises", later("Is this sentence a promise that can be checked later?")
+        ),
+        Sample("client_talk", "Client talk", later("Does the client speak for change, against it, or neither?")),
+    )
+}
+
+
+def workspace() -> Path:
+    """Return the folder of all projects: ANNOTATOR_PROJECTS, or `projects` in the current folder."""
+    return Path(os.environ.get("ANNOTATOR_PROJECTS") or "projects").resolve()
+
+
+def project_folders(folder: Path) -> list[Path]:
+    """List the projects in a workspace by name, those too that cannot be opened. Raises ProjectUnreadable."""
+    try:
+        found = sorted(folder.iterdir()) if folder.is_dir() else []
+    except OSError as error:
+        raise ProjectUnreadable(
+            f"The folder of all projects, {folder}, cannot be read.", "Check that you may read it, and its disk."
+        ) from error
+    return [path for path in found if os.path.lexists(path / FILENAME)]
+
+
+def create_sample(name: str, folder: Path) -> Project:
+    """Create a sample project: its utterances without their labels, as an expert would start. Raises UnknownName."""
+    if name not in SAMPLES:
+        raise UnknownName.among("sample", name, sorted(SAMPLES))
+    sample = SAMPLES[name]
+    draft = sample.codebook
+    columns = detect_columns(read_header(sample.data))
+    only = (columns.speaker or "", draft.speaker) if draft.speaker else None
+    project = Project.create(folder, draft)
+    project.import_file(sample.data, ImportPlan(columns, label_only=only, with_labels=False))
+    settings.put(project.db, "sample", name)
+    return project
+
+
+def is_sample(project: Project) -> bool:
+    """Say whether a project was made from a sample."""
+    return settings.get(project.db, "sample") is not None

@@ -1,0 +1,300 @@
+"""A labelling session: what an annotator is asked next, and what happens to his answer."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+
+from annotator.config import RoundConfig
+from annotator.errors import AnswerRefused
+from annotator.i18n import later
+from annotator.labeling.auto_accept import withdraw_broken
+from annotator.labeling.preferences import Preferences
+from annotator.methods.prediction_sets import LARGE, shortlist
+from annotator.methods.query_strategies import STRATEGIES
+from annotator.project import Project
+from annotator.rounds.batch import AUDIT
+from store import acceptances, annotations, labels, queue, rounds, utterances
+from store.acceptances import SPOT_CHECK
+from store.annotations import Kind, NewAnnotation, Withheld
+from store.database import immediate
+from store.faults import METRICS, parsed
+from store.queue import QueueEntry
+
+AHEAD = 10  # utterances reserved for an annotator: the next one is at hand while he reads this one
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """What the model says: calibrated probabilities by label id, likeliest first."""
+
+    probabilities: tuple[tuple[int, float], ...]
+    round_number: int
+    shortlist: tuple[int, ...] = ()  # of a large codebook, the label ids likely to hold the right one; else empty
+
+    @property
+    def best(self) -> tuple[int, float]:
+        """The likeliest label and its probability."""
+        return self.probabilities[0]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an annotator said."""
+
+    kind: Kind
+    label_id: int | None = None
+    unsure: bool = False
+    comment: str = ""
+    milliseconds: int | None = None
+
+
+@dataclass(frozen=True)
+class Question:
+    """One utterance as it is put to an annotator, with the reason it is."""
+
+    utterance: Mapping[str, Any]
+    turns_before: tuple[Mapping[str, Any], ...]
+    entry: Mapping[str, Any]
+    suggestion: Suggestion | None  # what is shown
+    kept_back: Suggestion | None = None  # what would be, had it not been withheld
+    withheld: Withheld = ""
+    seen: int = 0  # the last annotation there was: what has been said since is not known to who answers
+    draft: Answer | None = None  # what the annotator had said last and has taken back
+
+    @property
+    def is_audit(self) -> bool:
+        """Whether the answer only measures. Such a question never shows a suggestion."""
+        return bool(self.utterance["slice"] == "audit")
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether it was chosen between two rounds, from the latest answers."""
+        return self.entry["heard"] is not None
+
+    @property
+    def reason(self) -> str:
+        """Why this one, in a sentence that is translated when it is shown."""
+        if self.entry["strategy"] == SPOT_CHECK:
+            return later("Drawn at random from what was accepted unseen, to check it. It shows no suggestion.")
+        if self.is_audit:
+            return later(
+                "Drawn at random to measure the model. It shows no suggestion, so that your answer is your own."
+            )
+        known = STRATEGIES.get(self.entry["strategy"])
+        return known.reason if known else self.entry["strategy"]
+
+
+def next_question(project: Project, annotator: str) -> Question | None:
+    """Return what to ask now, drawing a new batch if this one is used up; None where nothing is left to ask."""
+    with immediate(project.db):
+        return next(iter(questions(project, annotator, lease(project, annotator)[:1])), None)
+
+
+def lease(project: Project, annotator: str) -> list[dict[str, Any]]:
+    """Reserve the next utterances for an annotator, from a new batch if this one is used up; none when all is done."""
+    leased = queue.lease(project.db, annotator, AHEAD)
+    if not leased and project.refill(annotator):
+        leased = queue.lease(project.db, annotator, AHEAD)
+    return leased
+
+
+def questions(
+    project: Project, annotator: str, entries: Sequence[Mapping[str, Any]], wishes: Preferences | None = None
+) -> list[Question]:
+    """Read all that is shown of these entries of the queue. In the transaction that has leased them."""
+    config, wishes = project.config, wishes or Preferences()
+    rows = utterances.read(project.db, [entry["utterance_id"] for entry in entries])
+    asked = list(zip(rows, entries, strict=True))
+    open_ones = [row["id"] for row, entry in asked if config.show_suggestions and not _is_blind(row, entry)]
+    known = _suggestions(project, open_ones)
+    drafts = annotations.taken_back(project.db, annotator, [row["id"] for row in rows])
+    seen = annotations.last_id(project.db)
+    return [
+        replace(
+            _question(project, annotator, (row, entry, known.get(row["id"])), wishes, config),
+            seen=seen,
+            draft=_draft(drafts.get(row["id"])),
+        )
+        for row, entry in asked
+    ]
+
+
+def _draft(row: Mapping[str, Any] | None) -> Answer | None:
+    if row is None:
+        return None
+    return Answer(row["kind"], row["label_id"], bool(row["unsure"]), row["comment"], row["milliseconds"])
+
+
+def _is_blind(row: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
+    return bool(row["slice"] == AUDIT or entry["strategy"] == SPOT_CHECK)
+
+
+def _question(
+    project: Project,
+    annotator: str,
+    found: tuple[Mapping[str, Any], Mapping[str, Any], Suggestion | None],
+    wishes: Preferences,
+    config: RoundConfig,
+) -> Question:
+    row, entry, suggestion = found
+    turns = config.context_turns if wishes.turns is None else wishes.turns  # else what the model reads too
+    before = tuple(utterances.turns_before(project.db, row, turns))
+    if suggestion is None:
+        return Question(row, before, entry, None)
+    if not wishes.suggestions:
+        return Question(row, before, entry, None, suggestion, "choice")
+    if _by_chance(config, row["id"], annotator):
+        return Question(row, before, entry, None, suggestion, "chance")
+    return Question(row, before, entry, suggestion)
+
+
+def _by_chance(config: RoundConfig, utterance_id: int, annotator: str) -> bool:
+    """Draw whether a suggestion is withheld: the same however often it is asked, so that no reload brings it out."""
+    digest = blake2b(f"{config.seed} {utterance_id} {annotator}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") < config.withheld_share * 2**64
+
+
+def _suggestions(project: Project, ids: Sequence[int]) -> dict[int, Suggestion]:
+    """Return what the round in use says of these utterances, where it says anything."""
+    promoted = rounds.promoted(project.db)
+    if promoted is None or not ids:
+        return {}
+    known = rounds.predictions_of(project.db, promoted, ids)
+    if len(known.unknown) == len(known.label_ids):
+        return {}
+    limit = parsed(promoted["metrics"], METRICS).get("shortlist_limit")
+    found = {}
+    for utterance_id, row in zip(known.utterance_ids.tolist(), known.probabilities, strict=True):
+        if not np.isfinite(row).all():  # stored by an earlier version
+            continue
+        pairs = [pair for pair in zip(known.label_ids, row.tolist(), strict=True) if pair[0] not in known.unknown]
+        columns = shortlist(row, limit) if limit is not None and len(row) > LARGE else []
+        short = tuple(known.label_ids[column] for column in columns)
+        likeliest = tuple(sorted(pairs, key=lambda pair: -pair[1]))
+        found[utterance_id] = Suggestion(likeliest, promoted["number"], short)
+    return found
+
+
+def answer(project: Project, question: Question, annotator: str, said: Answer) -> int:
+    """Record an answer with the reason it was asked for, and return its id. It is on disk when this returns.
+
+    Raises AnswerRefused if the utterance has been answered since it was shown, or is on another screen by now.
+    """
+    entry, shown, kept = question.entry, question.suggestion, question.kept_back
+    new = NewAnnotation(
+        utterance_id=question.utterance["id"],
+        annotator=annotator,
+        kind=said.kind,
+        label_id=said.label_id,
+        strategy=entry["strategy"],
+        codebook_version=labels.version(project.db),
+        unsure=said.unsure,
+        comment=said.comment,
+        round_id=entry["round_id"],
+        propensity=entry["propensity"],
+        pool_size=entry["pool_size"],
+        suggested_label_id=shown.best[0] if shown else None,
+        suggested_probability=shown.best[1] if shown else None,
+        withheld=question.withheld,
+        withheld_label_id=kept.best[0] if kept else None,
+        withheld_probability=kept.best[1] if kept else None,
+        milliseconds=said.milliseconds,
+        heard=entry["heard"],
+    )
+    with immediate(project.db):
+        _check_unchanged(project, question, annotator)
+        given = annotations.record(project.db, new)
+        if entry["strategy"] == SPOT_CHECK:
+            withdraw_broken(project)
+    return given
+
+
+def _check_unchanged(project: Project, question: Question, annotator: str) -> None:
+    """Refuse to answer what somebody, or the same person on another screen, has answered or got meanwhile."""
+    asked = question.utterance["id"]
+    since = annotations.answered_since(project.db, asked, annotator, question.seen)
+    if since is None:
+        holder = queue.holder(project.db, asked)
+        if holder is not None and holder != annotator:
+            raise AnswerRefused(
+                f"“{holder}” has this utterance on screen by now: nobody had answered it for ten minutes.",
+                "Your answer was not stored. Go on with the next one.",
+            )
+        return
+    if since["annotator"] != annotator:
+        raise AnswerRefused(
+            f"“{since['annotator']}” has answered this utterance meanwhile.",
+            "Your answer was not stored. Go on with the next one.",
+        )
+    if since["kind"] == "skip":
+        raise AnswerRefused("You already skipped this utterance in another window.", "Undo there to change it.")
+    if since["kind"] == "none_fits":
+        raise AnswerRefused(
+            "You already answered this utterance in another window: none fits.", "Undo there to change it."
+        )
+    name = labels.names(project.db)[since["said_label_id"]]
+    raise AnswerRefused(
+        f"You already answered this utterance in another window as “{name}”.", "Undo there to change it."
+    )
+
+
+def undo(project: Project, annotator: str) -> bool:
+    """Take back the annotator's last answer and ask it again next, as it was; False if there is none."""
+    with immediate(project.db):
+        last = annotations.undo(project.db, annotator)
+        if last is None:
+            return False
+        why = last["strategy"], None, last["propensity"], last["pool_size"] or 0, last["heard"]
+        entry = QueueEntry(last["utterance_id"], *why)
+        queue.put_first(project.db, last["round_id"], entry, annotator)
+    return True
+
+
+def ask_skipped_again(project: Project, annotator: str) -> int:
+    """Take back all that the annotator has skipped and nobody has answered; return how many are asked again."""
+    return annotations.undo_skips(project.db, annotator)
+
+
+@dataclass(frozen=True)
+class Rest:
+    """What has neither an answer nor an accepted suggestion, as it concerns one annotator."""
+
+    skipped: int  # by them: they are not asked again
+    with_others: int  # on the screens of others, and not skipped by them
+    to_ask: int  # can be asked
+
+
+def rest(project: Project, annotator: str) -> Rest:
+    """Count what is left. Where all three are 0, every utterance has an answer."""
+    slices = [utterances.ids_in(project.db, name) for name in ("pool", AUDIT)]
+    done = annotations.answered_ids(project.db) | acceptances.standing_ids(project.db)
+    left = {i for ids in slices for i in ids} - done
+    skipped = left & annotations.skipped_ids(project.db, annotator)
+    others = (left - skipped) & queue.leased_ids(project.db, but=annotator)
+    return Rest(len(skipped), len(others), len(left) - len(skipped) - len(others))
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a project is."""
+
+    labelled: int  # utterances with an answer, or with a suggestion that was accepted
+    to_label: int  # utterances to be labelled in all
+    batch_left: int
+    batch_size: int
+    kinds: Mapping[str, int]  # this annotator's answers by kind
+
+
+def standing(project: Project, annotator: str) -> Standing:
+    """Count what has been done and what is left, for an annotator."""
+    slices = utterances.count_slices(project.db)
+    return Standing(
+        labelled=annotations.count_answered(project.db) + acceptances.count_standing(project.db),
+        to_label=slices["pool"] + slices[AUDIT],
+        batch_left=queue.count_open(project.db, annotator),
+        batch_size=queue.size(project.db),
+        kinds=annotations.counts(project.db, annotator),
+    )

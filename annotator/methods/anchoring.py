@@ -1,0 +1,57 @@
+"""What seeing a suggestion does to an answer: people agree with the model more often where they saw what it said."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import hypot
+from typing import Any
+
+from annotator.methods.metrics import proportion_interval
+
+FEW = 20  # answers of either kind; the interval of fewer says nothing
+
+
+@dataclass(frozen=True)
+class Pull:
+    """How often people agree with the model, with its suggestion before their eyes and withheld by chance."""
+
+    shown: int
+    agreed_shown: int
+    hidden: int
+    agreed_hidden: int
+
+    @property
+    def size(self) -> float:
+        """Difference of the two shares."""
+        return self.agreed_shown / self.shown - self.agreed_hidden / self.hidden
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the difference, joined from those of the two shares as in Newcombe (1998)."""
+        one, two = self.agreed_shown / self.shown, self.agreed_hidden / self.hidden
+        (low_one, high_one), (low_two, high_two) = (
+            proportion_interval(self.agreed_shown, self.shown),
+            proportion_interval(self.agreed_hidden, self.hidden),
+        )
+        return self.size - hypot(one - low_one, high_two - two), self.size + hypot(high_one - one, two - low_two)
+
+
+def pull(answers: Iterable[Mapping[str, Any]]) -> Pull | None:
+    """Compare answers beside a suggestion with those whose suggestion was withheld by chance; None below 20 of either.
+
+    Only the draw tells the two kinds apart, so nothing else explains a difference. Answers of annotators who hide all
+    suggestions are in neither.
+    """
+    counts = {"shown": [0, 0], "hidden": [0, 0]}
+    for one in answers:
+        if one["kind"] not in ("label", "none_fits"):
+            continue
+        if one["suggested_label_id"] is not None:
+            kind, suggested = "shown", one["suggested_label_id"]
+        elif one["withheld"] == "chance":
+            kind, suggested = "hidden", one["withheld_label_id"]
+        else:
+            continue
+        counts[kind][0] += 1
+        counts[kind][1] += one["label_id"] == suggested
+    (shown, agreed_shown), (hidden, agreed_hidden) = counts["shown"], counts["hidden"]
+    return Pull(shown, agreed_shown, hidden, agreed_hidden) if min(shown, hidden) >= FEW else None

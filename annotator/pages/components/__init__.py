@@ -1,0 +1,1 @@
+"""Parts that several pages share: layout, keys, label cards and dialogs."""

@@ -1,0 +1,62 @@
+"""What was changed in the codebook before: each change with its way back, and the text of any version."""
+
+from html import escape
+
+import streamlit as st
+
+from annotator.codebook import history
+from annotator.i18n import say
+from annotator.pages.components import label_card, layout
+from annotator.project import Project
+from store import labels
+from store.labels import Event
+
+LATEST = 20  # changes that the history shows at first
+
+
+def show(project: Project) -> None:
+    """List the changes, newest first, each with its way back; then the text of any version."""
+    st.header(say("What was changed"))
+    made = [event for event in reversed(labels.events(project.db)) if event.author]
+    if not made:
+        st.caption(say("Nothing yet. Every change will stand here and can be taken back."))
+        return
+    names = labels.names(project.db)
+    for event in made if st.session_state.get("all_changes") else made[:LATEST]:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            with st.container(width="stretch"):
+                _told(event, history.describe(event, names))
+            if not event.undone:
+                shown = say("Take back") if event.undoes is None else say("Do again")
+                st.button(shown, key=f"undo-{event.version}", on_click=_take_back, args=(event.version,))
+    if len(made) > LATEST:
+        st.toggle(say("All {n} changes", n=len(made)), key="all_changes")
+    _past(project)
+
+
+def _told(event: Event, said: str) -> None:
+    kind = "event undone" if event.undone else "event"
+    at = event.at[:16].replace("T", " ")
+    when = escape(say("version {n}, {author}, {at} UTC", n=event.version, author=event.author, at=at))
+    st.html(
+        f'<div class="{kind}" dir="auto"><span class="what">{escape(said)}</span><div class="when">{when}</div></div>'
+    )
+
+
+@layout.guarded
+def _take_back(version: int) -> None:
+    st.session_state.pop("pending", None)
+    with layout.opened_project() as project:
+        history.undo(project, version, layout.annotator())
+
+
+def _past(project: Project) -> None:
+    """Show the text of any version: what annotators had before them when they answered."""
+    first = min(event.version for event in labels.events(project.db) if event.author) - 1
+    with st.expander(say("Read an earlier version")):
+        choices = list(range(labels.version(project.db), first - 1, -1))
+        chosen = st.selectbox(say("Version"), choices, index=min(1, len(choices) - 1), key=f"version-{len(choices)}")
+        past = history.codebook_at(project, chosen)
+        layout.html("guideline", past.instruction)
+        for label in past.labels:
+            label_card.row(label, "")

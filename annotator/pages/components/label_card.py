@@ -1,0 +1,61 @@
+"""How a label looks wherever it is named: its colour, its key, its name, never its colour alone; how one is found."""
+
+from collections.abc import Callable
+from html import escape
+
+import streamlit as st
+
+from annotator.codebook.definition import COLOURS, Codebook, CodebookLabel
+from annotator.i18n import say
+from annotator.pages.components import layout
+
+STYLE = """<style>
+.mark { display: inline-flex; align-items: center; gap: .5rem; font-weight: 600; overflow-wrap: anywhere; }
+.mark .swatch { width: .85rem; height: .85rem; border-radius: .2rem; flex: none; }
+.mark kbd { font: inherit; font-size: .8rem; font-weight: 500; border: 1px solid rgba(128, 128, 128, .6);
+    border-radius: .25rem; padding: 0 .35rem; min-width: 1.4rem; text-align: center; }
+.row-of-label { display: flex; flex-wrap: wrap; column-gap: 1rem; align-items: baseline; line-height: 1.45; }
+.row-of-label .count { font-size: .9rem; opacity: .8; margin-inline-start: auto; font-variant-numeric: tabular-nums; }
+.row-of-label .guideline { flex-basis: 100%; }
+.guideline { font-size: .95rem; line-height: 1.45; opacity: .9; white-space: pre-wrap; overflow-wrap: anywhere;
+    max-width: 46rem; }
+.voices { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(13rem, 100%), 1fr)); gap: .8rem 1rem;
+    max-width: 60rem; }
+.voice { border-inline-start: .2rem solid rgba(128, 128, 128, .5); padding: .1rem 0 .1rem .8rem; line-height: 1.45; }
+.voice .who { font-size: .9rem; opacity: .8; overflow-wrap: anywhere; }
+.voice .said { font-size: 1.1rem; font-weight: 600; overflow-wrap: anywhere; }
+.event { line-height: 1.45; overflow-wrap: anywhere; }
+.event .when { font-size: .9rem; opacity: .8; }
+.event.undone .what { text-decoration: line-through; opacity: .75; }
+[data-testid="stButtonGroup"] button[aria-checked="true"] { color: inherit !important; font-weight: 600; }
+</style>"""
+
+
+def mark(label: CodebookLabel) -> str:
+    """Return a label's mark as HTML: nothing in its name is rendered."""
+    key = f"<kbd>{escape(label.key)}</kbd>" if label.key else ""
+    swatch = f'<span class="swatch" style="background:{COLOURS[label.colour]}"></span>'
+    return f'<span class="mark">{swatch}{key}<span dir="auto">{escape(label.name)}</span></span>'
+
+
+def row(label: CodebookLabel, count: str) -> None:
+    """Show a label with its definition, and how often it was given."""
+    definition = escape(label.definition) or f"<em>{escape(say('no definition yet'))}</em>"
+    st.html(
+        f'<div class="row-of-label">{mark(label)}<span class="count">{count}</span>'
+        f'<div class="guideline" dir="auto">{definition}</div></div>'
+    )
+
+
+def find_label(codebook: Codebook, utterance_id: int, on_found: Callable[[int], None]) -> None:
+    """Find any label of a large codebook by typing a part of its name; choosing it tells its id."""
+    names, key = {label.id: layout.plain(label.name) for label in codebook.labels}, f"search-{utterance_id}"
+    st.selectbox(
+        say("Find a label"),
+        list(names),
+        index=None,
+        format_func=names.__getitem__,
+        placeholder=say("Type a part of one of {n} names", n=len(names)),
+        key=key,
+        on_change=lambda: on_found(st.session_state[key]),
+    )

@@ -1,0 +1,42 @@
+"""What the label page says in small print: why this utterance, what the bars are, what the model had thought."""
+
+from annotator.codebook.definition import Codebook
+from annotator.i18n import say
+from annotator.labeling.screen import Desk
+from annotator.labeling.session import Question
+from annotator.project import Project
+
+
+def reasons(project: Project, question: Question) -> str:
+    """Say why this utterance is asked, and what its bars are."""
+    said = (say(question.reason), _when_chosen(question), _about_bars(project, question))
+    return " ".join(filter(None, said))
+
+
+def _when_chosen(question: Question) -> str:
+    """Say where it was not the round that chose it: what the bars show has not heard the answers that did."""
+    return say("Chosen from the latest answers, ahead of the next round.") if question.is_ahead else ""
+
+
+def _about_bars(project: Project, question: Question) -> str:
+    """Say what the bars are, or why there are none."""
+    if question.suggestion:
+        return say("The bars are round {n}'s probabilities.", n=question.suggestion.round_number)
+    if question.withheld == "chance":
+        return say("Its suggestion is hidden, drawn at random, to learn what suggestions do to answers.")
+    if question.withheld == "choice":
+        return say("Suggestions are hidden, as you have chosen.")
+    none_yet = not question.is_audit and project.config.show_suggestions
+    return say("There is no suggestion before the model's first round.") if none_yet else ""
+
+
+def outcome(codebook: Codebook, desk: Desk) -> str:
+    """Say what the model had thought of the last utterance, if that is wanted."""
+    if not desk.wishes.outcome or desk.outcome is None:
+        return ""
+    label_id, share = desk.outcome.thought.best
+    names = dict(zip(codebook.ids, codebook.names, strict=True))
+    name = names.get(label_id) or say("a label no longer in use")
+    if desk.outcome.agrees:
+        return say("Before: The model was {share:.0%} sure of {label}, as you were.", share=share, label=name)
+    return say("Before: The model was {share:.0%} sure of {label}. You said otherwise.", share=share, label=name)

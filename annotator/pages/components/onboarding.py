@@ -1,0 +1,68 @@
+"""The strip above a page that says to a newcomer what to do next. It keeps its height, and covers nothing."""
+
+import streamlit as st
+
+from annotator.exchange.samples import is_sample
+from annotator.i18n import say
+from annotator.labeling import onboarding
+from annotator.pages.components import layout
+from annotator.project import Project
+
+ENDS_ON = ("insights", "export")  # who comes here with a trained round has been all the way
+
+
+def strip(project: Project, here: str) -> None:
+    """Say the next step, if there is a tour. Once it is over, the database is not asked again."""
+    owner = (project.folder, layout.annotator())
+    over = st.session_state.get("tour_over")  # whose, and the page on which the farewell stands until it is left
+    if over is None or over[0] != owner:
+        step = onboarding.next_step(project, layout.annotator())
+        arrived = step == onboarding.LOOK and here in ENDS_ON
+        if step and not arrived:
+            _draw(step, here)
+            return
+        if arrived:
+            onboarding.end(project, layout.annotator())
+        over = (owner, here if arrived else "")
+    elif over[1] != here:
+        over = (owner, "")
+    st.session_state["tour_over"] = over
+    if over[1]:
+        st.html(_said("", say(onboarding.FAREWELL)))
+
+
+def _draw(step: onboarding.Step, here: str) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", key="tour"):
+        with st.container(width="stretch"):
+            st.html(_said(say("Step {n} of {whole}", n=step.number, whole=onboarding.STEPS), say(step.text)))
+        if step.page != here:
+            there = st.Page(_as_the_app_says, title=step.page, url_path=step.page)
+            st.page_link(there, label=say("Take me there"), icon=":material/arrow_forward:")
+        st.button(say("End the tour"), key="end-tour", type="tertiary", icon=":material/close:", on_click=_end)
+
+
+def _as_the_app_says() -> None:
+    """Stand for a page in a link to it: it is known by its address alone."""
+
+
+def _said(lead: str, text: str) -> str:
+    return f'<div class="tour" role="status">{layout.spoken("", lead, text)}</div>'
+
+
+@layout.guarded
+def _end() -> None:
+    with layout.opened_project() as project:
+        onboarding.end(project, layout.annotator())
+
+
+def offer(project: Project) -> None:
+    """Let the tour be started again, where there is one."""
+    if is_sample(project) and st.button(say("Start the tour again"), key="tour-again", on_click=_begin):
+        st.rerun()  # which closes the window
+
+
+@layout.guarded
+def _begin() -> None:
+    with layout.opened_project() as project:
+        onboarding.begin(project, layout.annotator())
+    st.session_state["tour_over"] = None

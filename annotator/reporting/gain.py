@@ -1,0 +1,68 @@
+"""What another batch is expected to give: how the scout's errors have fallen with its answers, carried on.
+
+A scout is taught a quarter, half, three quarters and all of the answers that teach, and is judged on the audit answers,
+which were drawn at random and teach it nothing. The share of errors is taken to fall as a power of the answers
+(Figueroa et al. 2012, BMC Medical Informatics and Decision Making 12:8). What came of it in simulations:
+`python -m benchmarks.gain`.
+"""
+
+import numpy as np
+
+from annotator.project import Project
+from annotator.reporting.learning_curve import Answered, answered, drawn_at_random, hits
+from annotator.rounds.cache import Latest, grounds
+from annotator.rounds.candidates import round_scout
+from model.finite import check_finite
+from model.probe.probe import Scout
+from store import states
+
+LESSONS, JUDGES = 40, 20  # answers of which fewer tell next to nothing
+MOST = 200  # lessons that are looked at: the curve is carried on from there, and a page waits for it
+QUARTERS = (1, 2, 3, 4)
+DRAWS = 3  # of each part of the lessons, as one draw says little
+
+
+def expected_gain(lessons: Answered, judges: Answered, scout: Scout, more: int) -> float | None:
+    """Return what share of all utterances so many more answers are expected to put right; None with too few to tell.
+
+    `scout` knows the codebook's words and what its voices are worth.
+    """
+    if len(lessons) < LESSONS or len(judges) < JUDGES:
+        return None
+    most, rng = min(len(lessons), MOST), np.random.default_rng(0)
+    sizes = [most * quarter // QUARTERS[-1] for quarter in QUARTERS]
+    wrong = [1 - _right(lessons, judges, scout, size, rng) for size in sizes]
+    least = 1 / (2 * len(judges))  # no error at all among so few is no proof that there are none
+    fall, start = np.polyfit(np.log(sizes), np.log(np.maximum(wrong, least)), 1)
+    now, then = np.exp(start + min(fall, 0.0) * np.log([len(lessons), len(lessons) + more]))
+    check_finite("errors of the scout", now - then)
+    return float(now - then)
+
+
+def _right(lessons: Answered, judges: Answered, scout: Scout, size: int, rng: np.random.Generator) -> float:
+    draws = DRAWS if size < len(lessons) else 1  # all of them can be drawn in one way only
+    taught = (rng.permutation(len(lessons))[:size] for _ in range(draws))
+    return float(np.mean([hits(lessons.at(rows), judges, scout).mean() for rows in taught]))
+
+
+_latest: Latest[float | None] = Latest()
+
+
+def recent_gain(project: Project, wait: bool = True) -> float | None:
+    """Return what share of utterances another batch is expected to put right; anew for every round and few answers.
+
+    Without `wait` only what is known already.
+    """
+    order, more = project.codebook().ids, project.config.batch_size
+    drawn, lessons = drawn_at_random(project, order), project.lessons(order)
+    known = states.known(project.db, list(lessons))
+    taught = {i: column for i, column in lessons.items() if i in known and i not in drawn}
+    if len(taught) < LESSONS or len(drawn) < JUDGES:
+        return None
+
+    def find() -> float | None:
+        teaching, judging = answered(project, taught), answered(project, drawn)
+        return expected_gain(teaching, judging, round_scout(project, order, teaching.states.shape[1]), more)
+
+    rests_on = grounds(project, len(taught), len(drawn)), more
+    return _latest.of(rests_on, find) if wait or _latest.knows(rests_on) else None

@@ -1,0 +1,319 @@
+"""What the answers and the rounds say about the model and the work: numbers only, each with its n.
+
+How good the model is comes from audit answers alone, a random sample. The one figure that does not is named for
+what it is: `queried_accuracy` describes what the strategy chose and not the data.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from scipy.stats import beta
+
+from annotator.labeling.auto_accept import evidence_of, pace
+from annotator.methods.calibration import Calibrator
+from annotator.methods.guarantee import Evidence
+from annotator.methods.metrics import TAILS, Array, Bin, Labels, risk_coverage
+from annotator.methods.query_strategies import STRATEGIES
+from annotator.project import Project
+from annotator.rounds.batch import AUDIT
+from annotator.rounds.consensus import Agreement, agreement, consensus, consensus_labels
+from store import acceptances, annotations, labels, rounds, utterances
+from store.faults import CALIBRATION, METRICS, parsed
+
+STEP = 25  # answers whose pace is told together: about a batch
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class InUse:
+    """The round in use, with what is known of it: read once, for all that is computed from it."""
+
+    row: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    label_ids: tuple[int, ...]  # columns of the arrays
+    names: tuple[str, ...]
+    evidence: Evidence
+    open_ids: Labels  # (m,) utterances of the pool that are open and that the round has scored
+    audit_left: int  # audit utterances without an answer
+
+    @property
+    def calibrator(self) -> Calibrator:
+        """What makes probabilities of what the round says, and knows how far they can be trusted."""
+        return Calibrator.from_dict(parsed(self.row["calibration"], CALIBRATION))
+
+
+def in_use(project: Project) -> InUse | None:
+    """Read the round in use; None before the first."""
+    row = rounds.promoted(project.db)
+    if row is None:
+        return None
+    evidence, open_ids = evidence_of(project, row)
+    codebook = project.codebook()
+    left = len(set(utterances.ids_in(project.db, AUDIT)) - annotations.answered_ids(project.db))
+    return InUse(row, parsed(row["metrics"], METRICS), codebook.ids, codebook.names, evidence, open_ids, left)
+
+
+# How good the rounds are
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A promoted round and what was measured of it; None where it was not, as with fewer than two audit answers."""
+
+    number: int
+    trained_on: int
+    n: int  # audit answers
+    accuracy: float | None
+    accuracy_interval: Interval | None
+    macro_f1: float | None
+    macro_f1_interval: Interval | None
+    nll: float | None
+    ece: float | None
+    ece_band: Interval | None
+
+
+def measured(row: Mapping[str, Any]) -> Measured:
+    """Read a round's metrics, of those too that were made before a figure was measured."""
+    found = parsed(row["metrics"] or "{}", METRICS)
+    figures: dict[str, Any] = {name: found.get(name) for name in ("accuracy", "macro_f1", "nll", "ece")}
+    pairs: dict[str, Any] = {
+        name: tuple(found[name]) if found.get(name) else None
+        for name in ("accuracy_interval", "macro_f1_interval", "ece_band")
+    }
+    return Measured(row["number"], row["trained_on"], int(found.get("n", 0)), **figures, **pairs)
+
+
+def learning_curve(project: Project) -> list[Measured]:
+    """Return every promoted round, oldest first."""
+    return [measured(row) for row in reversed(rounds.history(project.db)) if row["state"] == "promoted"]
+
+
+def reliability_bins(used: InUse) -> list[Bin]:
+    """Return the bins of the round in use, least sure first; none where it was not measured."""
+    return [Bin(**one) for one in used.metrics.get("reliability", [])]
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """The surest `n` audit answers: which share of all they are, and which share of them is wrong."""
+
+    coverage: float
+    error: float
+    low: float  # 95 % interval of the error, Clopper and Pearson
+    high: float
+    n: int
+
+
+def coverage_curve(used: InUse) -> list[Coverage]:
+    """Return the risk-coverage curve of the round in use, from the surest audit answer to all of them.
+
+    Where several answers are equally sure each counts with their mean error, so errors need not be whole.
+    """
+    answers = len(used.evidence.truth)
+    if not answers:
+        return []
+    risk = risk_coverage(used.evidence.audit, used.evidence.truth)
+    taken = np.arange(1, answers + 1)
+    wrong = risk * taken
+    low = np.where(wrong > 0, beta.ppf(TAILS[0], np.maximum(wrong, 1e-9), taken - wrong + 1), 0.0)
+    high = np.where(wrong < taken, beta.ppf(TAILS[1], wrong + 1, np.maximum(taken - wrong, 1e-9)), 1.0)
+    columns = (taken / answers, risk, low, high, taken)
+    return [
+        Coverage(float(share), float(error), float(down), float(up), int(n))
+        for share, error, down, up, n in zip(*columns, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How often the model says one label where another is right: rows what it says, columns the truth."""
+
+    names: tuple[str, ...]
+    counts: Array  # (k, k)
+
+    @property
+    def total(self) -> float:
+        """How many utterances are in it."""
+        return float(self.counts.sum())
+
+    def worst(self, most: int) -> "Confusion":
+        """Keep the labels that are confused most, in codebook order."""
+        off = self.counts - np.diag(np.diag(self.counts))
+        kept = np.sort(np.argsort(-(off.sum(axis=0) + off.sum(axis=1)), kind="stable")[:most])
+        return Confusion(tuple(self.names[i] for i in kept), self.counts[np.ix_(kept, kept)])
+
+
+def observed_confusion(used: InUse) -> Confusion:
+    """Count consensus against likeliest label on the audit answers for which a label of the round is right."""
+    size, truth = len(used.names), used.evidence.truth
+    cells = used.evidence.audit.argmax(axis=1)[truth >= 0] * size + truth[truth >= 0]
+    return Confusion(used.names, np.bincount(cells, minlength=size * size).reshape(size, size).astype(float))
+
+
+def expected_confusion(used: InUse) -> Confusion:
+    """Sum over the open pool the probability of each label, by the label that is likeliest.
+
+    Unbiased where the probabilities are calibrated: among utterances with 0.2 for a label, one in five has it.
+    """
+    best, size = used.evidence.pool.argmax(axis=1), len(used.names)
+    return Confusion(used.names, np.eye(size)[best].T @ used.evidence.pool)
+
+
+# What has been labelled, and what is left
+
+
+@dataclass(frozen=True)
+class LabelCount:
+    """How often a label was given, how often accepted, and how often to be expected in what is left."""
+
+    name: str
+    pool: int  # utterances whose consensus it is
+    audit: int
+    accepted: int
+    expected: float  # sum of its probabilities over the open pool
+
+    @property
+    def total(self) -> float:
+        """Answered, accepted and expected together."""
+        return self.pool + self.audit + self.accepted + self.expected
+
+
+def label_counts(project: Project, used: InUse | None) -> list[LabelCount]:
+    """Count the labels of the codebook, in its order; nothing is expected before the first round."""
+    in_audit = set(utterances.ids_in(project.db, AUDIT))
+    given = consensus_labels(annotations.answers(project.db))
+    counted = Counter((label, i in in_audit) for i, label in given.items())
+    taken = Counter(row["label_id"] for row in acceptances.standing(project.db))
+    sums = dict(zip(used.label_ids, used.evidence.pool.sum(axis=0).tolist(), strict=True)) if used else {}
+    return [
+        LabelCount(one.name, counted[one.id, False], counted[one.id, True], taken[one.id], sums.get(one.id, 0.0))
+        for one in project.codebook().labels
+    ]
+
+
+@dataclass(frozen=True)
+class Flip:
+    """An utterance whose likeliest label has changed from one round to the next."""
+
+    utterance_id: int
+    text: str
+    before: str
+    before_probability: float
+    now: str
+    now_probability: float
+
+
+@dataclass(frozen=True)
+class Flips:
+    """What has changed between two rounds, the surest first."""
+
+    before: int  # round numbers
+    now: int
+    compared: int  # utterances that both have scored
+    changed: int
+    flips: tuple[Flip, ...]  # the surest of them
+
+
+def flips(project: Project, used: InUse, most: int) -> Flips | None:
+    """Compare the round in use with the promoted one before it, and read that many; None where it is the first."""
+    older = round_before(project, used.row)
+    if older is None:
+        return None
+    known = labels.names(project.db)
+    was, is_ = likeliest(project, older), likeliest(project, used.row)
+    both = was.keys() & is_.keys()
+    changed = sorted((i for i in both if was[i][0] != is_[i][0]), key=lambda i: (-is_[i][1], i))
+    found = []
+    for row in utterances.read(project.db, changed[:most]):
+        (before, sure_before), (now, sure_now) = was[row["id"]], is_[row["id"]]
+        found.append(Flip(row["id"], row["text"], known[before], sure_before, known[now], sure_now))
+    return Flips(older["number"], used.row["number"], len(both), len(changed), tuple(found))
+
+
+def round_before(project: Project, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the promoted round before another; None where that is the first."""
+    older = [one for one in rounds.history(project.db) if one["state"] == "promoted" and one["number"] < row["number"]]
+    return older[0] if older else None
+
+
+def likeliest(project: Project, row: Mapping[str, Any]) -> dict[int, tuple[int, float]]:
+    """Return each scored utterance's likeliest label and its probability."""
+    known = rounds.predictions_of(project.db, row)
+    best = np.array(known.label_ids)[known.probabilities.argmax(axis=1)].tolist()
+    pairs = zip(best, known.probabilities.max(axis=1).tolist(), strict=True)
+    return dict(zip(known.utterance_ids.tolist(), pairs, strict=True))
+
+
+# The work
+
+
+@dataclass(frozen=True)
+class PaceStep:
+    """Some answers in a row and the median time they took."""
+
+    first: int  # counted from 1
+    last: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long answers take, and what is left at that pace."""
+
+    timed: int  # answers whose time was taken
+    seconds: float | None  # median of all; None where no time was taken
+    steps: tuple[PaceStep, ...]
+    left: int  # utterances without an answer and not accepted
+    hours_left: float
+
+
+def time_per_answer(project: Project) -> Pace:
+    """Return the median time from seeing an utterance to answering it, 25 answers at a time."""
+    given = annotations.answers(project.db)
+    taken = [a["milliseconds"] / 1000 for a in given if a["milliseconds"] is not None]
+    edges = [*range(0, len(taken), STEP), len(taken)]
+    steps = [PaceStep(a + 1, b, float(np.median(taken[a:b]))) for a, b in pairwise(edges) if b > a]
+    slices = utterances.count_slices(project.db)
+    done = annotations.count_answered(project.db) + acceptances.count_standing(project.db)
+    left = slices["pool"] + slices["audit"] - done
+    median = float(np.median(taken)) if taken else None
+    return Pace(len(taken), median, tuple(steps), left, left * pace(project) / 3600)
+
+
+def people_agree(project: Project) -> Agreement | None:
+    """Compare people's answers to the same utterance, “none fits” among them; what came with a file is nobody's."""
+    return agreement(annotations.answers(project.db))
+
+
+@dataclass(frozen=True)
+class QueriedAccuracy:
+    """How often a round was right on what its strategy chose to ask: hard ones, so not representative."""
+
+    number: int
+    right: int
+    n: int
+
+
+def queried_accuracy(project: Project) -> list[QueriedAccuracy]:
+    """Compare consensus with the likeliest label of the round that put the utterance in the queue, oldest first.
+
+    Where people agree that none fits the round was wrong, whatever it had found likeliest.
+    """
+    given = annotations.answers(project.db)
+    agreed, asked = consensus(given), defaultdict(set)
+    for one in given:
+        chosen = one["strategy"] in STRATEGIES and one["strategy"] != "random" and one["slice"] == "pool"
+        if chosen and one["utterance_id"] in agreed:
+            asked[one["round_id"]].add(one["utterance_id"])
+    found = []
+    for row in reversed(rounds.history(project.db)):
+        if asked[row["id"]]:
+            said = likeliest(project, row)
+            hits = [said[i][0] == agreed[i] for i in asked[row["id"]] if i in said]
+            found.append(QueriedAccuracy(row["number"], sum(hits), len(hits)))
+    return found

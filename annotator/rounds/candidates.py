@@ -1,0 +1,106 @@
+"""What may be asked now, and what is known of it: the rows of the database as a strategy sees them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from annotator.methods.query_strategies import View
+from annotator.rounds.batch import AUDIT, Askable
+from model.probe.heads import meanings
+from model.probe.probe import Scout, blank
+from model.types import States
+from store import acceptances, annotations, rounds, states, utterances
+from store.rounds import Predictions
+
+if TYPE_CHECKING:
+    from annotator.project import Project
+
+MEMBERS = 3  # rounds in a committee
+
+
+def askable(project: "Project", predictions: Predictions | None, without: frozenset[int] = frozenset()) -> Askable:
+    """Return what may be asked, with what the round says of the pool if there is one.
+
+    It says it in the labels in use. Where it has scored none of what is left, as after a late import, it says nothing.
+    """
+    db, config = project.db, project.config
+    predictions = rounds.in_codebook(db, predictions) if predictions else None
+    accepted = acceptances.standing_ids(db)
+    taken = annotations.answered_ids(db) | without
+    in_audit = utterances.ids_in(db, AUDIT)
+    audit = [i for i in in_audit if i not in taken]
+    checks = sorted(accepted - taken)
+    gone = {*in_audit, *taken, *accepted}
+    # A round has scored the audit slice and some of the pool: where there is one, no need to list all of that.
+    read = predictions.utterance_ids.tolist() if predictions else []
+    scored = np.flatnonzero(np.array([i not in gone for i in read], dtype=np.bool_))
+    if predictions is not None:  # what an earlier version has stored may be no number: then nothing is known of it
+        scored = scored[np.isfinite(predictions.probabilities[scored]).all(axis=1)]
+    if predictions is None or not len(scored):
+        return Askable([i for i in utterances.ids_in(db, "pool") if i not in gone], None, audit, checks)
+    counts = annotations.count_by_slice(db)
+    given = [counts.get(("pool", label), 0) for label in predictions.label_ids]
+    view = _view(project, predictions, scored, given)
+    if config.strategy == "disagreement":
+        view = replace(view, committee=_committee(project, predictions, scored))
+
+    def rows_of(ids: Sequence[int]) -> list[Mapping[str, Any]]:
+        return list(utterances.read(db, ids))
+
+    return Askable(predictions.utterance_ids[scored].tolist(), view, audit, checks, not sum(given), rows_of)
+
+
+def lessons_read(project: "Project", order: Sequence[int]) -> tuple[list[int], States, list[int]]:
+    """Return what may teach a scout: pool utterances that the backbone has read, their states, their columns."""
+    lessons = project.lessons(order)
+    known = states.known(project.db, list(lessons))
+    ids = [i for i in lessons if i in known]
+    return ids, states.matrix(project.db, ids), [lessons[i] for i in ids]
+
+
+def round_scout(project: "Project", order: Sequence[int], width: int) -> Scout:
+    """Return what the scout of the round in use knows of these labels, to be refitted; nothing where it has none."""
+    row = rounds.promoted(project.db)
+    known = Scout.load(project.folder / "adapters" / row["adapter"]) if row else None
+    if row is None or known is None or len(known.weights) != width:
+        return blank(width, len(order))
+    had = rounds.labels_of(row)
+    return known.for_labels([had.index(label) if label in had else None for label in order])
+
+
+def _view(project: "Project", predictions: Predictions, scored: NDArray[np.int64], given: Sequence[int]) -> View:
+    ids = predictions.utterance_ids[scored]
+
+    def states_of(rows: NDArray[np.int64]) -> States:
+        return meanings(states.matrix(project.db, ids[rows].tolist()))
+
+    def states_of_lessons() -> States:
+        return meanings(lessons_read(project, predictions.label_ids)[1])
+
+    have_all = len(states.known(project.db, ids.tolist())) == len(ids)
+    view = View(predictions.probabilities[scored], given=given)
+    if have_all:
+        view = replace(view, states=states_of, answered=states_of_lessons if sum(given) else None)
+    return view
+
+
+def _committee(project: "Project", predictions: Predictions, scored: NDArray[np.int64]) -> NDArray[np.float64] | None:
+    """Return what the last rounds say, (m, n, k), in the labels in use; None unless two or more know the same ones.
+
+    One that has not scored an utterance agrees with the newest. Nothing stands in for rounds that are not there yet, so
+    that the default strategy chooses: neither scouts that heard the answers drawn anew (query by bagging) nor scouts
+    that read behind another wording of the prompt find reliably more by their disagreement than the margin does
+    (`python -m benchmarks.committee`), and another wording takes another pass over the pool.
+    """
+    latest = [rounds.predictions_of(project.db, row) for row in rounds.latest(project.db, MEMBERS)]
+    members = [known for known in latest if known.unknown == predictions.unknown]
+    if len(members) < 2:
+        return None
+    said = np.repeat(predictions.probabilities[scored][None], len(members), axis=0)
+    for voice, known in zip(said, members, strict=True):
+        where = np.isin(known.utterance_ids, predictions.utterance_ids[scored])
+        voice[np.isin(predictions.utterance_ids[scored], known.utterance_ids)] = known.probabilities[where]
+    return said

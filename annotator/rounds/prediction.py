@@ -1,0 +1,186 @@
+"""Ask the round in use about texts that are in no project.
+
+    labeller = Labeller.of(Path("projects/client-talk"))
+    labeller("I could cut down at weekends.")  # [{"label": "change", "score": 0.81}, …], likeliest first
+
+It is called and answers as a text-classification pipeline of `transformers` does that gives all labels, except that
+the scores are calibrated. `annotator score` asks it about a whole file.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, Self, overload
+
+import numpy as np
+
+from annotator.config import RoundConfig
+from annotator.errors import BadInput, ProjectError, RoundError
+from annotator.methods.calibration import Calibrator
+from annotator.methods.metrics import Array
+from annotator.methods.query_strategies import Probabilities
+from annotator.project import Project, spoken
+from model.description import made_with
+from model.load import load_adapter
+from model.types import Adapter, Progress, Utterance, no_progress
+from store import labels, rounds
+from store.faults import CALIBRATION, parsed
+from store.files.columns import imported_columns
+from store.files.exporters import FORMATS, Field, export
+from store.files.importers import ImportPlan, read_utterances
+from store.files.readers import Rejected
+from store.files.spool import Spool
+from store.utterances import NewUtterance
+
+FIELDS = (
+    Field("id", "text"),
+    Field("text", "text"),
+    Field("conversation", "text"),
+    Field("turn", "number"),
+    Field("speaker", "text"),
+    Field("label", "text"),
+    Field("probability", "number"),
+    Field("model_round", "integer"),
+    Field("probabilities", "probabilities"),
+)
+Answer = list[dict[str, Any]]
+
+AT_ONCE = 2_000  # utterances of a file in memory: rows of a like length are packed together, so not too few
+
+
+@dataclass(frozen=True)
+class Labeller:
+    """A round that can be asked about anything."""
+
+    adapter: Adapter
+    calibrator: Calibrator
+    names: tuple[str, ...]  # of the labels in use that the round knows, in the order of the arrays
+    shares: Array  # (k of the round, k) what each of the round's labels passes on to those
+    round_number: int
+    context_turns: int  # turns before an utterance that the round was trained to read
+
+    @classmethod
+    def of(cls, folder: Path) -> Self:
+        """Load a project's round in use. Raises NoProject, RoundError, ProjectError, BackboneError."""
+        with Project.open(folder) as project:
+            row = rounds.promoted(project.db)
+            if row is None:
+                raise RoundError(f"{project.name} has no finished round yet.", "Run `annotator retrain` first.")
+            _, shares = labels.shares(project.db, tuple(parsed(row["label_ids"], "the labels of a round")))
+            names, known = project.codebook().names, np.asarray(shares.any(axis=0))
+            adapter = _restored(project, row)
+        return cls(
+            adapter,
+            Calibrator.from_dict(parsed(row["calibration"], CALIBRATION)),
+            tuple(name for name, is_known in zip(names, known.tolist(), strict=True) if is_known),
+            shares[:, known],
+            row["number"],
+            RoundConfig.from_json(row["config"]).context_turns,
+        )
+
+    def probabilities(self, utterances: Sequence[Utterance], progress: Progress = no_progress) -> Probabilities:
+        """Return (n, k) calibrated probabilities, columns as in `names`."""
+        return np.asarray(self.calibrator(self.adapter.logits(utterances, progress)) @ self.shares)
+
+    @overload
+    def __call__(self, text: str) -> Answer: ...
+    @overload
+    def __call__(self, text: list[str]) -> list[Answer]: ...
+    def __call__(self, text: str | list[str]) -> Answer | list[Answer]:
+        """Return every label with its probability, likeliest first, for one text or for each of several."""
+        texts = [text] if isinstance(text, str) else text
+        ranked = [self._ranked(row) for row in self.probabilities([Utterance(one) for one in texts])]
+        return ranked[0] if isinstance(text, str) else ranked
+
+    def _ranked(self, row: Probabilities) -> Answer:
+        return [{"label": self.names[i], "score": float(row[i])} for i in np.argsort(-row, kind="stable")]
+
+    def score_file(
+        self, source: Path, plan: ImportPlan, target: Path, progress: Progress = no_progress
+    ) -> tuple[int, list[Rejected]]:
+        """Score every utterance of a file and write them; return how many, and the rows that could not be read.
+
+        The format follows the target's ending. Rows that the plan calls context are read as such, not scored. Columns
+        of the file that have no meaning for us are written too.
+        The file is on disk meanwhile, one part of it in memory.
+        Raises BadFile, and BadInput for a column or an ending that is unknown.
+        """
+        format_ = format_of(target)
+        rejected: list[Rejected] = []
+        with Spool() as spool:
+            spool.fill(_sound(read_utterances(source, plan), rejected))
+            ours = [*(field.name for field in FIELDS), *(f"p({name})" for name in self.names)]
+            extra = imported_columns(spool.metadata_names, ours)
+            fields = (*FIELDS, *(Field(column, "text") for column in extra.values()))
+            count = export(self._scored(spool, extra, progress), fields, self.names, target, format_)
+        return count, rejected
+
+    def _scored(self, spool: Spool, extra: Mapping[str, str], progress: Progress) -> Iterator[dict[str, object]]:
+        """Stream the rows of the output, of which one part at a time is in memory."""
+        asked, whole = with_context(spool, self.context_turns), spool.to_score()
+        for done in range(0, whole, AT_ONCE):
+            part = list(islice(asked, AT_ONCE))
+            so_far = partial(_share, progress, done / whole, len(part) / whole)
+            probabilities = self.probabilities([utterance for _, utterance in part], so_far)
+            for (new, _), row in zip(part, probabilities, strict=True):
+                imported = {column: new.metadata.get(name) for name, column in extra.items()}
+                yield self._row(new, row) | imported
+
+    def _row(self, new: NewUtterance, probabilities: Probabilities) -> dict[str, object]:
+        best = int(probabilities.argmax())
+        return {
+            "id": new.external_id,
+            "text": new.text,
+            "conversation": new.conversation,
+            "turn": new.turn,
+            "speaker": new.speaker,
+            "label": self.names[best],
+            "probability": float(probabilities[best]),
+            "model_round": self.round_number,
+            "probabilities": dict(zip(self.names, probabilities.tolist(), strict=True)),
+        }
+
+
+def _restored(project: Project, row: Mapping[str, Any]) -> Adapter:
+    """Load a round's adapter, and note for which weights it is if that was never noted."""
+    folder = project.folder / "adapters" / row["adapter"]
+    if row["fingerprint"] not in (None, made_with(folder).fingerprint):
+        raise ProjectError(
+            f"The adapter in {folder} is not the one that round {row['number']} has left.",
+            "Restore the folder from a backup, or retrain.",
+        )
+    adapter = load_adapter(folder)
+    origin = made_with(folder)
+    if row["fingerprint"] is None and origin.fingerprint:
+        rounds.note_weights(project.db, row["id"], origin.fingerprint, origin.revision)
+    return adapter
+
+
+def with_context(spool: Spool, turns: int) -> Iterator[tuple[NewUtterance, Utterance]]:
+    """Pair each row to be scored, in the order given, with what the model reads: its text after the turns before."""
+    for row, before in spool.with_turns(turns):
+        yield row, Utterance(row.text, tuple(spoken(speaker, text) for speaker, text in before))
+
+
+def _sound(read: Iterable[NewUtterance | Rejected], rejected: list[Rejected]) -> Iterator[NewUtterance]:
+    """Pass on the rows that could be read, and enter the others."""
+    for row in read:
+        if isinstance(row, Rejected):
+            rejected.append(row)
+        else:
+            yield row
+
+
+def _share(progress: Progress, done: float, part: float, share: float) -> None:
+    progress(done + part * share)
+
+
+def format_of(target: Path) -> str:
+    """Tell the format from a file's ending. Raises BadInput."""
+    for name, known in FORMATS.items():
+        if known.suffix and known.suffix == target.suffix.lower():
+            return name
+    endings = ", ".join(known.suffix for known in FORMATS.values() if known.suffix)
+    raise BadInput(f"“{target.name}” does not say which format it is to have.", f"End it in one of: {endings}.")

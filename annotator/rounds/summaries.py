@@ -1,0 +1,125 @@
+"""What people are told of each round: from which answers it was made, and how good it was found to be."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from annotator.config import RoundConfig
+from annotator.i18n import later, number, respell, say
+from annotator.project import Project
+from model.backbones.fingerprint import has_changed, newest_known
+from model.backbones.memory import in_gb
+from model.types import Origin
+from store import rounds
+from store.faults import CALIBRATION, METRICS, parsed
+
+STATES = {
+    "promoted": later("ready"),
+    "running": later("running"),
+    "failed": later("failed"),
+    "cancelled": later("cancelled"),
+    "interrupted": later("interrupted"),
+}
+FIGURES = ("accuracy", "macro_f1", "nll", "ece")
+
+
+@dataclass(frozen=True)
+class RoundSummary:
+    """One round with its figures as text to show; a figure that was not measured is empty."""
+
+    number: int
+    state: str
+    backbone: str
+    learner: str  # who has learned; empty where nobody has
+    trained_on: int
+    audited_on: int
+    accuracy: str
+    interval: str  # 95 %, Clopper and Pearson
+    macro_f1: str
+    nll: str
+    ece: str
+    calibrated: str
+    started: str
+    memory: str  # the most that the process has held which made it; empty before that was measured
+
+
+def summaries(project: Project) -> list[RoundSummary]:
+    """Return all rounds, newest first."""
+    return [_summary(row) for row in rounds.history(project.db)]
+
+
+def about_weights(project: Project) -> tuple[str, list[str]]:
+    """Say why the round in use cannot be asked any more, if so, and what else there is to say of its weights."""
+    row = rounds.promoted(project.db)
+    if row is None or not row["fingerprint"]:
+        return "", []
+    told = [_noted_late(row), _other_than_before(project, row), _newer_on_the_hub(row)]
+    return _not_as_trained(row), [one for one in told if one]
+
+
+def _not_as_trained(row: Mapping[str, Any]) -> str:
+    if not has_changed(row["backbone"], Origin(row["fingerprint"], row["revision"] or "")):
+        return ""
+    return say(
+        "The weights of {backbone} are others than those round {round} was trained with, so it cannot be asked "
+        "about new texts. Put the former weights back, or retrain.",
+        backbone=row["backbone"],
+        round=row["number"],
+    )
+
+
+def _noted_late(row: Mapping[str, Any]) -> str:
+    if not row["fingerprint_noted"]:
+        return ""
+    return say(
+        "Round {round} noted no weights. Those it was first restored with, on {day}, count as its own.",
+        round=row["number"],
+        day=row["fingerprint_noted"][:10],
+    )
+
+
+def _other_than_before(project: Project, row: Mapping[str, Any]) -> str:
+    before = rounds.with_other_weights(project.db, row)
+    if before is None:
+        return ""
+    return say(
+        "Round {round} was made with other weights than round {before}: it has read all utterances anew.",
+        round=row["number"],
+        before=before,
+    )
+
+
+def _newer_on_the_hub(row: Mapping[str, Any]) -> str:
+    newest = newest_known(row["backbone"]) if row["revision"] else ""
+    if newest in ("", row["revision"]):
+        return ""
+    return say(
+        "The hub has another version of {backbone} by now. Rounds keep to {old}; choose {backbone}@{new} as the "
+        "backbone to take the other.",
+        backbone=row["backbone"],
+        old=row["revision"][:12],
+        new=newest,
+    )
+
+
+def _summary(row: Mapping[str, Any]) -> RoundSummary:
+    metrics, calibration = parsed(row["metrics"] or "{}", METRICS), parsed(row["calibration"] or "{}", CALIBRATION)
+    edges = [number(edge, ".2f") for edge in metrics.get("accuracy_interval", ())]
+    figures: dict[str, Any] = {name: number(metrics[name], ".2f") if name in metrics else "" for name in FIGURES}
+    same: dict[str, Any] = {name: row[name] for name in ("number", "state", "backbone", "trained_on", "audited_on")}
+    return RoundSummary(
+        **same,
+        **figures,
+        learner=_learner(row),
+        interval=say("{low} to {high}", low=edges[0], high=edges[1]) if edges else "",
+        calibrated=calibration.get("state", ""),
+        started=row["started_at"][:16].replace("T", " "),
+        memory=respell(in_gb(row["peak_memory"])) if row["peak_memory"] else "",
+    )
+
+
+def _learner(row: Mapping[str, Any]) -> str:
+    if row["trained_on"] == 0:
+        return ""
+    alone = RoundConfig.from_json(row["config"]).recipe.scout == 1.0
+    return say("scout alone") if alone else say("fine-tuned")

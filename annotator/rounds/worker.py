@@ -1,0 +1,116 @@
+"""A round, or the first two, in a process of its own: `python -m annotator.rounds.worker FOLDER JOB`.
+
+The database stands between this process and the app. A page that reloads cannot train twice, the memory comes
+back when the process ends, and labelling goes on meanwhile.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from annotator.errors import AnnotatorError, ProjectBusy, RoundCancelled
+from annotator.loop import due, retrain_reason, run_round
+from annotator.project import Project
+from annotator.rounds.progress import Listener, Report
+from model.backbones.fingerprint import pinned
+from store import annotations, jobs, rounds
+
+LOG = "worker.log"
+_QUIET_SECONDS = 0.5  # between two reports to the database
+_BEAT_SECONDS = 10.0  # between two signs of life, also while a step takes long
+_PATIENCE = 600.0  # seconds for which a round waits for another program that writes: it would lose minutes of work
+
+
+def start_round(project: Project, reason: str) -> int:
+    """Start a round in its own process and return the job's id. Raises RoundRunning if one is under way."""
+    job = jobs.begin(project.db, reason, annotations.last_id(project.db))
+    command = [sys.executable, "-m", "annotator.rounds.worker", str(project.folder.resolve()), str(job)]
+    with (project.folder / LOG).open("ab") as log:
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True, env=patient()
+        )
+    with suppress(ProjectBusy):  # it signs by itself, too
+        jobs.sign(project.db, job, process.pid)
+    return job
+
+
+def patient() -> dict[str, str]:
+    """Return the environment for a process that computes beside the app.
+
+    Threads that wait by spinning keep the processor from those they wait for.
+    """
+    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+
+
+def start_round_if_due(project: Project) -> int | None:
+    """Start a round if enough has been answered since the last; return the job's id if so."""
+    reason = retrain_reason(project)
+    return start_round(project, reason) if reason else None
+
+
+def work(project: Project, job: int) -> None:
+    """Do the job and record how it ended. An error is recorded and raised again."""
+    from model.load import load_classifier  # here, so that starting a round imports no torch
+
+    listener = _listener(project, job)
+    try:
+        for config in due(project):
+            report = Report(listener)
+            report.stage("load")
+            backbone = pinned(config.backbone, rounds.revision_of(project.db, config.backbone))
+            classifier = load_classifier(backbone, project.codebook().task(), config.recipe, config.template)
+            run_round(project, classifier, config, report)
+    except RoundCancelled as stop:
+        jobs.finish(project.db, job, "cancelled", stop.message, stop.hint)
+    except AnnotatorError as error:
+        jobs.finish(project.db, job, "failed", error.message, error.hint)
+        raise
+    except Exception as error:  # the only place that catches everything: a person must learn that it failed
+        stage = (jobs.last(project.db) or {}).get("stage", "")
+        hint = f"The details are in {LOG} in the project's folder. No answer is lost; retrain to try again."
+        jobs.finish(project.db, job, "failed", f"The round failed at “{stage}”: {type(error).__name__}: {error}", hint)
+        raise
+    else:
+        jobs.finish(project.db, job, "done")
+
+
+def _listener(project: Project, job: int) -> Listener:
+    """Write progress to the job's row, not more often than a person can see, and stop if it is cancelled."""
+    reported: tuple[str, float] = ("", 0.0)
+
+    def listen(stage: str, share: float, seconds_left: float | None) -> None:
+        nonlocal reported
+        if stage == reported[0] and time.monotonic() - reported[1] < _QUIET_SECONDS:
+            return
+        reported = (stage, time.monotonic())
+        if jobs.report(project.db, job, stage, share, seconds_left):
+            raise RoundCancelled("The round was cancelled.", "The round before it stays in use.")
+
+    return listen
+
+
+def main() -> None:
+    """Run the job named on the command line."""
+    folder, job = Path(sys.argv[1]), int(sys.argv[2])
+    os.nice(10)  # the label page goes first
+    with Project.open(folder, _PATIENCE) as project:
+        jobs.sign(project.db, job)
+        threading.Thread(target=_live, args=(folder, job), name="signs of life", daemon=True).start()
+        work(project, job)
+
+
+def _live(folder: Path, job: int) -> None:
+    """Give a sign of life every few seconds, as long as this process runs. How far it is, `work` reports."""
+    with Project.open(folder) as project:
+        while True:
+            with suppress(ProjectBusy):  # the next one comes soon
+                jobs.beat(project.db, job)
+            time.sleep(_BEAT_SECONDS)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Sessions replayed from known labels: oracle, runner, curves and report."""

@@ -1,0 +1,108 @@
+"""Simulated sessions on a finished project: run, one by one or several at once, and resumed. `payoff` tells of them."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
+from functools import cache
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+from typing import Any
+
+from annotator.methods.query_strategies import strategy_named
+from annotator.rounds.progress import Listener, nobody
+from annotator.simulation.memo import Memo
+from annotator.simulation.oracle import Plan, read_gold, simulate
+
+BASELINE = "random"
+EVERYTHING = "everything"  # in place of a strategy: the whole pool is answered, then there is one round
+Run = dict[str, Any]
+Session = tuple[str, int]  # strategy and seed
+
+
+def replay(
+    plan: Plan,
+    strategies: Sequence[str],
+    seeds: Sequence[int],
+    finished: Path | None = None,
+    listener: Listener = nobody,
+    jobs: int = 1,
+) -> Iterator[Run]:
+    """Yield the figures after every round of every strategy and seed, session by session.
+
+    Each session that has ended is written to `finished`, and is read from there instead of being run again. With
+    several jobs, as many sessions run at once, each in a process with its share of the processors, and are told in
+    the order in which they end.
+    """
+    names = [name if name == EVERYTHING else strategy_named(name).name for name in strategies]
+    asked = [(name, seed) for name in names for seed in seeds]
+    before = read_runs(finished, plan)
+    yield from (run for one in asked for run in before if (run["strategy"], run["seed"]) == one)
+    ended = {(run["strategy"], run["seed"]) for run in before}
+    for fresh in _sessions(plan, [one for one in asked if one not in ended], listener, jobs):
+        if finished:
+            with finished.open("a", encoding="utf-8") as lines:
+                lines.writelines(json.dumps({**run, "plan": _told(plan)}) + "\n" for run in fresh)
+        yield from fresh
+
+
+def _sessions(plan: Plan, left: Sequence[Session], listener: Listener, jobs: int) -> Iterator[list[Run]]:
+    if jobs == 1:
+        memo = Memo()
+        yield from (_session(plan, one, memo, listener) for one in left)
+        return
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _begin_process, (threads,))
+    try:
+        running = [pool.submit(_session_in_process, plan, one) for one in left]
+        for number, done in enumerate(as_completed(running), start=1):
+            yield done.result()
+            listener("sessions", number / len(left), None)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _session(plan: Plan, one: Session, memo: Memo, listener: Listener = nobody) -> list[Run]:
+    strategy, seed = one
+    if strategy == EVERYTHING:
+        size = len(read_gold(plan).train)
+        whole = replace(plan, labels=min(size, plan.pool_limit or size), rounds=1, keep=None)
+        return [run | {"strategy": EVERYTHING} for run in _session(whole, (BASELINE, seed), memo, listener)]
+    return list(simulate(replace(plan, config=replace(plan.config, strategy=strategy)), [seed], listener, memo))
+
+
+def _begin_process(threads: int) -> None:
+    """Leave the other processors to the other processes. Nothing has started a thread yet."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+
+
+def _session_in_process(plan: Plan, one: Session) -> list[Run]:
+    return _session(plan, one, _memo_of_process(), end_with_parent)
+
+
+def end_with_parent(stage: str, share: float, seconds_left: float | None) -> None:
+    """End the process if the one that asked for the session has died: killed, it could tell no one."""
+    asking = parent_process()
+    if asking is not None and not asking.is_alive():
+        raise SystemExit
+
+
+@cache
+def _memo_of_process() -> Memo:
+    return Memo()
+
+
+def read_runs(path: Path | None, plan: Plan) -> list[Run]:
+    """Read the runs of this very plan; those of others, or from before there was advice in them, are passed over."""
+    if path is None or not path.is_file():
+        return []
+    runs = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [
+        {k: v for k, v in run.items() if k != "plan"} for run in runs if run["plan"] == _told(plan) and "steady" in run
+    ]
+
+
+def _told(plan: Plan) -> str:
+    """Name all that a session depends on but its strategy and seed."""
+    return repr(replace(plan, keep=None, config=replace(plan.config, strategy="", seed=0)))

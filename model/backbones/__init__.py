@@ -1,0 +1,1 @@
+"""Pretrained language models: the catalog, what fits this machine, and loading."""

@@ -1,0 +1,336 @@
+"""Load the frozen pretrained model: from a Python package, a folder or the hub; device, precision, 4-bit.
+
+What cannot be done is refused with a reason; nothing falls back silently to something slower or smaller.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from filelock import FileLock
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+
+from annotator.errors import BackboneMissing, BackboneRefused
+from model.backbones.catalog import CATALOG, STARTER, Entry, Family, cache_folder, package_file
+from model.backbones.fingerprint import (
+    MADE,
+    digest,
+    fingerprint_of,
+    read_json,
+    snapshot_folder,
+    source_of,
+    split_pin,
+    stamp,
+    weight_files,
+)
+from model.backbones.machine import attend_exactly, best_device, can_load_4bit, free_memory, preferred_dtype
+from model.backbones.memory import in_gb, least, way_out
+from model.backbones.shape import read_shape
+from model.backbones.soundness import check_finite, check_loaded
+from model.recipe import Quantization, Recipe
+from model.types import Origin
+
+_UNFIT = (
+    ValueError, LookupError, TypeError, AttributeError, ImportError, AssertionError, RuntimeError, StrictDataclassError,
+)  # fmt: skip
+
+
+@dataclass
+class Backbone:
+    """A loaded language model, and what has been put on it to be trained (see `tuning`)."""
+
+    name: str
+    model: Any  # transformers model, or peft model around it
+    tokenizer: Any
+    family: Family
+    device: torch.device
+    dtype: torch.dtype
+    quantized: bool
+    packs: bool | None = None  # whether utterances can share a row; none: not tried yet
+    checked: dict[str, tuple[int, int]] = field(default_factory=dict)  # by layout: tokens of texts and rows tried
+    tuning: Any = None
+    soft_prompt: Callable[[], torch.Tensor] | None = None  # returns (1, virtual tokens, width)
+    origin: Origin = field(default_factory=Origin)
+
+    @property
+    def virtual_tokens(self) -> int:
+        """Count the tokens of the soft prompt that comes before everything else."""
+        return self.soft_prompt().shape[1] if self.soft_prompt else 0
+
+    def reading(self, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return what the model reads for (n, tokens) ids, the first of which hold the soft prompt's place."""
+        if self.soft_prompt is None:
+            return {"input_ids": ids}
+        prompt = self.soft_prompt()
+        embedded = self.model.get_input_embeddings()(ids[:, prompt.shape[1] :])
+        shared = prompt.to(embedded).expand(len(ids), -1, -1)
+        return {"inputs_embeds": torch.cat([shared, embedded], dim=1)}
+
+
+def load_backbone(name: str, quantization: Quantization = "none", recipe: Recipe | None = None) -> Backbone:
+    """Load a backbone by catalog name, local folder or hub id; with the recipe, if it is to be trained.
+
+    A hub id may name a revision, as in “org/name@v1.0”, and be `pinned` to a commit. Raises BackboneMissing if the
+    weights cannot be found, BackboneRefused if this machine cannot run it so, both before any weight is loaded; and
+    BackboneRefused if the weights are not whole.
+    """
+    name, commit = split_pin(name)
+    device = best_device()
+    dtype = preferred_dtype(device)
+    if device.type == "cuda":
+        attend_exactly()
+    with _quiet_transformers():
+        place = _place_of(name, commit)
+        config = _fetch(transformers.AutoConfig.from_pretrained, name, place)
+        _check_kind(name, config, place)
+        tokenizer = _fetch(transformers.AutoTokenizer.from_pretrained, name, place, config=config)
+        _check_memory(name, config, recipe or Recipe(quantization=quantization), dtype, recipe is not None)
+        options: dict[str, Any] = {"config": config, "dtype": dtype, "use_safetensors": True}
+        if quantization == "nf4":
+            options |= {"quantization_config": _nf4(dtype), "device_map": str(device)}
+        model, origin = _load_weights(name, place, config, options)
+    if commit and recipe is not None:
+        _look_for_newer(name)
+    if quantization == "none":
+        model = model.to(device)
+    else:
+        _keep_trainable(model)
+    model.requires_grad_(False)
+    family: Family = "encoder-decoder" if config.is_encoder_decoder else "causal"
+    return Backbone(name, model.eval(), tokenizer, family, device, dtype, quantization != "none", origin=origin)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a backbone's files are read from: a folder, or a commit on the hub, so that all are of the same one."""
+
+    source: str
+    revision: str = ""
+
+    @property
+    def folder(self) -> Path:
+        return snapshot_folder(self.source, self.revision) if self.revision else Path(self.source)
+
+
+def _place_of(name: str, commit: str) -> _Place:
+    entry = CATALOG.get(name)
+    if entry and entry.package:
+        return _Place(str(_converted(entry)))
+    source, wished = source_of(name)
+    if Path(source).is_dir():
+        return _Place(source)
+    return _Place(source, commit or _fetch(_commit_of, name, _Place(source, wished)))
+
+
+def _commit_of(source: str, revision: str, trust_remote_code: bool) -> str:
+    """Return the commit a branch is at: as the hub says, or where it cannot be asked, as it said last."""
+    del trust_remote_code  # nothing is run
+    return Path(transformers.utils.cached_file(source, "config.json", revision=revision)).parent.name
+
+
+def _load_weights(name: str, place: _Place, config: Any, options: dict[str, Any]) -> tuple[Any, Origin]:
+    """Load a model of which every weight is known to be right, and tell it from others of its name."""
+    kind = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
+    before = _stamps(place.folder)
+    model, info = _fetch(
+        kind.from_pretrained, name, place, output_loading_info=True, ignore_mismatched_sizes=True, **options
+    )
+    check_loaded(name, config, info)
+    fingerprint = fingerprint_of(place.folder, check_finite)
+    if before and before != _stamps(place.folder):
+        raise BackboneRefused(f"The weights of “{name}” changed while they were being loaded.", "Try again.")
+    return model, Origin(fingerprint, place.revision)
+
+
+def _stamps(folder: Path) -> list[list[int]]:
+    return [stamp(path) for path in weight_files(folder) if path.is_file()]
+
+
+def _check_kind(name: str, config: Any, place: _Place) -> None:
+    """Refuse what is no language model by itself, and weights that were quantized by other means than ours."""
+    if transformers.utils.find_adapter_config_file(place.source, revision=place.revision or None):
+        raise BackboneRefused(
+            f"“{name}” is an adapter for a language model, not a language model.", "Choose the model it was made for."
+        )
+    settings = getattr(config, "quantization_config", None)
+    if settings:
+        method = settings.get("quant_method") if isinstance(settings, dict) else settings.quant_method
+        raise BackboneRefused(
+            f"The weights of “{name}” are quantized already ({getattr(method, 'value', method)}).",
+            "Choose the weights it was made from; quantization “nf4” loads those in 4-bit.",
+        )
+
+
+def _look_for_newer(name: str) -> None:
+    """Ask the hub whether its branch has moved, and say so. The commit in use stays."""
+    source, wished = source_of(name)
+    with suppress(OSError, ValueError):
+        transformers.utils.cached_file(source, "config.json", revision=wished or "main")
+
+
+def _check_memory(name: str, config: Any, recipe: Recipe, dtype: torch.dtype, training: bool) -> None:
+    """Refuse what cannot fit, even in the shortest rows. An architecture we cannot judge is tried."""
+    shape = read_shape(config.to_dict())
+    if shape is None:
+        return
+    needed, free = least(shape, recipe, dtype.itemsize, training), free_memory()
+    if needed > free:
+        raise BackboneRefused(
+            f"The backbone “{name}” needs at least {in_gb(needed)} of memory, {in_gb(free)} are free.",
+            way_out(shape, recipe, free, dtype.itemsize),
+        )
+
+
+def _converted(entry: Entry) -> Path:
+    """Return the folder with the package's weights as safetensors, converting them once.
+
+    Reading a GGUF file takes some twenty seconds each time, a safetensors file less than one. The lock and the rename
+    keep two processes that start together from seeing half a folder; what is not as it was converted, or was converted
+    from another file, is converted again.
+    """
+    folder = cache_folder() / "backbones" / entry.name
+    weights = package_file(entry)
+    if _is_whole(folder, weights):
+        return folder
+    if weights is None:
+        raise BackboneMissing(
+            f"The package {entry.package}, which carries {entry.name}, is not installed.",
+            "Run `make install`, or choose another backbone.",
+        )
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not _is_whole(folder, weights):
+                _convert(weights, folder)
+    except OSError as error:
+        raise BackboneRefused(
+            f"{entry.name} could not be converted in {folder}: {error}.",
+            "Free space on the disk, or name a folder that can be written in ANNOTATOR_CACHE.",
+        ) from error
+    return folder
+
+
+def _is_whole(folder: Path, weights: Path | None) -> bool:
+    """Say whether a folder holds all that was converted and nothing else, from the package's file if that is there."""
+    try:
+        made = read_json(folder / MADE)
+        source = digest(weights) if weights else made["source"]
+        return bool(made == {"source": source, "files": _digests(folder)})
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    return {path.name: digest(path) for path in sorted(folder.iterdir()) if path.name != MADE}
+
+
+def _convert(weights: Path, folder: Path) -> None:
+    half = folder.with_name(f"{folder.name}.tmp")
+    shutil.rmtree(half, ignore_errors=True)
+    _convert_gguf(weights, half)
+    made = {"source": digest(weights), "files": _digests(half)}
+    (half / MADE).write_text(json.dumps(made, indent=2), encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(half, folder)
+
+
+def _convert_gguf(weights: Path, folder: Path) -> None:
+    # bf16 is what the weights were released in; the 4-bit blocks carry fewer bits than that.
+    dense = transformers.GgufConfig(dequantize=True)
+    with _quiet_transformers():
+        tokenizer = transformers.AutoTokenizer.from_pretrained(weights.parent, gguf_file=weights.name)
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            weights.parent, gguf_file=weights.name, dtype=torch.float32, quantization_config=dense
+        )
+        model.to(torch.bfloat16).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    _list_added_tokens(folder)
+
+
+def _list_added_tokens(folder: Path) -> None:
+    """Write the added tokens into tokenizer_config.json if they are not there, as in most models on the hub.
+
+    Without them transformers parses all of tokenizer.json a second time, in Python, to find them: half of what
+    loading the starter takes.
+    """
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if "added_tokens_decoder" in config:
+        return
+    tokens = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["added_tokens"]
+    added = {str(token.pop("id")): token for token in tokens}
+    path.write_text(json.dumps(config | {"added_tokens_decoder": added}, indent=2), encoding="utf-8")
+
+
+def _fetch(load: Any, name: str, place: _Place, **options: Any) -> Any:
+    try:
+        return load(place.source, trust_remote_code=False, revision=place.revision or "main", **options)
+    except OSError as error:
+        raise BackboneMissing(
+            f"The backbone “{name}” is not on this machine and could not be fetched.",
+            "Check the name, the network, and for a gated model your hub login; "
+            f"or use the starter backbone. ({str(error).splitlines()[0]})",
+        ) from error
+    except SafetensorError as error:
+        raise BackboneRefused(
+            f"The weights of “{name}” are damaged: {error}.",
+            "Download the checkpoint again, or choose another backbone.",
+        ) from error
+    except torch.OutOfMemoryError:
+        raise
+    except _UNFIT as error:
+        raise BackboneRefused(
+            f"The backbone “{name}” cannot be loaded: {type(error).__name__}: {error}", "Choose another backbone."
+        ) from error
+
+
+def _nf4(dtype: torch.dtype) -> Any:
+    if not can_load_4bit():
+        raise BackboneRefused(
+            "4-bit loading needs a CUDA GPU or an x86-64 processor with AVX2.", "Choose quantization “none”."
+        )
+    return transformers.BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,  # without its instructions, a processor is several times slower in bf16
+    )
+
+
+def _keep_trainable(model: Any) -> None:
+    """Keep 4-bit layers from packing themselves for inference, after which no gradient passes through them.
+
+    On processors with bf16 instructions bitsandbytes 0.50 does that, for good, at the first text that is only read;
+    and what was packed is rounded, so that the weights are others than before.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Keep loading bars out of logs and pages; warnings still pass."""
+    transformers.utils.logging.disable_progress_bar()
+    before = transformers.utils.logging.get_verbosity()
+    transformers.utils.logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        transformers.utils.logging.set_verbosity(before)
+        transformers.utils.logging.enable_progress_bar()
+
+
+if __name__ == "__main__":  # `make install` converts the starter once, so that the first round need not
+    load_backbone(STARTER)

@@ -1,0 +1,96 @@
+"""What a chat template writes around a message: the same on every day and in every process.
+
+Templates may ask for today's date or draw at random. Both are fixed here, so that a prompt depends on nothing but the
+template, and on the day a round was made only where the round is older than this rule.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from typing import Any
+
+from jinja2 import TemplateError
+from transformers.utils import chat_template_utils
+
+from annotator.errors import BackboneRefused
+from model.backbones.catalog import Family
+from model.types import Frame
+
+DAY = date(2024, 7, 26)  # what Llama 3 itself writes where it is told no date
+_IN_ENGLISH = {  # what strftime takes from the locale or the time zone of the process, on that day
+    "%A": "Friday", "%a": "Fri", "%B": "July", "%b": "Jul", "%h": "Jul", "%p": "AM", "%P": "am", "%s": "1721952000",
+    "%c": "Fri Jul 26 00:00:00 2024", "%x": "07/26/24", "%X": "00:00:00", "%r": "12:00:00 AM", "%Z": "", "%z": "",
+}  # fmt: skip
+_GAP = "\ue000utterance\ue000"  # private-use characters: no instruction contains them
+_UNFIT = (TemplateError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError)
+
+
+def frame_of(tokenizer: Any, family: Family, day: date = DAY) -> Frame:
+    """Render what a backbone's chat template writes around a message. Raises BackboneRefused if it cannot be used."""
+    if family == "encoder-decoder":
+        return Frame("", "", end_of_text(tokenizer))
+    if not tokenizer.chat_template:
+        return Frame(tokenizer.bos_token or "", "\nAnswer:", end_of_text(tokenizer))
+    before, after = _around(tokenizer, [{"role": "user", "content": _GAP}], True, day)
+    turns = [{"role": "user", "content": "."}, {"role": "assistant", "content": _GAP}]
+    ending = tokenizer(_around(tokenizer, turns, False, day)[1], add_special_tokens=False)["input_ids"]
+    return Frame(before, after, int(ending[0]) if ending else end_of_text(tokenizer))
+
+
+def end_of_text(tokenizer: Any) -> int:
+    """Return the token that ends a text. Raises BackboneRefused if the tokenizer has none."""
+    if tokenizer.eos_token_id is None:
+        raise BackboneRefused(
+            "The tokenizer of this backbone names no token that ends a text.",
+            "Set eos_token in its tokenizer_config.json, or choose another backbone.",
+        )
+    return int(tokenizer.eos_token_id)
+
+
+def _around(tokenizer: Any, turns: list[dict[str, str]], ask: bool, day: date) -> tuple[str, str]:
+    """Return what is written before and after the gap. Some templates take text, others a list of parts."""
+    in_parts = [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in turns]
+    reason = "the message does not stand in it exactly once"
+    for chat in (turns, in_parts):
+        try:
+            pieces = _render(tokenizer, chat, ask, day).split(_GAP)
+        except _UNFIT as error:
+            reason = f"{type(error).__name__}: {error}"
+            continue
+        if len(pieces) == 2:
+            return pieces[0], pieces[1]
+    raise BackboneRefused(
+        f"The chat template of this backbone cannot be used ({reason}).",
+        "Mend the template beside its weights, or choose another backbone.",
+    )
+
+
+def _render(tokenizer: Any, chat: list[Any], ask: bool, day: date) -> str:
+    compiled = chat_template_utils._compile_jinja_template(tokenizer.get_chat_template())
+    compiled.globals["strftime_now"] = lambda form: _written(day, form)
+    with _drawing_the_same():
+        rendered = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=ask, enable_thinking=False)
+    if re.search(r" at 0x[0-9a-f]+>", rendered):
+        raise ValueError("it writes the address of an object, which differs each time")
+    return str(rendered)
+
+
+def _written(day: date, form: str) -> str:
+    if day != DAY:
+        return day.strftime(form)
+    return DAY.strftime(re.sub(r"%.", lambda found: _IN_ENGLISH.get(found[0], found[0]), form))
+
+
+@contextmanager
+def _drawing_the_same() -> Iterator[None]:
+    """Let what a template draws at random be the same each time, and leave the generator as it was."""
+    before = random.getstate()
+    random.seed(0)
+    try:
+        yield
+    finally:
+        random.setstate(before)

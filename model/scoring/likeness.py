@@ -1,0 +1,124 @@
+"""Compare a packed row with the model's own passes over one text at a time, at the lengths that are in use.
+
+What is known of windows and positions is read from configurations (see `windows`). This finds what is not known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import cycle
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from accelerate.utils.memory import should_reduce_batch_size
+
+from annotator.errors import BackboneRefused
+from model.finite import refuse_model
+from model.recipe import LANE
+from model.scoring.packing import Bodies
+
+if TYPE_CHECKING:
+    from model.scoring.causal import CausalScorer
+
+EXACT = 1e-3  # of the spread of the logits: fp32 stays far below
+ROUNDED = 0.25  # the same in bf16, whose rounding makes up to 0.15 of it on a GPU
+NOISE = 5.0  # times what more text behind changes, which is rounding alone
+STEP = 64  # tokens: lengths are rounded up to a multiple, so that few lengths are ever tried
+
+
+class Reach(NamedTuple):
+    """How long a text and a row have been found to be computed right."""
+
+    text: int = 0
+    row: int = 0
+
+
+@torch.no_grad()
+def check_row(scorer: CausalScorer, bodies: Bodies, budget: int) -> None:
+    """Refuse bodies that get other numbers in a row than alone, longest text and longest row considered.
+
+    Tried once for each length and layout. Raises BackboneRefused, NotFinite.
+    """
+    if not bodies:
+        return
+    for row in _rows_of(scorer, bodies, budget):
+        try:
+            return _check(scorer, row)
+        except RuntimeError as error:
+            if not should_reduce_batch_size(error):
+                raise
+    # What memory does not suffice for, the round will say: nothing is known of it here.
+
+
+def _check(scorer: CausalScorer, row: list[list[int]]) -> None:
+    checked, layout = scorer.backbone.checked, "lanes" if scorer.cached else "row"
+    before = len(scorer.tokens.prefix)
+    reach = Reach(before + len(row[0]), 0 if scorer.cached else before + sum(map(len, row)))  # lanes are short
+    known = Reach(*checked.get(layout, ()))
+    if reach.text <= known.text and reach.row <= known.row:
+        return
+    off, allowed = _compare(scorer, row)
+    if not np.isfinite(off):
+        refuse_model(scorer.backbone.name)
+    if not off <= allowed:
+        raise BackboneRefused(
+            f"“{scorer.backbone.name}” computes other numbers for a text of {reach.text} tokens in a row with others "
+            "than alone.",
+            "Choose a backbone with plain attention, such as Llama, Qwen, Gemma, Mistral or Flan-T5, or lower "
+            "max_tokens.",
+        )
+    checked[layout] = Reach(max(reach.text, known.text), max(reach.row, known.row))
+
+
+def _rows_of(scorer: CausalScorer, bodies: Bodies, budget: int) -> Iterator[list[list[int]]]:
+    """Return the longest body, lengthened to a round number of tokens, with as many others as a row holds.
+
+    Then, for a machine that cannot compute so much at once, the longest and the shortest as they are.
+    """
+    first, path = len(scorer.tokens.prefix) + scorer.backbone.virtual_tokens, _path(scorer)
+    shortest, *_, last = sorted([*bodies, bodies[0]], key=len)
+    longest = list(last)
+    windows = scorer.windows
+    room = min(limit for limit in (windows.longest, windows.columns, 2**31) if limit) - first - len(path)
+    wanted = max(len(longest), min(-(-(first + len(longest)) // STEP) * STEP - first, room))
+    longest = [token for token, _ in zip(cycle(longest), range(wanted), strict=False)]
+    left = min(budget, len(longest) + 2 * LANE) if scorer.cached else budget
+    left = min(left, windows.columns - first if windows.columns else left) - len(longest) - len(path)
+    row = [longest]
+    for body in bodies:
+        left -= len(body)
+        if left < 0 and (windows.columns or len(row) > 1):  # one other at least, where a row may be so long
+            break
+        row.append(list(body))
+    yield row
+    yield [list(last), list(shortest)]
+
+
+def _path(scorer: CausalScorer) -> list[int]:
+    trie = scorer.tokens.trie
+    return list(trie.inner_path(int(trie.paths.sum(axis=1).argmax())))
+
+
+def _compare(scorer: CausalScorer, row: list[list[int]]) -> tuple[float, float]:
+    """Return how far the row's logits are off at most, and how far they may be."""
+    path = _path(scorer)
+    packed = scorer.at_ends(row, np.zeros(len(path), np.int64), np.array(path, np.int64))
+    said = scorer.tokens.trie.tokens[np.array(path, np.int64) - 1].tolist()
+    plain = _plainly(scorer, [*row[0], *(said or row[0][-1:])], 1 + max(1, len(said)))
+    alone = _plainly(scorer, row[0], 1)
+    pairs = [(packed[0], plain[0]), *zip(packed[len(row) :], plain[1:], strict=False)]
+    if len(row) > 1:
+        pairs.append((packed[len(row) - 1], _plainly(scorer, row[-1], 1)[0]))
+    strict = scorer.backbone.dtype == torch.float32 and not scorer.backbone.quantized
+    spread = float((plain - plain.mean(dim=-1, keepdim=True)).norm(dim=-1).mean())
+    allowed = max(NOISE * float((plain[0] - alone[0]).norm()), (EXACT if strict else ROUNDED) * spread)
+    return float(torch.stack([(one - other).norm() for one, other in pairs]).max()), allowed
+
+
+def _plainly(scorer: CausalScorer, body: list[int], last: int) -> torch.Tensor:
+    """Return (last, vocabulary) log-probabilities at the end of instruction and body, as the model computes them."""
+    backbone = scorer.backbone
+    ids = torch.tensor([[0] * backbone.virtual_tokens + scorer.tokens.prefix + body], device=backbone.device)
+    logits: torch.Tensor = backbone.model(**backbone.reading(ids), use_cache=False).logits
+    return logits[0, -last:].float().log_softmax(dim=-1)

@@ -1,0 +1,1 @@
+"""Fine-tuning an adapter: which weights, which optimizer, the loss and the steps."""

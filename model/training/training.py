@@ -1,0 +1,318 @@
+"""Training of an adapter: the loss over the labels, the optimiser, the schedule, and what to do when memory ends.
+
+The loss is the cross-entropy of the label among the labels, on the very log-likelihoods that scoring uses: what is
+trained is what is asked (cf. Liu et al. 2022, arXiv 2205.05638). A batch is computed in packed rows whose gradients
+add up to that of the batch's mean loss, so how it is cut changes nothing but the memory it takes.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from transformers import get_cosine_schedule_with_warmup
+
+from annotator.errors import BackboneRefused, NotFinite, TooFewAnswers
+from model.backbones.backbone import Backbone
+from model.recipe import LEARNING_RATES, LEAST_TOKENS, Recipe
+from model.scoring.packing import Bodies
+from model.scoring.scoring import Scorer
+from model.training.optimizer import make_optimizer, trainable
+from model.types import Progress
+
+Loss = Callable[[Scorer, Bodies, np.ndarray], torch.Tensor]
+T = TypeVar("T")
+
+
+@dataclass
+class Budget:
+    """How many tokens are computed at once. Halves when memory runs out, and stays so."""
+
+    tokens: int
+
+    def run(self, work: Callable[[int], T]) -> T:
+        """Do the work with so many tokens at once; again with half as many for as long as memory runs out.
+
+        Raises BackboneRefused if even the smallest row does not fit.
+        """
+        while True:
+            try:
+                return work(self.tokens)
+            except RuntimeError as error:
+                if not should_reduce_batch_size(error):
+                    raise
+                if self.tokens <= LEAST_TOKENS:
+                    raise BackboneRefused(
+                        f"Memory ran out with {self.tokens} tokens computed at once.",
+                        "Choose a smaller backbone, 4-bit weights, or lower max_tokens.",
+                    ) from error
+            clear_device_cache(garbage_collection=True)  # outside the handler, which holds the failed tensors
+            self.tokens //= 2
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What is to be learned, and how."""
+
+    bodies: Bodies
+    labels: np.ndarray  # (n,) places in the codebook
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where the state of unfinished training is kept, and the name of the lesson it belongs to."""
+
+    path: Path
+    lesson: str
+
+    def write(self, state: dict[str, Any]) -> None:
+        """Replace the last state; whoever is killed while writing finds the one before."""
+        half = self.path.with_name(f"{self.path.name}.tmp")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        random = [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
+        torch.save(state | {"lesson": self.lesson, "random": random}, half)
+        os.replace(half, self.path)
+
+    def read(self) -> dict[str, Any] | None:
+        """Return the last state of this very lesson, if it can be read, and go on with its random numbers."""
+        try:
+            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)  # runs no code
+        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError):  # none, or cut short when power failed
+            return None
+        if state["lesson"] != self.lesson:
+            return None
+        torch.set_rng_state(state["random"][0])
+        torch.cuda.set_rng_state_all(state["random"][1:])
+        return state
+
+
+def train(
+    backbone: Backbone, scorer: Scorer, lesson: Lesson, progress: Progress, checkpoint: Checkpoint | None = None
+) -> None:
+    """Train what requires gradients. Leaves the model in evaluation mode, whatever happens."""
+    recipe, bodies = lesson.recipe, lesson.bodies
+    kept, held_out = _hold_out(len(bodies), recipe)
+    batches = [kept[batch] for batch in _epochs(len(kept), recipe)]
+    learner = _Learner(backbone, recipe, len(batches))
+    step = learner.resume(checkpoint)
+    loss_of, budget = _loss(lesson.labels, recipe), Budget(recipe.row_tokens)
+    longest = sorted(bodies, key=len)[-recipe.batch_size :]
+    backbone.model.eval()  # layers that have just been put on it would drop some of what they see
+    scorer.check(longest, budget.tokens)
+
+    def backward(batch: np.ndarray, tokens: int) -> None:
+        learner.optimizer.zero_grad()  # also what a row that ran out of memory has left
+        for row in scorer.rows([bodies[i] for i in batch], tokens):
+            chosen = batch[row]
+            loss = loss_of(scorer, [bodies[i] for i in chosen], chosen) / len(batch)
+            learner.check(loss.detach())
+            learner.accelerator.backward(loss)
+
+    per_epoch = len(batches) // recipe.epochs
+    with _in_training(backbone.model, recipe, float(np.mean([len(body) for body in bodies]))):
+        while step < len(batches) and not learner.is_over(recipe.patience):
+            batch = batches[step]
+            budget.run(lambda tokens, batch=batch: backward(batch, tokens))  # type: ignore[misc]
+            learner.step()
+            step += 1
+            if step % per_epoch == 0 and len(held_out):
+                backbone.model.eval()
+                learner.judge(_mean_loss(scorer, lesson, held_out, budget))
+                backbone.model.train()
+            if step % per_epoch == 0 and checkpoint and step < len(batches):
+                checkpoint.write(learner.state() | {"step": step})
+            progress(step / len(batches))
+    learner.finish()
+
+
+class _Learner:
+    """What changes while training: weights, the optimiser's state, the average of the weights, the best epoch."""
+
+    def __init__(self, backbone: Backbone, recipe: Recipe, steps: int) -> None:
+        self.weights = trainable(backbone)
+        self.clip = recipe.clip
+        self.accelerator = Accelerator()
+        optimizer = make_optimizer(backbone, recipe)
+        schedule = get_cosine_schedule_with_warmup(optimizer, round(recipe.warmup * steps), steps)
+        self.optimizer, self.schedule = self.accelerator.prepare(optimizer, schedule)
+        self.steps, self.usual = steps, LEARNING_RATES[recipe.method]
+        self.rate = self.usual if recipe.learning_rate is None else recipe.learning_rate
+        self.steps_left, self.to_average = steps, max(1, round(recipe.average * steps)) if recipe.average else 0
+        self.average: list[torch.Tensor] = []
+        self.averaged = 0
+        self.best: list[torch.Tensor] = []
+        self.best_loss, self.waited = float("inf"), 0
+
+    def check(self, value: torch.Tensor | float) -> None:
+        """Stop at a loss, gradient or weight that is infinite or undefined. Raises NotFinite."""
+        if np.isfinite(float(value)):
+            return
+        step = min(self.steps - self.steps_left + 1, self.steps)
+        raise NotFinite(
+            f"Training stopped at step {step} of {self.steps}: with a learning rate of {self.rate:g} its numbers are "
+            "infinite or undefined.",
+            f"Lower recipe.learning_rate; {self.usual:g} is usual. The round before stays in use.",
+        )
+
+    def step(self) -> None:
+        """Follow the gradient once, and take the weights into the average if it is late enough."""
+        norm = self.accelerator.clip_grad_norm_(self.weights, self.clip)
+        if norm is not None:
+            self.check(norm)
+        self.optimizer.step()
+        self.schedule.step()
+        self.steps_left -= 1
+        if self.steps_left < self.to_average:
+            self.averaged += 1
+            if not self.average:
+                self.average = _copies(self.weights)
+            for mean, weight in zip(self.average, self.weights, strict=True):
+                mean.lerp_(weight.detach(), 1 / self.averaged)
+
+    def judge(self, loss: float) -> None:
+        """Take note of an epoch's held-out loss, and of its weights if it is the lowest."""
+        self.check(loss)
+        if loss < self.best_loss:
+            self.best_loss, self.waited, self.best = loss, 0, _copies(self.weights)
+        else:
+            self.waited += 1
+
+    def is_over(self, patience: int) -> bool:
+        """Say whether there has been no better epoch for long enough."""
+        return self.waited >= patience
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Keep the best epoch's weights if epochs were judged, else the average of the last steps if asked for."""
+        for weight, kept in zip(self.weights, self.best or self.average, strict=False):
+            weight.copy_(kept)
+        for weight in self.weights:
+            self.check(weight.abs().max())
+
+    def state(self) -> dict[str, Any]:
+        """Return all of it as plain values and tensors."""
+        plain = {
+            name: getattr(self, name) for name in ("steps_left", "average", "averaged", "best", "best_loss", "waited")
+        }
+        optimiser = {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
+        return plain | optimiser | {"weights": _copies(self.weights)}
+
+    @torch.no_grad()
+    def resume(self, checkpoint: Checkpoint | None) -> int:
+        """Take up where the same lesson was stopped; return the steps done."""
+        state = checkpoint.read() if checkpoint else None
+        if state is None:
+            return 0
+        for weight, kept in zip(self.weights, state["weights"], strict=True):
+            weight.copy_(kept)
+        for name in ("average", "best"):
+            setattr(self, name, [t.to(w.device) for t, w in zip(state[name], self.weights, strict=False)])
+        for name in ("steps_left", "averaged", "best_loss", "waited"):
+            setattr(self, name, state[name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        return int(state["step"])
+
+
+def _copies(weights: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    return [weight.detach().clone() for weight in weights]
+
+
+@contextmanager
+def _in_training(model: Any, recipe: Recipe, mean_length: float) -> Iterator[None]:
+    hook = None
+    try:
+        hook = _add_noise(model, recipe.neftune, mean_length) if recipe.neftune else None
+        model.train()
+        if recipe.checkpointing:
+            model.activation_checkpointing_enable({"use_reentrant": False})
+        yield
+    finally:  # also when a person stops the round: dropout must not outlive it
+        if hook:
+            hook.remove()
+        if recipe.checkpointing:
+            model.activation_checkpointing_disable()
+        model.eval()
+
+
+def _add_noise(model: Any, strength: float, mean_length: float) -> Any:
+    """Add uniform noise to token embeddings while training: NEFTune (Jain et al. 2023, arXiv 2310.05914)."""
+    if model.config.is_encoder_decoder:
+        raise BackboneRefused(
+            "NEFTune does nothing on this family: its encoder does not read the embeddings it would change.",
+            "Set neftune to 0.",
+        )
+
+    def noisy(module: Any, _: Any, embedded: torch.Tensor) -> torch.Tensor:
+        reach = strength / (mean_length * embedded.shape[-1]) ** 0.5
+        return embedded + torch.empty_like(embedded).uniform_(-reach, reach)
+
+    return model.get_input_embeddings().register_forward_hook(noisy)
+
+
+def _hold_out(n: int, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
+    """Split row numbers into those trained on and those that say when to stop. Raises TooFewAnswers if none is left."""
+    count = min(round(recipe.holdout * n), n)
+    if count == n:
+        raise TooFewAnswers(
+            f"A holdout of {recipe.holdout} keeps back {count} of {n} labels, {n - count} are left to train on.",
+            "A fifth, holdout=0.2, is usual; 0 trains on all of them.",
+        )
+    held_out = np.random.default_rng([recipe.seed, n]).permutation(n)[:count]
+    return np.setdiff1d(np.arange(n), held_out), held_out
+
+
+def _epochs(n: int, recipe: Recipe) -> list[np.ndarray]:
+    """Shuffle anew for every epoch and cut into batches."""
+    rng = np.random.default_rng(recipe.seed)
+    cuts = range(recipe.batch_size, n, recipe.batch_size)
+    return [batch for _ in range(recipe.epochs) for batch in np.split(rng.permutation(n), cuts)]
+
+
+def _mean_loss(scorer: Scorer, lesson: Lesson, rows: np.ndarray, budget: Budget) -> float:
+    """Return the mean negative log-probability of the labels among the labels."""
+    bodies = lesson.bodies
+
+    def total(tokens: int) -> float:
+        lost = 0.0
+        for part in scorer.rows([bodies[i] for i in rows], tokens):
+            loglik = scorer.loglik([bodies[i] for i in rows[part]])
+            truth = torch.from_numpy(lesson.labels[rows[part]]).to(loglik.device)
+            lost += float(torch.nn.functional.cross_entropy(loglik, truth, reduction="sum"))
+        return lost
+
+    with torch.no_grad():
+        return budget.run(total) / len(rows)
+
+
+def _loss(labels: np.ndarray, recipe: Recipe) -> Loss:
+    """Return the summed loss of a row's utterances, weighed over labels."""
+    counts = np.bincount(labels)
+    rarity = 1 / np.sqrt(np.maximum(counts, 1))
+    rarity *= len(labels) / (rarity * counts).sum()  # mean weight one: the learning rate keeps its meaning
+
+    def loss(scorer: Scorer, bodies: Bodies, rows: np.ndarray) -> torch.Tensor:
+        truth = labels[rows]
+        if recipe.loss == "tokens":  # the usual one: the label's tokens among all tokens
+            each = -scorer.said(bodies, truth)
+        else:
+            loglik = scorer.loglik(bodies)
+            target = torch.from_numpy(truth).to(loglik.device)
+            each = torch.nn.functional.cross_entropy(
+                loglik, target, reduction="none", label_smoothing=recipe.label_smoothing
+            )
+        if recipe.class_weights:
+            each = each * torch.from_numpy(rarity[truth]).to(each)
+        return each.sum()
+
+    return loss

@@ -1,0 +1,233 @@
+"""What is trained: LoRA layers, a soft prompt, or all weights. Put on a backbone and taken off without a trace."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from annotator.errors import BackboneRefused, ProjectError
+from model.backbones.backbone import Backbone
+from model.backbones.soundness import misfit
+from model.recipe import Recipe
+
+_NAME = "round"
+_PEFT = ("adapter_model.safetensors", "adapter_config.json")
+_FULL = ("model.safetensors",)
+_STACKS = "(layers|block|blocks|h)"  # what models call their list of layers
+_RESTORE = "Restore the folder from a backup, or retrain."
+
+
+class Tuning:
+    """Nothing trained: the backbone answers as it is. A backbone holds one tuning at a time."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.backbone = backbone
+
+    def save(self, folder: Path) -> None:
+        """Write the trained weights."""
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """Let the backbone be as it was before, for a while."""
+        yield
+
+    def remove(self) -> None:
+        """Leave the backbone as it was."""
+
+
+class PeftTuning(Tuning):
+    """LoRA layers or a soft prompt, as peft makes them."""
+
+    def __init__(self, backbone: Backbone, model: Any) -> None:
+        super().__init__(backbone)
+        self.peft = model
+        self.is_prompt = bool(model.peft_config[_NAME].is_prompt_learning)
+        if self.is_prompt:  # peft's own forward would replace our mask and positions
+            self.prompt = model.prompt_encoder[_NAME]
+            backbone.soft_prompt = lambda: model.get_prompt(1)[:, : model.peft_config[_NAME].num_virtual_tokens]
+        else:
+            backbone.model = model
+
+    def save(self, folder: Path) -> None:
+        """Write what peft reads."""
+        state = _learned(self.peft)
+        save_file({name: tensor.detach().contiguous().cpu() for name, tensor in state.items()}, folder / _PEFT[0])
+        self.peft.peft_config[_NAME].save_pretrained(folder)
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """Pass the layers by."""
+        prompt, self.backbone.soft_prompt = self.backbone.soft_prompt, None
+        try:
+            with nullcontext() if self.is_prompt else self.peft.disable_adapter():
+                yield
+        finally:
+            self.backbone.soft_prompt = prompt
+
+    def remove(self) -> None:
+        """Take the layers off."""
+        self.backbone.soft_prompt = None
+        if not self.is_prompt:
+            self.backbone.model = self.peft.unload()
+
+
+class FullTuning(Tuning):
+    """All weights. What they were is kept beside them, so this takes twice the memory."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__(backbone)
+        if backbone.quantized:
+            raise BackboneRefused("4-bit weights cannot be trained themselves.", "Choose LoRA, or quantization “none”.")
+        self.before = {name: weight.detach().clone() for name, weight in backbone.model.named_parameters()}
+
+    def save(self, folder: Path) -> None:
+        """Write all weights."""
+        state = {name: weight.detach().contiguous().cpu() for name, weight in self.backbone.model.named_parameters()}
+        save_file(state, folder / _FULL[0])
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """Put the weights back for a while; takes the memory of a third copy."""
+        trained = {name: weight.detach().clone() for name, weight in self.backbone.model.named_parameters()}
+        _overwrite(self.backbone.model, self.before)
+        try:
+            yield
+        finally:
+            _overwrite(self.backbone.model, trained)
+
+    def remove(self) -> None:
+        """Put the weights back."""
+        _overwrite(self.backbone.model, self.before)
+
+
+def start_tuning(backbone: Backbone, recipe: Recipe) -> Tuning:
+    """Make afresh what the recipe trains. Raises BackboneRefused if it cannot be trained so."""
+    if recipe.method == "full":
+        tuning = FullTuning(backbone)
+        backbone.model.requires_grad_(True)
+        return tuning
+    if recipe.method == "lora":
+        _check_layers(backbone, recipe.layers)
+    with warnings.catch_warnings():
+        # peft 0.21 asks transformers 5.23 by a name that goes away in version 6
+        warnings.filterwarnings("ignore", ".is_gradient_checkpointing. is deprecated", FutureWarning)
+        warnings.filterwarnings("ignore", "fan_in_fan_out is set to False", UserWarning)  # it sees to that itself
+        try:
+            model = peft.get_peft_model(backbone.model, _config(backbone, recipe), adapter_name=_NAME)
+        except ValueError as error:
+            raise BackboneRefused(
+                f"The backbone “{backbone.name}” cannot be adapted so: {str(error).splitlines()[0]}",
+                "Leave target_modules at all-linear and dropout at 0, or choose another backbone.",
+            ) from error
+    return PeftTuning(backbone, model)
+
+
+def _check_layers(backbone: Backbone, layers: Sequence[int]) -> None:
+    """Refuse numbers of layers that the backbone does not have, which would leave nothing to train, or all."""
+    found = re.findall(rf"\.{_STACKS}\.(\d+)\.", "\n".join(name for name, _ in backbone.model.named_modules()))
+    known = {int(number) for _, number in found}
+    missing = sorted(set(layers) - known)
+    if missing:
+        raise BackboneRefused(
+            f"The backbone “{backbone.name}” has {len(known)} layers that can be chosen, none with the number "
+            f"{', '.join(map(str, missing))}.",
+            "Layers count from 0. Leave the setting empty to adapt all of them.",
+        )
+
+
+def load_tuning(backbone: Backbone, folder: Path) -> Tuning:
+    """Read a round's weights. Raises ProjectError if the folder is not whole, or its weights do not fit."""
+    kind = weights_in(folder)
+    if kind == "none":
+        return Tuning(backbone)
+    if kind == "full":
+        found = _read(folder / _FULL[0])
+        _check_fit(folder, found, dict(backbone.model.named_parameters()))
+        full = FullTuning(backbone)
+        _overwrite(backbone.model, found)
+        return full
+    found = _read(folder / _PEFT[0])
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Found missing adapter keys", UserWarning)  # refused below
+            model = peft.PeftModel.from_pretrained(backbone.model, str(folder), adapter_name=_NAME)
+    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
+        raise ProjectError(f"What a round has learned cannot be read from {folder}: {error}", _RESTORE) from error
+    tuning = PeftTuning(backbone, model.eval())
+    try:
+        _check_fit(folder, found, _learned(model))
+    except ProjectError:
+        tuning.remove()
+        raise
+    return tuning
+
+
+def _learned(model: Any) -> dict[str, torch.Tensor]:
+    """Return what peft has trained. It would look on the hub whether embeddings have grown; ours never do."""
+    state: dict[str, torch.Tensor] = peft.get_peft_model_state_dict(
+        model, adapter_name=_NAME, save_embedding_layers=False
+    )
+    return state
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ProjectError(f"{path} is damaged: {error}.", _RESTORE) from error
+
+
+def _check_fit(folder: Path, found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
+    if why := misfit(found, wanted):
+        raise ProjectError(f"What a round has learned is damaged in {folder}: {why}.", _RESTORE)
+
+
+def weights_in(folder: Path) -> str:
+    """Tell what a round has trained: “none”, “peft” or “full”. Only safetensors: other formats can run code."""
+    found = {path.name for path in folder.glob("*")}
+    if set(_FULL) <= found:
+        return "full"
+    trained = any(name.startswith("adapter_") for name in found)
+    missing = set(_PEFT) - found if trained else set()
+    if missing:
+        raise ProjectError(f"{folder} lacks {' and '.join(sorted(missing))}.", _RESTORE)
+    return "peft" if trained else "none"
+
+
+@torch.no_grad()
+def _overwrite(model: Any, weights: dict[str, torch.Tensor]) -> None:
+    for name, weight in model.named_parameters():
+        weight.copy_(weights[name])
+        weight.requires_grad_(False)
+
+
+def _config(backbone: Backbone, recipe: Recipe) -> peft.PeftConfig:
+    kind = "CAUSAL_LM" if backbone.family == "causal" else "SEQ_2_SEQ_LM"
+    if recipe.method == "prompt":
+        return peft.PromptTuningConfig(
+            num_virtual_tokens=recipe.virtual_tokens, prompt_tuning_init="SAMPLE_VOCAB", task_type=kind
+        )
+    return peft.LoraConfig(
+        r=recipe.rank,
+        lora_alpha=recipe.alpha,
+        lora_dropout=recipe.dropout,
+        target_modules=recipe.target_modules,
+        exclude_modules=_all_layers_but(recipe.layers) if recipe.layers else None,
+        use_rslora=recipe.rslora,
+        use_dora=recipe.dora,
+        task_type=kind,
+    )
+
+
+def _all_layers_but(layers: Sequence[int]) -> str:
+    """Match the modules of all other layers. peft takes numbers of layers only with a list of module names."""
+    return rf".*\.{_STACKS}\.(?!({'|'.join(map(str, layers))})\.)\d+\..*"

@@ -1,0 +1,1 @@
+"""Files: rows read from them, and rows written to them whole or not at all."""

@@ -1,0 +1,242 @@
+"""Whatever is done to a codebook, every answer stays reachable, counts add up, and all of it can be taken back."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from hypothesis import HealthCheck, event, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from sqlite_utils import Database
+
+from annotator.codebook import changes, history
+from annotator.config import RoundConfig
+from annotator.errors import AnnotatorError, TooFewAnswers
+from annotator.loop import run_round
+from annotator.project import Project
+from annotator.rounds.consensus import consensus_labels
+from store import annotations, labels, rounds, utterances
+from store import settings as kept
+from store.annotations import ADJUDICATED, NewAnnotation
+from store.database import immediate
+from store.faults import Connection
+from store.migrations import migrations
+from store.utterances import NewUtterance
+from tests.annotator.scenes import classifier_of
+
+UTTERANCES, PEOPLE = 6, ("ada", "ben")
+CONFIG = RoundConfig(batch_size=4, minimum_labels=2)
+some = st.integers(0, 999)  # which of those there are, counted around
+
+
+def in_memory(folder: Path) -> Project:
+    """Make a project whose database touches no disk: three labels, a few utterances with answers."""
+    db = Database(sqlite3.connect(":memory:", isolation_level=None, factory=Connection))
+    db.execute("PRAGMA foreign_keys = ON")
+    migrations.apply(db)
+    project = Project(folder, db)
+    with immediate(project.db):
+        kept.put(project.db, "instruction", "Choose.")
+        for n, name in enumerate(("change", "neutral", "sustain"), start=1):
+            labels.add(project.db, name, definition=f"{name}!", key=str(n))
+        for n in range(UTTERANCES):
+            utterances.add(project.db, NewUtterance(f"u{n}", f"text {n} {'abc'[n % 3]}"))
+            given = 1 + n % 4
+            kind: Any = "none_fits" if given == 4 else "label"
+            new = (n + 1, "eve", kind, given if given < 4 else None, "random", 3)
+            annotations.record(project.db, NewAnnotation(*new))
+        utterances.move_to_audit(project.db, [utterances.add(project.db, NewUtterance("audit", "to measure"))])
+    return project
+
+
+class Codebook(RuleBasedStateMachine):
+    """People answer and change the codebook at the same time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = TemporaryDirectory()
+        self.project = in_memory(Path(self.folder.name))
+        self.db = self.project.db
+        self.first = self.state()
+        self.names = iter(f"label {n}" for n in range(10_000))
+
+    def teardown(self) -> None:
+        self.take_everything_back()
+        self.project.close()
+        self.folder.cleanup()
+
+    def state(self) -> Any:
+        """What there is to see: the codebook in use, and every standing answer as it counts."""
+        book = self.project.codebook()
+        answers = [(row["id"], row["kind"], row["label_id"]) for row in annotations.answers(self.db)]
+        return book.instruction, book.labels, answers, annotations.to_look_at(self.db, self.none_fits_since)
+
+    @property
+    def none_fits_since(self) -> int:
+        return kept.get(self.db, "none_fits_since") or 0
+
+    def pick(self, number: int) -> int:
+        used = self.project.codebook().ids
+        return used[number % len(used)]
+
+    def change(self, make: Any, *args: Any) -> None:
+        """Make a change, or see it refused; then nothing has changed."""
+        self.try_to(lambda: changes.make(self.project, changes.propose(self.project, make(self.project, *args)), "ada"))
+
+    def try_to(self, act: Callable[[], int]) -> None:
+        before, version = self.state(), labels.version(self.db)
+        try:
+            assert act() == version + 1
+        except AnnotatorError as refused:
+            event(f"refused: {refused.message.split('“')[0]}")
+            assert (self.state(), labels.version(self.db), bool(refused.hint)) == (before, version, True)  # noqa: PT017
+
+    # What people do
+
+    @rule(
+        utterance=some,
+        person=st.sampled_from(PEOPLE),
+        label=some,
+        kind=st.sampled_from(["label", "label", "none_fits"]),
+    )
+    def answer(self, utterance: int, person: str, label: int, kind: Any) -> None:
+        given = self.pick(label) if kind == "label" else None
+        new = (1 + utterance % UTTERANCES, person, kind, given, "random", labels.version(self.db))
+        annotations.record(self.db, NewAnnotation(*new))
+
+    @rule(utterance=some, label=some)
+    def settle(self, utterance: int, label: int) -> None:
+        new = (1 + utterance % UTTERANCES, "cid", "label", self.pick(label), ADJUDICATED, labels.version(self.db))
+        annotations.record(self.db, NewAnnotation(*new))
+
+    @rule(person=st.sampled_from(PEOPLE))
+    def take_an_answer_back(self, person: str) -> None:
+        annotations.undo(self.db, person)
+
+    @rule()
+    def make_a_round(self) -> None:
+        with suppress(TooFewAnswers):
+            done = run_round(self.project, classifier_of(self.project), CONFIG)
+            used, taught = self.project.codebook().ids, consensus_labels(annotations.answers(self.db))
+            assert tuple(json.loads(done.row["label_ids"])) == used
+            assert done.row["trained_on"] in (0, len(taught))
+
+    # What is done to the codebook
+
+    @rule(look=st.booleans())
+    def add(self, look: bool) -> None:
+        self.change(changes.add, {"name": next(self.names)}, look)
+
+    @rule(label=some, field=st.sampled_from(changes.WRITTEN), value=some, look=st.booleans())
+    def revise(self, label: int, field: str, value: int, look: bool) -> None:
+        values = {"examples": [f"example {value}"], "key": "abd"[value % 3], "colour": ["", "blue"][value % 2]}
+        self.change(changes.revise, self.pick(label), {field: values.get(field, f"text {value % 5}")}, look)
+
+    @rule(order=st.randoms())
+    def reorder(self, order: Any) -> None:
+        ids = list(self.project.codebook().ids)
+        order.shuffle(ids)
+        self.change(changes.reorder, ids)
+
+    @rule(number=some)
+    def instruct(self, number: int) -> None:
+        self.change(changes.instruct, f"Choose {number % 3}.")
+
+    @rule(source=some, into=some)
+    def merge(self, source: int, into: int) -> None:
+        self.change(changes.merge, [self.pick(source)], self.pick(into))
+
+    @rule(label=some, parts=st.integers(1, 3))
+    def split(self, label: int, parts: int) -> None:
+        self.change(changes.split, self.pick(label), [{"name": next(self.names)} for _ in range(parts)])
+
+    @rule(label=some)
+    def retire(self, label: int) -> None:
+        self.change(changes.retire, self.pick(label))
+
+    @rule(label=some)
+    def restore(self, label: int) -> None:
+        every = sorted(labels.names(self.db))
+        self.change(changes.restore, every[label % len(every)])
+
+    @rule(number=some)
+    def take_a_change_back(self, number: int) -> None:
+        done = [event.version for event in labels.events(self.db)]
+        self.try_to(lambda: history.undo(self.project, done[number % len(done)], "ben"))
+
+    # What holds all the time
+
+    @invariant()
+    def every_answer_is_reachable_and_counts_add_up(self) -> None:
+        standing = self.db.execute("SELECT count(*) FROM said").fetchone()[0]
+        answers, used = annotations.answers(self.db), set(self.project.codebook().ids)
+        kinds, by_label = annotations.counts(self.db), annotations.count_labels(self.db)
+        assert len(answers) == standing == sum(kinds.values())
+        assert sum(by_label.values()) == kinds["label"]
+        assert set(by_label) <= used
+        assert set(consensus_labels(answers).values()) <= used
+        looked = {row["id"] for row in annotations.to_look_at(self.db, self.none_fits_since)}
+        assert looked <= {row["id"] for row in answers}
+        for row in answers:
+            assert (row["kind"] == "label") == (row["label_id"] in used)
+            since = [
+                other for other in answers if other["utterance_id"] == row["utterance_id"] and other["id"] > row["id"]
+            ]
+            assert row["kind"] != "out_of_use" or row["id"] in looked or since
+
+    @invariant()
+    def the_codebook_can_be_used(self) -> None:
+        book = self.project.codebook()
+        assert len(book.labels) >= 2
+        assert len({label.name.casefold() for label in book.labels}) == len(book.labels)
+        keys = [label.key for label in book.labels if label.key]
+        assert len(keys) == len(set(keys))
+
+    @invariant()
+    def what_was_done_last_and_stands_is_what_holds(self) -> None:
+        history = labels.events(self.db)
+        added = {event.version for event in history if event.added}  # taken back, they go out of use
+        done = [e for e in history if not e.undone and (e.undoes is None or e.undoes in added)]
+        last = {(i, name): pair[1] for one in done for i, pairs in one.labels.items() for name, pair in pairs.items()}
+        rows = {row["id"]: row for row in self.db.query("SELECT * FROM label")}
+        assert last == {(i, name): rows[i][name] for i, name in last}
+        guide = {name: after for one in done for name, (_, after) in one.guide.items()}
+        assert guide == {name: kept.get(self.db, name) for name in guide}
+
+    @invariant()
+    def the_past_can_be_read(self) -> None:
+        now, past = self.project.codebook(), history.codebook_at(self.project, labels.version(self.db))
+        assert (past.instruction, past.labels) == (now.instruction, now.labels)
+        names = labels.names(self.db)
+        assert all(history.describe(event, names) for event in labels.events(self.db))
+
+    @invariant()
+    @precondition(lambda self: rounds.promoted(self.db) is not None)
+    def probabilities_are_of_the_labels_in_use(self) -> None:
+        found = rounds.predictions_of(self.db, rounds.promoted(self.db))
+        assert found.label_ids == self.project.codebook().ids
+        assert np.allclose(found.probabilities.sum(axis=1), 1)
+        assert found.unknown < set(found.label_ids)
+
+    def take_everything_back(self) -> None:
+        """Undo answers and changes, newest first: the first state is there again."""
+        for person in (*PEOPLE, "cid"):
+            while annotations.undo(self.db, person, adjudicated=person == "cid"):
+                pass
+        for version in range(labels.version(self.db), 3, -1):
+            if not labels.events(self.db)[version - 1].undone:
+                history.undo(self.project, version, "ada")
+        assert self.state() == self.first
+
+
+TestCodebook = Codebook.TestCase
+TestCodebook.settings = settings(
+    max_examples=60, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+)

@@ -1,0 +1,47 @@
+"""The pull of suggestions is told from answers that only a draw sets apart."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from annotator.methods.anchoring import FEW, pull
+from annotator.reporting.text import pulled
+
+
+def said(count, agree, shown=True, withheld="chance", kind="label"):
+    suggested = {"suggested_label_id": 1 if shown else None, "withheld": "" if shown else withheld}
+    hidden = {"withheld_label_id": None if shown else 1}
+    return [{"kind": kind, "label_id": 1 if i < agree else 2, **suggested, **hidden} for i in range(count)]
+
+
+def test_agreement_is_compared_between_shown_and_hidden():
+    found = pull(said(100, 90) + said(50, 30, shown=False))
+    assert (found.shown, found.agreed_shown, found.hidden, found.agreed_hidden) == (100, 90, 50, 30)
+    assert found.size == pytest.approx(0.3)
+    low, high = found.interval
+    assert 0 < low < 0.3 < high < 1
+    assert "90 times in 100" in pulled(found)
+    assert "so it is real" in pulled(found)
+
+
+def test_skips_choices_and_answers_without_a_suggestion_are_in_neither():
+    base = said(30, 20) + said(30, 20, shown=False)
+    others = said(9, 9, kind="skip") + said(9, 9, shown=False, withheld="choice") + said(9, 9, shown=False, withheld="")
+    assert pull(base + others) == pull(base)
+    assert "nothing speaks for it" in pulled(pull(base))
+
+
+@pytest.mark.parametrize(("shown", "hidden"), [(0, 0), (100, FEW - 1), (FEW - 1, 100)])
+def test_of_a_few_answers_nothing_is_said(shown, hidden):
+    assert pull(said(shown, shown) + said(hidden, 0, shown=False)) is None
+    assert f"from {FEW} answers on" in pulled(None)
+
+
+def test_the_interval_holds_the_truth_as_often_as_it_says():
+    rng, inside = np.random.default_rng(0), 0
+    for _ in range(400):
+        one, two = rng.binomial(200, 0.8), rng.binomial(40, 0.65)
+        low, high = pull(said(200, one) + said(40, two, shown=False)).interval
+        inside += low <= 0.15 <= high
+    assert inside >= 0.94 * 400

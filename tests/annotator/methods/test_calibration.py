@@ -1,0 +1,361 @@
+"""Temperatures are found again, numbers equal those of others and those by hand, no answer judges itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.special import log_softmax, softmax
+from scipy.stats import norm
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+
+from annotator.methods import calibration
+from annotator.methods.calibration import (
+    CHOSEN_SPREAD,
+    SURER,
+    TRAINED_TEMPERATURE,
+    Calibrator,
+    Heard,
+    Outset,
+    choose_outset,
+    cross_fitted,
+    fit_calibrator,
+    label_prior,
+)
+from annotator.methods.metrics import evaluate, expected_calibration_error
+from model.probe.scaling import doubt, fit_temperature
+
+logits_of_any_size = st.tuples(st.integers(1, 10), st.integers(2, 5)).flatmap(
+    lambda shape: arrays(np.float64, shape, elements=st.floats(-40, 0))
+)
+
+
+def overconfident(count: int, temperature: float, labels: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Draw labels from honest logits, and return these logits blown up by the temperature."""
+    rng = np.random.default_rng(seed)
+    honest = rng.normal(size=(count, labels)) * 1.5
+    cumulative = softmax(honest, axis=1).cumsum(axis=1)
+    truth = (rng.random((count, 1)) > cumulative[:, :-1]).sum(axis=1)
+    return honest * temperature, truth
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0, 4.0])
+def test_a_known_temperature_is_found_again(temperature):
+    logits, truth = overconfident(20_000, temperature)
+    assert fit_temperature(logits, truth, expected=1.0) == pytest.approx(temperature, rel=0.04)
+
+
+@pytest.mark.parametrize("expected", [0.5, 1.0, 2.0])
+def test_without_labels_the_expected_temperature_comes_back(expected):
+    assert fit_temperature(np.empty((0, 3)), np.empty(0, dtype=int), expected) == pytest.approx(expected, rel=1e-4)
+
+
+def test_few_labels_move_the_temperature_less_than_many():
+    logits, truth = overconfident(5_000, 4.0)
+    few, some, many = (fit_temperature(logits[:n], truth[:n], expected=1.0) for n in (5, 50, 5_000))
+    assert 0.9 < few < some < many
+    assert many == pytest.approx(4.0, rel=0.1)
+
+
+@given(count=st.integers(0, 40), expected=st.floats(0.3, 5), seed=st.integers(0, 50))
+def test_the_temperature_lies_between_what_is_expected_and_what_the_labels_say(count, expected, seed):
+    logits, truth = overconfident(count, 2.0, seed=seed)
+    held = fit_temperature(logits, truth, expected)
+    free = fit_temperature(logits, truth, expected, spread=1e4)
+    assert min(expected, free) - 1e-3 <= held <= max(expected, free) + 1e-3
+
+
+def test_a_flat_prior_gives_the_temperature_of_scikit_learn():
+    rng = np.random.default_rng(1)
+    features = rng.normal(size=(1200, 5))
+    truth = (features @ rng.normal(size=(5, 3)) + rng.gumbel(size=(1200, 3))).argmax(axis=1)
+    model = LogisticRegression(C=100).fit(features[:100], truth[:100])
+    reference = CalibratedClassifierCV(FrozenEstimator(model), method="temperature").fit(features[100:], truth[100:])
+    logits = model.decision_function(features[100:])
+    found = Calibrator(fit_temperature(logits, truth[100:], expected=1.0, spread=1e6))
+    np.testing.assert_allclose(found(logits), reference.predict_proba(features[100:]), atol=1e-3)
+
+
+def test_much_data_gives_the_temperature_of_scikit_learn_under_our_prior_too():
+    rng = np.random.default_rng(2)
+    logits, truth = overconfident(4_000, 3.0)
+    noise = rng.normal(size=logits.shape) * 0.1
+    model = LogisticRegression().fit(logits + noise, truth)  # any estimator will do: its outputs are what is scaled
+    reference = CalibratedClassifierCV(FrozenEstimator(model), method="temperature").fit(logits, truth)
+    beta = reference.calibrated_classifiers_[0].calibrators[0].beta_
+    found = fit_temperature(model.decision_function(logits), truth, expected=2.0)
+    assert found == pytest.approx(1 / float(beta), abs=1e-2)
+
+
+@given(
+    logits=logits_of_any_size,
+    temperature=st.floats(0.05, 20),
+    shift=st.lists(st.floats(-3, 0), min_size=5, max_size=5),
+)
+def test_rows_sum_to_one(logits, temperature, shift):
+    prior = tuple(shift[: logits.shape[1]])
+    for calibrator in (Calibrator(temperature), Calibrator(temperature, prior)):
+        rows = calibrator(logits)
+        np.testing.assert_allclose(rows.sum(axis=1), 1, atol=1e-12)
+        assert (rows >= 0).all()
+
+
+@given(logits=logits_of_any_size, temperature=st.floats(0.05, 20), slope=st.floats(-2, 2), usual=st.floats(0, 1))
+def test_a_temperature_never_changes_which_label_is_likeliest(logits, temperature, slope, usual):
+    rows = Calibrator(temperature, slope=slope, usual=usual)(logits)
+    best = logits.argmax(axis=1)
+    assert (rows[np.arange(len(rows)), best] >= rows.max(axis=1) - 1e-12).all()
+
+
+@given(logits=logits_of_any_size, shift=st.floats(-30, 30))
+def test_only_differences_between_logits_count(logits, shift):
+    np.testing.assert_allclose(Calibrator(2.0)(logits + shift), Calibrator(2.0)(logits), atol=1e-9)
+
+
+@given(logits=logits_of_any_size)
+def test_the_label_prior_is_the_log_of_the_mean_probability(logits):
+    prior = np.array(label_prior(logits))
+    np.testing.assert_allclose(np.exp(prior), softmax(logits, axis=1).mean(axis=0), rtol=1e-9)
+    assert np.exp(prior).sum() == pytest.approx(1)
+
+
+@given(logits=logits_of_any_size)
+def test_divided_by_the_prior_the_probabilities_of_every_label_are_one_on_average(logits):
+    corrected = log_softmax(logits, axis=1) - np.array(label_prior(logits))
+    np.testing.assert_allclose(np.exp(corrected).mean(axis=0), 1, rtol=1e-9)
+
+
+def test_the_prior_takes_away_a_constant_preference_for_one_label():
+    rng = np.random.default_rng(3)
+    logits = rng.normal(size=(4_000, 3)) * 0.2
+    preferring = logits + np.array([3.0, 0.0, 0.0])
+    assert (Calibrator(1.0)(preferring).argmax(axis=1) == 0).mean() > 0.99
+    shares = np.bincount(Calibrator(1.0, label_prior(preferring))(preferring).argmax(axis=1)) / 4_000
+    np.testing.assert_allclose(shares, 1 / 3, atol=0.1)  # even in mean probability, not in argmax
+
+
+def test_without_answers_what_is_expected_comes_back():
+    nothing, none = np.empty((0, 2)), np.empty(0, dtype=int)
+    assert fit_calibrator(nothing, none, Outset()).temperature == pytest.approx(TRAINED_TEMPERATURE, rel=1e-4)
+    assert fit_calibrator(nothing, none, Outset(0.6, prior=(-0.7, -0.7))).temperature == pytest.approx(0.6, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("answers", "state"), [(0, "not yet"), (29, "not yet"), (30, "rough"), (99, "rough"), (100, "good")]
+)
+def test_the_state_says_how_many_answers_it_rests_on(answers, state):
+    assert Calibrator(1.0, answers=answers).state == state
+
+
+@pytest.mark.parametrize("prior", [None, (-0.2, -1.7)])
+@pytest.mark.parametrize("bias", [None, (0.1, -0.1)])
+def test_a_calibrator_is_read_back_as_it_was_stored(prior, bias):
+    calibrator = Calibrator(1.7, prior, 31, bias, -0.3, 0.4, 0.1)
+    assert Calibrator.from_dict(calibrator.as_dict()) == calibrator
+    assert calibrator.as_dict()["state"] == "rough"
+
+
+@pytest.mark.parametrize("more", [{}, {"prior": None, "answers": 5, "state": "not yet"}])
+def test_a_calibrator_stored_when_there_was_little_more_than_a_temperature_is_read(more):
+    assert Calibrator.from_dict({"temperature": 2.0, **more}) == Calibrator(2.0, answers=more.get("answers", 0))
+
+
+# How far a temperature may be off
+
+
+def test_without_answers_a_temperature_is_as_far_off_as_is_expected_and_with_each_it_is_less():
+    logits, truth = overconfident(4_000, 1.0)
+    none, few, many = (fit_calibrator(logits[:n], truth[:n], Outset(1.0, 0.3)).spread for n in (0, 40, 4_000))
+    assert none == pytest.approx(0.3)
+    assert none > few > many
+
+
+def test_a_temperature_is_within_its_spread_as_often_as_is_said():
+    off = []
+    for seed in range(200):
+        drawn = np.random.default_rng(seed).normal(0.4, 0.3)  # log temperatures of rounds differ as is expected
+        logits, truth = overconfident(60, float(np.exp(drawn)), seed=seed)
+        found = fit_calibrator(logits, truth, Outset(float(np.exp(0.4)), 0.3))
+        off.append((drawn - np.log(found.temperature)) / found.spread)
+    assert np.std(off) == pytest.approx(1, abs=0.15)
+    assert np.mean(np.array(off) < norm.ppf(0.95)) == pytest.approx(0.95, abs=0.04)
+
+
+def test_a_probability_lies_between_what_it_is_at_the_temperatures_that_are_possible():
+    logits = np.array([[2.0, 0.0], [-1.0, 0.0]])
+    found = Calibrator(1.0, spread=0.2)
+    lower, higher = (Calibrator(float(np.exp(z * 0.2)))(logits)[:, 0] for z in norm.ppf([0.975, 0.025]))
+    for row, probability in enumerate(found(logits)[:, 0]):
+        assert found.within(probability) == pytest.approx(sorted((lower[row], higher[row])))
+
+
+# A temperature that falls with the doubt
+
+
+def test_a_trained_round_is_expected_to_be_too_sure_where_it_is_sure_and_too_unsure_where_it_is_not():
+    pool, _ = overconfident(300, 1.0)
+    said, plain = fit_calibrator(pool[:0], np.empty(0, dtype=int), Outset.trained(1.0, pool))(pool), softmax(pool, 1)
+    sure = plain.max(axis=1) > 0.9
+    unsure = plain.max(axis=1) < 0.45
+    assert sure.any()
+    assert unsure.any()
+    assert (said.max(axis=1) < plain.max(axis=1))[sure].all()
+    assert (said.max(axis=1) > plain.max(axis=1))[unsure].all()
+
+
+def test_what_is_usual_is_what_the_pool_says():
+    pool, _ = overconfident(300, 1.0)
+    for temperature in (0.5, 3.0):
+        outset = Outset.trained(1.0, pool / temperature)
+        assert outset.usual == pytest.approx(doubt(pool / temperature).mean())
+        assert fit_calibrator(pool[:9], np.zeros(9, dtype=int), outset).usual == outset.usual
+
+
+def test_a_slope_is_learned_from_audit_answers():
+    rng = np.random.default_rng(0)
+    said = rng.normal(size=(6_000, 4)) * rng.uniform(0.3, 4, size=(6_000, 1))
+    honest = Calibrator(1.0, slope=-1.0, usual=0.5)(said)
+    truth = (rng.random((6_000, 1)) > honest.cumsum(axis=1)[:, :-1]).sum(axis=1)
+    outset = Outset.trained(1.0, said)
+    few, many = (fit_calibrator(said[:n], truth[:n], outset) for n in (20, 4_000))
+    assert many.slope < few.slope < 0
+    assert many.slope == pytest.approx(-1.0, abs=0.15)
+    fresh = slice(4_000, None)
+    losses = [evaluate(one(said[fresh]), truth[fresh])["nll"] for one in (Calibrator(many.temperature), many)]
+    assert losses[1] < losses[0]
+
+
+# What is expected of a round that was trained
+
+
+def test_a_round_that_is_surer_than_its_honest_scout_is_expected_to_be_too_sure():
+    heard, _ = overconfident(300, 1.0)
+    calm, loud = (Outset.trained(0.6, heard * sharper, Heard(heard, 2_000)) for sharper in (1.5, 3.0))
+    assert calm.expected < loud.expected
+    assert loud.expected == pytest.approx(3.0 * np.exp(-0.4 * SURER), rel=0.02)
+
+
+def test_a_scout_alone_is_expected_to_be_as_sure_as_it_should_be():
+    pool, _ = overconfident(300, 1.0)
+    for lessons in (0, 5, 5_000):
+        assert Outset.trained(1.0, pool, Heard(pool, lessons)).expected == pytest.approx(1)
+
+
+def test_the_more_answers_a_scout_has_heard_the_more_it_counts_beside_what_is_usual():
+    heard, _ = overconfident(300, 1.0)
+    nothing, few, many = (Outset.trained(0.6, heard * 4, Heard(heard, lessons)) for lessons in (0, 20, 2_000))
+    alone = Outset.trained(0.6, heard * 4)
+    assert nothing == alone
+    assert alone.expected == pytest.approx(TRAINED_TEMPERATURE**0.4)
+    assert nothing.expected < few.expected < many.expected
+    assert nothing.spread > few.spread > many.spread
+
+
+def test_where_next_to_nothing_goes_wrong_a_scout_tells_less():
+    heard, _ = overconfident(300, 1.0)
+    hard, easy = (Outset.trained(0.6, said * 2, Heard(said, 100)) for said in (heard, heard * 9))
+    assert easy.spread > 1.3 * hard.spread
+
+
+def test_answers_that_were_chosen_tell_less_of_the_pool_and_never_more_than_so_much():
+    said, _ = overconfident(300, 1.0)
+    drawn, some, chosen = (Heard(said, 100, share).precision for share in (0.0, 0.5, 1.0))
+    assert drawn > some > chosen
+    assert Heard(said, 10**9, 1.0).precision == pytest.approx(CHOSEN_SPREAD**-2)
+    assert Heard(said, 0, 1.0).precision == 0
+
+
+def test_chosen_answers_make_too_unsure_of_a_clear_pool_and_not_of_one_that_is_all_doubt():
+    said, _ = overconfident(300, 1.0)
+    nothing = np.zeros_like(said)
+    assert Heard(said, 100, 1.0).harder == pytest.approx(2 * Heard(said, 100, 0.5).harder)
+    assert Heard(said * 99, 100, 1.0).harder > Heard(said, 100, 1.0).harder > 0
+    assert Heard(nothing, 100, 1.0).harder == pytest.approx(0)
+    drawn, chosen = (Outset.trained(1.0, said, Heard(said, 100, share)).expected for share in (0.0, 1.0))
+    assert chosen < drawn == pytest.approx(1)
+
+
+def test_lessons_tell_half_of_what_as_many_fresh_answers_do():
+    said, truth = overconfident(300, 1.0)
+    fresh = fit_calibrator(said, truth, Outset(1.0, 1e3)).spread ** -2
+    assert Heard(said, 300).precision == pytest.approx(fresh / 2, rel=0.1)
+
+
+# No answer judges a temperature that it helped to choose
+
+
+@pytest.mark.parametrize("count", [2, 3, 7, 40])
+def test_a_changed_answer_leaves_its_own_probabilities_as_they_were(count):
+    logits, truth = overconfident(count, 3.0)
+    before = cross_fitted(logits, truth, Outset())
+    for changed in range(count):
+        others = truth.copy()
+        others[changed] = (truth[changed] + 1) % 3
+        after = cross_fitted(logits, others, Outset())
+        np.testing.assert_array_equal(after[changed], before[changed])
+    assert not np.array_equal(before, after)
+
+
+def test_cross_fitted_probabilities_are_close_to_those_of_the_whole():
+    logits, truth = overconfident(300, 3.0)
+    whole = fit_calibrator(logits, truth, Outset())(logits)
+    np.testing.assert_allclose(cross_fitted(logits, truth, Outset()), whole, atol=0.06)
+
+
+def test_a_fitted_temperature_lowers_the_calibration_error_of_fresh_data():
+    logits, truth = overconfident(2_000, 4.0)
+    calibrator = fit_calibrator(logits[:1_000], truth[:1_000], Outset())
+    raw, calibrated = (
+        expected_calibration_error(one(logits[1_000:]), truth[1_000:]) for one in (Calibrator(1.0), calibrator)
+    )
+    assert calibrated < 0.05 < raw
+
+
+# A bias per label
+
+
+def leaning(count: int, bias: list[float], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Draw labels from honest logits, and return these logits as a model would that leans towards some labels."""
+    logits, truth = overconfident(count, 1.5, seed=seed)
+    return logits - 1.5 * np.array(bias), truth
+
+
+def test_a_bias_is_taken_where_the_model_leans_and_answers_are_enough():
+    logits, truth = leaning(400, [0.8, 0.0, -0.8])
+    assert choose_outset(logits, truth, Outset()).with_bias
+    calibrator = fit_calibrator(logits, truth, Outset(with_bias=True))
+    fresh, labels = leaning(4_000, [0.8, 0.0, -0.8], seed=1)
+    plain = fit_calibrator(logits, truth, Outset())
+    assert evaluate(calibrator(fresh), labels)["nll"] < evaluate(plain(fresh), labels)["nll"] - 0.02
+
+
+def test_no_bias_is_taken_where_it_would_fit_noise():
+    logits, truth = overconfident(400, 2.0)
+    assert not choose_outset(logits, truth, Outset()).with_bias
+
+
+@pytest.mark.parametrize(("count", "rare"), [(299, False), (400, True)])
+def test_no_bias_is_taken_with_too_few_answers_in_all_or_of_one_label(count, rare):
+    logits, truth = leaning(600, [1.5, 0.0, -1.5])
+    if rare:
+        logits, truth = (part[np.argsort(truth == 2, kind="stable")] for part in (logits, truth))
+        count = int((truth < 2).sum()) + calibration.BIAS_EACH - 1
+    logits, truth = logits[:count], truth[:count]
+    assert not choose_outset(logits, truth, Outset()).with_bias
+
+
+def test_a_zero_shot_round_is_expected_to_be_scaled_evenly_around_its_usual_doubt():
+    pool, _ = overconfident(300, 1.0)
+    outset = Outset.untrained(pool)
+    assert outset.slope == 0
+    assert outset.prior == label_prior(pool)
+    assert outset.usual == pytest.approx(doubt(pool - np.asarray(outset.prior)).mean())
+
+
+def test_a_zero_shot_round_takes_no_bias_besides_its_prior():
+    logits, truth = leaning(600, [1.5, 0.0, -1.5])
+    assert not choose_outset(logits, truth, Outset(1.0, prior=label_prior(logits))).with_bias

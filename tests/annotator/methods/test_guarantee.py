@@ -1,0 +1,266 @@
+"""A promise of precision holds as often as it says, is not made from too little, and falls when it is broken."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import softmax
+from scipy.stats import binomtest, hypergeom
+
+from annotator.methods.guarantee import (
+    Evidence,
+    NotYet,
+    Promise,
+    Wish,
+    accepted,
+    certify,
+    certify_labels,
+    evidence_against,
+    missing_answers,
+    needed,
+    passes,
+)
+
+WISH = Wish(0.9, 0.95)
+OFF = 0.1  # spread of the log temperature, unless a test says otherwise
+
+
+def population(count: int, seed: int, labels: int = 3, sharpness: float = 3.0) -> tuple[np.ndarray, np.ndarray]:
+    """Draw probabilities, and answers that are right as often as these say."""
+    rng = np.random.default_rng(seed)
+    rows = np.exp(rng.normal(size=(count, labels)) * sharpness)
+    rows /= rows.sum(axis=1, keepdims=True)
+    return rows, (rng.random((count, 1)) > rows.cumsum(axis=1)[:, :-1]).sum(axis=1)
+
+
+def drawn(answers: int, seed: int, rows: np.ndarray, truth: np.ndarray) -> tuple[Evidence, np.ndarray]:
+    """Draw an audit slice at random; return it with the pool that is left, and the pool's answers."""
+    order = np.random.default_rng(seed).permutation(len(rows))
+    asked, left = order[:answers], order[answers:]
+    return Evidence(rows[asked], truth[asked], rows[left], OFF), truth[left]
+
+
+def precision(found: Promise, evidence: Evidence, truth: np.ndarray) -> float:
+    given_labels = accepted(evidence.pool, found)
+    return float((given_labels == truth)[given_labels >= 0].mean())
+
+
+# How much it takes
+
+
+@pytest.mark.parametrize(("errors", "answers"), [(0, 59), (1, 93), (2, 124), (3, 153), (5, 208)])
+def test_the_answers_needed_are_those_of_the_exact_binomial_test(errors, answers):
+    assert needed(Wish(0.95, 0.95), errors) == answers
+    assert binomtest(errors, answers, 0.05, alternative="less").pvalue <= 0.05
+    assert binomtest(errors, answers - 1, 0.05, alternative="less").pvalue > 0.05
+
+
+@given(n=st.integers(1, 400), errors=st.integers(0, 30), target=st.sampled_from([0.8, 0.9, 0.95, 0.98]))
+def test_passing_is_a_lower_bound_on_precision_above_the_target(n, errors, target):
+    errors = min(errors, n)
+    wish = Wish(target, 0.95)
+    bound = Promise(wish, 0.5, n, errors, 1).at_least
+    assert passes(n, errors, wish) == (bound >= target) or bound == pytest.approx(target, abs=1e-9)
+
+
+@given(
+    n=st.integers(1, 40),
+    left=st.integers(1, 40),
+    broken=st.integers(0, 80),
+    target=st.sampled_from([0.5, 0.8, 0.9]),
+)
+def test_a_broken_promise_on_few_utterances_passes_at_most_once_in_twenty_times(n, left, broken, target):
+    wish, broken = Wish(target, 0.95), min(broken, n + left)
+    chance = sum(
+        hypergeom.pmf(errors, n + left, broken, n)
+        for errors in range(min(n, broken) + 1)
+        if broken - errors > (1 - target) * left + 1e-9 and passes(n, errors, wish, left)
+    )
+    assert chance <= 0.05 + 1e-9
+
+
+def test_for_ever_so_many_utterances_the_tail_is_the_binomial_one():
+    for errors, answers in ((0, 59), (3, 153)):
+        assert passes(answers, errors, Wish(0.95), 10**7)
+        assert not passes(answers - 1, errors, Wish(0.95), 10**7)
+
+
+def test_for_few_utterances_more_answers_are_needed():
+    assert not passes(29, 0, Wish(0.9), 20)
+    assert passes(29, 0, Wish(0.9), 10**6)
+
+
+def test_fewer_answers_than_are_needed_without_an_error_promise_nothing():
+    rows, pool = np.tile([0.99, 0.01], (28, 1)), np.tile([0.99, 0.01], (10_000, 1))
+    evidence = Evidence(rows, np.zeros(28, dtype=int), pool, OFF)
+    assert certify(evidence, WISH) == NotYet(WISH, 28, missing_answers(evidence, WISH))
+    more = Evidence(np.tile([0.99, 0.01], (29, 1)), np.zeros(29, dtype=int), pool, OFF)
+    assert certify(more, WISH) == Promise(WISH, 0.99, 29, 0, 10_000)
+
+
+def test_probabilities_that_do_not_say_so_themselves_are_a_witness_against():
+    pool = np.tile([0.85, 0.15], (1000, 1))
+    assert isinstance(certify(Evidence(pool[:200], np.zeros(200, dtype=int), pool, 0.0), WISH), NotYet)
+
+
+@pytest.mark.parametrize(("sure", "off", "promised"), [(0.96, 0.1, True), (0.92, 0.1, False), (0.92, 0.02, True)])
+def test_they_have_to_say_so_also_when_they_are_taken_for_less_sure(sure, off, promised):
+    pool = np.tile([sure, 1 - sure], (1000, 1))
+    found = certify(Evidence(pool[:200], np.zeros(200, dtype=int), pool, off), WISH)
+    assert isinstance(found, Promise) == promised
+
+
+def test_doubted_probabilities_are_those_of_a_temperature_that_is_higher_by_three_spreads():
+    logits = np.random.default_rng(0).normal(size=(50, 4)) * 3
+    evidence = Evidence(logits[:0], np.empty(0, dtype=int), softmax(logits, axis=1), 0.2)
+    np.testing.assert_allclose(evidence.doubted, softmax(logits / np.exp(0.6), axis=1))
+    np.testing.assert_allclose(replace(evidence, spread=0.0).doubted, evidence.pool)
+
+
+def test_nothing_to_accept_or_nothing_to_go_by_promises_nothing():
+    rows, truth = population(200, 0)
+    assert isinstance(certify(Evidence(rows, truth, rows[:0], OFF), WISH), NotYet)
+    none = certify(Evidence(rows[:0], truth[:0], rows, OFF), WISH)
+    assert none == NotYet(WISH, 0, needed(WISH))
+
+
+# What is promised holds
+
+
+@pytest.mark.parametrize("target", [0.8, 0.9, 0.95])
+def test_the_precision_of_what_is_accepted_is_the_promised_one_in_95_draws_of_100(target):
+    rows, truth = population(4000, 1, sharpness=8.0)
+    wish, held, made = Wish(target, 0.95), 0, 0
+    for seed in range(400):
+        evidence, answers = drawn(200, seed, rows, truth)
+        found = certify(evidence, wish)
+        if isinstance(found, Promise):
+            made += 1
+            held += precision(found, evidence, answers) >= target
+    assert made > 200
+    assert 400 - made + held >= 0.94 * 400
+
+
+def test_a_model_that_is_nowhere_good_enough_is_promised_for_once_in_twenty_times_at_most():
+    rows = np.tile([0.97, 0.03], (4000, 1))  # says 0.97, and is right nine times in ten
+    truth = (np.random.default_rng(0).random(4000) > 0.9).astype(int)
+    wrong = sum(isinstance(certify(drawn(200, seed, rows, truth)[0], Wish(0.92)), Promise) for seed in range(400))
+    assert wrong <= 0.07 * 400
+
+
+def test_it_says_how_many_suggestions_are_accepted_and_they_are_the_surest():
+    rows, truth = population(4000, 2)
+    evidence, _ = drawn(300, 0, rows, truth)
+    found = certify(evidence, WISH)
+    labels = accepted(evidence.pool, found)
+    assert found.accepts == (labels >= 0).sum() > 100
+    assert evidence.pool.max(axis=1)[labels >= 0].min() >= found.threshold
+    assert evidence.pool.max(axis=1)[labels < 0].max() < found.threshold
+    np.testing.assert_array_equal(labels[labels >= 0], evidence.pool.argmax(axis=1)[labels >= 0])
+    assert found.at_least >= WISH.target
+
+
+def test_more_is_accepted_where_less_is_asked_for():
+    rows, truth = population(4000, 3)
+    evidence, _ = drawn(300, 0, rows, truth)
+    counts = [certify(evidence, Wish(target)).accepts for target in (0.8, 0.85, 0.9)]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[0] > counts[-1]
+
+
+def test_the_thresholds_are_chosen_without_a_look_at_the_answers():
+    rows, truth = population(4000, 4, sharpness=8.0)
+    evidence, _ = drawn(300, 0, rows, truth)
+    found = certify(evidence, WISH)
+    quantiles = np.quantile(evidence.pool.max(axis=1), np.arange(40) / 40, method="lower")
+    assert found.threshold in quantiles
+
+
+# Each label by itself
+
+
+def test_each_label_has_a_threshold_of_its_own_that_holds():
+    rows, truth = population(6000, 5, labels=2, sharpness=4.0)
+    held, made = 0, 0
+    for seed in range(200):
+        evidence, answers = drawn(600, seed, rows, truth)
+        found = {i: one for i, one in certify_labels(evidence, WISH).items() if isinstance(one, Promise)}
+        given_labels = accepted(evidence.pool, found)
+        right = [(answers[given_labels == label] == label).mean() >= WISH.target for label in found]
+        made += bool(found)
+        held += all(right)
+    assert made > 100
+    assert held >= 0.95 * 200
+
+
+def test_a_label_without_a_promise_is_not_accepted():
+    rows = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
+    np.testing.assert_array_equal(accepted(rows, {0: Promise(WISH, 0.7, 99, 0, 1)}), [0, -1, -1])
+
+
+# How much is missing
+
+
+@pytest.mark.parametrize(("answers", "target"), [(20, 0.9), (60, 0.95), (150, 0.95)])
+def test_what_is_missing_is_about_what_then_suffices_and_a_third_of_it_does_not(answers, target):
+    rows, truth = population(20_000, 6)
+    wish, enough, too_few = Wish(target), [], []
+    for seed in range(40):
+        found = certify(replace(drawn(answers, seed, rows, truth)[0], spread=0.0), wish)
+        if isinstance(found, NotYet):
+            assert found.missing is not None
+            for made, more in ((enough, found.missing), (too_few, found.missing // 3)):
+                evidence, _ = drawn(answers + more, seed, rows, truth)
+                made.append(isinstance(certify(replace(evidence, spread=0.0), wish), Promise))
+    assert np.mean(enough) > 0.4
+    assert np.mean(too_few) < 0.25
+
+
+def test_errors_that_were_seen_make_more_answers_needed_than_the_probabilities_say():
+    rows = np.tile([0.97, 0.03], (300, 1))
+    counts = []
+    for errors in (0, 1, 2):
+        truth = (np.arange(50) < errors).astype(int)
+        counts.append(missing_answers(Evidence(rows[:50], truth, rows, OFF), Wish(0.9)))
+    assert counts == sorted(counts)
+    assert counts[0] < counts[-1]
+
+
+def test_where_nothing_is_open_nothing_is_missing():
+    rows, truth = population(50, 0)
+    assert missing_answers(Evidence(rows, truth, rows[:0], OFF), WISH) == 0
+
+
+def test_more_answers_would_not_help_a_model_that_is_right_too_seldom():
+    rows = np.tile([0.97, 0.03], (300, 1))
+    truth = np.arange(300) % 2
+    assert certify(Evidence(rows, truth, rows, OFF), Wish(0.95)).missing is None
+
+
+# Spot checks
+
+
+def test_a_promise_that_holds_is_withdrawn_at_most_once_in_twenty_times_however_often_one_looks():
+    withdrawn = 0
+    for seed in range(200):
+        errors = np.cumsum(np.random.default_rng(seed).random(150) < 0.05)
+        withdrawn += any(evidence_against(n, int(e), 0.95) >= 20 for n, e in enumerate(errors, start=1))
+    assert withdrawn <= 0.05 * 200
+
+
+def test_a_promise_that_is_broken_is_withdrawn():
+    needed_checks = []
+    for seed in range(50):
+        errors = np.cumsum(np.random.default_rng(seed).random(400) < 0.2)
+        odds = [evidence_against(n, int(e), 0.95) for n, e in enumerate(errors, start=1)]
+        needed_checks.append(next((n for n, odd in enumerate(odds, start=1) if odd >= 20), 401))
+    assert np.median(needed_checks) < 60
+
+
+def test_without_spot_checks_nothing_speaks_against_a_promise():
+    assert evidence_against(0, 0, 0.95) == pytest.approx(1)
+    assert evidence_against(30, 0, 0.95) < 1

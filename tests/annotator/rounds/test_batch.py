@@ -1,0 +1,138 @@
+"""A batch is as large as asked, a share of it measures, and every entry says with what chance it was drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from annotator.config import RoundConfig
+from annotator.methods.query_strategies import STRATEGIES, View
+from annotator.rounds.batch import AUDIT, Askable, compose_batch
+from store.acceptances import SPOT_CHECK
+
+POOL, AUDITS = range(100), range(1000, 1030)
+CONFIG = RoundConfig(batch_size=25, audit_share=0.2)
+
+
+def rows(count: int, seed: int = 0, labels: int = 3) -> np.ndarray:
+    return np.random.default_rng(seed).dirichlet(np.ones(labels), count)
+
+
+def compose(pool=POOL, audit=AUDITS, accepted=(), *, probabilities=True, config=CONFIG, seed=0):
+    table = View(rows(len(pool))) if probabilities else None
+    return compose_batch(Askable(list(pool), table, list(audit), list(accepted)), config, np.random.default_rng(seed))
+
+
+def audit_of(batch):
+    return [entry for entry in batch if entry.strategy == AUDIT]
+
+
+@given(
+    pool=st.integers(0, 60),
+    audit=st.integers(0, 30),
+    size=st.integers(1, 40),
+    share=st.floats(0, 1),
+    scored=st.booleans(),
+)
+def test_a_batch_is_full_while_there_is_enough_and_asks_nothing_twice(pool, audit, size, share, scored):
+    config = RoundConfig(batch_size=size, audit_share=share)
+    batch = compose(range(pool), range(1000, 1000 + audit), probabilities=scored, config=config)
+    ids = [entry.utterance_id for entry in batch]
+    assert len(ids) == len(set(ids)) == min(size, pool + audit)
+    assert all((entry.utterance_id >= 1000) == (entry.strategy == AUDIT) for entry in batch)
+
+
+def test_a_share_of_the_batch_measures():
+    assert len(audit_of(compose())) == 5
+    assert len(compose()) == 25
+
+
+def test_where_the_pool_is_used_up_the_audit_fills_the_batch():
+    assert len(audit_of(compose(pool=range(4)))) == 21
+    assert len(audit_of(compose(pool=[]))) == 25
+
+
+def test_where_the_audit_is_used_up_the_pool_fills_the_batch():
+    assert audit_of(compose(audit=[])) == []
+    assert len(compose(audit=[])) == 25
+    assert len(audit_of(compose(audit=range(1000, 1002)))) == 2
+
+
+@pytest.mark.parametrize("strategy", sorted(STRATEGIES))
+@pytest.mark.parametrize("scored", [True, False])
+def test_nothing_to_ask_is_an_empty_batch(strategy, scored):
+    config = RoundConfig(strategy=strategy)
+    assert compose(pool=[], audit=[], probabilities=scored, config=config) == []
+
+
+@pytest.mark.parametrize("strategy", ["margin", "least_confidence", "entropy"])
+def test_the_highest_scores_of_the_pool_are_asked_in_order(strategy):
+    scores = STRATEGIES[strategy].score(View(rows(len(POOL))))
+    batch = compose(config=RoundConfig(batch_size=25, strategy=strategy))
+    chosen = [entry for entry in batch if entry.strategy == strategy]
+    assert [entry.utterance_id for entry in chosen] == np.argsort(-scores)[:20].tolist()
+    assert [entry.score for entry in chosen] == pytest.approx(np.sort(scores)[::-1][:20])
+
+
+def test_what_is_chosen_has_no_propensity_and_what_is_drawn_has_its_chance():
+    for entry in compose():
+        assert entry.propensity == (5 / 30 if entry.strategy == AUDIT else None)
+        assert entry.pool_size == (30 if entry.strategy == AUDIT else 100)
+        assert (entry.score is None) == (entry.strategy == AUDIT)
+
+
+def test_before_a_round_the_pool_is_drawn_at_random_whatever_the_strategy():
+    drawn = [entry for entry in compose(probabilities=False) if entry.strategy != AUDIT]
+    assert {(entry.strategy, entry.propensity, entry.pool_size) for entry in drawn} == {("random", 0.2, 100)}
+
+
+def test_a_chance_is_never_above_one():
+    small = compose(pool=range(3), audit=range(1000, 1002), probabilities=False)
+    assert {entry.propensity for entry in small} == {1.0}
+
+
+def test_propensities_are_the_frequencies_of_many_draws():
+    counts, draws = np.zeros(1030), 2_000
+    for seed in range(draws):
+        for entry in compose(probabilities=False, seed=seed):
+            counts[entry.utterance_id] += 1
+    np.testing.assert_allclose(counts[:100] / draws, 20 / 100, atol=0.045)  # five standard errors
+    np.testing.assert_allclose(counts[1000:] / draws, 5 / 30, atol=0.042)
+
+
+def test_an_audit_entry_cannot_be_told_by_its_place():
+    places, draws = np.zeros(25), 2_000
+    for seed in range(draws):
+        places += [entry.strategy == AUDIT for entry in compose(seed=seed)]
+    np.testing.assert_allclose(places / draws, 0.2, atol=0.045)
+
+
+def test_the_same_generator_gives_the_same_batch_and_another_another():
+    assert compose(seed=3) == compose(seed=3)
+    assert compose(seed=3) != compose(seed=4)
+
+
+# Spot checks of what was accepted unseen
+
+
+def checks_of(batch):
+    return [entry for entry in batch if entry.strategy == SPOT_CHECK]
+
+
+def test_two_of_a_batch_check_what_was_accepted_and_say_with_which_chance_they_were_drawn():
+    batch = compose(accepted=range(2000, 2050))
+    assert len(batch) == 25
+    assert [entry.propensity for entry in checks_of(batch)] == [2 / 50] * 2
+    assert {entry.utterance_id >= 2000 for entry in checks_of(batch)} == {True}
+    assert len(audit_of(batch)) == 5
+
+
+def test_where_nothing_else_is_left_spot_checks_go_on():
+    assert len(checks_of(compose(pool=[], audit=[], accepted=range(2000, 2050)))) == 25
+    assert len(checks_of(compose(pool=[], audit=[1000], accepted=range(2000, 2050)))) == 2
+
+
+def test_without_acceptances_there_are_no_spot_checks():
+    assert checks_of(compose()) == []

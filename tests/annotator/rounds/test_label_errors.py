@@ -1,0 +1,80 @@
+"""A wrong answer stands out to a scout that was fitted without it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from annotator.loop import run_round
+from annotator.rounds.label_errors import LEAST, doubts, expected_wrong
+from model.probe.probe import out_of_fold
+from store import annotations, utterances
+from store.annotations import NewAnnotation
+from tests.annotator.scenes import LABELS, change, classifier_of, new_project, truth
+
+
+@pytest.fixture
+def project(tmp_path: Path):
+    with new_project(tmp_path / "p", 200) as made:
+        change(made, retrain_every=0)
+        run_round(made, classifier_of(made), made.config)
+        yield made
+
+
+def label(project, count: int, wrong: int) -> set[int]:
+    """Label so many pool utterances, the first few of them wrongly; return those."""
+    codebook, erred = project.codebook(), set()
+    for place, row in enumerate(utterances.read(project.db, utterances.ids_in(project.db, "pool")[:count])):
+        right = LABELS.index(truth(row["text"]))
+        said = LABELS[(right + 1) % len(LABELS)] if place < wrong else LABELS[right]
+        erred |= {row["id"]} if place < wrong else set()
+        annotations.record(project.db, NewAnnotation(row["id"], "ada", "label", codebook.id_of(said), "test", 1))
+    return erred
+
+
+def test_most_slips_are_among_the_few_that_are_looked_at_again(project):
+    erred = label(project, 120, wrong=12)
+    found = doubts(project, project.codebook().ids)
+    assert len(found.chances) == 120
+    assert len(erred & set(found.first(0.2))) >= 10
+    assert list(found.chances.values()) == sorted(found.chances.values())
+    assert 6 <= found.wrong <= 24
+
+
+def test_where_nothing_is_wrong_few_are_expected_to_be(project):
+    label(project, 120, wrong=0)
+    assert doubts(project, project.codebook().ids).wrong <= 6
+
+
+def test_few_answers_cannot_judge_one_another(project):
+    label(project, LEAST - 1, wrong=0)
+    found = doubts(project, project.codebook().ids)
+    assert (found.chances, found.wrong, found.first(0.5)) == ({}, None, [])
+
+
+def test_no_answer_is_judged_by_a_scout_that_has_seen_it():
+    rng = np.random.default_rng(0)
+    noise, labels = rng.normal(size=(100, 60)).astype(np.float32), np.arange(100) % 2
+    chances = np.exp(out_of_fold(noise, labels.tolist(), np.zeros((2, 60), dtype=np.float32)))[np.arange(100), labels]
+    assert chances.mean() < 0.6, "labels that follow no rule cannot be known without having been seen"
+
+
+def scout(confidence: float, wrong: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return a scout's calibrated log-probabilities of 300 answers with four labels, so many replaced by others."""
+    rng = np.random.default_rng(0)
+    said = rng.dirichlet(np.full(4, 1 - confidence), 300)
+    labels = np.array([rng.choice(4, p=row) for row in said])
+    labels[:wrong] = (labels[:wrong] + rng.integers(1, 4, wrong)) % 4
+    return np.log(said + 1e-9), labels
+
+
+@pytest.mark.parametrize("confidence", [0.8, 0.95])
+@pytest.mark.parametrize("wrong", [0, 15, 30])
+def test_the_number_of_wrong_answers_is_foretold_whether_the_scout_is_sure_or_not(confidence: float, wrong: int):
+    assert expected_wrong(*scout(confidence, wrong)) == pytest.approx(wrong, abs=6)
+
+
+def test_a_scout_that_foresees_few_answers_does_not_say_how_many_are_wrong():
+    assert expected_wrong(*scout(0.0, wrong=30)) is None

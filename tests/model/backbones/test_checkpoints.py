@@ -1,0 +1,258 @@
+"""A checkpoint that is not whole is refused with a reason, and one that is loads."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from annotator.errors import BackboneMissing, BackboneRefused, ProjectError
+from model.adapter import LanguageModelClassifier, restore
+from model.backbones.backbone import load_backbone
+from tests.model import tiny
+from tests.model.tiny import quick, toy
+
+TASK, TEXTS, LABELS = toy()
+Weights = dict[str, torch.Tensor]
+Damage = Callable[[Weights], Weights]
+
+
+def damaged(source: str, folder: Path, damage: Damage, file: str = "model.safetensors") -> str:
+    """Copy a folder with other weights in it."""
+    shutil.copytree(source, folder, dirs_exist_ok=True)
+    save_file(damage(load_file(folder / file)), folder / file, {"format": "pt"})
+    return str(folder)
+
+
+def with_config(folder: Path, **changes: object) -> str:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return str(folder)
+
+
+def altered(key: str, place: int, value: float) -> Damage:
+    def alter(weights: Weights) -> Weights:
+        found = next(name for name in weights if key in name)
+        weights[found].view(-1)[place] = value
+        return weights
+
+    return alter
+
+
+def without(part: str) -> Damage:
+    return lambda weights: {name: weight for name, weight in weights.items() if part not in name}
+
+
+def test_weights_that_are_missing_are_named_and_counted(folders: dict[str, str], tmp_path: Path) -> None:
+    name = with_config(shutil.copytree(folders["llama"], tmp_path / "m"), num_hidden_layers=4, layer_types=None)
+    with pytest.raises(
+        BackboneRefused, match=r"is incomplete: 18 weights are missing, as in model\.layers\.2"
+    ) as caught:
+        load_backbone(name)
+    assert "Download the checkpoint again" in caught.value.hint
+
+
+@pytest.mark.parametrize("part", ["lm_head", "layers.1.", "model.norm.weight", "embed_tokens"])
+def test_no_weight_is_filled_at_random(folders: dict[str, str], tmp_path: Path, part: str) -> None:
+    for quantization in ("none", "nf4"):
+        with pytest.raises(BackboneRefused, match="is incomplete"):
+            load_backbone(damaged(folders["llama"], tmp_path / quantization, without(part)), quantization)  # type: ignore[arg-type]
+
+
+def test_an_encoder_decoder_without_its_decoder_is_refused(folders: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(BackboneRefused, match="is incomplete"):
+        load_backbone(damaged(folders["flan-t5"], tmp_path / "m", without("decoder.block.1")))
+
+
+def test_layers_too_many_are_refused(folders: dict[str, str], tmp_path: Path) -> None:
+    name = with_config(shutil.copytree(folders["llama"], tmp_path / "m"), num_hidden_layers=1)
+    with pytest.raises(BackboneRefused, match=r"9 weights have no place in the model, as in model\.layers\.1"):
+        load_backbone(name)
+
+
+def test_weights_of_another_shape_are_refused(folders: dict[str, str], tmp_path: Path) -> None:
+    name = with_config(shutil.copytree(folders["llama"], tmp_path / "m"), intermediate_size=96)
+    with pytest.raises(BackboneRefused, match=r"6 weights have another shape, as in .*\[64, 128\] for \[64, 96\]"):
+        load_backbone(name)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("quantization", ["none", "nf4"])
+def test_weights_that_are_no_finite_numbers_are_refused(
+    folders: dict[str, str], tmp_path: Path, value: float, quantization: str
+) -> None:
+    for key, place in (("embed_tokens", -1), ("layers.1.mlp.up_proj", 77), ("norm", 0)):
+        name = damaged(folders["llama"], tmp_path / key, altered(key, place, value))
+        with pytest.raises(BackboneRefused, match=f"1 weights are not finite numbers, as in .*{key}"):
+            load_backbone(name, quantization)  # type: ignore[arg-type]
+
+
+def test_a_file_that_is_cut_off_is_refused(folders: dict[str, str], tmp_path: Path) -> None:
+    for share in (0.999, 0.5, 0.001, 0):
+        folder = shutil.copytree(folders["llama"], tmp_path / str(share))
+        whole = (folder / "model.safetensors").read_bytes()
+        (folder / "model.safetensors").write_bytes(whole[: int(share * len(whole))])
+        with pytest.raises(BackboneRefused, match="damaged"):
+            load_backbone(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, r"quantized already \(gptq\)"),
+        ({"quantization_config": {"quant_method": "awq", "bits": 4}}, r"quantized already \(awq\)"),
+        ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}, "quantized already"),
+        ({"model_type": "a-kind-of-its-own", "architectures": ["Own"]}, "cannot be loaded"),
+        ({"model_type": "vit"}, "cannot be loaded"),
+        ({"hidden_size": "wide"}, "cannot be loaded"),
+    ],
+)
+def test_what_no_loader_takes_is_refused_in_words(
+    folders: dict[str, str], tmp_path: Path, changes: dict[str, object], told: str
+) -> None:
+    with pytest.raises(BackboneRefused, match=told) as caught:
+        load_backbone(with_config(shutil.copytree(folders["llama"], tmp_path / "m"), **changes))
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+def test_a_half_written_file_beside_the_weights_is_refused(folders: dict[str, str], tmp_path: Path, file: str) -> None:
+    path = shutil.copytree(folders["llama"], tmp_path / "m") / file
+    path.write_text(path.read_text()[:50])
+    with pytest.raises((BackboneRefused, BackboneMissing)):
+        load_backbone(str(tmp_path / "m"))
+
+
+def test_an_adapter_is_not_taken_for_a_language_model(folders: dict[str, str], tmp_path: Path) -> None:
+    folder = shutil.copytree(folders["llama"], tmp_path / "m")
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": folders["qwen2"]}))
+    with pytest.raises(BackboneRefused, match="is an adapter"):
+        load_backbone(str(folder))
+
+
+# What is whole loads ---------------------------------------------------------------------------------------------
+
+
+def test_tied_weights_that_are_written_once_are_not_missing(folders: dict[str, str]) -> None:
+    for name in ("qwen2", "qwen3", "gemma3", "t5"):
+        written = load_file(Path(folders[name]) / "model.safetensors")
+        assert "lm_head.weight" not in written
+        load_backbone(folders[name])
+
+
+def test_keys_that_the_architecture_drops_are_not_surplus(tmp_path: Path, folders: dict[str, str]) -> None:
+    old = {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(8)}  # older Llama checkpoints carry them
+    load_backbone(damaged(folders["llama"], tmp_path / "m", lambda weights: weights | old))
+
+
+def save_with_eyes(folder: Path) -> str:
+    """Save a Gemma 3 that also reads pictures."""
+    text = transformers.Gemma3TextConfig(**tiny._sizes(), num_key_value_heads=1, head_dim=16)
+    eyes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.Gemma3Config(
+        text_config=text.to_dict(), vision_config=eyes | {"image_size": 28, "patch_size": 14}, mm_tokens_per_image=4
+    )
+    return tiny._save(transformers.Gemma3ForConditionalGeneration, config, tiny._byte_level(tiny.CHATML), folder)
+
+
+def test_a_model_that_also_reads_pictures_loads_and_parts_it_lacks_a_place_for_are_let_be(tmp_path: Path) -> None:
+    name = save_with_eyes(tmp_path / "m")
+    load_backbone(name)
+    ears = {"model.audio_tower.layers.0.weight": torch.ones(3)}
+    load_backbone(damaged(name, tmp_path / "ears", lambda weights: weights | ears))
+    layer = {"model.language_model.layers.9.mlp.up_proj.weight": torch.ones(3)}
+    with pytest.raises(BackboneRefused, match="no place in the model"):
+        load_backbone(damaged(name, tmp_path / "layer", lambda weights: weights | layer))
+
+
+def test_weights_in_several_files_load_and_each_is_looked_at(tmp_path: Path, folders: dict[str, str]) -> None:
+    model = transformers.AutoModelForCausalLM.from_pretrained(folders["llama"])
+    folder = shutil.copytree(folders["llama"], tmp_path / "m")
+    (folder / "model.safetensors").unlink()
+    model.save_pretrained(folder, max_shard_size="100KB")
+    files = sorted(folder.glob("*.safetensors"))
+    assert len(files) > 1
+    before = load_backbone(str(folder)).origin
+    weights = load_file(files[-1])
+    next(iter(weights.values())).view(-1)[0] += 1
+    save_file(weights, files[-1], {"format": "pt"})
+    assert load_backbone(str(folder)).origin != before
+    next(iter(weights.values())).view(-1)[0] = float("nan")
+    save_file(weights, files[-1], {"format": "pt"})
+    with pytest.raises(BackboneRefused, match="not finite"):
+        load_backbone(str(folder))
+    files[-1].unlink()
+    with pytest.raises((BackboneMissing, BackboneRefused)):
+        load_backbone(str(folder))
+
+
+# What a round has learned ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["lora", "prompt", "full"])
+def trained(request: pytest.FixtureRequest, folders: dict[str, str], tmp_path: Path) -> Path:
+    recipe = quick(epochs=1, method=request.param, learning_rate=None)
+    classifier = LanguageModelClassifier(load_backbone(folders["llama"]), TASK, recipe, "options")
+    folder = tmp_path / "round"
+    folder.mkdir()
+    classifier.fit(TEXTS[:6], LABELS[:6]).save(folder)
+    return folder
+
+
+def drop_one(weights: Weights) -> Weights:
+    return dict(list(weights.items())[1:])
+
+
+def cut_one(weights: Weights) -> Weights:
+    first = next(iter(weights))
+    return weights | {first: weights[first][:-1].clone()}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        drop_one,
+        cut_one,
+        altered("", 0, float("nan")),
+        altered("", -1, float("inf")),
+        lambda weights: weights | {"base_model.model.model.layers.9.lora_A.weight": torch.ones(2)},
+    ],
+    ids=["missing", "shape", "nan", "inf", "surplus"],
+)
+def test_damaged_weights_of_a_round_are_refused_and_leave_nothing_behind(
+    trained: Path, damage: Damage, tmp_path: Path, folders: dict[str, str]
+) -> None:
+    file = next(path.name for path in trained.glob("*.safetensors"))
+    damaged(str(trained), tmp_path / "bad", damage, file)
+    with pytest.raises(ProjectError) as caught:
+        restore(tmp_path / "bad")
+    assert caught.value.hint == "Restore the folder from a backup, or retrain."
+    restore(trained)
+
+
+def test_a_round_whose_weights_are_cut_off_is_refused(trained: Path) -> None:
+    file = next(trained.glob("*.safetensors"))
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(ProjectError, match="is damaged"):
+        restore(trained)
+
+
+def test_a_scout_that_is_damaged_is_refused_and_never_left_out(folders: dict[str, str], tmp_path: Path) -> None:
+    recipe = quick(epochs=1, scout=0.5)
+    classifier = LanguageModelClassifier(load_backbone(folders["llama"]), TASK, recipe, "options")
+    classifier.fit(TEXTS[:6], LABELS[:6]).save(tmp_path)
+    file = tmp_path / "scout.safetensors"
+    whole, weights = file.read_bytes(), load_file(file)
+    file.write_bytes(whole[:-5])
+    with pytest.raises(ProjectError, match="cannot be read"):
+        restore(tmp_path)
+    for damage in (drop_one, altered("bias", 0, float("nan"))):
+        save_file(damage({name: weight.clone() for name, weight in weights.items()}), file)
+        with pytest.raises(ProjectError, match="does not hold what a round has learned"):
+            restore(tmp_path)

@@ -1,0 +1,355 @@
+"""What a round needs is known before any weight is loaded, agrees with what is held, and is refused if too much."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from annotator.errors import BackboneRefused
+from model.adapter import LanguageModelClassifier
+from model.backbones import machine, memory
+from model.backbones.backbone import load_backbone
+from model.backbones.catalog import CATALOG, SHAPES, STARTER, cache_folder, shape_of
+from model.backbones.memory import FP32, MemoryNeed, estimate, in_gb, least, weight_bytes
+from model.backbones.shape import Shape, read_shape
+from model.load import load_classifier
+from model.recipe import LANE, LEAST_TOKENS, Recipe
+from model.scoring import causal
+from model.training.tuning import start_tuning
+from tests.model.conftest import DEVICE
+from tests.model.tiny import LABEL_SETS, Utterance, save_bloom
+
+FAMILIES = ["llama", "qwen2", "qwen3", "gemma3", "mistral", "t5"]
+TASK = LABEL_SETS["words that begin one another"]
+BILLION = SHAPES["llama-3.2-1b-instruct"]
+
+
+def on_meta(folder: str) -> Any:
+    """Return the architecture without any memory for its weights."""
+    config = transformers.AutoConfig.from_pretrained(folder)
+    kind = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
+    with torch.device("meta"):
+        model = kind.from_config(config)
+    model.tie_weights()
+    return model
+
+
+def shape_at(folder: str) -> Shape:
+    shape = shape_of(folder)
+    assert shape
+    return shape
+
+
+def need(shape: Shape = BILLION, **changes: Any) -> MemoryNeed:
+    return estimate(shape, replace(Recipe(), **changes))
+
+
+# Weights --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_weights_counted_are_those_of_the_architecture(folders: dict[str, str], name: str) -> None:
+    model = on_meta(folders[name])
+    assert weight_bytes(shape_at(folders[name]), quantized=False) == sum(p.nbytes for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, "flan-t5"])
+def test_the_weights_counted_are_those_that_are_loaded(folders: dict[str, str], name: str) -> None:
+    model = load_backbone(folders[name]).model
+    assert weight_bytes(shape_at(folders[name]), quantized=False) == sum(p.nbytes for p in model.parameters())
+    assert read_shape(model.config.to_dict()) == shape_at(folders[name])
+
+
+@pytest.mark.parametrize("name", list(CATALOG))
+def test_the_shapes_of_the_catalog_have_as_many_weights_as_published(name: str) -> None:
+    assert round(SHAPES[name].parameters / 1e6) == CATALOG[name].millions
+    assert bool(SHAPES[name].encoder_layers) == (CATALOG[name].family == "encoder-decoder")
+    assert shape_of(name) == shape_of(CATALOG[name].source) == SHAPES[name]
+
+
+@pytest.mark.slow
+def test_the_starter_has_the_shape_that_the_catalog_says() -> None:
+    folder = cache_folder() / "backbones" / STARTER
+    if not (folder / "config.json").is_file():
+        pytest.skip("the starter backbone has not been converted here")
+    assert shape_of(str(folder)) == SHAPES[STARTER]
+
+
+@pytest.mark.parametrize("name", ["llama", "flan-t5"])
+def test_4_bit_weights_take_the_bytes_counted(folders: dict[str, str], name: str) -> None:
+    if not machine.can_load_4bit():
+        pytest.skip("no 4-bit kernels")
+    model = load_backbone(folders[name], "nf4").model
+    states = [state for p in model.parameters() if (state := getattr(p, "quant_state", None))]
+    scales = sum(state.absmax.nbytes + state.state2.absmax.nbytes for state in states)  # the tables are a constant
+    counted = weight_bytes(shape_at(folders[name]), quantized=True)
+    assert counted == pytest.approx(sum(p.nbytes for p in model.parameters()) + scales, rel=0.02)
+    assert counted < weight_bytes(shape_at(folders[name]), quantized=False)
+
+
+@pytest.mark.parametrize("config", [{}, {"model_type": "mamba"}, {"model_type": "llama"}, {"model_type": "t5"}])
+def test_an_architecture_we_cannot_judge_has_no_shape(config: dict[str, Any], tmp_path: Path) -> None:
+    assert read_shape(config) is None
+    (tmp_path / "config.json").write_text(json.dumps([config]))
+    assert shape_of(str(tmp_path)) is shape_of(str(tmp_path / "nowhere")) is shape_of("some/hub-id") is None
+
+
+# What is trained ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("changes", [{}, {"rank": 4, "dora": True}, {"layers": (1,)}, {"method": "prompt"}])
+def test_the_trained_weights_counted_are_those_that_peft_makes(
+    folders: dict[str, str], name: str, changes: dict[str, Any]
+) -> None:
+    backbone, recipe = load_backbone(folders[name]), replace(Recipe(), **changes)
+    tuning = start_tuning(backbone, recipe)
+    made = sum(p.nbytes for p in tuning.peft.parameters() if p.requires_grad)  # type: ignore[attr-defined]
+    counted = estimate(shape_at(folders[name]), recipe)
+    assert counted.trained == counted.gradients == made
+    assert counted.optimizer == 2 * made
+
+
+def test_the_precision_of_adapters_is_fp32_whatever_the_backbones_is() -> None:
+    assert estimate(BILLION, Recipe(), memory.BF16).trained == need().trained
+    assert estimate(BILLION, Recipe(), memory.BF16).weights == need().weights / 2
+
+
+def test_full_tuning_counts_gradients_state_and_the_weights_that_are_put_back() -> None:
+    full, weights = need(method="full", average=0.0), need().weights
+    assert (full.weights, full.trained, full.gradients, full.copies) == (weights, 0, weights, weights)
+    assert full.optimizer == 2 * weights
+
+
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({"optimizer": "adamw_8bit"}, "optimizer"),
+        ({"checkpointing": True}, "activations"),
+        ({"dropout": 0.0}, "activations"),
+        ({"row_tokens": 256}, "activations"),
+        ({"row_tokens": 256}, "logits"),
+    ],
+)
+def test_what_saves_memory_is_counted_as_less_in_its_part_alone(changes: dict[str, Any], part: str) -> None:
+    for shape in (BILLION, SHAPES["flan-t5-base"]):
+        before, after = need(shape), need(shape, **changes)
+        assert getattr(after, part) < getattr(before, part)
+        same = {"activations", "logits"} if "row_tokens" in changes else {part}
+        changed = {name for name in vars(before) if getattr(before, name) != getattr(after, name)}
+        assert changed == same
+
+
+def test_4_bit_weights_are_counted_as_less_than_half_and_the_round_too() -> None:
+    assert need(quantization="nf4").weights < need().weights / 2
+    assert need(quantization="nf4").total < need().total
+
+
+def test_averages_and_best_weights_are_copies() -> None:
+    assert need(average=0.0).copies == 0
+    assert need(average=0.2).copies == need(average=0.0, holdout=0.1).copies == need().trained
+    assert need(average=0.2, holdout=0.1).copies == 2 * need().trained
+
+
+def test_to_ask_takes_less_than_to_train() -> None:
+    asking = estimate(BILLION, Recipe(), training=False)
+    assert (asking.trained, asking.gradients, asking.optimizer, asking.copies) == (0, 0, 0, 0)
+    assert asking.weights == need().weights
+    assert 0 < asking.activations < need().activations
+
+
+# Activations ----------------------------------------------------------------------------------------------------
+
+
+def unlike_texts(count: int) -> list[str]:
+    """Write so many texts with beginnings of their own: what all begin with is computed once."""
+    return [f"{number} times I want my money back, please cancel the order " for number in range(count)]
+
+
+def kept_by_autograd(folder: str, recipe: Recipe) -> tuple[int, int]:
+    """Return the bytes kept for the way back from one row, beside the weights, and the row's tokens."""
+    backbone = load_backbone(folder)
+    ours = LanguageModelClassifier(backbone, TASK, recipe, "definitions")
+    backbone.tuning = start_tuning(backbone, recipe)
+    backbone.model.train()
+    own = {p.untyped_storage().data_ptr() for p in backbone.model.parameters()}
+    seen: dict[int, torch.Tensor] = {}  # held, so that no address is given twice
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.untyped_storage().data_ptr() not in own:
+            seen.setdefault(tensor.untyped_storage().data_ptr(), tensor)
+        return tensor
+
+    bodies = [ours.tokens.body(Utterance(text * 3)) for text in unlike_texts(8)]
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        ours._scorer.loglik(bodies).sum()
+    prefix = len(ours.tokens.prefix) + backbone.virtual_tokens
+    alone = backbone.family == "encoder-decoder"  # each utterance with an instruction of its own
+    tokens = sum(len(body) for body in bodies) + prefix * (8 if alone else 1)
+    nodes = 0 if alone else 8 * (ours.tokens.trie.nodes - 1)
+    return sum(tensor.untyped_storage().nbytes() for tensor in seen.values()), tokens + nodes
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2", "gemma3", "t5", "flan-t5"])
+@pytest.mark.parametrize("changes", [{}, {"dropout": 0.0}, {"method": "full"}, {"method": "prompt"}])
+def test_what_is_kept_for_the_way_back_is_estimated_within_a_quarter(
+    folders: dict[str, str], name: str, changes: dict[str, Any]
+) -> None:
+    if DEVICE.type != "cpu":
+        pytest.skip("what a GPU's kernels keep depends on the kernel")
+    recipe, shape = replace(Recipe(), **changes), shape_at(folders[name])
+    kept, tokens = kept_by_autograd(folders[name], recipe)
+    one_layer = memory._kept(shape, recipe, FP32, training=True) * tokens  # which is added for the way back
+    assert memory._kept_of_row(shape, recipe, FP32, True, tokens) - one_layer == pytest.approx(kept, rel=0.25)
+
+
+# Caches ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2", "gemma3"])
+def test_what_lanes_cache_while_a_row_is_scored_is_counted_within_a_quarter(
+    folders: dict[str, str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    widen, caches = causal._widened, list[Any]()
+    monkeypatch.setattr(causal, "_widened", lambda *given: caches.append(widen(*given)) or caches[-1])
+    backbone = load_backbone(folders[name])
+    ours = LanguageModelClassifier(backbone, TASK, Recipe(), "definitions")
+    ours.zero_shot().logits([Utterance(text) for text in unlike_texts(80)])
+    held = [sum(one.keys.nbytes + one.values.nbytes for one in cache.layers) for cache in caches]
+    monkeypatch.setattr(memory, "_INSTRUCTION", len(ours.tokens.prefix))
+    assert memory._cached(shape_at(folders[name]), Recipe(), FP32) == pytest.approx(max(held), rel=0.25)
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2", "gemma3"])
+def test_what_attention_holds_of_all_pairs_while_a_row_is_scored_is_counted_within_a_third_and_not_as_less(
+    folders: dict[str, str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    softmax, held = torch.nn.functional.softmax, list[int]()
+
+    def counted(pairs: torch.Tensor, *given: Any, **named: Any) -> torch.Tensor:
+        shares = softmax(pairs, *given, **named)
+        held.append(pairs.nbytes + shares.nbytes)
+        return shares
+
+    if DEVICE.type != "cpu":
+        pytest.skip("what a GPU's kernel holds of them depends on the kernel")
+    backbone = load_backbone(folders[name])
+    ours = LanguageModelClassifier(backbone, TASK, Recipe(), "definitions")
+    monkeypatch.setattr(torch.nn.functional, "softmax", counted)
+    ours.zero_shot().logits([Utterance(text) for text in unlike_texts(80)])
+    monkeypatch.setattr(memory, "_INSTRUCTION", len(ours.tokens.prefix))
+    masks = (len(ours.tokens.prefix) + LANE) * FP32
+    each = memory._pairs(shape_at(folders[name]), FP32) - masks
+    assert max(held) <= each * Recipe().scored_tokens <= max(held) * 4 / 3  # these lanes are not quite full
+
+
+def test_caches_are_counted_for_asking_alone_and_not_where_utterances_are_read_apart() -> None:
+    asking = estimate(BILLION, Recipe(), training=False)
+    assert asking.caches > 0
+    assert need().caches == 0
+    assert estimate(SHAPES["flan-t5-base"], Recipe(), training=False).caches == 0
+    assert least(BILLION, Recipe(), training=False) < asking.total - asking.caches
+
+
+# Before loading -------------------------------------------------------------------------------------------------
+
+
+def forbid_loading(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        pytest.fail("weights were loaded")
+
+    for kind in (transformers.AutoModelForCausalLM, transformers.AutoModelForSeq2SeqLM):
+        monkeypatch.setattr(kind, "from_pretrained", fail)
+
+
+@pytest.mark.parametrize("name", ["llama", "flan-t5"])
+def test_what_does_not_fit_is_refused_before_loading_with_both_numbers_and_a_hint(
+    folders: dict[str, str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    forbid_loading(monkeypatch)
+    monkeypatch.setattr("model.backbones.backbone.read_shape", lambda config: BILLION)  # a tiny model would say 0.0 GB
+    monkeypatch.setattr("model.backbones.backbone.free_memory", lambda: 2_000_000_000)
+    with pytest.raises(BackboneRefused) as caught:
+        load_backbone(folders[name])
+    assert f"at least {in_gb(least(BILLION, Recipe(), training=False))}" in caught.value.message
+    assert "2.0 GB are free" in caught.value.message
+    assert "smaller backbone" in caught.value.hint
+
+
+def test_what_may_be_asked_but_not_trained_is_refused_for_a_round_alone(
+    folders: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape, recipe = shape_at(folders["llama"]), Recipe(method="full")
+    between = least(shape, recipe) - 1
+    assert least(shape, recipe, training=False) < between
+    monkeypatch.setattr("model.backbones.backbone.free_memory", lambda: between)
+    load_backbone(folders["llama"])
+    forbid_loading(monkeypatch)
+    with pytest.raises(BackboneRefused, match="of memory"):
+        load_classifier(folders["llama"], TASK, recipe)
+
+
+def test_a_backbone_that_cannot_be_judged_is_tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("model.backbones.backbone.free_memory", lambda: 0)
+    assert load_backbone(save_bloom(tmp_path)).family == "causal"
+
+
+def test_4_bit_is_advised_only_where_it_fits_and_is_not_taken_yet() -> None:
+    in_4bit, as_it_is = need(quantization="nf4").total, need().total
+    between = (in_4bit + as_it_is) // 2
+    assert f"4-bit weights ({in_gb(in_4bit)})" in memory.way_out(BILLION, Recipe(), between)
+    for recipe, free in (
+        (Recipe(), in_4bit - 1),
+        (Recipe(quantization="nf4"), between),
+        (Recipe(method="full"), between),
+    ):
+        assert "4-bit" not in memory.way_out(BILLION, recipe, free)
+
+
+def test_the_least_is_what_rows_are_cut_down_to() -> None:
+    assert need().weights < least(BILLION, Recipe()) < need(row_tokens=LEAST_TOKENS).total
+
+
+# The machine ----------------------------------------------------------------------------------------------------
+
+PEAK = """
+import sys
+import annotator.doctor
+from model import catalog, machine
+before = machine.peak_memory()
+b"." * 200_000_000
+assert "torch" not in sys.modules
+print(before, machine.peak_memory(), machine.free_main_memory(), machine.processor_width(), machine.may_have_gpu())
+"""
+
+
+def test_the_peak_is_this_process_s_own_and_is_known_without_torch() -> None:
+    held = bytearray(b".") * 400_000_000  # what a process inherits from the one that started it must not count
+    done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
+    del held
+    before, after, free, width, _ = done.stdout.split()
+    assert 5e6 < int(before) < 250e6
+    assert 180e6 < int(after) - int(before) < 260e6
+    assert int(free) > 0
+    assert int(width) in (memory.FP32, memory.BF16)
+
+
+def test_what_a_gpu_has_held_is_what_counts_if_it_was_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 1_300_000_000)
+    assert in_gb(machine.peak_memory()) == "1.3 GB"
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 0)
+    assert machine.peak_memory() == machine._peak_resident() > 0
+
+
+@pytest.mark.parametrize(("size", "said"), [(0, "0.0 GB"), (1.26e9, "1.3 GB"), (9.96e9, "10 GB"), (53.4e9, "53 GB")])
+def test_bytes_are_written_for_people(size: float, said: str) -> None:
+    assert in_gb(size) == said

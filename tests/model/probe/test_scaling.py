@@ -1,0 +1,141 @@
+"""Temperature, slope and bias are found again where they are known, and held near what is expected where not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.optimize import check_grad
+from scipy.special import log_softmax, softmax
+from sklearn.linear_model import LogisticRegression
+
+from model.probe import scaling
+from model.probe.scaling import Scaling, doubt, fit_pool, fit_scaling, fit_temperature, telling, temperature_at
+
+BIAS = (0.6, 0.0, -0.6)
+
+
+def leaning(count: int, temperature: float = 1.5) -> tuple[np.ndarray, np.ndarray]:
+    """Draw labels from honest log-probabilities; return these as a model would that is too sure and leans."""
+    rng = np.random.default_rng(0)
+    honest = log_softmax(rng.normal(size=(count, 3)) * 2, axis=1)
+    labels = np.array([rng.choice(3, p=np.exp(row)) for row in honest])
+    return temperature * (honest - np.array(BIAS)), labels
+
+
+def sloping(count: int, slope: float) -> tuple[np.ndarray, np.ndarray]:
+    """Draw labels from what this slope makes honest; return what was said before."""
+    rng = np.random.default_rng(0)
+    said = log_softmax(rng.normal(size=(count, 4)) * rng.uniform(0.3, 4, size=(count, 1)), axis=1)
+    honest = softmax(Scaling(1.0, slope)(said, doubt(said)), axis=1)
+    return said, (rng.random((count, 1)) > honest.cumsum(axis=1)[:, :-1]).sum(axis=1)
+
+
+def evenly(logits: np.ndarray, labels: np.ndarray, expected: float = 1.0, spread: float = 0.5) -> Scaling:
+    """Fit a temperature and a bias where all rows are to be scaled alike."""
+    return fit_scaling(logits, labels, np.zeros(len(labels)), Scaling(expected), spread, with_bias=True)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.5, 3.0])
+def test_a_known_temperature_and_bias_are_found_again(temperature: float) -> None:
+    found = evenly(*leaning(20_000, temperature))
+    assert found.temperature == pytest.approx(temperature, rel=0.05)
+    assert found.bias is not None
+    np.testing.assert_allclose(found.bias - np.mean(found.bias), BIAS, atol=0.05)
+
+
+@pytest.mark.parametrize("slope", [-1.0, -0.4, 0.0, 0.6])
+def test_a_known_slope_is_found_again(slope: float) -> None:
+    said, labels = sloping(30_000, slope)
+    found = fit_scaling(said, labels, doubt(said), Scaling(1.0))
+    assert found.slope == pytest.approx(slope, abs=0.1)
+    assert found.temperature == pytest.approx(1.0, abs=0.05)
+
+
+def test_few_answers_move_the_slope_less_than_many() -> None:
+    said, labels = sloping(30_000, -1.0)
+    few, many = (fit_scaling(said[:n], labels[:n], doubt(said[:n]), Scaling(1.0)).slope for n in (50, 30_000))
+    assert many < few <= 0.2
+
+
+def test_doubt_is_nought_where_one_label_is_sure_and_one_where_none_is_likelier() -> None:
+    rows = np.array([[0.0, -np.inf, -np.inf], [1.0, 1.0, 1.0], [0.0, 0.0, -np.inf]])
+    np.testing.assert_allclose(doubt(rows), [0, 1, np.log(2) / np.log(3)], atol=1e-12)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1.0, 7.0])
+def test_a_temperature_is_found_again_by_how_unsure_the_rows_are_at_it(temperature: float) -> None:
+    logits, _ = leaning(300)
+    assert temperature_at(doubt(logits / temperature).mean(), logits) == pytest.approx(temperature)
+
+
+def test_rows_that_cannot_be_as_unsure_as_is_wanted_come_as_near_as_they_can() -> None:
+    logits, _ = leaning(300)
+    assert temperature_at(1.0, logits) == pytest.approx(20)
+    assert temperature_at(0.0, logits) == pytest.approx(0.05)
+    assert temperature_at(0.5, np.zeros((9, 3))) == pytest.approx(0.05)  # no temperature makes a difference
+
+
+def test_what_an_answer_tells_is_how_far_temperatures_fitted_to_many_samples_lie_apart() -> None:
+    logits, _ = leaning(20_000, temperature=1.0)
+    rng = np.random.default_rng(1)
+    labels = (rng.random((len(logits), 1)) > softmax(logits, axis=1).cumsum(axis=1)[:, :-1]).sum(axis=1)
+    parts = zip(np.split(logits, 100), np.split(labels, 100), strict=True)
+    found = [np.log(fit_temperature(rows, given, spread=9.0)) for rows, given in parts]
+    assert np.std(found) == pytest.approx(1 / np.sqrt(200 * telling(logits)), rel=0.2)
+
+
+def test_sure_rows_and_even_ones_tell_nothing() -> None:
+    assert telling(np.array([[0.0, -80.0], [1.0, 1.0]])) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_without_answers_what_is_expected_comes_back(with_bias: bool) -> None:
+    expected = Scaling(1.7, -0.4)
+    found = fit_scaling(np.zeros((0, 3)), np.zeros(0, dtype=np.int64), np.zeros(0), expected, with_bias=with_bias)
+    assert found.temperature == pytest.approx(1.7)
+    assert found.slope == pytest.approx(-0.4)
+    assert found.bias == ((0.0, 0.0, 0.0) if with_bias else None)
+
+
+def test_a_narrow_expectation_gives_way_less() -> None:
+    logits, labels = leaning(40, temperature=3.0)
+    narrow, wide = (evenly(logits, labels, spread=spread).temperature for spread in (0.05, 1.0))
+    assert 1.0 < narrow < wide
+
+
+def test_without_penalty_it_is_the_logistic_regression_of_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, labels = leaning(2_000)
+    keep = labels < 2  # with two labels, temperature and bias are slope and intercept of a logistic regression
+    logits, labels = logits[keep][:, :2], labels[keep]
+    monkeypatch.setattr(scaling, "BIAS_SPREAD", 1e6)
+    found = evenly(logits, labels, spread=1e6)
+    reference = LogisticRegression(C=1e9).fit((logits[:, 1] - logits[:, 0])[:, None], labels)
+    assert 1 / found.temperature == pytest.approx(float(reference.coef_[0, 0]), rel=1e-2)
+    assert found.bias is not None
+    assert found.bias[1] - found.bias[0] == pytest.approx(float(reference.intercept_[0]), abs=1e-2)
+
+
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_the_slope_it_follows_is_that_of_its_loss(monkeypatch: pytest.MonkeyPatch, with_bias: bool) -> None:
+    asked = {}
+    monkeypatch.setattr(scaling, "minimize", lambda loss, start, **_: asked.setdefault("loss", loss) and Found(start))
+    logits, labels = leaning(50)
+    fit_scaling(logits, labels, doubt(logits), Scaling(1.3, -0.2), with_bias=with_bias)
+    loss, somewhere = asked["loss"], np.array([0.4, -0.5, 0.3, -0.2, 0.1])[: 5 if with_bias else 2]
+    assert check_grad(lambda x: loss(x)[0], lambda x: loss(x)[1], somewhere) < 1e-4
+
+
+def test_the_slope_that_the_pool_follows_is_that_of_its_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {}
+    monkeypatch.setattr(scaling, "minimize", lambda loss, start, **_: asked.setdefault("loss", loss) and Found(start))
+    logits, labels = leaning(50)
+    fit_pool(np.stack([logits, logits[:, ::-1]]), labels, np.array([0.5, 0.3]))
+    loss, somewhere = asked["loss"], np.array([0.4, -0.1, 0.3, -0.2, 0.1])
+    assert check_grad(lambda x: loss(x)[0], lambda x: loss(x)[1], somewhere) < 1e-4
+
+
+class Found:
+    """What an optimiser returns that does not move."""
+
+    def __init__(self, start: np.ndarray) -> None:
+        self.x = start

@@ -1,0 +1,217 @@
+"""What a chat template writes is the same on every day, and what a round was trained with stays with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from transformers.utils import chat_template_utils
+
+from annotator.errors import BackboneRefused, ProjectError
+from model.adapter import LanguageModelClassifier, restore
+from model.backbones.backbone import Backbone, load_backbone
+from model.prompts.chat import frame_of
+from model.scoring.generation import explain
+from tests.model.tiny import CHATML, UTTERANCES, quick, save_llama, toy
+
+TASK, TEXTS, LABELS = toy()
+DATED = (
+    "{% if not date_string is defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
+    "<|im_start|>system\nToday Date: {{ date_string }}<|im_end|>\n" + CHATML
+)
+IN_PARTS = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'][0]['text'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def on(monkeypatch: pytest.MonkeyPatch, day: datetime) -> None:
+    """Set the clock by which chat templates are told what day it is."""
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return day
+
+    monkeypatch.setattr(chat_template_utils, "datetime", Clock)
+
+
+def with_template(backbone: Backbone, template: str) -> Backbone:
+    backbone.tokenizer.chat_template = template
+    return backbone
+
+
+@pytest.fixture
+def dated(tmp_path: Path) -> str:
+    folder = tmp_path / "dated"
+    save_llama(folder)
+    (folder / "chat_template.jinja").write_text(DATED)
+    return str(folder)
+
+
+def classifier_of(name: str, **changes: Any) -> LanguageModelClassifier:
+    return LanguageModelClassifier(load_backbone(name), TASK, quick(epochs=1, **changes), "options")
+
+
+@pytest.mark.parametrize("scout", [0.0, 0.5])
+def test_a_round_says_the_same_the_next_day_and_its_states_count_as_read(
+    dated: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scout: float
+) -> None:
+    folder = tmp_path / "round"
+    folder.mkdir()
+    on(monkeypatch, datetime(2026, 11, 27))
+    trained = classifier_of(dated, scout=scout)
+    adapter = trained.fit(TEXTS, LABELS)
+    adapter.save(folder)
+    expected, reading = adapter.logits(TEXTS), trained.reading
+    on(monkeypatch, datetime(2027, 1, 3))
+    np.testing.assert_allclose(restore(folder).logits(TEXTS), expected, atol=1e-5)
+    assert classifier_of(dated, scout=scout).reading == reading
+    assert "Today Date" in json.loads((folder / "round.json").read_text())["frame"]["before"]
+
+
+def test_a_round_keeps_its_prompt_when_the_template_beside_the_weights_is_written_anew(
+    dated: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "round"
+    folder.mkdir()
+    adapter = classifier_of(dated, scout=0.5).fit(TEXTS, LABELS)
+    adapter.save(folder)
+    expected = adapter.logits(TEXTS)
+    (Path(dated) / "chat_template.jinja").write_text("You are a poet." + CHATML)
+    np.testing.assert_allclose(restore(folder).logits(TEXTS), expected, atol=1e-5)
+    assert np.abs(classifier_of(dated).zero_shot().logits(TEXTS) - expected).max() > 1e-3
+
+
+@pytest.mark.parametrize("scout", [0.0, 0.5])
+def test_a_round_that_noted_no_prompt_gets_the_date_of_the_day_it_was_made_and_notes_it(
+    dated: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scout: float
+) -> None:
+    folder, day = tmp_path / "round", datetime(2026, 3, 5, 12)
+    folder.mkdir()
+    backbone = load_backbone(dated)
+    frame = frame_of(backbone.tokenizer, "causal", day.date())
+    assert "05 Mar 2026" in frame.before
+    classifier = LanguageModelClassifier(backbone, TASK, quick(epochs=1, scout=scout), "options", frame)
+    adapter = classifier.fit(TEXTS, LABELS)
+    adapter.save(folder)
+    expected = adapter.logits(TEXTS)
+    old_reading = as_an_earlier_version_left_it(folder, classifier)
+    os.utime(folder / "round.json", (day.timestamp(), day.timestamp()))
+    for _ in range(2):
+        np.testing.assert_allclose(restore(folder).logits(TEXTS), expected, atol=1e-5)
+    noted = json.loads((folder / "round.json").read_text())
+    assert "05 Mar 2026" in noted["frame"]["before"]
+    assert noted["fingerprint"] == backbone.origin.fingerprint
+    assert noted["noted"]
+    assert noted["reading"] != old_reading or not scout
+
+
+def as_an_earlier_version_left_it(folder: Path, classifier: LanguageModelClassifier) -> str | None:
+    """Take from a description what earlier versions did not write, and name the reading as they did."""
+    from model import adapter
+    from model.scoring.hidden_states import MADE_OF
+
+    described = json.loads((folder / "round.json").read_text())
+    for name in ("frame", "fingerprint", "revision"):
+        del described[name]
+    if described["reading"]:
+        recipe, tokens = classifier.recipe, classifier.tokens
+        told = [MADE_OF, classifier.backbone.name, recipe.quantization, recipe.max_tokens, tokens.prefix]
+        described["reading"] = adapter._named(told)
+    (folder / "round.json").write_text(json.dumps(described))
+    reading: str | None = described["reading"]
+    return reading
+
+
+def test_reasons_are_asked_for_in_the_frame_of_the_round(dated: str, tmp_path: Path) -> None:
+    from model import types as door
+
+    folder = tmp_path / "round"
+    folder.mkdir()
+    classifier = classifier_of(dated)
+    classifier.zero_shot().save(folder)
+    expected = explain(classifier, UTTERANCES[0])
+    (Path(dated) / "chat_template.jinja").write_text("You are a poet." * 9 + CHATML)
+    assert door.explain_label(dated, TASK, quick(), UTTERANCES[0], folder) == expected
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ strftime_now('%A %a %B %b %c %x %X %p %s %j %Y-%m-%d') }}" + CHATML,
+        "{{ ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'] | random }}{{ range(1000) | random }}" + CHATML,
+        "{{ lipsum(n=1, html=false) }}" + CHATML,
+    ],
+)
+def test_a_template_cannot_write_anything_that_differs_from_one_time_to_the_next(
+    llama: Backbone, monkeypatch: pytest.MonkeyPatch, template: str
+) -> None:
+    with_template(llama, template)
+    found = []
+    for year in (2025, 2026, 2027):
+        on(monkeypatch, datetime(year, 1, 2, 3, 4, 5))
+        found.append(frame_of(llama.tokenizer, "causal"))
+    assert found[0] == found[1] == found[2]
+    assert len(found[0].before) > 20
+
+
+def test_a_template_that_writes_an_address_is_refused(llama: Backbone) -> None:
+    with_template(llama, "{{ raise_exception }}" + CHATML)
+    with pytest.raises(BackboneRefused, match="address of an object"):
+        frame_of(llama.tokenizer, "causal")
+
+
+def test_a_template_that_takes_messages_in_parts_writes_what_one_for_text_does(llama: Backbone) -> None:
+    plain = frame_of(llama.tokenizer, "causal")
+    assert frame_of(with_template(llama, IN_PARTS).tokenizer, "causal") == plain
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for m in messages %}{{ m['content'",
+        "{{ raise_exception('no') }}",
+        "{{ messages[3]['content'] }}",
+        "nothing",
+        CHATML + CHATML,
+    ],
+)
+def test_a_template_that_cannot_be_used_is_refused_with_a_hint(llama: Backbone, template: str) -> None:
+    with_template(llama, template)
+    with pytest.raises(BackboneRefused, match="chat template of this backbone cannot be used") as caught:
+        LanguageModelClassifier(llama, TASK, quick(), "options")
+    assert "choose another backbone" in caught.value.hint
+
+
+def test_a_tokenizer_without_an_end_of_text_is_refused(llama: Backbone, t5: Backbone) -> None:
+    for backbone in (with_template(llama, ""), t5):
+        backbone.tokenizer.eos_token = None
+        with pytest.raises(BackboneRefused, match="no token that ends a text"):
+            LanguageModelClassifier(backbone, TASK, quick(), "options").zero_shot().logits(UTTERANCES)
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda text: text[: len(text) // 2], "cannot be read"),
+        (lambda text: "[]", "does not describe a round"),
+        (lambda text: "", "cannot be read"),
+        (lambda text: re.sub('"backbone": "[^"]*",', "", text), "lacks backbone"),
+        (lambda text: text.replace('"labels"', '"marks"'), "does not hold the task"),
+        (lambda text: text.replace('"before"', '"behind"'), "does not hold the prompt"),
+    ],
+)
+def test_half_a_description_is_refused_in_words(llama: Backbone, tmp_path: Path, damage: Any, told: str) -> None:
+    LanguageModelClassifier(llama, TASK, quick(), "options").zero_shot().save(tmp_path)
+    path = tmp_path / "round.json"
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(ProjectError, match=told) as caught:
+        restore(tmp_path)
+    assert "retrain" in caught.value.hint
