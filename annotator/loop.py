@@ -19,10 +19,12 @@ from annotator.methods.calibration import Calibrator, Heard, Outset, choose_outs
 from annotator.methods.metrics import evaluate
 from annotator.methods.prediction_sets import fit_limit
 from annotator.methods.sampling import FOLDS, deal_folds
-from annotator.project import Project, Snapshot
+from annotator.project import Project
 from annotator.rounds.batch import compose_batch
 from annotator.rounds.candidates import askable
+from annotator.rounds.lifecycle import Finished, begin_round, drop_adapter, promote, save_adapter, unfinished_path
 from annotator.rounds.progress import Report
+from annotator.rounds.snapshot import Snapshot, read_texts, take_snapshot
 from model.finite import check_finite
 from model.types import Adapter, Classifier, Logits, Progress
 from store import annotations, jobs, rounds, states, utterances
@@ -50,9 +52,9 @@ def run_round(project: Project, classifier: Classifier, config: RoundConfig, rep
     """
     report = report or Report()
     rng = np.random.default_rng([config.seed, len(rounds.history(project.db))])
-    snapshot = trainable(project, project.snapshot(config, rng), config)  # consensus labels, disjoint
+    snapshot = trainable(project, take_snapshot(project, config, rng), config)  # consensus labels, disjoint
     check_task(classifier, snapshot)
-    row = project.begin_round(config, snapshot, classifier.origin)
+    row = begin_round(project, config, snapshot, classifier.origin)
     asked = (*snapshot.scored, *snapshot.train)
     if states.use(project.db, classifier.reading):  # those of another backbone or instruction do not compare
         _LOG.warning("The backbone or what it is asked has changed: round %s reads anew.", row["number"])
@@ -62,7 +64,7 @@ def run_round(project: Project, classifier: Classifier, config: RoundConfig, rep
     blind = score_blind(project, classifier, config, snapshot, report)
     adapter = learn(project, classifier, config, snapshot.lessons, report.stage("learn"))
     report.stage("save")
-    folder = project.save_adapter(row, adapter)
+    folder = save_adapter(project, row, adapter)
     try:
         logits, heard = score(project, adapter, config, snapshot, blind, report)
         report.stage("calibrate")
@@ -71,9 +73,9 @@ def run_round(project: Project, classifier: Classifier, config: RoundConfig, rep
         predictions = Predictions(np.array(snapshot.scored), probabilities, logits, snapshot.codebook.ids)
         report.stage("promote")
         batch = compose_batch(askable(project, predictions), config, rng)  # uncertain, and a random audit share
-        project.promote(row, folder, calibrator, metrics, predictions, batch)  # one transaction
+        promote(project, row, Finished(folder, calibrator, metrics, predictions, batch))  # one transaction
     except NotFinite:
-        project.drop_adapter(folder)
+        drop_adapter(project, folder)
         raise
     return Round(row, adapter, calibrator, metrics)
 
@@ -87,7 +89,7 @@ def score(
     report: Report,
 ) -> tuple[Logits, Logits | None]:
     """Return the (n, k) logits of all that is scored, and what the scout says alone. Raises NotFinite."""
-    texts = project.texts(snapshot.scored, config.context_turns)
+    texts = read_texts(project, snapshot.scored, config.context_turns)
     logits, heard = adapter.logits(texts, report.stage("score")), adapter.heard(texts)
     logits = np.array([blind.get(i, given) for i, given in zip(snapshot.scored, logits, strict=True)])
     check_finite("logits", logits, heard)
@@ -109,7 +111,7 @@ def read(project: Project, classifier: Classifier, config: RoundConfig, ids: Seq
     What has been read is kept, also where the round is stopped.
     """
     known = states.known(project.db, ids)
-    texts = dict(zip(ids, project.texts(ids, config.context_turns), strict=True))
+    texts = dict(zip(ids, read_texts(project, ids, config.context_turns), strict=True))
     old = [i for i in ids if i in known]
     if old:
         classifier.remember([texts[i] for i in old], states.matrix(project.db, old))
@@ -146,7 +148,7 @@ def score_blind(
         rest = {i: label for i, label in snapshot.lessons.items() if i not in fold}
         part = partial(_part_of, progress, number, len(folds))
         adapter = learn(project, classifier, config, rest, part, f"without-{number}")
-        blind |= dict(zip(fold, adapter.logits(project.texts(fold, config.context_turns)), strict=True))
+        blind |= dict(zip(fold, adapter.logits(read_texts(project, fold, config.context_turns)), strict=True))
     return blind
 
 
@@ -165,8 +167,8 @@ def learn(
     """Train on consensus labels, utterance -> column; without any, answer from the instruction alone."""
     if not lessons:
         return classifier.zero_shot()
-    texts = project.texts(list(lessons), config.context_turns)
-    return classifier.fit(texts, list(lessons.values()), progress, project.unfinished(part))
+    texts = read_texts(project, list(lessons), config.context_turns)
+    return classifier.fit(texts, list(lessons.values()), progress, unfinished_path(project, part))
 
 
 def calibrate(logits: Logits, snapshot: Snapshot, outset: Outset) -> tuple[Calibrator, dict[str, Any]]:

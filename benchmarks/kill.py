@@ -23,9 +23,11 @@ from pathlib import Path
 
 from playwright.sync_api import Error, Page, expect, sync_playwright
 
+from annotator.codebook.definition import codebook_of
 from annotator.exchange.samples import create_sample
 from annotator.labeling.session import Answer, answer, next_question
 from annotator.project import Project
+from annotator.rounds.lifecycle import recover
 from annotator.rounds.worker import start_round
 from benchmarks.command import RANDOM_WEIGHTS, Command
 from benchmarks.measure import print_last
@@ -50,7 +52,7 @@ def prepare(folder: Path, backbone: str) -> None:
     with create_sample("client_talk", folder) as project:
         small = replace(project.config.recipe, epochs=1)
         project.config = replace(project.config, retrain_every=0, recipe=small, score_limit=40, backbone=backbone)
-        labels = project.codebook().ids
+        labels = codebook_of(project).ids
         for number in range(ANSWERS):
             question = next_question(project, "anna")
             assert question is not None
@@ -131,7 +133,7 @@ def run_once(page: Page, workspace: Path, stage: str | None, rng: random.Random)
     killer.join()
     time.sleep(0.2)  # until the killed process is gone
     with Project.open(folder) as project:
-        project.recover()
+        recover(project)
         stored = annotations.last_id(project.db) - stored
         broken = not whole(project, promoted["number"])
     counts = {"kills": 1, "answers_given": seen, "answers_lost": max(0, seen - stored), "projects_broken": int(broken)}

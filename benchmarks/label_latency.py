@@ -21,6 +21,8 @@ from pathlib import Path
 import numpy as np
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from annotator.codebook.definition import codebook_of, create_project
+from annotator.exchange.imports import add_utterances
 from annotator.exchange.samples import SAMPLES
 from annotator.loop import run_round
 from annotator.project import Project
@@ -140,12 +142,12 @@ def prepare(folder: Path, count: int, backbone: str) -> None:
 
     A round that is started later does not end by itself.
     """
-    with Project.create(folder, SAMPLES["client_talk"].codebook) as project:
-        project.add(list(talk(count)))
+    with create_project(folder, SAMPLES["client_talk"].codebook) as project:
+        add_utterances(project, list(talk(count)))
         with immediate(project.db):
             for number, utterance in enumerate(utterances.ids_in(project.db, "pool")[: count // 20]):
                 annotations.record(project.db, NewAnnotation(utterance, "ben", "label", number % 3 + 1, "random", 1))
-        run_round(project, FakeClassifier(project.codebook().task()), project.config)
+        run_round(project, FakeClassifier(codebook_of(project).task()), project.config)
         job = jobs.begin(project.db, "the benchmark", annotations.last_id(project.db))
         jobs.finish(project.db, job, "done")
         lasting = replace(project.config.recipe, epochs=NEVER)

@@ -23,10 +23,12 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
+from annotator.codebook.definition import create_project
 from annotator.config import RoundConfig
+from annotator.exchange.imports import add_utterances
 from annotator.methods.query_strategies import Probabilities, Scores
-from annotator.project import Project
 from annotator.rounds.label_errors import Columns, expected_wrong
+from annotator.rounds.snapshot import read_texts
 from annotator.simulation.oracle import Gold, read_gold
 from benchmarks.command import RANDOM_WEIGHTS, Command
 from benchmarks.data import PUBLIC, SETS, plan_of
@@ -70,10 +72,10 @@ def by_confident_learning(said: Probabilities, labels: Columns) -> int:
 
 def read_in_context(gold: Gold, config: RoundConfig) -> list[Utterance]:
     """Return what can be asked with the turns before it, as a round reads it."""
-    with tempfile.TemporaryDirectory() as folder, Project.create(Path(folder), gold.draft, config) as project:
-        ids = project.add(gold.train)
-        project.add(gold.context)
-        return project.texts(ids, config.context_turns)
+    with tempfile.TemporaryDirectory() as folder, create_project(Path(folder), gold.draft, config) as project:
+        ids = add_utterances(project, gold.train)
+        add_utterances(project, gold.context)
+        return read_texts(project, ids, config.context_turns)
 
 
 def measure(name: str, given: Namespace) -> dict[float, dict[str, list[float]]]:

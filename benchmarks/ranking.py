@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from annotator.codebook.definition import draft_from_names
+from annotator.codebook.definition import codebook_of, create_project, draft_from_names
 from annotator.config import RoundConfig
+from annotator.exchange.imports import add_utterances
 from annotator.methods.calibration import Calibrator
 from annotator.methods.query_strategies import View, margin
 from annotator.project import Project
@@ -99,7 +100,7 @@ def following(utterance_count: int, answers: int) -> dict[str, float]:
     """Time the scout in a project."""
     with tempfile.TemporaryDirectory() as folder:
         config = RoundConfig(retrain_every=0, score_limit=utterance_count)
-        project = Project.create(Path(folder) / "p", draft_from_names([f"label {i}" for i in range(LABELS)]), config)
+        project = create_project(Path(folder) / "p", draft_from_names([f"label {i}" for i in range(LABELS)]), config)
         vectors, labels = _fill(project, utterance_count, answers)
         ours = seconds(lambda: reorder(project))
         alone = seconds(lambda: LogisticRegression(C=20 / WIDTH, max_iter=500).fit(vectors[:answers, :WIDTH], labels))
@@ -109,11 +110,11 @@ def following(utterance_count: int, answers: int) -> dict[str, float]:
 
 def _fill(project: Project, count: int, answers: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
-    ids = project.add([NewUtterance(f"u{i}", f"text number {i}") for i in range(count)])
+    ids = add_utterances(project, [NewUtterance(f"u{i}", f"text number {i}") for i in range(count)])
     vectors = rng.normal(size=(count, ASPECTS * WIDTH)).astype(np.float32)
     states.use(project.db, "made up")
     states.save(project.db, ids, vectors)
-    order = project.codebook().ids
+    order = codebook_of(project).ids
     teachers = utterances.ids_in(project.db, "pool")[:answers]
     labels = rng.integers(len(order), size=answers)
     with immediate(project.db):

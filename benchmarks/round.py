@@ -18,11 +18,12 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load_file
 
+from annotator.codebook.definition import codebook_of, create_project
 from annotator.config import RoundConfig
+from annotator.exchange.imports import add_utterances
 from annotator.exchange.samples import SAMPLES
 from annotator.labeling.session import Answer, answer, next_question
 from annotator.loop import run_round
-from annotator.project import Project
 from annotator.rounds.progress import Report
 from benchmarks.command import RANDOM_WEIGHTS, Command
 from benchmarks.data import plan_of
@@ -73,9 +74,9 @@ def measure(folder: Path, given: Namespace) -> dict[str, float]:
         backbone=given.backbone, recipe=Recipe(epochs=given.epochs), batch_size=given.labels, strategy="random",
         retrain_every=0,
     )  # fmt: skip
-    with Project.create(folder, SAMPLES["client_talk"].codebook, config) as project:
-        project.add([NewUtterance(row["id"], row["text"]) for row in chosen])
-        codebook = project.codebook()
+    with create_project(folder, SAMPLES["client_talk"].codebook, config) as project:
+        add_utterances(project, [NewUtterance(row["id"], row["text"]) for row in chosen])
+        codebook = codebook_of(project)
         for _ in range(given.labels):
             question = next_question(project, "benchmark")
             assert question is not None

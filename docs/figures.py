@@ -19,6 +19,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect, sync_playwright
 
+from annotator.codebook.definition import codebook_of
 from annotator.exchange.samples import SAMPLES, create_sample
 from annotator.labeling import onboarding
 from annotator.labeling.session import Answer, answer, next_question
@@ -69,7 +70,7 @@ def prepare(folder: Path) -> None:
         quick = replace(project.config.recipe, scout=1.0)
         project.config = replace(project.config, retrain_every=0, recipe=quick)
         config = project.config
-        classifier = load_classifier(config.backbone, project.codebook().task(), config.recipe, config.template)
+        classifier = load_classifier(config.backbone, codebook_of(project).task(), config.recipe, config.template)
         for target in ANSWERS:
             label_until(project, known, target)
             run_round(project, classifier, config)
@@ -79,7 +80,7 @@ def prepare(folder: Path) -> None:
 
 def label_until(project: Project, known: dict[str, str], target: int) -> None:
     """Answer as the sample's author did."""
-    codebook = project.codebook()
+    codebook = codebook_of(project)
     while project.db["annotation"].count < target and (question := next_question(project, "anna")):
         label = codebook.id_of(known[question.utterance["external_id"]])
         answer(project, question, "anna", Answer("label", label, milliseconds=4000))

@@ -263,6 +263,19 @@ def immediate(db: Database) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def reading(db: Database) -> Iterator[None]:
+    """Run the block on one state of the database without making writers wait; nested, on the outer one's state."""
+    if db.conn.in_transaction:
+        yield
+        return
+    db.conn.execute("BEGIN DEFERRED")
+    try:
+        yield
+    finally:
+        db.rollback()
+
+
 def fetch(db: Database, sql: str, parameters: Any = ()) -> list[dict[str, Any]]:
     """Run a query and return its rows as dictionaries."""
     return list(db.query(sql, parameters))

@@ -13,15 +13,17 @@ from rich.table import Table
 from annotator import __version__
 from annotator.cli.simulate import simulate
 from annotator.cli.terminal import FILE, FOLDER, console, progress_bar
-from annotator.codebook.definition import draft_from_names, read_codebook
+from annotator.codebook.definition import create_project, draft_from_names, read_codebook
 from annotator.config import RoundConfig, changed, settings_of
 from annotator.doctor import examine, problems_of
 from annotator.errors import AnnotatorError, BadInput, ProjectDamaged, UnknownName
 from annotator.exchange.export import ExportPlan, Known, default_filename, export_project, left_out
+from annotator.exchange.imports import import_file
 from annotator.exchange.samples import SAMPLES, create_sample, workspace
 from annotator.gate import EXPOSED, checked_names, exposed, refuse_open_address
 from annotator.labeling.session import standing
 from annotator.project import Project
+from annotator.rounds.lifecycle import recover
 from annotator.rounds.prediction import Labeller, format_of
 from annotator.rounds.statuses import added_up, statuses
 from annotator.rounds.summaries import about_weights, summaries
@@ -76,12 +78,12 @@ def new(
     if sample:
         create_sample(sample, project).close()
     elif codebook:
-        Project.create(project, read_codebook(codebook)).close()
+        create_project(project, read_codebook(codebook)).close()
     elif labels_from:
         header = read_header(labels_from)
         wanted = parse_filter(only, header) if only else None
         found = labels_in(labels_from, ImportPlan(detect_columns(header), label_only=wanted))
-        Project.create(project, draft_from_names(sorted(found), project.name)).close()
+        create_project(project, draft_from_names(sorted(found), project.name)).close()
     else:
         raise BadInput("A project needs labels.", "Give --codebook, --labels-from or --sample.")
     console.print(f"Created {project}.")
@@ -120,7 +122,7 @@ def import_(
         encoding=encoding,
     )
     with Project.open(project) as opened:
-        done = opened.import_file(file, plan, whole_conversations)
+        done = import_file(opened, file, plan, whole_conversations)
     console.print(done.summary(), highlight=False)
     _list_rejected(done.rejected)
     if report:
@@ -159,7 +161,7 @@ def serve(port: int, projects: Path | None, browser: bool, address: str, expose:
 def retrain(project: Path, wait: bool) -> None:
     """Train on the answers so far and choose the next batch."""
     with Project.open(project) as opened:
-        opened.recover()
+        recover(opened)
         job = start_round(opened, "the command line")
         if wait:
             _watch(opened, job)
@@ -171,7 +173,7 @@ def _watch(project: Project, job: int) -> None:
     with progress_bar() as bar:
         task = bar.add_task("starting", total=1.0)
         while True:
-            project.recover()
+            recover(project)
             row = jobs.get(project.db, job)
             bar.update(task, completed=row["share"], description=row["stage"] or "starting")
             if row["state"] != "active":
@@ -191,7 +193,7 @@ def cancel(project: Path) -> None:
     with Project.open(project) as opened:
         jobs.request_cancel(opened.db)
         while jobs.active(opened.db):
-            opened.recover()
+            recover(opened)
             time.sleep(0.2)
     console.print("No round is running.")
 
@@ -227,7 +229,7 @@ def settings(project: Path, changes: Sequence[str], reset: Sequence[str]) -> Non
 def status(project: Path) -> None:
     """Show how far a project is."""
     with Project.open(project) as opened:
-        opened.recover()
+        recover(opened)
         done = standing(opened, "")
         console.print(f"{opened.name}: {done.labelled} of {done.to_label} utterances have an answer.")
         console.print(f"Utterances: {added_up(statuses(opened).counts())}.")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from annotator.codebook.definition import LabelDraft, parse_codebook
+from annotator.codebook.definition import LabelDraft, codebook_of, parse_codebook
 from annotator.errors import BadCodebook, BadInput
 from annotator.project import Project
 from store import acceptances, annotations, labels, rounds
@@ -45,7 +45,7 @@ def revise(project: Project, label_id: int, written: Fields, look: bool = False)
 
 def reorder(project: Project, label_ids: Sequence[int]) -> Change:
     """Put the labels in use in another order. Raises BadInput if they are not the same labels, or in that order."""
-    current = project.codebook().ids
+    current = codebook_of(project).ids
     if sorted(current) != sorted(label_ids) or tuple(label_ids) == current:
         raise BadInput("The labels are in this order already.", "Move one of them first.")
     rows = _rows(project)
@@ -55,14 +55,14 @@ def reorder(project: Project, label_ids: Sequence[int]) -> Change:
 
 def instruct(project: Project, instruction: str) -> Change:
     """Change what annotators and model are told. Raises BadInput if nothing would change."""
-    if instruction.strip() in ("", project.codebook().instruction):
+    if instruction.strip() in ("", codebook_of(project).instruction):
         raise BadInput("The instruction would stay as it is.", "Write another one.")
     return Change("instruct", guide={"instruction": instruction.strip()})
 
 
 def merge(project: Project, sources: Sequence[int], into: int) -> Change:
     """Let answers in some labels count as another; the model's probabilities are added up, without a new round."""
-    used = project.codebook().ids
+    used = codebook_of(project).ids
     if into in sources or not sources or not {into, *sources} <= set(used):
         raise BadInput("These labels cannot be merged.", "Choose labels that are in use, and another to keep.")
     return checked(project, Change("merge", {source: {"merged_into": into} for source in sources}))

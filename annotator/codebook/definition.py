@@ -1,7 +1,7 @@
 """The codebook: labels by id with definitions and examples, read from YAML, turned into the model's task."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Self
@@ -9,10 +9,14 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from annotator.config import RoundConfig
 from annotator.errors import BadCodebook
 from annotator.i18n import later
+from annotator.project import Project
 from model.prompts.verbalizer import check_words, label_words
 from model.types import Label, Task
+from store import labels, settings
+from store.database import create_database, immediate
 
 INSTRUCTION = "Choose the label that fits the utterance."
 # One key a label. C and R belong to the browser; s, u, n, q and m are taken on the label page.
@@ -200,3 +204,22 @@ _Dumper.add_representer(str, _text)
 
 def _plain(label: LabelDraft) -> dict[str, Any]:
     return {key: value for key, value in label.model_dump().items() if value}
+
+
+def codebook_of(project: Project) -> Codebook:
+    """Return the labels in use."""
+    rows = tuple(CodebookLabel.of(row) for row in labels.current(project.db))
+    return Codebook(str(settings.get(project.db, "instruction", "")), rows, labels.version(project.db))
+
+
+def create_project(folder: Path, draft: CodebookDraft, config: RoundConfig | None = None) -> Project:
+    """Create a project with a codebook and no utterances yet. Raises ProjectExists, BadCodebook."""
+    draft = draft.checked()
+    project = Project(folder, create_database(folder))
+    with immediate(project.db):
+        settings.put(project.db, "name", draft.name or folder.name)
+        settings.put(project.db, "instruction", draft.instruction)
+        project.config = replace(config or RoundConfig(), context_turns=draft.context_turns)
+        for label in draft.labels:
+            labels.add(project.db, **label.model_dump())
+    return project

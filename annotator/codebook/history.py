@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from annotator.codebook.changes import OUT, WRITTEN, Proposal, checked, put_out
-from annotator.codebook.definition import Codebook, CodebookLabel
+from annotator.codebook.definition import Codebook, CodebookLabel, codebook_of
 from annotator.errors import BadInput
 from annotator.i18n import later, say, say_many
 from annotator.project import Project
@@ -75,7 +75,7 @@ def codebook_at(project: Project, version: int) -> Codebook:
     """Return the codebook as it was at a version: the text that annotators had before them."""
     past: dict[int, dict[str, Any]] = {}
     first = next((e.guide["instruction"][0] for e in labels.events(project.db) if "instruction" in e.guide), None)
-    instruction = project.codebook().instruction if first is None else str(first)
+    instruction = codebook_of(project).instruction if first is None else str(first)
     for event in labels.events(project.db):
         if event.version > version:
             break

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from annotator.codebook.definition import codebook_of
 from annotator.project import Project
 from annotator.rounds.statuses import MEANINGS, Status
 from annotator.rounds.summaries import summaries
@@ -84,7 +85,7 @@ def contents(counts: Mapping[Status, int], left_out: Iterable[Status]) -> str:
 
 def codebook(project: Project) -> str:
     """List the labels with their definitions, and what became of those that may no longer be given."""
-    found = project.codebook()
+    found = codebook_of(project)
     used = (f"- **{escaped(one.name)}**: {escaped(one.definition) or '(no definition)'}" for one in found.labels)
     parts = ["\n".join(used), "\n".join(_out_of_use(project))]
     return f"## Codebook, version {found.version}\n\n{escaped(found.instruction)}\n\n" + "\n\n".join(

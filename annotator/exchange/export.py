@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from annotator.codebook.definition import codebook_of
 from annotator.exchange import card
 from annotator.exchange.columns import FIELDS as FIELDS
 from annotator.exchange.columns import MEANINGS as MEANINGS
@@ -36,7 +37,7 @@ def export_project(project: Project, path: Path, plan: ExportPlan, known: "Known
     """Write the dataset, and its card beside it, and return how many rows it has."""
     known, tally = known or Known(project, plan), Tally()
     rows = _tallied(export_rows(project, plan, known), tally)
-    count = export(rows, known.fields, project.codebook().names, path, plan.format)
+    count = export(rows, known.fields, codebook_of(project).names, path, plan.format)
     beside = path / "README.md" if path.is_dir() else path.with_name(f"{path.stem}.README.md")
     front = card.front_matter(path, {part for *_, part in tally}) if path.is_dir() else ""
     write_text(beside, front + _card(project, plan, known, tally, path.name))
@@ -76,7 +77,7 @@ class Known:
         self._read_predictions(project)
         scored = self._places if plan.with_model and self._order else ()
         self.statuses = statuses(project, scored)
-        used = project.codebook().names
+        used = codebook_of(project).names
         ours = [*(field.name for field in FIELDS), *(f"p({name})" for name in used)]
         self.imported = imported_columns(utterances.metadata_names(project.db), ours)
         self.fields = (*FIELDS, *(Field(name, "text") for name in self.imported.values()))

@@ -4,8 +4,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from annotator.codebook.definition import CodebookDraft, read_codebook
+from annotator.codebook.definition import CodebookDraft, create_project, read_codebook
 from annotator.errors import ProjectUnreadable, UnknownName
+from annotator.exchange.imports import import_file
 from annotator.i18n import later
 from annotator.project import Project
 from store import settings
@@ -70,8 +71,8 @@ def create_sample(name: str, folder: Path) -> Project:
     draft = sample.codebook
     columns = detect_columns(read_header(sample.data))
     only = (columns.speaker or "", draft.speaker) if draft.speaker else None
-    project = Project.create(folder, draft)
-    project.import_file(sample.data, ImportPlan(columns, label_only=only, with_labels=False))
+    project = create_project(folder, draft)
+    import_file(project, sample.data, ImportPlan(columns, label_only=only, with_labels=False))
     settings.put(project.db, "sample", name)
     return project
 

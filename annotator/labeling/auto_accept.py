@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import trim_mean
 
+from annotator.codebook.definition import codebook_of
 from annotator.errors import RoundError
 from annotator.methods.calibration import Calibrator
 from annotator.methods.guarantee import (
@@ -26,6 +27,7 @@ from annotator.project import Project
 from annotator.rounds.batch import AUDIT
 from annotator.rounds.candidates import askable
 from annotator.rounds.consensus import consensus
+from annotator.rounds.queueing import refill_queue
 from model.finite import check_finite
 from store import acceptances, annotations, queue, rounds, utterances
 from store.acceptances import NewAcceptance
@@ -82,7 +84,7 @@ def offer(project: Project, wish: Wish, per_label: bool = False) -> Offer:
     evidence, ids = evidence_of(project, row)
     if parsed(row["metrics"], METRICS).get("cross_fitted"):  # measured on other adapters than the one that suggests
         evidence = replace(evidence, audit=evidence.audit[:0], truth=evidence.truth[:0])
-    label_ids = np.array([0, *project.codebook().ids])
+    label_ids = np.array([0, *codebook_of(project).ids])
     if per_label:
         found = certify_labels(evidence, wish)
         made = {column: one for column, one in found.items() if isinstance(one, Promise)}
@@ -123,11 +125,11 @@ def accept(project: Project, annotator: str, wish: Wish, per_label: bool = False
         promise = {label: _stored(one) for label, one in made.promises.items() if isinstance(one, Promise)}
         pairs = zip(made.utterance_ids.tolist(), made.label_ids.tolist(), strict=True)
         labels = {i: (label, made.probabilities[i]) for i, label in pairs if label}
-        version = project.codebook().version
+        version = codebook_of(project).version
         new = NewAcceptance(made.round["id"], annotator, wish.target, wish.confidence, json.dumps(promise), version)
         done = acceptances.accept(project.db, new, labels)
         queue.drop(project.db, labels)
-        project.refill(annotator)
+        refill_queue(project, annotator)
     return done
 
 
@@ -141,7 +143,7 @@ def take_back(project: Project, acceptance_id: int, annotator: str) -> bool:
     with immediate(project.db):
         ended = acceptances.end(project.db, acceptance_id, "undone", f"taken back by {annotator}")
         if ended:
-            project.refill(annotator)
+            refill_queue(project, annotator)
     return ended
 
 

@@ -6,6 +6,7 @@ Audit utterances are left out always: each is answered by itself, without a sugg
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from annotator.codebook.definition import codebook_of
 from annotator.errors import BadInput
 from annotator.labeling.search import Search
 from annotator.labeling.session import Answer
@@ -72,7 +73,7 @@ def answer_all(
         kind=said.kind,
         label_id=said.label_id,
         strategy=BULK,
-        codebook_version=project.codebook().version,
+        codebook_version=codebook_of(project).version,
         comment=said.comment,
     )
     with immediate(project.db):

@@ -12,9 +12,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
+from annotator.codebook.definition import codebook_of
 from annotator.config import RoundConfig
 from annotator.errors import AnnotatorError, BackboneError, BadInput
 from annotator.project import Project
+from annotator.rounds.snapshot import read_texts
 from annotator.rounds.worker import LOG, patient
 from store import rounds, utterances
 
@@ -87,8 +89,8 @@ def explain(project: Project, utterance_id: int) -> Explanation:
     _check_shown(project, utterance_id)
     promoted = rounds.promoted(project.db)
     config = RoundConfig.from_json(promoted["config"]) if promoted else project.config
-    codebook = project.codebook()
-    (utterance,) = project.texts([utterance_id], config.context_turns)
+    codebook = codebook_of(project)
+    (utterance,) = read_texts(project, [utterance_id], config.context_turns)
     made = project.folder / "adapters" / promoted["adapter"] if promoted else None
     said = explain_label(config.backbone, codebook.task(), config.recipe, utterance, made)
     return Explanation(said.text, codebook.names[said.label], config.backbone)

@@ -16,13 +16,13 @@ from annotator.errors import AnswerRefused
 from annotator.i18n import later, say
 from annotator.methods.query_strategies import STRATEGIES
 from annotator.project import Project
-from annotator.reporting.summary import likeliest, round_before
 from annotator.rounds.batch import AUDIT
 from annotator.rounds.candidates import askable
 from annotator.rounds.consensus import consensus
 from annotator.rounds.label_errors import recent_doubts
 from annotator.rounds.statuses import people_differ
-from store import annotations, guesses, labels, rounds, settings, utterances
+from annotator.rounds.summaries import likeliest, round_before
+from store import annotations, labels, rounds, settings, utterances
 from store.annotations import ADJUDICATED, Kind, NewAnnotation
 from store.database import immediate
 
@@ -92,15 +92,8 @@ def flips(project: Project) -> list[int]:
 
 
 def to_label_again(project: Project) -> list[int]:
-    """Find the utterances whose answers a change of the codebook calls into question.
-
-    Those which the untrained model takes for the same part of a split label follow one another, the surest first.
-    """
-    asked = list(dict.fromkeys(row["utterance_id"] for row in _in_question(project)))
-    guessed = guesses.latest(project.db, asked)
-    order = project.codebook().ids
-    sorted_ = sorted(guessed, key=lambda i: (order.index(guessed[i][0]), -guessed[i][1], i))
-    return [*sorted_, *(i for i in asked if i not in guessed)]
+    """Find the utterances whose answers a change of the codebook calls into question, the oldest answer first."""
+    return list(dict.fromkeys(row["utterance_id"] for row in _in_question(project)))
 
 
 def slips(project: Project) -> list[int]:
@@ -216,10 +209,7 @@ def _changes(project: Project, utterance_id: int) -> list[str]:
     since = {row["since"] for row in _in_question(project, utterance_id)}
     names = labels.names(project.db)
     events = [event for event in labels.events(project.db) if event.version in since]
-    told = [say("{change} by {author}.", change=describe(e, names), author=e.author) for e in events]
-    guessed = guesses.latest(project.db, [utterance_id]) if since else {}
-    taken = (say("The untrained model takes it for “{label}”.", label=names[label]) for label, _ in guessed.values())
-    return [*told, *taken]
+    return [say("{change} by {author}.", change=describe(e, names), author=e.author) for e in events]
 
 
 def _flip(project: Project, utterance_id: int) -> list[str]:

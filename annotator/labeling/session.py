@@ -16,6 +16,7 @@ from annotator.methods.prediction_sets import LARGE, shortlist
 from annotator.methods.query_strategies import STRATEGIES
 from annotator.project import Project
 from annotator.rounds.batch import AUDIT
+from annotator.rounds.queueing import refill_queue
 from store import acceptances, annotations, labels, queue, rounds, utterances
 from store.acceptances import SPOT_CHECK
 from store.annotations import Kind, NewAnnotation, Withheld
@@ -96,7 +97,7 @@ def next_question(project: Project, annotator: str) -> Question | None:
 def lease(project: Project, annotator: str) -> list[dict[str, Any]]:
     """Reserve the next utterances for an annotator, from a new batch if this one is used up; none when all is done."""
     leased = queue.lease(project.db, annotator, AHEAD)
-    if not leased and project.refill(annotator):
+    if not leased and refill_queue(project, annotator):
         leased = queue.lease(project.db, annotator, AHEAD)
     return leased
 

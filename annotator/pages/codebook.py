@@ -7,9 +7,9 @@ from typing import Any
 
 import streamlit as st
 
-from annotator.codebook import changes, history, presort
+from annotator.codebook import changes, history
 from annotator.codebook.changes import Proposal
-from annotator.codebook.definition import COLOURS, CodebookLabel
+from annotator.codebook.definition import COLOURS, CodebookLabel, codebook_of
 from annotator.errors import BadInput
 from annotator.i18n import later, say, say_many
 from annotator.labeling.review import to_label_again
@@ -65,10 +65,10 @@ def _worklist(project: Project) -> None:
 
 def _instruction(project: Project) -> None:
     st.header(say("What is to be decided"))
-    layout.html("guideline", project.codebook().instruction)
+    layout.html("guideline", codebook_of(project).instruction)
     if _pending(project, "instruction"):
         return
-    named, now = say("Change the instruction"), project.codebook().instruction
+    named, now = say("Change the instruction"), codebook_of(project).instruction
     with st.expander(named), st.form("instruction", border=False):
         text = st.text_area(say("Instruction"), now, key=f"instruction-{now}")
         if st.form_submit_button(say("See what this changes")):
@@ -81,7 +81,7 @@ def _instruction(project: Project) -> None:
 def _labels(project: Project) -> None:
     st.header(say("Labels"))
     counts = annotations.count_labels(project.db)
-    for label in project.codebook().labels:
+    for label in codebook_of(project).labels:
         chosen, name = st.session_state.get("chosen_label") == label.id, layout.plain(label.name)
         with st.container(border=True):
             with st.container(horizontal=True, vertical_alignment="center"):
@@ -141,7 +141,7 @@ def _edit(project: Project, label: CodebookLabel, answers: int) -> None:
 
 def _change_text(project: Project, label: CodebookLabel, answers: int) -> None:
     with st.form(f"text-{label.id}", border=False):
-        values = _text_fields(label, f"{label.id}-{project.codebook().version}")
+        values = _text_fields(label, f"{label.id}-{codebook_of(project).version}")
         look = answers > 0 and st.checkbox(
             say_many(
                 "Its meaning has changed: look at its {n:,} answer again",
@@ -175,7 +175,7 @@ def _text_fields(label: CodebookLabel, at: str) -> dict[str, Any]:
 
 
 def _move(project: Project, label: CodebookLabel) -> None:
-    order = list(project.codebook().ids)
+    order = list(codebook_of(project).ids)
     place = st.number_input(
         say("Its place in the list"), 1, len(order), order.index(label.id) + 1, key=f"place-{label.id}"
     )
@@ -187,7 +187,7 @@ def _move(project: Project, label: CodebookLabel) -> None:
 
 
 def _merge(project: Project, label: CodebookLabel) -> None:
-    others = {other.id: layout.plain(other.name) for other in project.codebook().labels if other.id != label.id}
+    others = {other.id: layout.plain(other.name) for other in codebook_of(project).labels if other.id != label.id}
     name = layout.plain(label.name)
     into = st.selectbox(
         say("Answers “{label}” count as", label=name),
@@ -296,7 +296,5 @@ def _do_it() -> None:
     waiting: Pending = st.session_state.pop("pending")
     with layout.opened_project() as project:
         version = changes.make(project, waiting.proposal, layout.annotator())
-        if waiting.proposal.change.kind == "split":
-            presort.start(project, version)
     st.session_state["chosen_label"] = None
     st.toast(say("Done for everybody. The codebook is at version {n}.", n=version))

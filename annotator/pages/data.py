@@ -10,8 +10,16 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
-from annotator.codebook.definition import codebook_yaml, parse_codebook, parse_codebook_text, read_labels
+from annotator.codebook.definition import (
+    codebook_of,
+    codebook_yaml,
+    create_project,
+    parse_codebook,
+    parse_codebook_text,
+    read_labels,
+)
 from annotator.errors import BadInput
+from annotator.exchange.imports import import_file
 from annotator.exchange.samples import SAMPLES, create_sample, workspace
 from annotator.i18n import number, retell, say, say_many
 from annotator.pages.components import layout
@@ -56,7 +64,7 @@ def _overview(project: Project) -> None:
     }
     for column, (name, value) in zip(st.columns(4), figures.items(), strict=True):
         column.metric(name, number(value, ","))
-    codebook = project.codebook()
+    codebook = codebook_of(project)
     st.header(say("Codebook"))
     layout.html("definition", codebook.instruction)
     rows = [
@@ -212,7 +220,7 @@ def _import_more(project: Project) -> None:
     _show_preview(path, plan)
     if st.button(say("Import"), type="primary", key="import"):
         with st.spinner(say("Importing")):
-            st.session_state["import_report"] = project.import_file(path, plan, whole)
+            st.session_state["import_report"] = import_file(project, path, plan, whole)
         st.rerun()
 
 
@@ -233,8 +241,8 @@ def _new_from_file() -> None:
         return
     checked = parse_codebook(draft | {"name": name})
     target = workspace() / _slug(name)
-    with st.spinner(say("Importing")), Project.create(target, checked) as project:
-        st.session_state["import_report"] = project.import_file(path, plan, whole)
+    with st.spinner(say("Importing")), create_project(target, checked) as project:
+        st.session_state["import_report"] = import_file(project, path, plan, whole)
     _forget_typed()
     _enter(target)
 

@@ -14,6 +14,8 @@ from annotator.pages.components import layout, onboarding
 from annotator.project import Project
 from annotator.reporting import baseline, guarantees, stopping, summary, text
 from annotator.reporting.summary import InUse
+from annotator.rounds.lifecycle import roll_back
+from annotator.rounds.queueing import queue_audit
 from store import acceptances, annotations, rounds
 
 MOST_FLIPS = 200
@@ -134,7 +136,7 @@ def _measure_next(one: NotYet, used: InUse) -> None:
 @layout.guarded
 def _do_measure_next(count: int) -> None:
     with layout.opened_project() as project:
-        project.measure_next(count, layout.annotator())
+        queue_audit(project, count, layout.annotator())
     st.toast(say("They come first on the Label page."))
 
 
@@ -304,7 +306,7 @@ def _go_back(project: Project, used: Mapping[str, Any]) -> None:
 @layout.guarded
 def _do_roll_back(round_id: int) -> None:
     with layout.opened_project() as project:
-        project.roll_back(round_id, layout.annotator())
+        roll_back(project, round_id, layout.annotator())
     st.toast(say("That round is in use now."))
 
 

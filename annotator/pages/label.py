@@ -9,7 +9,7 @@ from html import escape
 
 import streamlit as st
 
-from annotator.codebook.definition import COLOURS, Codebook, CodebookLabel
+from annotator.codebook.definition import COLOURS, Codebook, CodebookLabel, codebook_of
 from annotator.errors import AnnotatorError, AnswerRefused, ProjectBusy
 from annotator.i18n import number, say
 from annotator.labeling.screen import Desk
@@ -41,7 +41,7 @@ def show() -> None:
         if not _settle(project):
             pending.await_project()
             return
-        _colours(project.codebook())
+        _colours(codebook_of(project))
     _panel()
     preferences.offer()
 
@@ -98,7 +98,7 @@ def _panel() -> None:
             ending.tell(project, desk.annotator, _ask_again)
             _undo_button()
             return
-        codebook = project.codebook()
+        codebook = codebook_of(project)
         offered = _offered(codebook, desk.question)
         _reading(offered, desk.question)
         _labels(codebook, offered, desk.question)

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from annotator.codebook.definition import Codebook, CodebookLabel
+from annotator.codebook.definition import Codebook, CodebookLabel, codebook_of
 from annotator.errors import AnswerRefused
 from annotator.i18n import number, say
 from annotator.labeling.review import QUEUES, Case, case, settle, take_back
@@ -121,7 +121,7 @@ def _voice(who: str, said: str, notes: str) -> str:
 
 
 def _settling(project: Project, name: str, now: Case) -> None:
-    codebook = project.codebook()
+    codebook = codebook_of(project)
     offered = _offered(codebook, now)
     asks = keys.asks(now.utterance["id"], offered, "settle", {keys.NONE_FITS: "settle-none", keys.SKIP: "later"})
     wins = say("Your decision. It wins over all answers and is marked as settled in every export.")

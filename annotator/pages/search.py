@@ -7,6 +7,7 @@ from typing import Any
 
 import streamlit as st
 
+from annotator.codebook.definition import codebook_of
 from annotator.errors import ProjectBusy
 from annotator.i18n import later, number, say, say_many
 from annotator.labeling import bulk
@@ -69,7 +70,7 @@ def _form(project: Project, names: Mapping[int, str]) -> None:
 def _conditions(project: Project, names: Mapping[int, str]) -> Conditions:
     left, right = st.columns(2)
     numbers = {row["id"]: row["number"] for row in rounds.history(project.db)}
-    any_label = [ANY, *project.codebook().ids]
+    any_label = [ANY, *codebook_of(project).ids]
     people = ["", *annotations.annotators(project.db)]
     said = layout.told_apart({ANY: say("any"), NONE_FITS: names[NONE_FITS]}, names)
     by = layout.told_apart({"": say("anybody")}, {name: name for name in people if name})
@@ -157,7 +158,7 @@ def _around(project: Project, row: Mapping[str, Any]) -> None:
 
 def _answer_all(project: Project, search: Search, found: list[int]) -> None:
     """Offer one answer for all that was found, with what it would do said beforehand."""
-    codebook = project.codebook()
+    codebook = codebook_of(project)
     named = {label.id: label.name for label in codebook.labels}
     names = layout.told_apart({NONE_FITS: say("none fits")}, named)
     with st.expander(say("Answer all {n:,} at once", n=len(found))):

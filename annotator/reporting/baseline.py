@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from scipy.stats import t as student
 
+from annotator.codebook.definition import codebook_of
 from annotator.i18n import say
 from annotator.methods.metrics import TAILS, Array
 from annotator.methods.query_strategies import STRATEGIES, Rows
@@ -20,6 +21,7 @@ from annotator.project import Project
 from annotator.reporting.learning_curve import Answered, answered, drawn_at_random, hits, untaught_scout
 from annotator.rounds.batch import AUDIT
 from annotator.rounds.cache import Latest, grounds
+from annotator.rounds.snapshot import training_labels
 from model.probe.probe import Scout
 from store import annotations, states, utterances
 from store.annotations import GIVEN
@@ -114,7 +116,7 @@ _latest: Latest[Comparison] = Latest()
 
 def recent_comparison(project: Project) -> Comparison:
     """Compare anew for every round and every few answers: it takes a second."""
-    order = project.codebook().ids
+    order = codebook_of(project).ids
     asked, drawn = asked_for(project, order), drawn_at_random(project, order)
     rests_on = grounds(project, len(drawn), min(len(asked), len(drawn) // 2))
     return _latest.of(rests_on, lambda: comparison(project, asked, drawn, order))
@@ -146,7 +148,7 @@ def asked_for(project: Project, order: Sequence[int]) -> dict[int, int]:
 
     What a search found or somebody settled counts only where a strategy had asked for it before.
     """
-    lessons, told = project.lessons(order), annotations.first_asked(project.db)
+    lessons, told = training_labels(project, order), annotations.first_asked(project.db)
     ids = [i for i, strategy in told.items() if strategy in STRATEGIES and i in lessons]
     known = states.known(project.db, ids)
     return {i: lessons[i] for i in ids if i in known}

@@ -8,10 +8,12 @@ which were drawn at random and teach it nothing. The share of errors is taken to
 
 import numpy as np
 
+from annotator.codebook.definition import codebook_of
 from annotator.project import Project
 from annotator.reporting.learning_curve import Answered, answered, drawn_at_random, hits
 from annotator.rounds.cache import Latest, grounds
 from annotator.rounds.candidates import round_scout
+from annotator.rounds.snapshot import training_labels
 from model.finite import check_finite
 from model.probe.probe import Scout
 from store import states
@@ -53,8 +55,8 @@ def recent_gain(project: Project, wait: bool = True) -> float | None:
 
     Without `wait` only what is known already.
     """
-    order, more = project.codebook().ids, project.config.batch_size
-    drawn, lessons = drawn_at_random(project, order), project.lessons(order)
+    order, more = codebook_of(project).ids, project.config.batch_size
+    drawn, lessons = drawn_at_random(project, order), training_labels(project, order)
     known = states.known(project.db, list(lessons))
     taught = {i: column for i, column in lessons.items() if i in known and i not in drawn}
     if len(taught) < LESSONS or len(drawn) < JUDGES:

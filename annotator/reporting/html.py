@@ -10,6 +10,7 @@ from html import escape
 from typing import Any
 
 from annotator import __version__, i18n
+from annotator.codebook.definition import codebook_of
 from annotator.i18n import later, number, say, say_many
 from annotator.labeling.auto_accept import offer
 from annotator.methods.guarantee import NotYet, Promise, Wish
@@ -257,7 +258,7 @@ def _settings(project: Project, used: InUse | None) -> str:
 
 
 def _codebook(project: Project) -> str:
-    codebook = project.codebook()
+    codebook = codebook_of(project)
     rows = [
         {say("Label"): one.name, say("Definition"): one.definition, say("Examples"): "\n".join(one.examples)}
         for one in codebook.labels

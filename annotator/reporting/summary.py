@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import beta
 
+from annotator.codebook.definition import codebook_of
 from annotator.labeling.auto_accept import evidence_of, pace
 from annotator.methods.calibration import Calibrator
 from annotator.methods.guarantee import Evidence
@@ -21,6 +22,7 @@ from annotator.methods.query_strategies import STRATEGIES
 from annotator.project import Project
 from annotator.rounds.batch import AUDIT
 from annotator.rounds.consensus import Agreement, agreement, consensus, consensus_labels
+from annotator.rounds.summaries import likeliest, round_before
 from store import acceptances, annotations, labels, rounds, utterances
 from store.faults import CALIBRATION, METRICS, parsed
 
@@ -53,7 +55,7 @@ def in_use(project: Project) -> InUse | None:
     if row is None:
         return None
     evidence, open_ids = evidence_of(project, row)
-    codebook = project.codebook()
+    codebook = codebook_of(project)
     left = len(set(utterances.ids_in(project.db, AUDIT)) - annotations.answered_ids(project.db))
     return InUse(row, parsed(row["metrics"], METRICS), codebook.ids, codebook.names, evidence, open_ids, left)
 
@@ -192,7 +194,7 @@ def label_counts(project: Project, used: InUse | None) -> list[LabelCount]:
     sums = dict(zip(used.label_ids, used.evidence.pool.sum(axis=0).tolist(), strict=True)) if used else {}
     return [
         LabelCount(one.name, counted[one.id, False], counted[one.id, True], taken[one.id], sums.get(one.id, 0.0))
-        for one in project.codebook().labels
+        for one in codebook_of(project).labels
     ]
 
 
@@ -233,20 +235,6 @@ def flips(project: Project, used: InUse, most: int) -> Flips | None:
         (before, sure_before), (now, sure_now) = was[row["id"]], is_[row["id"]]
         found.append(Flip(row["id"], row["text"], known[before], sure_before, known[now], sure_now))
     return Flips(older["number"], used.row["number"], len(both), len(changed), tuple(found))
-
-
-def round_before(project: Project, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the promoted round before another; None where that is the first."""
-    older = [one for one in rounds.history(project.db) if one["state"] == "promoted" and one["number"] < row["number"]]
-    return older[0] if older else None
-
-
-def likeliest(project: Project, row: Mapping[str, Any]) -> dict[int, tuple[int, float]]:
-    """Return each scored utterance's likeliest label and its probability."""
-    known = rounds.predictions_of(project.db, row)
-    best = np.array(known.label_ids)[known.probabilities.argmax(axis=1)].tolist()
-    pairs = zip(best, known.probabilities.max(axis=1).tolist(), strict=True)
-    return dict(zip(known.utterance_ids.tolist(), pairs, strict=True))
 
 
 # The work

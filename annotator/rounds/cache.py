@@ -3,6 +3,7 @@
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
+from annotator.codebook.definition import codebook_of
 from annotator.project import Project
 from store import rounds
 
@@ -32,4 +33,4 @@ class Latest(Generic[Found]):
 def grounds(project: Project, *answers: int) -> Hashable:
     """Say what a finding about a project rests on: its round, its labels, and numbers of answers, by tens."""
     tens = tuple(count // FEW for count in answers)
-    return str(project.folder.resolve()), rounds.promoted_id(project.db), project.codebook().ids, tens
+    return str(project.folder.resolve()), rounds.promoted_id(project.db), codebook_of(project).ids, tens

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from annotator.methods.query_strategies import View
 from annotator.rounds.batch import AUDIT, Askable
+from annotator.rounds.snapshot import training_labels
 from model.probe.heads import meanings
 from model.probe.probe import Scout, blank
 from model.types import States
@@ -55,7 +56,7 @@ def askable(project: "Project", predictions: Predictions | None, without: frozen
 
 def lessons_read(project: "Project", order: Sequence[int]) -> tuple[list[int], States, list[int]]:
     """Return what may teach a scout: pool utterances that the backbone has read, their states, their columns."""
-    lessons = project.lessons(order)
+    lessons = training_labels(project, order)
     known = states.known(project.db, list(lessons))
     ids = [i for i in lessons if i in known]
     return ids, states.matrix(project.db, ids), [lessons[i] for i in ids]

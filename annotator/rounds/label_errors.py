@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import softmax
 
+from annotator.codebook.definition import codebook_of
 from annotator.methods.query_strategies import Scores
 from annotator.project import Project
 from annotator.rounds.cache import Latest, grounds
 from annotator.rounds.candidates import lessons_read, round_scout
+from annotator.rounds.snapshot import training_labels
 from model.finite import check_finite
 from model.probe.probe import out_of_fold
 from model.types import Logits
@@ -42,8 +44,8 @@ _latest: Latest[Doubts] = Latest()
 
 def recent_doubts(project: Project) -> Doubts:
     """Judge the answers anew for every round and every few answers: it takes a second."""
-    order = project.codebook().ids
-    answers = project.lessons(order)
+    order = codebook_of(project).ids
+    answers = training_labels(project, order)
     found = _latest.of(grounds(project, len(answers)), lambda: doubts(project, order))
     return Doubts({i: chance for i, chance in found.chances.items() if i in answers}, found.wrong)
 

@@ -16,12 +16,14 @@ from typing import Any, Self, overload
 
 import numpy as np
 
+from annotator.codebook.definition import codebook_of
 from annotator.config import RoundConfig
 from annotator.errors import BadInput, ProjectError, RoundError
 from annotator.methods.calibration import Calibrator
 from annotator.methods.metrics import Array
 from annotator.methods.query_strategies import Probabilities
-from annotator.project import Project, spoken
+from annotator.project import Project
+from annotator.rounds.snapshot import spoken
 from model.description import made_with
 from model.load import load_adapter
 from model.types import Adapter, Progress, Utterance, no_progress
@@ -69,7 +71,7 @@ class Labeller:
             if row is None:
                 raise RoundError(f"{project.name} has no finished round yet.", "Run `annotator retrain` first.")
             _, shares = labels.shares(project.db, tuple(parsed(row["label_ids"], "the labels of a round")))
-            names, known = project.codebook().names, np.asarray(shares.any(axis=0))
+            names, known = codebook_of(project).names, np.asarray(shares.any(axis=0))
             adapter = _restored(project, row)
         return cls(
             adapter,

@@ -18,6 +18,7 @@ from annotator.methods.query_strategies import STRATEGIES
 from annotator.project import Project
 from annotator.rounds.batch import choose_from_pool
 from annotator.rounds.candidates import askable, lessons_read, round_scout
+from annotator.rounds.lifecycle import calibrator_in_use
 from model.probe.probe import Scout, blend
 from store import annotations, queue, rounds, states
 from store.rounds import Predictions
@@ -95,6 +96,6 @@ def _joined(project: Project, said: Predictions, scout: Scout, as_made: bool) ->
     if len(rows):
         heard = scout.loglik(states.matrix(project.db, [ids[row] for row in rows]))
         logits[rows] = blend(logits[rows], heard, SHARE)
-    calibrator = project.calibrator
+    calibrator = calibrator_in_use(project)
     assert calibrator is not None
     return replace(said, logits=logits, probabilities=calibrator(logits) if as_made else softmax(logits, axis=1))

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from annotator.config import RoundConfig
 from annotator.i18n import later, number, respell, say
 from annotator.project import Project
@@ -123,3 +125,17 @@ def _learner(row: Mapping[str, Any]) -> str:
         return ""
     alone = RoundConfig.from_json(row["config"]).recipe.scout == 1.0
     return say("scout alone") if alone else say("fine-tuned")
+
+
+def round_before(project: Project, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the promoted round before another; None where that is the first."""
+    older = [one for one in rounds.history(project.db) if one["state"] == "promoted" and one["number"] < row["number"]]
+    return older[0] if older else None
+
+
+def likeliest(project: Project, row: Mapping[str, Any]) -> dict[int, tuple[int, float]]:
+    """Return each scored utterance's likeliest label and its probability."""
+    known = rounds.predictions_of(project.db, row)
+    best = np.array(known.label_ids)[known.probabilities.argmax(axis=1)].tolist()
+    pairs = zip(best, known.probabilities.max(axis=1).tolist(), strict=True)
+    return dict(zip(known.utterance_ids.tolist(), pairs, strict=True))

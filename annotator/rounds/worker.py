@@ -12,6 +12,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from annotator.codebook.definition import codebook_of
 from annotator.errors import AnnotatorError, ProjectBusy, RoundCancelled
 from annotator.loop import due, retrain_reason, run_round
 from annotator.project import Project
@@ -62,7 +63,7 @@ def work(project: Project, job: int) -> None:
             report = Report(listener)
             report.stage("load")
             backbone = pinned(config.backbone, rounds.revision_of(project.db, config.backbone))
-            classifier = load_classifier(backbone, project.codebook().task(), config.recipe, config.template)
+            classifier = load_classifier(backbone, codebook_of(project).task(), config.recipe, config.template)
             run_round(project, classifier, config, report)
     except RoundCancelled as stop:
         jobs.finish(project.db, job, "cancelled", stop.message, stop.hint)

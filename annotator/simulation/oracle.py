@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from annotator.codebook.definition import CodebookDraft, draft_from_names
+from annotator.codebook.definition import CodebookDraft, codebook_of, create_project, draft_from_names
 from annotator.config import RoundConfig
 from annotator.errors import BadInput
+from annotator.exchange.imports import add_utterances
 from annotator.labeling.session import Answer, answer, next_question
 from annotator.loop import Round, run_round
 from annotator.methods.calibration import Calibrator
@@ -23,6 +24,7 @@ from annotator.methods.metrics import evaluate
 from annotator.project import Project
 from annotator.reporting.stopping import advise, left
 from annotator.rounds.progress import Listener, Report, nobody
+from annotator.rounds.snapshot import read_texts, take_snapshot
 from annotator.simulation.memo import Memo, Remembering
 from model.load import load_classifier
 from model.types import Logits
@@ -110,7 +112,7 @@ def simulate(
     for seed in seeds:
         config = replace(plan.config, seed=seed, batch_size=-(-plan.labels // plan.rounds), retrain_every=0)
         config = replace(config, recipe=replace(config.recipe, seed=seed))
-        with tempfile.TemporaryDirectory() as folder, Project.create(Path(folder), gold.draft, config) as project:
+        with tempfile.TemporaryDirectory() as folder, create_project(Path(folder), gold.draft, config) as project:
             test = _fill(project, gold, plan, seed)
             yield from _run_rounds(project, plan, Answers(gold, test, plan.noise, seed), memo, listener)
 
@@ -151,9 +153,9 @@ def _run_rounds(
     project: Project, plan: Plan, known: Answers, memo: Memo, listener: Listener
 ) -> Iterator[dict[str, Any]]:
     config = project.config
-    loaded = load_classifier(config.backbone, project.codebook().task(), config.recipe, config.template)
+    loaded = load_classifier(config.backbone, codebook_of(project).task(), config.recipe, config.template)
     classifier = Remembering(loaded, memo)
-    test = project.texts(list(known.test), config.context_turns)
+    test = read_texts(project, list(known.test), config.context_turns)
     if config.recipe.scout:
         classifier.remember(test, classifier.states(test))
     if config.strategy != "random":
@@ -198,14 +200,14 @@ def keep(path: Path, project: Project, done: Round, told: tuple[Logits, Logits |
         test=told[0],
         test_truth=np.array(list(known.test.values()), dtype=np.int64),
         lessons=done.row["trained_on"],
-        chosen=project.snapshot(project.config, np.random.default_rng(0)).chosen,
+        chosen=take_snapshot(project, project.config, np.random.default_rng(0)).chosen,
         heard=() if told[1] is None else told[1],
     )
 
 
 def _answer_until(project: Project, known: Answers, target: int, annotators: int = 1) -> int:
     """Answer questions until so many have been answered or none is left; return how many were."""
-    codebook = project.codebook()
+    codebook = codebook_of(project)
     answered = annotations.counts(project.db)["label"]
     names = [ORACLE, *(f"{ORACLE} {number}" for number in range(2, annotators + 1))]
     while answered < target and (question := next_question(project, names[answered % annotators])):
@@ -231,7 +233,7 @@ def outlook(project: Project, done: Round, known: Answers) -> dict[str, Any]:
     said = {"steady": advice.is_steady, "open": 0, "wrong_expected": 0.0, "wrong": 0}
     if rest.view is None:  # everything that the round has scored is answered
         return said
-    order, codebook = rounds.labels_of(done.row), project.codebook()
+    order, codebook = rounds.labels_of(done.row), codebook_of(project)
     ids = {name: codebook.id_of(name) for name in set(known.truth.values())}
     truth = [ids[known.truth[row["external_id"]]] for row in utterances.read(project.db, rest.pool)]
     wrong = np.array(order)[rest.view.probabilities.argmax(axis=1)] != truth
@@ -259,8 +261,8 @@ def _fill(project: Project, gold: Gold, plan: Plan, seed: int) -> dict[int, int]
     ]
     place = {name: i for i, name in enumerate(gold.order)}  # turns of the same number are read as the file has them
     rows.sort(key=lambda row: place.get(row.external_id, len(place)))
-    ids = dict(zip((row.external_id for row in rows), project.add(rows), strict=True))
-    codebook = project.codebook()
+    ids = dict(zip((row.external_id for row in rows), add_utterances(project, rows), strict=True))
+    codebook = codebook_of(project)
     known = [(row.external_id, codebook.id_of(row.given_label or "")) for row in gold.test]
     return {ids[known[i][0]]: codebook.ids.index(_known(known[i][1])) for i in sorted(limit)}
 

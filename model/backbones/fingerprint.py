@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from model.backbones.catalog import CATALOG, cache_folder
+from model.types import Origin
 
 WEIGHTS, INDEX, MADE = "model.safetensors", "model.safetensors.index.json", "conversion.json"
 _VOCABULARY = ("vocab.json", "merges.txt", "vocab.txt", "*.model", "*.tiktoken")  # where there is no tokenizer.json

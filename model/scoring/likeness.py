@@ -7,24 +7,37 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import cycle
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
 
 from annotator.errors import BackboneRefused
+from model.backbones.backbone import Backbone
 from model.finite import refuse_model
+from model.prompts.tokens import PromptTokens
 from model.recipe import LANE
-from model.scoring.packing import Bodies
-
-if TYPE_CHECKING:
-    from model.scoring.causal import CausalScorer
+from model.scoring.packing import Bodies, Ints
+from model.scoring.windows import Windows
 
 EXACT = 1e-3  # of the spread of the logits: fp32 stays far below
 ROUNDED = 0.25  # the same in bf16, whose rounding makes up to 0.15 of it on a GPU
 NOISE = 5.0  # times what more text behind changes, which is rounding alone
 STEP = 64  # tokens: lengths are rounded up to a multiple, so that few lengths are ever tried
+
+
+class PackedScorer(Protocol):
+    """What a scorer of packed rows is asked here."""
+
+    backbone: Backbone
+    tokens: PromptTokens
+    cached: Any
+    windows: Windows
+
+    def at_ends(self, bodies: Bodies, owners: Ints, nodes: Ints) -> torch.Tensor:
+        """Return the logits at each body's end, then those at each node: (bodies + nodes, vocabulary)."""
+        ...
 
 
 class Reach(NamedTuple):
@@ -35,7 +48,7 @@ class Reach(NamedTuple):
 
 
 @torch.no_grad()
-def check_row(scorer: CausalScorer, bodies: Bodies, budget: int) -> None:
+def check_row(scorer: PackedScorer, bodies: Bodies, budget: int) -> None:
     """Refuse bodies that get other numbers in a row than alone, longest text and longest row considered.
 
     Tried once for each length and layout. Raises BackboneRefused, NotFinite.
@@ -51,7 +64,7 @@ def check_row(scorer: CausalScorer, bodies: Bodies, budget: int) -> None:
     # What memory does not suffice for, the round will say: nothing is known of it here.
 
 
-def _check(scorer: CausalScorer, row: list[list[int]]) -> None:
+def _check(scorer: PackedScorer, row: list[list[int]]) -> None:
     checked, layout = scorer.backbone.checked, "lanes" if scorer.cached else "row"
     before = len(scorer.tokens.prefix)
     reach = Reach(before + len(row[0]), 0 if scorer.cached else before + sum(map(len, row)))  # lanes are short
@@ -71,7 +84,7 @@ def _check(scorer: CausalScorer, row: list[list[int]]) -> None:
     checked[layout] = Reach(max(reach.text, known.text), max(reach.row, known.row))
 
 
-def _rows_of(scorer: CausalScorer, bodies: Bodies, budget: int) -> Iterator[list[list[int]]]:
+def _rows_of(scorer: PackedScorer, bodies: Bodies, budget: int) -> Iterator[list[list[int]]]:
     """Return the longest body, lengthened to a round number of tokens, with as many others as a row holds.
 
     Then, for a machine that cannot compute so much at once, the longest and the shortest as they are.
@@ -95,12 +108,12 @@ def _rows_of(scorer: CausalScorer, bodies: Bodies, budget: int) -> Iterator[list
     yield [list(last), list(shortest)]
 
 
-def _path(scorer: CausalScorer) -> list[int]:
+def _path(scorer: PackedScorer) -> list[int]:
     trie = scorer.tokens.trie
     return list(trie.inner_path(int(trie.paths.sum(axis=1).argmax())))
 
 
-def _compare(scorer: CausalScorer, row: list[list[int]]) -> tuple[float, float]:
+def _compare(scorer: PackedScorer, row: list[list[int]]) -> tuple[float, float]:
     """Return how far the row's logits are off at most, and how far they may be."""
     path = _path(scorer)
     packed = scorer.at_ends(row, np.zeros(len(path), np.int64), np.array(path, np.int64))
@@ -116,7 +129,7 @@ def _compare(scorer: CausalScorer, row: list[list[int]]) -> tuple[float, float]:
     return float(torch.stack([(one - other).norm() for one, other in pairs]).max()), allowed
 
 
-def _plainly(scorer: CausalScorer, body: list[int], last: int) -> torch.Tensor:
+def _plainly(scorer: PackedScorer, body: list[int], last: int) -> torch.Tensor:
     """Return (last, vocabulary) log-probabilities at the end of instruction and body, as the model computes them."""
     backbone = scorer.backbone
     ids = torch.tensor([[0] * backbone.virtual_tokens + scorer.tokens.prefix + body], device=backbone.device)

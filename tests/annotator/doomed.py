@@ -5,6 +5,7 @@ from __future__ import annotations
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from annotator.exchange.imports import import_file
 from annotator.labeling.session import answer, next_question
 from annotator.loop import run_round
 from annotator.project import Project
@@ -42,5 +43,5 @@ def take_file(folder: Path, path: Path, told: Connection) -> None:
     """Import a file and tell when it begins and when it has ended."""
     with Project.open(folder) as project:
         told.send("begin")
-        project.import_file(path, ImportPlan(detect_columns(["id", "text", "label"])))
+        import_file(project, path, ImportPlan(detect_columns(["id", "text", "label"])))
         told.send("done")

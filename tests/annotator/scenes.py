@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from annotator.codebook import changes
-from annotator.codebook.definition import CodebookDraft, parse_codebook
+from annotator.codebook.definition import CodebookDraft, codebook_of, create_project, parse_codebook
 from annotator.config import RoundConfig
+from annotator.exchange.imports import add_utterances
 from annotator.labeling.session import Answer, Question, answer, next_question
 from annotator.loop import run_round
 from annotator.project import Project
@@ -61,9 +62,9 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> Path:
 
 
 def new_project(folder: Path, count: int = 60, config: RoundConfig = CONFIG, labels: Sequence[str] = LABELS) -> Project:
-    project = Project.create(folder, draft(*labels), config)
+    project = create_project(folder, draft(*labels), config)
     if count:
-        project.add([NewUtterance(f"u{i}", text) for i, text in enumerate(texts(count))])
+        add_utterances(project, [NewUtterance(f"u{i}", text) for i, text in enumerate(texts(count))])
     return project
 
 
@@ -73,11 +74,11 @@ def change(project: Project, **settings: Any) -> RoundConfig:
 
 
 def classifier_of(project: Project, pause: float = 0.0) -> FakeClassifier:
-    return FakeClassifier(project.codebook().task(), pause)
+    return FakeClassifier(codebook_of(project).task(), pause)
 
 
 def right(project: Project, question: Question) -> Answer:
-    return Answer("label", project.codebook().id_of(truth(question.utterance["text"])))
+    return Answer("label", codebook_of(project).id_of(truth(question.utterance["text"])))
 
 
 def work_through(project: Project, count: int, annotator: str = "ada") -> list[Question]:
@@ -130,10 +131,12 @@ def half_answered(folder: Path, labels: int) -> Project:
     """Make a project of so many labels whose texts say their label, half of it answered, with a round."""
     names = [f"topic{i}" for i in range(labels)]
     project = new_project(folder, 0, labels=names)
-    project.add([NewUtterance(f"u{i}", f"topic{i % labels}: word{i} {'x' * (i % 7)}") for i in range(40 * labels)])
+    add_utterances(
+        project, [NewUtterance(f"u{i}", f"topic{i % labels}: word{i} {'x' * (i % 7)}") for i in range(40 * labels)]
+    )
     ids = [i for part in ("pool", "audit") for i in utterances.ids_in(project.db, part)]
     for row in utterances.read(project.db, ids[::2]):
-        label = project.codebook().id_of(truth(row["text"]))
+        label = codebook_of(project).id_of(truth(row["text"]))
         annotations.record(project.db, NewAnnotation(row["id"], "ada", "label", label, "test", 1))
     run_round(project, classifier_of(project), project.config)
     return project

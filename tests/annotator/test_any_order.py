@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from annotator.codebook import changes
+from annotator.codebook.definition import codebook_of, create_project
 from annotator.errors import AnnotatorError
 from annotator.exchange.export import ExportPlan, dataset_card, export_rows
+from annotator.exchange.imports import add_utterances
 from annotator.labeling import auto_accept, bulk, review, session
 from annotator.labeling.search import Search, find
 from annotator.labeling.session import Answer, next_question
@@ -26,6 +28,7 @@ from annotator.methods.query_strategies import STRATEGIES
 from annotator.project import Project
 from annotator.reporting import summary
 from annotator.rounds.candidates import askable
+from annotator.rounds.lifecycle import roll_back
 from store import acceptances, annotations, rounds, utterances
 from store.utterances import NewUtterance
 from tests.annotator.codebook.test_history import some
@@ -43,7 +46,7 @@ class Work(RuleBasedStateMachine):
         super().__init__()
         self.folder = TemporaryDirectory()
         config = replace(CONFIG, batch_size=5, audit_share=0.4, minimum_labels=2)
-        self.project = Project.create(Path(self.folder.name) / "p", draft(*LABELS), config)
+        self.project = create_project(Path(self.folder.name) / "p", draft(*LABELS), config)
         self.db = self.project.db
         self.made = 0
         self.bring(60)
@@ -54,11 +57,11 @@ class Work(RuleBasedStateMachine):
 
     def bring(self, count: int) -> None:
         new = enumerate(texts(count, self.made), start=self.made)
-        self.project.add([NewUtterance(f"u{i}", text) for i, text in new])
+        add_utterances(self.project, [NewUtterance(f"u{i}", text) for i, text in new])
         self.made += count
 
     def pick(self, number: int) -> int:
-        used = self.project.codebook().ids
+        used = codebook_of(self.project).ids
         return used[number % len(used)]
 
     def do(self, act: Callable[..., Any], *args: Any) -> None:
@@ -82,7 +85,7 @@ class Work(RuleBasedStateMachine):
     @rule(who=people, count=st.sampled_from([1, 8]), kind=kinds, label=some)
     def answer(self, who: str, count: int, kind: Any, label: int) -> None:
         while count and (question := next_question(self.project, who)):
-            meant = self.project.codebook().id_of(truth(question.utterance["text"])) or self.pick(label)
+            meant = codebook_of(self.project).id_of(truth(question.utterance["text"])) or self.pick(label)
             given = {"right": meant, "label": self.pick(label)}.get(kind)
             session.answer(self.project, question, who, Answer("label" if given else kind, given))
             count -= 1
@@ -95,7 +98,7 @@ class Work(RuleBasedStateMachine):
 
     @rule()
     def answer_the_audit_slice(self) -> None:
-        codebook = self.project.codebook()
+        codebook = codebook_of(self.project)
         for row in utterances.read(self.db, utterances.ids_in(self.db, "audit")):
             say(self.project, row["id"], "ada", codebook.id_of(truth(row["text"])) or codebook.ids[0], "audit")
 
@@ -113,7 +116,7 @@ class Work(RuleBasedStateMachine):
         every = rounds.history(self.db)
         with suppress(ValueError):  # it was never in use
             if every:
-                self.project.roll_back(every[number % len(every)]["id"], "ben")
+                roll_back(self.project, every[number % len(every)]["id"], "ben")
 
     @rule(wish=wishes, per_label=st.booleans())
     def accept(self, wish: Wish, per_label: bool) -> None:

@@ -19,6 +19,8 @@ from annotator.labeling.screen import Desk
 from annotator.labeling.session import Answer, standing
 from annotator.project import Project
 from annotator.reporting.html import report
+from annotator.rounds.lifecycle import recover
+from annotator.rounds.queueing import refill_queue
 from store import annotations
 from tests.disks import filled, read_only, small_disk
 
@@ -32,7 +34,7 @@ def answered(folder: Path, count: int = 3) -> None:
 
 def take_all(project: Project, elsewhere: Path) -> int:
     """Do whatever only reads; return how many rows were exported."""
-    project.recover()
+    recover(project)
     assert standing(project, "").labelled == 3
     assert "<html" in report(project)
     return export_project(project, elsewhere / "out.csv", ExportPlan())
@@ -73,7 +75,7 @@ def test_on_a_full_disk_a_project_is_read_reported_and_exported_elsewhere(tmp_pa
                 export_project(project, disk / "out.csv", ExportPlan())
             assert not [path.name for path in disk.iterdir() if "out" in path.name]
             with pytest.raises(DiskFull):
-                project.refill("anna")
+                refill_queue(project, "anna")
         if holding:
             holding.close()
 
@@ -165,7 +167,7 @@ def test_a_project_without_its_folder_of_adapters_opens_and_is_labelled(tmp_path
     answered(tmp_path / "project")
     shutil.rmtree(tmp_path / "project" / "adapters")
     with Project.open(tmp_path / "project") as project:
-        project.recover()
+        recover(project)
         Desk(project, "anna").answer(project, Answer("label", 1))
 
 

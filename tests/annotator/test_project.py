@@ -11,11 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from annotator.codebook.definition import codebook_of, create_project
 from annotator.config import RoundConfig
 from annotator.errors import BadFile, NoProject, ProjectExists
+from annotator.exchange.imports import add_utterances, import_file
 from annotator.labeling.session import answer, next_question, undo
-from annotator.project import Project, Snapshot
+from annotator.project import Project
 from annotator.rounds.candidates import askable
+from annotator.rounds.queueing import refill_queue
+from annotator.rounds.snapshot import Snapshot, read_texts, take_snapshot
 from store import annotations, queue, rounds, utterances
 from store.annotations import NewAnnotation
 from store.files.importers import ImportPlan, detect_columns
@@ -36,33 +40,33 @@ from tests.annotator.scenes import (
 
 def import_csv(project: Project, path: Path, rows: list[dict[str, object]], **how: object):
     write_csv(path, rows)
-    return project.import_file(path, ImportPlan(detect_columns(list(rows[0])), **how))
+    return import_file(project, path, ImportPlan(detect_columns(list(rows[0])), **how))
 
 
 def snapshot(project: Project, config: RoundConfig | None = None) -> Snapshot:
-    return project.snapshot(config or project.config, np.random.default_rng(0))
+    return take_snapshot(project, config or project.config, np.random.default_rng(0))
 
 
 def say(project: Project, utterance_id: int, label: str, annotator: str = "ada", strategy: str = "random") -> None:
-    label_id = project.codebook().id_of(label)
+    label_id = codebook_of(project).id_of(label)
     annotations.record(project.db, NewAnnotation(utterance_id, annotator, "label", label_id, strategy, 1))
 
 
 def test_a_project_is_made_from_a_draft_and_opened_again(tmp_path):
     made = draft().model_copy(update={"context_turns": 1, "instruction": "Which?"})
-    Project.create(tmp_path / "p", made, CONFIG).close()
+    create_project(tmp_path / "p", made, CONFIG).close()
     with Project.open(tmp_path / "p") as project:
         assert project.name == "Test"
-        assert project.codebook().names == LABELS
-        assert project.codebook().instruction == "Which?"
+        assert codebook_of(project).names == LABELS
+        assert codebook_of(project).instruction == "Which?"
         assert (project.config.context_turns, project.config.batch_size) == (1, 10)
-        assert [label.key for label in project.codebook().labels] == ["1", "2", "3"]
+        assert [label.key for label in codebook_of(project).labels] == ["1", "2", "3"]
 
 
 def test_a_project_is_not_made_twice_nor_opened_where_none_is(tmp_path):
-    Project.create(tmp_path / "p", draft()).close()
+    create_project(tmp_path / "p", draft()).close()
     with pytest.raises(ProjectExists):
-        Project.create(tmp_path / "p", draft())
+        create_project(tmp_path / "p", draft())
     with pytest.raises(NoProject):
         Project.open(tmp_path / "q")
 
@@ -91,7 +95,7 @@ def test_labels_that_come_with_a_file_are_trained_and_measured_on(tmp_path):
         found = snapshot(project)
         assert (len(found.train), len(found.audit)) == (40, 10)
         assert not found.open_pool
-        names = {label.id: label.name for label in project.codebook().labels}
+        names = {label.id: label.name for label in codebook_of(project).labels}
         for utterance, label in (found.train | found.audit).items():
             assert names[label] == truth(utterances.read(project.db, [utterance])[0]["text"])
 
@@ -110,7 +114,7 @@ def test_an_import_that_fails_leaves_nothing_behind(tmp_path):
         with path.open("ab") as stream:
             stream.write(b"\xff\xfe broken\n")
         with pytest.raises(BadFile):
-            project.import_file(path, ImportPlan(detect_columns(["text"])))
+            import_file(project, path, ImportPlan(detect_columns(["text"])))
         assert utterances.count_slices(project.db) == {"pool": 0, "audit": 0, "context": 0}
         assert queue.size(project.db) == 0
 
@@ -129,19 +133,19 @@ def test_what_the_model_reads_are_the_turns_before_in_their_order(tmp_path):
     with new_project(tmp_path / "p", 0) as project:
         said = [(3, "ann", "three"), (1, "bob", "one"), (4, None, "four"), (2, "ann", "two"), (5, "bob", "five")]
         around = [NewUtterance(f"t{turn}", text, "c", turn, who, context_only=turn < 5) for turn, who, text in said]
-        ids = project.add([*around, NewUtterance("other", "elsewhere", "d", 4, "eve")])
-        five, elsewhere = project.texts([ids[4], ids[5]], 3)
+        ids = add_utterances(project, [*around, NewUtterance("other", "elsewhere", "d", 4, "eve")])
+        five, elsewhere = read_texts(project, [ids[4], ids[5]], 3)
         assert (five.text, five.context) == ("five", ("ann: two", "ann: three", "speaker: four"))
         assert elsewhere.context == ()
-        assert project.texts([ids[4]], 0)[0].context == ()
-        assert len(project.texts([ids[4]], 10)[0].context) == 4
+        assert read_texts(project, [ids[4]], 0)[0].context == ()
+        assert len(read_texts(project, [ids[4]], 10)[0].context) == 4
 
 
 def test_turns_of_the_same_number_stand_in_the_order_in_which_they_came(tmp_path):
     said = [("b", 1.0), ("e", 2.5), ("c", 1.0), ("d", 1.5), ("nowhere", None)]
     with new_project(tmp_path / "p", 0) as project:
-        ids = project.add([NewUtterance(text, text, "c", turn, "ann") for text, turn in said])
-        read = {one.text: one.context for one in project.texts(ids, 2)}
+        ids = add_utterances(project, [NewUtterance(text, text, "c", turn, "ann") for text, turn in said])
+        read = {one.text: one.context for one in read_texts(project, ids, 2)}
         assert read == {
             "b": (),
             "c": ("ann: b",),
@@ -163,7 +167,7 @@ def test_turns_of_the_same_number_stand_in_the_order_in_which_they_came(tmp_path
 
 def test_texts_come_in_the_order_asked_for(tmp_path):
     with new_project(tmp_path / "p", 5) as project:
-        assert [one.text for one in project.texts([4, 1, 3], 0)] == [texts(5)[i] for i in (3, 0, 2)]
+        assert [one.text for one in read_texts(project, [4, 1, 3], 0)] == [texts(5)[i] for i in (3, 0, 2)]
 
 
 # Snapshots
@@ -203,7 +207,7 @@ def test_no_more_is_scored_than_the_limit_and_the_audit_slice_always(tmp_path):
         found, audit = snapshot(project, config), set(utterances.ids_in(project.db, "audit"))
         assert len(found.open_pool) == 7
         assert set(found.scored) == found.open_pool | audit
-        other = project.snapshot(config, np.random.default_rng(1))
+        other = take_snapshot(project, config, np.random.default_rng(1))
         assert other.open_pool != found.open_pool
 
 
@@ -215,7 +219,7 @@ def test_a_draw_is_neither_trained_on_nor_asked_again(tmp_path):
         assert utterance not in snapshot(project).train
         assert utterance not in snapshot(project).open_pool
         say(project, utterance, "report", "eve")
-        assert snapshot(project).train[utterance] == project.codebook().id_of("report")
+        assert snapshot(project).train[utterance] == codebook_of(project).id_of("report")
 
 
 def test_a_skipped_utterance_stays_open(tmp_path):
@@ -228,7 +232,7 @@ def test_a_skipped_utterance_stays_open(tmp_path):
 def test_a_retired_label_is_not_trained_on(tmp_path):
     with new_project(tmp_path / "p") as project:
         label_pool(project, 12)
-        gone = project.codebook().id_of("wish")
+        gone = codebook_of(project).id_of("wish")
         assert gone in snapshot(project).train.values()
         project.db.execute("UPDATE label SET retired_at = '2026-01-01' WHERE id = ?", (gone,))
         assert gone not in (snapshot(project).train | snapshot(project).audit).values()
@@ -285,12 +289,12 @@ class Adversary:
         undo(self.project, annotator)
 
     def refill(self) -> None:
-        self.project.refill()
+        refill_queue(self.project)
 
     def add(self, start: int, count: int) -> None:
         self.files += 1
         new = [NewUtterance(f"a{self.files}-{i}", text) for i, text in enumerate(texts(count, start))]
-        self.project.add(new)
+        add_utterances(self.project, new)
 
     def file(self, start: int, count: int, keep_copies: bool) -> None:
         self.files += 1

@@ -12,6 +12,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
+from annotator.codebook.definition import codebook_of
 from annotator.exchange.samples import create_sample
 from annotator.labeling.session import Answer, answer, next_question
 from annotator.loop import run_round
@@ -41,12 +42,12 @@ def projects(served: App) -> App:
 def work(folder: Path) -> None:
     """Answer, two people at odds among them, with rounds in between, and begin another batch."""
     with Project.open(folder) as project:
-        ids = project.codebook().ids
+        ids = codebook_of(project).ids
         for target in (0, 60, 120):
             while project.db["annotation"].count < target and (question := next_question(project, "anna")):
                 said = ids[len(question.utterance["text"]) % len(ids)]
                 answer(project, question, "anna", Answer("label", said, milliseconds=3000))
-            run_round(project, FakeClassifier(project.codebook().task()), project.config)
+            run_round(project, FakeClassifier(codebook_of(project).task()), project.config)
 
 
 @pytest.fixture(params=[WIDE_DARK], ids=["wide-dark"])

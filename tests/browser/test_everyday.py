@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
+from annotator.codebook.definition import codebook_of
 from annotator.loop import run_round
 from annotator.project import Project
 from annotator.rounds.consensus import consensus_labels
@@ -52,8 +53,8 @@ def test_a_file_of_ones_own_becomes_a_project_with_labels_typed_in(visit: Visit,
     visit.utterance()
     expect(page.locator(".st-key-label-2")).to_contain_text("other")
     with Project.open(visit.app.projects / "speeches") as made:
-        assert made.codebook().names == ("promise", "other")
-        assert made.codebook().labels[0].definition == "what will be done"
+        assert codebook_of(made).names == ("promise", "other")
+        assert codebook_of(made).labels[0].definition == "what will be done"
 
 
 def test_two_labels_are_merged_and_the_change_is_taken_back(visit: Visit, talk: Project) -> None:
@@ -128,7 +129,7 @@ def test_suggestions_are_accepted_unseen_and_taken_back(visit: Visit, folder: Pa
 def measured(project: Project) -> None:
     """Make a round that is nearly always right, with every audit answer to prove it."""
     label_pool(project, 60)
-    codebook, answered = project.codebook(), annotations.answered_ids(project.db)
+    codebook, answered = codebook_of(project), annotations.answered_ids(project.db)
     for row in utterances.read(project.db, utterances.ids_in(project.db, "audit")):
         if row["id"] not in answered:
             say(project, row["id"], "ada", codebook.id_of(truth(row["text"])) or 0)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from annotator.codebook.definition import codebook_of
 from annotator.project import Project
 from tests.browser.conftest import App
 
@@ -60,7 +61,7 @@ def test_no_letter_of_a_codebook_typed_quickly_is_lost(page: Page, served: App) 
     page.keyboard.type("the last: typed while the page was drawn", delay=20)
     create(page, "typed quickly")
     with Project.open(served.projects / "typed-quickly") as project:
-        labels = {label.name: label.definition for label in project.codebook().labels}
+        labels = {label.name: label.definition for label in codebook_of(project).labels}
     assert labels == {**TYPED, "the last": "typed while the page was drawn"}
 
 

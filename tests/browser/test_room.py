@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, TimeoutError, expect
 
-from annotator.codebook.definition import parse_codebook
+from annotator.codebook.definition import create_project, parse_codebook
+from annotator.exchange.imports import add_utterances
 from annotator.project import Project
 from store import annotations, queue
 from store.utterances import NewUtterance
@@ -48,7 +49,7 @@ def given(project: Project) -> list[tuple[str, int | None, int, str]]:
 
 def ask(project: Project, texts: dict[str, str]) -> None:
     """Put these texts into the queue in place of all others."""
-    ids = project.add([NewUtterance(name, text) for name, text in texts.items()])
+    ids = add_utterances(project, [NewUtterance(name, text) for name, text in texts.items()])
     queue.replace(project.db, None, [queue.QueueEntry(i, "random", None, 1.0, len(ids)) for i in ids])
 
 
@@ -189,9 +190,9 @@ def test_a_key_held_down_or_pressed_twice_answers_only_what_was_seen(visit: Visi
 
 def test_any_label_of_a_long_codebook_is_found_by_typing(visit: Visit, folder: Path) -> None:
     draft = parse_codebook({"labels": [{"name": f"intent {n}"} for n in range(77)]})
-    with Project.create(folder, draft) as project:
+    with create_project(folder, draft) as project:
         project.config = replace(project.config, retrain_every=0)
-        project.add([NewUtterance(str(n), f"utterance {n}") for n in range(10)])
+        add_utterances(project, [NewUtterance(str(n), f"utterance {n}") for n in range(10)])
         page = labelling(visit, project)
         before = visit.utterance()
         page.keyboard.press("/")
@@ -203,9 +204,9 @@ def test_any_label_of_a_long_codebook_is_found_by_typing(visit: Visit, folder: P
 
 def test_a_long_name_of_a_label_is_shown_whole(visit: Visit, folder: Path) -> None:
     name = "balance not updated after cheque or cash deposit"
-    with Project.create(folder, parse_codebook({"labels": [{"name": name}, {"name": "other"}]})) as project:
+    with create_project(folder, parse_codebook({"labels": [{"name": name}, {"name": "other"}]})) as project:
         project.config = replace(project.config, retrain_every=0)
-        project.add([NewUtterance("1", "Where is my money?")])
+        add_utterances(project, [NewUtterance("1", "Where is my money?")])
         button = labelling(visit, project).locator(".st-key-label-1 button").first
         cut = "one => one.scrollWidth > one.clientWidth + 1 || one.scrollHeight > one.clientHeight + 1"
         assert not button.evaluate(f"button => [button, ...button.querySelectorAll('div, p')].some({cut})")

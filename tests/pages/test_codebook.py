@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from streamlit.testing.v1 import AppTest
 
+from annotator.codebook.definition import codebook_of
 from annotator.labeling.session import Answer, answer, next_question
 from annotator.project import Project
 from store import annotations, labels
@@ -44,7 +45,7 @@ def test_the_labels_stand_there_with_key_definition_and_answers(project: Project
     answered(project)
     text = shown(page("codebook"))
     assert "2 answers" in text
-    for label in project.codebook().labels:
+    for label in codebook_of(project).labels:
         assert label.name in text
         assert f"<kbd>{label.key}</kbd>" in text
 
@@ -55,9 +56,9 @@ def test_a_change_is_shown_with_what_it_touches_before_it_is_made(project: Proje
     next(t for t in app.text_input if t.label == "Name").set_value("towards change")
     submit(app)
     assert "2 answers by 1 person were given under the old text" in said(app)
-    assert project.codebook().names[0] == "change"
+    assert codebook_of(project).names[0] == "change"
     app.button(key="do-it").click().run()
-    assert project.codebook().names[0] == "towards change"
+    assert codebook_of(project).names[0] == "towards change"
     assert "name “change” → “towards change”" in said(app)
     assert "anna" in said(app)
 
@@ -65,7 +66,7 @@ def test_a_change_is_shown_with_what_it_touches_before_it_is_made(project: Proje
 def test_what_is_not_wanted_after_all_is_left(project: Project) -> None:
     app = submit(chosen(1, "Put out of use"))
     app.button(key="leave-it").click().run()
-    assert len(project.codebook().labels) == 3
+    assert len(codebook_of(project).labels) == 3
     assert [event.author for event in labels.events(project.db)] == ["", "", ""]
 
 
@@ -76,8 +77,8 @@ def test_a_split_leads_to_the_worklist_and_can_be_taken_back(project: Project) -
     next(t for t in app.text_area if t.label.startswith("New labels")).set_value("wish: Wants it.\nplan: Does it: now.")
     submit(app)
     app.button(key="do-it").click().run()
-    assert project.codebook().names[:2] == ("wish", "plan")
-    assert project.codebook().labels[1].definition == "Does it: now."
+    assert codebook_of(project).names[:2] == ("wish", "plan")
+    assert codebook_of(project).labels[1].definition == "Does it: now."
     assert "2 utterances** should be looked at again" in said(app)
     app.button(key="undo-4").click().run()
     assert annotations.answers(project.db) == before
@@ -89,15 +90,15 @@ def test_merging_moving_and_using_again(project: Project) -> None:
     app = submit(chosen(1, "Merge"))
     assert "count as the other label. Nobody has to answer again" in said(app)
     app.button(key="do-it").click().run()
-    assert project.codebook().ids == (2, 3)
+    assert codebook_of(project).ids == (2, 3)
     app.button(key="restore-1").click().run()
     app.button(key="do-it").click().run()
-    assert project.codebook().ids == (1, 2, 3)
+    assert codebook_of(project).ids == (1, 2, 3)
     app = chosen(1, "Move")
     app.number_input(key="place-1").set_value(3).run()
     submit(app)
     app.button(key="do-it").click().run()
-    assert project.codebook().ids == (2, 3, 1)
+    assert codebook_of(project).ids == (2, 3, 1)
 
 
 def test_a_label_is_added_and_what_none_fitted_is_looked_at_again(project: Project) -> None:
@@ -107,17 +108,17 @@ def test_a_label_is_added_and_what_none_fitted_is_looked_at_again(project: Proje
     next(b for b in app.button if b.proto.form_id == "add").click().run()
     assert "1 utterance where none fitted should be looked at again" in said(app)
     app.button(key="do-it").click().run()
-    assert project.codebook().names[3] == "ambivalent"
+    assert codebook_of(project).names[3] == "ambivalent"
     assert "1 utterance** should be looked at again" in said(app)
 
 
 def test_the_instruction_changes_and_the_old_one_can_be_read(project: Project) -> None:
-    old = project.codebook().instruction
+    old = codebook_of(project).instruction
     app = page("codebook")
     next(t for t in app.text_area if t.label == "Instruction").set_value("Decide.")
     next(b for b in app.button if b.proto.form_id == "instruction").click().run()
     app.button(key="do-it").click().run()
-    assert project.codebook().instruction == "Decide."
+    assert codebook_of(project).instruction == "Decide."
     assert old in said(app), "the version before is at hand"
 
 
@@ -136,7 +137,7 @@ def test_somebody_else_came_first(project: Project) -> None:
     changes.make(project, changes.propose(project, changes.instruct(project, "Decide.")), "ben")
     app.button(key="do-it").click().run()
     assert "somebody has changed it meanwhile" in app.error[0].value
-    assert len(project.codebook().labels) == 3
+    assert len(codebook_of(project).labels) == 3
 
 
 def test_a_name_is_never_rendered(project: Project) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from annotator.codebook.definition import parse_codebook
+from annotator.codebook.definition import codebook_of, create_project, parse_codebook
+from annotator.exchange.imports import add_utterances
 from annotator.exchange.samples import SAMPLES
 from annotator.labeling.auto_accept import offer
 from annotator.labeling.session import Answer, answer, next_question
@@ -56,16 +57,16 @@ def charts(app: AppTest) -> int:
 
 
 def make_round(project: Project) -> None:
-    run_round(project, FakeClassifier(project.codebook().task()), project.config)
+    run_round(project, FakeClassifier(codebook_of(project).task()), project.config)
 
 
 @pytest.fixture
 def easy(workspace: Path) -> Project:
     """A project whose labels can be told by a word, with all audit answers and a round that is nearly always right."""
-    with Project.create(workspace / "easy", draft(), replace(CONFIG, retrain_every=0)) as project:
-        project.add([NewUtterance(f"u{i}", text) for i, text in enumerate(texts(400))])
+    with create_project(workspace / "easy", draft(), replace(CONFIG, retrain_every=0)) as project:
+        add_utterances(project, [NewUtterance(f"u{i}", text) for i, text in enumerate(texts(400))])
         make_round(project)
-        codebook = project.codebook()
+        codebook = codebook_of(project)
         for row in utterances.read(project.db, utterances.ids_in(project.db, "audit")):
             label = codebook.id_of(truth(row["text"]))
             new = NewAnnotation(row["id"], "ada", "label", label, "audit", codebook.version, milliseconds=6000)
@@ -104,13 +105,13 @@ def test_what_a_promise_lacks_is_asked_next_by_a_button(project: Project) -> Non
         question = next_question(project, "anna")
         assert question
         assert question.is_audit
-        answer(project, question, "anna", Answer("label", project.codebook().ids[0]))
+        answer(project, question, "anna", Answer("label", codebook_of(project).ids[0]))
 
 
 def test_one_sentence_says_how_often_the_model_is_right_and_how_surely(project: Project) -> None:
     with SAMPLES["client_talk"].data.open(encoding="utf-8", newline="") as file:
         known = {row["id"]: row["label"] for row in csv.DictReader(file)}
-    codebook = project.codebook()
+    codebook = codebook_of(project)
     for _ in range(60):
         question = next_question(project, "anna")
         assert question
@@ -144,8 +145,8 @@ def test_what_choosing_has_given_is_told_and_drawn(easy: Project) -> None:
 
 
 def test_while_audit_answers_are_few_choosing_is_not_drawn(workspace: Path) -> None:
-    with Project.create(workspace / "small", draft(), replace(CONFIG, retrain_every=0)) as small:
-        small.add([NewUtterance(f"u{i}", text) for i, text in enumerate(texts(120))])
+    with create_project(workspace / "small", draft(), replace(CONFIG, retrain_every=0)) as small:
+        add_utterances(small, [NewUtterance(f"u{i}", text) for i, text in enumerate(texts(120))])
         make_round(small)
         label_pool(small, 40)
         make_round(small)
@@ -225,7 +226,7 @@ def test_the_report_is_made_when_asked_for_and_offered(easy: Project) -> None:
 def test_hostile_texts_are_never_rendered(workspace: Path) -> None:
     evil = "<img src=x onerror=alert(1)> **bold** [link](http://evil.example) $x$"
     names = [{"name": f"{evil} {i}"} for i in range(2)]
-    with Project.create(workspace / "evil", parse_codebook({"labels": names}), replace(CONFIG, retrain_every=0)) as p:
+    with create_project(workspace / "evil", parse_codebook({"labels": names}), replace(CONFIG, retrain_every=0)) as p:
         p.add([NewUtterance(str(i), f"{evil} {i}") for i in range(40)])
         for _ in range(2):
             run_round(p, classifier_of(p), p.config)
@@ -242,8 +243,8 @@ def test_hostile_texts_are_never_rendered(workspace: Path) -> None:
 
 def test_a_codebook_of_77_labels_does_not_break_the_page(workspace: Path) -> None:
     names = [f"intent {i} with a name that is longer than anybody would like" for i in range(77)]
-    with Project.create(workspace / "many", draft(*names), replace(CONFIG, retrain_every=0)) as project:
-        project.add([NewUtterance(str(i), f"utterance {i} about {i % 9}") for i in range(100)])
+    with create_project(workspace / "many", draft(*names), replace(CONFIG, retrain_every=0)) as project:
+        add_utterances(project, [NewUtterance(str(i), f"utterance {i} about {i % 9}") for i in range(100)])
         for utterance in utterances.ids_in(project.db, "audit"):
             annotations.record(project.db, NewAnnotation(utterance, "ada", "label", 1 + utterance % 77, "audit", 1))
         make_round(project)

@@ -6,6 +6,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from annotator import i18n
+from annotator.codebook.definition import codebook_of
 from annotator.exchange.export import ExportPlan, export_rows
 from annotator.labeling.preferences import Preferences, choose, preferences
 from annotator.loop import run_round
@@ -88,7 +89,7 @@ def test_the_rounds_page_is_german_whatever_the_round_was_called(project: Projec
     assert app.title[0].value == "Runden"
     assert app.button(key="retrain").label == "Jetzt neu trainieren"
     assert "Noch gibt es keine Runde." in shown(app)
-    run_round(project, FakeClassifier(project.codebook().task()), project.config)
+    run_round(project, FakeClassifier(codebook_of(project).task()), project.config)
     app = in_german("rounds")
     assert "Runde 0 gilt" in shown(app) or "Runde 1 gilt" in shown(app)
     (table,) = app.dataframe

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from annotator.codebook.definition import parse_codebook
+from annotator.codebook.definition import create_project, parse_codebook
+from annotator.exchange.imports import add_utterances
 from annotator.labeling import onboarding
 from annotator.labeling.session import Answer, answer, next_question
 from annotator.project import Project
@@ -96,9 +97,9 @@ def test_undo_brings_back_comment_and_mark_and_answering_stores_them_again(talk:
 @pytest.fixture
 def two(workspace: Path) -> Project:
     draft = parse_codebook({"labels": [{"name": "yes"}, {"name": "no"}]})
-    project = Project.create(workspace / "two", draft)
+    project = create_project(workspace / "two", draft)
     project.config = replace(project.config, retrain_every=0)
-    project.add([NewUtterance("a", "one"), NewUtterance("b", "two")])
+    add_utterances(project, [NewUtterance("a", "one"), NewUtterance("b", "two")])
     return project
 
 

@@ -8,8 +8,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Checkbox
 
-from annotator.codebook.definition import parse_codebook
+from annotator.codebook.definition import codebook_of, create_project, parse_codebook
 from annotator.config import changed
+from annotator.exchange.imports import add_utterances
 from annotator.labeling import onboarding
 from annotator.labeling.session import Answer, answer, next_question
 from annotator.loop import run_round
@@ -86,7 +87,7 @@ def test_undo_brings_the_utterance_back(project: Project) -> None:
 
 
 def test_the_bars_show_on_pool_utterances_and_never_on_audit_ones(project: Project) -> None:
-    run_round(project, FakeClassifier(project.codebook().task()), project.config)
+    run_round(project, FakeClassifier(codebook_of(project).task()), project.config)
     seen = {"audit": 0, "pool": 0}
     app = page()
     for _ in range(25):
@@ -99,7 +100,7 @@ def test_the_bars_show_on_pool_utterances_and_never_on_audit_ones(project: Proje
 
 
 def test_what_was_chosen_from_the_latest_answers_says_so(project: Project) -> None:
-    run_round(project, FakeClassifier(project.codebook().task()), project.config)
+    run_round(project, FakeClassifier(codebook_of(project).task()), project.config)
     assert "ahead of the next round" not in shown(page())
     answer(project, next_question(project, "anna"), "anna", Answer("label", 1))  # type: ignore[arg-type]
     project.db.execute("UPDATE queue SET heard = ?", (annotations.last_id(project.db),))
@@ -112,9 +113,9 @@ def test_without_a_project_the_app_says_where_to_start(workspace: Path) -> None:
 
 def test_when_everything_is_answered_the_page_says_so(workspace: Path) -> None:
     draft = parse_codebook({"labels": [{"name": "yes"}, {"name": "no"}]})
-    with Project.create(workspace / "tiny", draft) as project:
+    with create_project(workspace / "tiny", draft) as project:
         project.config = replace(project.config, retrain_every=0)
-        project.add([NewUtterance("a", "one"), NewUtterance("b", "two")])
+        add_utterances(project, [NewUtterance("a", "one"), NewUtterance("b", "two")])
     app = page()
     app.button(key="label-1").click().run()
     app.button(key="label-2").click().run()
@@ -123,9 +124,9 @@ def test_when_everything_is_answered_the_page_says_so(workspace: Path) -> None:
 
 def test_many_labels_are_offered_without_breaking_the_page(workspace: Path) -> None:
     draft = parse_codebook({"labels": [{"name": f"intent {i}"} for i in range(77)]})
-    with Project.create(workspace / "many", draft) as project:
+    with create_project(workspace / "many", draft) as project:
         project.config = replace(project.config, retrain_every=0)
-        project.add([NewUtterance(str(i), f"utterance {i}") for i in range(5)])
+        add_utterances(project, [NewUtterance(str(i), f"utterance {i}") for i in range(5)])
     app = page()
     app.button(key="label-77").click().run()
     assert not app.exception
@@ -133,7 +134,7 @@ def test_many_labels_are_offered_without_breaking_the_page(workspace: Path) -> N
 
 def test_the_rounds_page_says_what_was_made_from_what(project: Project) -> None:
     assert "No round has been made yet" in shown(page("rounds"))
-    classifier = FakeClassifier(project.codebook().task())
+    classifier = FakeClassifier(codebook_of(project).task())
     run_round(project, classifier, project.config)
     rng = np.random.default_rng(0)
     for _ in range(40):
@@ -245,8 +246,8 @@ def test_with_a_gpu_the_main_memory_is_no_reason_to_warn(project: Project, monke
 
 
 def test_the_history_says_how_much_memory_a_round_has_held(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("annotator.project.peak_memory", lambda: 1_300_000_000)
-    run_round(project, FakeClassifier(project.codebook().task()), project.config)
+    monkeypatch.setattr("annotator.rounds.lifecycle.peak_memory", lambda: 1_300_000_000)
+    run_round(project, FakeClassifier(codebook_of(project).task()), project.config)
     assert list(page("rounds").dataframe[0].value["Memory"]) == ["1.3 GB"]
 
 

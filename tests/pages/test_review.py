@@ -6,6 +6,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from annotator.codebook import changes
+from annotator.codebook.definition import codebook_of
 from annotator.labeling.review import (
     QUEUES,
     STRANGEST,
@@ -38,7 +39,7 @@ def pool(project: Project) -> list[int]:
 def trained(project: Project) -> None:
     for n, utterance in enumerate(pool(project)[:20]):
         say(project, utterance, "ben", 1 + n % 3)
-    run_round(project, FakeClassifier(project.codebook().task()), project.config)
+    run_round(project, FakeClassifier(codebook_of(project).task()), project.config)
 
 
 def opened(name: str) -> AppTest:
@@ -90,13 +91,13 @@ def test_answers_against_the_model_are_found_surest_first_and_none_that_measure(
 
 def test_flips_are_open_utterances_of_which_the_rounds_differ(project: Project) -> None:
     assert flips(project) == []
-    run_round(project, FakeClassifier(project.codebook().task()), project.config)
+    run_round(project, FakeClassifier(codebook_of(project).task()), project.config)
     assert flips(project) == []
     trained(project)
     assert flips(project) == [], "the round before had learned nothing"
     for utterance in pool(project)[20:40]:
         say(project, utterance, "ben", 3)
-    run_round(project, FakeClassifier(project.codebook().task()), project.config)
+    run_round(project, FakeClassifier(codebook_of(project).task()), project.config)
     found = flips(project)
     assert found
     assert not set(found) & (annotations.answered_ids(project.db) | set(utterances.ids_in(project.db, "audit")))
@@ -110,7 +111,7 @@ def test_what_a_change_of_the_codebook_calls_into_question_is_found_with_the_rea
     make(project, changes.split(project, 1, [{"name": "wish"}, {"name": "plan"}]))
     assert to_label_again(project) == [one]
     assert case(project, one).notes == ("“change” split into “wish”, “plan” by anna.",)
-    settle(project, case(project, one), "ben", "label", project.codebook().id_of("plan"))
+    settle(project, case(project, one), "ben", "label", codebook_of(project).id_of("plan"))
     assert to_label_again(project) == []
 
 
@@ -123,7 +124,7 @@ def test_what_may_lack_a_label_is_open_and_measures_nothing(project: Project) ->
 
 
 def test_as_long_as_people_are_divided_on_all_they_have_answered_the_least_sure_come_first(project: Project) -> None:
-    run_round(project, FakeClassifier(project.codebook().task()), project.config)
+    run_round(project, FakeClassifier(codebook_of(project).task()), project.config)
     first = pool(project)[0]
     say(project, first, "ben", 1)
     say(project, first, "cleo", 2)

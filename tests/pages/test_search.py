@@ -8,7 +8,8 @@ from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
-from annotator.codebook.definition import parse_codebook
+from annotator.codebook.definition import codebook_of, create_project, parse_codebook
+from annotator.exchange.imports import add_utterances
 from annotator.labeling.search import Search, find
 from annotator.labeling.session import Answer, answer, next_question
 from annotator.loop import run_round
@@ -73,7 +74,7 @@ def test_around_an_utterance_stands_its_conversation_and_what_is_like_it(project
 
 
 def test_what_was_found_is_shown_as_it_is(project: Project) -> None:
-    project.add([NewUtterance("x", "needle <b>bold</b> **stars**")])
+    add_utterances(project, [NewUtterance("x", "needle <b>bold</b> **stars**")])
     assert "&lt;b&gt;bold&lt;/b&gt; **stars**" in shown(searched("needle"))
 
 
@@ -104,7 +105,7 @@ def answered(project: Project, count: int) -> list[int]:
 def test_after_rounds_a_search_finds_what_it_did_and_what_each_round_has_asked(project: Project) -> None:
     count = len(find(project, Search("really")))
     for _ in range(2):
-        run_round(project, FakeClassifier(project.codebook().task()), project.config)
+        run_round(project, FakeClassifier(codebook_of(project).task()), project.config)
         assert headings(searched("really")) == [f"{count} utterances found"]
         answered(project, 8)
         project.config = replace(project.config, minimum_labels=0)
@@ -117,9 +118,9 @@ def test_after_rounds_a_search_finds_what_it_did_and_what_each_round_has_asked(p
 
 def test_labels_and_people_named_like_our_own_words_are_told_apart(workspace: Path) -> None:
     names = [{"name": name} for name in ("any", "none fits", "other")]
-    with Project.create(workspace / "client-talk", parse_codebook({"labels": names})) as project:
+    with create_project(workspace / "client-talk", parse_codebook({"labels": names})) as project:
         project.config = replace(project.config, retrain_every=0)
-        project.add([NewUtterance(str(i), f"text {i}") for i in range(5)])
+        add_utterances(project, [NewUtterance(str(i), f"text {i}") for i in range(5)])
         for utterance, label, who in zip(range(1, 6), (1, 2, 3, None, None), ("anybody", *"abcd"), strict=True):
             kind: Kind = "label" if label else "none_fits"
             annotations.record(project.db, NewAnnotation(utterance, who, kind, label, "random", 1))
@@ -130,9 +131,9 @@ def test_labels_and_people_named_like_our_own_words_are_told_apart(workspace: Pa
 
 def test_a_label_named_like_our_own_answer_is_given_to_all_that_was_found(workspace: Path) -> None:
     names = [{"name": name} for name in ("none fits", "other")]
-    with Project.create(workspace / "client-talk", parse_codebook({"labels": names})) as project:
+    with create_project(workspace / "client-talk", parse_codebook({"labels": names})) as project:
         project.config = replace(project.config, retrain_every=0)
-        project.add([NewUtterance(str(i), f"text {i}") for i in range(5)])
+        add_utterances(project, [NewUtterance(str(i), f"text {i}") for i in range(5)])
         for choice, kind in ((1, "label"), (0, "none_fits")):
             app = searched("text")
             app.checkbox(key="bulk-replace").check()

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from annotator.codebook.definition import parse_codebook
+from annotator.codebook.definition import codebook_of, create_project, parse_codebook
+from annotator.exchange.imports import add_utterances
 from annotator.labeling import onboarding
 from annotator.labeling.session import Answer, answer, next_question, undo
 from annotator.loop import run_round
@@ -26,7 +27,7 @@ def trained(project: Project) -> Project:
         assert question
         answer(project, question, "anna", Answer("label", number % 3 + 1))
     undo(project, "anna")
-    run_round(project, FakeClassifier(project.codebook().task()), project.config)
+    run_round(project, FakeClassifier(codebook_of(project).task()), project.config)
     return project
 
 
@@ -84,8 +85,8 @@ def test_it_begins_again_from_how_one_likes_to_work(project: Project) -> None:
 
 
 def test_a_project_of_ones_own_has_none(workspace: Path) -> None:
-    with Project.create(workspace / "own", parse_codebook({"labels": [{"name": "yes"}, {"name": "no"}]})) as project:
-        project.add([NewUtterance("a", "one"), NewUtterance("b", "two")])
+    with create_project(workspace / "own", parse_codebook({"labels": [{"name": "yes"}, {"name": "no"}]})) as project:
+        add_utterances(project, [NewUtterance("a", "one"), NewUtterance("b", "two")])
         settings.put(project.db, "config", {"retrain_every": 0})
     app = page()
     assert step(app) == ""

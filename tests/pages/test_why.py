@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from annotator.codebook.definition import parse_codebook
+from annotator.codebook.definition import codebook_of, create_project, parse_codebook
 from annotator.errors import BackboneMissing
+from annotator.exchange.imports import add_utterances
 from annotator.labeling.explanation import Asking, Explanation
 from annotator.labeling.screen import Desk
 from annotator.labeling.session import next_question
@@ -65,7 +66,7 @@ def offered(app: AppTest) -> bool:
 
 def with_suggestion(project: Project) -> AppTest:
     """Bring the label page to an utterance that shows a suggestion."""
-    run_round(project, FakeClassifier(project.codebook().task()), project.config)
+    run_round(project, FakeClassifier(codebook_of(project).task()), project.config)
     app = label_page()
     while (question := next_question(project, "anna")) and question.is_audit:
         app.button(key="skip").click().run()
@@ -75,7 +76,7 @@ def with_suggestion(project: Project) -> AppTest:
 
 def test_it_is_offered_beside_suggestions_and_never_on_audit_utterances(project: Project) -> None:
     assert not offered(label_page()), "there is no suggestion before the first round"
-    run_round(project, FakeClassifier(project.codebook().task()), project.config)
+    run_round(project, FakeClassifier(codebook_of(project).task()), project.config)
     app, seen = label_page(), {"audit": 0, "pool": 0}
     for _ in range(25):
         question = next_question(project, "anna")
@@ -88,7 +89,7 @@ def test_it_is_offered_beside_suggestions_and_never_on_audit_utterances(project:
 
 def test_it_is_not_offered_where_suggestions_are_hidden(project: Project) -> None:
     project.config = replace(project.config, show_suggestions=False)
-    run_round(project, FakeClassifier(project.codebook().task()), project.config)
+    run_round(project, FakeClassifier(codebook_of(project).task()), project.config)
     app = label_page()
     for _ in range(8):
         assert not offered(app)
@@ -171,9 +172,9 @@ def test_it_is_not_offered_to_a_machine_that_trains(project: Project) -> None:
 @pytest.mark.parametrize(("labels", "shortcut"), [(3, "w"), (40, "")])
 def test_its_key_is_w_unless_a_label_has_that(workspace: Path, labels: int, shortcut: str) -> None:
     draft = parse_codebook({"labels": [{"name": f"intent {i}"} for i in range(labels)]})
-    with Project.create(workspace / "many", draft) as project:
+    with create_project(workspace / "many", draft) as project:
         project.config = replace(project.config, retrain_every=0, withheld_share=0.0)
-        project.add([NewUtterance(str(i), f"utterance {i}") for i in range(30)])
+        add_utterances(project, [NewUtterance(str(i), f"utterance {i}") for i in range(30)])
         app = with_suggestion(project)
     assert app.button(key="ask-why").proto.shortcut == shortcut
     keys = [button.proto.shortcut for button in app.button if button.proto.shortcut]

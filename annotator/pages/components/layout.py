@@ -19,6 +19,7 @@ from annotator.exchange.samples import project_folders, workspace
 from annotator.i18n import later, retell, say, say_many
 from annotator.labeling.preferences import preferences
 from annotator.project import Project
+from annotator.rounds.lifecycle import recover
 from store import jobs
 from store.database import fault_of, hold_open, now, why_frozen
 
@@ -317,7 +318,7 @@ def _live_status(path: Path) -> None:
 def tidy(project: Project) -> None:
     """Tidy up after a round that died, unless another program is writing: then there will be another time."""
     with suppress(ProjectBusy):
-        project.recover()
+        recover(project)
 
 
 def doubt_of(job: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from annotator import __version__
 from annotator.cli import simulate, terminal
 from annotator.cli.main import main
+from annotator.codebook.definition import codebook_of
 from annotator.loop import run_round
 from annotator.project import Project
 from annotator.simulation import oracle
@@ -71,20 +72,20 @@ def test_the_version_is_told():
 def test_a_project_is_made_from_a_sample(tmp_path):
     assert "Created" in good("new", tmp_path / "p", "--sample", "political_promises")
     with Project.open(tmp_path / "p") as project:
-        assert project.codebook().names == ("promise", "not a promise")
+        assert codebook_of(project).names == ("promise", "not a promise")
 
 
 def test_a_project_is_made_from_a_codebook(tmp_path):
     (tmp_path / "c.yaml").write_text("labels: [{name: a}, {name: b}]")
     good("new", tmp_path / "p", "--codebook", tmp_path / "c.yaml")
     with Project.open(tmp_path / "p") as project:
-        assert (project.codebook().names, project.name) == (("a", "b"), "p")
+        assert (codebook_of(project).names, project.name) == (("a", "b"), "p")
 
 
 def test_a_project_is_made_from_the_labels_of_a_file(tmp_path, labelled):
     good("new", tmp_path / "p", "--labels-from", labelled)
     with Project.open(tmp_path / "p") as project:
-        assert project.codebook().names == ("promise", "report", "wish")
+        assert codebook_of(project).names == ("promise", "report", "wish")
 
 
 def test_a_project_that_exists_is_refused_or_left_alone(folder):
@@ -151,7 +152,7 @@ def test_a_codebook_is_made_of_the_labels_of_the_rows_that_will_be_labelled(tmp_
     path.write_text("text,speaker,label\na,client,yes\nb,client,no\nc,agent,small talk\n")
     good("new", tmp_path / "p", "--labels-from", path, "--only", "speaker=client")
     with Project.open(tmp_path / "p") as project:
-        assert project.codebook().names == ("no", "yes")
+        assert codebook_of(project).names == ("no", "yes")
     assert "--only chooses among" in refused(
         "new", tmp_path / "q", "--sample", "client_talk", "--only", "speaker=client"
     )

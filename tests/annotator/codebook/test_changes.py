@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from annotator.codebook import changes, history
+from annotator.codebook.definition import codebook_of
 from annotator.errors import BadCodebook, BadInput, RoundError
 from annotator.labeling.auto_accept import accept, offer
 from annotator.labeling.session import next_question, standing
@@ -16,6 +17,7 @@ from annotator.methods.guarantee import Wish
 from annotator.project import Project
 from annotator.reporting.summary import in_use
 from annotator.rounds.consensus import consensus, consensus_labels
+from annotator.rounds.snapshot import take_snapshot
 from store import acceptances, annotations, labels, rounds, utterances
 from tests.annotator.scenes import (
     PROMISE,
@@ -105,7 +107,7 @@ def test_a_split_label_leaves_its_utterances_to_be_answered_again_and_its_answer
     given = annotations.count_labels(project.db)[WISH]
     asked = annotations.count_answered(project.db)
     make(project, changes.split(project, WISH, [{"name": "hope"}, {"name": "dream"}]))
-    assert project.codebook().names == ("promise", "report", "hope", "dream")
+    assert codebook_of(project).names == ("promise", "report", "hope", "dream")
     assert kinds(project)["out_of_use", None] == given
     assert annotations.count_answered(project.db) == asked - given
     doubtful = annotations.to_look_at(project.db, 0)
@@ -116,10 +118,10 @@ def test_a_split_label_leaves_its_utterances_to_be_answered_again_and_its_answer
 
 def test_a_split_label_is_replaced_where_it_stood(project):
     make(project, changes.split(project, REPORT, [{"name": "fact"}, {"name": "boast"}]))
-    assert project.codebook().names == ("promise", "fact", "boast", "wish")
-    fact = project.codebook().id_of("fact")
+    assert codebook_of(project).names == ("promise", "fact", "boast", "wish")
+    fact = codebook_of(project).id_of("fact")
     make(project, changes.split(project, fact, [{"name": "figure"}, {"name": "deed"}]))
-    assert project.codebook().names == ("promise", "figure", "deed", "boast", "wish")
+    assert codebook_of(project).names == ("promise", "figure", "deed", "boast", "wish")
 
 
 def test_the_round_in_use_divides_what_it_knew_of_a_split_label_between_its_parts(project):
@@ -136,25 +138,25 @@ def test_the_round_in_use_divides_what_it_knew_of_a_split_label_between_its_part
 def test_an_answer_since_takes_an_utterance_off_the_worklist(project):
     make(project, changes.split(project, WISH, [{"name": "hope"}, {"name": "dream"}]))
     first, *rest = annotations.to_look_at(project.db, 0)
-    say(project, first["utterance_id"], "ben", project.codebook().id_of("hope"))
+    say(project, first["utterance_id"], "ben", codebook_of(project).id_of("hope"))
     assert [row["id"] for row in annotations.to_look_at(project.db, 0)] == [row["id"] for row in rest]
-    assert consensus(annotations.answers(project.db))[first["utterance_id"]] == project.codebook().id_of("hope")
+    assert consensus(annotations.answers(project.db))[first["utterance_id"]] == codebook_of(project).id_of("hope")
 
 
 def test_taking_a_split_back_counts_its_parts_as_the_whole(project):
     before = kinds(project)
     version = make(project, changes.split(project, WISH, [{"name": "hope"}, {"name": "dream"}]))
     first = annotations.to_look_at(project.db, 0)[0]
-    say(project, first["utterance_id"], first["annotator"], project.codebook().id_of("hope"))
+    say(project, first["utterance_id"], first["annotator"], codebook_of(project).id_of("hope"))
     history.undo(project, version, "ada")
     assert kinds(project) == before
-    assert project.codebook().names == ("promise", "report", "wish")
+    assert codebook_of(project).names == ("promise", "report", "wish")
 
 
 def test_a_retired_label_teaches_no_longer_until_it_is_put_in_use_again(project):
     before = kinds(project)
     make(project, changes.retire(project, WISH))
-    snapshot = project.snapshot(project.config, np.random.default_rng(0))
+    snapshot = take_snapshot(project, project.config, np.random.default_rng(0))
     assert WISH not in {*snapshot.train.values(), *snapshot.audit.values()}
     assert len(annotations.to_look_at(project.db, 0)) == before["label", WISH]
     make(project, changes.restore(project, WISH))
@@ -198,7 +200,7 @@ def test_an_utterance_accepted_twice_counts_once(project):
 
 def test_a_new_label_has_a_free_key_and_no_suggestions(project):
     make(project, changes.add(project, {"name": "threat"}))
-    label = project.codebook().label(4)
+    label = codebook_of(project).label(4)
     assert label.key == "4"
     assert promoted(project).unknown == {4}
     question = skip_to_suggestion(project)
@@ -230,7 +232,7 @@ def test_answers_know_the_text_they_were_given_under(project):
     assert history.codebook_at(project, old).names == ("promise", "report", "wish")
     now = history.codebook_at(project, labels.version(project.db))
     assert (now.instruction, now.label(WISH).examples) == ("Decide.", ("Oh, schön…",))
-    assert now.labels == project.codebook().labels
+    assert now.labels == codebook_of(project).labels
 
 
 @pytest.mark.parametrize(
@@ -270,7 +272,7 @@ def test_a_proposal_says_what_is_touched_before_anything_is(project):
     assert made.to_look_at == len({a["utterance_id"] for a in wishes})
     assert made.suggestions == int((likeliest == 2).sum())
     assert (made.accepted, made.rounds) == (1, 1)
-    assert WISH in project.codebook().ids, "nothing has been changed yet"
+    assert WISH in codebook_of(project).ids, "nothing has been changed yet"
 
 
 def test_a_proposal_for_another_version_is_refused(project):
@@ -292,7 +294,7 @@ def test_a_change_that_others_build_on_is_taken_back_after_them(project):
     assert f"version {second} first" in caught.value.hint
     history.undo(project, second, "ada")
     history.undo(project, first, "ada")
-    assert project.codebook().names[2] == "wish"
+    assert codebook_of(project).names[2] == "wish"
     with pytest.raises(BadInput, match="taken back already"):
         history.undo(project, first, "ada")
 
@@ -301,13 +303,13 @@ def test_an_older_change_can_be_taken_back_by_itself(project):
     first = make(project, changes.merge(project, [WISH], REPORT))
     make(project, changes.revise(project, REPORT, {"name": "account"}))
     history.undo(project, first, "ada")
-    assert project.codebook().names == ("promise", "account", "wish")
+    assert codebook_of(project).names == ("promise", "account", "wish")
 
 
 def test_taking_back_can_be_taken_back(project):
     merged = make(project, changes.merge(project, [WISH], REPORT))
     history.undo(project, history.undo(project, merged, "ada"), "ada")
-    assert project.codebook().names == ("promise", "report")
+    assert codebook_of(project).names == ("promise", "report")
     assert [event.undone for event in labels.events(project.db)][-3:] == [False, True, False]
 
 

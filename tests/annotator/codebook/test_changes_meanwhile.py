@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from annotator.codebook import changes
+from annotator.codebook.definition import codebook_of
 from annotator.errors import RoundError
 from annotator.labeling.session import Answer, answer, next_question
 from annotator.loop import run_round
@@ -39,13 +40,13 @@ def test_a_round_under_way_keeps_to_the_codebook_it_began_with(project, monkeypa
     monkeypatch.setattr(Project, "save_adapter", change_meanwhile)
     done = run_round(project, classifier_of(project), project.config)
     assert (done.row["codebook_version"], done.row["label_ids"]) == (3, "[1, 2, 3]")
-    assert promoted(project).label_ids == project.codebook().ids
+    assert promoted(project).label_ids == codebook_of(project).ids
     assert next_question(project, "ada")
 
 
 def test_an_adjudicated_answer_wins_and_stands_beside_the_answers_of_its_annotator(project):
     answered = annotations.answers(project.db)[0]
-    other = next(i for i in project.codebook().ids if i != answered["label_id"])
+    other = next(i for i in codebook_of(project).ids if i != answered["label_id"])
     say(project, answered["utterance_id"], answered["annotator"], other, ADJUDICATED)
     both = [a for a in annotations.answers(project.db) if a["utterance_id"] == answered["utterance_id"]]
     assert [a["label_id"] for a in both] == [answered["label_id"], other]
@@ -60,7 +61,7 @@ def test_an_adjudicated_answer_wins_and_stands_beside_the_answers_of_its_annotat
 
 def test_what_had_been_overruled_stays_so_when_the_adjudicated_label_goes_out_of_use(project):
     answered = annotations.answers(project.db)[0]
-    other = next(i for i in project.codebook().ids if i != answered["label_id"])
+    other = next(i for i in codebook_of(project).ids if i != answered["label_id"])
     say(project, answered["utterance_id"], "cleo", other, ADJUDICATED)
     make(project, changes.retire(project, other))
     assert answered["utterance_id"] not in consensus(annotations.answers(project.db))
@@ -88,7 +89,7 @@ def test_a_suggestion_that_was_shown_is_told_in_the_label_it_counts_as(project):
     question = skip_to_suggestion(project)
     shown = question.suggestion.best[0]
     answer(project, question, "ada", Answer("label", shown))
-    into = next(i for i in project.codebook().ids if i != shown)
+    into = next(i for i in codebook_of(project).ids if i != shown)
     make(project, changes.merge(project, [shown], into))
     last = annotations.answers(project.db)[-1]
     assert (last["label_id"], last["suggested_label_id"]) == (into, into), "who agreed still agrees"

@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from sqlite_utils import Database
 
 from annotator.codebook import changes, history
+from annotator.codebook.definition import codebook_of
 from annotator.config import RoundConfig
 from annotator.errors import AnnotatorError, TooFewAnswers
 from annotator.loop import run_round
@@ -74,7 +75,7 @@ class Codebook(RuleBasedStateMachine):
 
     def state(self) -> Any:
         """What there is to see: the codebook in use, and every standing answer as it counts."""
-        book = self.project.codebook()
+        book = codebook_of(self.project)
         answers = [(row["id"], row["kind"], row["label_id"]) for row in annotations.answers(self.db)]
         return book.instruction, book.labels, answers, annotations.to_look_at(self.db, self.none_fits_since)
 
@@ -83,7 +84,7 @@ class Codebook(RuleBasedStateMachine):
         return kept.get(self.db, "none_fits_since") or 0
 
     def pick(self, number: int) -> int:
-        used = self.project.codebook().ids
+        used = codebook_of(self.project).ids
         return used[number % len(used)]
 
     def change(self, make: Any, *args: Any) -> None:
@@ -124,7 +125,7 @@ class Codebook(RuleBasedStateMachine):
     def make_a_round(self) -> None:
         with suppress(TooFewAnswers):
             done = run_round(self.project, classifier_of(self.project), CONFIG)
-            used, taught = self.project.codebook().ids, consensus_labels(annotations.answers(self.db))
+            used, taught = codebook_of(self.project).ids, consensus_labels(annotations.answers(self.db))
             assert tuple(json.loads(done.row["label_ids"])) == used
             assert done.row["trained_on"] in (0, len(taught))
 
@@ -141,7 +142,7 @@ class Codebook(RuleBasedStateMachine):
 
     @rule(order=st.randoms())
     def reorder(self, order: Any) -> None:
-        ids = list(self.project.codebook().ids)
+        ids = list(codebook_of(self.project).ids)
         order.shuffle(ids)
         self.change(changes.reorder, ids)
 
@@ -176,7 +177,7 @@ class Codebook(RuleBasedStateMachine):
     @invariant()
     def every_answer_is_reachable_and_counts_add_up(self) -> None:
         standing = self.db.execute("SELECT count(*) FROM said").fetchone()[0]
-        answers, used = annotations.answers(self.db), set(self.project.codebook().ids)
+        answers, used = annotations.answers(self.db), set(codebook_of(self.project).ids)
         kinds, by_label = annotations.counts(self.db), annotations.count_labels(self.db)
         assert len(answers) == standing == sum(kinds.values())
         assert sum(by_label.values()) == kinds["label"]
@@ -193,7 +194,7 @@ class Codebook(RuleBasedStateMachine):
 
     @invariant()
     def the_codebook_can_be_used(self) -> None:
-        book = self.project.codebook()
+        book = codebook_of(self.project)
         assert len(book.labels) >= 2
         assert len({label.name.casefold() for label in book.labels}) == len(book.labels)
         keys = [label.key for label in book.labels if label.key]
@@ -212,7 +213,7 @@ class Codebook(RuleBasedStateMachine):
 
     @invariant()
     def the_past_can_be_read(self) -> None:
-        now, past = self.project.codebook(), history.codebook_at(self.project, labels.version(self.db))
+        now, past = codebook_of(self.project), history.codebook_at(self.project, labels.version(self.db))
         assert (past.instruction, past.labels) == (now.instruction, now.labels)
         names = labels.names(self.db)
         assert all(history.describe(event, names) for event in labels.events(self.db))
@@ -221,7 +222,7 @@ class Codebook(RuleBasedStateMachine):
     @precondition(lambda self: rounds.promoted(self.db) is not None)
     def probabilities_are_of_the_labels_in_use(self) -> None:
         found = rounds.predictions_of(self.db, rounds.promoted(self.db))
-        assert found.label_ids == self.project.codebook().ids
+        assert found.label_ids == codebook_of(self.project).ids
         assert np.allclose(found.probabilities.sum(axis=1), 1)
         assert found.unknown < set(found.label_ids)
 

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from annotator.codebook.changes import make, merge, propose, retire
+from annotator.codebook.definition import codebook_of
 from annotator.exchange.export import (
     FIELDS,
     MEANINGS,
@@ -21,6 +22,7 @@ from annotator.exchange.export import (
     export_project,
     export_rows,
 )
+from annotator.exchange.imports import add_utterances, import_file
 from annotator.labeling.session import Answer, answer, next_question
 from annotator.loop import run_round
 from store import annotations, labels, rounds, utterances
@@ -65,7 +67,7 @@ def test_a_row_says_who_labelled_it_and_why_it_was_asked(project):
     found = {row["id"]: row for row in rows_of(project)}
     standing = annotations.answers(project.db)
     assert len(found) == len(standing)
-    names = {label.id: label.name for label in project.codebook().labels}
+    names = {label.id: label.name for label in codebook_of(project).labels}
     numbers = {row["id"]: row["number"] for row in rounds.history(project.db)}
     for one in standing:
         (utterance,) = utterances.read(project.db, [one["utterance_id"]])
@@ -87,7 +89,7 @@ def test_labels_that_came_with_a_file_say_so(tmp_path):
     with new_project(tmp_path / "p", 0) as project:
         path = tmp_path / "f.csv"
         path.write_text("text,label\n" + "".join(f"{text},{truth(text)}\n" for text in texts(10)))
-        project.import_file(path, ImportPlan(detect_columns(["text", "label"])))
+        import_file(project, path, ImportPlan(detect_columns(["text", "label"])))
         assert {(row["source"], row["annotator"]) for row in rows_of(project)} == {("given", "given")}
 
 
@@ -119,7 +121,7 @@ def test_a_skipped_utterance_says_so_or_has_a_row_of_the_model(project):
 def test_where_most_say_that_none_fits_the_row_says_so_and_a_draw_is_disputed(project):
     taken = annotations.answered_ids(project.db)
     first, second = [i for i in utterances.ids_in(project.db, "pool") if i not in taken][:2]
-    label = project.codebook().ids[0]
+    label = codebook_of(project).ids[0]
     for utterance, who, kind in [(first, "ada", "none_fits"), (second, "ada", "label"), (second, "ben", "none_fits")]:
         said = NewAnnotation(utterance, who, kind, label if kind == "label" else None, "test", 1)
         annotations.record(project.db, said)
@@ -151,7 +153,7 @@ def test_several_answers_become_one_row_or_one_each(project):
 
 def test_context_is_never_exported(tmp_path):
     with new_project(tmp_path / "p") as project:
-        project.add([NewUtterance(f"c{i}", f"around {i}", "c", i, context_only=True) for i in range(5)])
+        add_utterances(project, [NewUtterance(f"c{i}", f"around {i}", "c", i, context_only=True) for i in range(5)])
         label_pool(project, 9)
         run_round(project, classifier_of(project), project.config)
         for kind in ("utterances", "answers"):
@@ -186,7 +188,7 @@ def test_a_project_without_answers_exports_no_rows(tmp_path, name):
 @EVERY_FORMAT
 def test_an_answer_in_a_retired_label_leaves_as_such_with_the_label_that_was_given(project, tmp_path, name):
     given = Counter(answer["label_id"] for answer in annotations.answers(project.db))
-    gone = project.codebook().id_of("wish")
+    gone = codebook_of(project).id_of("wish")
     make(project, propose(project, retire(project, gone)), "ada")
     path = tmp_path / f"out{FORMATS[name].suffix}"
     export_project(project, path, ExportPlan(name, rows="answers"))
@@ -204,7 +206,7 @@ def test_an_answer_in_a_retired_label_leaves_as_such_with_the_label_that_was_giv
 
 
 def test_a_merged_label_leaves_as_the_one_it_counts_as_with_the_one_that_was_given(project):
-    wish, report = project.codebook().id_of("wish"), project.codebook().id_of("report")
+    wish, report = codebook_of(project).id_of("wish"), codebook_of(project).id_of("report")
     before = list(export_rows(project, ExportPlan(with_model=True)))
     make(project, propose(project, merge(project, [wish], report)), "ada")
     after = list(export_rows(project, ExportPlan(with_model=True)))
@@ -222,8 +224,8 @@ def test_a_merged_label_leaves_as_the_one_it_counts_as_with_the_one_that_was_giv
 
 def test_what_was_adjudicated_wins_and_is_marked(project):
     answered = next(iter(annotations.answers(project.db)))
-    other = next(i for i in project.codebook().ids if i != answered["label_id"])
-    new = (answered["utterance_id"], "cleo", "label", other, ADJUDICATED, project.codebook().version)
+    other = next(i for i in codebook_of(project).ids if i != answered["label_id"])
+    new = (answered["utterance_id"], "cleo", "label", other, ADJUDICATED, codebook_of(project).version)
     annotations.record(project.db, NewAnnotation(*new))
     (name,) = (row["external_id"] for row in utterances.read(project.db, [answered["utterance_id"]]))
     (row,) = (row for row in export_rows(project, ExportPlan()) if row["id"] == name)
@@ -237,7 +239,7 @@ def test_what_was_adjudicated_wins_and_is_marked(project):
 
 def test_a_retired_label_that_nobody_used_leaves_no_column(tmp_path):
     with new_project(tmp_path / "p") as project:
-        gone = project.codebook().id_of("wish")
+        gone = codebook_of(project).id_of("wish")
         project.db.execute("UPDATE label SET retired_at = '2026-01-01' WHERE id = ?", (gone,))
         export_project(project, tmp_path / "out.csv", ExportPlan("csv"))
         assert "p(wish)" not in (tmp_path / "out.csv").read_text(encoding="utf-8-sig").splitlines()[0]
@@ -258,7 +260,7 @@ def test_the_card_lists_codebook_counts_rounds_and_columns(project):
     found = rows_of(project, with_model=True)
     card = dataset_card(project, plan, len(found))
     assert f"{len(found)} rows" in card
-    for label in project.codebook().labels:
+    for label in codebook_of(project).labels:
         assert f"- **{label.name}**" in card
     for name, meaning in MEANINGS.items():
         assert f"- `{name}`: {meaning}" in card

@@ -12,8 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from annotator.codebook.definition import codebook_of, create_project
 from annotator.exchange import card
 from annotator.exchange.export import ExportPlan, dataset_card, export_project, export_rows
+from annotator.exchange.imports import add_utterances, import_file
 from annotator.project import Project
 from store import utterances
 from store.files.exporters import FORMATS
@@ -28,9 +30,9 @@ ODD = ("None", "NA", "null", "nan", "True", "1", "=sum", "a|b", "two\nlines", "*
 
 def labeled(folder: Path, names: tuple[str, ...] = ODD, count: int = 60) -> Project:
     """Make a project in which every utterance has one of these labels."""
-    project = Project.create(folder, draft(*names))
-    project.add([NewUtterance(f"{i:03}", text) for i, text in enumerate(texts(count))])
-    ids = project.codebook().ids
+    project = create_project(folder, draft(*names))
+    add_utterances(project, [NewUtterance(f"{i:03}", text) for i, text in enumerate(texts(count))])
+    ids = codebook_of(project).ids
     for row in utterances.iterate(project.db):
         say(project, row["id"], "ada", ids[row["id"] % len(ids)])
     return project
@@ -134,7 +136,7 @@ def read(path: Path, name: str) -> list[dict]:
 def test_imported_columns_leave_with_every_row_in_every_format(tmp_path, name, rows):
     path = tmp_path / f"out{FORMATS[name].suffix}"
     with new_project(tmp_path / "p", 0) as project:
-        project.import_file(write_csv(tmp_path / "f.csv", ROWS), ImportPlan(detect_columns(list(ROWS[0]))))
+        import_file(project, write_csv(tmp_path / "f.csv", ROWS), ImportPlan(detect_columns(list(ROWS[0]))))
         assert export_project(project, path, ExportPlan(name, rows)) == 2
     first, second = sorted(read(path, name), key=lambda row: row["id"])
     found = {key: first[key] for key in ("party", "date", "imported_kind", "imported_p(wish)", "kind")}
@@ -150,7 +152,9 @@ def test_imported_columns_leave_with_every_row_in_every_format(tmp_path, name, r
 def test_imported_columns_of_several_files_and_of_other_types_are_text(tmp_path):
     with new_project(tmp_path / "p", 0) as project:
         several = [{"n": 1, "tags": ["a", "é"]}, {"n": 2.5, "flag": True}, {"tags": {"x": float("nan")}}, {}]
-        project.add([NewUtterance(text, text, metadata=m) for text, m in zip(texts(4), several, strict=True)])
+        add_utterances(
+            project, [NewUtterance(text, text, metadata=m) for text, m in zip(texts(4), several, strict=True)]
+        )
         for row in utterances.iterate(project.db):
             say(project, row["id"], "ada", PROMISE)
         export_project(project, tmp_path / "out.parquet", ExportPlan("parquet"))
@@ -165,11 +169,11 @@ def test_imported_columns_of_several_files_and_of_other_types_are_text(tmp_path)
 
 def test_an_export_can_be_imported_and_exported_again_with_all_its_columns(tmp_path):
     with new_project(tmp_path / "p", 0) as project:
-        project.import_file(write_csv(tmp_path / "f.csv", ROWS), ImportPlan(detect_columns(list(ROWS[0]))))
+        import_file(project, write_csv(tmp_path / "f.csv", ROWS), ImportPlan(detect_columns(list(ROWS[0]))))
         export_project(project, tmp_path / "one.jsonl", ExportPlan("jsonl"))
     with new_project(tmp_path / "q", 0) as project:
         header = read_header(tmp_path / "one.jsonl")
-        report = project.import_file(tmp_path / "one.jsonl", ImportPlan(detect_columns(header)))
+        report = import_file(project, tmp_path / "one.jsonl", ImportPlan(detect_columns(header)))
         assert (report.to_label, report.with_label, report.rejected) == (2, 2, [])
         first, _ = export_rows(project, ExportPlan())
     assert (first["party"], first["kind"], first["imported_source"]) == ("A", "label", "given")

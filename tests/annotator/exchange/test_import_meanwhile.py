@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from annotator.errors import ImportRunning
+from annotator.exchange.imports import add_utterances, import_file
 from annotator.labeling.session import answer, next_question
 from annotator.project import Project
 from store import annotations, imports, queue, utterances
@@ -63,7 +64,7 @@ def test_no_step_of_an_import_holds_the_write_lock_for_long(tmp_path: Path, monk
     used: list[float] = []
     with new_project(tmp_path / "p", 0) as project:
         trace(project, used)
-        project.import_file(write_rows(tmp_path / "f.csv", 10_000), PLAN)
+        import_file(project, write_rows(tmp_path / "f.csv", 10_000), PLAN)
     assert len(used) > 10
     assert sorted(used)[-3] < 0.2, "processor time in a transaction"
 
@@ -101,7 +102,7 @@ def test_a_killed_import_leaves_nothing_or_all(tmp_path: Path) -> None:
             assert not imports.under_way(project.db)
             assert fetch_value(project.db, "SELECT count(*) FROM staged") == 0
             outcomes.add(found[0])
-            again = project.import_file(path, PLAN)
+            again = import_file(project, path, PLAN)
             assert state(project) == (5030, 6 + 306, 5000)
             assert (again.to_label, again.unchanged) == ((5000, 0) if found[0] == 30 else (0, 5000))
     assert outcomes == {30, 5030}
@@ -153,7 +154,7 @@ def test_an_import_is_finished_from_where_it_was_killed(
     def work() -> None:
         stop_in(monkeypatch, step, after)
         with Project.open(tmp_path / "p") as project:
-            project.import_file(path, PLAN)
+            import_file(project, path, PLAN)
 
     assert in_a_process(work) == -signal.SIGKILL
     with Project.open(tmp_path / "p") as project:
@@ -178,7 +179,7 @@ def test_an_import_that_fails_while_it_moves_is_finished_when_the_project_is_ope
 
         patch.setattr(imports, "_move_some", fail)
         with pytest.raises(OSError, match="disk is full"):
-            project.import_file(path, PLAN)
+            import_file(project, path, PLAN)
         assert 0 < state(project)[0] < 1000
     with Project.open(tmp_path / "p") as project:
         assert state(project) == (1000, 200, 1000)
@@ -193,22 +194,22 @@ def test_two_imports_never_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         values = (me.pid, me.create_time(), 1, "2026-01-01")
         project.db.execute("INSERT INTO import VALUES (1, 'staging', ?, ?, ?, ?)", values)
         with pytest.raises(ImportRunning):
-            project.import_file(path, PLAN)
+            import_file(project, path, PLAN)
         with pytest.raises(ImportRunning):
-            project.add([NewUtterance("x", "new")])
+            add_utterances(project, [NewUtterance("x", "new")])
         assert imports.under_way(project.db), "the other one is alive"
         project.db.execute("UPDATE import SET pid_started = 0")  # the number is another process's now
-        assert project.import_file(path, PLAN).to_label == 100
+        assert import_file(project, path, PLAN).to_label == 100
 
 
 def test_what_is_answered_while_rows_move_stays_the_persons(tmp_path: Path) -> None:
     with new_project(tmp_path / "p", 0) as project:
         path = write_csv(tmp_path / "f.csv", [{"id": f"r{i}", "text": text} for i, text in enumerate(texts(30))])
-        project.import_file(path, ImportPlan(detect_columns(["id", "text"])))
+        import_file(project, path, ImportPlan(detect_columns(["id", "text"])))
         question = next_question(project, "ada")
         assert question
         answer(project, question, "ada", right(project, question))
         rows = [{"id": f"r{i}", "text": text, "label": truth(text)} for i, text in enumerate(texts(30))]
-        report = project.import_file(write_csv(tmp_path / "g.csv", rows), PLAN)
+        report = import_file(project, write_csv(tmp_path / "g.csv", rows), PLAN)
         assert (report.labels_added, report.not_applied) == (29, 1)
         assert len(annotations.answers(project.db)) == 30

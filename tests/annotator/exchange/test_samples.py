@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from annotator.codebook.definition import codebook_of
 from annotator.errors import UnknownName
 from annotator.exchange.samples import SAMPLES, create_sample, project_folders, workspace
 from annotator.labeling.session import next_question
+from annotator.rounds.snapshot import read_texts
 from store import annotations, utterances
 from store.utterances import text_hash
 
@@ -104,7 +106,7 @@ def test_a_sample_project_has_everything_but_the_labels(name, tmp_path):
         assert slices["audit"] == round(0.2 * len(wanted))
         assert annotations.last_id(project.db) == 0
         stored = {row["metadata"] for row in utterances.iterate(project.db)}
-        labels = [label.name for label in project.codebook().labels]
+        labels = [label.name for label in codebook_of(project).labels]
         assert not [text for text in stored if any(f'"{name}"' in text for name in labels)]
         assert project.name == SAMPLES[name].codebook.name
 
@@ -114,7 +116,7 @@ def test_client_utterances_are_asked_with_the_turns_before(tmp_path):
         question = next_question(project, "ada")
         assert question.utterance["speaker"] == "client"
         ids = utterances.ids_in(project.db, "pool")
-        assert np.mean([len(one.context) > 0 for one in project.texts(ids, 3)]) > 0.9
+        assert np.mean([len(one.context) > 0 for one in read_texts(project, ids, 3)]) > 0.9
 
 
 def test_an_unknown_sample_is_refused_with_those_there_are(tmp_path):

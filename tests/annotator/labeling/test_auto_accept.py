@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from annotator.codebook.changes import add, make, propose
+from annotator.codebook.definition import codebook_of
 from annotator.errors import RoundError
 from annotator.exchange.export import ExportPlan, dataset_card, export_rows
 from annotator.labeling.auto_accept import accept, evidence_of, offer, pace, take_back, withdraw_broken
@@ -18,6 +19,9 @@ from annotator.loop import run_round
 from annotator.methods.guarantee import NotYet, Promise, Wish
 from annotator.project import Project
 from annotator.rounds.candidates import askable
+from annotator.rounds.lifecycle import roll_back
+from annotator.rounds.queueing import queue_audit
+from annotator.rounds.snapshot import take_snapshot
 from store import acceptances, annotations, queue, rounds, utterances
 from store.acceptances import SPOT_CHECK
 from store.annotations import NewAnnotation
@@ -28,7 +32,7 @@ WISH = Wish(0.9, 0.95)
 
 def answer_audit(project: Project, wrong: int = 0) -> None:
     """Answer the whole audit slice, so many of it otherwise than the text says."""
-    codebook = project.codebook()
+    codebook = codebook_of(project)
     taken = annotations.answered_ids(project.db)
     for row in utterances.read(project.db, [i for i in utterances.ids_in(project.db, "audit") if i not in taken]):
         label = codebook.id_of(truth(row["text"]))
@@ -58,7 +62,7 @@ def unmeasured(tmp_path: Path) -> Project:
 def test_what_a_promise_lacks_is_asked_before_all_else_if_wished_blind_and_at_random(tmp_path):
     with unmeasured(tmp_path) as project:
         assert next_question(project, "ada").utterance["slice"] == "pool"
-        assert project.measure_next(7) == 7
+        assert queue_audit(project, 7) == 7
         asked = []
         for _ in range(7):
             question = next_question(project, "ada")
@@ -73,21 +77,21 @@ def test_what_a_promise_lacks_is_asked_before_all_else_if_wished_blind_and_at_ra
 
 def test_asked_for_twice_the_same_are_measured_and_never_more_than_are_left(tmp_path):
     with unmeasured(tmp_path) as project:
-        project.measure_next(5)
+        queue_audit(project, 5)
         first = [row["utterance_id"] for row in queue.lease(project.db, "ada", 5)]
-        project.measure_next(500)
+        queue_audit(project, 500)
         rows = [row["utterance_id"] for row in queue.lease(project.db, "ada", 60)]
         assert set(first) <= set(rows) == set(utterances.ids_in(project.db, "audit"))
         answer_audit(project)
-        assert project.measure_next(5) == 0
+        assert queue_audit(project, 5) == 0
 
 
 def test_what_an_annotator_has_skipped_is_not_among_what_he_asks_for(tmp_path):
     with unmeasured(tmp_path) as project:
-        project.measure_next(1, "ada")
+        queue_audit(project, 1, "ada")
         answer(project, next_question(project, "ada"), "ada", Answer("skip"))
-        assert project.measure_next(500, "ada") == 59
-        assert project.measure_next(500, "ben") == 60
+        assert queue_audit(project, 500, "ada") == 59
+        assert queue_audit(project, 500, "ben") == 60
 
 
 # The offer
@@ -139,7 +143,7 @@ def test_a_wish_that_needs_more_audit_answers_says_how_many(project):
 
 def test_a_promise_for_each_label_names_each(project):
     made = offer(project, Wish(0.5, 0.8), per_label=True)
-    assert set(made.promises) == set(project.codebook().ids)
+    assert set(made.promises) == set(codebook_of(project).ids)
     assert made.accepts == sum(one.accepts for one in made.promises.values() if isinstance(one, Promise)) > 0
 
 
@@ -181,7 +185,7 @@ def test_accepting_asks_for_none_of_it_again_and_counts_it_as_done(project):
 def test_accepted_labels_are_never_trained_or_measured_on(project):
     accept(project, "ada", WISH)
     taken = acceptances.standing_ids(project.db)
-    snapshot = project.snapshot(project.config, np.random.default_rng(0))
+    snapshot = take_snapshot(project, project.config, np.random.default_rng(0))
     assert not taken & {*snapshot.train, *snapshot.audit}
     assert not taken & annotations.answered_ids(project.db)
     assert taken <= set(snapshot.scored)
@@ -237,8 +241,8 @@ def spot_check(project: Project, wrong: bool, annotator: str = "ada") -> int:
     """Answer one accepted utterance as a spot check would ask it."""
     free = acceptances.standing_ids(project.db) - annotations.answered_ids(project.db)
     (row,) = utterances.read(project.db, [min(free)])
-    label = project.codebook().id_of(truth(row["text"]))
-    said = next(i for i in project.codebook().ids if i != label) if wrong else label
+    label = codebook_of(project).id_of(truth(row["text"]))
+    said = next(i for i in codebook_of(project).ids if i != label) if wrong else label
     annotations.record(project.db, NewAnnotation(row["id"], annotator, "label", said, SPOT_CHECK, 1))
     withdraw_broken(project)
     return row["id"]
@@ -346,14 +350,14 @@ def test_an_older_round_can_be_put_in_use_again_until_the_next_is_promoted(proje
     older = rounds.promoted(project.db)
     label_pool(project, 10)
     newer = run_round(project, classifier_of(project), project.config).row
-    project.roll_back(older["id"], "ada")
+    roll_back(project, older["id"], "ada")
     assert rounds.promoted(project.db)["id"] == older["id"]
     held = queue.leased_ids(project.db)
     queued = project.db.query("SELECT utterance_id, round_id FROM queue")
     assert {row["round_id"] for row in queued if row["utterance_id"] not in held} == {older["id"]}
-    project.roll_back(newer["id"], "ada")
+    roll_back(project, newer["id"], "ada")
     assert rounds.promoted(project.db)["id"] == newer["id"]
-    project.roll_back(older["id"], "ada")
+    roll_back(project, older["id"], "ada")
     newest = run_round(project, classifier_of(project), project.config).row
     assert rounds.promoted(project.db)["id"] == newest["id"]
     assert len(list(project.db.query("SELECT * FROM roll_back"))) == 3
@@ -361,7 +365,7 @@ def test_an_older_round_can_be_put_in_use_again_until_the_next_is_promoted(proje
 
 def test_a_round_that_was_never_in_use_cannot_be_rolled_back_to(project):
     with pytest.raises(ValueError, match="never in use"):
-        project.roll_back(99, "ada")
+        roll_back(project, 99, "ada")
 
 
 def test_a_codebook_with_other_labels_stops_accepting(project):

@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
+from annotator.codebook.definition import codebook_of
 from annotator.errors import AnnotatorError, BackboneError, BadInput, NoProject
 from annotator.labeling import explanation as why
 from annotator.labeling.explanation import Asking, Explanation
 from annotator.loop import run_round
 from annotator.project import Project
+from annotator.rounds.snapshot import read_texts
 from model import load
 from model.backbones.catalog import STARTER, cache_folder
 from store import utterances
@@ -53,8 +55,8 @@ def test_the_backbone_of_the_round_in_use_is_asked_as_the_round_asks(project: Pr
     assert why.explain(project, wanted) == Explanation("Because.", "wish", "some-model")
     ((backbone, task, recipe, utterance, folder),) = asked
     assert folder.name == "round-0000"
-    assert (backbone, task, recipe) == ("some-model", project.codebook().task(), config.recipe)
-    assert utterance == project.texts([wanted], 0)[0]
+    assert (backbone, task, recipe) == ("some-model", codebook_of(project).task(), config.recipe)
+    assert utterance == read_texts(project, [wanted], 0)[0]
 
 
 def test_what_shows_no_suggestion_is_not_explained(project: Project, asked: list[Any]) -> None:
@@ -162,7 +164,7 @@ def _failing(folder: Path) -> Path:
 def test_the_starter_gives_a_reason_and_a_label(project: Project) -> None:
     wanted = in_pool(project)
     first = outcome(Asking.start(project.folder, wanted, limit=600))
-    assert first.label in project.codebook().names
+    assert first.label in codebook_of(project).names
     assert first.backbone == STARTER
     assert len(first.text.split()) > 2
     assert first.text == " ".join(first.text.split())

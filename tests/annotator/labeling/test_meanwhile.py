@@ -11,6 +11,7 @@ from annotator.labeling import bulk, review
 from annotator.labeling.screen import Desk
 from annotator.labeling.search import Search, find
 from annotator.labeling.session import Answer, Rest, answer, ask_skipped_again, next_question, rest, undo
+from annotator.rounds.lifecycle import recover
 from store import annotations, queue, utterances
 from store.annotations import BULK
 from store.database import fetch, wait_at_most
@@ -233,7 +234,7 @@ def test_an_answer_that_could_not_be_written_leaves_the_desk_as_it_was(project):
     with another_writes(project.folder):
         with pytest.raises(ProjectBusy):
             desk.answer(project, Answer("label", 1))
-        assert not project.recover(), "tidying up waits for nobody where there is nothing to do"
+        assert not recover(project), "tidying up waits for nobody where there is nothing to do"
     assert desk.question is before
     desk.answer(project, Answer("label", 1))
     assert acts(project) == 1

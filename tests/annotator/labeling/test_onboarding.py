@@ -13,6 +13,7 @@ from annotator.labeling import onboarding
 from annotator.labeling.session import Answer, answer, next_question, undo
 from annotator.loop import run_round
 from annotator.project import Project
+from annotator.rounds.snapshot import take_snapshot
 from store import annotations, jobs
 from tests.annotator.scenes import change, classifier_of
 
@@ -67,7 +68,7 @@ def test_it_leads_from_the_first_answer_to_a_trained_round(sample):
 
 def test_it_asks_for_no_more_answers_than_a_round_needs(sample):
     enough(sample)
-    found = sample.snapshot(sample.config, None)
+    found = take_snapshot(sample, sample.config, None)
     assert min(len(found.train) - sample.config.minimum_labels, len(found.audit) - onboarding.MEASURING) == 0
     run_round(sample, classifier_of(sample), sample.config)
     assert step(sample) == onboarding.LOOK

@@ -8,6 +8,7 @@ import pytest
 
 from annotator.codebook import changes
 from annotator.errors import BadInput
+from annotator.exchange.imports import add_utterances
 from annotator.labeling import search
 from annotator.labeling.search import Search, alike, find
 from annotator.loop import run_round
@@ -32,18 +33,18 @@ def texts_of(project, ids):
 
 
 def test_without_conditions_everything_to_be_labelled_is_found(project):
-    project.add([NewUtterance("c", "only context", context_only=True)])
+    add_utterances(project, [NewUtterance("c", "only context", context_only=True)])
     assert len(find(project, Search())) == 60
 
 
 def test_all_words_must_occur_whatever_their_order_and_case(project):
-    project.add([NewUtterance("x", "Über Straßen und Ämter"), NewUtterance("y", "straßen")])
+    add_utterances(project, [NewUtterance("x", "Über Straßen und Ämter"), NewUtterance("y", "straßen")])
     assert texts_of(project, find(project, Search("STRASSEN über"))) == ["Über Straßen und Ämter"]
     assert find(project, Search("nowhere")) == []
 
 
 def test_signs_with_a_meaning_elsewhere_are_only_signs_in_words(project):
-    project.add([NewUtterance("x", "100% sure_thing"), NewUtterance("y", "100 sure thing")])
+    add_utterances(project, [NewUtterance("x", "100% sure_thing"), NewUtterance("y", "100 sure thing")])
     assert texts_of(project, find(project, Search("100% _thing"))) == ["100% sure_thing"]
 
 
@@ -58,7 +59,7 @@ def test_a_wrong_pattern_is_told_with_its_fault(project):
 
 def test_a_pattern_that_would_run_for_ever_is_stopped(project, monkeypatch):
     monkeypatch.setattr(search, "PATIENCE", 0.2)
-    project.add([NewUtterance("x", "a" * 80 + "b")])
+    add_utterances(project, [NewUtterance("x", "a" * 80 + "b")])
     began = time.monotonic()
     with pytest.raises(BadInput, match="takes longer"):
         find(project, Search(pattern="(a|aa)+$"))
@@ -150,7 +151,7 @@ def test_before_any_round_the_model_says_nothing(project):
 
 
 def test_what_is_like_an_utterance_comes_first(project):
-    (one, close, copy, far) = project.add([
+    (one, close, copy, far) = add_utterances(project, [
         NewUtterance("1", "I could cut down at the weekends", conversation="c", turn=1),
         NewUtterance("2", "I could be cutting down on weekends", conversation="c", turn=2),
         NewUtterance("3", "I could cut down at the weekends", conversation="c", turn=3),
@@ -165,5 +166,5 @@ def test_what_is_like_an_utterance_comes_first(project):
 
 @pytest.mark.parametrize("text", ["!", "🙂", "  x ", "aa"])
 def test_likeness_is_found_for_the_shortest_texts_too(project, text):
-    (utterance,) = project.add([NewUtterance("short", text)])
+    (utterance,) = add_utterances(project, [NewUtterance("short", text)])
     alike(project, utterance)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from annotator.codebook.definition import codebook_of
+from annotator.exchange.imports import add_utterances
 from annotator.labeling.session import Answer, answer, next_question, standing, undo
 from annotator.loop import run_round
 from annotator.methods.query_strategies import STRATEGIES
@@ -36,7 +38,7 @@ def test_an_answer_is_stored_with_the_reason_it_was_asked_for(trained):
         row = stored(trained, answer(trained, question, "ada", said))
         assert {key: row[key] for key in PROVENANCE} == {key: entry[key] for key in PROVENANCE}
         assert (row["annotator"], row["unsure"], row["comment"], row["milliseconds"]) == ("ada", 1, "hm", 1234)
-        assert row["codebook_version"] == trained.codebook().version
+        assert row["codebook_version"] == codebook_of(trained).version
         if question.suggestion:
             assert (row["suggested_label_id"], row["suggested_probability"]) == question.suggestion.best
         else:
@@ -80,7 +82,7 @@ def test_a_suggestion_sums_to_one_and_has_the_likeliest_label_first(trained):
         labels, numbers = zip(*suggestion.probabilities, strict=True)
         assert sum(numbers) == pytest.approx(1, abs=1e-6)
         assert list(numbers) == sorted(numbers, reverse=True)
-        assert set(labels) == set(trained.codebook().ids)
+        assert set(labels) == set(codebook_of(trained).ids)
         assert suggestion.round_number == rounds.promoted(trained.db)["number"]
 
 
@@ -93,7 +95,7 @@ def test_every_question_says_why_in_a_sentence(trained):
 def test_the_turns_before_are_shown_in_order(tmp_path):
     with new_project(tmp_path / "p", 0) as project:
         turns = [NewUtterance(f"t{i}", f"turn {i}", "c", i, "ann", context_only=i < 6) for i in (2, 5, 1, 3, 4, 6)]
-        project.add(turns)
+        add_utterances(project, turns)
         question = next_question(project, "ada")
         assert [row["text"] for row in question.turns_before] == ["turn 3", "turn 4", "turn 5"]
 
@@ -184,7 +186,7 @@ def test_who_skips_a_batch_is_asked_other_utterances(trained):
 
 
 def test_what_was_imported_after_the_last_round_is_asked_too(trained):
-    trained.add([NewUtterance(f"late{i}", text) for i, text in enumerate(texts(20, 500))])
+    add_utterances(trained, [NewUtterance(f"late{i}", text) for i, text in enumerate(texts(20, 500))])
     work_through(trained, 1000)
     assert len(annotations.answered_ids(trained.db)) == 80
     late = fetch(trained.db, "SELECT * FROM answer WHERE utterance_id > 60 AND strategy != 'audit'")

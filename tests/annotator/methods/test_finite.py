@@ -37,6 +37,7 @@ from annotator.methods.query_strategies import DEFAULT, STRATEGIES, View, choose
 from annotator.reporting import stopping
 from annotator.reporting.stopping import ROUNDS, Advice
 from annotator.rounds.label_errors import expected_wrong
+from annotator.rounds.queueing import refill_queue
 from store import rounds, states, utterances
 from store.database import fetch_value
 from tests.annotator.methods.test_guarantee import OFF, WISH, drawn, population
@@ -271,7 +272,7 @@ def test_predictions_of_an_earlier_version_that_are_no_numbers_are_not_used(trai
         offer(trained, Wish(0.9))
     asked = work_through(trained, 5)
     assert len(asked) == 5
-    assert trained.refill("ada")
+    assert refill_queue(trained, "ada")
     assert all(question.suggestion is None for question in work_through(trained, 5))
 
 

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from annotator.codebook.definition import create_project
+from annotator.exchange.imports import add_utterances, import_file
 from annotator.methods.guarantee import Wish
 from annotator.methods.sampling import audit_size, deal_folds, draw_audit
 from annotator.project import Project
@@ -88,35 +90,35 @@ def test_a_large_import_is_drawn_quickly():
 
 
 def test_pool_and_audit_share_nothing_and_leave_nothing_out(tmp_path):
-    with Project.create(tmp_path, draft()) as project:
-        project.add(named(texts(100)))
+    with create_project(tmp_path, draft()) as project:
+        add_utterances(project, named(texts(100)))
         pool, audit = (set(utterances.ids_in(project.db, name)) for name in ("pool", "audit"))
         assert (len(pool), len(audit)) == (80, 20)
         assert not pool & audit
 
 
 def test_context_is_never_drawn(tmp_path):
-    with Project.create(tmp_path, draft()) as project:
+    with create_project(tmp_path, draft()) as project:
         around = [NewUtterance(f"c{i}", text, context_only=True) for i, text in enumerate(texts(100, 200))]
-        project.add([*named(texts(50)), *around])
+        add_utterances(project, [*named(texts(50)), *around])
         found = slices(project)
         assert {found[f"c{i}"] for i in range(100)} == {"context"}
         assert utterances.count_slices(project.db) == {"pool": 40, "audit": 10, "context": 100}
 
 
 def test_a_later_import_has_its_own_share_and_leaves_the_first_as_it_was(tmp_path):
-    with Project.create(tmp_path, draft()) as project:
-        project.add(named(texts(50), "a"))
+    with create_project(tmp_path, draft()) as project:
+        add_utterances(project, named(texts(50), "a"))
         before = slices(project)
-        project.add(named(texts(50, 50), "b"))
+        add_utterances(project, named(texts(50, 50), "b"))
         after = slices(project)
         assert before.items() <= after.items()
         assert sum(after[f"b{i}"] == "audit" for i in range(50)) == 10
 
 
 def test_copies_of_a_text_lie_in_one_slice(tmp_path):
-    with Project.create(tmp_path, draft()) as project:
-        project.add(named([text for text in texts(40) for _ in range(3)]))
+    with create_project(tmp_path, draft()) as project:
+        add_utterances(project, named([text for text in texts(40) for _ in range(3)]))
         found = slices(project)
         for i in range(40):
             assert len({found[f"u{3 * i + copy}"] for copy in range(3)}) == 1
@@ -124,16 +126,16 @@ def test_copies_of_a_text_lie_in_one_slice(tmp_path):
 
 
 def test_copies_that_come_with_a_later_import_lie_where_the_first_lies(tmp_path):
-    with Project.create(tmp_path, draft()) as project:
-        project.add(named(texts(50), "a"))
-        project.add(named([text.upper() for text in texts(50)], "b"))
+    with create_project(tmp_path, draft()) as project:
+        add_utterances(project, named(texts(50), "a"))
+        add_utterances(project, named([text.upper() for text in texts(50)], "b"))
         found = slices(project)
         assert all(found[f"a{i}"] == found[f"b{i}"] for i in range(50))
 
 
 def test_the_same_words_in_two_conversations_are_two_utterances(tmp_path):
-    with Project.create(tmp_path, draft()) as project:
-        project.add([NewUtterance(f"u{i}", "Yes.", conversation=f"c{i}", turn=1) for i in range(100)])
+    with create_project(tmp_path, draft()) as project:
+        add_utterances(project, [NewUtterance(f"u{i}", "Yes.", conversation=f"c{i}", turn=1) for i in range(100)])
         assert utterances.count_slices(project.db) == {"pool": 80, "audit": 20, "context": 0}
 
 
@@ -170,18 +172,18 @@ def whole_import(project: Project, rows: list[NewUtterance]) -> None:
     path = project.folder / "turns.jsonl"
     path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     plan = ImportPlan(detect_columns(read_header(path)))
-    assert project.import_file(path, plan, whole_conversations=True).to_label == len(rows)
+    assert import_file(project, path, plan, whole_conversations=True).to_label == len(rows)
 
 
 def test_whole_conversations_are_drawn_if_asked(tmp_path):
-    with Project.create(tmp_path, draft()) as project:
+    with create_project(tmp_path, draft()) as project:
         whole_import(project, spoken_in(20, 5))
         assert all(len(slices) == 1 for slices in conversations_of(project).values())
         assert utterances.count_slices(project.db)["audit"] == 20
 
 
 def test_turns_that_come_later_follow_their_conversation(tmp_path):
-    with Project.create(tmp_path, draft()) as project:
+    with create_project(tmp_path, draft()) as project:
         whole_import(project, spoken_in(20, 5))
         before = conversations_of(project)
         whole_import(project, spoken_in(20, 5, 100))
@@ -189,8 +191,8 @@ def test_turns_that_come_later_follow_their_conversation(tmp_path):
 
 
 def test_unasked_single_turns_are_drawn(tmp_path):
-    with Project.create(tmp_path, draft()) as project:
-        project.add(spoken_in(20, 5))
+    with create_project(tmp_path, draft()) as project:
+        add_utterances(project, spoken_in(20, 5))
         assert any(len(slices) == 2 for slices in conversations_of(project).values())
 
 
@@ -199,8 +201,8 @@ def test_unasked_single_turns_are_drawn(tmp_path):
 
 @pytest.mark.parametrize(("before", "after"), [("pool", "audit"), ("audit", "pool")])
 def test_the_database_lets_no_answered_utterance_change_its_slice(tmp_path, before, after):
-    with Project.create(tmp_path, draft()) as project:
-        project.add(named(texts(50)))
+    with create_project(tmp_path, draft()) as project:
+        add_utterances(project, named(texts(50)))
         one, other = utterances.ids_in(project.db, before)[:2]
         annotations.record(project.db, NewAnnotation(one, "ada", "label", 1, "margin", 1))
         with pytest.raises(sqlite3.IntegrityError, match="final"):

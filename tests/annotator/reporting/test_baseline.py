@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from annotator.codebook.definition import codebook_of
 from annotator.loop import run_round
 from annotator.methods.query_strategies import DEFAULT
 from annotator.reporting import baseline, charts
@@ -127,14 +128,14 @@ def project(tmp_path: Path):
 
 
 def answer_audit(project, count: int) -> None:
-    codebook = project.codebook()
+    codebook = codebook_of(project)
     for row in utterances.read(project.db, utterances.ids_in(project.db, "audit")[:count]):
         label = codebook.id_of(truth(row["text"]))
         annotations.record(project.db, NewAnnotation(row["id"], "ada", "label", label, "audit", 1))
 
 
 def ask(project, count: int, strategy: str = DEFAULT) -> list[int]:
-    codebook = project.codebook()
+    codebook = codebook_of(project)
     rows = utterances.read(project.db, utterances.ids_in(project.db, "pool")[:count])
     for row in rows:
         label = codebook.id_of(truth(row["text"]))
@@ -153,16 +154,16 @@ def test_a_project_with_answers_of_both_kinds_is_told_what_choosing_gives(projec
 
 def test_what_was_labelled_on_the_label_page_counts_in_the_order_of_asking(project):
     label_pool(project, 30)
-    asked = baseline.asked_for(project, project.codebook().ids)
+    asked = baseline.asked_for(project, codebook_of(project).ids)
     assert len(asked) == 30
     first, second = list(asked)[:2]
     annotations.record(project.db, NewAnnotation(first, "ada", "label", 1, "adjudicated", 1))
-    assert list(baseline.asked_for(project, project.codebook().ids))[:2] == [first, second], "settled, asked no later"
+    assert list(baseline.asked_for(project, codebook_of(project).ids))[:2] == [first, second], "settled, asked no later"
 
 
 def test_what_a_search_found_was_not_asked_for(project):
     ask(project, 10, strategy="bulk")
-    assert baseline.asked_for(project, project.codebook().ids) == {}
+    assert baseline.asked_for(project, codebook_of(project).ids) == {}
 
 
 @pytest.mark.parametrize(("strategy", "audit", "untold"), [("random", 60, "random"), (DEFAULT, 39, "few")])

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from annotator.codebook.definition import codebook_of
 from annotator.loop import run_round
 from annotator.reporting import gain
 from annotator.reporting.gain import JUDGES, LESSONS, MOST, expected_gain, recent_gain
 from annotator.reporting.learning_curve import Answered, hits
+from annotator.rounds.snapshot import training_labels
 from model.probe.heads import ASPECTS
 from model.probe.probe import Scout, blank
 from store import utterances
@@ -99,7 +101,7 @@ def test_in_a_project_audit_answers_judge_and_teach_not(tmp_path, monkeypatch):
         assert len(asked) == 1, "remembered until there are a few more answers"
         lessons, judges, _, more = asked[0]
         audit = set(utterances.ids_in(project.db, "audit"))
-        lessons_of = project.lessons(project.codebook().ids)
+        lessons_of = training_labels(project, codebook_of(project).ids)
         assert len(lessons) == len(lessons_of.keys() - audit) >= 90
         assert len(judges) >= JUDGES
         assert more == project.config.batch_size

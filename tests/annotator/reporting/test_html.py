@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from annotator.cli.main import main
-from annotator.codebook.definition import parse_codebook
+from annotator.codebook.definition import codebook_of, create_project, parse_codebook
+from annotator.exchange.imports import add_utterances
 from annotator.labeling.auto_accept import accept, take_back
 from annotator.loop import run_round
 from annotator.methods.guarantee import Wish
@@ -53,7 +54,7 @@ class Page(HTMLParser):
 
 
 def answer_audit(project: Project, annotator: str = "ada") -> None:
-    codebook = project.codebook()
+    codebook = codebook_of(project)
     for row in utterances.read(project.db, utterances.ids_in(project.db, "audit")):
         label = codebook.id_of(truth(row["text"])) or codebook.ids[row["id"] % 2]
         details = {"strategy": "audit", "codebook_version": codebook.version, "milliseconds": 5000}
@@ -134,8 +135,8 @@ def test_ids_in_the_pictures_do_not_meet(whole):
 def test_hostile_names_and_texts_are_shown_as_they_are(tmp_path):
     labels = [{"name": f"{EVIL} {i}", "definition": EVIL, "examples": [EVIL], "words": f"w{i}"} for i in range(2)]
     draft = parse_codebook({"name": EVIL, "instruction": EVIL, "labels": labels})
-    with Project.create(tmp_path / "p", draft, CONFIG) as project:
-        project.add([NewUtterance(str(i), f"{EVIL} {i}") for i in range(60)])
+    with create_project(tmp_path / "p", draft, CONFIG) as project:
+        add_utterances(project, [NewUtterance(str(i), f"{EVIL} {i}") for i in range(60)])
         run_round(project, classifier_of(project), project.config)
         answer_audit(project, EVIL)
         for utterance in utterances.ids_in(project.db, "pool")[:20]:

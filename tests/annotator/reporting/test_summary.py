@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from annotator.codebook.definition import codebook_of
 from annotator.labeling.auto_accept import accept
 from annotator.loop import run_round
 from annotator.methods.guarantee import Evidence, Wish
@@ -16,6 +17,8 @@ from annotator.methods.metrics import Bin
 from annotator.project import Project
 from annotator.reporting import summary
 from annotator.reporting.summary import Confusion, InUse, in_use
+from annotator.rounds.lifecycle import begin_round, roll_back
+from annotator.rounds.snapshot import take_snapshot
 from store import acceptances, annotations, rounds, utterances
 from store.annotations import NewAnnotation
 from tests.annotator.scenes import LABELS, classifier_of, label_pool, new_project, truth
@@ -24,7 +27,7 @@ from tests.store.frozen import FROZEN, thaw
 
 def say(project: Project, utterance: int, name: str | None, **details: object) -> None:
     """Record an answer directly; None says that no label fits."""
-    codebook = project.codebook()
+    codebook = codebook_of(project)
     label = codebook.id_of(name) if name else None
     given = {"annotator": "ada", "strategy": "audit", **details}
     kind = "label" if name else "none_fits"
@@ -118,7 +121,7 @@ def test_the_learning_curve_is_what_each_round_was_measured_at(project):
 
 def test_a_round_that_failed_is_not_on_the_curve(project):
     make_round(project)
-    row = project.begin_round(project.config, project.snapshot(project.config, np.random.default_rng(0)))
+    row = begin_round(project, project.config, take_snapshot(project, project.config, np.random.default_rng(0)))
     rounds.close(project.db, row["id"], "failed")
     assert [one.number for one in summary.learning_curve(project)] == [0]
 
@@ -227,7 +230,7 @@ def test_after_going_back_to_the_first_round_there_is_none_to_compare_it_with(pr
     first = make_round(project)
     label_pool(project, 12)
     make_round(project)
-    project.roll_back(first.row["id"], "ada")
+    roll_back(project, first.row["id"], "ada")
     assert summary.flips(project, in_use(project), 10) is None
 
 

@@ -16,6 +16,8 @@ import pytest
 
 from annotator.loop import run_round
 from annotator.project import Project
+from annotator.rounds.lifecycle import recover, roll_back
+from annotator.rounds.snapshot import take_snapshot
 from store import annotations, jobs, queue, rounds
 from store.database import fetch_value
 from tests.annotator import doomed
@@ -114,7 +116,7 @@ def test_no_round_is_half_in_use_when_it_is_killed(tmp_path):
 def kill_a_round(project: Project, stage: str, delay: float) -> bool:
     """Kill a round so long after a stage has begun, check what is left, go on; return whether it was promoted."""
     before, batch = rounds.promoted(project.db), sorted(queue.queued_ids(project.db))
-    scored = len(project.snapshot(project.config, np.random.default_rng(0)).scored)
+    scored = len(take_snapshot(project, project.config, np.random.default_rng(0)).scored)
     job = jobs.begin(project.db, "test", annotations.last_id(project.db))
     doomed_one = Doomed.start(doomed.make_round, project.folder, job)
     jobs.sign(project.db, job, doomed_one.process.pid)
@@ -123,7 +125,7 @@ def kill_a_round(project: Project, stage: str, delay: float) -> bool:
     doomed_one.kill()
     with Project.open(project.folder) as opened:
         ended = jobs.get(opened.db, job)["state"] == "done"
-        assert opened.recover() is not ended
+        assert recover(opened) is not ended
         promoted = is_whole(opened)
         in_use = promoted["id"] != before["id"]  # also if it was killed before it could say that it had ended
         assert jobs.get(opened.db, job)["state"] == ("done" if in_use else "interrupted")
@@ -168,7 +170,7 @@ def test_a_process_that_never_came_to_life_leaves_the_project_usable(tmp_path, m
             gone.join()
         else:
             project.db.execute("UPDATE job SET started_at = '2020-01-01T00:00:00+00:00'")
-        assert project.recover()
+        assert recover(project)
         assert jobs.active(project.db) is None
         assert run_round(project, classifier_of(project), project.config).row["number"] == 0
 
@@ -179,10 +181,10 @@ def test_a_half_written_adapter_goes_also_when_the_next_job_came_first(tmp_path)
         half.mkdir()
         job = jobs.begin(project.db, "test", 0)
         jobs.sign(project.db, job)
-        assert not project.recover()
+        assert not recover(project)
         assert half.exists()  # a job is under way: it may be the one that is writing this
         jobs.finish(project.db, job, "done")
-        project.recover()
+        recover(project)
         assert not half.exists()
 
 
@@ -193,7 +195,7 @@ def test_the_adapter_of_a_round_that_was_never_promoted_goes_and_all_others_stay
         for _ in range(2):
             label_pool(project, 1)
             run_round(project, classifier_of(project), project.config)
-        project.roll_back(rounds.history(project.db)[1]["id"], "ada")
+        roll_back(project, rounds.history(project.db)[1]["id"], "ada")
         unknown = adapters / "round-0099"  # of a database that was replaced by an older copy of itself
         unknown.mkdir()
         kept = {path.name for path in adapters.iterdir()}
@@ -204,17 +206,17 @@ def test_the_adapter_of_a_round_that_was_never_promoted_goes_and_all_others_stay
         with pytest.raises(KeyboardInterrupt):
             run_round(project, classifier_of(project), project.config)
         left = adapters / "round-0003"
-        project.recover()
+        recover(project)
         assert left.is_dir(), "a job is under way: it may be about to promote this"
         jobs.finish(project.db, job, "interrupted")
-        project.recover()
+        recover(project)
         assert {path.name for path in adapters.iterdir()} == kept
         assert kept == {"round-0001", "round-0002", "round-0099"}
 
 
 def test_the_adapter_of_a_round_that_runs_without_a_job_stays(tmp_path, monkeypatch):
     with new_project(tmp_path / "p", 60) as project:
-        monkeypatch.setattr(rounds, "promote", lambda *_: project.recover() or stop())
+        monkeypatch.setattr(rounds, "promote", lambda *_: recover(project) or stop())
         with pytest.raises(KeyboardInterrupt):
             run_round(project, classifier_of(project), project.config)
         assert (project.folder / "adapters" / "round-0000").is_dir()

@@ -7,6 +7,7 @@ import pytest
 
 from annotator.loop import run_round
 from annotator.rounds.progress import Report
+from annotator.rounds.snapshot import read_texts
 from store import annotations, rounds, utterances
 from store.annotations import NewAnnotation
 from tests.annotator.scenes import change, classifier_of, label_pool
@@ -60,11 +61,11 @@ def test_what_a_round_says_of_an_audit_answer_that_it_was_taught_comes_from_the_
     done = run_round(project, classifier_of(project), project.config)
     audit = list(answered_audit(project))
     known = rounds.predictions_of(project.db, rounds.promoted(project.db), audit)
-    taught = done.adapter.logits(project.texts(audit, 0))
+    taught = done.adapter.logits(read_texts(project, audit, 0))
     assert np.abs(known.logits - taught).max(axis=1).min() > 1e-3
     unanswered = sorted(set(utterances.ids_in(project.db, "audit")) - set(audit))
     known = rounds.predictions_of(project.db, rounds.promoted(project.db), unanswered)
-    np.testing.assert_allclose(known.logits, done.adapter.logits(project.texts(unanswered, 0)), rtol=1e-5)
+    np.testing.assert_allclose(known.logits, done.adapter.logits(read_texts(project, unanswered, 0)), rtol=1e-5)
 
 
 def test_enough_audit_answers_are_kept_from_training(project, monkeypatch):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from annotator.codebook.definition import codebook_of
 from annotator.loop import run_round
 from annotator.rounds.label_errors import LEAST, doubts, expected_wrong
 from model.probe.probe import out_of_fold
@@ -25,7 +26,7 @@ def project(tmp_path: Path):
 
 def label(project, count: int, wrong: int) -> set[int]:
     """Label so many pool utterances, the first few of them wrongly; return those."""
-    codebook, erred = project.codebook(), set()
+    codebook, erred = codebook_of(project), set()
     for place, row in enumerate(utterances.read(project.db, utterances.ids_in(project.db, "pool")[:count])):
         right = LABELS.index(truth(row["text"]))
         said = LABELS[(right + 1) % len(LABELS)] if place < wrong else LABELS[right]
@@ -36,7 +37,7 @@ def label(project, count: int, wrong: int) -> set[int]:
 
 def test_most_slips_are_among_the_few_that_are_looked_at_again(project):
     erred = label(project, 120, wrong=12)
-    found = doubts(project, project.codebook().ids)
+    found = doubts(project, codebook_of(project).ids)
     assert len(found.chances) == 120
     assert len(erred & set(found.first(0.2))) >= 10
     assert list(found.chances.values()) == sorted(found.chances.values())
@@ -45,12 +46,12 @@ def test_most_slips_are_among_the_few_that_are_looked_at_again(project):
 
 def test_where_nothing_is_wrong_few_are_expected_to_be(project):
     label(project, 120, wrong=0)
-    assert doubts(project, project.codebook().ids).wrong <= 6
+    assert doubts(project, codebook_of(project).ids).wrong <= 6
 
 
 def test_few_answers_cannot_judge_one_another(project):
     label(project, LEAST - 1, wrong=0)
-    found = doubts(project, project.codebook().ids)
+    found = doubts(project, codebook_of(project).ids)
     assert (found.chances, found.wrong, found.first(0.5)) == ({}, None, [])
 
 

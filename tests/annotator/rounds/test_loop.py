@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 
 from annotator import loop
+from annotator.codebook.definition import codebook_of
 from annotator.errors import RoundCancelled, TooFewAnswers
 from annotator.labeling.session import answer, next_question
 from annotator.loop import costs, run_round
 from annotator.methods.calibration import Calibrator
 from annotator.methods.metrics import evaluate
 from annotator.project import Project
+from annotator.rounds.lifecycle import recover
 from annotator.rounds.progress import Report
+from annotator.rounds.snapshot import read_texts, take_snapshot
 from store import annotations, jobs, queue, rounds, utterances
 from store.annotations import NewAnnotation
 from store.database import fetch_value
@@ -65,8 +68,8 @@ def test_trained_rounds_learn(project):
     label_pool(project, 24)
     done = one_round(project)
     ids = utterances.ids_in(project.db, "pool")
-    rows = done.calibrator(done.adapter.logits(project.texts(ids, 0)))
-    said = [project.codebook().names[i] for i in rows.argmax(axis=1)]
+    rows = done.calibrator(done.adapter.logits(read_texts(project, ids, 0)))
+    said = [codebook_of(project).names[i] for i in rows.argmax(axis=1)]
     meant = [truth(row["text"]) for row in utterances.read(project.db, ids)]
     assert np.mean([a == b for a, b in zip(said, meant, strict=True)]) > 0.9
 
@@ -85,14 +88,14 @@ def test_metrics_come_from_the_audit_slice_alone(project, monkeypatch):
     audit = set(utterances.ids_in(project.db, "audit"))
     answered = [a for a in annotations.answers(project.db) if a["utterance_id"] in audit]
     rows, labels = judged[-1]
-    order = project.codebook().ids
+    order = codebook_of(project).ids
     assert len(rows) == len(labels) == len(answered) == done.row["audited_on"] > 2
     by_utterance = sorted(answered, key=lambda a: a["utterance_id"])
     assert labels.tolist() == [order.index(a["label_id"]) for a in by_utterance]
-    logits = done.adapter.logits(project.texts([a["utterance_id"] for a in by_utterance], 3))
+    logits = done.adapter.logits(read_texts(project, [a["utterance_id"] for a in by_utterance], 3))
     said = rounds.predictions_of(project.db, done.row)
-    heard = done.adapter.heard(project.texts(said.utterance_ids.tolist(), 3))
-    chosen = project.snapshot(project.config, np.random.default_rng(0)).chosen
+    heard = done.adapter.heard(read_texts(project, said.utterance_ids.tolist(), 3))
+    chosen = take_snapshot(project, project.config, np.random.default_rng(0)).chosen
     known = loop.Heard(heard, done.row["trained_on"], chosen)
     outset = loop.Outset.trained(project.config.recipe.scout, said.logits, known)
     cross = loop.cross_fitted(logits, labels, outset)
@@ -116,8 +119,8 @@ def test_a_stored_round_says_what_it_was_made_from(project):
     done = one_round(project)
     row = rounds.promoted(project.db)
     assert row["config"] == project.config.to_json()
-    assert row["codebook_version"] == project.codebook().version
-    assert tuple(json.loads(row["label_ids"])) == project.codebook().ids
+    assert row["codebook_version"] == codebook_of(project).version
+    assert tuple(json.loads(row["label_ids"])) == codebook_of(project).ids
     assert row["last_annotation"] == annotations.last_id(project.db)
     assert Calibrator.from_dict(json.loads(row["calibration"])) == done.calibrator
 
@@ -130,7 +133,7 @@ def test_predictions_are_stored_for_all_that_is_open_and_for_the_whole_audit_sli
     expected = {row["id"] for row in utterances.iterate(project.db)} - trained
     assert set(known.utterance_ids.tolist()) == expected
     np.testing.assert_allclose(known.probabilities.sum(axis=1), 1, atol=1e-6)
-    logits = done.adapter.logits(project.texts(known.utterance_ids.tolist(), 3))
+    logits = done.adapter.logits(read_texts(project, known.utterance_ids.tolist(), 3))
     np.testing.assert_allclose(known.logits, logits, rtol=1e-5)
     np.testing.assert_allclose(known.mass, np.log(0.9), atol=1e-5)
 
@@ -141,7 +144,7 @@ def test_the_adapter_is_saved_and_read_back_the_same(project):
     folder = project.folder / "adapters" / rounds.promoted(project.db)["adapter"]
     assert folder.is_dir()
     again = classifier_of(project).load(folder)
-    some = project.texts([1, 2, 3], 0)
+    some = read_texts(project, [1, 2, 3], 0)
     np.testing.assert_array_equal(again.logits(some), done.adapter.logits(some))
     assert not list((project.folder / "adapters").glob("tmp-*"))
 
@@ -307,7 +310,7 @@ def test_a_fault_in_any_stage_leaves_the_round_before_in_use(project, monkeypatc
     newest = rounds.history(project.db)[0]
     assert (newest["state"], newest["metrics"], newest["adapter"]) == ("failed", None, None)
     assert fetch_value(project.db, "SELECT count(*) FROM prediction WHERE round_id = ?", (newest["id"],)) == 0
-    project.recover()
+    recover(project)
     assert not list((project.folder / "adapters").glob("tmp-*"))
     question = next_question(project, "ada")
     answer(project, question, "ada", right(project, question))

@@ -20,14 +20,17 @@ from hypothesis import strategies as st
 
 from annotator.cli.main import main
 from annotator.codebook import changes
+from annotator.codebook.definition import codebook_of, create_project
 from annotator.config import RoundConfig
 from annotator.errors import NoProject, RoundError
+from annotator.exchange.imports import add_utterances
 from annotator.loop import run_round
 from annotator.methods.calibration import Calibrator
 from annotator.methods.metrics import Array
 from annotator.project import Project
 from annotator.rounds import prediction as labeller_module
 from annotator.rounds.prediction import Labeller, with_context
+from annotator.rounds.snapshot import read_texts
 from model.load import load_classifier
 from model.recipe import Recipe
 from model.types import Progress, Utterance, no_progress
@@ -50,9 +53,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = RoundConfig(backbone=backbone, recipe=TINY, minimum_labels=4)
     with new_project(place, config=config) as project:
         turns = [NewUtterance(f"t{i}", text, "c", float(i), "ada") for i, text in enumerate(texts(8, 100))]
-        project.add(turns)
+        add_utterances(project, turns)
         work_through(project, 20)
-        run_round(project, load_classifier(config.backbone, project.codebook().task(), TINY), project.config)
+        run_round(project, load_classifier(config.backbone, codebook_of(project).task(), TINY), project.config)
     return place
 
 
@@ -61,7 +64,7 @@ def test_it_says_what_the_round_said_in_the_project(folder):
         row = rounds.promoted(project.db)
         stored = rounds.predictions_of(project.db, row)
         labeller = Labeller.of(folder)
-        asked = project.texts(stored.utterance_ids.tolist(), labeller.context_turns)
+        asked = read_texts(project, stored.utterance_ids.tolist(), labeller.context_turns)
     assert any(one.context for one in asked)
     np.testing.assert_allclose(
         labeller.probabilities(asked), stored.probabilities, atol=1e-3
@@ -72,7 +75,7 @@ def test_it_speaks_of_the_labels_in_use(folder, tmp_path):
     copy = Path(shutil.copytree(folder, tmp_path / "p"))
     before = {one["label"]: one["score"] for one in Labeller.of(copy)("We will build it.")}
     with Project.open(copy) as project:
-        wish, report = project.codebook().id_of("wish"), project.codebook().id_of("report")
+        wish, report = codebook_of(project).id_of("wish"), codebook_of(project).id_of("report")
         changes.make(project, changes.propose(project, changes.merge(project, [wish], report)), "ada")
         changes.make(project, changes.propose(project, changes.add(project, {"name": "threat"})), "ada")
     after = {one["label"]: one["score"] for one in Labeller.of(copy)("We will build it.")}
@@ -158,9 +161,9 @@ turn_numbers = st.lists(st.sampled_from([None, 0.0, 0.5, 1.0, 1.5, 2.0, -1.0]), 
 @given(numbers=turn_numbers, turns=st.integers(0, 5))
 def test_the_context_of_a_file_is_that_of_a_project(tmp_path_factory, numbers, turns):
     rows = [NewUtterance(f"t{i}", f"text {i}", "c", n, "ada" if i % 2 else None) for i, n in enumerate(numbers)]
-    with Project.create(tmp_path_factory.mktemp("p") / "p", draft()) as project:
-        ids = project.add(rows)
-        expected = project.texts(ids, turns)
+    with create_project(tmp_path_factory.mktemp("p") / "p", draft()) as project:
+        ids = add_utterances(project, rows)
+        expected = read_texts(project, ids, turns)
     with Spool() as spool:
         spool.fill(rows)
         assert [utterance for _, utterance in with_context(spool, turns)] == expected

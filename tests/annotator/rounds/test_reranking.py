@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from annotator.codebook import changes
+from annotator.codebook.definition import codebook_of
 from annotator.exchange.export import ExportPlan, export_rows
 from annotator.labeling.session import Answer, Question, answer, next_question, undo
 from annotator.loop import run_round
 from annotator.project import Project
 from annotator.reporting.summary import queried_accuracy
 from annotator.rounds.reranking import CHOSEN, EVERY, OF_ALL, every, fit_to_answers, reorder, reorder_in_background
+from annotator.rounds.snapshot import training_labels
 from store import annotations, queue, rounds, utterances
 from store.annotations import NewAnnotation
 from store.database import fetch, immediate
@@ -30,7 +32,7 @@ def project(tmp_path: Path):
 
 def teach(project: Project, count: int, only: tuple[str, ...] = LABELS) -> None:
     """Give pool utterances their labels outside the batch."""
-    codebook = project.codebook()
+    codebook = codebook_of(project)
     pool = utterances.read(project.db, utterances.ids_in(project.db, "pool"))
     queued = queue.queued_ids(project.db)
     rows = [row for row in pool if truth(row["text"]) in only and row["id"] not in queued][:count]
@@ -134,12 +136,12 @@ def test_before_a_round_there_is_nothing_to_reorder(tmp_path):
 
 
 def test_the_scout_never_hears_an_audit_answer(project):
-    codebook = project.codebook()
+    codebook = codebook_of(project)
     for row in utterances.read(project.db, utterances.ids_in(project.db, "audit")):
         label = codebook.id_of(truth(row["text"]))
         annotations.record(project.db, NewAnnotation(row["id"], "ada", "label", label, "test", 1))
     assert fit_to_answers(project, codebook.ids) is None
-    assert project.lessons(codebook.ids) == {}
+    assert training_labels(project, codebook.ids) == {}
 
 
 def test_every_fifth_answer_counts_until_five_are_few_among_many(project):
@@ -167,7 +169,7 @@ def test_an_answer_given_meanwhile_is_kept(project):
     question = next_question(project, "ada")
     teach(project, 30)
     reorder(project)
-    answer(project, question, "ada", Answer("label", project.codebook().ids[0]))
+    answer(project, question, "ada", Answer("label", codebook_of(project).ids[0]))
     assert question.utterance["id"] in annotations.answered_ids(project.db)
 
 

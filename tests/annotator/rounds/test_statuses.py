@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from annotator.cli.main import main
 from annotator.codebook.changes import make, propose, retire
 from annotator.exchange.export import ExportPlan, Known, export_rows
+from annotator.exchange.imports import import_file
 from annotator.labeling.auto_accept import evidence_of
 from annotator.labeling.bulk import preview
 from annotator.labeling.review import disagreements
@@ -34,7 +35,7 @@ def labeled(tmp_path):
     """A project whose 20 labels came with the file."""
     with new_project(tmp_path / "p", 0) as project:
         rows = [{"id": f"u{i}", "text": text, "label": truth(text)} for i, text in enumerate(texts(20))]
-        project.import_file(write_csv(tmp_path / "f.csv", rows), ImportPlan(detect_columns(list(rows[0]))))
+        import_file(project, write_csv(tmp_path / "f.csv", rows), ImportPlan(detect_columns(list(rows[0]))))
         yield project
 
 

@@ -15,7 +15,7 @@ from tests.store.frozen import FROZEN, thaw
 
 
 def test_a_round_tells_the_most_memory_that_was_held(tmp_path, monkeypatch):
-    monkeypatch.setattr("annotator.project.peak_memory", lambda: 1_300_000_000)
+    monkeypatch.setattr("annotator.rounds.lifecycle.peak_memory", lambda: 1_300_000_000)
     with new_project(tmp_path / "p") as project:
         run_round(project, classifier_of(project), project.config)
         assert rounds.promoted(project.db)["peak_memory"] == 1_300_000_000

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from annotator.cli.main import main
+from annotator.codebook.definition import codebook_of
 from annotator.config import RoundConfig
 from annotator.errors import AnnotatorError, BackboneChanged, ProjectError
 from annotator.labeling.explanation import explain
@@ -54,7 +55,7 @@ def place(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def retrain(project: Project) -> None:
     config = project.config
-    run_round(project, load_classifier(config.backbone, project.codebook().task(), config.recipe), config)
+    run_round(project, load_classifier(config.backbone, codebook_of(project).task(), config.recipe), config)
 
 
 def replace_backbone(place: Path) -> None:

@@ -11,8 +11,10 @@ from datetime import timedelta
 
 import pytest
 
+from annotator.codebook.definition import codebook_of
 from annotator.errors import BackboneMissing, RoundRunning, TooFewAnswers
 from annotator.labeling.session import answer, next_question
+from annotator.rounds.lifecycle import recover
 from annotator.rounds.summaries import summaries
 from annotator.rounds.worker import start_round, start_round_if_due, work
 from model import load
@@ -52,7 +54,7 @@ def test_what_a_job_is_made_with_are_the_settings_of_the_project(project, monkey
     fake = lambda *about: asked.append(about) or FakeClassifier(about[1])  # noqa: E731
     monkeypatch.setattr(load, "load_classifier", fake)
     work(project, begin(project))
-    assert asked == [("some-model", project.codebook().task(), project.config.recipe, "bare")]
+    assert asked == [("some-model", codebook_of(project).task(), project.config.recipe, "bare")]
 
 
 def test_what_is_learned_for_the_first_time_is_learned_by_the_scout_alone_and_then_by_the_model_too(
@@ -262,4 +264,4 @@ def test_a_round_starts_although_another_program_keeps_us_from_signing_it(projec
     holding.__exit__(None, None, None)
     until(lambda: jobs.get(project.db, job)["pid"])
     jobs.request_cancel(project.db)
-    until(lambda: project.recover() or not jobs.active(project.db))  # it may have been quicker to heed it
+    until(lambda: recover(project) or not jobs.active(project.db))  # it may have been quicker to heed it

@@ -1,0 +1,77 @@
+"""Utterances enter a project, from a file or from Python; the audit sample is drawn among them at once."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from annotator.codebook.definition import codebook_of
+from annotator.methods.guarantee import Wish
+from annotator.methods.sampling import audit_size, draw_audit
+from annotator.project import Project
+from annotator.rounds.batch import AUDIT
+from annotator.rounds.queueing import refill_queue
+from store import imports, rounds, utterances
+from store.database import immediate
+from store.files import importers
+from store.files.import_report import ImportReport
+from store.files.importers import ImportPlan, Rules
+from store.utterances import NewUtterance
+
+
+def import_file(project: Project, path: Path, plan: ImportPlan, whole_conversations: bool = False) -> ImportReport:
+    """Import a file, all or nothing, draw its audit sample, and make sure that there is something to ask.
+
+    The sample is drawn by utterances or by whole conversations. Others can work on the project in the meantime.
+    Raises BadFile, BadInput, ImportRunning.
+    """
+    codebook = codebook_of(project)
+
+    @cache
+    def given(name: str) -> int | str:
+        label_id = codebook.id_of(name)
+        return f"“{name}” is no label of the codebook" if label_id is None else label_id
+
+    draw = partial(_audit_of, project, whole_conversations=whole_conversations)
+    report = importers.import_file(project.db, path, plan, Rules(given, codebook.version, draw, whole_conversations))
+    if not rounds.promoted(project.db):
+        refill_queue(project)
+    imports.close(project.db)
+    return report
+
+
+def add_utterances(project: Project, new: Sequence[NewUtterance]) -> list[int]:
+    """Add utterances from Python, in one transaction, as `import_file` does; return their ids in order."""
+    with immediate(project.db):
+        imports.refuse_beside_another(project.db)
+        ids = [utterances.add(project.db, one) for one in new]
+        asked = [i for i, one in zip(ids, new, strict=True) if not one.context_only]
+        utterances.move_to_audit(project.db, _audit_of(project, utterances.drawn_before(project.db, asked)))
+        if not rounds.promoted(project.db):
+            refill_queue(project)
+    return ids
+
+
+def _audit_of(project: Project, new: Iterable[Mapping[str, Any]], whole_conversations: bool = False) -> set[int]:
+    """Draw which of the new utterances join the audit sample.
+
+    Their `drawn` is the sample in which their group lies already, which they join.
+    """
+    config = project.config
+    drawn = {row["id"]: (row["drawn"], _group(row, whole_conversations)) for row in new}
+    fresh = {i: group for i, (before, group) in drawn.items() if before is None}
+    size = audit_size(len(fresh), Wish(config.precision))
+    rng = np.random.default_rng([config.seed, len(drawn)])
+    return {i for i, (before, _) in drawn.items() if before == AUDIT} | draw_audit(fresh, size, rng)
+
+
+def _group(row: Mapping[str, Any], whole_conversations: bool) -> bytes | str | int:
+    """Return what an utterance stays together with: its copies, or the turns around it if asked, or nothing.
+
+    In conversations the same words are another utterance.
+    """
+    if row["conversation"] is None:
+        return bytes(row["text_hash"])
+    return str(row["conversation"]) if whole_conversations else int(row["id"])

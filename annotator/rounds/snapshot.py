@@ -1,0 +1,96 @@
+"""What a round reads: the answers and the open utterances of one moment, and their texts.
+
+Context turns are read here alone, for training, for scoring and for the label page alike.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from annotator.codebook.definition import Codebook, codebook_of
+from annotator.config import RoundConfig
+from annotator.project import Project
+from annotator.rounds.batch import AUDIT
+from annotator.rounds.consensus import consensus_labels
+from model.types import Utterance
+from store import annotations, utterances
+from store.annotations import ANSWERED
+from store.database import reading
+
+DRAWN = (AUDIT, "random")  # query strategies that draw at random
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The answers and open utterances of one moment, as disjoint sets of utterance ids."""
+
+    train: dict[int, int]  # pool utterance -> label id, by consensus
+    audit: dict[int, int]  # audit utterance -> label id, by consensus; the round is evaluated on these
+    scored: tuple[int, ...]  # utterances the round predicts: the open pool and the audit sample
+    open_pool: frozenset[int]  # pool utterances that may be asked next
+    last_annotation: int
+    codebook: Codebook  # the version at that moment; later changes wait for the next round
+    drawn: frozenset[int] = frozenset()  # answered utterances that were drawn at random
+    cross_fitted: bool = False  # whether audit answers train too, each evaluated by a model without it
+
+    @property
+    def lessons(self) -> dict[int, int]:
+        """Return the training examples: utterance -> column of its label."""
+        given = {**self.train, **self.audit} if self.cross_fitted else self.train
+        return {i: self.codebook.ids.index(label) for i, label in given.items()}
+
+    @property
+    def chosen(self) -> float:
+        """Return the share of training examples that a strategy or a person chose, 0 to 1."""
+        return 1 - len(self.lessons.keys() & self.drawn) / max(len(self.lessons), 1)
+
+    @property
+    def digest(self) -> str:
+        """Hash the training and audit answers; equal hashes mean equal answers."""
+        content = json.dumps([sorted(self.train.items()), sorted(self.audit.items())])
+        return hashlib.sha256(content.encode()).hexdigest()
+
+
+def take_snapshot(project: Project, config: RoundConfig, rng: np.random.Generator) -> Snapshot:
+    """Read what is answered and what is open in one read transaction. Never waits for a writer."""
+    with reading(project.db):
+        answers = annotations.answers(project.db)
+        pool, audit = (utterances.ids_in(project.db, name) for name in ("pool", "audit"))
+        codebook = codebook_of(project)
+        last, asked = annotations.last_id(project.db), annotations.first_asked(project.db)
+    agreed = consensus_labels(answers)
+    in_audit, done = set(audit), {a["utterance_id"] for a in answers if a["kind"] in ANSWERED}
+    open_pool = [i for i in pool if i not in done]
+    if len(open_pool) > config.score_limit:
+        open_pool = sorted(rng.choice(open_pool, config.score_limit, replace=False).tolist())
+    train = {i: label for i, label in agreed.items() if i not in in_audit}
+    measure = {i: label for i, label in agreed.items() if i in in_audit}
+    scored = tuple(sorted({*open_pool, *audit}))
+    few = bool(train) and len(measure) < config.cross_fit_below
+    drawn = frozenset(i for i, strategy in asked.items() if strategy in DRAWN)
+    return Snapshot(train, measure, scored, frozenset(open_pool), last, codebook, drawn, few)
+
+
+def training_labels(project: Project, order: Sequence[int]) -> dict[int, int]:
+    """Return the consensus label of every answered pool utterance as its column in `order`, a sequence of label ids."""
+    agreed = consensus_labels(answer for answer in annotations.answers(project.db) if answer["slice"] == "pool")
+    return {i: order.index(label) for i, label in agreed.items() if label in order}
+
+
+def read_texts(project: Project, ids: Sequence[int], context_turns: int) -> list[Utterance]:
+    """Return the model's input for these utterances, in this order."""
+    return [_text(project, row, context_turns) for row in utterances.read(project.db, ids)]
+
+
+def _text(project: Project, row: Mapping[str, Any], context_turns: int) -> Utterance:
+    before = utterances.turns_before(project.db, row, context_turns)
+    return Utterance(row["text"], tuple(spoken(turn["speaker"], turn["text"]) for turn in before))
+
+
+def spoken(speaker: str | None, text: str) -> str:
+    """Format a context turn as the model reads it."""
+    return f"{speaker or 'speaker'}: {text}"
