@@ -1,8 +1,43 @@
-"""Annotator: experts label utterances, a language model learns from them and says what to ask next.
+"""Annotator: label utterances with a language model that learns as you go.
 
-`loop.run_round` is the product in one function: read it first. `store` keeps every answer, `model` gives the
-exact probability of every label, and this package is the only one that knows both. The command line is
-`cli`, the app is `streamlit_app.py` with `pages`; both are thin.
+`loop.run_round` is the product in one function; read it first. `store` knows rows, `model` knows text and arrays, and
+this package knows the domain. The names below are the Python face (docs/python.md); each is imported when it is first
+used, so that importing a submodule imports nothing else.
 """
 
+from importlib import import_module
+
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Project": "annotator.project",
+    "RoundConfig": "annotator.config",
+    "AnnotatorError": "annotator.errors",
+    "create_project": "annotator.codebook.definition",
+    "codebook_of": "annotator.codebook.definition",
+    "read_codebook": "annotator.codebook.definition",
+    "parse_codebook": "annotator.codebook.definition",
+    "import_file": "annotator.exchange.imports",
+    "add_utterances": "annotator.exchange.imports",
+    "export_project": "annotator.exchange.export",
+    "ExportPlan": "annotator.exchange.export",
+    "create_sample": "annotator.exchange.samples",
+    "next_question": "annotator.labeling.session",
+    "answer": "annotator.labeling.session",
+    "Answer": "annotator.labeling.session",
+    "run_round": "annotator.loop",
+    "Labeler": "annotator.rounds.prediction",
+    "simulate": "annotator.simulation.oracle",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

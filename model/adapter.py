@@ -6,9 +6,8 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
-from dataclasses import asdict, replace
-from datetime import UTC, date, datetime, timedelta
+from contextlib import nullcontext
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,16 +18,13 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from annotator.errors import BackboneChanged, BackboneRefused, NotFinite, ProjectError
-from model.backbones.backbone import Backbone, load_backbone
-from model.backbones.fingerprint import pinned
-from model.description import DESCRIPTION, description_of, frame_in, task_in, write_description
+from model.backbones.backbone import Backbone
+from model.description import description_of, write_description
 from model.finite import check_finite
 from model.probe.probe import SCOUT_FILE, Scout, blank, blend, compare_only, fit_scout
-from model.prompts.chat import DAY, frame_of
-from model.prompts.prompt import REASON
 from model.prompts.tokens import PromptTokens
 from model.prompts.verbalizer import label_words
-from model.recipe import Recipe, check_recipe, read_recipe
+from model.recipe import Recipe, check_recipe
 from model.scoring.hidden_states import MADE_OF, spelled
 from model.scoring.packing import Bodies
 from model.scoring.scoring import make_scorer, score
@@ -57,7 +53,7 @@ class LanguageModelClassifier:
     def reading(self) -> str:
         """Name all that states depend on: whose weights, and every token around an utterance."""
         around = [*self.tokens.prefix, *self.tokens.suffix]
-        return _named([MADE_OF, self.origin.fingerprint, self.recipe.quantization, self.recipe.max_tokens, around])
+        return short_hash([MADE_OF, self.origin.fingerprint, self.recipe.quantization, self.recipe.max_tokens, around])
 
     @property
     def origin(self) -> Origin:
@@ -153,8 +149,8 @@ class LanguageModelClassifier:
         Raises ProjectError if the folder is not what `RoundAdapter.save` left, BackboneChanged if it was trained with
         other weights than this classifier's.
         """
-        described = _whole(folder)
-        _check_origin(described, self.backbone)
+        described = whole(folder)
+        check_origin(described, self.backbone)
         return self._with(load_tuning(self._bare(), folder), _scout_in(folder) if described.get("reading") else None)
 
     def logits(self, utterances: Sequence[Utterance], progress: Progress = no_progress) -> Logits:
@@ -207,7 +203,7 @@ class LanguageModelClassifier:
     def _fingerprint(self, lesson: Lesson) -> str:
         """Name what is learned and how: another lesson must not be taken up where this one stopped."""
         told = [self.origin.fingerprint, self.tokens.prefix, asdict(self.recipe), lesson.bodies, lesson.labels.tolist()]
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 class RoundAdapter:
@@ -255,40 +251,7 @@ class RoundAdapter:
             raise BackboneRefused("This adapter has been replaced by a later one.", "Load it again from its folder.")
 
 
-def restore(folder: Path) -> RoundAdapter:
-    """Load the backbone a folder names and the adapter in it.
-
-    What a round of an earlier version lacks, its prompt and the weights it is for, is taken down when it is first
-    restored. Raises ProjectError, BackboneMissing, BackboneChanged.
-    """
-    described = _whole(folder)
-    recipe = read_recipe(described["recipe"])
-    backbone = load_backbone(pinned(described["backbone"], described.get("revision", "")), recipe.quantization)
-    _check_origin(described, backbone)
-    task = task_in(described)
-    if "frame" in described:
-        classifier = LanguageModelClassifier(backbone, task, recipe, described["template"], frame_in(described))
-        if described.get("reading") not in (None, classifier.reading):
-            raise ProjectError(f"The scout in {folder} is for states that are computed otherwise by now.", "Retrain.")
-    else:
-        plain = LanguageModelClassifier(backbone, task, recipe, described["template"])
-        classifier = _as_it_was(plain, described, folder)
-    adapter = classifier.load(folder)
-    if not described.get("fingerprint"):
-        _take_down(folder, described, classifier)
-    return adapter
-
-
-def explained(folder: Path | None, name: str, task: Task, recipe: Recipe) -> LanguageModelClassifier:
-    """Load a bare backbone to ask it for reasons: with the weights and the frame of the round in a folder, if any."""
-    described = description_of(folder) if folder and (folder / DESCRIPTION).is_file() else {}
-    backbone = load_backbone(pinned(name, described.get("revision", "")), recipe.quantization)  # nothing is trained
-    _check_origin(described, backbone)
-    frame = replace(frame_in(described), opening="") if "frame" in described else None
-    return LanguageModelClassifier(backbone, task, recipe, REASON.name, frame)
-
-
-def _check_origin(described: dict[str, Any], backbone: Backbone) -> None:
+def check_origin(described: dict[str, Any], backbone: Backbone) -> None:
     """Refuse weights that are others than those a round was trained with; a round that names none takes any."""
     trained_with = described.get("fingerprint", "")
     if trained_with and trained_with != backbone.origin.fingerprint:
@@ -298,7 +261,7 @@ def _check_origin(described: dict[str, Any], backbone: Backbone) -> None:
         )
 
 
-def _whole(folder: Path) -> dict[str, Any]:
+def whole(folder: Path) -> dict[str, Any]:
     """Return the description of a round. Raises ProjectError if its folder lacks a file that was written."""
     weights_in(folder)
     described = description_of(folder)
@@ -318,37 +281,6 @@ def _scout_in(folder: Path) -> Scout:
     return scout
 
 
-# Rounds of versions that noted neither prompt nor weights
-
-
-def _as_it_was(plain: LanguageModelClassifier, described: dict[str, Any], folder: Path) -> LanguageModelClassifier:
-    """Give the classifier the prompt of a round that did not note it: with the date, if any, of the day it was made.
-
-    Its reading tells whether that is right; a round without a scout has none, and gets the day its folder tells.
-    """
-    backbone, wanted = plain.backbone, described.get("reading")
-    written = date.fromtimestamp((folder / DESCRIPTION).stat().st_mtime)
-    for day in (written, written - timedelta(days=1), DAY):
-        frame = frame_of(backbone.tokenizer, backbone.family, day)
-        classifier = LanguageModelClassifier(backbone, plain.task, plain.recipe, plain.tokens.template, frame)
-        about = (backbone.name, plain.recipe.quantization, plain.recipe.max_tokens)
-        if not described.get("scout") and wanted in (None, _named([MADE_OF, *about, classifier.tokens.prefix])):
-            return classifier
-    raise ProjectError(f"The scout in {folder} is for states that are computed otherwise by now.", "Retrain.")
-
-
-def _take_down(folder: Path, described: dict[str, Any], classifier: LanguageModelClassifier) -> None:
-    """Note for a round what was found now that it was restored for the first time."""
-    found = {
-        "reading": classifier.reading if described.get("reading") else None,
-        "frame": asdict(classifier.tokens.frame),
-        **asdict(classifier.origin),
-        "noted": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    with suppress(OSError):  # a project that cannot be written is read as it is, each time
-        write_description(folder, described | found)
-        _LOG.warning("%s named no weights. Those it was restored with now were noted: %s", folder, classifier.origin)
-
-
-def _named(told: list[Any]) -> str:
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+def short_hash(content: list[Any]) -> str:
+    """Return a short hash of JSON content."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]

@@ -28,7 +28,7 @@ def load_adapter(folder: Path) -> Adapter:
     Raises ProjectError if the folder is not whole, BackboneMissing if the backbone is not on this machine,
     BackboneChanged if it has other weights by now.
     """
-    from model.adapter import restore
+    from model.restore import restore
 
     return restore(folder)
 
@@ -46,7 +46,7 @@ def explain_label(
             "Reasons need the package outlines, which is not installed.",
             "It comes with the installation on Python 3.11 to 3.13, not on later ones.",
         )
-    from model.adapter import explained
+    from model.restore import explained
     from model.scoring.generation import explain
 
     return explain(explained(round_folder, backbone, task, recipe), utterance)

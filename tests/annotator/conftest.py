@@ -9,6 +9,7 @@ import pytest
 from sqlite_utils import Database
 
 from annotator import project as projects
+from annotator.codebook import definition
 from annotator.loop import run_round
 from annotator.project import Project
 from tests.annotator.scenes import classifier_of, label_pool, new_project, texts, truth, write_csv
@@ -18,8 +19,8 @@ from tests.annotator.scenes import classifier_of, label_pool, new_project, texts
 def _no_waiting_for_the_disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.path.name == "test_crash.py":
         return
-    for name in ("create_database", "open_database"):
-        monkeypatch.setattr(projects, name, _hasty(getattr(projects, name)))
+    monkeypatch.setattr(projects, "open_database", _hasty(projects.open_database))
+    monkeypatch.setattr(definition, "create_database", _hasty(definition.create_database))
 
 
 def _hasty(opening: Callable[[Path], Database]) -> Callable[[Path], Database]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from annotator import loop
 from annotator.codebook import changes
 from annotator.codebook.definition import codebook_of
 from annotator.errors import RoundError
 from annotator.labeling.session import Answer, answer, next_question
 from annotator.loop import run_round
-from annotator.project import Project
 from annotator.reporting.summary import in_use, label_counts
 from annotator.rounds.consensus import consensus, consensus_labels
 from store import annotations
@@ -31,13 +31,13 @@ def test_a_codebook_changed_while_a_round_starts_stops_it_with_a_hint(project):
 
 
 def test_a_round_under_way_keeps_to_the_codebook_it_began_with(project, monkeypatch):
-    save = Project.save_adapter
+    save = loop.save_adapter
 
-    def change_meanwhile(self, row, adapter):
+    def change_meanwhile(project, row, adapter):
         make(project, changes.split(project, WISH, [{"name": "hope"}, {"name": "dream"}]))
-        return save(self, row, adapter)
+        return save(project, row, adapter)
 
-    monkeypatch.setattr(Project, "save_adapter", change_meanwhile)
+    monkeypatch.setattr(loop, "save_adapter", change_meanwhile)
     done = run_round(project, classifier_of(project), project.config)
     assert (done.row["codebook_version"], done.row["label_ids"]) == (3, "[1, 2, 3]")
     assert promoted(project).label_ids == codebook_of(project).ids

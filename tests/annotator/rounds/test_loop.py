@@ -287,7 +287,7 @@ FAULTS = {
     "calibrate": (loop, "fit_calibrator", fail),
     "evaluate": (loop, "evaluate", fail),
     "compose": (loop, "compose_batch", fail),
-    "promote": (Project, "promote", fail),
+    "promote": (loop, "promote", fail),
     "store predictions": (rounds, "save_predictions", fail),
     "mark as promoted": (rounds, "promote", fail),
     "replace the queue": (queue, "replace", fail),

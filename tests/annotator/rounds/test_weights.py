@@ -149,13 +149,13 @@ def test_the_weights_of_a_round_made_before_are_noted_when_it_is_first_restored(
 def test_an_old_round_in_a_project_that_cannot_be_written_is_asked_all_the_same(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from model import adapter
+    from model import restore
 
     def refuse(*_: object) -> None:
         raise PermissionError("read-only")
 
     as_before_weights_were_noted(place)
-    monkeypatch.setattr(adapter, "write_description", refuse)
+    monkeypatch.setattr(restore, "write_description", refuse)
     assert Labeller.of(place / "p").round_number == 1
     with Project.open(place / "p") as project:
         assert (rounds.promoted(project.db) or {})["fingerprint"] is None

@@ -13,8 +13,9 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from annotator.errors import BackboneMissing, BackboneRefused, ProjectError
-from model.adapter import LanguageModelClassifier, restore
+from model.adapter import LanguageModelClassifier
 from model.backbones.backbone import load_backbone
+from model.restore import restore
 from tests.model import tiny
 from tests.model.tiny import quick, toy
 

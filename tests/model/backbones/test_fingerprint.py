@@ -17,12 +17,13 @@ from safetensors.torch import load_file, save_file
 
 from annotator.errors import BackboneChanged, BackboneMissing, BackboneRefused
 from model import types as door
-from model.adapter import LanguageModelClassifier, restore
+from model.adapter import LanguageModelClassifier
 from model.backbones import backbone as loading
 from model.backbones import fingerprint as told
 from model.backbones.backbone import load_backbone
 from model.backbones.fingerprint import digest, has_changed, newest_known, pinned, source_of, split_pin
 from model.recipe import Recipe
+from model.restore import restore
 from model.types import Origin
 from tests.model.tiny import UTTERANCES, quick, save_llama, toy
 

@@ -18,11 +18,12 @@ from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler
 
 from annotator.errors import ProjectError
-from model.adapter import LanguageModelClassifier, restore
+from model.adapter import LanguageModelClassifier
 from model.backbones.backbone import Backbone
 from model.probe.heads import ASPECTS, PENALTY, RARE, Lessons, aspects, make_voices, meanings
 from model.probe.probe import USUAL, Scout, blank, blend, compare_only, fit_scout, out_of_fold
 from model.prompts.verbalizer import label_words
+from model.restore import restore
 from model.scoring.hidden_states import spelled
 from model.types import Label, Task, Utterance
 from tests.model.conftest import ROUNDING

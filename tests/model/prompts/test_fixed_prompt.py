@@ -14,9 +14,10 @@ import pytest
 from transformers.utils import chat_template_utils
 
 from annotator.errors import BackboneRefused, ProjectError
-from model.adapter import LanguageModelClassifier, restore
+from model.adapter import LanguageModelClassifier
 from model.backbones.backbone import Backbone, load_backbone
 from model.prompts.chat import frame_of
+from model.restore import restore
 from model.scoring.generation import explain
 from tests.model.tiny import CHATML, UTTERANCES, quick, save_llama, toy
 
@@ -124,7 +125,7 @@ def as_an_earlier_version_left_it(folder: Path, classifier: LanguageModelClassif
     if described["reading"]:
         recipe, tokens = classifier.recipe, classifier.tokens
         told = [MADE_OF, classifier.backbone.name, recipe.quantization, recipe.max_tokens, tokens.prefix]
-        described["reading"] = adapter._named(told)
+        described["reading"] = adapter.short_hash(told)
     (folder / "round.json").write_text(json.dumps(described))
     reading: str | None = described["reading"]
     return reading

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from annotator.errors import BackboneRefused, RoundCancelled, TooFewAnswers
-from model.adapter import LanguageModelClassifier, RoundAdapter, restore
+from model.adapter import LanguageModelClassifier, RoundAdapter
 from model.backbones.backbone import Backbone, load_backbone
 from model.recipe import LEARNING_RATES, Recipe, read_recipe
+from model.restore import restore
 from model.training.training import Budget, _Learner, _loss
 from tests.model.tiny import quick, toy, without_dropout
 

@@ -28,8 +28,8 @@ from store.files.importers import (
 from store.files.readers import READERS, Rejected, read_header
 from store.files.reconciling import Given
 from store.utterances import NewUtterance
-from tests.store.files import ROWS, WRITERS, texts, write_csv, write_jsonl, write_parquet
 from tests.store.rows import add_labels
+from tests.store.sample_files import ROWS, WRITERS, texts, write_csv, write_jsonl, write_parquet
 
 COLUMNS = Columns("text", id="id", label="label", conversation="conversation", turn="turn", speaker="speaker")
 CLIENT_ONLY = ("speaker", "client")

@@ -9,7 +9,7 @@ import pytest
 
 from annotator.errors import BadFile, BadInput
 from store.files.readers import READERS, Rejected, read_header, read_rows
-from tests.store.files import ROWS, WRITERS, texts, write_csv, write_parquet
+from tests.store.sample_files import ROWS, WRITERS, texts, write_csv, write_parquet
 
 AS_TEXT = [{**row, "turn": str(row["turn"]), "stars": "4"} for row in ROWS]
 

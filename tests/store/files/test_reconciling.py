@@ -12,8 +12,8 @@ from store import imports, utterances
 from store.files.import_report import ImportReport
 from store.files.importers import Columns, ImportPlan, Rules, detect_columns, import_file, labels_in
 from store.files.readers import read_header
-from tests.store.files import texts, write_jsonl
 from tests.store.rows import add_labels, say
+from tests.store.sample_files import texts, write_jsonl
 
 LABELS = {"yes": 1, "no": 2}
 
