@@ -1,6 +1,8 @@
 """Every default number of a project, with its reason: frozen, serialisable, stored with each round."""
 
+import json
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, TypeVar
 
@@ -11,7 +13,7 @@ from annotator.errors import BadInput, UnknownName
 from annotator.methods.query_strategies import COLD, DEFAULT, STRATEGIES
 from model.backbones.catalog import STARTER
 from model.prompts.prompt import TEMPLATES
-from model.recipe import Count, Part, Recipe, Share, check_recipe
+from model.recipe import FORMER, Count, Part, Recipe, Share, check_recipe, renamed
 
 Natural = Annotated[int, Ge(0)]
 T = TypeVar("T")
@@ -48,11 +50,20 @@ class RoundConfig:
     def from_json(cls, text: str) -> "RoundConfig":
         """Read what `to_json` wrote; settings that a later version added take their defaults."""
         try:
-            return _ADAPTER.validate_json(text)
+            return _ADAPTER.validate_json(_with_names_of_today(text))
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"])) or "all"
             raise BadInput(f"“{place}” cannot be read: {first['msg']}.", "Restore it from a backup.") from error
+
+
+def _with_names_of_today(text: str) -> str:
+    """Return stored settings under the names they have now; what is not JSON stays for the caller to refuse."""
+    with suppress(ValueError):
+        stored = json.loads(text)
+        if isinstance(stored, dict) and isinstance(stored.get("recipe"), dict):
+            return json.dumps(stored | {"recipe": renamed(stored["recipe"])})
+    return text
 
 
 def settings_of(config: RoundConfig) -> dict[str, Any]:
@@ -86,6 +97,7 @@ def changed_recipe(recipe: Recipe, changes: Sequence[str]) -> Recipe:
     values = asdict(recipe)
     for change in changes:
         name, _, value = change.partition("=")
+        name = FORMER.get(name, name)
         if name not in values:
             raise UnknownName.among("recipe setting", name, sorted(values))
         values[name] = _read(name, value)

@@ -96,7 +96,7 @@ def signs() -> Signs:
     return Signs() if spoken is None else spoken.writer.signs
 
 
-def retell(text: str) -> str:
+def tell_stored(text: str) -> str:
     """Translate what was said elsewhere, in English: an error, or what another process left in a row.
 
     The catalogue has such sentences with numbered places, as in “There is no file {0}.”; what stands in these places is

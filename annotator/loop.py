@@ -15,13 +15,20 @@ from numpy.typing import NDArray
 
 from annotator.config import RoundConfig
 from annotator.errors import NotFinite, RoundError, TooFewAnswers
-from annotator.methods.calibration import Calibrator, Heard, Outset, choose_outset, cross_fitted, fit_calibrator
+from annotator.methods.calibration import (
+    CalibrationPrior,
+    Calibrator,
+    Heard,
+    choose_prior,
+    cross_fitted,
+    fit_calibrator,
+)
 from annotator.methods.metrics import evaluate
 from annotator.methods.prediction_sets import fit_limit
 from annotator.methods.sampling import FOLDS, deal_folds
 from annotator.project import Project
 from annotator.rounds.batch import compose_batch
-from annotator.rounds.candidates import askable
+from annotator.rounds.candidates import candidates
 from annotator.rounds.lifecycle import Finished, begin_round, drop_adapter, promote, save_adapter, unfinished_path
 from annotator.rounds.progress import Report
 from annotator.rounds.snapshot import Snapshot, read_texts, take_snapshot
@@ -61,18 +68,18 @@ def run_round(project: Project, classifier: Classifier, config: RoundConfig, rep
     report.plan(**costs(snapshot, config, unread=len(asked) - len(states.known(project.db, asked))))
 
     read(project, classifier, config, asked, report.stage("read"))
-    blind = score_blind(project, classifier, config, snapshot, report)
-    adapter = learn(project, classifier, config, snapshot.lessons, report.stage("learn"))
+    held_out = score_cross_fitted(project, classifier, config, snapshot, report)
+    adapter = learn(project, classifier, config, snapshot.training_examples, report.stage("learn"))
     report.stage("save")
     folder = save_adapter(project, row, adapter)
     try:
-        logits, heard = score(project, adapter, config, snapshot, blind, report)
+        logits, heard = score(project, adapter, config, snapshot, held_out, report)
         report.stage("calibrate")
         calibrator, metrics = calibrate(logits, snapshot, expectation(snapshot, config, logits, heard))
         probabilities = calibrator(logits)  # (n, k), rows sum to one
         predictions = Predictions(np.array(snapshot.scored), probabilities, logits, snapshot.codebook.ids)
         report.stage("promote")
-        batch = compose_batch(askable(project, predictions), config, rng)  # uncertain, and a random audit share
+        batch = compose_batch(candidates(project, predictions), config, rng)  # uncertain, and a random audit share
         promote(project, row, Finished(folder, calibrator, metrics, predictions, batch))  # one transaction
     except NotFinite:
         drop_adapter(project, folder)
@@ -85,13 +92,13 @@ def score(
     adapter: Adapter,
     config: RoundConfig,
     snapshot: Snapshot,
-    blind: Mapping[int, NDArray[np.float64]],
+    held_out: Mapping[int, NDArray[np.float64]],
     report: Report,
 ) -> tuple[Logits, Logits | None]:
     """Return the (n, k) logits of all that is scored, and what the scout says alone. Raises NotFinite."""
     texts = read_texts(project, snapshot.scored, config.context_turns)
     logits, heard = adapter.logits(texts, report.stage("score")), adapter.heard(texts)
-    logits = np.array([blind.get(i, given) for i, given in zip(snapshot.scored, logits, strict=True)])
+    logits = np.array([held_out.get(i, given) for i, given in zip(snapshot.scored, logits, strict=True)])
     check_finite("logits", logits, heard)
     return logits, heard
 
@@ -126,13 +133,13 @@ def read(project: Project, classifier: Classifier, config: RoundConfig, ids: Seq
 def costs(snapshot: Snapshot, config: RoundConfig, unread: int) -> dict[str, float]:
     """Weigh the stages in utterances scored: to read one takes half as long, to learn from one three times."""
     folds = min(FOLDS, len(snapshot.audit)) if snapshot.cross_fitted else 0
-    without = folds * len(snapshot.lessons) - len(snapshot.audit) * bool(folds)
-    per_lesson = 3 * config.recipe.epochs if config.recipe.scout < 1 else 0
-    learn = per_lesson * len(snapshot.lessons)
-    return {"read": unread / 2, "check": per_lesson * without, "learn": learn, "score": len(snapshot.scored)}
+    without = folds * len(snapshot.training_examples) - len(snapshot.audit) * bool(folds)
+    per_example = 3 * config.recipe.epochs if config.recipe.probe_weight < 1 else 0
+    learn = per_example * len(snapshot.training_examples)
+    return {"read": unread / 2, "check": per_example * without, "learn": learn, "score": len(snapshot.scored)}
 
 
-def score_blind(
+def score_cross_fitted(
     project: Project, classifier: Classifier, config: RoundConfig, snapshot: Snapshot, report: Report
 ) -> dict[int, NDArray[np.float64]]:
     """Score the audit answers that are trained on too, each fold by an adapter that was trained without it.
@@ -140,16 +147,16 @@ def score_blind(
     Returns the (k,) logits of each, none where audit answers are kept from training. The folds depend on the seed
     alone, so that a round which is started again after a stop deals the same.
     """
-    blind: dict[int, NDArray[np.float64]] = {}
+    held_out: dict[int, NDArray[np.float64]] = {}
     if not snapshot.cross_fitted:
-        return blind
+        return held_out
     folds, progress = deal_folds(snapshot.audit, np.random.default_rng(config.seed)), report.stage("check")
     for number, fold in enumerate(folds):
-        rest = {i: label for i, label in snapshot.lessons.items() if i not in fold}
+        rest = {i: label for i, label in snapshot.training_examples.items() if i not in fold}
         part = partial(_part_of, progress, number, len(folds))
         adapter = learn(project, classifier, config, rest, part, f"without-{number}")
-        blind |= dict(zip(fold, adapter.logits(read_texts(project, fold, config.context_turns)), strict=True))
-    return blind
+        held_out |= dict(zip(fold, adapter.logits(read_texts(project, fold, config.context_turns)), strict=True))
+    return held_out
 
 
 def _part_of(progress: Progress, number: int, parts: int, share: float) -> None:
@@ -160,28 +167,30 @@ def learn(
     project: Project,
     classifier: Classifier,
     config: RoundConfig,
-    lessons: Mapping[int, int],
+    training_examples: Mapping[int, int],
     progress: Progress,
     part: str = "whole",
 ) -> Adapter:
     """Train on consensus labels, utterance -> column; without any, answer from the instruction alone."""
-    if not lessons:
+    if not training_examples:
         return classifier.zero_shot()
-    texts = read_texts(project, list(lessons), config.context_turns)
-    return classifier.fit(texts, list(lessons.values()), progress, unfinished_path(project, part))
+    texts = read_texts(project, list(training_examples), config.context_turns)
+    return classifier.fit(texts, list(training_examples.values()), progress, unfinished_path(project, part))
 
 
-def calibrate(logits: Logits, snapshot: Snapshot, outset: Outset) -> tuple[Calibrator, dict[str, Any]]:
+def calibrate(
+    logits: Logits, snapshot: Snapshot, calibration_prior: CalibrationPrior
+) -> tuple[Calibrator, dict[str, Any]]:
     """Fit probabilities on the audit answers and judge them there, cross-fitted; no metrics without answers."""
     order = snapshot.codebook.ids
     rows = [i for i, utterance in enumerate(snapshot.scored) if utterance in snapshot.audit]
     truth = np.array([order.index(snapshot.audit[snapshot.scored[i]]) for i in rows], dtype=np.int64)
-    outset = choose_outset(logits[rows], truth, outset)
-    calibrator = fit_calibrator(logits[rows], truth, outset)
+    calibration_prior = choose_prior(logits[rows], truth, calibration_prior)
+    calibrator = fit_calibrator(logits[rows], truth, calibration_prior)
     if len(rows) < 2:
         return calibrator, {"n": len(rows)}
     raw = evaluate(Calibrator(1.0)(logits[rows]), truth)
-    probabilities = cross_fitted(logits[rows], truth, outset)
+    probabilities = cross_fitted(logits[rows], truth, calibration_prior)
     return calibrator, {
         **evaluate(probabilities, truth),
         "raw": {name: raw[name] for name in ("nll", "brier", "ece")},
@@ -190,15 +199,15 @@ def calibrate(logits: Logits, snapshot: Snapshot, outset: Outset) -> tuple[Calib
     }
 
 
-def expectation(snapshot: Snapshot, config: RoundConfig, logits: Logits, heard: Logits | None) -> Outset:
+def expectation(snapshot: Snapshot, config: RoundConfig, logits: Logits, heard: Logits | None) -> CalibrationPrior:
     """Say what to expect of the calibrator before an audit answer is looked at, from what the scout says alone.
 
     The last round's temperature tells nothing new: it was fitted to the same audit answers (docs/decisions 0017).
     """
     if not snapshot.train:
-        return Outset.untrained(logits)
-    known = None if heard is None else Heard(heard, len(snapshot.lessons), snapshot.chosen)
-    return Outset.trained(config.recipe.scout, logits, known)
+        return CalibrationPrior.untrained(logits)
+    known = None if heard is None else Heard(heard, len(snapshot.training_examples), snapshot.chosen)
+    return CalibrationPrior.trained(config.recipe.probe_weight, logits, known)
 
 
 def due(project: Project) -> list[RoundConfig]:
@@ -208,10 +217,10 @@ def due(project: Project) -> list[RoundConfig]:
     with few answers about as often right (decision 0012). Then, as ever after, the language model is fine-tuned too.
     """
     config, row = project.config, rounds.promoted(project.db)
-    untaught = row is not None and row["trained_on"] == 0
-    if not untaught or config.recipe.scout in (0.0, 1.0):
+    untrained = row is not None and row["trained_on"] == 0
+    if not untrained or config.recipe.probe_weight in (0.0, 1.0):
         return [config]
-    return [replace(config, recipe=replace(config.recipe, scout=1.0)), config]
+    return [replace(config, recipe=replace(config.recipe, probe_weight=1.0)), config]
 
 
 def trainable(project: Project, snapshot: Snapshot, config: RoundConfig) -> Snapshot:

@@ -41,8 +41,8 @@ from rich.table import Table
 from scipy.special import log_softmax
 
 from annotator.config import RoundConfig
-from annotator.methods.calibration import Calibrator, Heard, Outset, fit_calibrator
-from annotator.methods.guarantee import Evidence, NotYet, Promise, Wish, accepted, certify
+from annotator.methods.calibration import CalibrationPrior, Calibrator, Heard, fit_calibrator
+from annotator.methods.guarantee import Evidence, Guarantee, NotYet, Target, accepted, certify
 from annotator.methods.metrics import calibration_band, evaluate, expected_calibration_error
 from annotator.methods.query_strategies import STRATEGIES
 from annotator.simulation.memo import Memo
@@ -96,19 +96,19 @@ class Kept:
     test: Array  # (n, k) logits
     test_truth: NDArray[np.int64]
     heard: Array  # (n, k) logits of the scout alone
-    lessons: int  # answers that made it honest
+    training_examples: int  # answers that made it honest
     chosen: float  # share of them that were not drawn at random
     share: float  # the scout's, in this round
 
     @property
     def calibrator(self) -> Calibrator:
         """What the round made of its audit answers."""
-        return fit_calibrator(self.audit, self.audit_truth, self.outset)
+        return fit_calibrator(self.audit, self.audit_truth, self.calibration_prior)
 
     @cached_property
-    def outset(self) -> Outset:
+    def calibration_prior(self) -> CalibrationPrior:
         """What is known of the calibrator before an audit answer is looked at; the other rows are its pool."""
-        return Outset.trained(self.share, self.test, Heard(self.heard, self.lessons, self.chosen))
+        return CalibrationPrior.trained(self.share, self.test, Heard(self.heard, self.training_examples, self.chosen))
 
 
 def collect(data: str, labels: int, seed: int, given: Namespace, memo: Memo) -> Kept:
@@ -127,7 +127,7 @@ def collect(data: str, labels: int, seed: int, given: Namespace, memo: Memo) -> 
     usual = ("both", "random", STARTER, f"{Recipe().epochs}-epochs", f"{JUDGED}-judge")
     folder = Path(given.kept).joinpath(data, *(one for one in way if one not in usual))
     path = folder / f"labels-{labels}-seed-{seed}.npz"
-    recipe = Recipe(scout=1.0) if given.classifier == "scout" else Recipe(epochs=given.epochs)
+    recipe = Recipe(probe_weight=1.0) if given.classifier == "scout" else Recipe(epochs=given.epochs)
     if not path.exists() or "chosen" not in np.load(path):  # earlier versions kept less
         plan = plan_of(data)
         config = RoundConfig(strategy=given.strategy, recipe=recipe, backbone=given.backbone)
@@ -140,8 +140,10 @@ def collect(data: str, labels: int, seed: int, given: Namespace, memo: Memo) -> 
         list(simulate(wanted, [seed], memo=memo))
     with np.load(path) as stored:
         arrays = {name: stored[name] for name in ("audit", "audit_truth", "test", "test_truth", "heard")}
-        lessons, chosen = int(stored["lessons"]), float(stored["chosen"])
-        return Kept(data, labels, seed, **arrays, lessons=lessons, chosen=chosen, share=recipe.scout)
+        training_examples, chosen = int(stored["lessons"]), float(stored["chosen"])
+        return Kept(
+            data, labels, seed, **arrays, training_examples=training_examples, chosen=chosen, share=recipe.probe_weight
+        )
 
 
 def judge(kept: Kept, more: int, few: int) -> dict[str, Any]:
@@ -181,14 +183,14 @@ def inside_often(kept: Kept, more: int, judging: int | None, draws: int = 10) ->
         logits = np.concatenate([kept.audit, kept.test[asked]])
         truth = np.concatenate([kept.audit_truth, kept.test_truth[asked]])
         rest = rest[:judging]
-        said = fit_calibrator(logits, truth, kept.outset)(kept.test[rest])
+        said = fit_calibrator(logits, truth, kept.calibration_prior)(kept.test[rest])
         found.append(inside_band(said, kept.test_truth[rest]))
     return float(np.mean(found))
 
 
 def spreads_off(kept: Kept) -> float:
     """Return by how many spreads the temperature is too low, what the other rows leave open counted in."""
-    told = fit_calibrator(kept.test, kept.test_truth, replace(kept.outset, spread=UNKNOWN))
+    told = fit_calibrator(kept.test, kept.test_truth, replace(kept.calibration_prior, spread=UNKNOWN))
     spread = np.hypot(kept.calibrator.spread, told.spread)
     return float(np.log(told.temperature / kept.calibrator.temperature) / spread)
 
@@ -228,9 +230,9 @@ def replay(kept: Sequence[Kept], answers: int, draws: int) -> dict[float, dict[s
         evidence, raw, truth = _evidence(one, asked, rest), Calibrator(1.0)(one.test[rest]), one.test_truth[rest]
         pool = evidence.pool
         for target in TARGETS:
-            promise = certify(evidence, Wish(target))
+            guarantee = certify(evidence, Target(target))
             ways = {
-                "promise": accepted(pool, promise if isinstance(promise, Promise) else {}),
+                "promise": accepted(pool, guarantee if isinstance(guarantee, Guarantee) else {}),
                 "fixed, raw": accepted(raw, _fixed()),
                 "fixed, calibrated": accepted(pool, _fixed()),
             }
@@ -248,9 +250,9 @@ def peek(kept: Sequence[Kept], most: int, draws: int, target: float = 0.95) -> A
         rest = order[most:]
         for answers in range(min(60, most), most + 1, 20):
             evidence = _evidence(one, order[:answers], rest)
-            promise = certify(evidence, Wish(target))
-            if isinstance(promise, Promise):
-                found[draw] = _outcome(accepted(evidence.pool, promise), one.test_truth[rest])[0]
+            guarantee = certify(evidence, Target(target))
+            if isinstance(guarantee, Guarantee):
+                found[draw] = _outcome(accepted(evidence.pool, guarantee), one.test_truth[rest])[0]
                 break
     return found
 
@@ -264,22 +266,22 @@ def foresee(kept: Sequence[Kept], most: int, draws: int, target: float = 0.95) -
     for draw in range(draws):
         one = kept[draw % len(kept)]
         order = rng.permutation(len(one.test_truth))
-        made = certify(_evidence(one, order[:answers], order[answers:]), Wish(target))
+        made = certify(_evidence(one, order[:answers], order[answers:]), Target(target))
         if isinstance(made, NotYet) and made.missing and answers + made.missing <= len(order) - most:
             given = (answers + made.missing, answers + made.missing // 2)
-            later = (certify(_evidence(one, order[:n], order[n:]), Wish(target)) for n in given)
-            found.append([isinstance(promise, Promise) for promise in later])
+            later = (certify(_evidence(one, order[:n], order[n:]), Target(target)) for n in given)
+            found.append([isinstance(guarantee, Guarantee) for guarantee in later])
     return np.array(found, dtype=float).reshape(-1, 2)
 
 
 def _evidence(one: Kept, asked: NDArray[np.int64], rest: NDArray[np.int64]) -> Evidence:
     """Take some rows for the audit slice and others for the pool, calibrated on the former."""
-    calibrator = fit_calibrator(one.test[asked], one.test_truth[asked], one.outset)
+    calibrator = fit_calibrator(one.test[asked], one.test_truth[asked], one.calibration_prior)
     return Evidence(calibrator(one.test[asked]), one.test_truth[asked], calibrator(one.test[rest]), calibrator.spread)
 
 
-def _fixed() -> Promise:
-    return Promise(Wish(FIXED), FIXED, 0, 0, 0)
+def _fixed() -> Guarantee:
+    return Guarantee(Target(FIXED), FIXED, 0, 0, 0)
 
 
 def _outcome(said: NDArray[np.int64], truth: NDArray[np.int64]) -> tuple[float, float]:
@@ -349,8 +351,8 @@ def main() -> None:
     kept = [collect(data, labels, seed, given, memos[data]) for data, labels, seed in wanted]
     runs = [(one, judge(one, given.more, few)) for one in kept]
     show_rounds(runs)
-    promises = {data: show_promises(data, [one for one in kept if one.data == data], given) for data in given.data}
-    held = {(data, target): made for data, found in promises.items() for target, made in found.items() if len(made)}
+    guarantees = {data: show_promises(data, [one for one in kept if one.data == data], given) for data in given.data}
+    held = {(data, target): made for data, found in guarantees.items() for target, made in found.items() if len(made)}
     certified = [made for (_, target), made in held.items() if target != "peeking"]
 
     def share(name: str) -> float:

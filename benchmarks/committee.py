@@ -26,7 +26,7 @@ from benchmarks.data import SETS, plan_of
 from benchmarks.measure import print_last
 from model.backbones.catalog import STARTER
 from model.load import load_classifier
-from model.probe.probe import Scout, blank
+from model.probe.probe import Probe, blank
 from model.types import Label, States, Task, Utterance
 
 WAYS = ("random", "margin", "rounds", "bagged", "mean", "reworded", "reworded mean")
@@ -50,15 +50,15 @@ class Known:
     columns: Labels
     described: Sequence[States]  # of the labels
 
-    def fit(self, rows: Rows, wording: int = 0) -> Scout:
+    def fit(self, rows: Rows, wording: int = 0) -> Probe:
         """Fit a scout to some of them."""
         described = self.described[wording]
-        untaught = replace(blank(self.states[wording].shape[1], len(described)), described=described)
-        return untaught.refitted(self.states[wording][rows], self.columns[rows].tolist())
+        untrained = replace(blank(self.states[wording].shape[1], len(described)), described=described)
+        return untrained.refitted(self.states[wording][rows], self.columns[rows].tolist())
 
-    def say(self, scout: Scout, rows: Rows, wording: int = 0) -> Array:
+    def say(self, probe: Probe, rows: Rows, wording: int = 0) -> Array:
         """Return a scout's probabilities for some of them."""
-        return np.exp(scout.loglik(self.states[wording][rows]))
+        return np.exp(probe.loglik(self.states[wording][rows]))
 
 
 def read(name: str, given: Namespace) -> tuple[Known, Known]:
@@ -83,7 +83,7 @@ def session(known: Known, test: Known, size: int, way: str, seed: int) -> float:
     rng = np.random.default_rng(seed)
     pool = rng.permutation(len(known.columns))[:size]
     asked, left = pool[:BATCH], pool[BATCH:]
-    made: list[Scout] = []
+    made: list[Probe] = []
     right = []
     for _ in range(ROUNDS):
         made.append(known.fit(asked))
@@ -93,7 +93,7 @@ def session(known: Known, test: Known, size: int, way: str, seed: int) -> float:
     return float(np.mean(right))
 
 
-def scores(known: Known, way: str, rows: tuple[Rows, Rows], made: Sequence[Scout], rng: np.random.Generator) -> Scores:
+def scores(known: Known, way: str, rows: tuple[Rows, Rows], made: Sequence[Probe], rng: np.random.Generator) -> Scores:
     """Score what is left; where there is no committee yet, by the margin as the product does."""
     asked, left = rows
     if way == "random":
@@ -104,7 +104,7 @@ def scores(known: Known, way: str, rows: tuple[Rows, Rows], made: Sequence[Scout
         bags = [asked[rng.integers(len(asked), size=len(asked))] for _ in range(BAGS)]
         said = np.array([known.say(known.fit(bag), left) for bag in bags])
     else:
-        said = np.array([known.say(scout, left) for scout in made[-MEMBERS if way == "rounds" else -1 :]])
+        said = np.array([known.say(probe, left) for probe in made[-MEMBERS if way == "rounds" else -1 :]])
     view = View(said.mean(axis=0), committee=said)
     return margin(view) if way.endswith("mean") or len(said) < 2 else disagreement(view)
 

@@ -25,7 +25,7 @@ from benchmarks.measure import print_last
 from benchmarks.mistakes import read_in_context
 from model.backbones.catalog import STARTER
 from model.load import load_classifier
-from model.probe.probe import fit_scout
+from model.probe.probe import fit_probe
 from model.types import Label, States, Task
 
 MORE = 25  # answers of a batch
@@ -60,13 +60,13 @@ def foretell(rows: Answered, described: States, count: int, given: Namespace) ->
     """Yield what was expected and what came, for each draw of lessons and judges."""
     for seed in range(given.seeds):
         order = np.random.default_rng(seed).permutation(len(rows))
-        asked, judges, lessons = np.split(order, [given.others, given.others + count // 4])
+        asked, judges, training_examples = np.split(order, [given.others, given.others + count // 4])
         others = rows.at(asked)
-        now, then = rows.at(lessons[:count]), rows.at(lessons[: count + MORE])
-        scout = fit_scout(now.states, now.columns.tolist(), described)
-        expected = expected_gain(now, rows.at(judges), scout, MORE)
+        now, then = rows.at(training_examples[:count]), rows.at(training_examples[: count + MORE])
+        probe = fit_probe(now.states, now.columns.tolist(), described)
+        expected = expected_gain(now, rows.at(judges), probe, MORE)
         if expected is not None:
-            yield expected, float(hits(then, others, scout).mean() - hits(now, others, scout).mean())
+            yield expected, float(hits(then, others, probe).mean() - hits(now, others, probe).mean())
 
 
 def main() -> None:

@@ -64,7 +64,7 @@ Peer = Callable[[NDArray[Any], NDArray[np.int64], int], Iterator[tuple[int, floa
 def ours(name: str, given: Namespace) -> list[Run]:
     """Run the product on a data set."""
     plan = plan_of(name, given.backbone)
-    recipe = replace(plan.config.recipe, scout=1.0) if given.classifier == "scout" else plan.config.recipe
+    recipe = replace(plan.config.recipe, probe_weight=1.0) if given.classifier == "scout" else plan.config.recipe
     plan = replace(plan, data=excerpt(name, given), pool_limit=given.pool, test_limit=given.test)
     plan = replace(plan, labels=given.labels, rounds=given.labels // given.batch)
     plan = replace(plan, config=replace(plan.config, recipe=recipe))

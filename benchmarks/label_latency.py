@@ -67,7 +67,7 @@ READY = "window.annotatorKeys || !document.querySelector('[data-asked]')"  # the
 
 
 @dataclass
-class Desk:
+class Screen:
     """A browser page on which answers are given, and how long each took."""
 
     name: str
@@ -95,21 +95,21 @@ def main() -> None:
         with running(folder) as address, bare() as floor_address:
             pages = {size: f"{address}/?project={size}&annotator=anna" for size in ("small", "large")}
             pages["floor"] = floor_address
-            idle = {desk: opened(browser, desk, url) for desk, url in pages.items()}
+            idle = {screen: opened(browser, screen, url) for screen, url in pages.items()}
             take_turns(list(idle.values()), given)
             with training(folder / "large"):
-                busy = {desk: opened(browser, desk, pages[desk]) for desk in ("large", "floor")}
+                busy = {screen: opened(browser, screen, pages[screen]) for screen in ("large", "floor")}
                 take_turns(list(busy.values()), given)
         report(idle, busy)
 
 
-def report(idle: dict[str, Desk], busy: dict[str, Desk]) -> None:
+def report(idle: dict[str, Screen], busy: dict[str, Screen]) -> None:
     """Print each page's figures, and the JSON line."""
     for state, desks in (("idle", idle), ("training", busy)):
-        for name, desk in desks.items():
-            p50, p95, worst = np.percentile(desk.milliseconds, [50, 95, 100])
+        for name, screen in desks.items():
+            p50, p95, worst = np.percentile(screen.milliseconds, [50, 95, 100])
             print(f"{state:8} {name:5}  median {p50:4.0f} ms, 95 % within {p95:4.0f} ms, slowest {worst:4.0f} ms")
-    median = {name: float(np.median(desk.milliseconds)) for name, desk in idle.items()}
+    median = {name: float(np.median(screen.milliseconds)) for name, screen in idle.items()}
     print_last(
         {
             "idle": figures(idle["large"]),
@@ -120,21 +120,21 @@ def report(idle: dict[str, Desk], busy: dict[str, Desk]) -> None:
     )
 
 
-def figures(desk: Desk) -> dict[str, float]:
+def figures(screen: Screen) -> dict[str, float]:
     """Return the median and the 95th percentile."""
-    p50, p95 = np.percentile(desk.milliseconds, [50, 95])
+    p50, p95 = np.percentile(screen.milliseconds, [50, 95])
     return {"p50_ms": round(p50, 1), "p95_ms": round(p95, 1)}
 
 
-def take_turns(desks: list[Desk], given: Namespace) -> None:
+def take_turns(desks: list[Screen], given: Namespace) -> None:
     """Let each page have its block of answers, again and again; the first three answers only warm up."""
-    for desk in desks:
-        desk.work(3)
-        del desk.milliseconds[:]
-        desk.page.evaluate("window.painted = []")
+    for screen in desks:
+        screen.work(3)
+        del screen.milliseconds[:]
+        screen.page.evaluate("window.painted = []")
     for _ in range(given.answers // given.block):
-        for desk in desks:
-            desk.work(given.block)
+        for screen in desks:
+            screen.work(given.block)
 
 
 def prepare(folder: Path, count: int, backbone: str) -> None:
@@ -202,7 +202,7 @@ def training(folder: Path) -> Iterator[None]:
                 time.sleep(0.2)
 
 
-def opened(browser: Browser, name: str, url: str) -> Desk:
+def opened(browser: Browser, name: str, url: str) -> Screen:
     """Open a page and wait until it can be answered."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.add_init_script(STOPWATCH)
@@ -210,7 +210,7 @@ def opened(browser: Browser, name: str, url: str) -> Desk:
     expect(page.locator(".utterance")).to_be_visible(timeout=60 * SECOND)
     page.wait_for_function(READY)
     page.wait_for_timeout(2 * SECOND)
-    return Desk(name, page)
+    return Screen(name, page)
 
 
 if __name__ == "__main__":

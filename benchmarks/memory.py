@@ -159,10 +159,10 @@ def expected(need: MemoryNeed, stage: str) -> int:
 def ratios(entry: str, precision: str, stages: Mapping[str, Mapping[str, int]]) -> dict[str, float]:
     """Compare with what is promised and foretold: 1 is as said, more is more memory than said."""
     peaks = {stage: found["peak"] for stage, found in stages.items()}
-    promised, loaded = foretold(entry, precision, "load").weights, stages["load"]
+    guaranteed, loaded = foretold(entry, precision, "load").weights, stages["load"]
     result = {f"{stage}_gb": round(peak / 1e9, 3) for stage, peak in peaks.items()}
-    result["over_promise"] = round(loaded["weights"] / promised, 3)
-    result["held_over_promise"] = round(loaded["held"] / promised, 3)
+    result["over_promise"] = round(loaded["weights"] / guaranteed, 3)
+    result["held_over_promise"] = round(loaded["held"] / guaranteed, 3)
     result["of_estimate"] = round(peaks["train"] / expected(foretold(entry, precision, "train"), "train"), 3)
     result["score_of_estimate"] = round(peaks["score"] / expected(foretold(entry, precision, "score"), "score"), 3)
     return result

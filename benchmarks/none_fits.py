@@ -54,13 +54,13 @@ def ways(logits: Array) -> dict[str, Array]:
 
 def by_scout(
     classifier: Classifier,
-    lessons: tuple[list[Utterance], list[int]],
+    training_examples: tuple[list[Utterance], list[int]],
     asked: list[Utterance],
     strange: NDArray[np.bool_],
 ) -> Iterator[tuple[str, str, float]]:
     """Rank by the scout alone, and by the strategy that looks for such utterances."""
-    taught, pool = (meanings(classifier.states(texts)) for texts in (lessons[0], asked))
-    logits = classifier.fit(*lessons).logits(asked)
+    taught, pool = (meanings(classifier.states(texts)) for texts in (training_examples[0], asked))
+    logits = classifier.fit(*training_examples).logits(asked)
     view = View(np.exp(logits), lambda rows: pool[rows], lambda: taught)
     for name in ("least_confidence", "entropy", "none_fits"):
         yield "scout", name, float(roc_auc_score(strange, STRATEGIES[name].score(view)))
@@ -71,13 +71,13 @@ def measure(gold: Gold, left_out: str, given: Namespace, seed: int) -> Iterator[
     rng = np.random.default_rng(seed)
     names = sorted({row.given_label or "" for row in gold.train} - {left_out})
     task = Task(gold.draft.instruction, tuple(Label(name) for name in names))
-    lessons = _sample([row for row in gold.train if row.given_label != left_out], given.learn, rng)
+    training_examples = _sample([row for row in gold.train if row.given_label != left_out], given.learn, rng)
     test = _sample(list(gold.test), given.tests, rng)
     strange = np.array([row.given_label == left_out for row in test])
-    texts, asked = ([Utterance(row.text) for row in rows] for rows in (lessons, test))
-    labels = [names.index(row.given_label or "") for row in lessons]
+    texts, asked = ([Utterance(row.text) for row in rows] for rows in (training_examples, test))
+    labels = [names.index(row.given_label or "") for row in training_examples]
     if given.learners == "scout":
-        classifier = load_classifier(given.backbone, task, Recipe(scout=1.0))
+        classifier = load_classifier(given.backbone, task, Recipe(probe_weight=1.0))
         yield from by_scout(classifier, (texts, labels), asked, strange)
         return
     for loss in ("labels", "tokens"):

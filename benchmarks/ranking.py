@@ -27,7 +27,7 @@ from annotator.exchange.imports import add_utterances
 from annotator.methods.calibration import Calibrator
 from annotator.methods.query_strategies import View, margin
 from annotator.project import Project
-from annotator.rounds.batch import Askable, choose_from_pool
+from annotator.rounds.batch import Candidates, choose_from_pool
 from annotator.rounds.reranking import reorder
 from benchmarks.command import Command
 from benchmarks.measure import print_last
@@ -59,7 +59,7 @@ def seconds(run: Callable[[], Any], times: int = 3) -> float:
     return float(np.median(found))
 
 
-def pool(size: int) -> Askable:
+def pool(size: int) -> Candidates:
     """Make up a pool: probabilities, states and texts, all a function of the row."""
     rng = np.random.default_rng(0)
     probabilities = rng.dirichlet(np.ones(LABELS), size)
@@ -70,10 +70,10 @@ def pool(size: int) -> Askable:
     def read(ids: Any) -> list[Any]:
         return [{"text": f"utterance number {i} of many, said in {i % 97} words", "conversation": None} for i in ids]
 
-    return Askable(range(size), View(probabilities, states_of), read=read)
+    return Candidates(range(size), View(probabilities, states_of), read=read)
 
 
-def _choose(made: Askable, config: RoundConfig) -> None:
+def _choose(made: Candidates, config: RoundConfig) -> None:
     choose_from_pool(made, config, 50, np.random.default_rng(0))
 
 

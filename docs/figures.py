@@ -67,7 +67,7 @@ def prepare(folder: Path) -> None:
     with SAMPLES["client_talk"].data.open(encoding="utf-8", newline="") as file:
         known = {row["id"]: row["label"] for row in csv.DictReader(file)}
     with create_sample("client_talk", folder) as project:
-        quick = replace(project.config.recipe, scout=1.0)
+        quick = replace(project.config.recipe, probe_weight=1.0)
         project.config = replace(project.config, retrain_every=0, recipe=quick)
         config = project.config
         classifier = load_classifier(config.backbone, codebook_of(project).task(), config.recipe, config.template)

@@ -21,14 +21,14 @@ from annotator.errors import BackboneChanged, BackboneRefused, NotFinite, Projec
 from model.backbones.backbone import Backbone
 from model.description import description_of, write_description
 from model.finite import check_finite
-from model.probe.probe import SCOUT_FILE, Scout, blank, blend, compare_only, fit_scout
+from model.probe.probe import PROBE_FILE, Probe, blank, blend, compare_only, fit_probe
 from model.prompts.tokens import PromptTokens
 from model.prompts.verbalizer import label_words
 from model.recipe import Recipe, check_recipe
 from model.scoring.hidden_states import MADE_OF, spelled
 from model.scoring.packing import Bodies
 from model.scoring.scoring import make_scorer, score
-from model.training.training import Budget, Checkpoint, Lesson, train
+from model.training.training import Budget, Checkpoint, TrainingExample, train
 from model.training.tuning import Tuning, load_tuning, start_tuning, weights_in
 from model.types import Frame, Logits, Origin, Progress, States, Task, Utterance, no_progress
 
@@ -105,9 +105,11 @@ class LanguageModelClassifier:
     def zero_shot(self) -> RoundAdapter:
         """Answer from the instruction, and compare what has been read with what the codebook says of each label."""
         read = np.array(list(self._read.values()))
-        if self.recipe.scout and len(read):
+        if self.recipe.probe_weight and len(read):
             return self._with(Tuning(self._bare()), compare_only(read, self.described))
-        return self._with(Tuning(self._bare()), blank(*self.described.T.shape) if self.recipe.scout == 1 else None)
+        return self._with(
+            Tuning(self._bare()), blank(*self.described.T.shape) if self.recipe.probe_weight == 1 else None
+        )
 
     def fit(
         self,
@@ -122,18 +124,18 @@ class LanguageModelClassifier:
         Raises NotFinite, after which nothing is left of it.
         """
         check_recipe(self.recipe)
-        scout = fit_scout(self.states(utterances), labels, self.described) if self.recipe.scout else None
-        if self.recipe.scout == 1:
-            return self._with(Tuning(self._bare()), scout)
+        probe = fit_probe(self.states(utterances), labels, self.described) if self.recipe.probe_weight else None
+        if self.recipe.probe_weight == 1:
+            return self._with(Tuning(self._bare()), probe)
         bodies = [self.tokens.body(utterance) for utterance in utterances]
-        lesson = Lesson(bodies, np.asarray(labels), self.recipe)
-        checkpoint = Checkpoint(unfinished, self._fingerprint(lesson)) if unfinished else None
+        example = TrainingExample(bodies, np.asarray(labels), self.recipe)
+        checkpoint = Checkpoint(unfinished, self._fingerprint(example)) if unfinished else None
         with torch.random.fork_rng():
             torch.manual_seed(self.recipe.seed)
             tuning = start_tuning(self._bare(), self.recipe)
-            adapter = self._with(tuning, scout)
+            adapter = self._with(tuning, probe)
             try:
-                train(self.backbone, self._scorer, lesson, progress, checkpoint)
+                train(self.backbone, self._scorer, example, progress, checkpoint)
             except NotFinite:  # what has been learned so far led there, and is not to be gone on from
                 self._bare()
                 if unfinished:
@@ -196,51 +198,57 @@ class LanguageModelClassifier:
             self.backbone.tuning = None
         return self.backbone
 
-    def _with(self, tuning: Tuning, scout: Scout | None = None) -> RoundAdapter:
+    def _with(self, tuning: Tuning, probe: Probe | None = None) -> RoundAdapter:
         self.backbone.tuning = tuning
-        return RoundAdapter(self, tuning, scout)
+        return RoundAdapter(self, tuning, probe)
 
-    def _fingerprint(self, lesson: Lesson) -> str:
+    def _fingerprint(self, example: TrainingExample) -> str:
         """Name what is learned and how: another lesson must not be taken up where this one stopped."""
-        told = [self.origin.fingerprint, self.tokens.prefix, asdict(self.recipe), lesson.bodies, lesson.labels.tolist()]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        told = [
+            self.origin.fingerprint,
+            self.tokens.prefix,
+            asdict(self.recipe),
+            example.bodies,
+            example.labels.tolist(),
+        ]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 class RoundAdapter:
     """What one round has learned, attached to its backbone."""
 
-    def __init__(self, classifier: LanguageModelClassifier, tuning: Tuning, scout: Scout | None = None) -> None:
+    def __init__(self, classifier: LanguageModelClassifier, tuning: Tuning, probe: Probe | None = None) -> None:
         self._classifier = classifier
         self._tuning = tuning  # every fit and every load makes a new one
-        self._scout = scout
+        self._probe = probe
 
     def logits(self, utterances: Sequence[Utterance], progress: Progress = no_progress) -> Logits:
         """Score every label for every utterance: (n, k)."""
         self._check_live()
         owner = self._classifier
-        if self._scout is None or not utterances:
+        if self._probe is None or not utterances:
             return owner.logits(utterances, progress)
-        weight = owner.recipe.scout
-        heard = self._scout.loglik(owner.states(utterances, progress if weight == 1 else no_progress))
+        weight = owner.recipe.probe_weight
+        heard = self._probe.loglik(owner.states(utterances, progress if weight == 1 else no_progress))
         return heard if weight == 1 else blend(owner.logits(utterances, progress), heard, weight)
 
     def heard(self, utterances: Sequence[Utterance]) -> Logits | None:
         """Return what the scout says alone: (n, k); None where there is none."""
-        return self._scout.loglik(self._classifier.states(utterances)) if self._scout and utterances else None
+        return self._probe.loglik(self._classifier.states(utterances)) if self._probe and utterances else None
 
     def save(self, folder: Path) -> None:
         """Write weights, if any were trained, and everything needed to score again elsewhere."""
         self._check_live()
         owner = self._classifier
         self._tuning.save(folder)
-        if self._scout:
-            self._scout.save(folder)
+        if self._probe:
+            self._probe.save(folder)
         description = {
             "backbone": owner.backbone.name,
             "template": owner.tokens.template,
             "task": asdict(owner.task),
             "recipe": asdict(owner.recipe),
-            "reading": owner.reading if self._scout else None,
+            "reading": owner.reading if self._probe else None,
             "frame": asdict(owner.tokens.frame),
             **asdict(owner.origin),
         }
@@ -265,20 +273,20 @@ def whole(folder: Path) -> dict[str, Any]:
     """Return the description of a round. Raises ProjectError if its folder lacks a file that was written."""
     weights_in(folder)
     described = description_of(folder)
-    if described.get("reading") and not (folder / SCOUT_FILE).is_file():
-        raise ProjectError(f"{folder} lacks {SCOUT_FILE}.", _RESTORE)
+    if described.get("reading") and not (folder / PROBE_FILE).is_file():
+        raise ProjectError(f"{folder} lacks {PROBE_FILE}.", _RESTORE)
     return described
 
 
-def _scout_in(folder: Path) -> Scout:
+def _scout_in(folder: Path) -> Probe:
     """Read the scout of a round that has one. Raises ProjectError if it is damaged."""
     try:
-        scout = Scout.load(folder)
+        probe = Probe.load(folder)
     except (SafetensorError, OSError, ValueError) as error:
-        raise ProjectError(f"{folder / SCOUT_FILE} cannot be read: {error}.", _RESTORE) from error
-    if scout is None or not all(np.isfinite(array).all() for array in vars(scout).values()):
-        raise ProjectError(f"{folder / SCOUT_FILE} does not hold what a round has learned.", _RESTORE)
-    return scout
+        raise ProjectError(f"{folder / PROBE_FILE} cannot be read: {error}.", _RESTORE) from error
+    if probe is None or not all(np.isfinite(array).all() for array in vars(probe).values()):
+        raise ProjectError(f"{folder / PROBE_FILE} does not hold what a round has learned.", _RESTORE)
+    return probe
 
 
 def short_hash(content: list[Any]) -> str:

@@ -31,6 +31,9 @@ Part = Annotated[float, Interval(ge=0, lt=1)]  # of a whole of which something h
 Quantization = Literal["none", "nf4"]
 
 
+FORMER = {"scout": "probe_weight"}  # settings by their names in earlier versions
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Settings of one fine-tuning run. Stored with the round, so a round can be repeated: on a processor bit by bit."""
@@ -43,7 +46,9 @@ class Recipe:
     dropout: Part = 0.05  # none is a quarter faster on a processor; whether it is as good is not settled
     target_modules: str = "all-linear"  # attention alone learns less (Biderman et al. 2024, arXiv 2405.09673)
     learning_rate: Positive | None = None  # none: what suits the method, see LEARNING_RATES
-    scout: Share = 0.6  # its share in what a round says; 0: the adapter alone; 1: the scout alone, nothing is trained
+    probe_weight: Share = (
+        0.6  # of the quick classifier in a round; 0: adapter alone; 1: it alone, nothing is fine-tuned
+    )
     epochs: Count = 8
     average: Share = 0.5  # of the last steps, whose weights are averaged (Izmailov et al. 2018, arXiv 1803.05407)
     batch_size: Count = 8
@@ -86,8 +91,14 @@ def check_recipe(recipe: Recipe) -> None:
         )
 
 
+def renamed(stored: dict[str, Any]) -> dict[str, Any]:
+    """Return stored settings under the names they have now."""
+    return {FORMER.get(name, name): value for name, value in stored.items()}
+
+
 def read_recipe(stored: dict[str, Any]) -> Recipe:
     """Read a stored recipe; what a later version has added takes its default, what it has dropped is passed over."""
     known = {field.name for field in fields(Recipe)}
+    stored = renamed(stored)
     values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in stored.items()}
     return Recipe(**{name: value for name, value in values.items() if name in known})

@@ -21,7 +21,7 @@ class NewAcceptance:
     annotator: str
     target: float
     confidence: float
-    promise: str
+    guarantee: str
     codebook_version: int
 
 
@@ -64,7 +64,7 @@ def history(db: Database) -> list[dict[str, Any]]:
            LEFT JOIN acceptance_end e ON e.acceptance_id = acceptance.id ORDER BY acceptance.id DESC""",
     )
     return [
-        {**row, "promise": parsed(row["promise"], "the promise of an acceptance"), **spot_checks(db, row["id"])}
+        {**row, "guarantee": parsed(row["guarantee"], "the guarantee of an acceptance"), **spot_checks(db, row["id"])}
         for row in rows
     ]
 

@@ -42,7 +42,7 @@ class NewAnnotation:
     withheld_label_id: int | None = None
     withheld_probability: float | None = None
     bulk_id: int | None = None
-    heard: int | None = None  # the last annotation known where it was chosen between two rounds
+    chosen_after: int | None = None  # the last annotation known where it was chosen between two rounds
 
 
 # A label that came with the file counts only while no person has answered; a skip is no answer.

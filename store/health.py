@@ -14,7 +14,7 @@ _JSON = {
     "label": ("examples",),
     "codebook_event": ("details",),
     "round": ("config", "label_ids", "calibration", "metrics"),
-    "acceptance": ("promise",),
+    "acceptance": ("guarantee",),
     "bulk": ("search",),
 }
 

@@ -95,6 +95,17 @@ def m010_imports_in_short_steps(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def m011_names_of_the_field(db: Database) -> None:
+    """Call columns what the field calls them: a guarantee, and the annotation after which an utterance was chosen."""
+    db.execute("DROP VIEW answer")
+    db.execute("ALTER TABLE acceptance RENAME COLUMN promise TO guarantee")
+    for table in ("queue", "annotation"):
+        db.execute(f"ALTER TABLE {table} RENAME COLUMN heard TO chosen_after")
+    db.execute("DROP TABLE guess")  # nobody's answers, and nothing reads them any more
+    db.execute(_answers_in_use(db))
+
+
 def _answers_in_use(db: Database) -> str:
     """Return the view `answer`: what was said, in the labels in use. Make it anew where annotations get a column.
 

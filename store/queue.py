@@ -18,7 +18,7 @@ FURTHEST = LEASE + timedelta(minutes=1)  # what ends later was leased while the 
 class QueueEntry:
     """One utterance to ask. `score` is the acquisition score: higher means ask sooner.
 
-    `heard` is the last annotation that was known where it was chosen between two rounds, None where a round chose it.
+    `chosen_after` is the last annotation that was known where it was chosen between two rounds, None where a round chose it.
     """
 
     utterance_id: int
@@ -26,7 +26,7 @@ class QueueEntry:
     score: float | None
     propensity: float | None
     pool_size: int
-    heard: int | None = None
+    chosen_after: int | None = None
 
 
 def replace(db: Database, round_id: int | None, entries: Iterable[QueueEntry]) -> None:
@@ -54,8 +54,8 @@ def refill(db: Database, round_id: int | None, entries: Iterable[QueueEntry]) ->
 
 def extend(db: Database, round_id: int | None, entries: Iterable[QueueEntry]) -> None:
     """Append to the batch; what is in it already stays where it is."""
-    sql = """INSERT OR IGNORE INTO queue (utterance_id, round_id, strategy, score, propensity, pool_size, heard)
-             VALUES (:utterance_id, :round_id, :strategy, :score, :propensity, :pool_size, :heard)"""
+    sql = """INSERT OR IGNORE INTO queue (utterance_id, round_id, strategy, score, propensity, pool_size, chosen_after)
+             VALUES (:utterance_id, :round_id, :strategy, :score, :propensity, :pool_size, :chosen_after)"""
     with immediate(db):
         for entry in entries:
             db.execute(sql, {**asdict(entry), "round_id": round_id})
@@ -119,8 +119,8 @@ def exchange(db: Database, round_id: int, entries: Sequence[QueueEntry], strateg
         chosen = [entry for entry in entries if entry.utterance_id not in others]
         for row, entry in zip(rows, chosen, strict=False):
             db.execute(
-                """INSERT INTO queue (rank, utterance_id, round_id, strategy, score, propensity, pool_size, heard)
-                   VALUES (:rank, :utterance_id, :round_id, :strategy, :score, :propensity, :pool_size, :heard)""",
+                """INSERT INTO queue (rank, utterance_id, round_id, strategy, score, propensity, pool_size, chosen_after)
+                   VALUES (:rank, :utterance_id, :round_id, :strategy, :score, :propensity, :pool_size, :chosen_after)""",
                 {**asdict(entry), "rank": row["rank"], "round_id": round_id},
             )
     return min(len(rows), len(chosen))

@@ -45,7 +45,7 @@ def candidates(db: Database, asked: Conditions, in_use: Mapping[str, Any] | None
     parts, parameters = ["slice IN ('pool', 'audit')"], asked.__dict__ | {"round": in_use["id"] if in_use else None}
     parts += _about_answers(asked)
     if asked.asks_the_model:
-        _teach_likeliest(db, in_use)
+        _define_likeliest(db, in_use)
         parts += _about_model(asked)
     sql = f"SELECT id, text FROM utterance WHERE {' AND '.join(parts)} ORDER BY id"
     yield from db.execute(sql, parameters)
@@ -83,7 +83,7 @@ def _about_model(asked: Conditions) -> Iterator[str]:
                   AND likeliest(probabilities) != coalesce(label_id, 0))"""
 
 
-def _teach_likeliest(db: Database, in_use: Mapping[str, Any] | None) -> None:
+def _define_likeliest(db: Database, in_use: Mapping[str, Any] | None) -> None:
     """Let SQL read a round's probabilities: the id of the likeliest label in use, and how likely that is."""
     ids, passed = labels.shares(db, tuple(parsed(in_use["label_ids"], "the labels of a round") if in_use else ()))
 

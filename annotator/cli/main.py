@@ -24,7 +24,7 @@ from annotator.gate import EXPOSED, checked_names, exposed, refuse_open_address
 from annotator.labeling.session import standing
 from annotator.project import Project
 from annotator.rounds.lifecycle import recover
-from annotator.rounds.prediction import Labeller, format_of
+from annotator.rounds.prediction import Labeler, format_of
 from annotator.rounds.statuses import added_up, statuses
 from annotator.rounds.summaries import about_weights, summaries
 from annotator.rounds.worker import start_round
@@ -231,7 +231,7 @@ def status(project: Path) -> None:
     with Project.open(project) as opened:
         recover(opened)
         done = standing(opened, "")
-        console.print(f"{opened.name}: {done.labelled} of {done.to_label} utterances have an answer.")
+        console.print(f"{opened.name}: {done.labeled} of {done.to_label} utterances have an answer.")
         console.print(f"Utterances: {added_up(statuses(opened).counts())}.")
         job = jobs.active(opened.db)
         console.print(f"A round is at “{job['stage']}”, {job['share']:.0%}." if job else "No round is running.")
@@ -299,10 +299,10 @@ def score(file: Path, project: Path, out: Path, only: str | None, encoding: str)
     format_of(out)  # a wrong ending is said before the work, not after
     with progress_bar() as bar:
         task = bar.add_task("loading the model", total=1.0)
-        labeller = Labeller.of(project)
+        labeler = Labeler.of(project)
         progress = lambda share: bar.update(task, completed=share, description="scoring")  # noqa: E731
-        count, rejected = labeller.score_file(file, plan, out, progress)
-    console.print(f"{count} rows in {out}, labelled by round {labeller.round_number}.")
+        count, rejected = labeler.score_file(file, plan, out, progress)
+    console.print(f"{count} rows in {out}, labelled by round {labeler.round_number}.")
     _list_rejected(rejected)
 
 

@@ -56,7 +56,7 @@ def _strategies(_: click.Context, __: click.Parameter, text: str) -> list[str]:
 @click.option("--seeds", default="0", show_default=True, callback=_numbers, help="As in 0,1,2 or 0-4.")
 @click.option(
     "--classifier",
-    type=click.Choice(["both", "lora", "scout"]),
+    type=click.Choice(["both", "lora", "probe", "scout"]),
     default="both",
     show_default=True,
     help="The fine-tuned adapter, the scout that takes seconds, or what a round says: both.",
@@ -107,7 +107,9 @@ def simulate(
     finished: Path | None,
 ) -> None:
     """Run the loop on a labelled file (columns text, label, split) with a simulated annotator."""
-    shares = {"lora": ["scout=0"], "scout": ["scout=1"], "both": []}[classifier]
+    shares = {"lora": ["probe_weight=0"], "probe": ["probe_weight=1"], "scout": ["probe_weight=1"], "both": []}[
+        classifier
+    ]
     made = changed_recipe(RoundConfig().recipe, [*shares, *recipe])
     config = RoundConfig(backbone=backbone, template=template, recipe=made, cross_fit_below=cross_fit_below)
     draft = read_codebook(codebook) if codebook else None

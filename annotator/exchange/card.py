@@ -103,7 +103,7 @@ def _out_of_use(project: Project) -> Iterator[str]:
             yield f"- *{name}* is out of use; its answers count as no label."
 
 
-def promised(act: Mapping[str, Any]) -> str:
+def guaranteed(act: Mapping[str, Any]) -> str:
     """Put an acceptance's promise into words."""
     return f"at least {act['target']:.0%} right, at {act['confidence']:.0%} confidence"
 
@@ -113,7 +113,7 @@ def accepted(project: Project) -> str:
     rows = []
     for act in reversed(acceptances.history(project.db)):
         now = escaped(f"{act['ended']}: {act['reason']}") if act["ended"] else "stands"
-        rows.append((act["id"], act["round_number"], act["size"], promised(act), act["checks"], act["errors"], now))
+        rows.append((act["id"], act["round_number"], act["size"], guaranteed(act), act["checks"], act["errors"], now))
     head = ("acceptance", "round", "suggestions", "promise", "spot checks", "found wrong", "now")
     return table(head, rows) if rows else "No suggestion has been accepted unseen."
 

@@ -119,7 +119,7 @@ class Known:
             "source": _source(answer),
             "round": self.numbers.get(answer["round_id"]),
             **{key: answer[key] for key in ("strategy", "propensity", "pool_size")},
-            "between_rounds": answer["heard"] is not None,
+            "between_rounds": answer["chosen_after"] is not None,
             "acceptance": None,
             "promise": None,
         }
@@ -151,7 +151,7 @@ class Known:
             "suggested_probability": act["probability"],
             "at": act["at"],
             "acceptance": act["acceptance_id"],
-            "promise": card.promised(act),
+            "promise": card.guaranteed(act),
         }
 
     def model_row(self, utterance: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from annotator.codebook.definition import codebook_of
-from annotator.methods.guarantee import Wish
+from annotator.methods.guarantee import Target
 from annotator.methods.sampling import audit_size, draw_audit
 from annotator.project import Project
 from annotator.rounds.batch import AUDIT
@@ -62,7 +62,7 @@ def _audit_of(project: Project, new: Iterable[Mapping[str, Any]], whole_conversa
     config = project.config
     drawn = {row["id"]: (row["drawn"], _group(row, whole_conversations)) for row in new}
     fresh = {i: group for i, (before, group) in drawn.items() if before is None}
-    size = audit_size(len(fresh), Wish(config.precision))
+    size = audit_size(len(fresh), Target(config.precision))
     rng = np.random.default_rng([config.seed, len(drawn)])
     return {i for i, (before, _) in drawn.items() if before == AUDIT} | draw_audit(fresh, size, rng)
 

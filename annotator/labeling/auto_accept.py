@@ -14,9 +14,9 @@ from annotator.methods.calibration import Calibrator
 from annotator.methods.guarantee import (
     WITHDRAWN_AT,
     Evidence,
+    Guarantee,
     NotYet,
-    Promise,
-    Wish,
+    Target,
     accepted,
     certify,
     certify_labels,
@@ -25,7 +25,7 @@ from annotator.methods.guarantee import (
 from annotator.methods.metrics import Labels
 from annotator.project import Project
 from annotator.rounds.batch import AUDIT
-from annotator.rounds.candidates import askable
+from annotator.rounds.candidates import candidates
 from annotator.rounds.consensus import consensus
 from annotator.rounds.queueing import refill_queue
 from model.finite import check_finite
@@ -42,8 +42,8 @@ class Offer:
     """What the round in use can promise, and what would be accepted on it."""
 
     round: Mapping[str, Any]
-    wish: Wish
-    promises: Mapping[int, Promise | NotYet]  # by label id; under 0 where one threshold serves all labels
+    target: Target
+    guarantees: Mapping[int, Guarantee | NotYet]  # by label id; under 0 where one threshold serves all labels
     utterance_ids: Labels  # (m,) open utterances of the pool
     label_ids: Labels  # (m,) what each would be accepted as; 0 for none
     probabilities: Mapping[int, float]  # of the likeliest label, by utterance
@@ -70,13 +70,13 @@ def evidence_of(project: Project, round_row: Mapping[str, Any]) -> tuple[Evidenc
     truth = {i: -1 if label is None else order.get(label, -1) for i, label in agreed.items()}
     ids = known.utterance_ids
     asked = np.array([i in in_audit and i in truth for i in ids.tolist()], dtype=bool)
-    is_open = np.isin(ids, list(askable(project, None).pool))
+    is_open = np.isin(ids, list(candidates(project, None).pool))
     answers = np.array([truth[i] for i in ids[asked].tolist()], dtype=np.int64)
     spread = Calibrator.from_dict(parsed(round_row["calibration"], CALIBRATION)).spread
     return Evidence(known.probabilities[asked], answers, known.probabilities[is_open], spread), ids[is_open]
 
 
-def offer(project: Project, wish: Wish, per_label: bool = False) -> Offer:
+def offer(project: Project, target: Target, per_label: bool = False) -> Offer:
     """Say what may be accepted unseen at the wished precision. Raises RoundError before the first round."""
     row = rounds.promoted(project.db)
     if row is None:
@@ -86,18 +86,18 @@ def offer(project: Project, wish: Wish, per_label: bool = False) -> Offer:
         evidence = replace(evidence, audit=evidence.audit[:0], truth=evidence.truth[:0])
     label_ids = np.array([0, *codebook_of(project).ids])
     if per_label:
-        found = certify_labels(evidence, wish)
-        made = {column: one for column, one in found.items() if isinstance(one, Promise)}
+        found = certify_labels(evidence, target)
+        made = {column: one for column, one in found.items() if isinstance(one, Guarantee)}
         columns = accepted(evidence.pool, made)
-        promises = {int(label_ids[column + 1]): one for column, one in found.items()}
+        guarantees = {int(label_ids[column + 1]): one for column, one in found.items()}
     else:
-        single = certify(evidence, wish)
-        columns = accepted(evidence.pool, single if isinstance(single, Promise) else {})
-        promises = {0: single}
+        single = certify(evidence, target)
+        columns = accepted(evidence.pool, single if isinstance(single, Guarantee) else {})
+        guarantees = {0: single}
     best = dict(zip(ids.tolist(), evidence.open_sure.tolist(), strict=True))
     taken = label_ids[columns + 1]
     stale = not rounds.is_current(project.db, row)
-    return Offer(row, wish, promises, ids, taken, best, int((taken > 0).sum()) * pace(project) / 3600, stale)
+    return Offer(row, target, guarantees, ids, taken, best, int((taken > 0).sum()) * pace(project) / 3600, stale)
 
 
 def pace(project: Project) -> float:
@@ -109,33 +109,40 @@ def pace(project: Project) -> float:
     return float(trim_mean(taken, 0.1)) / 1000 if taken else PACE
 
 
-def accept(project: Project, annotator: str, wish: Wish, per_label: bool = False) -> int:
+def accept(project: Project, annotator: str, target: Target, per_label: bool = False) -> int:
     """Accept all that can be promised, in one act, and return its id.
 
     Raises RoundError where nothing can be promised, or where the codebook has changed since the round.
     """
     with immediate(project.db):
-        made = offer(project, wish, per_label)
+        made = offer(project, target, per_label)
         if not made.accepts:
             raise RoundError(
-                f"0 suggestions can be accepted at a precision of {wish.target:.0%}.", "Answer more audit utterances."
+                f"0 suggestions can be accepted at a precision of {target.target:.0%}.", "Answer more audit utterances."
             )
         if made.stale:
             raise RoundError("The codebook has changed since this round was made.", "Retrain, then accept.")
-        promise = {label: _stored(one) for label, one in made.promises.items() if isinstance(one, Promise)}
+        guarantee = {label: _stored(one) for label, one in made.guarantees.items() if isinstance(one, Guarantee)}
         pairs = zip(made.utterance_ids.tolist(), made.label_ids.tolist(), strict=True)
         labels = {i: (label, made.probabilities[i]) for i, label in pairs if label}
         version = codebook_of(project).version
-        new = NewAcceptance(made.round["id"], annotator, wish.target, wish.confidence, json.dumps(promise), version)
+        new = NewAcceptance(
+            made.round["id"], annotator, target.target, target.confidence, json.dumps(guarantee), version
+        )
         done = acceptances.accept(project.db, new, labels)
         queue.drop(project.db, labels)
         refill_queue(project, annotator)
     return done
 
 
-def _stored(promise: Promise) -> dict[str, float]:
+def _stored(guarantee: Guarantee) -> dict[str, float]:
     """Return what is stored of a promise: the threshold, and the audit answers above it."""
-    return {"threshold": promise.threshold, "n": promise.n, "errors": promise.errors, "at_least": promise.at_least}
+    return {
+        "threshold": guarantee.threshold,
+        "n": guarantee.n,
+        "errors": guarantee.errors,
+        "at_least": guarantee.at_least,
+    }
 
 
 def take_back(project: Project, acceptance_id: int, annotator: str) -> bool:

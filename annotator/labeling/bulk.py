@@ -26,7 +26,7 @@ class Preview:
     kept: int  # left out: you have answered them otherwise, and wish to keep that
     replaced: int  # of `ids`, those that you had answered otherwise
     beside: int  # of `ids`, those that other people have answered otherwise: their answers stand
-    settled: int  # of `ids`, those that were settled in review: that counts, whatever is answered
+    adjudicated: int  # of `ids`, those that were settled in review: that counts, whatever is answered
     accepted: int  # of `ids`, those whose suggestion was accepted unseen: your answer counts from now on
     seen: int = field(default=0, compare=False)  # the last annotation that was known
 
@@ -43,9 +43,9 @@ def preview(project: Project, annotator: str, found: Sequence[int], said: Answer
         elif row["label_id"] != said.label_id:
             others.add(row["utterance_id"])
     open_ones = [i for i in found if i not in in_audit]
-    wish = (said.kind, said.label_id)
-    same = {i for i in open_ones if mine.get(i) == wish}
-    differs = {i for i in open_ones if mine.get(i, wish) != wish}
+    target = (said.kind, said.label_id)
+    same = {i for i in open_ones if mine.get(i) == target}
+    differs = {i for i in open_ones if mine.get(i, target) != target}
     ids = tuple(i for i in open_ones if i not in same and (replace or i not in differs))
     return Preview(
         ids=ids,
@@ -54,7 +54,7 @@ def preview(project: Project, annotator: str, found: Sequence[int], said: Answer
         kept=0 if replace else len(differs),
         replaced=len(differs) if replace else 0,
         beside=len(others.intersection(ids)),
-        settled=len(annotations.settled_ids(project.db).intersection(ids)),
+        adjudicated=len(annotations.settled_ids(project.db).intersection(ids)),
         accepted=len(acceptances.standing_ids(project.db).intersection(ids)),
         seen=seen,
     )

@@ -68,8 +68,8 @@ def next_step(project: Project, annotator: str) -> Step | None:
 def _towards_a_round(project: Project) -> Step:
     """Say what a round still needs."""
     wanted, given = project.config.minimum_labels, annotations.count_by_slice(project.db)
-    lessons = {label: count for (place, label), count in given.items() if place == "pool"}
-    taught, measured = sum(lessons.values()), sum(given.values()) - sum(lessons.values())
+    training_examples = {label: count for (place, label), count in given.items() if place == "pool"}
+    taught, measured = sum(training_examples.values()), sum(given.values()) - sum(training_examples.values())
     if taught < wanted or measured < MEASURING:
         text = say(
             "Answer on until {wanted} answers teach the model and {measuring} measure it. "
@@ -80,7 +80,7 @@ def _towards_a_round(project: Project) -> Step:
             measured=measured,
         )
         return Step(3, "label", text)
-    if len(lessons) < 2:
+    if len(training_examples) < 2:
         return VARY
     return WAIT if jobs.active(project.db) else RETRAIN  # it may be reading the utterances for the first time
 

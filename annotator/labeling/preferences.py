@@ -34,9 +34,9 @@ def _read(stored: dict[str, Any]) -> Preferences:
     return _READER.validate_python({name: value for name, value in stored.items() if name in known})
 
 
-def choose(project: Project, annotator: str, wishes: Preferences) -> None:
+def choose(project: Project, annotator: str, preferences: Preferences) -> None:
     """Keep what an annotator has chosen."""
-    settings.put(project.db, _key(annotator), asdict(wishes))
+    settings.put(project.db, _key(annotator), asdict(preferences))
 
 
 def _key(annotator: str) -> str:

@@ -17,7 +17,7 @@ from annotator.i18n import later, say
 from annotator.methods.query_strategies import STRATEGIES
 from annotator.project import Project
 from annotator.rounds.batch import AUDIT
-from annotator.rounds.candidates import askable
+from annotator.rounds.candidates import candidates
 from annotator.rounds.consensus import consensus
 from annotator.rounds.label_errors import recent_doubts
 from annotator.rounds.statuses import people_differ
@@ -61,8 +61,8 @@ class Case:
 
 def disagreements(project: Project) -> list[int]:
     """Find the utterances of which people say different things, and which nobody has settled."""
-    settled = annotations.settled_ids(project.db)
-    return [i for i in people_differ(project) if i not in settled]
+    adjudicated = annotations.settled_ids(project.db)
+    return [i for i in people_differ(project) if i not in adjudicated]
 
 
 def against_model(project: Project) -> list[int]:
@@ -87,7 +87,7 @@ def flips(project: Project) -> list[int]:
     if row is None or older is None or older["trained_on"] == 0:
         return []
     was, now = likeliest(project, older), likeliest(project, row)
-    changed = [i for i in askable(project, None).pool if i in was and i in now and was[i][0] != now[i][0]]
+    changed = [i for i in candidates(project, None).pool if i in was and i in now and was[i][0] != now[i][0]]
     return sorted(changed, key=lambda i: (-now[i][1], i))
 
 
@@ -98,14 +98,14 @@ def to_label_again(project: Project) -> list[int]:
 
 def slips(project: Project) -> list[int]:
     """Find the answers that a model which has not seen them finds least likely, and that nobody has settled."""
-    settled = annotations.settled_ids(project.db)
-    return [i for i in recent_doubts(project).first(AGAIN) if i not in settled]
+    adjudicated = annotations.settled_ids(project.db)
+    return [i for i in recent_doubts(project).first(AGAIN) if i not in adjudicated]
 
 
 def strangers(project: Project) -> list[int]:
     """Find open utterances of which no label is likely and to which nothing answered is alike, the strangest first."""
     row, strategy = rounds.promoted(project.db), STRATEGIES["none_fits"]
-    found = askable(project, rounds.predictions_of(project.db, row)) if row else None
+    found = candidates(project, rounds.predictions_of(project.db, row)) if row else None
     if found is None or found.view is None or not strategy.can(found.view):
         return []
     first = np.argsort(-strategy.score(found.view), kind="stable")[:STRANGEST]
@@ -225,14 +225,14 @@ def _flip(project: Project, utterance_id: int) -> list[str]:
     return [say("Round {n} said “{label}”, {share:.0%}.", n=older["number"], label=label, share=share)]
 
 
-def settle(project: Project, settled: Case, annotator: str, kind: Kind, label_id: int | None = None) -> int:
+def settle(project: Project, adjudicated: Case, annotator: str, kind: Kind, label_id: int | None = None) -> int:
     """Store what a person decides who has seen the case, and return its id. It wins over all votes.
 
     Raises AnswerRefused if somebody has settled it since it was shown.
     """
-    shown = settled.suggestion or (None, None)
+    shown = adjudicated.suggestion or (None, None)
     new = NewAnnotation(
-        utterance_id=settled.utterance["id"],
+        utterance_id=adjudicated.utterance["id"],
         annotator=annotator,
         kind=kind,
         label_id=label_id,
@@ -242,7 +242,7 @@ def settle(project: Project, settled: Case, annotator: str, kind: Kind, label_id
         suggested_probability=shown[1],
     )
     with immediate(project.db):
-        _check_unsettled(project, settled)
+        _check_unsettled(project, adjudicated)
         return annotations.record(project.db, new)
 
 

@@ -58,13 +58,13 @@ class Outcome:
         return self.said.label_id == self.thought.best[0]
 
 
-class Desk:
+class Screen:
     """One annotator's place at a project, as long as his page is open. All it knows can be read again from the rows."""
 
     def __init__(self, project: Project, annotator: str) -> None:
         self.owner = (project.folder, annotator)
         self.annotator = annotator
-        self.wishes = preferences(project, annotator)
+        self.preferences = preferences(project, annotator)
         self.outcome: Outcome | None = None
         self._known: tuple[int | None, int] = (None, 0)  # the round and the codebook of what is at hand
         self._hand: dict[int, Question] = {}
@@ -76,14 +76,14 @@ class Desk:
 
     def refresh(self, project: Project) -> None:
         """Count anew and follow changed wishes. The utterance on screen stays until someone has answered it."""
-        before, self.wishes = self.wishes, preferences(project, self.annotator)
+        before, self.preferences = self.preferences, preferences(project, self.annotator)
         version = labels.version(project.db)
         self._hand.clear()
         if self.question is None or annotations.is_answered(project.db, self.question.utterance["id"]):
             self.bring_next(project)
-        elif self.wishes != before or version != self._known[1]:
+        elif self.preferences != before or version != self._known[1]:
             self._known, seen = (self._known[0], version), self.question.seen
-            (again,) = questions(project, self.annotator, [self.question.entry], self.wishes)
+            (again,) = questions(project, self.annotator, [self.question.entry], self.preferences)
             self.question = replace(again, seen=seen)
         self._recount(project)
 
@@ -99,7 +99,7 @@ class Desk:
         if known != self._known:  # what follows a new round comes from it, in the labels there are by then
             self._known, self._hand = known, {}
         if entries and not self._at_hand(entries[:1]):
-            self._hand = {q.utterance["id"]: q for q in questions(project, self.annotator, entries, self.wishes)}
+            self._hand = {q.utterance["id"]: q for q in questions(project, self.annotator, entries, self.preferences)}
         return self._hand[entries[0]["utterance_id"]] if entries else None
 
     def answer(self, project: Project, said: Answer, asked: Question | None = None) -> None:
@@ -129,7 +129,7 @@ class Desk:
         counts = said.kind != "skip" and question.entry["strategy"] != SPOT_CHECK
         self.standing = replace(
             self.standing,
-            labelled=self.standing.labelled + counts,
+            labeled=self.standing.labeled + counts,
             batch_left=queue.count_open(project.db, self.annotator),
             batch_size=queue.size(project.db),
         )
@@ -146,7 +146,7 @@ class Desk:
 
     def _at_hand(self, entries: Sequence[dict[str, object]]) -> bool:
         kept = (self._hand.get(int(str(entry["utterance_id"]))) for entry in entries)
-        same = ("rank", "round_id", "strategy", "heard")
+        same = ("rank", "round_id", "strategy", "chosen_after")
         return all(
             one and all(one.entry[key] == entry[key] for key in same) for one, entry in zip(kept, entries, strict=True)
         )

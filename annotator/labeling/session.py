@@ -73,7 +73,7 @@ class Question:
     @property
     def is_ahead(self) -> bool:
         """Whether it was chosen between two rounds, from the latest answers."""
-        return self.entry["heard"] is not None
+        return self.entry["chosen_after"] is not None
 
     @property
     def reason(self) -> str:
@@ -103,10 +103,10 @@ def lease(project: Project, annotator: str) -> list[dict[str, Any]]:
 
 
 def questions(
-    project: Project, annotator: str, entries: Sequence[Mapping[str, Any]], wishes: Preferences | None = None
+    project: Project, annotator: str, entries: Sequence[Mapping[str, Any]], preferences: Preferences | None = None
 ) -> list[Question]:
     """Read all that is shown of these entries of the queue. In the transaction that has leased them."""
-    config, wishes = project.config, wishes or Preferences()
+    config, preferences = project.config, preferences or Preferences()
     rows = utterances.read(project.db, [entry["utterance_id"] for entry in entries])
     asked = list(zip(rows, entries, strict=True))
     open_ones = [row["id"] for row, entry in asked if config.show_suggestions and not _is_blind(row, entry)]
@@ -115,7 +115,7 @@ def questions(
     seen = annotations.last_id(project.db)
     return [
         replace(
-            _question(project, annotator, (row, entry, known.get(row["id"])), wishes, config),
+            _question(project, annotator, (row, entry, known.get(row["id"])), preferences, config),
             seen=seen,
             draft=_draft(drafts.get(row["id"])),
         )
@@ -137,15 +137,15 @@ def _question(
     project: Project,
     annotator: str,
     found: tuple[Mapping[str, Any], Mapping[str, Any], Suggestion | None],
-    wishes: Preferences,
+    preferences: Preferences,
     config: RoundConfig,
 ) -> Question:
     row, entry, suggestion = found
-    turns = config.context_turns if wishes.turns is None else wishes.turns  # else what the model reads too
+    turns = config.context_turns if preferences.turns is None else preferences.turns  # else what the model reads too
     before = tuple(utterances.turns_before(project.db, row, turns))
     if suggestion is None:
         return Question(row, before, entry, None)
-    if not wishes.suggestions:
+    if not preferences.suggestions:
         return Question(row, before, entry, None, suggestion, "choice")
     if _by_chance(config, row["id"], annotator):
         return Question(row, before, entry, None, suggestion, "chance")
@@ -203,7 +203,7 @@ def answer(project: Project, question: Question, annotator: str, said: Answer) -
         withheld_label_id=kept.best[0] if kept else None,
         withheld_probability=kept.best[1] if kept else None,
         milliseconds=said.milliseconds,
-        heard=entry["heard"],
+        chosen_after=entry["chosen_after"],
     )
     with immediate(project.db):
         _check_unchanged(project, question, annotator)
@@ -248,7 +248,7 @@ def undo(project: Project, annotator: str) -> bool:
         last = annotations.undo(project.db, annotator)
         if last is None:
             return False
-        why = last["strategy"], None, last["propensity"], last["pool_size"] or 0, last["heard"]
+        why = last["strategy"], None, last["propensity"], last["pool_size"] or 0, last["chosen_after"]
         entry = QueueEntry(last["utterance_id"], *why)
         queue.put_first(project.db, last["round_id"], entry, annotator)
     return True
@@ -282,7 +282,7 @@ def rest(project: Project, annotator: str) -> Rest:
 class Standing:
     """How far a project is."""
 
-    labelled: int  # utterances with an answer, or with a suggestion that was accepted
+    labeled: int  # utterances with an answer, or with a suggestion that was accepted
     to_label: int  # utterances to be labelled in all
     batch_left: int
     batch_size: int
@@ -293,7 +293,7 @@ def standing(project: Project, annotator: str) -> Standing:
     """Count what has been done and what is left, for an annotator."""
     slices = utterances.count_slices(project.db)
     return Standing(
-        labelled=annotations.count_answered(project.db) + acceptances.count_standing(project.db),
+        labeled=annotations.count_answered(project.db) + acceptances.count_standing(project.db),
         to_label=slices["pool"] + slices[AUDIT],
         batch_left=queue.count_open(project.db, annotator),
         batch_size=queue.size(project.db),

@@ -17,12 +17,12 @@ from sklearn.model_selection import KFold
 
 from annotator.methods.metrics import Array, Labels
 from model.finite import check_finite
-from model.probe.scaling import SPREAD, Scaling, doubt, fit_scaling, telling, temperature_at
+from model.probe.scaling import SPREAD, Scaling, fit_scaling, information, normalized_entropy, temperature_at
 
 TRAINED_TEMPERATURE = 2.3  # what adapters alone need after 100 answers on TREC and GoEmotions, 1.6 on SNIPS
 USUAL_SPREAD = 0.3  # of a trained round's log temperature around what is usual: data sets and seeds differ by no more
 SURER = 0.25  # what an adapter alone may be surer than the scout, on the log temperature: together they know more
-LESSON = 0.5  # of what a fresh answer tells: lessons judge what they teach, so together they tell less (0019)
+PER_EXAMPLE = 0.5  # of what a fresh answer tells: lessons judge what they teach, so together they tell less (0019)
 CHOSEN_SPREAD = 0.25  # of the log temperature between answers that were chosen, hard ones mostly, and the rest
 CHOSEN_HARDER = 0.5  # by so much, on the log temperature, these make too unsure of a pool in which all is clear (0021)
 ZERO_SHOT_TEMPERATURE = 1.0
@@ -53,7 +53,9 @@ class Calibrator:
         """Return (n, k) probabilities; rows sum to one. Raises NotFinite."""
         check_finite("logits", logits)
         said = without_prior(logits, self.prior)
-        return np.asarray(softmax(Scaling(self.temperature, self.slope, self.bias)(said, doubt(said) - self.usual), 1))
+        return np.asarray(
+            softmax(Scaling(self.temperature, self.slope, self.bias)(said, normalized_entropy(said) - self.usual), 1)
+        )
 
     @property
     def state(self) -> str:
@@ -83,28 +85,28 @@ class Heard:
     """What the scout in a trained round says alone, and what it was made honest by: answers that it had not seen."""
 
     logits: Array  # (n, k)
-    lessons: int  # so many answers
+    training_examples: int  # so many answers
     chosen: float = 0.0  # share of them that were chosen for what they teach, not drawn at random
 
     @property
-    def doubt(self) -> float:
+    def normalized_entropy(self) -> float:
         """How unsure it is of the pool on average, 0 to 1."""
-        return float(doubt(self.logits).mean())
+        return float(normalized_entropy(self.logits).mean())
 
     @property
     def harder(self) -> float:
         """By how much the log temperature that it needs is overstated: chosen answers are harder than a clear pool."""
-        return CHOSEN_HARDER * self.chosen * (1 - self.doubt) ** 2
+        return CHOSEN_HARDER * self.chosen * (1 - self.normalized_entropy) ** 2
 
     @property
     def precision(self) -> float:
         """How well it knows how sure to be: one over the variance of the log temperature that it needs."""
-        told = LESSON * self.lessons * telling(self.logits)
+        told = PER_EXAMPLE * self.training_examples * information(self.logits)
         return told / (1 + told * self.chosen * CHOSEN_SPREAD**2)
 
 
 @dataclass(frozen=True)
-class Outset:
+class CalibrationPrior:
     """What is known of a round's calibrator before an audit answer is looked at."""
 
     expected: float = TRAINED_TEMPERATURE
@@ -119,7 +121,9 @@ class Outset:
         """Expect of a zero-shot round that it is scaled evenly, less what it gives each label in the (n, k) pool."""
         check_finite("logits", pool)
         prior = label_prior(pool)
-        return cls(ZERO_SHOT_TEMPERATURE, prior=prior, usual=float(doubt(without_prior(pool, prior)).mean()))
+        return cls(
+            ZERO_SHOT_TEMPERATURE, prior=prior, usual=float(normalized_entropy(without_prior(pool, prior)).mean())
+        )
 
     @classmethod
     def trained(cls, share: float, pool: Array, heard: Heard | None = None) -> Self:
@@ -131,11 +135,11 @@ class Outset:
         check_finite("logits", pool, heard and heard.logits)
         told, precision = [(1 - share) * np.log(TRAINED_TEMPERATURE)], [USUAL_SPREAD**-2]
         if heard:
-            as_unsure = temperature_at(heard.doubt, pool)
+            as_unsure = temperature_at(heard.normalized_entropy, pool)
             told.append(np.log(as_unsure) - SURER * (1 - share) - heard.harder)
             precision.append(heard.precision)
         expected, spread = np.exp(np.average(told, weights=precision)), sum(precision) ** -0.5
-        return cls(float(expected), spread, slope=SLOPE, usual=float(doubt(pool).mean()))
+        return cls(float(expected), spread, slope=SLOPE, usual=float(normalized_entropy(pool).mean()))
 
 
 def label_prior(logits: Array) -> tuple[float, ...]:
@@ -153,37 +157,55 @@ def without_prior(logits: Array, prior: tuple[float, ...] | None) -> Array:
     return np.asarray(log_softmax(logits, axis=1) - (0.0 if prior is None else np.asarray(prior)))
 
 
-def fit_calibrator(logits: Array, labels: Labels, outset: Outset) -> Calibrator:
+def fit_calibrator(logits: Array, labels: Labels, calibration_prior: CalibrationPrior) -> Calibrator:
     """Fit on audit answers: (n, k) logits and (n,) labels. Raises NotFinite."""
-    check_finite("logits", logits, outset.expected, outset.spread, outset.slope, outset.usual)
-    said = without_prior(logits, outset.prior)
-    expected, doubts = Scaling(outset.expected, outset.slope), doubt(said) - outset.usual
-    found = fit_scaling(said, labels, doubts, expected, outset.spread, outset.with_bias)
-    told = len(labels) * telling(found(said, doubts)) if len(labels) else 0.0
-    spread = (outset.spread**-2 + told) ** -0.5
-    return Calibrator(found.temperature, outset.prior, len(labels), found.bias, found.slope, outset.usual, spread)
+    check_finite(
+        "logits",
+        logits,
+        calibration_prior.expected,
+        calibration_prior.spread,
+        calibration_prior.slope,
+        calibration_prior.usual,
+    )
+    said = without_prior(logits, calibration_prior.prior)
+    expected, entropies = (
+        Scaling(calibration_prior.expected, calibration_prior.slope),
+        normalized_entropy(said) - calibration_prior.usual,
+    )
+    found = fit_scaling(said, labels, entropies, expected, calibration_prior.spread, calibration_prior.with_bias)
+    told = len(labels) * information(found(said, entropies)) if len(labels) else 0.0
+    spread = (calibration_prior.spread**-2 + told) ** -0.5
+    return Calibrator(
+        found.temperature,
+        calibration_prior.prior,
+        len(labels),
+        found.bias,
+        found.slope,
+        calibration_prior.usual,
+        spread,
+    )
 
 
-def cross_fitted(logits: Array, labels: Labels, outset: Outset) -> Array:
+def cross_fitted(logits: Array, labels: Labels, calibration_prior: CalibrationPrior) -> Array:
     """Return (n, k) probabilities of the audit answers, each from a calibrator fitted on the other folds."""
     probabilities = np.empty_like(logits)
     folds = KFold(min(5, len(labels)), shuffle=True, random_state=0)
     for others, fold in folds.split(logits):
-        probabilities[fold] = fit_calibrator(logits[others], labels[others], outset)(logits[fold])
+        probabilities[fold] = fit_calibrator(logits[others], labels[others], calibration_prior)(logits[fold])
     return probabilities
 
 
-def choose_outset(logits: Array, labels: Labels, outset: Outset) -> Outset:
+def choose_prior(logits: Array, labels: Labels, calibration_prior: CalibrationPrior) -> CalibrationPrior:
     """Say whether a bias per label is worth it: with answers enough, and if it lowers the cross-fitted log-loss.
 
     By more than the standard error of the difference: a bias that does not clearly help is one more way to be wrong.
     """
     each = np.bincount(labels, minlength=logits.shape[1])
-    if outset.prior is not None or len(labels) < BIAS_ANSWERS or each.min() < BIAS_EACH:
-        return outset
-    biased = replace(outset, with_bias=True)
+    if calibration_prior.prior is not None or len(labels) < BIAS_ANSWERS or each.min() < BIAS_EACH:
+        return calibration_prior
+    biased = replace(calibration_prior, with_bias=True)
     rows = np.arange(len(labels))
-    losses = [-np.log(cross_fitted(logits, labels, one)[rows, labels]) for one in (outset, biased)]
+    losses = [-np.log(cross_fitted(logits, labels, one)[rows, labels]) for one in (calibration_prior, biased)]
     gain = losses[0] - losses[1]
     check_finite("log-loss", gain)
-    return biased if gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)) else outset
+    return biased if gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)) else calibration_prior

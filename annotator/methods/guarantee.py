@@ -33,7 +33,7 @@ MOST_ANSWERS = 1000  # audit answers: what would need more is not to be had by a
 
 
 @dataclass(frozen=True)
-class Wish:
+class Target:
     """What is asked for: so high a precision among what is accepted, so surely."""
 
     target: float = 0.95
@@ -49,10 +49,10 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Promise:
+class Guarantee:
     """Suggestions at least this probable may be accepted. `n` audit answers lie there, `errors` of them wrong."""
 
-    wish: Wish
+    target: Target
     threshold: float
     n: int
     errors: int
@@ -63,14 +63,14 @@ class Promise:
         """The precision that is certified by this threshold alone: the one-sided lower Clopper-Pearson bound."""
         if self.errors == self.n:
             return 0.0
-        return float(beta.ppf(1 - self.wish.confidence, self.n - self.errors, self.errors + 1))
+        return float(beta.ppf(1 - self.target.confidence, self.n - self.errors, self.errors + 1))
 
 
 @dataclass(frozen=True)
 class NotYet:
     """No threshold could be certified. `missing`: about so many more audit answers; None where they would not help."""
 
-    wish: Wish
+    target: Target
     n: int
     missing: int | None
 
@@ -126,7 +126,7 @@ class Evidence:
         return np.asarray(flatter / flatter.sum(axis=1, keepdims=True))
 
 
-def certify(evidence: Evidence, wish: Wish) -> Promise | NotYet:
+def certify(evidence: Evidence, target: Target) -> Guarantee | NotYet:
     """Find the lowest threshold above which suggestions are right as often as wished, as surely as wished.
 
     Learn-then-Test with fixed-sequence testing (Angelopoulos et al. 2021, arXiv 2110.01052): thresholds are tested
@@ -137,29 +137,29 @@ def certify(evidence: Evidence, wish: Wish) -> Promise | NotYet:
     second witness gives away. Nothing is promised either on numbers that are no probabilities.
     """
     if not evidence.is_sound:
-        return NotYet(wish, len(evidence.truth), None)
+        return NotYet(target, len(evidence.truth), None)
     doubted = evidence.doubted.max(axis=1)
-    passed: Promise | NotYet = NotYet(wish, len(evidence.truth), None)
-    for threshold in _thresholds(evidence, wish):
+    passed: Guarantee | NotYet = NotYet(target, len(evidence.truth), None)
+    for threshold in _thresholds(evidence, target):
         n, errors = evidence.above(threshold)
         taken = doubted[evidence.open_sure >= threshold]
-        if not (passes(n, errors, wish, len(taken)) and taken.mean() >= wish.target):
+        if not (passes(n, errors, target, len(taken)) and taken.mean() >= target.target):
             break
-        passed = Promise(wish, float(threshold), n, errors, len(taken))
-    return replace(passed, missing=missing_answers(evidence, wish)) if isinstance(passed, NotYet) else passed
+        passed = Guarantee(target, float(threshold), n, errors, len(taken))
+    return replace(passed, missing=missing_answers(evidence, target)) if isinstance(passed, NotYet) else passed
 
 
-def certify_labels(evidence: Evidence, wish: Wish) -> dict[int, Promise | NotYet]:
+def certify_labels(evidence: Evidence, target: Target) -> dict[int, Guarantee | NotYet]:
     """Certify a threshold for each label, all promises together as sure as wished (Bonferroni).
 
     Precision is then promised for every label by itself, which takes far more audit answers.
     """
     labels = evidence.pool.shape[1]
-    each = replace(wish, confidence=1 - (1 - wish.confidence) / labels)
+    each = replace(target, confidence=1 - (1 - target.confidence) / labels)
     return {label: certify(evidence.of_label(label), each) for label in range(labels)}
 
 
-def passes(n: int, errors: int, wish: Wish, left: int | None = None) -> bool:
+def passes(n: int, errors: int, target: Target, left: int | None = None) -> bool:
     """Say whether so few errors are too good to be chance, were the precision below the target.
 
     The precision of the `left` utterances themselves, the `n` answered ones being a random sample of both together
@@ -169,30 +169,30 @@ def passes(n: int, errors: int, wish: Wish, left: int | None = None) -> bool:
     if not (0 <= errors <= n and n > 0) or left == 0:
         return False
     if left is None:
-        return bool(binom.cdf(errors, n, 1 - wish.target) <= 1 - wish.confidence)
-    broken = errors + int((1 - wish.target) * left + 1e-9) + 1
-    return bool(hypergeom.cdf(errors, n + left, broken, n) <= 1 - wish.confidence)
+        return bool(binom.cdf(errors, n, 1 - target.target) <= 1 - target.confidence)
+    broken = errors + int((1 - target.target) * left + 1e-9) + 1
+    return bool(hypergeom.cdf(errors, n + left, broken, n) <= 1 - target.confidence)
 
 
 @cache
-def needed(wish: Wish, errors: int = 0) -> int:
+def needed(target: Target, errors: int = 0) -> int:
     """Return how many audit answers with so many errors among them it takes: 59 without any for 95 % at 95 %."""
-    return next(n for n in count(errors + 1) if passes(n, errors, wish))
+    return next(n for n in count(errors + 1) if passes(n, errors, target))
 
 
-def _thresholds(evidence: Evidence, wish: Wish) -> Array:
+def _thresholds(evidence: Evidence, target: Target) -> Array:
     """Return the thresholds to test, strictest first; none where there are too few answers for any."""
-    tried = _shares(len(evidence.truth), wish) if len(evidence.pool) else np.empty(0)
+    tried = _shares(len(evidence.truth), target) if len(evidence.pool) else np.empty(0)
     return np.asarray(np.quantile(evidence.open_sure, 1 - tried, method="lower")) if len(tried) else tried
 
 
-def _shares(answers: int, wish: Wish) -> Array:
+def _shares(answers: int, target: Target) -> Array:
     """Return the shares of the pool to try, smallest first: above each, enough of so many audit answers surely lie."""
     shares = np.arange(1, LEVELS + 1) / LEVELS
-    return shares[binom.cdf(needed(wish) - 1, answers, shares) <= SHORT]
+    return shares[binom.cdf(needed(target) - 1, answers, shares) <= SHORT]
 
 
-def missing_answers(evidence: Evidence, wish: Wish) -> int | None:
+def missing_answers(evidence: Evidence, target: Target) -> int | None:
     """Estimate how many more audit answers it takes until a promise is likely.
 
     None where the model is not clearly right often enough even where it is surest: a thousand would not do; 0 where
@@ -203,28 +203,28 @@ def missing_answers(evidence: Evidence, wish: Wish) -> int | None:
     if not len(evidence.pool):
         return 0
     if not len(evidence.truth):
-        return needed(wish)
-    found = bisect_left(range(1, MOST_ANSWERS + 1), True, key=lambda more: _chance(evidence, wish, more) > LIKELY)
+        return needed(target)
+    found = bisect_left(range(1, MOST_ANSWERS + 1), True, key=lambda more: _chance(evidence, target, more) > LIKELY)
     return None if found == MOST_ANSWERS else found + 1
 
 
-def _chance(evidence: Evidence, wish: Wish, more: int) -> float:
+def _chance(evidence: Evidence, target: Target, more: int) -> float:
     """Return how likely the strictest threshold passes with so many more audit answers; the rest hangs on it.
 
     Errors are expected as the probabilities say, and as they were, the former counting as much as LIKE answers.
     """
     answers = len(evidence.truth)
-    shares = _shares(answers + more, wish)
+    shares = _shares(answers + more, target)
     if not len(shares):
         return 0.0
     threshold = float(np.quantile(evidence.open_sure, 1 - shares[0], method="lower"))
     taken, (n, errors) = evidence.open_sure >= threshold, evidence.above(threshold)
     fresh = round(more * float(taken.mean()))
     rate = (errors + LIKE * (1 - evidence.open_sure[taken].mean())) / (n + LIKE)
-    most = binom.ppf(1 - wish.confidence, n + fresh, 1 - wish.target) - 1
+    most = binom.ppf(1 - target.confidence, n + fresh, 1 - target.target) - 1
     likely = float(binom.cdf(most - errors, fresh, rate))
     known = replace(evidence, pool=evidence.pool[taken], spread=evidence.spread * np.sqrt(answers / (answers + more)))
-    return likely if known.doubted.max(axis=1).mean() >= wish.target else 0.0
+    return likely if known.doubted.max(axis=1).mean() >= target.target else 0.0
 
 
 def evidence_against(n: int, errors: int, target: float) -> float:
@@ -242,13 +242,13 @@ def evidence_against(n: int, errors: int, target: float) -> float:
     return float(np.exp(likelihood - errors * np.log(rate) - (n - errors) * np.log(target)))
 
 
-def accepted(probabilities: Array, promises: Mapping[int, Promise] | Promise) -> Labels:
+def accepted(probabilities: Array, guarantees: Mapping[int, Guarantee] | Guarantee) -> Labels:
     """Return (m,) the label each row is accepted with, -1 where it is not: one threshold for all, or one a label."""
     best, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    if isinstance(promises, Promise):
-        limits = np.full(probabilities.shape[1], promises.threshold)
+    if isinstance(guarantees, Guarantee):
+        limits = np.full(probabilities.shape[1], guarantees.threshold)
     else:
         limits = np.full(probabilities.shape[1], np.inf)
-        limits[list(promises)] = [promise.threshold for promise in promises.values()]
+        limits[list(guarantees)] = [guarantee.threshold for guarantee in guarantees.values()]
     sure = (confidence >= limits[best]) & (confidence <= MOST)
     return np.asarray(np.where(sure, best, -1), dtype=np.int64)

@@ -11,21 +11,21 @@ from collections.abc import Hashable, Iterable, Mapping
 
 import numpy as np
 
-from annotator.methods.guarantee import Wish, needed
+from annotator.methods.guarantee import Target, needed
 
 SHARE = 0.2
 ERRORS = 3  # among the audit answers a promise rests on; with fewer allowed, most models could never be promised for
 FOLDS = 2
 
 
-def audit_size(utterances: int, wish: Wish) -> int:
+def audit_size(utterances: int, target: Target) -> int:
     """Say how many of freshly imported utterances go to the audit slice: a fifth, and no more than are of use.
 
     Of use are as many as it takes to promise the wished precision for the surer half of all utterances, with three
     errors among its audit answers: 306 for 95 %. An accuracy is then known within about 0.05; more effort is better
     spent on training.
     """
-    return min(2 * needed(wish, ERRORS), round(SHARE * utterances))
+    return min(2 * needed(target, ERRORS), round(SHARE * utterances))
 
 
 def draw_audit(groups: Mapping[int, Hashable], size: int, rng: np.random.Generator) -> set[int]:

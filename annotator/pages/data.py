@@ -21,7 +21,7 @@ from annotator.codebook.definition import (
 from annotator.errors import BadInput
 from annotator.exchange.imports import import_file
 from annotator.exchange.samples import SAMPLES, create_sample, workspace
-from annotator.i18n import number, retell, say, say_many
+from annotator.i18n import number, say, say_many, tell_stored
 from annotator.pages.components import layout
 from annotator.project import Project
 from store import annotations, utterances
@@ -80,7 +80,7 @@ def _tell(report: ImportReport) -> None:
     tell(layout.plain(_summary(report)))
     if report.rejected:
         shown = report.rejected[:SHOWN]
-        rows = [{say("Row"): one.row, say("Not taken because"): retell(one.reason)} for one in shown]
+        rows = [{say("Row"): one.row, say("Not taken because"): tell_stored(one.reason)} for one in shown]
         st.dataframe(rows, hide_index=True)
     if len(report.rejected) > SHOWN:
         st.caption(say("The first {n:,} of {all:,} are shown.", n=SHOWN, all=len(report.rejected)))
@@ -89,10 +89,10 @@ def _tell(report: ImportReport) -> None:
 
 def _summary(report: ImportReport) -> str:
     added = say(
-        "Added {to_label}{labelled} and {context:,} as context; {unchanged:,} unchanged, {changed:,} with changes that "
+        "Added {to_label}{labeled} and {context:,} as context; {unchanged:,} unchanged, {changed:,} with changes that "
         "were not applied, {problems} reported.",
         to_label=say_many("{n:,} utterance to label", "{n:,} utterances to label", report.to_label),
-        labelled=say(" ({n:,} of them with a label)", n=report.with_label) if report.with_label else "",
+        labeled=say(" ({n:,} of them with a label)", n=report.with_label) if report.with_label else "",
         context=report.context,
         unchanged=report.unchanged,
         changed=report.not_applied,
@@ -192,7 +192,7 @@ def _show_preview(path: Path, plan: ImportPlan) -> None:
 
 def _preview_line(one: Any) -> dict[str, Any]:
     if isinstance(one, Rejected):
-        refused = say("row {row} is not taken: {reason}", row=one.row, reason=retell(one.reason))
+        refused = say("row {row} is not taken: {reason}", row=one.row, reason=tell_stored(one.reason))
         return {say("Text"): "", say("Role"): refused}
     role = say("context") if one.context_only else say("to label")
     known = {say("Speaker"): one.speaker, say("Known label"): one.given_label}

@@ -9,7 +9,7 @@ from annotator import i18n
 from annotator.i18n import say, say_many
 from annotator.labeling.auto_accept import Offer, accept, offer, take_back
 from annotator.methods.anchoring import pull
-from annotator.methods.guarantee import NotYet, Promise, Wish
+from annotator.methods.guarantee import Guarantee, NotYet, Target
 from annotator.pages.components import layout, onboarding
 from annotator.project import Project
 from annotator.reporting import baseline, guarantees, stopping, summary, text
@@ -63,14 +63,14 @@ def _accept(project: Project, used: InUse) -> None:
     st.header(say("Accept suggestions unseen"))
     left, right = st.columns(2, gap="large")
     with left:
-        wish, per_label = _wish(project.config.precision)
-        made = offer(project, wish, per_label)
+        target, per_label = _target(project.config.precision)
+        made = offer(project, target, per_label)
         _offered(made, used)
     with right:
         if curve := summary.coverage_curve(used):
             from annotator.reporting import charts
 
-            st.altair_chart(charts.risk_coverage(curve, wish.target), key="risk-coverage")
+            st.altair_chart(charts.risk_coverage(curve, target.target), key="risk-coverage")
             shaded = say("Shaded: where the truth lies 95 times in 100.")
             layout.html("quiet", f"{text.from_audit(len(curve))} {shaded}")
         else:
@@ -80,14 +80,14 @@ def _accept(project: Project, used: InUse) -> None:
     _acceptances(project)
 
 
-def _wish(precision: float) -> tuple[Wish, bool]:
+def _target(precision: float) -> tuple[Target, bool]:
     target = st.slider(say("How many in 100 must be right"), 80, 99, round(100 * precision), key="target")
     per_label = st.checkbox(
         say("For each label by itself"),
         key="per-label",
         help=say("Else on average over all that is accepted. For each label it takes far more audit answers."),
     )
-    return Wish(target / 100), per_label
+    return Target(target / 100), per_label
 
 
 def _offered(made: Offer, used: InUse) -> None:
@@ -95,20 +95,20 @@ def _offered(made: Offer, used: InUse) -> None:
     said = guarantees.offered(made)
     if said:
         st.write(layout.plain(said))
-    if 0 in made.promises:
-        one = made.promises[0]
-        if isinstance(one, Promise):
+    if 0 in made.guarantees:
+        one = made.guarantees[0]
+        if isinstance(one, Guarantee):
             layout.html("quiet", guarantees.rests_on(one))
         elif not said:
             st.write(layout.plain(guarantees.not_yet(one, used)))
             _measure_next(one, used)
     else:
         names = dict(zip(used.label_ids, used.names, strict=True))
-        st.dataframe([guarantees.of_label(names[i], one) for i, one in made.promises.items()], hide_index=True)
+        st.dataframe([guarantees.of_label(names[i], one) for i, one in made.guarantees.items()], hide_index=True)
         layout.html("quiet", guarantees.each_label())
     if made.accepts:
-        wish = made.wish
-        args = (wish.target, 0 not in made.promises)
+        target = made.target
+        args = (target.target, 0 not in made.guarantees)
         name = say_many("Accept {n:,} suggestion", "Accept {n:,} suggestions", made.accepts)
         st.button(name, type="primary", key="accept", disabled=made.stale, on_click=_do_accept, args=args)
         if made.stale:
@@ -143,7 +143,7 @@ def _do_measure_next(count: int) -> None:
 @layout.guarded
 def _do_accept(target: float, per_label: bool) -> None:
     with layout.opened_project() as project:
-        accept(project, layout.annotator(), Wish(target), per_label)
+        accept(project, layout.annotator(), Target(target), per_label)
     st.toast(say("Accepted."))
 
 

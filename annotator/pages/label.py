@@ -12,7 +12,7 @@ import streamlit as st
 from annotator.codebook.definition import COLOURS, Codebook, CodebookLabel, codebook_of
 from annotator.errors import AnnotatorError, AnswerRefused, ProjectBusy
 from annotator.i18n import number, say
-from annotator.labeling.screen import Desk
+from annotator.labeling.screen import Screen
 from annotator.labeling.session import Answer, Question, ask_skipped_again
 from annotator.methods.prediction_sets import LARGE
 from annotator.pages.components import (
@@ -51,17 +51,17 @@ def _settle(project: Project) -> bool:
 
     Returns whether there is one: not if another program is writing, and nothing has been leased yet.
     """
-    desk: Desk | None = st.session_state.get("desk")
-    if desk and desk.owner == (project.folder, layout.annotator()):
-        before = desk.question
+    screen: Screen | None = st.session_state.get("desk")
+    if screen and screen.owner == (project.folder, layout.annotator()):
+        before = screen.question
         with suppress(ProjectBusy):  # then it stays as it is
-            desk.refresh(project)
-        if before and (desk.question is None or desk.question.utterance["id"] != before.utterance["id"]):
+            screen.refresh(project)
+        if before and (screen.question is None or screen.question.utterance["id"] != before.utterance["id"]):
             _leave_behind(st.session_state.get("comment", "").strip())
-            _turn_to(desk)
+            _turn_to(screen)
         return True
     try:
-        st.session_state["desk"] = Desk(project, layout.annotator())
+        st.session_state["desk"] = Screen(project, layout.annotator())
     except ProjectBusy:
         return False
     _turn_to(st.session_state["desk"])
@@ -69,11 +69,11 @@ def _settle(project: Project) -> bool:
     return True
 
 
-def _turn_to(desk: Desk) -> None:
+def _turn_to(screen: Screen) -> None:
     """Begin with the question on the desk: as it was answered before, where that was taken back."""
     explanation.forget()
     st.session_state["shown_at"] = time.monotonic()
-    draft = desk.question.draft if desk.question else None
+    draft = screen.question.draft if screen.question else None
     fields = {"unsure": bool(draft and draft.unsure), "comment": draft.comment if draft else ""}
     if fields != {"unsure": st.session_state.get("unsure", False), "comment": st.session_state.get("comment", "")}:
         st.session_state.update(fields)  # to set a field costs time: only what has been used
@@ -88,22 +88,22 @@ def _leave_behind(comment: str) -> None:
 @st.fragment
 def _panel() -> None:
     """Everything an answer changes. A fragment: answering redraws this and nothing else."""
-    desk: Desk = st.session_state["desk"]
+    screen: Screen = st.session_state["desk"]
     with layout.opened_project() as project:
         with st.container():  # a place of their own: the utterance does not stand twice while one comes or goes
             _messages()
         onboarding.strip(project, "label")
-        _progress(desk)
-        if desk.question is None:
-            ending.tell(project, desk.annotator, _ask_again)
+        _progress(screen)
+        if screen.question is None:
+            ending.tell(project, screen.annotator, _ask_again)
             _undo_button()
             return
         codebook = codebook_of(project)
-        offered = _offered(codebook, desk.question)
-        _reading(offered, desk.question)
-        _labels(codebook, offered, desk.question)
-        _other_answers(project, codebook, desk.question)
-        _notes(project, codebook, desk)
+        offered = _offered(codebook, screen.question)
+        _reading(offered, screen.question)
+        _labels(codebook, offered, screen.question)
+        _other_answers(project, codebook, screen.question)
+        _notes(project, codebook, screen)
         explanation.tell()
         pending.reach_the_page()
         if jobs.active(project.db) and not st.session_state.get("job_active"):
@@ -128,25 +128,25 @@ def _start_if_due(project: Project) -> None:
 @layout.guarded
 def _say(utterance_id: int, kind: str, label_id: int | None, told: str = "") -> None:
     """Store an answer and bring the next utterance. A key pressed twice does not answer one unseen."""
-    desk: Desk | None = st.session_state.get("desk")
-    if desk is None or desk.question is None or desk.question.utterance["id"] != utterance_id:
+    screen: Screen | None = st.session_state.get("desk")
+    if screen is None or screen.question is None or screen.question.utterance["id"] != utterance_id:
         return
     milliseconds = round((time.monotonic() - st.session_state["shown_at"]) * 1000)
     said = _as_typed(Answer(kind, label_id, milliseconds=milliseconds))  # type: ignore[arg-type]
-    pending.submit(told, partial(_store, desk, desk.question, said))
+    pending.submit(told, partial(_store, screen, screen.question, said))
 
 
-def _store(desk: Desk, question: Question, said: Answer, project: Project) -> None:
+def _store(screen: Screen, question: Question, said: Answer, project: Project) -> None:
     """Store an answer to what is on the desk, bring the next utterance, and do what follows from it."""
-    if desk.question and desk.question.utterance["id"] == question.utterance["id"]:
+    if screen.question and screen.question.utterance["id"] == question.utterance["id"]:
         said = _as_typed(said)  # also what was typed while it waited
     try:
-        desk.answer(project, said, question)
+        screen.answer(project, said, question)
     except AnswerRefused:
         _leave_behind(said.comment)
-        _turn_to(desk)
+        _turn_to(screen)
         raise
-    _turn_to(desk)
+    _turn_to(screen)
     _start_if_due(project)
     _tell_the_scout(project)
 
@@ -169,28 +169,28 @@ def _tell_the_scout(project: Project) -> None:
 def _take_back() -> None:
     if pending.drop():  # nothing was stored: the utterance is still there, as it was to be answered
         return
-    desk: Desk = st.session_state["desk"]
+    screen: Screen = st.session_state["desk"]
     with layout.opened_project(layout.PATIENCE) as project:
-        if desk.take_back(project):
-            _turn_to(desk)
+        if screen.take_back(project):
+            _turn_to(screen)
         else:
             st.toast(say("There is no answer of yours to take back."))
 
 
-def _progress(desk: Desk) -> None:
+def _progress(screen: Screen) -> None:
     """Say quietly how far batch and project are, and how the day goes."""
-    done, sitting = desk.standing, desk.sitting
+    done, sitting = screen.standing, screen.sitting
     in_batch = done.batch_size - done.batch_left
     bars = (
         (say("This batch: {n:,} of {whole:,}", n=in_batch, whole=done.batch_size), in_batch, done.batch_size),
-        (say("All: {n:,} of {whole:,}", n=done.labelled, whole=done.to_label), done.labelled, done.to_label),
+        (say("All: {n:,} of {whole:,}", n=done.labeled, whole=done.to_label), done.labeled, done.to_label),
     )
     drawn = "".join(
         f'<div class="part">{said}<div class="track"><div class="bar" '
         f'style="width:{count / max(1, whole):.1%}"></div></div></div>'
         for said, count, whole in bars
     )
-    given, goal = len(sitting.times), desk.wishes.goal
+    given, goal = len(sitting.times), screen.preferences.goal
     today = say("Today: {n} of {goal}", n=given, goal=goal) if goal else say("Today: {n}", n=given)
     pace = say(", {seconds:.0f} s each", seconds=sitting.pace) if sitting.pace else ""
     st.html(f'<div class="status" role="status">{drawn}<div class="part">{today}{pace}</div></div>')
@@ -308,11 +308,11 @@ def _undo_button() -> None:
     st.button(say("Undo"), key="undo", shortcut=keys.UNDO, icon=":material/undo:", on_click=_take_back)
 
 
-def _notes(project: Project, codebook: Codebook, desk: Desk) -> None:
-    question = desk.question
+def _notes(project: Project, codebook: Codebook, screen: Screen) -> None:
+    question = screen.question
     assert question
     st.text_input(say("Comment"), key="comment", placeholder=say("M: stored with the answer"), max_chars=2000)
-    said = [notes.reasons(project, question), notes.outcome(codebook, desk), preferences.rest(desk)]
+    said = [notes.reasons(project, question), notes.outcome(codebook, screen), preferences.rest(screen)]
     layout.html("quiet notes", "\n".join(line for line in said if line))
     with st.container(horizontal=True):
         shortcut = keys.spare(keys.EXAMPLES, codebook)
@@ -340,8 +340,8 @@ def _transcript(project: Project, question: Question) -> None:
 @layout.guarded
 def _ask_again() -> None:
     """Put what was skipped on the desk again."""
-    desk: Desk = st.session_state["desk"]
+    screen: Screen = st.session_state["desk"]
     with layout.opened_project(layout.PATIENCE) as project:
-        ask_skipped_again(project, desk.annotator)
-        desk.bring_next(project)
-        _turn_to(desk)
+        ask_skipped_again(project, screen.annotator)
+        screen.bring_next(project)
+        _turn_to(screen)

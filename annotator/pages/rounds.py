@@ -7,7 +7,7 @@ import streamlit as st
 
 from annotator.config import RoundConfig
 from annotator.doctor import prospect
-from annotator.i18n import retell, say, say_many
+from annotator.i18n import say, say_many, tell_stored
 from annotator.methods.calibration import ROUGH
 from annotator.methods.query_strategies import STRATEGIES
 from annotator.pages.components import layout, onboarding
@@ -73,12 +73,12 @@ def _button(project: Project) -> None:
         st.button(say("Retrain now"), type="primary", disabled=active is not None, on_click=_retrain, key="retrain")
         if active:
             st.button(say("Cancel"), on_click=_cancel, key="cancel")
-            why = retell(active["reason"])
+            why = tell_stored(active["reason"])
             layout.html(
                 "quiet", say("Started for {reason}. The round in use serves until this one is ready.", reason=why)
             )
-            if doubt := layout.doubt_of(active):
-                layout.html("quiet", doubt)
+            if normalized_entropy := layout.doubt_of(active):
+                layout.html("quiet", normalized_entropy)
         elif every:
             layout.html("quiet", say("A round also starts by itself for every {n} new labels.", n=every))
         else:
@@ -102,7 +102,7 @@ def _cancel() -> None:
 def _last_error(project: Project) -> None:
     last = jobs.last(project.db)
     if last and last["state"] in ("failed", "interrupted"):
-        st.error(f"{layout.plain(retell(last['error'] or ''))}\n\n{layout.plain(retell(last['hint'] or ''))}")
+        st.error(f"{layout.plain(tell_stored(last['error'] or ''))}\n\n{layout.plain(tell_stored(last['hint'] or ''))}")
     elif last and last["state"] == "cancelled":
         st.info(say("The last round was cancelled. The round before it stays in use."))
 
@@ -210,8 +210,8 @@ def _ticks(config: RoundConfig) -> tuple[bool, bool, bool]:
     )
     tuned = st.checkbox(
         say("Fine-tune the language model"),
-        config.recipe.scout < 1,
-        key=f"tuned-{config.recipe.scout}",
+        config.recipe.probe_weight < 1,
+        key=f"tuned-{config.recipe.probe_weight}",
         help=say(
             "Without, a small classifier on what the language model makes of an utterance answers alone: a round takes "
             "seconds, and the model is a little less often right."
@@ -242,9 +242,9 @@ def _backbone(config: RoundConfig) -> tuple[str, Quantization, str]:
     st.caption(f"{needs} {say('A GPU has its own: see `annotator doctor`.')}" if on_gpu else needs)
     if not found.hint or on_gpu:
         return backbone, weights, ""
-    doubt = say("This language model may not fit while utterances are long.")
-    verdict = doubt if found.fits else say("This language model will not fit.")
-    return backbone, weights, f"{verdict} {retell(found.hint)}"
+    normalized_entropy = say("This language model may not fit while utterances are long.")
+    verdict = normalized_entropy if found.fits else say("This language model will not fit.")
+    return backbone, weights, f"{verdict} {tell_stored(found.hint)}"
 
 
 def _weights(config: RoundConfig) -> Quantization:
@@ -276,7 +276,7 @@ def _changed(
         retrain_every=int(numbers[1]),
         precision=numbers[2] / 100,
         show_suggestions=ticks[0],
-        recipe=replace(config.recipe, quantization=model[1], scout=_share(config, ticks[2])),
+        recipe=replace(config.recipe, quantization=model[1], probe_weight=_share(config, ticks[2])),
         cross_fit_below=(config.cross_fit_below or ROUGH) if ticks[1] else 0,
     )
 
@@ -285,4 +285,4 @@ def _share(config: RoundConfig, tuned: bool) -> float:
     """Return the scout's share: all, or what it was, or what it is by default."""
     if not tuned:
         return 1.0
-    return config.recipe.scout if config.recipe.scout < 1 else Recipe.scout
+    return config.recipe.probe_weight if config.recipe.probe_weight < 1 else Recipe.probe_weight

@@ -201,7 +201,7 @@ def effects(plan: Preview) -> list[str]:
         (plan.kept, say("{n:,} are left out: you have answered them otherwise.", n=plan.kept)),
         (plan.replaced, say("{n:,} answers of yours are replaced.", n=plan.replaced)),
         (plan.beside, say("{n:,} have another answer of someone else, which stays beside yours.", n=plan.beside)),
-        (plan.settled, say("{n:,} were settled in review, which goes on counting.", n=plan.settled)),
+        (plan.adjudicated, say("{n:,} were settled in review, which goes on counting.", n=plan.adjudicated)),
         (
             plan.accepted,
             say("{n:,} had the model's label, accepted unseen: yours counts from now on.", n=plan.accepted),

@@ -18,11 +18,11 @@ from annotator.i18n import say
 from annotator.methods.metrics import TAILS, Array
 from annotator.methods.query_strategies import STRATEGIES, Rows
 from annotator.project import Project
-from annotator.reporting.learning_curve import Answered, answered, drawn_at_random, hits, untaught_scout
+from annotator.reporting.learning_curve import Answered, answered, drawn_at_random, hits, untrained_probe
 from annotator.rounds.batch import AUDIT
-from annotator.rounds.cache import Latest, grounds
+from annotator.rounds.cache import Cache, grounds
 from annotator.rounds.snapshot import training_labels
-from model.probe.probe import Scout
+from model.probe.probe import Probe
 from store import annotations, states, utterances
 from store.annotations import GIVEN
 
@@ -39,7 +39,7 @@ class Step:
     answers: int
     asked: float  # where a strategy asked for them
     drawn: float  # where they were drawn at random, on average
-    doubt: float  # half of the 95 % interval of the difference
+    normalized_entropy: float  # half of the 95 % interval of the difference
 
     @property
     def gain(self) -> float:
@@ -49,7 +49,7 @@ class Step:
     @property
     def interval(self) -> tuple[float, float]:
         """Between what the gain may lie, 95 times in 100."""
-        return self.gain - self.doubt, self.gain + self.doubt
+        return self.gain - self.normalized_entropy, self.gain + self.normalized_entropy
 
 
 @dataclass(frozen=True)
@@ -65,31 +65,31 @@ class Comparison:
     @property
     def needed(self) -> int:
         """About how many audit answers would tell a small difference: doubt shrinks with their square root."""
-        return int(round(self.audit * (self.steps[-1].doubt / SMALL) ** 2, -1))
+        return int(round(self.audit * (self.steps[-1].normalized_entropy / SMALL) ** 2, -1))
 
 
-def compare(asked: Answered, drawn: Answered, untaught: Scout) -> tuple[Step, ...]:
+def compare(asked: Answered, drawn: Answered, untrained: Probe) -> tuple[Step, ...]:
     """Compare answers in the order in which they were asked for with the (m,) audit answers.
 
     Both teach a scout that knows the codebook's words for the labels and has heard no answer. The same splits at every
     step, so that steps differ by what was learned alone.
     """
     judges = len(drawn.columns)
-    most, first = min(len(asked.columns), judges // 2), max(FIRST, 2 * len(untaught.bias))
+    most, first = min(len(asked.columns), judges // 2), max(FIRST, 2 * len(untrained.bias))
     if judges < LEAST or most < first:
         return ()
     rng = np.random.default_rng(0)
     splits = [np.split(rng.permutation(judges), [judges // 2]) for _ in range(SPLITS)]
     numbers = np.unique(np.geomspace(first, most, STEPS).round()).astype(int)
-    return tuple(_step(asked.first(n), drawn, untaught, splits) for n in numbers.tolist())
+    return tuple(_step(asked.first(n), drawn, untrained, splits) for n in numbers.tolist())
 
 
-def _step(asked: Answered, drawn: Answered, untaught: Scout, splits: Sequence[Sequence[Rows]]) -> Step:
+def _step(asked: Answered, drawn: Answered, untrained: Probe, splits: Sequence[Sequence[Rows]]) -> Step:
     n = len(asked.columns)
-    by_choice = hits(asked, drawn, untaught).astype(float)
+    by_choice = hits(asked, drawn, untrained).astype(float)
     by_draw = np.full((len(splits), len(by_choice)), np.nan)  # of answers that neither teach nor could have taught
     for heard, (teaching, judging) in zip(by_draw, splits, strict=True):
-        heard[judging] = hits(drawn.at(teaching[:n]), drawn.at(judging), untaught)
+        heard[judging] = hits(drawn.at(teaching[:n]), drawn.at(judging), untrained)
     judged = ~np.isnan(by_draw).all(axis=0)
     gains = by_choice[judged] - np.nanmean(by_draw[:, judged], axis=0)
     each = np.nanmean(by_choice - by_draw, axis=1)
@@ -111,7 +111,7 @@ def _doubt(gains: Array, each: Array) -> float:
 # Of a project
 
 
-_latest: Latest[Comparison] = Latest()
+_cache: Cache[Comparison] = Cache()
 
 
 def recent_comparison(project: Project) -> Comparison:
@@ -119,7 +119,7 @@ def recent_comparison(project: Project) -> Comparison:
     order = codebook_of(project).ids
     asked, drawn = asked_for(project, order), drawn_at_random(project, order)
     rests_on = grounds(project, len(drawn), min(len(asked), len(drawn) // 2))
-    return _latest.of(rests_on, lambda: comparison(project, asked, drawn, order))
+    return _cache.of(rests_on, lambda: comparison(project, asked, drawn, order))
 
 
 def comparison(
@@ -137,7 +137,7 @@ def comparison(
     steps: tuple[Step, ...] = ()
     if first and drawn:
         random = answered(project, drawn)
-        steps = compare(answered(project, first), random, untaught_scout(project, order, random.states.shape[1]))
+        steps = compare(answered(project, first), random, untrained_probe(project, order, random.states.shape[1]))
     if not steps:
         return replace(found, untold="few")
     return replace(found, untold="random") if all(told[i] == "random" for i in first) else replace(found, steps=steps)
@@ -148,10 +148,10 @@ def asked_for(project: Project, order: Sequence[int]) -> dict[int, int]:
 
     What a search found or somebody settled counts only where a strategy had asked for it before.
     """
-    lessons, told = training_labels(project, order), annotations.first_asked(project.db)
-    ids = [i for i, strategy in told.items() if strategy in STRATEGIES and i in lessons]
+    training_examples, told = training_labels(project, order), annotations.first_asked(project.db)
+    ids = [i for i, strategy in told.items() if strategy in STRATEGIES and i in training_examples]
     known = states.known(project.db, ids)
-    return {i: lessons[i] for i in ids if i in known}
+    return {i: training_examples[i] for i in ids if i in known}
 
 
 # In words

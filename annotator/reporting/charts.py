@@ -96,7 +96,7 @@ def choosing(steps: Sequence[Step]) -> Chart:
     last = steps[-1]
     rows = [
         {"answers": one.answers, "asked": one.asked, "drawn": one.drawn}
-        | {"low": max(0.0, one.drawn - one.doubt), "high": min(1.0, one.drawn + one.doubt)}
+        | {"low": max(0.0, one.drawn - one.normalized_entropy), "high": min(1.0, one.drawn + one.normalized_entropy)}
         | {"asked_named": say("chosen") if one is last else "", "drawn_named": say("at random") if one is last else ""}
         for one in steps
     ]

@@ -11,43 +11,43 @@ import numpy as np
 from annotator.codebook.definition import codebook_of
 from annotator.project import Project
 from annotator.reporting.learning_curve import Answered, answered, drawn_at_random, hits
-from annotator.rounds.cache import Latest, grounds
-from annotator.rounds.candidates import round_scout
+from annotator.rounds.cache import Cache, grounds
+from annotator.rounds.candidates import probe_in_use
 from annotator.rounds.snapshot import training_labels
 from model.finite import check_finite
-from model.probe.probe import Scout
+from model.probe.probe import Probe
 from store import states
 
-LESSONS, JUDGES = 40, 20  # answers of which fewer tell next to nothing
+EXAMPLES, JUDGES = 40, 20  # answers of which fewer tell next to nothing
 MOST = 200  # lessons that are looked at: the curve is carried on from there, and a page waits for it
 QUARTERS = (1, 2, 3, 4)
 DRAWS = 3  # of each part of the lessons, as one draw says little
 
 
-def expected_gain(lessons: Answered, judges: Answered, scout: Scout, more: int) -> float | None:
+def expected_gain(training_examples: Answered, judges: Answered, probe: Probe, more: int) -> float | None:
     """Return what share of all utterances so many more answers are expected to put right; None with too few to tell.
 
     `scout` knows the codebook's words and what its voices are worth.
     """
-    if len(lessons) < LESSONS or len(judges) < JUDGES:
+    if len(training_examples) < EXAMPLES or len(judges) < JUDGES:
         return None
-    most, rng = min(len(lessons), MOST), np.random.default_rng(0)
+    most, rng = min(len(training_examples), MOST), np.random.default_rng(0)
     sizes = [most * quarter // QUARTERS[-1] for quarter in QUARTERS]
-    wrong = [1 - _right(lessons, judges, scout, size, rng) for size in sizes]
+    wrong = [1 - _right(training_examples, judges, probe, size, rng) for size in sizes]
     least = 1 / (2 * len(judges))  # no error at all among so few is no proof that there are none
     fall, start = np.polyfit(np.log(sizes), np.log(np.maximum(wrong, least)), 1)
-    now, then = np.exp(start + min(fall, 0.0) * np.log([len(lessons), len(lessons) + more]))
+    now, then = np.exp(start + min(fall, 0.0) * np.log([len(training_examples), len(training_examples) + more]))
     check_finite("errors of the scout", now - then)
     return float(now - then)
 
 
-def _right(lessons: Answered, judges: Answered, scout: Scout, size: int, rng: np.random.Generator) -> float:
-    draws = DRAWS if size < len(lessons) else 1  # all of them can be drawn in one way only
-    taught = (rng.permutation(len(lessons))[:size] for _ in range(draws))
-    return float(np.mean([hits(lessons.at(rows), judges, scout).mean() for rows in taught]))
+def _right(training_examples: Answered, judges: Answered, probe: Probe, size: int, rng: np.random.Generator) -> float:
+    draws = DRAWS if size < len(training_examples) else 1  # all of them can be drawn in one way only
+    taught = (rng.permutation(len(training_examples))[:size] for _ in range(draws))
+    return float(np.mean([hits(training_examples.at(rows), judges, probe).mean() for rows in taught]))
 
 
-_latest: Latest[float | None] = Latest()
+_cache: Cache[float | None] = Cache()
 
 
 def recent_gain(project: Project, wait: bool = True) -> float | None:
@@ -56,15 +56,15 @@ def recent_gain(project: Project, wait: bool = True) -> float | None:
     Without `wait` only what is known already.
     """
     order, more = codebook_of(project).ids, project.config.batch_size
-    drawn, lessons = drawn_at_random(project, order), training_labels(project, order)
-    known = states.known(project.db, list(lessons))
-    taught = {i: column for i, column in lessons.items() if i in known and i not in drawn}
-    if len(taught) < LESSONS or len(drawn) < JUDGES:
+    drawn, training_examples = drawn_at_random(project, order), training_labels(project, order)
+    known = states.known(project.db, list(training_examples))
+    taught = {i: column for i, column in training_examples.items() if i in known and i not in drawn}
+    if len(taught) < EXAMPLES or len(drawn) < JUDGES:
         return None
 
     def find() -> float | None:
         teaching, judging = answered(project, taught), answered(project, drawn)
-        return expected_gain(teaching, judging, round_scout(project, order, teaching.states.shape[1]), more)
+        return expected_gain(teaching, judging, probe_in_use(project, order, teaching.states.shape[1]), more)
 
     rests_on = grounds(project, len(taught), len(drawn)), more
-    return _latest.of(rests_on, find) if wait or _latest.knows(rests_on) else None
+    return _cache.of(rests_on, find) if wait or _cache.knows(rests_on) else None

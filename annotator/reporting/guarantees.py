@@ -6,22 +6,27 @@ Plain text: whoever shows it escapes it.
 from collections.abc import Mapping
 from typing import Any
 
-from annotator.i18n import retell, say, say_many
+from annotator.i18n import say, say_many, tell_stored
 from annotator.labeling.auto_accept import Offer
-from annotator.methods.guarantee import NotYet, Promise, needed
+from annotator.methods.guarantee import Guarantee, NotYet, needed
 from annotator.reporting.summary import InUse
 from annotator.reporting.text import day, hours, in_100
 
 
 def offered(made: Offer) -> str:
     """Say what may be accepted unseen at the wished precision, or what is missing."""
-    wish = made.wish
+    target = made.target
     if made.accepts:
         what = say_many(
             "This suggestion may be accepted unseen", "These {n:,} suggestions may be accepted unseen", made.accepts
         )
-        known = {"what": what, "right": in_100(wish.target), "sure": in_100(wish.confidence), "time": hours(made.hours)}
-        if 0 in made.promises:
+        known = {
+            "what": what,
+            "right": in_100(target.target),
+            "sure": in_100(target.confidence),
+            "time": hours(made.hours),
+        }
+        if 0 in made.guarantees:
             return say(
                 "{what}: at least {right} in 100 of them are right, at {sure}\u00a0% confidence. That saves {time}.",
                 **known,
@@ -31,17 +36,17 @@ def offered(made: Offer) -> str:
             "That saves {time}.",
             **known,
         )
-    if any(isinstance(one, Promise) for one in made.promises.values()):
+    if any(isinstance(one, Guarantee) for one in made.guarantees.values()):
         return say("Nothing to accept: no open utterance is as sure as that.")
     if not len(made.utterance_ids):
         return say("Nothing to accept: no utterance with a suggestion is open.")
-    return "" if 0 in made.promises else say("Not yet for any label.")
+    return "" if 0 in made.guarantees else say("Not yet for any label.")
 
 
 def not_yet(one: NotYet, used: InUse) -> str:
     """Say how far away a promise for all labels together is."""
     if used.metrics.get("cross_fitted"):
-        missing = needed(one.wish) - len(used.evidence.truth)
+        missing = needed(one.target) - len(used.evidence.truth)
         if missing <= 0:
             return say("Not yet: this round was trained on audit answers, too. Retrain, then look again.")
         needs = say_many(
@@ -71,10 +76,10 @@ def each_label() -> str:
     )
 
 
-def of_label(name: str, one: Promise | NotYet) -> dict[str, Any]:
+def of_label(name: str, one: Guarantee | NotYet) -> dict[str, Any]:
     """Put what is promised for one label, or what is missing, in a row of a table."""
     accepts, rests, missing = 0, "", ""
-    if isinstance(one, Promise):
+    if isinstance(one, Guarantee):
         accepts, rests = one.accepts, say("{n}, {errors} wrong", n=one.n, errors=one.errors)
     else:
         missing = say("not clearly right often enough") if one.missing is None else f"{one.missing}"
@@ -93,7 +98,7 @@ def _too_few(missing: int, used: InUse) -> str:
     )
 
 
-def rests_on(one: Promise) -> str:
+def rests_on(one: Guarantee) -> str:
     """Say from what a promise was made."""
     errors = say("{n} of them wrong", n=one.errors) if one.errors else say("none of them wrong")
     return say_many(
@@ -128,5 +133,5 @@ def acceptance(one: Mapping[str, Any]) -> str:
 def _stands(one: Mapping[str, Any]) -> str:
     if one["ended"] is None:
         return say("Stands.")
-    why = retell(one["reason"])
+    why = tell_stored(one["reason"])
     return f"{why[0].upper()}{why[1:]}." if one["ended"] == "undone" else say("Withdrawn: {why}.", why=why)

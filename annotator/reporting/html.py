@@ -13,7 +13,7 @@ from annotator import __version__, i18n
 from annotator.codebook.definition import codebook_of
 from annotator.i18n import later, number, say, say_many
 from annotator.labeling.auto_accept import offer
-from annotator.methods.guarantee import NotYet, Promise, Wish
+from annotator.methods.guarantee import Guarantee, NotYet, Target
 from annotator.project import Project
 from annotator.reporting import baseline, charts, guarantees, stopping, summary, text
 from annotator.reporting.summary import InUse
@@ -156,15 +156,15 @@ def _each_label(used: InUse) -> str:
 
 def _acceptance(project: Project, used: InUse) -> str:
     """Say what could be accepted now and what has been."""
-    made, curve = offer(project, Wish(project.config.precision)), summary.coverage_curve(used)
-    (one,) = made.promises.values()
-    rests = guarantees.rests_on(one) if isinstance(one, Promise) else ""
+    made, curve = offer(project, Target(project.config.precision)), summary.coverage_curve(used)
+    (one,) = made.guarantees.values()
+    rests = guarantees.rests_on(one) if isinstance(one, Guarantee) else ""
     said = guarantees.offered(made) or (guarantees.not_yet(one, used) if isinstance(one, NotYet) else "")
     caption = f"{text.from_audit(len(curve))} {say('Shaded: 95 % intervals.')} {say(_CERTIFIED)}"
     return _section(
         say("Accepting suggestions unseen"),
         _text(f"{said} {rests}"),
-        _figure(charts.risk_coverage(curve, made.wish.target), "risk", caption) if curve else "",
+        _figure(charts.risk_coverage(curve, made.target.target), "risk", caption) if curve else "",
         *(_text(guarantees.acceptance(act)) for act in acceptances.history(project.db)),
     )
 

@@ -10,9 +10,9 @@ from annotator.methods.metrics import Labels
 from annotator.methods.query_strategies import Rows
 from annotator.project import Project
 from annotator.rounds.batch import AUDIT
-from annotator.rounds.candidates import round_scout
+from annotator.rounds.candidates import probe_in_use
 from annotator.rounds.consensus import consensus_labels
-from model.probe.probe import Scout, blank
+from model.probe.probe import Probe, blank
 from model.types import States
 from store import annotations, states
 
@@ -37,21 +37,21 @@ class Answered:
         return Answered(self.states[rows], self.columns[rows])
 
 
-def hits(lessons: Answered, judged: Answered, scout: Scout) -> NDArray[np.bool_]:
+def hits(training_examples: Answered, judged: Answered, probe: Probe) -> NDArray[np.bool_]:
     """Teach a scout these lessons and no other, and say which of the judged answers it foresees.
 
     It is not made honest: that takes five times as long and changes little in which label is likeliest.
     """
-    taught = scout.refitted(lessons.states, lessons.columns.tolist())
+    taught = probe.refitted(training_examples.states, training_examples.columns.tolist())
     return np.asarray(taught.loglik(judged.states).argmax(axis=1) == judged.columns)
 
 
 # Of a project
 
 
-def untaught_scout(project: Project, order: tuple[int, ...], width: int) -> Scout:
+def untrained_probe(project: Project, order: tuple[int, ...], width: int) -> Probe:
     """Return a scout that has the codebook's words from the round in use, and nothing that answers have taught it."""
-    return replace(blank(width, len(order)), described=round_scout(project, order, width).described)
+    return replace(blank(width, len(order)), described=probe_in_use(project, order, width).described)
 
 
 def drawn_at_random(project: Project, order: Sequence[int]) -> dict[int, int]:

@@ -20,8 +20,8 @@ from annotator.project import Project
 from annotator.reporting import summary
 from annotator.reporting.gain import recent_gain
 from annotator.reporting.summary import Measured
-from annotator.rounds.batch import AUDIT, Askable
-from annotator.rounds.candidates import askable
+from annotator.rounds.batch import AUDIT, Candidates
+from annotator.rounds.candidates import candidates
 from model.finite import check_finite
 from store import rounds, utterances
 
@@ -48,7 +48,7 @@ class Advice:
         return len(self.kappas) == ROUNDS - 1 and agree and bool(self.overlap)
 
 
-def advise(project: Project, rest: Askable | None = None) -> Advice:
+def advise(project: Project, rest: Candidates | None = None) -> Advice:
     """Weigh the last rounds against each other, and what is `left`. For what another batch gives see `with_gain`."""
     trained = [row for row in rounds.history(project.db) if row["state"] == "promoted" and row["trained_on"]]
     last = trained[:ROUNDS]
@@ -70,10 +70,10 @@ def with_gain(project: Project, advice: Advice, wait: bool = True) -> Advice:
     return replace(advice, gain=min(gain * advice.open, advice.wrong), batch=project.config.batch_size)
 
 
-def left(project: Project) -> Askable:
+def left(project: Project) -> Candidates:
     """Return what nobody has answered, as the round in use sees it."""
     promoted = rounds.promoted(project.db)
-    return askable(project, rounds.predictions_of(project.db, promoted) if promoted else None)
+    return candidates(project, rounds.predictions_of(project.db, promoted) if promoted else None)
 
 
 def sentence(advice: Advice) -> str:

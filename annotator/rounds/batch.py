@@ -22,7 +22,7 @@ ALIKE = 0.8  # cosine of character n-grams from which on two texts are near-dupl
 
 
 @dataclass(frozen=True)
-class Askable:
+class Candidates:
     """What may be asked: open utterances of the pool, of the audit slice, and those accepted unseen, to be checked."""
 
     pool: Sequence[int]
@@ -33,18 +33,18 @@ class Askable:
     read: Callable[[Sequence[int]], list[Mapping[str, Any]]] | None = None  # rows of utterances, to tell likes apart
 
 
-def compose_batch(askable: Askable, config: RoundConfig, rng: np.random.Generator) -> list[QueueEntry]:
+def compose_batch(candidates: Candidates, config: RoundConfig, rng: np.random.Generator) -> list[QueueEntry]:
     """Choose what is asked next; empty when everything has been answered.
 
     Where everything else has been answered or accepted, what was accepted goes on to be checked.
     """
-    size, pool, audit = config.batch_size, askable.pool, askable.audit
-    checks = min(len(askable.accepted), round(size * config.spot_share) if pool or audit else size)
+    size, pool, audit = config.batch_size, candidates.pool, candidates.audit
+    checks = min(len(candidates.accepted), round(size * config.spot_share) if pool or audit else size)
     wanted = size - checks - round(size * config.audit_share)
     audit_count = max(0, min(len(audit), size - checks - min(len(pool), wanted)))
     count = size - checks - audit_count
-    chosen = choose_from_pool(askable, config, count, rng)
-    drawn = _at_random(audit, audit_count, AUDIT, rng) + _at_random(askable.accepted, checks, SPOT_CHECK, rng)
+    chosen = choose_from_pool(candidates, config, count, rng)
+    drawn = _at_random(audit, audit_count, AUDIT, rng) + _at_random(candidates.accepted, checks, SPOT_CHECK, rng)
     return _interleave(chosen, drawn, rng)
 
 
@@ -53,32 +53,34 @@ def compose_audit(audit: Sequence[int], count: int, rng: np.random.Generator) ->
     return _at_random(audit, min(count, len(audit)), AUDIT, rng) if audit else []
 
 
-def choose_from_pool(askable: Askable, config: RoundConfig, count: int, rng: np.random.Generator) -> list[QueueEntry]:
+def choose_from_pool(
+    candidates: Candidates, config: RoundConfig, count: int, rng: np.random.Generator
+) -> list[QueueEntry]:
     """Choose `count` utterances of the pool by the project's strategy."""
-    pool, view = askable.pool, askable.view
+    pool, view = candidates.pool, candidates.view
     if not pool or not count:
         return []
     if view is None:  # nothing is known of it
         return _at_random(pool, min(count, len(pool)), "random", rng, 0.0)
-    is_first = askable.is_cold and config.strategy != "random"  # which is random from the start
+    is_first = candidates.is_cold and config.strategy != "random"  # which is random from the start
     strategy = strategy_named(config.cold_strategy if is_first else config.strategy)
     if strategy.name == "random":
         return _at_random(pool, min(count, len(pool)), "random", rng, 0.0)
     if not strategy.can(view):
         strategy = strategy_named(DEFAULT)
     rows, scores = choose(strategy, view, count, rng)
-    taken = pick_different(rows, count, askable, config.per_conversation)
+    taken = pick_different(rows, count, candidates, config.per_conversation)
     return [QueueEntry(int(pool[row]), strategy.name, float(scores[row]), None, len(pool)) for row in taken]
 
 
-def pick_different(rows: Rows, count: int, askable: Askable, per_conversation: int) -> list[int]:
+def pick_different(rows: Rows, count: int, candidates: Candidates, per_conversation: int) -> list[int]:
     """Take the first `count` candidates that are not like one another; what is left out only fills up.
 
     Of near-duplicates one is taken, of a conversation so many turns.
     """
-    if askable.read is None or len(rows) <= 1:
+    if candidates.read is None or len(rows) <= 1:
         return [int(row) for row in rows[:count]]
-    read = askable.read([askable.pool[row] for row in rows])
+    read = candidates.read([candidates.pool[row] for row in rows])
     alike = _alike([str(one["text"]) for one in read])
     taken: list[int] = []
     turns: Counter[str] = Counter()

@@ -11,7 +11,7 @@ Found = TypeVar("Found")
 FEW = 10  # answers that change little
 
 
-class Latest(Generic[Found]):
+class Cache(Generic[Found]):
     """One finding, for the project that was looked at last. Sessions may ask at once: each gets what it asked for."""
 
     def __init__(self) -> None:

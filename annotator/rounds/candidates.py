@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annotator.methods.query_strategies import View
-from annotator.rounds.batch import AUDIT, Askable
+from annotator.rounds.batch import AUDIT, Candidates
 from annotator.rounds.snapshot import training_labels
 from model.probe.heads import meanings
-from model.probe.probe import Scout, blank
+from model.probe.probe import Probe, blank
 from model.types import States
 from store import acceptances, annotations, rounds, states, utterances
 from store.rounds import Predictions
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 MEMBERS = 3  # rounds in a committee
 
 
-def askable(project: "Project", predictions: Predictions | None, without: frozenset[int] = frozenset()) -> Askable:
+def candidates(
+    project: "Project", predictions: Predictions | None, without: frozenset[int] = frozenset()
+) -> Candidates:
     """Return what may be asked, with what the round says of the pool if there is one.
 
     It says it in the labels in use. Where it has scored none of what is left, as after a late import, it says nothing.
@@ -41,7 +43,7 @@ def askable(project: "Project", predictions: Predictions | None, without: frozen
     if predictions is not None:  # what an earlier version has stored may be no number: then nothing is known of it
         scored = scored[np.isfinite(predictions.probabilities[scored]).all(axis=1)]
     if predictions is None or not len(scored):
-        return Askable([i for i in utterances.ids_in(db, "pool") if i not in gone], None, audit, checks)
+        return Candidates([i for i in utterances.ids_in(db, "pool") if i not in gone], None, audit, checks)
     counts = annotations.count_by_slice(db)
     given = [counts.get(("pool", label), 0) for label in predictions.label_ids]
     view = _view(project, predictions, scored, given)
@@ -51,21 +53,21 @@ def askable(project: "Project", predictions: Predictions | None, without: frozen
     def rows_of(ids: Sequence[int]) -> list[Mapping[str, Any]]:
         return list(utterances.read(db, ids))
 
-    return Askable(predictions.utterance_ids[scored].tolist(), view, audit, checks, not sum(given), rows_of)
+    return Candidates(predictions.utterance_ids[scored].tolist(), view, audit, checks, not sum(given), rows_of)
 
 
-def lessons_read(project: "Project", order: Sequence[int]) -> tuple[list[int], States, list[int]]:
+def training_states(project: "Project", order: Sequence[int]) -> tuple[list[int], States, list[int]]:
     """Return what may teach a scout: pool utterances that the backbone has read, their states, their columns."""
-    lessons = training_labels(project, order)
-    known = states.known(project.db, list(lessons))
-    ids = [i for i in lessons if i in known]
-    return ids, states.matrix(project.db, ids), [lessons[i] for i in ids]
+    training_examples = training_labels(project, order)
+    known = states.known(project.db, list(training_examples))
+    ids = [i for i in training_examples if i in known]
+    return ids, states.matrix(project.db, ids), [training_examples[i] for i in ids]
 
 
-def round_scout(project: "Project", order: Sequence[int], width: int) -> Scout:
+def probe_in_use(project: "Project", order: Sequence[int], width: int) -> Probe:
     """Return what the scout of the round in use knows of these labels, to be refitted; nothing where it has none."""
     row = rounds.promoted(project.db)
-    known = Scout.load(project.folder / "adapters" / row["adapter"]) if row else None
+    known = Probe.load(project.folder / "adapters" / row["adapter"]) if row else None
     if row is None or known is None or len(known.weights) != width:
         return blank(width, len(order))
     had = rounds.labels_of(row)
@@ -78,13 +80,13 @@ def _view(project: "Project", predictions: Predictions, scored: NDArray[np.int64
     def states_of(rows: NDArray[np.int64]) -> States:
         return meanings(states.matrix(project.db, ids[rows].tolist()))
 
-    def states_of_lessons() -> States:
-        return meanings(lessons_read(project, predictions.label_ids)[1])
+    def states_of_examples() -> States:
+        return meanings(training_states(project, predictions.label_ids)[1])
 
     have_all = len(states.known(project.db, ids.tolist())) == len(ids)
     view = View(predictions.probabilities[scored], given=given)
     if have_all:
-        view = replace(view, states=states_of, answered=states_of_lessons if sum(given) else None)
+        view = replace(view, states=states_of, answered=states_of_examples if sum(given) else None)
     return view
 
 

@@ -62,16 +62,16 @@ def verdict(answers: Sequence[Answer]) -> Verdict:
     """
     counting = answers if len(answers) == 1 else _counting(answers)
     votes = tuple(answer for answer in counting if answer["kind"] in ANSWERED)
-    voices = [answer for answer in _heard(counting) if answer["kind"] in ANSWERED]
-    if not voices:
+    answers = [answer for answer in _heard(counting) if answer["kind"] in ANSWERED]
+    if not answers:
         rest = [answer for answer in counting if answer["kind"] == "out_of_use"] or counting
         decisive = max(rest, key=_order)
         return Verdict("skip" if decisive["kind"] == "skip" else "out_of_use", None, votes, decisive)
-    ranked = Counter(answer["label_id"] for answer in voices).most_common(2)
+    ranked = Counter(answer["label_id"] for answer in answers).most_common(2)
     if len(ranked) == 2 and ranked[0][1] == ranked[1][1]:
-        return Verdict("disputed", None, votes, min(voices, key=_order))
+        return Verdict("disputed", None, votes, min(answers, key=_order))
     label = ranked[0][0]
-    decisive = max((answer for answer in voices if answer["label_id"] == label), key=_order)
+    decisive = max((answer for answer in answers if answer["label_id"] == label), key=_order)
     return Verdict(decisive["kind"], label, votes, decisive)
 
 
@@ -98,16 +98,16 @@ def _counting(answers: Sequence[Answer]) -> list[Answer]:
     return sorted(people if answered else newest.values(), key=_order)
 
 
-def _heard(voices: Sequence[Answer]) -> Sequence[Answer]:
+def _heard(answers: Sequence[Answer]) -> Sequence[Answer]:
     """Return the answers that decide, of one utterance's: the last adjudicated one alone, if there is any.
 
     If its label has gone out of use since, what had been overruled stays overruled, and what was said since counts.
     """
-    settled = [answer for answer in voices if answer["strategy"] == ADJUDICATED and answer["kind"] != "skip"]
-    if not settled:
-        return voices
-    last = max(settled, key=_order)
-    return [last] if last["kind"] != "out_of_use" else [answer for answer in voices if answer["id"] > last["id"]]
+    adjudicated = [answer for answer in answers if answer["strategy"] == ADJUDICATED and answer["kind"] != "skip"]
+    if not adjudicated:
+        return answers
+    last = max(adjudicated, key=_order)
+    return [last] if last["kind"] != "out_of_use" else [answer for answer in answers if answer["id"] > last["id"]]
 
 
 def _order(answer: Answer) -> int:

@@ -15,8 +15,8 @@ from scipy.special import softmax
 from annotator.codebook.definition import codebook_of
 from annotator.methods.query_strategies import Scores
 from annotator.project import Project
-from annotator.rounds.cache import Latest, grounds
-from annotator.rounds.candidates import lessons_read, round_scout
+from annotator.rounds.cache import Cache, grounds
+from annotator.rounds.candidates import probe_in_use, training_states
 from annotator.rounds.snapshot import training_labels
 from model.finite import check_finite
 from model.probe.probe import out_of_fold
@@ -39,24 +39,24 @@ class Doubts:
         return list(self.chances)[: round(share * len(self.chances))]
 
 
-_latest: Latest[Doubts] = Latest()
+_cache: Cache[Doubts] = Cache()
 
 
 def recent_doubts(project: Project) -> Doubts:
     """Judge the answers anew for every round and every few answers: it takes a second."""
     order = codebook_of(project).ids
     answers = training_labels(project, order)
-    found = _latest.of(grounds(project, len(answers)), lambda: doubts(project, order))
+    found = _cache.of(grounds(project, len(answers)), lambda: entropies(project, order))
     return Doubts({i: chance for i, chance in found.chances.items() if i in answers}, found.wrong)
 
 
-def doubts(project: Project, order: tuple[int, ...]) -> Doubts:
+def entropies(project: Project, order: tuple[int, ...]) -> Doubts:
     """Judge all answers that teach, of utterances that the backbone has read; nothing while they are few."""
-    ids, vectors, columns = lessons_read(project, order)
+    ids, vectors, columns = training_states(project, order)
     if len(ids) < LEAST or len(set(columns)) < 2:
         return Doubts({}, None)
     labels = np.array(columns, dtype=np.int64)
-    heard = out_of_fold(vectors, columns, round_scout(project, order, vectors.shape[1]).described)
+    heard = out_of_fold(vectors, columns, probe_in_use(project, order, vectors.shape[1]).described)
     chances = np.exp(heard[np.arange(len(ids)), labels])
     ranked = np.argsort(chances, kind="stable")
     return Doubts({ids[i]: float(chances[i]) for i in ranked}, expected_wrong(heard, labels))

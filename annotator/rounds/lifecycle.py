@@ -53,7 +53,7 @@ def begin_round(
         label_ids=json.dumps(snapshot.codebook.ids),
         last_annotation=snapshot.last_annotation,
         snapshot_hash=snapshot.digest,
-        trained_on=len(snapshot.lessons),
+        trained_on=len(snapshot.training_examples),
         audited_on=len(snapshot.audit),
         fingerprint=(origin and origin.fingerprint) or None,
         revision=(origin and origin.revision) or None,

@@ -53,7 +53,7 @@ AT_ONCE = 2_000  # utterances of a file in memory: rows of a like length are pac
 
 
 @dataclass(frozen=True)
-class Labeller:
+class Labeler:
     """A round that can be asked about anything."""
 
     adapter: Adapter

@@ -4,7 +4,7 @@ import numpy as np
 
 from annotator.project import Project
 from annotator.rounds.batch import AUDIT, compose_audit, compose_batch
-from annotator.rounds.candidates import askable
+from annotator.rounds.candidates import candidates
 from store import annotations, queue, rounds, utterances
 from store.database import immediate
 
@@ -19,7 +19,7 @@ def refill_queue(project: Project, annotator: str = "") -> int:
         rng = np.random.default_rng([config.seed, annotations.last_id(project.db)])
         predictions = rounds.predictions_of(project.db, promoted) if promoted else None
         without = annotations.skipped_ids(project.db, annotator) | queue.leased_ids(project.db)
-        batch = compose_batch(askable(project, predictions, frozenset(without)), config, rng)
+        batch = compose_batch(candidates(project, predictions, frozenset(without)), config, rng)
         queue.refill(project.db, promoted["id"] if promoted else None, batch)
     return len(batch)
 

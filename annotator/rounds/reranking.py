@@ -17,9 +17,9 @@ from annotator.errors import ProjectBusy
 from annotator.methods.query_strategies import STRATEGIES
 from annotator.project import Project
 from annotator.rounds.batch import choose_from_pool
-from annotator.rounds.candidates import askable, lessons_read, round_scout
+from annotator.rounds.candidates import candidates, probe_in_use, training_states
 from annotator.rounds.lifecycle import calibrator_in_use
-from model.probe.probe import Scout, blend
+from model.probe.probe import Probe, blend
 from store import annotations, queue, rounds, states
 from store.rounds import Predictions
 
@@ -45,25 +45,25 @@ def reorder(project: Project) -> int:
     if promoted is None or config.strategy == "random":
         return 0
     said = rounds.predictions_of(project.db, promoted)
-    heard = annotations.last_id(project.db)
-    scout = fit_to_answers(project, said.label_ids)
-    if scout is None:
+    last = annotations.last_id(project.db)
+    probe = fit_to_answers(project, said.label_ids)
+    if probe is None:
         return 0
-    told = _joined(project, said, scout, as_made=said.label_ids == rounds.labels_of(promoted))
+    told = _joined(project, said, probe, as_made=said.label_ids == rounds.labels_of(promoted))
     without = frozenset(queue.leased_ids(project.db))
-    rng = np.random.default_rng([config.seed, heard])
+    rng = np.random.default_rng([config.seed, last])
     left = queue.count_left(project.db, CHOSEN)
-    chosen = choose_from_pool(askable(project, told, without), config, left, rng)
-    batch = [replace(entry, heard=heard) for entry in chosen]  # the strategy is the same, and what it knew is not
+    chosen = choose_from_pool(candidates(project, told, without), config, left, rng)
+    batch = [replace(entry, chosen_after=last) for entry in chosen]  # the strategy is the same, and what it knew is not
     return queue.exchange(project.db, promoted["id"], batch, CHOSEN)
 
 
-def fit_to_answers(project: Project, order: tuple[int, ...]) -> Scout | None:
+def fit_to_answers(project: Project, order: tuple[int, ...]) -> Probe | None:
     """Fit a scout to all answers that may teach; None if they are too few, or nothing has been read yet."""
-    _, vectors, labels = lessons_read(project, order)
+    _, vectors, labels = training_states(project, order)
     if len(labels) < project.config.minimum_labels or len(set(labels)) < 2:
         return None
-    return round_scout(project, order, vectors.shape[1]).refitted(vectors, labels)
+    return probe_in_use(project, order, vectors.shape[1]).refitted(vectors, labels)
 
 
 def reorder_in_background(folder: Path) -> threading.Thread | None:
@@ -78,12 +78,12 @@ def reorder_in_background(folder: Path) -> threading.Thread | None:
         finally:
             _busy.release()
 
-    thread = threading.Thread(target=work, name="scout", daemon=True)
+    thread = threading.Thread(target=work, name="reranking", daemon=True)
     thread.start()
     return thread
 
 
-def _joined(project: Project, said: Predictions, scout: Scout, as_made: bool) -> Predictions:
+def _joined(project: Project, said: Predictions, probe: Probe, as_made: bool) -> Predictions:
     """Join what the round says with what the scout says, where the backbone has read the utterance.
 
     If the codebook is no longer `as_made`, the calibrator's columns are others, and what it has calibrated is joined.
@@ -94,8 +94,8 @@ def _joined(project: Project, said: Predictions, scout: Scout, as_made: bool) ->
     with np.errstate(divide="ignore"):  # of a label that the round does not know
         logits = said.logits.copy() if as_made else np.log(said.probabilities) + said.mass[:, None]
     if len(rows):
-        heard = scout.loglik(states.matrix(project.db, [ids[row] for row in rows]))
-        logits[rows] = blend(logits[rows], heard, SHARE)
+        alone = probe.loglik(states.matrix(project.db, [ids[row] for row in rows]))
+        logits[rows] = blend(logits[rows], alone, SHARE)
     calibrator = calibrator_in_use(project)
     assert calibrator is not None
     return replace(said, logits=logits, probabilities=calibrator(logits) if as_made else softmax(logits, axis=1))

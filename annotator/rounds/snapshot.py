@@ -38,7 +38,7 @@ class Snapshot:
     cross_fitted: bool = False  # whether audit answers train too, each evaluated by a model without it
 
     @property
-    def lessons(self) -> dict[int, int]:
+    def training_examples(self) -> dict[int, int]:
         """Return the training examples: utterance -> column of its label."""
         given = {**self.train, **self.audit} if self.cross_fitted else self.train
         return {i: self.codebook.ids.index(label) for i, label in given.items()}
@@ -46,7 +46,7 @@ class Snapshot:
     @property
     def chosen(self) -> float:
         """Return the share of training examples that a strategy or a person chose, 0 to 1."""
-        return 1 - len(self.lessons.keys() & self.drawn) / max(len(self.lessons), 1)
+        return 1 - len(self.training_examples.keys() & self.drawn) / max(len(self.training_examples), 1)
 
     @property
     def digest(self) -> str:

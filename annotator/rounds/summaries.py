@@ -123,7 +123,7 @@ def _summary(row: Mapping[str, Any]) -> RoundSummary:
 def _learner(row: Mapping[str, Any]) -> str:
     if row["trained_on"] == 0:
         return ""
-    alone = RoundConfig.from_json(row["config"]).recipe.scout == 1.0
+    alone = RoundConfig.from_json(row["config"]).recipe.probe_weight == 1.0
     return say("scout alone") if alone else say("fine-tuned")
 
 

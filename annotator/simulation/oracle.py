@@ -72,17 +72,17 @@ def read_gold(plan: Plan) -> Gold:
     if columns.label is None:
         raise BadInput(f"{plan.data.name} has no label column.", "Name the column of known labels “label”.")
     rows = _accepted(plan.data, ImportPlan(columns, keep_copies=True))
-    labelled = [row for row in rows if row.given_label]
+    labeled = [row for row in rows if row.given_label]
     around, order = [row for row in rows if not row.given_label], [row.external_id for row in rows]
     if plan.context:
         turns = _accepted(plan.context, ImportPlan(detect_columns(read_header(plan.context)), keep_copies=True))
         known = {row.external_id for row in rows}  # a whole transcript has the labelled turns too
         others = [row for row in turns if row.external_id not in known]
         around, order = around + others, order + [row.external_id for row in others]
-    train, test = _split(labelled, None if plan.resplit else columns.split)
+    train, test = _split(labeled, None if plan.resplit else columns.split)
     if len({row.given_label for row in train}) < 2:
         raise BadInput(f"{plan.data.name} has one label only.", "Take a file with two or more.")
-    draft = plan.codebook or draft_from_names(sorted({row.given_label or "" for row in labelled}))
+    draft = plan.codebook or draft_from_names(sorted({row.given_label or "" for row in labeled}))
     context = tuple(replace(row, context_only=True) for row in around)
     return Gold(tuple(train), tuple(test), context, draft, tuple(order))
 
@@ -156,7 +156,7 @@ def _run_rounds(
     loaded = load_classifier(config.backbone, codebook_of(project).task(), config.recipe, config.template)
     classifier = Remembering(loaded, memo)
     test = read_texts(project, list(known.test), config.context_turns)
-    if config.recipe.scout:
+    if config.recipe.probe_weight:
         classifier.remember(test, classifier.states(test))
     if config.strategy != "random":
         run_round(project, classifier, config, Report(listener))  # round 0: zero-shot, as in the app
@@ -199,7 +199,7 @@ def keep(path: Path, project: Project, done: Round, told: tuple[Logits, Logits |
         audit_truth=np.array([truth[i] for i in said.utterance_ids[asked].tolist()], dtype=np.int64),
         test=told[0],
         test_truth=np.array(list(known.test.values()), dtype=np.int64),
-        lessons=done.row["trained_on"],
+        training_examples=done.row["trained_on"],
         chosen=take_snapshot(project, project.config, np.random.default_rng(0)).chosen,
         heard=() if told[1] is None else told[1],
     )

@@ -79,12 +79,12 @@ def digest(path: Path, check: Check | None = None) -> str:
     same = known.get("stamp") == before
     if same and (known["checked"] or check is None):
         return str(known["sha256"])
-    settled = time.time_ns() - max(before[3:]) > _SETTLED
+    adjudicated = time.time_ns() - max(before[3:]) > _SETTLED
     if check is not None:
         check(path)
     with path.open("rb") as file:
         found = str(known["sha256"]) if same else hashlib.file_digest(file, "sha256").hexdigest()
-    if settled and stamp(path) == before:
+    if adjudicated and stamp(path) == before:
         _write_record(record, {"path": str(path), "stamp": before, "sha256": found, "checked": check is not None})
     return found
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ASPECTS = 3  # of a state, side by side and equally wide: what the words mean, where they lead, how they are spelt
 SPELLING = 2  # the last of them
 COMPARED = (0, SPELLING)  # those in which an utterance can be compared with the words for a label
-VOICES = ASPECTS + len(COMPARED)
+HEADS = ASPECTS + len(COMPARED)
 PENALTY = 20.0  # inverse: 10 to 80 are equally good on four data sets at 80 and 160 answers
 RARE = 0.02  # deviation of a dimension of spelling below which a few letters would count too much
 SAME = 1e-5  # deviation of a dimension, of its size, up to which it is rounding: utterances do not differ in it
@@ -32,7 +32,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Lessons:
+class TrainingExamples:
     """What there is to learn from: answers, and the codebook."""
 
     states: States  # (n, width)
@@ -43,13 +43,13 @@ class Lessons:
         """Raise NotFinite for states that nothing can be learned from."""
         check_finite("hidden states", self.states, self.described)
 
-    def of(self, rows: NDArray[np.int64]) -> Lessons:
+    def of(self, rows: NDArray[np.int64]) -> TrainingExamples:
         """Take some of the answers."""
         return replace(self, states=self.states[rows], labels=self.labels[rows])
 
 
 @dataclass(frozen=True)
-class Voice:
+class Head:
     """A linear map from one aspect of states to a log-probability for each label."""
 
     part: slice
@@ -72,25 +72,27 @@ def meanings(states: States) -> States:
     return states[:, aspects(states.shape[1])[0]]
 
 
-def make_voices(lessons: Lessons) -> list[Voice]:
+def make_heads(training_examples: TrainingExamples) -> list[Head]:
     """Fit a head to each aspect, and compare where that tells something."""
-    return [_head(_seen(lessons, aspect), lessons.labels) for aspect in range(ASPECTS)] + make_comparisons(lessons)
+    return [
+        _head(_seen(training_examples, aspect), training_examples.labels) for aspect in range(ASPECTS)
+    ] + make_comparisons(training_examples)
 
 
-def make_comparisons(lessons: Lessons) -> list[Voice]:
+def make_comparisons(training_examples: TrainingExamples) -> list[Head]:
     """Compare utterances with the words for each label. Of the answers only the utterances count, for their scale."""
-    return [_comparison(_seen(lessons, aspect)) for aspect in COMPARED]
+    return [_comparison(_seen(training_examples, aspect)) for aspect in COMPARED]
 
 
-def join_voices(voices: Sequence[Voice], shares: Array, width: int) -> tuple[Array, Array]:
+def combine_heads(heads: Sequence[Head], shares: Array, width: int) -> tuple[Array, Array]:
     """Return (width, k) weights and (k,) bias of a weighted sum of what voices say.
 
     What each lacks to log-probabilities is the same for all labels, so softmax makes up for it in the end.
     """
-    weights, bias = np.zeros((width, len(voices[0].bias))), np.zeros(len(voices[0].bias))
-    for voice, share in zip(voices, shares, strict=True):
-        weights[voice.part] += share * voice.weights
-        bias += share * voice.bias
+    weights, bias = np.zeros((width, len(heads[0].bias))), np.zeros(len(heads[0].bias))
+    for head, share in zip(heads, shares, strict=True):
+        weights[head.part] += share * head.weights
+        bias += share * head.bias
     return weights, bias
 
 
@@ -104,13 +106,13 @@ class _Seen:
     utterances: Array  # (n, width of the aspect)
     words: Array  # (k, width of the aspect)
 
-    def voice(self, weights: Array, bias: Array) -> Voice:
+    def head(self, weights: Array, bias: Array) -> Head:
         """Turn weights for what is on one scale into a voice for states as they are."""
         plain = weights / self.scale[:, None]
-        return Voice(self.part, plain, bias - self.mean @ plain)
+        return Head(self.part, plain, bias - self.mean @ plain)
 
 
-def _seen(lessons: Lessons, aspect: int) -> _Seen:
+def _seen(training_examples: TrainingExamples, aspect: int) -> _Seen:
     """Put the dimensions of an aspect on one scale, that of the utterances.
 
     Of spelling by the root of the deviation: rare letters count more than common ones, but not as much more as they are
@@ -118,8 +120,10 @@ def _seen(lessons: Lessons, aspect: int) -> _Seen:
     utterances do not differ, as where all are copies of one, keeps its size: what differs there later would count
     without bound.
     """
-    part = aspects(lessons.states.shape[1])[aspect]
-    vectors, words = (rows[:, part].astype(np.float64) for rows in (lessons.states, lessons.described))
+    part = aspects(training_examples.states.shape[1])[aspect]
+    vectors, words = (
+        rows[:, part].astype(np.float64) for rows in (training_examples.states, training_examples.described)
+    )
     deviation, size = vectors.std(axis=0), np.sqrt((vectors**2).mean(axis=0))
     scale = np.maximum(np.where(deviation > SAME * size, deviation, size), 1e-6)
     if aspect == SPELLING:
@@ -136,7 +140,7 @@ def _distance(vectors: Array) -> float:
     return found if found > NEAR else 1.0
 
 
-def _head(seen: _Seen, labels: NDArray[np.int64]) -> Voice:
+def _head(seen: _Seen, labels: NDArray[np.int64]) -> Head:
     """Fit a logistic regression: good at order, too sure or too unsure."""
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
@@ -146,13 +150,13 @@ def _head(seen: _Seen, labels: NDArray[np.int64]) -> Voice:
         warnings.filterwarnings("ignore", "The number of unique classes")  # few answers to many labels are usual here
         head = LogisticRegression(C=PENALTY, max_iter=500).fit(given, np.concatenate([labels, np.arange(size)]))
     if size == 2:  # one score stands for both
-        return seen.voice(np.concatenate([-head.coef_, head.coef_]).T / 2, np.array([-0.5, 0.5]) * head.intercept_)
-    return seen.voice(head.coef_.T, head.intercept_)
+        return seen.head(np.concatenate([-head.coef_, head.coef_]).T / 2, np.array([-0.5, 0.5]) * head.intercept_)
+    return seen.head(head.coef_.T, head.intercept_)
 
 
-def _comparison(seen: _Seen) -> Voice:
+def _comparison(seen: _Seen) -> Head:
     """Say how like the words for each label an utterance is: a cosine but for the utterance's own length."""
     towards = seen.words / np.maximum(np.linalg.norm(seen.words, axis=1, keepdims=True), 1e-6)
     likeness = seen.utterances @ towards.T
     spread = float(likeness.std())
-    return seen.voice(towards.T / (spread if spread > NEAR else 1.0), np.zeros(len(towards)))
+    return seen.head(towards.T / (spread if spread > NEAR else 1.0), np.zeros(len(towards)))

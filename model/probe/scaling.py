@@ -24,7 +24,7 @@ REACH = (np.log(0.05), np.log(20))  # between which a log temperature is looked 
 Array = NDArray[np.float64]
 
 
-def doubt(logits: Array) -> Array:
+def normalized_entropy(logits: Array) -> Array:
     """Return (n,) how unsure each row is, 0 to 1: its entropy over that of knowing nothing."""
     return np.asarray(entr(softmax(logits, axis=1)).sum(axis=1) / np.log(logits.shape[1]))
 
@@ -37,14 +37,14 @@ def temperature_at(wanted: float, logits: Array) -> float:
     check_finite("logits", wanted, logits)
 
     def above(log_temperature: float) -> float:
-        return float(doubt(logits / np.exp(log_temperature)).mean()) - wanted
+        return float(normalized_entropy(logits / np.exp(log_temperature)).mean()) - wanted
 
     low, high = REACH
     found = low if above(low) >= 0 else high if above(high) <= 0 else brentq(above, low, high)
     return float(np.exp(found))
 
 
-def telling(logits: Array) -> float:
+def information(logits: Array) -> float:
     """Return how much an answer tells of the log temperature of honest (n, k) logits, on average over the rows.
 
     Its Fisher information, the variance of a label's log-probability in nats²: where next to nothing goes wrong, an
@@ -67,16 +67,16 @@ class Scaling:
         """Raise NotFinite for numbers that would make any probability of any logit."""
         check_finite("temperature", np.log(np.maximum(self.temperature, 0)), self.slope, self.bias)
 
-    def __call__(self, logits: Array, doubts: Array) -> Array:
+    def __call__(self, logits: Array, entropies: Array) -> Array:
         """Scale (n, k) logits of rows with (n,) doubts, these less what is usual."""
-        scaled = logits * np.exp(-self.slope * doubts)[:, None] / self.temperature
+        scaled = logits * np.exp(-self.slope * entropies)[:, None] / self.temperature
         return scaled if self.bias is None else scaled + np.asarray(self.bias)
 
 
 def fit_scaling(
     logits: Array,
     labels: NDArray[np.int64],
-    doubts: Array,
+    entropies: Array,
     expected: Scaling,
     spread: float = SPREAD,
     with_bias: bool = False,
@@ -86,18 +86,18 @@ def fit_scaling(
     Maximum a posteriori: log-loss plus (log T - log expected)² / (2 · spread²), the same of the slope with its own
     spread, and bias² / (2 · 0.5²) for each label. Without answers what is expected comes back. Raises NotFinite.
     """
-    check_finite("logits", logits, doubts, 1 / np.float64(spread))
+    check_finite("logits", logits, entropies, 1 / np.float64(spread))
     rows, size = np.arange(len(labels)), logits.shape[1] if with_bias else 0
     start = np.array([np.log(expected.temperature), expected.slope, *np.zeros(size)])
     tightness = 1 / np.array([spread, SLOPE_SPREAD, *np.full(size, BIAS_SPREAD)]) ** 2
 
     def loss(unknown: Array) -> tuple[float, Array]:
-        scaled = logits * np.exp(-unknown[0] - unknown[1] * doubts)[:, None]
+        scaled = logits * np.exp(-unknown[0] - unknown[1] * entropies)[:, None]
         said = log_softmax(scaled + unknown[2:] if with_bias else scaled, axis=1)
         excess = np.exp(said)  # of what is said over what was given
         excess[rows, labels] -= 1
         sharper = (excess * scaled).sum(axis=1)
-        slope = np.array([-sharper.sum(), -(doubts * sharper).sum(), *excess.sum(axis=0)[:size]])
+        slope = np.array([-sharper.sum(), -(entropies * sharper).sum(), *excess.sum(axis=0)[:size]])
         away = unknown - start
         return float((tightness * away**2).sum() / 2 - said[rows, labels].sum()), slope + tightness * away
 
@@ -112,11 +112,11 @@ def fit_pool(logits: Array, labels: NDArray[np.int64], expected: Array, spread: 
     plus each bias² / (2 · 0.5²). Raises NotFinite.
     """
     check_finite("logits of the scout", logits, np.log(expected), 1 / np.float64(spread))
-    rows, voices = np.arange(len(labels)), len(logits)
+    rows, heads = np.arange(len(labels)), len(logits)
 
     def loss(unknown: Array) -> tuple[float, Array]:
-        log_ratio, bias = unknown[:voices] - np.log(expected), unknown[voices:]
-        shares = np.exp(unknown[:voices])
+        log_ratio, bias = unknown[:heads] - np.log(expected), unknown[heads:]
+        shares = np.exp(unknown[:heads])
         said = log_softmax(np.tensordot(shares, logits, 1) + bias, axis=1)
         excess = np.exp(said)  # of what is said over what was given
         excess[rows, labels] -= 1
@@ -127,7 +127,7 @@ def fit_pool(logits: Array, labels: NDArray[np.int64], expected: Array, spread: 
 
     start = np.concatenate([np.log(expected), np.zeros(logits.shape[2])])
     found = minimize(loss, start, jac=True, method="L-BFGS-B").x
-    return np.exp(found[:voices]), found[voices:]
+    return np.exp(found[:heads]), found[heads:]
 
 
 def fit_temperature(logits: Array, labels: NDArray[np.int64], expected: float = 1.0, spread: float = SPREAD) -> float:

@@ -60,7 +60,7 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingExample:
     """What is to be learned, and how."""
 
     bodies: Bodies
@@ -73,14 +73,14 @@ class Checkpoint:
     """Where the state of unfinished training is kept, and the name of the lesson it belongs to."""
 
     path: Path
-    lesson: str
+    example: str
 
     def write(self, state: dict[str, Any]) -> None:
         """Replace the last state; whoever is killed while writing finds the one before."""
         half = self.path.with_name(f"{self.path.name}.tmp")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         random = [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
-        torch.save(state | {"lesson": self.lesson, "random": random}, half)
+        torch.save(state | {"lesson": self.example, "random": random}, half)
         os.replace(half, self.path)
 
     def read(self) -> dict[str, Any] | None:
@@ -89,7 +89,7 @@ class Checkpoint:
             state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)  # runs no code
         except (OSError, EOFError, RuntimeError, pickle.UnpicklingError):  # none, or cut short when power failed
             return None
-        if state["lesson"] != self.lesson:
+        if state["lesson"] != self.example:
             return None
         torch.set_rng_state(state["random"][0])
         torch.cuda.set_rng_state_all(state["random"][1:])
@@ -97,15 +97,19 @@ class Checkpoint:
 
 
 def train(
-    backbone: Backbone, scorer: Scorer, lesson: Lesson, progress: Progress, checkpoint: Checkpoint | None = None
+    backbone: Backbone,
+    scorer: Scorer,
+    example: TrainingExample,
+    progress: Progress,
+    checkpoint: Checkpoint | None = None,
 ) -> None:
     """Train what requires gradients. Leaves the model in evaluation mode, whatever happens."""
-    recipe, bodies = lesson.recipe, lesson.bodies
+    recipe, bodies = example.recipe, example.bodies
     kept, held_out = _hold_out(len(bodies), recipe)
     batches = [kept[batch] for batch in _epochs(len(kept), recipe)]
     learner = _Learner(backbone, recipe, len(batches))
     step = learner.resume(checkpoint)
-    loss_of, budget = _loss(lesson.labels, recipe), Budget(recipe.row_tokens)
+    loss_of, budget = _loss(example.labels, recipe), Budget(recipe.row_tokens)
     longest = sorted(bodies, key=len)[-recipe.batch_size :]
     backbone.model.eval()  # layers that have just been put on it would drop some of what they see
     scorer.check(longest, budget.tokens)
@@ -127,7 +131,7 @@ def train(
             step += 1
             if step % per_epoch == 0 and len(held_out):
                 backbone.model.eval()
-                learner.judge(_mean_loss(scorer, lesson, held_out, budget))
+                learner.judge(_mean_loss(scorer, example, held_out, budget))
                 backbone.model.train()
             if step % per_epoch == 0 and checkpoint and step < len(batches):
                 checkpoint.write(learner.state() | {"step": step})
@@ -204,8 +208,8 @@ class _Learner:
         plain = {
             name: getattr(self, name) for name in ("steps_left", "average", "averaged", "best", "best_loss", "waited")
         }
-        optimiser = {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
-        return plain | optimiser | {"weights": _copies(self.weights)}
+        optimizer = {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
+        return plain | optimizer | {"weights": _copies(self.weights)}
 
     @torch.no_grad()
     def resume(self, checkpoint: Checkpoint | None) -> int:
@@ -279,15 +283,15 @@ def _epochs(n: int, recipe: Recipe) -> list[np.ndarray]:
     return [batch for _ in range(recipe.epochs) for batch in np.split(rng.permutation(n), cuts)]
 
 
-def _mean_loss(scorer: Scorer, lesson: Lesson, rows: np.ndarray, budget: Budget) -> float:
+def _mean_loss(scorer: Scorer, example: TrainingExample, rows: np.ndarray, budget: Budget) -> float:
     """Return the mean negative log-probability of the labels among the labels."""
-    bodies = lesson.bodies
+    bodies = example.bodies
 
     def total(tokens: int) -> float:
         lost = 0.0
         for part in scorer.rows([bodies[i] for i in rows], tokens):
             loglik = scorer.loglik([bodies[i] for i in rows[part]])
-            truth = torch.from_numpy(lesson.labels[rows[part]]).to(loglik.device)
+            truth = torch.from_numpy(example.labels[rows[part]]).to(loglik.device)
             lost += float(torch.nn.functional.cross_entropy(loglik, truth, reduction="sum"))
         return lost
 

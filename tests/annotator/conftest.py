@@ -57,7 +57,7 @@ def taught(tmp_path: Path) -> Iterator[Project]:
 
 
 @pytest.fixture
-def labelled(tmp_path: Path) -> Path:
+def labeled(tmp_path: Path) -> Path:
     """A file of 120 labelled rows, a quarter of them for testing."""
     rows = [
         {"id": f"r{i}", "text": text, "label": truth(text), "split": "test" if i % 4 == 0 else "train"}

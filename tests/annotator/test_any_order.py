@@ -23,11 +23,11 @@ from annotator.labeling import auto_accept, bulk, review, session
 from annotator.labeling.search import Search, find
 from annotator.labeling.session import Answer, next_question
 from annotator.loop import run_round
-from annotator.methods.guarantee import Wish
+from annotator.methods.guarantee import Target
 from annotator.methods.query_strategies import STRATEGIES
 from annotator.project import Project
 from annotator.reporting import summary
-from annotator.rounds.candidates import askable
+from annotator.rounds.candidates import candidates
 from annotator.rounds.lifecycle import roll_back
 from store import acceptances, annotations, rounds, utterances
 from store.utterances import NewUtterance
@@ -36,7 +36,7 @@ from tests.annotator.scenes import CONFIG, LABELS, classifier_of, draft, label_p
 
 people = st.sampled_from(["ada", "ben"])
 kinds = st.sampled_from(["right", "right", "label", "none_fits", "skip"])
-wishes = st.builds(Wish, st.sampled_from([0.5, 0.8]), st.sampled_from([0.5, 0.9]))
+preferences = st.builds(Target, st.sampled_from([0.5, 0.8]), st.sampled_from([0.5, 0.9]))
 
 
 class Work(RuleBasedStateMachine):
@@ -118,9 +118,9 @@ class Work(RuleBasedStateMachine):
             if every:
                 roll_back(self.project, every[number % len(every)]["id"], "ben")
 
-    @rule(wish=wishes, per_label=st.booleans())
-    def accept(self, wish: Wish, per_label: bool) -> None:
-        self.do(auto_accept.accept, "ada", wish, per_label)
+    @rule(target=preferences, per_label=st.booleans())
+    def accept(self, target: Target, per_label: bool) -> None:
+        self.do(auto_accept.accept, "ada", target, per_label)
         event(f"{'some' if acceptances.count_standing(self.db) else 'nothing'} accepted")
 
     @rule(number=some)
@@ -171,11 +171,11 @@ class Work(RuleBasedStateMachine):
             summary.expected_confusion(used)
             summary.flips(self.project, used, 5)
             for per_label in (False, True):
-                auto_accept.offer(self.project, Wish(0.8, 0.9), per_label)
+                auto_accept.offer(self.project, Target(0.8, 0.9), per_label)
 
     @invariant()
     def what_is_asked_has_neither_an_answer_nor_been_accepted(self) -> None:
-        asked = askable(self.project, None)
+        asked = candidates(self.project, None)
         done = annotations.answered_ids(self.db) | acceptances.standing_ids(self.db)
         assert not done.intersection(asked.pool)
         assert not annotations.answered_ids(self.db).intersection([*asked.audit, *asked.accepted])

@@ -15,7 +15,7 @@ from annotator.errors import BadFile, BadSetting, DiskFull, NoProject, ProjectRe
 from annotator.exchange.export import ExportPlan, export_project
 from annotator.exchange.samples import create_sample, project_folders
 from annotator.labeling.preferences import preferences
-from annotator.labeling.screen import Desk
+from annotator.labeling.screen import Screen
 from annotator.labeling.session import Answer, standing
 from annotator.project import Project
 from annotator.reporting.html import report
@@ -27,15 +27,15 @@ from tests.disks import filled, read_only, small_disk
 
 def answered(folder: Path, count: int = 3) -> None:
     with create_sample("client_talk", folder) as project:
-        desk = Desk(project, "anna")
+        screen = Screen(project, "anna")
         for _ in range(count):
-            desk.answer(project, Answer("label", 1))
+            screen.answer(project, Answer("label", 1))
 
 
 def take_all(project: Project, elsewhere: Path) -> int:
     """Do whatever only reads; return how many rows were exported."""
     recover(project)
-    assert standing(project, "").labelled == 3
+    assert standing(project, "").labeled == 3
     assert "<html" in report(project)
     return export_project(project, elsewhere / "out.csv", ExportPlan())
 
@@ -53,7 +53,7 @@ def test_a_project_that_cannot_be_written_is_read_reported_and_exported(tmp_path
         with read_only(disk), Project.open(disk / "project") as project:
             assert take_all(project, tmp_path) == 3
             with pytest.raises(ProjectReadOnly) as caught:
-                Desk(project, "anna")
+                Screen(project, "anna")
             assert "where you may write" in caught.value.hint
             with pytest.raises(BadFile):
                 export_project(project, disk / "out.csv", ExportPlan())
@@ -80,14 +80,14 @@ def test_on_a_full_disk_a_project_is_read_reported_and_exported_elsewhere(tmp_pa
             holding.close()
 
 
-def answer_on(project: Project, desk: Desk) -> None:
+def answer_on(project: Project, screen: Screen) -> None:
     """Answer until it fails: the journal has a little room."""
     while True:
-        asked = desk.question
+        asked = screen.question
         try:
-            desk.answer(project, Answer("label", 1))
+            screen.answer(project, Answer("label", 1))
         except DiskFull:
-            assert desk.question is asked
+            assert screen.question is asked
             raise
 
 
@@ -95,15 +95,15 @@ def test_an_answer_that_a_full_disk_refuses_stays_on_the_desk_and_is_taken_when_
     with small_disk(tmp_path / "disk") as disk:
         answered(disk / "project")
         with Project.open(disk / "project") as project:
-            desk = Desk(project, "anna")
+            screen = Screen(project, "anna")
             with filled(disk):
                 with pytest.raises(DiskFull) as caught:
-                    answer_on(project, desk)
-                asked = desk.question
+                    answer_on(project, screen)
+                asked = screen.question
                 assert not annotations.is_answered(project.db, asked.utterance["id"])
                 before = annotations.last_id(project.db)
                 assert "Free some space" in caught.value.hint
-            desk.answer(project, Answer("label", 1))
+            screen.answer(project, Answer("label", 1))
             assert annotations.last_id(project.db) == before + 1
             assert annotations.is_answered(project.db, asked.utterance["id"])
 
@@ -168,7 +168,7 @@ def test_a_project_without_its_folder_of_adapters_opens_and_is_labelled(tmp_path
     shutil.rmtree(tmp_path / "project" / "adapters")
     with Project.open(tmp_path / "project") as project:
         recover(project)
-        Desk(project, "anna").answer(project, Answer("label", 1))
+        Screen(project, "anna").answer(project, Answer("label", 1))
 
 
 def test_the_doctor_lists_what_is_wrong_with_a_project(tmp_path: Path) -> None:

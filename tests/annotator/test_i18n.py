@@ -14,7 +14,7 @@ from babel.messages.pofile import read_po
 
 from annotator import i18n
 from annotator.errors import UnknownName
-from annotator.i18n import number, respell, retell, say, say_many
+from annotator.i18n import number, respell, say, say_many, tell_stored
 from annotator.reporting import charts
 from annotator.reporting.summary import Pace, PaceStep
 from tests.annotator.sentences import ROOT, Sentence, marked, told_elsewhere
@@ -94,7 +94,7 @@ def test_english_is_what_stands_in_the_source() -> None:
         "1,200 answers",
     ]
     assert number(0.5, ".0%") == "50%"
-    assert retell("There is no text.") == "There is no text."
+    assert tell_stored("There is no text.") == "There is no text."
     assert respell("4.7 GB") == "4.7 GB"
 
 
@@ -119,7 +119,7 @@ def test_charts_write_numbers_as_the_language_does(monkeypatch: pytest.MonkeyPat
 
 def test_what_has_no_translation_stays_english(german: None) -> None:
     assert say("Flibbertigibbet {n}", n=3) == "Flibbertigibbet 3"
-    assert say("") == retell("") == ""
+    assert say("") == tell_stored("") == ""
 
 
 def test_what_a_person_wrote_is_never_translated_or_read_as_a_place(german: None) -> None:
@@ -128,10 +128,10 @@ def test_what_a_person_wrote_is_never_translated_or_read_as_a_place(german: None
 
 def test_errors_are_recognised_and_what_stands_in_them_is_kept(german: None) -> None:
     error = UnknownName.among("strategy", "x", ["a", "b"])
-    assert retell(error.message) == "„x“ gibt es nicht (strategy)."
-    assert retell(error.hint) == "Eines davon wählen: a, b."
-    assert retell("There is no file /tmp/a {b}.csv.") == "Es gibt keine Datei /tmp/a {b}.csv."
-    assert retell("Something nobody foresaw.") == "Something nobody foresaw."
+    assert tell_stored(error.message) == "„x“ gibt es nicht (strategy)."
+    assert tell_stored(error.hint) == "Eines davon wählen: a, b."
+    assert tell_stored("There is no file /tmp/a {b}.csv.") == "Es gibt keine Datei /tmp/a {b}.csv."
+    assert tell_stored("Something nobody foresaw.") == "Something nobody foresaw."
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from annotator.errors import BadFile, NoProject, ProjectExists
 from annotator.exchange.imports import add_utterances, import_file
 from annotator.labeling.session import answer, next_question, undo
 from annotator.project import Project
-from annotator.rounds.candidates import askable
+from annotator.rounds.candidates import candidates
 from annotator.rounds.queueing import refill_queue
 from annotator.rounds.snapshot import Snapshot, read_texts, take_snapshot
 from store import annotations, queue, rounds, utterances
@@ -335,4 +335,4 @@ def test_an_annotated_utterance_cannot_be_moved_to_the_audit_slice(tmp_path):
 def test_before_a_round_there_is_none_in_use(tmp_path):
     with new_project(tmp_path / "p") as project:
         assert rounds.promoted(project.db) is None
-        assert askable(project, None).view is None
+        assert candidates(project, None).view is None

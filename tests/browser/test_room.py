@@ -37,7 +37,7 @@ def visit(browser: Browser, served: App, request: pytest.FixtureRequest) -> Iter
     page.close()
 
 
-def labelling(visit: Visit, project: Project) -> Page:
+def labeling(visit: Visit, project: Project) -> Page:
     visit.open(project=project.folder.name)
     visit.utterance()
     return visit.page
@@ -54,7 +54,7 @@ def ask(project: Project, texts: dict[str, str]) -> None:
 
 
 def test_undo_goes_back_over_a_reload_and_over_labels_skips_and_none_fits(visit: Visit, talk: Project) -> None:
-    page, seen = labelling(visit, talk), []
+    page, seen = labeling(visit, talk), []
     for key in ("1", "s", "n", "2"):
         seen.append(visit.utterance())
         visit.press(key)
@@ -67,7 +67,7 @@ def test_undo_goes_back_over_a_reload_and_over_labels_skips_and_none_fits(visit:
 
 
 def test_a_message_leaves_the_page_as_it_looks(visit: Visit, talk: Project) -> None:
-    page = labelling(visit, talk)
+    page = labeling(visit, talk)
     text = page.locator(".utterance")
     large = text.evaluate("element => getComputedStyle(element).fontSize")
     assert large != page.locator(".turn").first.evaluate("element => getComputedStyle(element).fontSize")
@@ -79,7 +79,7 @@ def test_a_message_leaves_the_page_as_it_looks(visit: Visit, talk: Project) -> N
 
 
 def test_comment_and_unsure_by_key(visit: Visit, talk: Project) -> None:
-    page = labelling(visit, talk)
+    page = labeling(visit, talk)
     page.keyboard.press("q")
     expect(page.locator(".st-key-unsure input")).to_be_checked()
     page.keyboard.press("m")
@@ -95,7 +95,7 @@ def test_comment_and_unsure_by_key(visit: Visit, talk: Project) -> None:
 def test_a_key_pressed_before_its_place_is_drawn_is_obeyed_for_the_same_utterance_only(
     visit: Visit, talk: Project
 ) -> None:
-    page = labelling(visit, talk)
+    page = labeling(visit, talk)
     tick, place = page.locator(".st-key-unsure input"), page.locator(".st-key-unsure").element_handle()
     assert place
     hide = "element => element.classList.remove('st-key-unsure')"  # as if it were not there yet
@@ -117,7 +117,7 @@ def test_a_key_pressed_before_its_place_is_drawn_is_obeyed_for_the_same_utteranc
 
 
 def test_a_label_key_pressed_before_its_button_stands_answers_as_soon_as_it_does(visit: Visit, talk: Project) -> None:
-    page = labelling(visit, talk)
+    page = labeling(visit, talk)
     before, place = visit.utterance(), page.locator(".st-key-label-2").element_handle()
     assert place
     page.wait_for_timeout(300)  # until a key counts
@@ -131,7 +131,7 @@ def test_a_label_key_pressed_before_its_button_stands_answers_as_soon_as_it_does
 
 
 def test_a_question_mark_lists_the_keys_and_nothing_is_answered_behind_the_list(visit: Visit, talk: Project) -> None:
-    page = labelling(visit, talk)
+    page = labeling(visit, talk)
     page.keyboard.press("?")
     window = page.get_by_role("dialog")
     expect(window).to_contain_text("none of the labels fits")
@@ -145,7 +145,7 @@ def test_a_question_mark_lists_the_keys_and_nothing_is_answered_behind_the_list(
 
 
 def test_the_whole_conversation_is_a_key_away_with_the_turn_marked(visit: Visit, talk: Project) -> None:
-    page = labelling(visit, talk)
+    page = labeling(visit, talk)
     asked = visit.utterance()
     page.keyboard.press("t")
     expect(page.locator(".transcript .here")).to_have_text(asked)
@@ -153,7 +153,7 @@ def test_the_whole_conversation_is_a_key_away_with_the_turn_marked(visit: Visit,
 
 
 def test_how_one_likes_to_work_is_chosen_in_a_window_and_kept_over_a_reload(visit: Visit, talk: Project) -> None:
-    page = labelling(visit, talk)
+    page = labeling(visit, talk)
     while not page.locator(".reading .turn").count():  # the first turn of a conversation has none before it
         visit.press("s")
     page.get_by_role("button", name="How you like to work").click()
@@ -168,7 +168,7 @@ def test_how_one_likes_to_work_is_chosen_in_a_window_and_kept_over_a_reload(visi
 
 
 def test_a_key_held_down_or_pressed_twice_answers_only_what_was_seen(visit: Visit, talk: Project) -> None:
-    page = labelling(visit, talk)
+    page = labeling(visit, talk)
 
     def hold() -> None:
         for _ in range(20):
@@ -193,7 +193,7 @@ def test_any_label_of_a_long_codebook_is_found_by_typing(visit: Visit, folder: P
     with create_project(folder, draft) as project:
         project.config = replace(project.config, retrain_every=0)
         add_utterances(project, [NewUtterance(str(n), f"utterance {n}") for n in range(10)])
-        page = labelling(visit, project)
+        page = labeling(visit, project)
         before = visit.utterance()
         page.keyboard.press("/")
         page.keyboard.type("intent 63")
@@ -207,14 +207,14 @@ def test_a_long_name_of_a_label_is_shown_whole(visit: Visit, folder: Path) -> No
     with create_project(folder, parse_codebook({"labels": [{"name": name}, {"name": "other"}]})) as project:
         project.config = replace(project.config, retrain_every=0)
         add_utterances(project, [NewUtterance("1", "Where is my money?")])
-        button = labelling(visit, project).locator(".st-key-label-1 button").first
+        button = labeling(visit, project).locator(".st-key-label-1 button").first
         cut = "one => one.scrollWidth > one.clientWidth + 1 || one.scrollHeight > one.clientHeight + 1"
         assert not button.evaluate(f"button => [button, ...button.querySelectorAll('div, p')].some({cut})")
 
 
 def test_a_text_fades_where_there_is_more_to_read_and_nowhere_else(visit: Visit, talk: Project) -> None:
     ask(talk, {"very-long": UNUSUAL["very-long"]})
-    page = labelling(visit, talk)
+    page = labeling(visit, talk)
     place = page.locator("div.reading")
     expect(place).to_have_attribute("data-below", "")
     assert place.get_attribute("data-above") is None
@@ -226,7 +226,7 @@ def test_a_text_fades_where_there_is_more_to_read_and_nowhere_else(visit: Visit,
 @pytest.mark.parametrize("visit", [390, 1280], indirect=True)
 def test_texts_of_every_kind_are_shown_as_they_are_and_move_nothing(visit: Visit, talk: Project) -> None:
     ask(talk, UNUSUAL)
-    page, places = labelling(visit, talk), set()
+    page, places = labeling(visit, talk), set()
     for text in UNUSUAL.values():
         shown = page.locator(".utterance")
         assert " ".join(visit.utterance().split()) == " ".join(text.split())
@@ -245,7 +245,7 @@ def test_texts_of_every_kind_are_shown_as_they_are_and_move_nothing(visit: Visit
 
 @pytest.mark.parametrize("visit", [390, 1280], indirect=True)
 def test_the_tour_moves_no_label_from_step_to_step(visit: Visit, talk: Project) -> None:
-    page, places = labelling(visit, talk), []
+    page, places = labeling(visit, talk), []
     for key in ("1", "u", "2", "3", "1"):
         places.append(page.locator(".st-key-label-1 button").bounding_box()["y"])  # type: ignore[index]
         visit.press(key)

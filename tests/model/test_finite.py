@@ -16,7 +16,7 @@ from annotator.errors import BackboneRefused, BadInput, NotFinite, RoundError
 from model.adapter import LanguageModelClassifier
 from model.backbones.backbone import Backbone, load_backbone
 from model.probe.heads import ASPECTS
-from model.probe.probe import blend, compare_only, fit_scout, out_of_fold
+from model.probe.probe import blend, compare_only, fit_probe, out_of_fold
 from model.probe.scaling import Scaling, fit_pool, fit_scaling, fit_temperature, temperature_at
 from model.scoring.trie_search import best_first
 from model.training.training import _Learner
@@ -138,7 +138,7 @@ def states(n: int, seed: int = 0, width: int = 24) -> np.ndarray:
 @pytest.mark.parametrize("bad", BAD)
 def test_what_is_no_number_teaches_nothing(bad: float) -> None:
     rows, labels, words = states(30), [i % 3 for i in range(30)], states(3, 1)
-    for fit in (fit_scout, out_of_fold):
+    for fit in (fit_probe, out_of_fold):
         with pytest.raises(NotFinite):
             fit(poisoned(rows, bad), labels, words)
         with pytest.raises(NotFinite):
@@ -146,7 +146,7 @@ def test_what_is_no_number_teaches_nothing(bad: float) -> None:
     with pytest.raises(NotFinite):
         compare_only(poisoned(rows, bad), words)
     with pytest.raises(NotFinite), np.errstate(invalid="ignore"):
-        fit_scout(rows, labels, words).loglik(poisoned(rows, bad))
+        fit_probe(rows, labels, words).loglik(poisoned(rows, bad))
     logits = np.log(np.full((4, 3), 1 / 3))
     unknown = poisoned(logits, bad) if bad != -np.inf else np.full((4, 3), bad)  # one label of no mass is fine
     for given in ((unknown, logits, 0.5), (logits, poisoned(logits, bad), 0.5), (logits, logits, bad)):
@@ -156,15 +156,15 @@ def test_what_is_no_number_teaches_nothing(bad: float) -> None:
 
 @pytest.mark.parametrize("bad", BAD)
 def test_no_temperature_is_fitted_to_what_is_no_number(bad: float) -> None:
-    logits, labels, doubts = np.random.default_rng(0).normal(size=(9, 3)), np.arange(9) % 3, np.zeros(9)
+    logits, labels, entropies = np.random.default_rng(0).normal(size=(9, 3)), np.arange(9) % 3, np.zeros(9)
     for call in (
         lambda: fit_temperature(poisoned(logits, bad), labels),
         lambda: fit_temperature(logits, labels, expected=bad),
         lambda: fit_temperature(logits, labels, spread=np.nan),
-        lambda: fit_scaling(poisoned(logits, bad), labels, doubts, Scaling(1.0)),
-        lambda: fit_scaling(logits, labels, poisoned(doubts, bad), Scaling(1.0)),
-        lambda: fit_scaling(logits, labels, doubts, Scaling(bad)),
-        lambda: fit_scaling(logits, labels, doubts, Scaling(1.0, slope=bad)),
+        lambda: fit_scaling(poisoned(logits, bad), labels, entropies, Scaling(1.0)),
+        lambda: fit_scaling(logits, labels, poisoned(entropies, bad), Scaling(1.0)),
+        lambda: fit_scaling(logits, labels, entropies, Scaling(bad)),
+        lambda: fit_scaling(logits, labels, entropies, Scaling(1.0, slope=bad)),
         lambda: fit_pool(poisoned(logits, bad)[None], labels, np.ones(1)),
         lambda: fit_pool(logits[None], labels, np.array([bad])),
         lambda: temperature_at(bad, logits),
@@ -179,8 +179,8 @@ def test_copies_of_one_text_make_nothing_sure(noise: float) -> None:
     rng = np.random.default_rng(0)
     one, others = states(1), states(50, 1)
     rows = np.repeat(one, 20, axis=0) * (1 + noise * rng.normal(size=(20, one.shape[1]))).astype(np.float32)
-    scout = fit_scout(rows, [i % 2 for i in range(20)], states(2, 2))
-    bare = others @ scout.weights + scout.bias
+    probe = fit_probe(rows, [i % 2 for i in range(20)], states(2, 2))
+    bare = others @ probe.weights + probe.bias
     assert np.abs(bare).max() < 1e3
 
 

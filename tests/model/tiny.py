@@ -252,7 +252,7 @@ def quick(**changes: Any) -> Recipe:
         **(
             {
                 "rank": 4,
-                "scout": 0.0,
+                "probe_weight": 0.0,
                 "alpha": 8,
                 "learning_rate": 1e-2,
                 "epochs": 4,

@@ -15,7 +15,7 @@ from annotator.exchange.samples import SAMPLES
 from annotator.labeling.auto_accept import offer
 from annotator.labeling.session import Answer, answer, next_question
 from annotator.loop import run_round
-from annotator.methods.guarantee import Wish
+from annotator.methods.guarantee import Target
 from annotator.project import Project
 from annotator.reporting import stopping
 from store import acceptances, annotations, rounds, utterances
@@ -156,17 +156,17 @@ def test_while_audit_answers_are_few_choosing_is_not_drawn(workspace: Path) -> N
 
 
 def test_suggestions_are_accepted_and_taken_back(easy: Project) -> None:
-    wish = Wish(0.95)
-    promised = offer(easy, wish).accepts
-    assert promised > 0, "else this test tests nothing"
+    target = Target(0.95)
+    guaranteed = offer(easy, target).accepts
+    assert guaranteed > 0, "else this test tests nothing"
     app = page("easy")
-    assert f"These {promised:,} suggestions may be accepted unseen: at least 95 in 100" in shown(app)
+    assert f"These {guaranteed:,} suggestions may be accepted unseen: at least 95 in 100" in shown(app)
     assert "none of them wrong" in shown(app) or "of them wrong" in shown(app)
     app.button(key="accept").click().run()
     assert not app.exception
     (one,) = acceptances.history(easy.db)
-    assert (one["size"], one["annotator"], one["ended"]) == (promised, "anna", None)
-    assert f"{promised} suggestions of round 1, by anna" in shown(app)
+    assert (one["size"], one["annotator"], one["ended"]) == (guaranteed, "anna", None)
+    assert f"{guaranteed} suggestions of round 1, by anna" in shown(app)
     assert "Stands" in shown(app)
     app.button(key=f"take-back-{one['id']}").click().run()
     assert acceptances.history(easy.db)[0]["ended"] == "undone"

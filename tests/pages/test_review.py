@@ -161,8 +161,12 @@ def test_one_click_settles_and_the_next_case_is_there(project: Project) -> None:
     app.button(key="settle-2").click().run()
     assert not app.exception
     assert shown(app) != before
-    (settled,) = (a for a in annotations.answers(project.db) if a["strategy"] == "adjudicated")
-    assert (settled["annotator"], settled["label_id"], settled["utterance_id"]) == ("anna", 2, pool(project)[0])
+    (adjudicated,) = (a for a in annotations.answers(project.db) if a["strategy"] == "adjudicated")
+    assert (adjudicated["annotator"], adjudicated["label_id"], adjudicated["utterance_id"]) == (
+        "anna",
+        2,
+        pool(project)[0],
+    )
     app.button(key="undo-settled").click().run()
     assert shown(app) == before
     assert disagreements(project) == pool(project)[:2]
@@ -176,8 +180,8 @@ def test_a_case_can_wait_and_none_may_fit(project: Project) -> None:
     app.button(key="later").click().run()
     app.button(key="settle-none").click().run()
     assert "Nothing else is left here. 1 passed over." in shown(app)
-    (settled,) = (a for a in annotations.answers(project.db) if a["strategy"] == "adjudicated")
-    assert (settled["kind"], settled["utterance_id"]) == ("none_fits", pool(project)[1])
+    (adjudicated,) = (a for a in annotations.answers(project.db) if a["strategy"] == "adjudicated")
+    assert (adjudicated["kind"], adjudicated["utterance_id"]) == ("none_fits", pool(project)[1])
     app.button(key="again").click().run()
     assert "cleo" in shown(app)
 

@@ -12,7 +12,7 @@ from annotator.codebook.definition import codebook_of, create_project, parse_cod
 from annotator.errors import BackboneMissing
 from annotator.exchange.imports import add_utterances
 from annotator.labeling.explanation import Asking, Explanation
-from annotator.labeling.screen import Desk
+from annotator.labeling.screen import Screen
 from annotator.labeling.session import next_question
 from annotator.loop import run_round
 from annotator.project import Project
@@ -156,7 +156,7 @@ def test_a_key_that_arrives_late_asks_nothing_about_another_utterance(
     question = next_question(project, "anna")
     assert question
     shown = question.utterance["id"]
-    monkeypatch.setattr(explanation.st, "session_state", {"desk": Desk(project, "anna")})
+    monkeypatch.setattr(explanation.st, "session_state", {"desk": Screen(project, "anna")})
     for pressed in (shown + 1, shown, shown):
         explanation._ask(project.folder, pressed)
     assert process.started == [(project.folder, shown)]

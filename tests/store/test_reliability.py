@@ -52,8 +52,8 @@ def test_four_annotators_lose_no_answer_while_rounds_are_promoted(db: Database, 
     folder = tmp_path / "project"
     with ProcessPoolExecutor(ANNOTATORS + 1, get_context("spawn")) as pool:
         promoting = pool.submit(promote_some, folder)
-        labelling = [pool.submit(label_some, folder, f"annotator {n}") for n in range(ANNOTATORS)]
-        said = [answer for part in labelling for answer in part.result()]
+        labeling = [pool.submit(label_some, folder, f"annotator {n}") for n in range(ANNOTATORS)]
+        said = [answer for part in labeling for answer in part.result()]
         promoted = promoting.result()
     stored = fetch(db, "SELECT id, utterance_id, label_id FROM annotation ORDER BY id")
     assert [tuple(row.values()) for row in stored] == sorted(said)

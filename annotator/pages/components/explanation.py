@@ -9,7 +9,7 @@ from annotator.codebook.definition import Codebook
 from annotator.errors import AnnotatorError
 from annotator.i18n import say
 from annotator.labeling.explanation import Asking, Explanation
-from annotator.labeling.screen import Desk
+from annotator.labeling.screen import Screen
 from annotator.labeling.session import Question
 from annotator.pages.components import keys, layout
 from annotator.project import Project
@@ -61,8 +61,8 @@ def forget() -> None:
 @layout.guarded
 def _ask(folder: Path, utterance_id: int) -> None:
     """Ask once, and only about what is on screen: a key may arrive after the page has changed."""
-    desk: Desk | None = st.session_state.get("desk")
-    shown = desk.question if desk else None
+    screen: Screen | None = st.session_state.get("desk")
+    shown = screen.question if screen else None
     if shown and shown.utterance["id"] == utterance_id and "why" not in st.session_state:
         st.session_state["why"] = _Asked(Asking.start(folder, utterance_id))
 

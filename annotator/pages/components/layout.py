@@ -16,7 +16,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from annotator import i18n
 from annotator.errors import AnnotatorError, ProjectBusy
 from annotator.exchange.samples import project_folders, workspace
-from annotator.i18n import later, retell, say, say_many
+from annotator.i18n import later, say, say_many, tell_stored
 from annotator.labeling.preferences import preferences
 from annotator.project import Project
 from annotator.rounds.lifecycle import recover
@@ -143,7 +143,7 @@ def errors_shown() -> Iterator[None]:
 
 def show_error(error: AnnotatorError) -> None:
     """Say what happened and what to do."""
-    message, hint = f"**{plain(retell(error.message))}**", _with_commands(retell(error.hint))
+    message, hint = f"**{plain(tell_stored(error.message))}**", _with_commands(tell_stored(error.hint))
     st.error(f"{message}\n\n{hint}" if hint else message)
 
 
@@ -311,8 +311,8 @@ def _live_status(path: Path) -> None:
         st.rerun()  # the whole app: the new round is in use
     else:
         st.progress(min(1.0, job["share"]), text=describe_job(job))
-        if doubt := doubt_of(job):
-            html("quiet", doubt)
+        if normalized_entropy := doubt_of(job):
+            html("quiet", normalized_entropy)
 
 
 def tidy(project: Project) -> None:

@@ -2,7 +2,7 @@
 
 from annotator.codebook.definition import Codebook
 from annotator.i18n import say
-from annotator.labeling.screen import Desk
+from annotator.labeling.screen import Screen
 from annotator.labeling.session import Question
 from annotator.project import Project
 
@@ -30,13 +30,13 @@ def _about_bars(project: Project, question: Question) -> str:
     return say("There is no suggestion before the model's first round.") if none_yet else ""
 
 
-def outcome(codebook: Codebook, desk: Desk) -> str:
+def outcome(codebook: Codebook, screen: Screen) -> str:
     """Say what the model had thought of the last utterance, if that is wanted."""
-    if not desk.wishes.outcome or desk.outcome is None:
+    if not screen.preferences.outcome or screen.outcome is None:
         return ""
-    label_id, share = desk.outcome.thought.best
+    label_id, share = screen.outcome.thought.best
     names = dict(zip(codebook.ids, codebook.names, strict=True))
     name = names.get(label_id) or say("a label no longer in use")
-    if desk.outcome.agrees:
+    if screen.outcome.agrees:
         return say("Before: The model was {share:.0%} sure of {label}, as you were.", share=share, label=name)
     return say("Before: The model was {share:.0%} sure of {label}. You said otherwise.", share=share, label=name)

@@ -6,7 +6,7 @@ import streamlit as st
 
 from annotator.i18n import CODES, named, say
 from annotator.labeling.preferences import Preferences, choose, preferences
-from annotator.labeling.screen import Desk
+from annotator.labeling.screen import Screen
 from annotator.pages.components import layout, onboarding
 
 
@@ -76,9 +76,9 @@ def _keep() -> None:
     layout.speak()
 
 
-def rest(desk: Desk) -> str:
+def rest(screen: Screen) -> str:
     """Suggest a break, in a line, once it is time."""
-    minutes = desk.sitting.minutes_without_pause(datetime.now(UTC))
-    if not desk.wishes.rest_after or minutes < desk.wishes.rest_after:
+    minutes = screen.sitting.minutes_without_pause(datetime.now(UTC))
+    if not screen.preferences.rest_after or minutes < screen.preferences.rest_after:
         return ""
     return say("You have worked for {n} minutes without a break: a few minutes' pause keeps answers steady.", n=minutes)

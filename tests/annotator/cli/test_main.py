@@ -51,7 +51,7 @@ def refused(*arguments: object) -> str:
 
 
 @pytest.fixture
-def labelled(tmp_path) -> Path:
+def labeled(tmp_path) -> Path:
     path = tmp_path / "labelled.csv"
     path.write_text("text,label\n" + "".join(f"{text},{truth(text)}\n" for text in texts(60)))
     return path
@@ -82,8 +82,8 @@ def test_a_project_is_made_from_a_codebook(tmp_path):
         assert (codebook_of(project).names, project.name) == (("a", "b"), "p")
 
 
-def test_a_project_is_made_from_the_labels_of_a_file(tmp_path, labelled):
-    good("new", tmp_path / "p", "--labels-from", labelled)
+def test_a_project_is_made_from_the_labels_of_a_file(tmp_path, labeled):
+    good("new", tmp_path / "p", "--labels-from", labeled)
     with Project.open(tmp_path / "p") as project:
         assert codebook_of(project).names == ("promise", "report", "wish")
 
@@ -113,31 +113,31 @@ def test_a_broken_codebook_is_refused_with_its_fault(tmp_path):
     assert "at least 2" in refused("new", tmp_path / "p", "--codebook", tmp_path / "c.yaml")
 
 
-def test_an_import_reports_what_was_taken_and_what_was_not(tmp_path, labelled):
-    good("new", tmp_path / "p", "--labels-from", labelled)
-    with labelled.open("a") as stream:
+def test_an_import_reports_what_was_taken_and_what_was_not(tmp_path, labeled):
+    good("new", tmp_path / "p", "--labels-from", labeled)
+    with labeled.open("a") as stream:
         stream.write(f"{texts(1)[0]},promise\nsomething new,threat\n")
-    output = good("import", tmp_path / "p", labelled)
+    output = good("import", tmp_path / "p", labeled)
     assert "Added 61 utterances to label (60 of them with a label)" in output
     assert "2 problems reported" in output
     assert "row 62: The text is a copy of" in output
     assert "row 63: “threat” is no label of the codebook" in output
 
 
-def test_a_second_import_says_what_is_unchanged_and_what_is_not_applied(tmp_path, labelled):
-    good("new", tmp_path / "p", "--labels-from", labelled)
-    good("import", tmp_path / "p", labelled)
+def test_a_second_import_says_what_is_unchanged_and_what_is_not_applied(tmp_path, labeled):
+    good("new", tmp_path / "p", "--labels-from", labeled)
+    good("import", tmp_path / "p", labeled)
     second = tmp_path / "second" / "labelled.csv"
     second.parent.mkdir()
-    second.write_text(labelled.read_text().replace(",report", ",wish", 1))
+    second.write_text(labeled.read_text().replace(",report", ",wish", 1))
     output = good("import", tmp_path / "p", second, "--report", tmp_path / "left.csv")
     assert "59 unchanged, 1 with changes that were not applied, 1 problem reported. Not taken: 1 change." in output
     assert "row 3: It is imported already; not taken: label “wish”." in output
     assert "3,change,It is imported already; not taken: label “wish”." in (tmp_path / "left.csv").read_text()
 
 
-def test_a_long_report_is_cut_on_the_screen_and_whole_in_the_file(tmp_path, labelled):
-    good("new", tmp_path / "p", "--labels-from", labelled)
+def test_a_long_report_is_cut_on_the_screen_and_whole_in_the_file(tmp_path, labeled):
+    good("new", tmp_path / "p", "--labels-from", labeled)
     path = tmp_path / "unknown.csv"
     path.write_text("text,label\n" + "".join(f"text {n},[/x{n}]\n" for n in range(70)))
     output = good("import", tmp_path / "p", path, "--report", tmp_path / "left.csv")
@@ -158,13 +158,11 @@ def test_a_codebook_is_made_of_the_labels_of_the_rows_that_will_be_labelled(tmp_
     )
 
 
-def test_an_import_may_leave_labels_out_and_take_copies(tmp_path, labelled):
-    good("new", tmp_path / "p", "--labels-from", labelled)
-    with labelled.open("a") as stream:
+def test_an_import_may_leave_labels_out_and_take_copies(tmp_path, labeled):
+    good("new", tmp_path / "p", "--labels-from", labeled)
+    with labeled.open("a") as stream:
         stream.write(f"{texts(1)[0]},promise\n")
-    assert "Added 61 utterances to label and" in good(
-        "import", tmp_path / "p", labelled, "--no-labels", "--keep-copies"
-    )
+    assert "Added 61 utterances to label and" in good("import", tmp_path / "p", labeled, "--no-labels", "--keep-copies")
     with Project.open(tmp_path / "p") as project:
         assert annotations.last_id(project.db) == 0
 
@@ -214,9 +212,9 @@ def test_the_status_counts_answers_and_lists_rounds(folder):
 @pytest.mark.parametrize(
     "command", [("import", "FOLDER", "FILE"), ("retrain", "FOLDER"), ("settings", "FOLDER", "seed=1")]
 )
-def test_while_another_program_writes_a_command_says_so(folder, labelled, command, monkeypatch):
+def test_while_another_program_writes_a_command_says_so(folder, labeled, command, monkeypatch):
     monkeypatch.setattr("store.database.BUSY_SECONDS", 0.1)
-    given = {"FOLDER": folder, "FILE": labelled}
+    given = {"FOLDER": folder, "FILE": labeled}
     with another_writes(folder):
         said = refused(*(given.get(part, part) for part in command))
     assert "Another program is writing to this project" in said
@@ -282,11 +280,11 @@ def test_an_export_does_not_replace_what_is_something_else(folder, tmp_path):
     assert "There is something else at" in refused("export", folder, "--out", tmp_path / "out.csv")
 
 
-def test_a_simulation_prints_every_run_and_writes_all_figures(labelled, tmp_path, monkeypatch):
+def test_a_simulation_prints_every_run_and_writes_all_figures(labeled, tmp_path, monkeypatch):
     monkeypatch.setattr(oracle, "load_classifier", lambda backbone, task, *_: FakeClassifier(task))
     out = tmp_path / "figures.json"
     output = good(
-        "simulate", labelled, "--labels", 30, "--seeds", "0-1", "--rounds", 2, "--recipe", "epochs=3", "--json", out
+        "simulate", labeled, "--labels", 30, "--seeds", "0-1", "--rounds", 2, "--recipe", "epochs=3", "--json", out
     )
     assert output.count("trained on") == 4
     written = json.loads(out.read_text(encoding="utf-8"))
@@ -296,14 +294,14 @@ def test_a_simulation_prints_every_run_and_writes_all_figures(labelled, tmp_path
     assert f"mean_accuracy {written['mean_accuracy']:.3f}" in output
 
 
-def test_a_simulation_says_how_many_labels_are_enough_if_asked(labelled, tmp_path, monkeypatch):
+def test_a_simulation_says_how_many_labels_are_enough_if_asked(labeled, tmp_path, monkeypatch):
     monkeypatch.setattr(oracle, "load_classifier", lambda backbone, task, *_: FakeClassifier(task))
     page = tmp_path / "page.html"
-    output = good("simulate", labelled, "--labels", "20,40", "--everything", "--report", page).replace("\n", " ")
+    output = good("simulate", labeled, "--labels", "20,40", "--everything", "--report", page).replace("\n", " ")
     for said in ("all 48 answers give an accuracy of", "the advice to stop come"):
         assert said in output
         assert said in page.read_text(encoding="utf-8")
-    assert "all 48 answers" not in good("simulate", labelled, "--labels", "20,40")
+    assert "all 48 answers" not in good("simulate", labeled, "--labels", "20,40")
 
 
 @pytest.mark.parametrize(
@@ -313,13 +311,13 @@ def test_seeds_are_written_as_lists_and_ranges(text, numbers):
     assert simulate._numbers(None, None, text) == numbers
 
 
-def test_a_simulation_that_cannot_be_run_is_refused(labelled, tmp_path):
-    assert "no strategy called “guess”" in refused("simulate", labelled, "--strategy", "guess")
+def test_a_simulation_that_cannot_be_run_is_refused(labeled, tmp_path):
+    assert "no strategy called “guess”" in refused("simulate", labeled, "--strategy", "guess")
     (tmp_path / "f.csv").write_text("text\na\n")
     assert "no label column" in refused("simulate", tmp_path / "f.csv")
     for wrong in (["--rounds", 0], ["--labels", 0], ["--seeds", "x"]):
-        assert run("simulate", labelled, *wrong).exit_code == 2
-    odd = run("simulate", labelled, "--labels", "30,50", "--batch", 20)
+        assert run("simulate", labeled, *wrong).exit_code == 2
+    odd = run("simulate", labeled, "--labels", "30,50", "--batch", 20)
     assert "No round ends at 30 labels: there is one every 20" in odd.output
 
 
@@ -331,10 +329,10 @@ def test_a_round_ends_at_each_number_of_labels(labels, batch, count, rounds):
     assert simulate._rounds(labels, batch, count) == rounds
 
 
-def test_several_strategies_are_summed_up_apart(labelled, tmp_path, monkeypatch):
+def test_several_strategies_are_summed_up_apart(labeled, tmp_path, monkeypatch):
     monkeypatch.setattr(oracle, "load_classifier", lambda backbone, task, *_: FakeClassifier(task))
     out = tmp_path / "figures.json"
-    output = good("simulate", labelled, "--labels", 20, "--strategy", "margin,random", "--seeds", "0,1", "--json", out)
+    output = good("simulate", labeled, "--labels", 20, "--strategy", "margin,random", "--seeds", "0,1", "--json", out)
     written = json.loads(out.read_text(encoding="utf-8"))
     for name in ("margin", "random"):
         ends = [one["accuracy"] for one in written["runs"] if one["strategy"] == name]

@@ -13,7 +13,7 @@ from annotator.errors import BadCodebook, BadInput, RoundError
 from annotator.labeling.auto_accept import accept, offer
 from annotator.labeling.session import next_question, standing
 from annotator.loop import run_round
-from annotator.methods.guarantee import Wish
+from annotator.methods.guarantee import Target
 from annotator.project import Project
 from annotator.reporting.summary import in_use
 from annotator.rounds.consensus import consensus, consensus_labels
@@ -54,7 +54,7 @@ def test_a_merged_label_counts_as_the_other_for_everybody_and_needs_no_round(pro
     assert np.allclose(now.probabilities[:, 0], said.probabilities[:, 0])
     assert np.allclose(now.probabilities[:, 1], said.probabilities[:, 1] + said.probabilities[:, 2])
     assert np.allclose(now.mass, said.mass)
-    assert not offer(project, Wish(0.9)).stale
+    assert not offer(project, Target(0.9)).stale
     assert in_use(project).names == ("promise", "report")
 
 
@@ -113,7 +113,7 @@ def test_a_split_label_leaves_its_utterances_to_be_answered_again_and_its_answer
     doubtful = annotations.to_look_at(project.db, 0)
     assert len(doubtful) == given
     assert {row["said_label_id"] for row in doubtful} == {WISH}
-    assert standing(project, "ada").labelled == asked - given
+    assert standing(project, "ada").labeled == asked - given
 
 
 def test_a_split_label_is_replaced_where_it_stood(project):
@@ -130,9 +130,9 @@ def test_the_round_in_use_divides_what_it_knew_of_a_split_label_between_its_part
     now = promoted(project)
     assert np.allclose(now.probabilities[:, 2:], said.probabilities[:, [2, 2]] / 2)
     assert np.allclose(now.mass, said.mass)
-    assert offer(project, Wish(0.9)).stale, "nothing is accepted in labels that the round cannot tell apart"
+    assert offer(project, Target(0.9)).stale, "nothing is accepted in labels that the round cannot tell apart"
     with pytest.raises(RoundError):
-        accept(project, "ada", Wish(0.9))
+        accept(project, "ada", Target(0.9))
 
 
 def test_an_answer_since_takes_an_utterance_off_the_worklist(project):
@@ -264,12 +264,12 @@ def test_a_proposal_says_what_is_touched_before_anything_is(project):
     for question in work_through(project, 3, "ben"):
         say(project, question.utterance["id"], "cleo", WISH)
     make_acceptance(project)
-    wishes = [a for a in annotations.answers(project.db) if a["label_id"] == WISH]
+    preferences = [a for a in annotations.answers(project.db) if a["label_id"] == WISH]
     made = changes.propose(project, changes.retire(project, WISH))
     likeliest = promoted(project).probabilities.argmax(axis=1)
-    assert made.answers == len(wishes)
-    assert made.annotators == len({a["annotator"] for a in wishes})
-    assert made.to_look_at == len({a["utterance_id"] for a in wishes})
+    assert made.answers == len(preferences)
+    assert made.annotators == len({a["annotator"] for a in preferences})
+    assert made.to_look_at == len({a["utterance_id"] for a in preferences})
     assert made.suggestions == int((likeliest == 2).sum())
     assert (made.accepted, made.rounds) == (1, 1)
     assert WISH in codebook_of(project).ids, "nothing has been changed yet"

@@ -206,9 +206,9 @@ def test_an_answer_in_a_retired_label_leaves_as_such_with_the_label_that_was_giv
 
 
 def test_a_merged_label_leaves_as_the_one_it_counts_as_with_the_one_that_was_given(project):
-    wish, report = codebook_of(project).id_of("wish"), codebook_of(project).id_of("report")
+    target, report = codebook_of(project).id_of("wish"), codebook_of(project).id_of("report")
     before = list(export_rows(project, ExportPlan(with_model=True)))
-    make(project, propose(project, merge(project, [wish], report)), "ada")
+    make(project, propose(project, merge(project, [target], report)), "ada")
     after = list(export_rows(project, ExportPlan(with_model=True)))
     assert len(after) == len(before)
     for old, new in zip(before, after, strict=True):

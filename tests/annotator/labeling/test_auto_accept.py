@@ -16,9 +16,9 @@ from annotator.exchange.export import ExportPlan, dataset_card, export_rows
 from annotator.labeling.auto_accept import accept, evidence_of, offer, pace, take_back, withdraw_broken
 from annotator.labeling.session import Answer, answer, next_question, standing, undo
 from annotator.loop import run_round
-from annotator.methods.guarantee import NotYet, Promise, Wish
+from annotator.methods.guarantee import Guarantee, NotYet, Target
 from annotator.project import Project
-from annotator.rounds.candidates import askable
+from annotator.rounds.candidates import candidates
 from annotator.rounds.lifecycle import roll_back
 from annotator.rounds.queueing import queue_audit
 from annotator.rounds.snapshot import take_snapshot
@@ -27,7 +27,7 @@ from store.acceptances import SPOT_CHECK
 from store.annotations import NewAnnotation
 from tests.annotator.scenes import CONFIG, change, classifier_of, label_pool, new_project, right, truth, work_through
 
-WISH = Wish(0.9, 0.95)
+WISH = Target(0.9, 0.95)
 
 
 def answer_audit(project: Project, wrong: int = 0) -> None:
@@ -125,26 +125,26 @@ def test_audit_utterances_for_which_none_fits_speak_against_a_promise(project):
 
 def test_what_is_offered_is_what_lies_above_the_threshold_with_its_likeliest_label(project):
     made = offer(project, WISH)
-    promise = made.promises[0]
-    assert isinstance(promise, Promise)
-    assert made.accepts == promise.accepts > 100
+    guarantee = made.guarantees[0]
+    assert isinstance(guarantee, Guarantee)
+    assert made.accepts == guarantee.accepts > 100
     known = rounds.predictions_of(project.db, made.round, made.utterance_ids.tolist())
     best = np.array(known.label_ids)[known.probabilities.argmax(axis=1)]
-    above = known.probabilities.max(axis=1) >= promise.threshold
+    above = known.probabilities.max(axis=1) >= guarantee.threshold
     np.testing.assert_array_equal(made.label_ids, np.where(above, best, 0))
     assert made.hours == pytest.approx(made.accepts * 2 / 3600)
 
 
 def test_a_wish_that_needs_more_audit_answers_says_how_many(project):
-    (found,) = offer(project, Wish(0.99, 0.95)).promises.values()
+    (found,) = offer(project, Target(0.99, 0.95)).guarantees.values()
     assert isinstance(found, NotYet)
     assert found.missing > 100
 
 
 def test_a_promise_for_each_label_names_each(project):
-    made = offer(project, Wish(0.5, 0.8), per_label=True)
-    assert set(made.promises) == set(codebook_of(project).ids)
-    assert made.accepts == sum(one.accepts for one in made.promises.values() if isinstance(one, Promise)) > 0
+    made = offer(project, Target(0.5, 0.8), per_label=True)
+    assert set(made.guarantees) == set(codebook_of(project).ids)
+    assert made.accepts == sum(one.accepts for one in made.guarantees.values() if isinstance(one, Guarantee)) > 0
 
 
 def test_a_round_that_was_taught_its_audit_answers_promises_nothing(tmp_path):
@@ -152,7 +152,7 @@ def test_a_round_that_was_taught_its_audit_answers_promises_nothing(tmp_path):
         label_pool(project, 40)
         answer_audit(project)
         run_round(project, classifier_of(project), project.config)
-        (found,) = offer(project, Wish(0.5, 0.5)).promises.values()
+        (found,) = offer(project, Target(0.5, 0.5)).guarantees.values()
         assert isinstance(found, NotYet)
 
 
@@ -170,11 +170,11 @@ def test_the_pace_is_a_guess_until_somebody_has_answered(tmp_path):
 
 
 def test_accepting_asks_for_none_of_it_again_and_counts_it_as_done(project):
-    before = standing(project, "ada").labelled
+    before = standing(project, "ada").labeled
     done = accept(project, "ada", WISH)
     (stored,) = acceptances.history(project.db)
     assert (stored["id"], stored["annotator"], stored["ended"]) == (done, "ada", None)
-    assert standing(project, "ada").labelled == before + stored["size"]
+    assert standing(project, "ada").labeled == before + stored["size"]
     taken = acceptances.standing_ids(project.db)
     asked = {
         question.utterance["id"] for question in work_through(project, 1000) if question.entry["strategy"] != SPOT_CHECK
@@ -207,7 +207,7 @@ def test_nothing_is_accepted_twice(project):
 
 def test_where_nothing_can_be_promised_nothing_is_accepted(project):
     with pytest.raises(RoundError, match="at a precision of 99%"):
-        accept(project, "ada", Wish(0.99, 0.95))
+        accept(project, "ada", Target(0.99, 0.95))
     assert acceptances.history(project.db) == []
 
 
@@ -216,7 +216,7 @@ def test_an_acceptance_is_taken_back_as_a_whole_and_leaves_a_trace(project):
     taken = acceptances.standing_ids(project.db)
     assert take_back(project, done, "ben")
     assert acceptances.standing_ids(project.db) == set()
-    assert taken <= set(askable(project, None).pool)
+    assert taken <= set(candidates(project, None).pool)
     (stored,) = acceptances.history(project.db)
     assert (stored["ended"], stored["reason"], stored["size"]) == ("undone", "taken back by ben", len(taken))
     assert not take_back(project, done, "ben")
@@ -286,7 +286,7 @@ def test_a_promise_is_withdrawn_when_spot_checks_speak_against_it(project):
     assert stored["ended"] == "withdrawn"
     assert "spot checks were answered otherwise" in stored["reason"]
     assert acceptances.standing_ids(project.db) == set()
-    assert not set(checked) & set(askable(project, None).pool), "what a person has answered stays answered"
+    assert not set(checked) & set(candidates(project, None).pool), "what a person has answered stays answered"
 
 
 def test_an_answer_through_the_label_page_withdraws_a_broken_promise(project):

@@ -62,14 +62,14 @@ def test_the_preview_says_what_comes_of_each(project):
 
 
 def test_what_was_settled_goes_on_counting_beside_an_act_and_is_told(project):
-    settled = next(i for i in find(project, WISH) if i in set(utterances.ids_in(project.db, "pool")))
-    annotations.record(project.db, NewAnnotation(settled, "ada", "label", 2, ADJUDICATED, 1))
+    adjudicated = next(i for i in find(project, WISH) if i in set(utterances.ids_in(project.db, "pool")))
+    annotations.record(project.db, NewAnnotation(adjudicated, "ada", "label", 2, ADJUDICATED, 1))
     done, plan = act(project)
-    assert (plan.settled, plan.same, plan.kept, plan.beside) == (1, 0, 0, 0)
-    assert {(settled, "ada", "label", 1), (settled, "ada", "label", 2)} <= standing(project)
-    assert consensus_labels(annotations.answers(project.db))[settled] == 2
+    assert (plan.adjudicated, plan.same, plan.kept, plan.beside) == (1, 0, 0, 0)
+    assert {(adjudicated, "ada", "label", 1), (adjudicated, "ada", "label", 2)} <= standing(project)
+    assert consensus_labels(annotations.answers(project.db))[adjudicated] == 2
     bulk.take_back(project, done, "ada")
-    assert standing(project) == {(settled, "ada", "label", 2)}
+    assert standing(project) == {(adjudicated, "ada", "label", 2)}
 
 
 def test_an_answer_in_a_label_that_is_out_of_use_is_no_other_answer(project):

@@ -8,7 +8,7 @@ import pytest
 
 from annotator.errors import AnswerRefused, BadInput, ProjectBusy
 from annotator.labeling import bulk, review
-from annotator.labeling.screen import Desk
+from annotator.labeling.screen import Screen
 from annotator.labeling.search import Search, find
 from annotator.labeling.session import Answer, Rest, answer, ask_skipped_again, next_question, rest, undo
 from annotator.rounds.lifecycle import recover
@@ -30,7 +30,7 @@ def acts(project):
 
 
 def test_what_was_answered_on_another_screen_is_not_overwritten(project):
-    first, second = Desk(project, "ada"), Desk(project, "ada")
+    first, second = Screen(project, "ada"), Screen(project, "ada")
     stale = second.question
     assert first.question.utterance == stale.utterance
     first.answer(project, Answer("label", 1))
@@ -40,7 +40,7 @@ def test_what_was_answered_on_another_screen_is_not_overwritten(project):
     assert said(project) == [("ada", "label", 1, "")]
     assert acts(project) == 1
     assert second.question.utterance == first.question.utterance, "the next one is there"
-    assert second.standing.labelled == 1
+    assert second.standing.labeled == 1
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_a_skip_and_none_fits_are_not_overwritten_either(project, given, told):
 
 
 def test_what_was_read_ahead_before_it_was_answered_elsewhere_is_not_asked_and_not_overwritten(project):
-    first, second = Desk(project, "ada"), Desk(project, "ada")
+    first, second = Screen(project, "ada"), Screen(project, "ada")
     first.answer(project, Answer("label", 1))
     first.answer(project, Answer("label", 1))
     with pytest.raises(AnswerRefused):
@@ -66,7 +66,7 @@ def test_what_was_read_ahead_before_it_was_answered_elsewhere_is_not_asked_and_n
 
 
 def test_an_answer_is_replaced_where_it_was_taken_back_whichever_screen_did_so(project):
-    first, second = Desk(project, "ada"), Desk(project, "ada")
+    first, second = Screen(project, "ada"), Screen(project, "ada")
     first.answer(project, Answer("label", 1))
     first.take_back(project)
     second.answer(project, Answer("label", 2))
@@ -153,23 +153,23 @@ def test_one_answer_for_many_replaces_what_the_preview_knew_where_that_is_wished
 
 
 def test_undo_brings_back_comment_and_mark_step_by_step_and_over_a_reload(project):
-    desk = Desk(project, "ada")
+    screen = Screen(project, "ada")
     given = [Answer("label", 1, True, "one"), Answer("skip", comment="two"), Answer("none_fits", unsure=True)]
     for one in given:
-        desk.answer(project, one)
+        screen.answer(project, one)
     for one in reversed(given):
-        desk.take_back(project)
-        assert desk.question.draft == one
-        assert Desk(project, "ada").question.draft == one, "also after a reload"
+        screen.take_back(project)
+        assert screen.question.draft == one
+        assert Screen(project, "ada").question.draft == one, "also after a reload"
     for one in given:
-        assert desk.question.draft == one
-        desk.answer(project, one)
-    assert desk.question.draft is None
+        assert screen.question.draft == one
+        screen.answer(project, one)
+    assert screen.question.draft is None
 
 
 def test_what_one_has_taken_back_is_shown_to_nobody_else(project):
-    desk = Desk(project, "ada")
-    desk.answer(project, Answer("label", 1, True, "private"))
+    screen = Screen(project, "ada")
+    screen.answer(project, Answer("label", 1, True, "private"))
     undone = annotations.answers(project.db)[0]["utterance_id"]
     undo(project, "ada")
     project.db.execute("UPDATE queue SET leased_by = NULL, leased_until = NULL")
@@ -178,12 +178,12 @@ def test_what_one_has_taken_back_is_shown_to_nobody_else(project):
 
 
 def test_an_answer_given_anew_leaves_no_draft(project):
-    desk = Desk(project, "ada")
-    desk.answer(project, Answer("label", 1, comment="old"))
-    desk.take_back(project)
-    desk.answer(project, Answer("label", 2, comment="new"))
-    desk.take_back(project)
-    assert desk.question.draft.comment == "new"
+    screen = Screen(project, "ada")
+    screen.answer(project, Answer("label", 1, comment="old"))
+    screen.take_back(project)
+    screen.answer(project, Answer("label", 2, comment="new"))
+    screen.take_back(project)
+    assert screen.question.draft.comment == "new"
 
 
 # What is left where nothing is asked
@@ -228,14 +228,14 @@ def test_what_was_skipped_is_asked_again_when_that_is_wished(three):
 
 
 def test_an_answer_that_could_not_be_written_leaves_the_desk_as_it_was(project):
-    desk = Desk(project, "ada")
+    screen = Screen(project, "ada")
     wait_at_most(project.db, 0.05)
-    before = desk.question
+    before = screen.question
     with another_writes(project.folder):
         with pytest.raises(ProjectBusy):
-            desk.answer(project, Answer("label", 1))
+            screen.answer(project, Answer("label", 1))
         assert not recover(project), "tidying up waits for nobody where there is nothing to do"
-    assert desk.question is before
-    desk.answer(project, Answer("label", 1))
+    assert screen.question is before
+    screen.answer(project, Answer("label", 1))
     assert acts(project) == 1
-    assert desk.question is not before
+    assert screen.question is not before

@@ -88,11 +88,11 @@ def test_by_answers_label_person_and_round_of_the_same_answer(project):
 def test_by_what_the_model_says(trained):
     known = rounds.predictions_of(trained.db, rounds.promoted(trained.db))
     answered = annotations.answered_ids(trained.db)
-    blind = {i for i in utterances.ids_in(trained.db, "audit") if i not in answered}
+    held_out = {i for i in utterances.ids_in(trained.db, "audit") if i not in answered}
     said = {
         int(i): (known.label_ids[row.argmax()], float(row.max()))
         for i, row in zip(known.utterance_ids, known.probabilities, strict=True)
-        if i not in blind
+        if i not in held_out
     }
     assert where(trained, likeliest_id=2) == [i for i, (label, _) in said.items() if label == 2]
     between = [i for i, (_, share) in said.items() if 0.5 <= share <= 0.9]
@@ -127,11 +127,11 @@ def test_an_answer_in_a_label_that_is_out_of_use_leaves_its_utterance_open(train
 
 def test_what_is_to_be_answered_blindly_is_not_found_by_what_the_model_says(trained):
     answered = annotations.answered_ids(trained.db)
-    blind = {i for i in utterances.ids_in(trained.db, "audit") if i not in answered}
-    assert blind
+    held_out = {i for i in utterances.ids_in(trained.db, "audit") if i not in answered}
+    assert held_out
     for conditions in ({"low": 0.01}, {"likeliest_id": 1}, {"likeliest_id": 2}, {"quarrel": "model"}):
-        assert not blind.intersection(where(trained, **conditions))
-    assert blind <= set(where(trained)), "by other conditions it is"
+        assert not held_out.intersection(where(trained, **conditions))
+    assert held_out <= set(where(trained)), "by other conditions it is"
 
 
 def test_where_the_model_disagrees_with_a_person(trained):

@@ -165,7 +165,7 @@ def test_every_utterance_is_asked_once_and_then_there_is_no_question(project):
     asked = [question.utterance["id"] for question in work_through(project, 1000)]
     assert sorted(asked) == [row["id"] for row in utterances.iterate(project.db)]
     assert next_question(project, "ada") is None
-    assert standing(project, "ada").labelled == standing(project, "ada").to_label == 60
+    assert standing(project, "ada").labeled == standing(project, "ada").to_label == 60
 
 
 def test_after_a_round_too_every_utterance_is_asked(trained):
@@ -241,7 +241,7 @@ def test_the_standing_counts_answers_by_kind(project):
     answer(project, next_question(project, "ada"), "ada", Answer("none_fits"))
     now = standing(project, "ada")
     assert dict(now.kinds) == {"label": 3, "skip": 1, "none_fits": 1}
-    assert (now.labelled, now.to_label, now.batch_left, now.batch_size) == (4, 60, 5, 10)
+    assert (now.labeled, now.to_label, now.batch_left, now.batch_size) == (4, 60, 5, 10)
     assert dict(standing(project, "ben").kinds) == {"label": 0, "skip": 0, "none_fits": 0}
 
 

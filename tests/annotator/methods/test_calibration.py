@@ -18,16 +18,16 @@ from annotator.methods.calibration import (
     CHOSEN_SPREAD,
     SURER,
     TRAINED_TEMPERATURE,
+    CalibrationPrior,
     Calibrator,
     Heard,
-    Outset,
-    choose_outset,
+    choose_prior,
     cross_fitted,
     fit_calibrator,
     label_prior,
 )
 from annotator.methods.metrics import evaluate, expected_calibration_error
-from model.probe.scaling import doubt, fit_temperature
+from model.probe.scaling import fit_temperature, normalized_entropy
 
 logits_of_any_size = st.tuples(st.integers(1, 10), st.integers(2, 5)).flatmap(
     lambda shape: arrays(np.float64, shape, elements=st.floats(-40, 0))
@@ -140,8 +140,10 @@ def test_the_prior_takes_away_a_constant_preference_for_one_label():
 
 def test_without_answers_what_is_expected_comes_back():
     nothing, none = np.empty((0, 2)), np.empty(0, dtype=int)
-    assert fit_calibrator(nothing, none, Outset()).temperature == pytest.approx(TRAINED_TEMPERATURE, rel=1e-4)
-    assert fit_calibrator(nothing, none, Outset(0.6, prior=(-0.7, -0.7))).temperature == pytest.approx(0.6, rel=1e-4)
+    assert fit_calibrator(nothing, none, CalibrationPrior()).temperature == pytest.approx(TRAINED_TEMPERATURE, rel=1e-4)
+    assert fit_calibrator(nothing, none, CalibrationPrior(0.6, prior=(-0.7, -0.7))).temperature == pytest.approx(
+        0.6, rel=1e-4
+    )
 
 
 @pytest.mark.parametrize(
@@ -169,7 +171,7 @@ def test_a_calibrator_stored_when_there_was_little_more_than_a_temperature_is_re
 
 def test_without_answers_a_temperature_is_as_far_off_as_is_expected_and_with_each_it_is_less():
     logits, truth = overconfident(4_000, 1.0)
-    none, few, many = (fit_calibrator(logits[:n], truth[:n], Outset(1.0, 0.3)).spread for n in (0, 40, 4_000))
+    none, few, many = (fit_calibrator(logits[:n], truth[:n], CalibrationPrior(1.0, 0.3)).spread for n in (0, 40, 4_000))
     assert none == pytest.approx(0.3)
     assert none > few > many
 
@@ -179,7 +181,7 @@ def test_a_temperature_is_within_its_spread_as_often_as_is_said():
     for seed in range(200):
         drawn = np.random.default_rng(seed).normal(0.4, 0.3)  # log temperatures of rounds differ as is expected
         logits, truth = overconfident(60, float(np.exp(drawn)), seed=seed)
-        found = fit_calibrator(logits, truth, Outset(float(np.exp(0.4)), 0.3))
+        found = fit_calibrator(logits, truth, CalibrationPrior(float(np.exp(0.4)), 0.3))
         off.append((drawn - np.log(found.temperature)) / found.spread)
     assert np.std(off) == pytest.approx(1, abs=0.15)
     assert np.mean(np.array(off) < norm.ppf(0.95)) == pytest.approx(0.95, abs=0.04)
@@ -198,7 +200,10 @@ def test_a_probability_lies_between_what_it_is_at_the_temperatures_that_are_poss
 
 def test_a_trained_round_is_expected_to_be_too_sure_where_it_is_sure_and_too_unsure_where_it_is_not():
     pool, _ = overconfident(300, 1.0)
-    said, plain = fit_calibrator(pool[:0], np.empty(0, dtype=int), Outset.trained(1.0, pool))(pool), softmax(pool, 1)
+    said, plain = (
+        fit_calibrator(pool[:0], np.empty(0, dtype=int), CalibrationPrior.trained(1.0, pool))(pool),
+        softmax(pool, 1),
+    )
     sure = plain.max(axis=1) > 0.9
     unsure = plain.max(axis=1) < 0.45
     assert sure.any()
@@ -210,9 +215,9 @@ def test_a_trained_round_is_expected_to_be_too_sure_where_it_is_sure_and_too_uns
 def test_what_is_usual_is_what_the_pool_says():
     pool, _ = overconfident(300, 1.0)
     for temperature in (0.5, 3.0):
-        outset = Outset.trained(1.0, pool / temperature)
-        assert outset.usual == pytest.approx(doubt(pool / temperature).mean())
-        assert fit_calibrator(pool[:9], np.zeros(9, dtype=int), outset).usual == outset.usual
+        calibration_prior = CalibrationPrior.trained(1.0, pool / temperature)
+        assert calibration_prior.usual == pytest.approx(normalized_entropy(pool / temperature).mean())
+        assert fit_calibrator(pool[:9], np.zeros(9, dtype=int), calibration_prior).usual == calibration_prior.usual
 
 
 def test_a_slope_is_learned_from_audit_answers():
@@ -220,8 +225,8 @@ def test_a_slope_is_learned_from_audit_answers():
     said = rng.normal(size=(6_000, 4)) * rng.uniform(0.3, 4, size=(6_000, 1))
     honest = Calibrator(1.0, slope=-1.0, usual=0.5)(said)
     truth = (rng.random((6_000, 1)) > honest.cumsum(axis=1)[:, :-1]).sum(axis=1)
-    outset = Outset.trained(1.0, said)
-    few, many = (fit_calibrator(said[:n], truth[:n], outset) for n in (20, 4_000))
+    calibration_prior = CalibrationPrior.trained(1.0, said)
+    few, many = (fit_calibrator(said[:n], truth[:n], calibration_prior) for n in (20, 4_000))
     assert many.slope < few.slope < 0
     assert many.slope == pytest.approx(-1.0, abs=0.15)
     fresh = slice(4_000, None)
@@ -234,21 +239,24 @@ def test_a_slope_is_learned_from_audit_answers():
 
 def test_a_round_that_is_surer_than_its_honest_scout_is_expected_to_be_too_sure():
     heard, _ = overconfident(300, 1.0)
-    calm, loud = (Outset.trained(0.6, heard * sharper, Heard(heard, 2_000)) for sharper in (1.5, 3.0))
+    calm, loud = (CalibrationPrior.trained(0.6, heard * sharper, Heard(heard, 2_000)) for sharper in (1.5, 3.0))
     assert calm.expected < loud.expected
     assert loud.expected == pytest.approx(3.0 * np.exp(-0.4 * SURER), rel=0.02)
 
 
 def test_a_scout_alone_is_expected_to_be_as_sure_as_it_should_be():
     pool, _ = overconfident(300, 1.0)
-    for lessons in (0, 5, 5_000):
-        assert Outset.trained(1.0, pool, Heard(pool, lessons)).expected == pytest.approx(1)
+    for training_examples in (0, 5, 5_000):
+        assert CalibrationPrior.trained(1.0, pool, Heard(pool, training_examples)).expected == pytest.approx(1)
 
 
 def test_the_more_answers_a_scout_has_heard_the_more_it_counts_beside_what_is_usual():
     heard, _ = overconfident(300, 1.0)
-    nothing, few, many = (Outset.trained(0.6, heard * 4, Heard(heard, lessons)) for lessons in (0, 20, 2_000))
-    alone = Outset.trained(0.6, heard * 4)
+    nothing, few, many = (
+        CalibrationPrior.trained(0.6, heard * 4, Heard(heard, training_examples))
+        for training_examples in (0, 20, 2_000)
+    )
+    alone = CalibrationPrior.trained(0.6, heard * 4)
     assert nothing == alone
     assert alone.expected == pytest.approx(TRAINED_TEMPERATURE**0.4)
     assert nothing.expected < few.expected < many.expected
@@ -257,7 +265,7 @@ def test_the_more_answers_a_scout_has_heard_the_more_it_counts_beside_what_is_us
 
 def test_where_next_to_nothing_goes_wrong_a_scout_tells_less():
     heard, _ = overconfident(300, 1.0)
-    hard, easy = (Outset.trained(0.6, said * 2, Heard(said, 100)) for said in (heard, heard * 9))
+    hard, easy = (CalibrationPrior.trained(0.6, said * 2, Heard(said, 100)) for said in (heard, heard * 9))
     assert easy.spread > 1.3 * hard.spread
 
 
@@ -275,13 +283,13 @@ def test_chosen_answers_make_too_unsure_of_a_clear_pool_and_not_of_one_that_is_a
     assert Heard(said, 100, 1.0).harder == pytest.approx(2 * Heard(said, 100, 0.5).harder)
     assert Heard(said * 99, 100, 1.0).harder > Heard(said, 100, 1.0).harder > 0
     assert Heard(nothing, 100, 1.0).harder == pytest.approx(0)
-    drawn, chosen = (Outset.trained(1.0, said, Heard(said, 100, share)).expected for share in (0.0, 1.0))
+    drawn, chosen = (CalibrationPrior.trained(1.0, said, Heard(said, 100, share)).expected for share in (0.0, 1.0))
     assert chosen < drawn == pytest.approx(1)
 
 
 def test_lessons_tell_half_of_what_as_many_fresh_answers_do():
     said, truth = overconfident(300, 1.0)
-    fresh = fit_calibrator(said, truth, Outset(1.0, 1e3)).spread ** -2
+    fresh = fit_calibrator(said, truth, CalibrationPrior(1.0, 1e3)).spread ** -2
     assert Heard(said, 300).precision == pytest.approx(fresh / 2, rel=0.1)
 
 
@@ -291,24 +299,24 @@ def test_lessons_tell_half_of_what_as_many_fresh_answers_do():
 @pytest.mark.parametrize("count", [2, 3, 7, 40])
 def test_a_changed_answer_leaves_its_own_probabilities_as_they_were(count):
     logits, truth = overconfident(count, 3.0)
-    before = cross_fitted(logits, truth, Outset())
+    before = cross_fitted(logits, truth, CalibrationPrior())
     for changed in range(count):
         others = truth.copy()
         others[changed] = (truth[changed] + 1) % 3
-        after = cross_fitted(logits, others, Outset())
+        after = cross_fitted(logits, others, CalibrationPrior())
         np.testing.assert_array_equal(after[changed], before[changed])
     assert not np.array_equal(before, after)
 
 
 def test_cross_fitted_probabilities_are_close_to_those_of_the_whole():
     logits, truth = overconfident(300, 3.0)
-    whole = fit_calibrator(logits, truth, Outset())(logits)
-    np.testing.assert_allclose(cross_fitted(logits, truth, Outset()), whole, atol=0.06)
+    whole = fit_calibrator(logits, truth, CalibrationPrior())(logits)
+    np.testing.assert_allclose(cross_fitted(logits, truth, CalibrationPrior()), whole, atol=0.06)
 
 
 def test_a_fitted_temperature_lowers_the_calibration_error_of_fresh_data():
     logits, truth = overconfident(2_000, 4.0)
-    calibrator = fit_calibrator(logits[:1_000], truth[:1_000], Outset())
+    calibrator = fit_calibrator(logits[:1_000], truth[:1_000], CalibrationPrior())
     raw, calibrated = (
         expected_calibration_error(one(logits[1_000:]), truth[1_000:]) for one in (Calibrator(1.0), calibrator)
     )
@@ -326,16 +334,16 @@ def leaning(count: int, bias: list[float], seed: int = 0) -> tuple[np.ndarray, n
 
 def test_a_bias_is_taken_where_the_model_leans_and_answers_are_enough():
     logits, truth = leaning(400, [0.8, 0.0, -0.8])
-    assert choose_outset(logits, truth, Outset()).with_bias
-    calibrator = fit_calibrator(logits, truth, Outset(with_bias=True))
+    assert choose_prior(logits, truth, CalibrationPrior()).with_bias
+    calibrator = fit_calibrator(logits, truth, CalibrationPrior(with_bias=True))
     fresh, labels = leaning(4_000, [0.8, 0.0, -0.8], seed=1)
-    plain = fit_calibrator(logits, truth, Outset())
+    plain = fit_calibrator(logits, truth, CalibrationPrior())
     assert evaluate(calibrator(fresh), labels)["nll"] < evaluate(plain(fresh), labels)["nll"] - 0.02
 
 
 def test_no_bias_is_taken_where_it_would_fit_noise():
     logits, truth = overconfident(400, 2.0)
-    assert not choose_outset(logits, truth, Outset()).with_bias
+    assert not choose_prior(logits, truth, CalibrationPrior()).with_bias
 
 
 @pytest.mark.parametrize(("count", "rare"), [(299, False), (400, True)])
@@ -345,17 +353,19 @@ def test_no_bias_is_taken_with_too_few_answers_in_all_or_of_one_label(count, rar
         logits, truth = (part[np.argsort(truth == 2, kind="stable")] for part in (logits, truth))
         count = int((truth < 2).sum()) + calibration.BIAS_EACH - 1
     logits, truth = logits[:count], truth[:count]
-    assert not choose_outset(logits, truth, Outset()).with_bias
+    assert not choose_prior(logits, truth, CalibrationPrior()).with_bias
 
 
 def test_a_zero_shot_round_is_expected_to_be_scaled_evenly_around_its_usual_doubt():
     pool, _ = overconfident(300, 1.0)
-    outset = Outset.untrained(pool)
-    assert outset.slope == 0
-    assert outset.prior == label_prior(pool)
-    assert outset.usual == pytest.approx(doubt(pool - np.asarray(outset.prior)).mean())
+    calibration_prior = CalibrationPrior.untrained(pool)
+    assert calibration_prior.slope == 0
+    assert calibration_prior.prior == label_prior(pool)
+    assert calibration_prior.usual == pytest.approx(
+        normalized_entropy(pool - np.asarray(calibration_prior.prior)).mean()
+    )
 
 
 def test_a_zero_shot_round_takes_no_bias_besides_its_prior():
     logits, truth = leaning(600, [1.5, 0.0, -1.5])
-    assert not choose_outset(logits, truth, Outset(1.0, prior=label_prior(logits))).with_bias
+    assert not choose_prior(logits, truth, CalibrationPrior(1.0, prior=label_prior(logits))).with_bias

@@ -17,13 +17,20 @@ from annotator.errors import AnnotatorError, BadInput, NotFinite, RoundError
 from annotator.labeling import auto_accept
 from annotator.labeling.auto_accept import accept, offer, withdraw_broken
 from annotator.loop import run_round
-from annotator.methods.calibration import Calibrator, Heard, Outset, choose_outset, cross_fitted, fit_calibrator
+from annotator.methods.calibration import (
+    CalibrationPrior,
+    Calibrator,
+    Heard,
+    choose_prior,
+    cross_fitted,
+    fit_calibrator,
+)
 from annotator.methods.guarantee import (
     WITHDRAWN_AT,
     Evidence,
+    Guarantee,
     NotYet,
-    Promise,
-    Wish,
+    Target,
     accepted,
     certify,
     certify_labels,
@@ -70,7 +77,7 @@ def refused(call: Callable[[], Any]) -> bool:
 
 
 def test_without_a_bad_number_there_is_a_promise() -> None:
-    assert isinstance(certify(GOOD, WISH), Promise)
+    assert isinstance(certify(GOOD, WISH), Guarantee)
 
 
 @settings(deadline=None, max_examples=60)
@@ -91,10 +98,12 @@ def test_numbers_that_are_no_probabilities_promise_nothing() -> None:
     assert refused(lambda: certify(replace(GOOD, spread=-1.0), WISH))
 
 
-@pytest.mark.parametrize("wish", [(np.nan, 0.95), (0.95, np.nan), (1.0, 0.95), (0.95, 1.0), (0.95, 0.0), (-0.1, 0.95)])
-def test_what_cannot_be_promised_cannot_be_asked_for(wish: tuple[float, float]) -> None:
+@pytest.mark.parametrize(
+    "target", [(np.nan, 0.95), (0.95, np.nan), (1.0, 0.95), (0.95, 1.0), (0.95, 0.0), (-0.1, 0.95)]
+)
+def test_what_cannot_be_promised_cannot_be_asked_for(target: tuple[float, float]) -> None:
     with pytest.raises(BadInput, match="cannot be promised"):
-        Wish(*wish)
+        Target(*target)
 
 
 @pytest.mark.parametrize(("n", "errors"), [(0, 0), (10, -1), (10, 11), (np.nan, 0), (100, np.nan)])
@@ -105,10 +114,10 @@ def test_counts_that_cannot_be_pass_nothing(n: float, errors: float) -> None:
 @given(BAD, st.integers(0, 100))
 def test_a_row_that_is_no_probability_is_not_accepted(bad: float, place: int) -> None:
     rows = poisoned(np.full((5, 3), 0.99), bad, place)
-    promise = Promise(WISH, 0.9, 100, 0, 5)
-    taken = accepted(rows, promise)
+    guarantee = Guarantee(WISH, 0.9, 100, 0, 5)
+    taken = accepted(rows, guarantee)
     assert taken[~np.isfinite(rows.max(axis=1))].tolist() == [-1] * int((~np.isfinite(rows.max(axis=1))).sum())
-    assert (accepted(rows, replace(promise, threshold=np.nan)) == -1).all()
+    assert (accepted(rows, replace(guarantee, threshold=np.nan)) == -1).all()
 
 
 # Spot checks
@@ -121,8 +130,8 @@ def test_so_many_errors_that_their_chance_is_no_float_withdraw_a_promise(n: int,
 
 
 def test_an_acceptance_whose_evidence_cannot_be_weighed_is_withdrawn(taught, monkeypatch) -> None:
-    monkeypatch.setattr(auto_accept, "certify", lambda evidence, wish: Promise(wish, 0.0, 100, 0, 10))
-    accept(taught, "ada", Wish(0.9))
+    monkeypatch.setattr(auto_accept, "certify", lambda evidence, target: Guarantee(target, 0.0, 100, 0, 10))
+    accept(taught, "ada", Target(0.9))
     monkeypatch.setattr(auto_accept, "evidence_against", lambda *_: np.nan)
     assert len(withdraw_broken(taught)) == 1
 
@@ -138,13 +147,13 @@ def test_numbers_that_are_none_are_refused_where_they_come_in(bad: float, place:
     wrong, probabilities = poisoned(logits, bad, place), np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     for call in (
         lambda: Calibrator(1.0)(wrong),
-        lambda: fit_calibrator(wrong, labels, Outset()),
-        lambda: fit_calibrator(logits, labels, Outset(expected=bad)),
-        lambda: fit_calibrator(logits, labels, Outset(spread=bad)),
-        lambda: cross_fitted(wrong, labels, Outset()),
-        lambda: choose_outset(np.tile(wrong, (10, 1)), np.tile(labels, 10), Outset()),
-        lambda: Outset.trained(0.6, wrong, Heard(logits, 10)),
-        lambda: Outset.trained(0.6, logits, Heard(wrong, 10)),
+        lambda: fit_calibrator(wrong, labels, CalibrationPrior()),
+        lambda: fit_calibrator(logits, labels, CalibrationPrior(expected=bad)),
+        lambda: fit_calibrator(logits, labels, CalibrationPrior(spread=bad)),
+        lambda: cross_fitted(wrong, labels, CalibrationPrior()),
+        lambda: choose_prior(np.tile(wrong, (10, 1)), np.tile(labels, 10), CalibrationPrior()),
+        lambda: CalibrationPrior.trained(0.6, wrong, Heard(logits, 10)),
+        lambda: CalibrationPrior.trained(0.6, logits, Heard(wrong, 10)),
         lambda: evaluate(poisoned(probabilities, bad, place), labels),
         lambda: fit_limit(poisoned(probabilities, bad, place), labels),
         lambda: expected_wrong(wrong, labels),
@@ -269,7 +278,7 @@ def test_predictions_of_an_earlier_version_that_are_no_numbers_are_not_used(trai
     with trained.db.conn:
         trained.db.conn.execute("UPDATE prediction SET probabilities = ?", (np.full(width, np.nan, "<f4").tobytes(),))
     with pytest.raises(NotFinite, match="probabilities"):
-        offer(trained, Wish(0.9))
+        offer(trained, Target(0.9))
     asked = work_through(trained, 5)
     assert len(asked) == 5
     assert refill_queue(trained, "ada")

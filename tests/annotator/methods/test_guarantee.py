@@ -13,9 +13,9 @@ from scipy.stats import binomtest, hypergeom
 
 from annotator.methods.guarantee import (
     Evidence,
+    Guarantee,
     NotYet,
-    Promise,
-    Wish,
+    Target,
     accepted,
     certify,
     certify_labels,
@@ -25,7 +25,7 @@ from annotator.methods.guarantee import (
     passes,
 )
 
-WISH = Wish(0.9, 0.95)
+WISH = Target(0.9, 0.95)
 OFF = 0.1  # spread of the log temperature, unless a test says otherwise
 
 
@@ -44,7 +44,7 @@ def drawn(answers: int, seed: int, rows: np.ndarray, truth: np.ndarray) -> tuple
     return Evidence(rows[asked], truth[asked], rows[left], OFF), truth[left]
 
 
-def precision(found: Promise, evidence: Evidence, truth: np.ndarray) -> float:
+def precision(found: Guarantee, evidence: Evidence, truth: np.ndarray) -> float:
     given_labels = accepted(evidence.pool, found)
     return float((given_labels == truth)[given_labels >= 0].mean())
 
@@ -54,7 +54,7 @@ def precision(found: Promise, evidence: Evidence, truth: np.ndarray) -> float:
 
 @pytest.mark.parametrize(("errors", "answers"), [(0, 59), (1, 93), (2, 124), (3, 153), (5, 208)])
 def test_the_answers_needed_are_those_of_the_exact_binomial_test(errors, answers):
-    assert needed(Wish(0.95, 0.95), errors) == answers
+    assert needed(Target(0.95, 0.95), errors) == answers
     assert binomtest(errors, answers, 0.05, alternative="less").pvalue <= 0.05
     assert binomtest(errors, answers - 1, 0.05, alternative="less").pvalue > 0.05
 
@@ -62,9 +62,9 @@ def test_the_answers_needed_are_those_of_the_exact_binomial_test(errors, answers
 @given(n=st.integers(1, 400), errors=st.integers(0, 30), target=st.sampled_from([0.8, 0.9, 0.95, 0.98]))
 def test_passing_is_a_lower_bound_on_precision_above_the_target(n, errors, target):
     errors = min(errors, n)
-    wish = Wish(target, 0.95)
-    bound = Promise(wish, 0.5, n, errors, 1).at_least
-    assert passes(n, errors, wish) == (bound >= target) or bound == pytest.approx(target, abs=1e-9)
+    target = Target(target, 0.95)
+    bound = Guarantee(target, 0.5, n, errors, 1).at_least
+    assert passes(n, errors, target) == (bound >= target) or bound == pytest.approx(target, abs=1e-9)
 
 
 @given(
@@ -74,24 +74,24 @@ def test_passing_is_a_lower_bound_on_precision_above_the_target(n, errors, targe
     target=st.sampled_from([0.5, 0.8, 0.9]),
 )
 def test_a_broken_promise_on_few_utterances_passes_at_most_once_in_twenty_times(n, left, broken, target):
-    wish, broken = Wish(target, 0.95), min(broken, n + left)
+    target, broken = Target(target, 0.95), min(broken, n + left)
     chance = sum(
         hypergeom.pmf(errors, n + left, broken, n)
         for errors in range(min(n, broken) + 1)
-        if broken - errors > (1 - target) * left + 1e-9 and passes(n, errors, wish, left)
+        if broken - errors > (1 - target) * left + 1e-9 and passes(n, errors, target, left)
     )
     assert chance <= 0.05 + 1e-9
 
 
 def test_for_ever_so_many_utterances_the_tail_is_the_binomial_one():
     for errors, answers in ((0, 59), (3, 153)):
-        assert passes(answers, errors, Wish(0.95), 10**7)
-        assert not passes(answers - 1, errors, Wish(0.95), 10**7)
+        assert passes(answers, errors, Target(0.95), 10**7)
+        assert not passes(answers - 1, errors, Target(0.95), 10**7)
 
 
 def test_for_few_utterances_more_answers_are_needed():
-    assert not passes(29, 0, Wish(0.9), 20)
-    assert passes(29, 0, Wish(0.9), 10**6)
+    assert not passes(29, 0, Target(0.9), 20)
+    assert passes(29, 0, Target(0.9), 10**6)
 
 
 def test_fewer_answers_than_are_needed_without_an_error_promise_nothing():
@@ -99,7 +99,7 @@ def test_fewer_answers_than_are_needed_without_an_error_promise_nothing():
     evidence = Evidence(rows, np.zeros(28, dtype=int), pool, OFF)
     assert certify(evidence, WISH) == NotYet(WISH, 28, missing_answers(evidence, WISH))
     more = Evidence(np.tile([0.99, 0.01], (29, 1)), np.zeros(29, dtype=int), pool, OFF)
-    assert certify(more, WISH) == Promise(WISH, 0.99, 29, 0, 10_000)
+    assert certify(more, WISH) == Guarantee(WISH, 0.99, 29, 0, 10_000)
 
 
 def test_probabilities_that_do_not_say_so_themselves_are_a_witness_against():
@@ -107,11 +107,11 @@ def test_probabilities_that_do_not_say_so_themselves_are_a_witness_against():
     assert isinstance(certify(Evidence(pool[:200], np.zeros(200, dtype=int), pool, 0.0), WISH), NotYet)
 
 
-@pytest.mark.parametrize(("sure", "off", "promised"), [(0.96, 0.1, True), (0.92, 0.1, False), (0.92, 0.02, True)])
-def test_they_have_to_say_so_also_when_they_are_taken_for_less_sure(sure, off, promised):
+@pytest.mark.parametrize(("sure", "off", "guaranteed"), [(0.96, 0.1, True), (0.92, 0.1, False), (0.92, 0.02, True)])
+def test_they_have_to_say_so_also_when_they_are_taken_for_less_sure(sure, off, guaranteed):
     pool = np.tile([sure, 1 - sure], (1000, 1))
     found = certify(Evidence(pool[:200], np.zeros(200, dtype=int), pool, off), WISH)
-    assert isinstance(found, Promise) == promised
+    assert isinstance(found, Guarantee) == guaranteed
 
 
 def test_doubted_probabilities_are_those_of_a_temperature_that_is_higher_by_three_spreads():
@@ -134,11 +134,11 @@ def test_nothing_to_accept_or_nothing_to_go_by_promises_nothing():
 @pytest.mark.parametrize("target", [0.8, 0.9, 0.95])
 def test_the_precision_of_what_is_accepted_is_the_promised_one_in_95_draws_of_100(target):
     rows, truth = population(4000, 1, sharpness=8.0)
-    wish, held, made = Wish(target, 0.95), 0, 0
+    target, held, made = Target(target, 0.95), 0, 0
     for seed in range(400):
         evidence, answers = drawn(200, seed, rows, truth)
-        found = certify(evidence, wish)
-        if isinstance(found, Promise):
+        found = certify(evidence, target)
+        if isinstance(found, Guarantee):
             made += 1
             held += precision(found, evidence, answers) >= target
     assert made > 200
@@ -148,7 +148,7 @@ def test_the_precision_of_what_is_accepted_is_the_promised_one_in_95_draws_of_10
 def test_a_model_that_is_nowhere_good_enough_is_promised_for_once_in_twenty_times_at_most():
     rows = np.tile([0.97, 0.03], (4000, 1))  # says 0.97, and is right nine times in ten
     truth = (np.random.default_rng(0).random(4000) > 0.9).astype(int)
-    wrong = sum(isinstance(certify(drawn(200, seed, rows, truth)[0], Wish(0.92)), Promise) for seed in range(400))
+    wrong = sum(isinstance(certify(drawn(200, seed, rows, truth)[0], Target(0.92)), Guarantee) for seed in range(400))
     assert wrong <= 0.07 * 400
 
 
@@ -167,7 +167,7 @@ def test_it_says_how_many_suggestions_are_accepted_and_they_are_the_surest():
 def test_more_is_accepted_where_less_is_asked_for():
     rows, truth = population(4000, 3)
     evidence, _ = drawn(300, 0, rows, truth)
-    counts = [certify(evidence, Wish(target)).accepts for target in (0.8, 0.85, 0.9)]
+    counts = [certify(evidence, Target(target)).accepts for target in (0.8, 0.85, 0.9)]
     assert counts == sorted(counts, reverse=True)
     assert counts[0] > counts[-1]
 
@@ -188,7 +188,7 @@ def test_each_label_has_a_threshold_of_its_own_that_holds():
     held, made = 0, 0
     for seed in range(200):
         evidence, answers = drawn(600, seed, rows, truth)
-        found = {i: one for i, one in certify_labels(evidence, WISH).items() if isinstance(one, Promise)}
+        found = {i: one for i, one in certify_labels(evidence, WISH).items() if isinstance(one, Guarantee)}
         given_labels = accepted(evidence.pool, found)
         right = [(answers[given_labels == label] == label).mean() >= WISH.target for label in found]
         made += bool(found)
@@ -199,7 +199,7 @@ def test_each_label_has_a_threshold_of_its_own_that_holds():
 
 def test_a_label_without_a_promise_is_not_accepted():
     rows = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
-    np.testing.assert_array_equal(accepted(rows, {0: Promise(WISH, 0.7, 99, 0, 1)}), [0, -1, -1])
+    np.testing.assert_array_equal(accepted(rows, {0: Guarantee(WISH, 0.7, 99, 0, 1)}), [0, -1, -1])
 
 
 # How much is missing
@@ -208,14 +208,14 @@ def test_a_label_without_a_promise_is_not_accepted():
 @pytest.mark.parametrize(("answers", "target"), [(20, 0.9), (60, 0.95), (150, 0.95)])
 def test_what_is_missing_is_about_what_then_suffices_and_a_third_of_it_does_not(answers, target):
     rows, truth = population(20_000, 6)
-    wish, enough, too_few = Wish(target), [], []
+    target, enough, too_few = Target(target), [], []
     for seed in range(40):
-        found = certify(replace(drawn(answers, seed, rows, truth)[0], spread=0.0), wish)
+        found = certify(replace(drawn(answers, seed, rows, truth)[0], spread=0.0), target)
         if isinstance(found, NotYet):
             assert found.missing is not None
             for made, more in ((enough, found.missing), (too_few, found.missing // 3)):
                 evidence, _ = drawn(answers + more, seed, rows, truth)
-                made.append(isinstance(certify(replace(evidence, spread=0.0), wish), Promise))
+                made.append(isinstance(certify(replace(evidence, spread=0.0), target), Guarantee))
     assert np.mean(enough) > 0.4
     assert np.mean(too_few) < 0.25
 
@@ -225,7 +225,7 @@ def test_errors_that_were_seen_make_more_answers_needed_than_the_probabilities_s
     counts = []
     for errors in (0, 1, 2):
         truth = (np.arange(50) < errors).astype(int)
-        counts.append(missing_answers(Evidence(rows[:50], truth, rows, OFF), Wish(0.9)))
+        counts.append(missing_answers(Evidence(rows[:50], truth, rows, OFF), Target(0.9)))
     assert counts == sorted(counts)
     assert counts[0] < counts[-1]
 
@@ -238,7 +238,7 @@ def test_where_nothing_is_open_nothing_is_missing():
 def test_more_answers_would_not_help_a_model_that_is_right_too_seldom():
     rows = np.tile([0.97, 0.03], (300, 1))
     truth = np.arange(300) % 2
-    assert certify(Evidence(rows, truth, rows, OFF), Wish(0.95)).missing is None
+    assert certify(Evidence(rows, truth, rows, OFF), Target(0.95)).missing is None
 
 
 # Spot checks

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from annotator.codebook.definition import create_project
 from annotator.exchange.imports import add_utterances, import_file
-from annotator.methods.guarantee import Wish
+from annotator.methods.guarantee import Target
 from annotator.methods.sampling import audit_size, deal_folds, draw_audit
 from annotator.project import Project
 from store import annotations, utterances
@@ -50,7 +50,7 @@ def named(items: list[str], prefix: str = "u") -> list[NewUtterance]:
     ],
 )
 def test_a_fifth_is_drawn_and_no_more_than_a_promise_of_the_wished_precision_takes(count, precision, size):
-    assert audit_size(count, Wish(precision)) == size
+    assert audit_size(count, Target(precision)) == size
 
 
 @given(groups=st.dictionaries(st.integers(0, 200), st.integers(0, 20)), size=st.integers(0, 40), seed=st.integers(0, 9))

@@ -82,7 +82,7 @@ def test_few_audit_answers_tell_nothing_and_neither_do_few_others():
 def test_a_slice_on_which_nothing_differs_proves_little():
     easy = steps_of(of(np.arange(30) % 2), of(np.arange(40) % 2), 2)[-1]
     assert easy.gain == 0
-    assert easy.doubt > 1 / 40
+    assert easy.normalized_entropy > 1 / 40
 
 
 def test_no_audit_answer_ever_teaches_what_judges_it():
@@ -192,7 +192,10 @@ FOUND = Comparison(80, 100, 40, (STEP,))
     [
         (STEP, "pays: with the first 40 answers the scout is right 10 times more in 100"),
         (replace(STEP, asked=0.6), "has not paid: with the first 40 answers the scout is right 10 times less in 100"),
-        (replace(STEP, asked=0.72, doubt=0.1), "from -8 to +12. To tell a difference of 5 takes about 320"),
+        (
+            replace(STEP, asked=0.72, normalized_entropy=0.1),
+            "from -8 to +12. To tell a difference of 5 takes about 320",
+        ),
         (replace(STEP, asked=0.71), "from -3 to +5. If there is a difference, it is a small one."),
     ],
 )

@@ -8,11 +8,11 @@ import pytest
 from annotator.codebook.definition import codebook_of
 from annotator.loop import run_round
 from annotator.reporting import gain
-from annotator.reporting.gain import JUDGES, LESSONS, MOST, expected_gain, recent_gain
+from annotator.reporting.gain import EXAMPLES, JUDGES, MOST, expected_gain, recent_gain
 from annotator.reporting.learning_curve import Answered, hits
 from annotator.rounds.snapshot import training_labels
 from model.probe.heads import ASPECTS
-from model.probe.probe import Scout, blank
+from model.probe.probe import Probe, blank
 from store import utterances
 from tests.annotator.scenes import change, classifier_of, label_pool, new_project
 
@@ -27,7 +27,7 @@ def drawn(count: int, seed: int, noise: float = 1.0) -> Answered:
     return Answered(np.tile(states, ASPECTS).astype(np.float32), columns)
 
 
-def untaught() -> Scout:
+def untrained() -> Probe:
     return blank(12 * ASPECTS, SIZE)
 
 
@@ -35,9 +35,9 @@ def falling(monkeypatch: pytest.MonkeyPatch, power: float, start: float = 1.0) -
     """Let errors fall by a power of the lessons, and keep how many lessons were taught each time."""
     taught: list[int] = []
 
-    def right(lessons: Answered, judges: Answered, scout: Scout) -> np.ndarray:
-        taught.append(len(lessons))
-        wrong = start * len(lessons) ** -power
+    def right(training_examples: Answered, judges: Answered, probe: Probe) -> np.ndarray:
+        taught.append(len(training_examples))
+        wrong = start * len(training_examples) ** -power
         return np.arange(len(judges)) >= round(wrong * len(judges))
 
     monkeypatch.setattr(gain, "hits", right)
@@ -47,42 +47,45 @@ def falling(monkeypatch: pytest.MonkeyPatch, power: float, start: float = 1.0) -
 @pytest.mark.parametrize("power", [0.2, 0.5, 0.9])
 def test_errors_that_fall_by_a_power_are_carried_on(monkeypatch, power):
     falling(monkeypatch, power)
-    found = expected_gain(drawn(100, 0), drawn(100_000, 1), untaught(), 50)
+    found = expected_gain(drawn(100, 0), drawn(100_000, 1), untrained(), 50)
     assert found == pytest.approx(100**-power - 150**-power, rel=0.02)
 
 
 def test_errors_that_do_not_fall_promise_nothing(monkeypatch):
     falling(monkeypatch, 0.0, start=0.3)
-    assert expected_gain(drawn(100, 0), drawn(40, 1), untaught(), 50) == pytest.approx(0)
+    assert expected_gain(drawn(100, 0), drawn(40, 1), untrained(), 50) == pytest.approx(0)
     falling(monkeypatch, -0.2, start=0.1)
-    assert expected_gain(drawn(100, 0), drawn(40, 1), untaught(), 50) == pytest.approx(0)
+    assert expected_gain(drawn(100, 0), drawn(40, 1), untrained(), 50) == pytest.approx(0)
 
 
 def test_no_error_among_few_is_no_proof_that_there_are_none(monkeypatch):
     falling(monkeypatch, 0.0, start=0.0)
-    assert expected_gain(drawn(100, 0), drawn(40, 1), untaught(), 50) == pytest.approx(0)
+    assert expected_gain(drawn(100, 0), drawn(40, 1), untrained(), 50) == pytest.approx(0)
 
 
 def test_of_many_lessons_some_are_looked_at_and_the_curve_is_carried_on(monkeypatch):
     taught = falling(monkeypatch, 0.5)
-    found = expected_gain(drawn(4 * MOST, 0), drawn(100_000, 1), untaught(), 100)
+    found = expected_gain(drawn(4 * MOST, 0), drawn(100_000, 1), untrained(), 100)
     assert max(taught) == MOST
     assert found == pytest.approx((4 * MOST) ** -0.5 - (4 * MOST + 100) ** -0.5, rel=0.05)
 
 
-@pytest.mark.parametrize(("lessons", "judges"), [(LESSONS - 1, 100), (100, JUDGES - 1)])
-def test_of_a_handful_nothing_is_told(lessons, judges):
-    assert expected_gain(drawn(lessons, 0), drawn(judges, 1), untaught(), 25) is None
+@pytest.mark.parametrize(("training_examples", "judges"), [(EXAMPLES - 1, 100), (100, JUDGES - 1)])
+def test_of_a_handful_nothing_is_told(training_examples, judges):
+    assert expected_gain(drawn(training_examples, 0), drawn(judges, 1), untrained(), 25) is None
 
 
 def test_a_real_scout_still_gains_early_and_hardly_late():
     judges = drawn(300, 1)
-    early, late = (expected_gain(drawn(count, 0), judges, untaught(), 25) for count in (40, 400))
+    early, late = (expected_gain(drawn(count, 0), judges, untrained(), 25) for count in (40, 400))
     assert early is not None
     assert late is not None
     assert early > 2 * late >= 0
-    lessons = drawn(425, 0)
-    came = hits(lessons.first(425), judges, untaught()).mean() - hits(lessons.first(400), judges, untaught()).mean()
+    training_examples = drawn(425, 0)
+    came = (
+        hits(training_examples.first(425), judges, untrained()).mean()
+        - hits(training_examples.first(400), judges, untrained()).mean()
+    )
     assert late == pytest.approx(came, abs=0.03)
 
 
@@ -99,9 +102,9 @@ def test_in_a_project_audit_answers_judge_and_teach_not(tmp_path, monkeypatch):
         assert recent_gain(project) == 0.1
         assert recent_gain(project) == recent_gain(project, wait=False) == 0.1
         assert len(asked) == 1, "remembered until there are a few more answers"
-        lessons, judges, _, more = asked[0]
+        training_examples, judges, _, more = asked[0]
         audit = set(utterances.ids_in(project.db, "audit"))
         lessons_of = training_labels(project, codebook_of(project).ids)
-        assert len(lessons) == len(lessons_of.keys() - audit) >= 90
+        assert len(training_examples) == len(lessons_of.keys() - audit) >= 90
         assert len(judges) >= JUDGES
         assert more == project.config.batch_size

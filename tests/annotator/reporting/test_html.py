@@ -14,7 +14,7 @@ from annotator.codebook.definition import codebook_of, create_project, parse_cod
 from annotator.exchange.imports import add_utterances
 from annotator.labeling.auto_accept import accept, take_back
 from annotator.loop import run_round
-from annotator.methods.guarantee import Wish
+from annotator.methods.guarantee import Target
 from annotator.project import Project
 from annotator.reporting.html import report
 from store import annotations, utterances
@@ -70,7 +70,7 @@ def whole(tmp_path_factory) -> tuple[str, Page]:
         run_round(project, classifier_of(project), project.config)
         label_pool(project, 60)
         run_round(project, classifier_of(project), project.config)
-        take_back(project, accept(project, "ada", Wish(0.8)), "bob")
+        take_back(project, accept(project, "ada", Target(0.8)), "bob")
         text = report(project)
     return text, Page(text)
 

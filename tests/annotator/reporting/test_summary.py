@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 from annotator.codebook.definition import codebook_of
 from annotator.labeling.auto_accept import accept
 from annotator.loop import run_round
-from annotator.methods.guarantee import Evidence, Wish
+from annotator.methods.guarantee import Evidence, Target
 from annotator.methods.metrics import Bin
 from annotator.project import Project
 from annotator.reporting import summary
@@ -195,7 +195,7 @@ def test_what_was_accepted_is_counted_and_no_longer_expected(project):
     label_pool(project, 60)
     used = make_round(project)
     open_before = len(used.open_ids)
-    accept(project, "ada", Wish(0.8, 0.8))
+    accept(project, "ada", Target(0.8, 0.8))
     (act,) = acceptances.history(project.db)
     counts = summary.label_counts(project, in_use(project))
     assert sum(one.accepted for one in counts) == act["size"] > 0

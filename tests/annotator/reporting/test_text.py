@@ -11,12 +11,12 @@ import pytest
 
 from annotator.labeling.auto_accept import Offer
 from annotator.methods.calibration import Calibrator
-from annotator.methods.guarantee import Evidence, NotYet, Promise, Wish
+from annotator.methods.guarantee import Evidence, Guarantee, NotYet, Target
 from annotator.reporting import guarantees, text
 from annotator.reporting.summary import InUse, Pace, QueriedAccuracy
 from annotator.rounds.consensus import Agreement
 
-WISH = Wish(0.95, 0.95)
+WISH = Target(0.95, 0.95)
 MEASURED = {"n": 43, "accuracy": 36 / 43, "accuracy_interval": [0.693, 0.932], "ece": 0.05, "ece_band": [0.02, 0.09]}
 
 
@@ -27,13 +27,13 @@ def used(answers: int = 43, left: int = 100, spread: float = 0.1, **metrics: Any
     return InUse(row, metrics, (1, 2), ("yes", "no"), evidence, np.arange(5), left)
 
 
-def an_offer(accepts: int, *promises: Promise | NotYet, hours: float = 4.2, open_: int = 5000) -> Offer:
+def an_offer(accepts: int, *guarantees: Guarantee | NotYet, hours: float = 4.2, open_: int = 5000) -> Offer:
     labels = np.array([1] * accepts + [0] * (open_ - accepts))
-    by_label = {0: promises[0]} if len(promises) == 1 else dict(enumerate(promises, start=1))
+    by_label = {0: guarantees[0]} if len(guarantees) == 1 else dict(enumerate(guarantees, start=1))
     return Offer({"id": 1}, WISH, by_label, np.arange(open_), labels, {}, hours)
 
 
-PROMISE = Promise(WISH, 0.91, 62, 0, 3400)
+PROMISE = Guarantee(WISH, 0.91, 62, 0, 3400)
 
 
 def test_how_often_it_is_right_comes_with_its_interval_and_n():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from annotator.config import RoundConfig
 from annotator.methods.query_strategies import STRATEGIES, View
-from annotator.rounds.batch import AUDIT, Askable, compose_batch
+from annotator.rounds.batch import AUDIT, Candidates, compose_batch
 from store.acceptances import SPOT_CHECK
 
 POOL, AUDITS = range(100), range(1000, 1030)
@@ -22,7 +22,9 @@ def rows(count: int, seed: int = 0, labels: int = 3) -> np.ndarray:
 
 def compose(pool=POOL, audit=AUDITS, accepted=(), *, probabilities=True, config=CONFIG, seed=0):
     table = View(rows(len(pool))) if probabilities else None
-    return compose_batch(Askable(list(pool), table, list(audit), list(accepted)), config, np.random.default_rng(seed))
+    return compose_batch(
+        Candidates(list(pool), table, list(audit), list(accepted)), config, np.random.default_rng(seed)
+    )
 
 
 def audit_of(batch):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from annotator.rounds.cache import FEW, Latest, grounds
+from annotator.rounds.cache import FEW, Cache, grounds
 from tests.annotator.scenes import change, label_pool, new_project
 
 
 def test_it_is_found_once_for_the_same_grounds_and_anew_for_others():
-    latest: Latest[list[str]] = Latest()
+    latest: Cache[list[str]] = Cache()
     first = latest.of("a", lambda: ["first"])
     assert latest.of("a", lambda: ["again"]) is first
     assert latest.of("b", lambda: ["other"]) == ["other"]
@@ -17,7 +17,7 @@ def test_it_is_found_once_for_the_same_grounds_and_anew_for_others():
 
 
 def test_nothing_found_is_a_finding_too():
-    latest: Latest[None] = Latest()
+    latest: Cache[None] = Cache()
     asked: list[int] = []
     for _ in range(2):
         assert latest.of("a", lambda: asked.append(1)) is None
@@ -25,7 +25,7 @@ def test_nothing_found_is_a_finding_too():
 
 
 def test_sessions_that_ask_at_once_each_get_their_own():
-    latest: Latest[int] = Latest()
+    latest: Cache[int] = Cache()
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda i: latest.of(i % 4, lambda: i % 4), range(2_000)))
     assert found == [i % 4 for i in range(2_000)]

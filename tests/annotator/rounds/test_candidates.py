@@ -9,7 +9,7 @@ from annotator.codebook import changes
 from annotator.loop import run_round
 from annotator.methods.query_strategies import View
 from annotator.project import Project
-from annotator.rounds.candidates import askable
+from annotator.rounds.candidates import candidates
 from store import rounds
 from tests.annotator.scenes import change, classifier_of, label_pool, new_project
 
@@ -27,7 +27,7 @@ def project(tmp_path):
 
 
 def seen(project: Project) -> View:
-    found = askable(project, rounds.predictions_of(project.db, rounds.promoted(project.db))).view
+    found = candidates(project, rounds.predictions_of(project.db, rounds.promoted(project.db))).view
     assert found is not None
     return found
 
@@ -63,6 +63,6 @@ def test_a_round_under_way_sees_what_it_said_in_the_labels_that_are_in_use_by_th
     row = rounds.promoted(project.db)
     said = rounds.predictions_of(project.db, row)
     make(project, changes.split(project, WISH, [{"name": "hope"}, {"name": "dream"}]))
-    view = askable(project, said).view
+    view = candidates(project, said).view
     assert view.probabilities.shape[1] == len(view.given) == 4
     np.testing.assert_allclose(view.probabilities.sum(axis=1), 1)

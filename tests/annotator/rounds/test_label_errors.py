@@ -9,7 +9,7 @@ import pytest
 
 from annotator.codebook.definition import codebook_of
 from annotator.loop import run_round
-from annotator.rounds.label_errors import LEAST, doubts, expected_wrong
+from annotator.rounds.label_errors import LEAST, entropies, expected_wrong
 from model.probe.probe import out_of_fold
 from store import annotations, utterances
 from store.annotations import NewAnnotation
@@ -37,7 +37,7 @@ def label(project, count: int, wrong: int) -> set[int]:
 
 def test_most_slips_are_among_the_few_that_are_looked_at_again(project):
     erred = label(project, 120, wrong=12)
-    found = doubts(project, codebook_of(project).ids)
+    found = entropies(project, codebook_of(project).ids)
     assert len(found.chances) == 120
     assert len(erred & set(found.first(0.2))) >= 10
     assert list(found.chances.values()) == sorted(found.chances.values())
@@ -46,12 +46,12 @@ def test_most_slips_are_among_the_few_that_are_looked_at_again(project):
 
 def test_where_nothing_is_wrong_few_are_expected_to_be(project):
     label(project, 120, wrong=0)
-    assert doubts(project, codebook_of(project).ids).wrong <= 6
+    assert entropies(project, codebook_of(project).ids).wrong <= 6
 
 
 def test_few_answers_cannot_judge_one_another(project):
     label(project, LEAST - 1, wrong=0)
-    found = doubts(project, codebook_of(project).ids)
+    found = entropies(project, codebook_of(project).ids)
     assert (found.chances, found.wrong, found.first(0.5)) == ({}, None, [])
 
 
@@ -62,7 +62,7 @@ def test_no_answer_is_judged_by_a_scout_that_has_seen_it():
     assert chances.mean() < 0.6, "labels that follow no rule cannot be known without having been seen"
 
 
-def scout(confidence: float, wrong: int) -> tuple[np.ndarray, np.ndarray]:
+def probe(confidence: float, wrong: int) -> tuple[np.ndarray, np.ndarray]:
     """Return a scout's calibrated log-probabilities of 300 answers with four labels, so many replaced by others."""
     rng = np.random.default_rng(0)
     said = rng.dirichlet(np.full(4, 1 - confidence), 300)
@@ -74,8 +74,8 @@ def scout(confidence: float, wrong: int) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("confidence", [0.8, 0.95])
 @pytest.mark.parametrize("wrong", [0, 15, 30])
 def test_the_number_of_wrong_answers_is_foretold_whether_the_scout_is_sure_or_not(confidence: float, wrong: int):
-    assert expected_wrong(*scout(confidence, wrong)) == pytest.approx(wrong, abs=6)
+    assert expected_wrong(*probe(confidence, wrong)) == pytest.approx(wrong, abs=6)
 
 
 def test_a_scout_that_foresees_few_answers_does_not_say_how_many_are_wrong():
-    assert expected_wrong(*scout(0.0, wrong=30)) is None
+    assert expected_wrong(*probe(0.0, wrong=30)) is None

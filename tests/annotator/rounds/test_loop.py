@@ -97,8 +97,8 @@ def test_metrics_come_from_the_audit_slice_alone(project, monkeypatch):
     heard = done.adapter.heard(read_texts(project, said.utterance_ids.tolist(), 3))
     chosen = take_snapshot(project, project.config, np.random.default_rng(0)).chosen
     known = loop.Heard(heard, done.row["trained_on"], chosen)
-    outset = loop.Outset.trained(project.config.recipe.scout, said.logits, known)
-    cross = loop.cross_fitted(logits, labels, outset)
+    calibration_prior = loop.CalibrationPrior.trained(project.config.recipe.probe_weight, said.logits, known)
+    cross = loop.cross_fitted(logits, labels, calibration_prior)
     np.testing.assert_allclose(rows, cross)
 
 

@@ -29,7 +29,7 @@ from annotator.methods.calibration import Calibrator
 from annotator.methods.metrics import Array
 from annotator.project import Project
 from annotator.rounds import prediction as labeller_module
-from annotator.rounds.prediction import Labeller, with_context
+from annotator.rounds.prediction import Labeler, with_context
 from annotator.rounds.snapshot import read_texts
 from model.load import load_classifier
 from model.recipe import Recipe
@@ -63,44 +63,44 @@ def test_it_says_what_the_round_said_in_the_project(folder):
     with Project.open(folder) as project:
         row = rounds.promoted(project.db)
         stored = rounds.predictions_of(project.db, row)
-        labeller = Labeller.of(folder)
-        asked = read_texts(project, stored.utterance_ids.tolist(), labeller.context_turns)
+        labeler = Labeler.of(folder)
+        asked = read_texts(project, stored.utterance_ids.tolist(), labeler.context_turns)
     assert any(one.context for one in asked)
     np.testing.assert_allclose(
-        labeller.probabilities(asked), stored.probabilities, atol=1e-3
+        labeler.probabilities(asked), stored.probabilities, atol=1e-3
     )  # states are kept in half precision
 
 
 def test_it_speaks_of_the_labels_in_use(folder, tmp_path):
     copy = Path(shutil.copytree(folder, tmp_path / "p"))
-    before = {one["label"]: one["score"] for one in Labeller.of(copy)("We will build it.")}
+    before = {one["label"]: one["score"] for one in Labeler.of(copy)("We will build it.")}
     with Project.open(copy) as project:
-        wish, report = codebook_of(project).id_of("wish"), codebook_of(project).id_of("report")
-        changes.make(project, changes.propose(project, changes.merge(project, [wish], report)), "ada")
+        target, report = codebook_of(project).id_of("wish"), codebook_of(project).id_of("report")
+        changes.make(project, changes.propose(project, changes.merge(project, [target], report)), "ada")
         changes.make(project, changes.propose(project, changes.add(project, {"name": "threat"})), "ada")
-    after = {one["label"]: one["score"] for one in Labeller.of(copy)("We will build it.")}
+    after = {one["label"]: one["score"] for one in Labeler.of(copy)("We will build it.")}
     assert set(after) == {"promise", "report"}, "the round has never heard of threats"
     assert after["promise"] == pytest.approx(before["promise"], abs=1e-6)
     assert after["report"] == pytest.approx(before["report"] + before["wish"], abs=1e-6)
 
 
 def test_one_text_gets_all_labels_likeliest_first_and_several_get_a_list_each(folder):
-    labeller = Labeller.of(folder)
-    one = labeller("We will build it.")
+    labeler = Labeler.of(folder)
+    one = labeler("We will build it.")
     assert {answer["label"] for answer in one} == {"promise", "report", "wish"}
     assert [a["score"] for a in one] == sorted((a["score"] for a in one), reverse=True)
     assert sum(a["score"] for a in one) == pytest.approx(1)
-    several = labeller(["We will build it.", "We built it."])
+    several = labeler(["We will build it.", "We built it."])
     assert [a["score"] for a in several[0]] == pytest.approx([a["score"] for a in one], abs=1e-5)
-    assert labeller([]) == []
+    assert labeler([]) == []
 
 
 def test_a_project_without_a_round_says_what_to_do(tmp_path):
     new_project(tmp_path / "p").close()
     with pytest.raises(RoundError, match=r"no finished round yet. Run `annotator retrain` first"):
-        Labeller.of(tmp_path / "p")
+        Labeler.of(tmp_path / "p")
     with pytest.raises(NoProject):
-        Labeller.of(tmp_path / "nowhere")
+        Labeler.of(tmp_path / "nowhere")
 
 
 def score(*arguments: object) -> str:
@@ -210,8 +210,8 @@ def test_a_file_scored_part_by_part_comes_out_as_if_it_were_scored_at_once(tmp_p
     for at_once in (1000, 7):
         monkeypatch.setattr(labeller_module, "AT_ONCE", at_once)
         echo, target = Echo(), tmp_path / f"{at_once}.jsonl"
-        labeller = Labeller(echo, Calibrator(1.0), ("yes", "no"), np.eye(2), 1, context_turns=3)
-        count, rejected = labeller.score_file(tmp_path / "talk.csv", plan, target, shares.append)
+        labeler = Labeler(echo, Calibrator(1.0), ("yes", "no"), np.eye(2), 1, context_turns=3)
+        count, rejected = labeler.score_file(tmp_path / "talk.csv", plan, target, shares.append)
         found[at_once] = (count, rejected, target.read_text())
         assert max(echo.asked) <= at_once
         assert sum(echo.asked) == count == 196
@@ -224,13 +224,13 @@ def test_a_file_scored_part_by_part_comes_out_as_if_it_were_scored_at_once(tmp_p
 
 def test_scoring_a_file_takes_no_more_memory_the_longer_it_is(tmp_path, monkeypatch):
     monkeypatch.setattr(labeller_module, "AT_ONCE", 20)
-    labeller = Labeller(Echo(), Calibrator(1.0), ("yes", "no"), np.eye(2), 1, context_turns=3)
+    labeler = Labeler(Echo(), Calibrator(1.0), ("yes", "no"), np.eye(2), 1, context_turns=3)
     peaks = []
     for rows in (200, 2000):
         source = tmp_path / f"{rows}.csv"
         plan = write_talk(source, rows, characters=2000)
         tracemalloc.start()
-        labeller.score_file(source, plan, tmp_path / "out.jsonl")
+        labeler.score_file(source, plan, tmp_path / "out.jsonl")
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert (tmp_path / "out.jsonl").stat().st_size > 0.9 * source.stat().st_size

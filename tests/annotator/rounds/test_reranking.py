@@ -174,14 +174,14 @@ def test_an_answer_given_meanwhile_is_kept(project):
 
 
 def test_what_was_chosen_between_rounds_says_so_until_the_next_round(project):
-    assert all(row["heard"] is None for row in queued(project)), "a round chose these"
+    assert all(row["chosen_after"] is None for row in queued(project)), "a round chose these"
     teach(project, 30)
     heard = annotations.last_id(project.db)
     reorder(project)
-    assert {row["heard"] for row in queued(project) if row["strategy"] in CHOSEN} == {heard}
-    assert {row["heard"] for row in queued(project) if row["strategy"] not in CHOSEN} == {None}
+    assert {row["chosen_after"] for row in queued(project) if row["strategy"] in CHOSEN} == {heard}
+    assert {row["chosen_after"] for row in queued(project) if row["strategy"] not in CHOSEN} == {None}
     run_round(project, classifier_of(project), project.config)
-    assert all(row["heard"] is None for row in queued(project))
+    assert all(row["chosen_after"] is None for row in queued(project))
 
 
 def test_the_answer_keeps_what_had_been_heard_and_so_does_its_question_when_it_is_taken_back(project):
@@ -191,11 +191,14 @@ def test_the_answer_keeps_what_had_been_heard_and_so_does_its_question_when_it_i
     assert question.is_ahead
     answer(project, question, "ada", Answer("label", 1))
     (given,) = annotations.answers_to(project.db, [question.utterance["id"]])
-    assert (given["heard"], given["strategy"]) == (question.entry["heard"], "margin_diverse")
+    assert (given["chosen_after"], given["strategy"]) == (question.entry["chosen_after"], "margin_diverse")
     undo(project, "ada")
     again = next_question(project, "ada")
     assert again is not None
-    assert (again.utterance["id"], again.entry["heard"]) == (question.utterance["id"], question.entry["heard"])
+    assert (again.utterance["id"], again.entry["chosen_after"]) == (
+        question.utterance["id"],
+        question.entry["chosen_after"],
+    )
 
 
 def test_an_export_tells_what_was_chosen_between_rounds_and_by_which_strategy(project):

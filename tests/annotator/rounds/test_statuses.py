@@ -63,7 +63,7 @@ def test_an_experts_correction_of_a_label_from_the_file_is_exported_and_trained_
     assert (row["label"], row["source"], row["annotator"], row["answers"]) == (names[right], "expert", "anna", 1)
     assert [answer["source"] for answer in json.loads(row["answers_given"])] == ["given", "expert"]
     assert statuses(labeled).counts()["labeled"] == len(list(export_rows(labeled, ExportPlan()))) == 20
-    assert labeled.lessons((1, 2, 3))[one] == right - 1
+    assert labeled.training_examples((1, 2, 3))[one] == right - 1
 
 
 def test_a_corrected_label_from_the_file_counts_nowhere_beside_its_correction(labeled):
@@ -103,7 +103,7 @@ def test_a_tie_between_people_is_disputed_and_teaches_nothing(labeled):
     say(labeled, one, "ben", WISH)
     assert row_of(labeled, one)["kind"] == "disputed"
     assert statuses(labeled).of(one) == "disputed"
-    assert one not in labeled.lessons((1, 2, 3))
+    assert one not in labeled.training_examples((1, 2, 3))
     assert disagreements(labeled) == [one]
     say(labeled, one, "cem", WISH)
     assert (row_of(labeled, one)["kind"], row_of(labeled, one)["label"]) == ("label", "wish")

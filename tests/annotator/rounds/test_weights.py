@@ -18,7 +18,7 @@ from annotator.errors import AnnotatorError, BackboneChanged, ProjectError
 from annotator.labeling.explanation import explain
 from annotator.loop import run_round
 from annotator.project import Project
-from annotator.rounds.prediction import Labeller
+from annotator.rounds.prediction import Labeler
 from annotator.rounds.summaries import about_weights
 from annotator.rounds.worker import work
 from model.load import load_classifier
@@ -89,11 +89,11 @@ def test_a_round_stores_its_weights_in_its_row_and_in_its_folder(place: Path) ->
 
 
 def test_with_other_weights_a_round_is_not_asked_and_it_is_said_everywhere(place: Path, tmp_path: Path) -> None:
-    expected = Labeller.of(place / "p").probabilities(TEXTS)
+    expected = Labeler.of(place / "p").probabilities(TEXTS)
     kept = shutil.copytree(place / "backbone", tmp_path / "kept")
     replace_backbone(place)
     with pytest.raises(BackboneChanged, match="others than those this round was trained with"):
-        Labeller.of(place / "p")
+        Labeler.of(place / "p")
     with Project.open(place / "p") as project:
         refused, _ = about_weights(project)
         assert "The weights of backbone are others than those round 1 was trained with" in refused
@@ -106,7 +106,7 @@ def test_with_other_weights_a_round_is_not_asked_and_it_is_said_everywhere(place
     assert "round 1 was trained with" in " ".join(CliRunner().invoke(main.main, ["status", "p"]).output.split())
     shutil.rmtree(place / "backbone")
     shutil.copytree(kept, place / "backbone")
-    np.testing.assert_allclose(Labeller.of(place / "p").probabilities(TEXTS), expected, atol=1e-5)
+    np.testing.assert_allclose(Labeler.of(place / "p").probabilities(TEXTS), expected, atol=1e-5)
 
 
 def test_a_new_round_works_with_other_weights_and_reads_anew_with_a_word(
@@ -125,13 +125,13 @@ def test_a_new_round_works_with_other_weights_and_reads_anew_with_a_word(
         caplog.clear()
         retrain(project)
         assert "reads anew" not in caplog.text
-    assert Labeller.of(place / "p").round_number == 3
+    assert Labeler.of(place / "p").round_number == 3
 
 
 def test_the_weights_of_a_round_made_before_are_noted_when_it_is_first_restored(place: Path) -> None:
-    expected = Labeller.of(place / "p").probabilities(TEXTS)
+    expected = Labeler.of(place / "p").probabilities(TEXTS)
     as_before_weights_were_noted(place)
-    np.testing.assert_allclose(Labeller.of(place / "p").probabilities(TEXTS), expected, atol=1e-5)
+    np.testing.assert_allclose(Labeler.of(place / "p").probabilities(TEXTS), expected, atol=1e-5)
     with Project.open(place / "p") as project:
         row = rounds.promoted(project.db)
         assert row is not None
@@ -143,7 +143,7 @@ def test_the_weights_of_a_round_made_before_are_noted_when_it_is_first_restored(
         )
     replace_backbone(place)
     with pytest.raises(BackboneChanged):
-        Labeller.of(place / "p")
+        Labeler.of(place / "p")
 
 
 def test_an_old_round_in_a_project_that_cannot_be_written_is_asked_all_the_same(
@@ -156,7 +156,7 @@ def test_an_old_round_in_a_project_that_cannot_be_written_is_asked_all_the_same(
 
     as_before_weights_were_noted(place)
     monkeypatch.setattr(restore, "write_description", refuse)
-    assert Labeller.of(place / "p").round_number == 1
+    assert Labeler.of(place / "p").round_number == 1
     with Project.open(place / "p") as project:
         assert (rounds.promoted(project.db) or {})["fingerprint"] is None
 
@@ -166,7 +166,7 @@ def test_an_adapter_that_is_not_the_one_of_the_round_is_refused(place: Path) -> 
         project.db.execute("UPDATE round SET fingerprint = 'another'")
         project.db.conn.commit()
     with pytest.raises(ProjectError, match="is not the one that round 1 has left"):
-        Labeller.of(place / "p")
+        Labeler.of(place / "p")
 
 
 def test_rounds_keep_to_the_commit_the_last_one_used_and_say_when_the_hub_has_moved_on(

@@ -61,12 +61,12 @@ def test_what_is_learned_for_the_first_time_is_learned_by_the_scout_alone_and_th
     project, monkeypatch
 ):
     shares = []
-    fake = lambda _, task, recipe, __: shares.append(recipe.scout) or FakeClassifier(task)  # noqa: E731
+    fake = lambda _, task, recipe, __: shares.append(recipe.probe_weight) or FakeClassifier(task)  # noqa: E731
     monkeypatch.setattr(load, "load_classifier", fake)
     for count in (0, 9, 9):
         label_pool(project, count)
         work(project, begin(project))
-    share = project.config.recipe.scout
+    share = project.config.recipe.probe_weight
     assert shares == [share, 1.0, share, share]
     assert [row["trained_on"] for row in reversed(rounds.history(project.db))] == [0, 9, 9, 18]
     assert [one.learner for one in summaries(project)] == ["fine-tuned", "fine-tuned", "scout alone", ""]

@@ -38,8 +38,8 @@ def figures(runs):
     return [{key: value for key, value in run.items() if key not in ("seed",)} for run in runs]
 
 
-def test_every_round_of_every_seed_is_judged_on_the_test_split(labelled):
-    runs = list(simulate(Plan(labelled, labels=40, rounds=2, config=CONFIG), [0, 1]))
+def test_every_round_of_every_seed_is_judged_on_the_test_split(labeled):
+    runs = list(simulate(Plan(labeled, labels=40, rounds=2, config=CONFIG), [0, 1]))
     assert [(run["seed"], run["round"], run["labels"]) for run in runs] == [
         (0, 1, 20),
         (0, 2, 40),
@@ -53,33 +53,33 @@ def test_every_round_of_every_seed_is_judged_on_the_test_split(labelled):
     assert runs[1]["accuracy"] > 0.8
 
 
-def test_every_round_tells_what_it_would_advise_and_what_is_wrong_among_the_rest(labelled):
-    runs = list(simulate(Plan(labelled, labels=75, rounds=5, config=CONFIG), [0]))
+def test_every_round_tells_what_it_would_advise_and_what_is_wrong_among_the_rest(labeled):
+    runs = list(simulate(Plan(labeled, labels=75, rounds=5, config=CONFIG), [0]))
     assert not any(run["steady"] for run in runs[:2]), "three rounds are the least"
     for run in runs:
         assert run["wrong"] <= run["open"] <= 90 - run["labels"]
         assert 0 <= run["wrong_expected"] <= run["open"]
     assert runs[0]["wrong"] > runs[-1]["wrong"]
-    alike = next(simulate(Plan(labelled, labels=30, config=replace(CONFIG, strategy="random")), [0]))
+    alike = next(simulate(Plan(labeled, labels=30, config=replace(CONFIG, strategy="random")), [0]))
     assert alike["wrong"] / alike["open"] == pytest.approx(1 - alike["accuracy"], abs=0.25)
 
 
-def test_where_all_is_answered_nothing_is_wrong_among_the_rest(labelled):
-    (run,) = simulate(Plan(labelled, labels=90, config=CONFIG), [0])
+def test_where_all_is_answered_nothing_is_wrong_among_the_rest(labeled):
+    (run,) = simulate(Plan(labeled, labels=90, config=CONFIG), [0])
     assert (run["open"], run["wrong"], run["wrong_expected"]) == (0, 0, 0.0)
 
 
-def test_audit_answers_count_towards_the_budget(labelled):
-    for run in simulate(Plan(labelled, labels=40, rounds=2, config=CONFIG), [0]):
+def test_audit_answers_count_towards_the_budget(labeled):
+    for run in simulate(Plan(labeled, labels=40, rounds=2, config=CONFIG), [0]):
         assert run["trained_on"] + run["audited_on"] == run["labels"]
         assert run["audited_on"] == pytest.approx(0.2 * run["labels"], abs=1)
     teaching = replace(CONFIG, cross_fit_below=30)
-    for run in simulate(Plan(labelled, labels=40, rounds=2, config=teaching), [0]):
+    for run in simulate(Plan(labeled, labels=40, rounds=2, config=teaching), [0]):
         assert run["trained_on"] == run["labels"]
 
 
-def test_what_a_round_said_where_the_answer_is_known_can_be_kept(labelled, tmp_path):
-    plan = Plan(labelled, labels=40, rounds=2, keep=tmp_path / "kept", config=CONFIG)
+def test_what_a_round_said_where_the_answer_is_known_can_be_kept(labeled, tmp_path):
+    plan = Plan(labeled, labels=40, rounds=2, keep=tmp_path / "kept", config=CONFIG)
     runs = list(simulate(plan, [0]))
     kept = [np.load(tmp_path / "kept" / f"labels-{run['labels']}-seed-0.npz") for run in runs]
     for run, arrays in zip(runs, kept, strict=True):
@@ -94,22 +94,22 @@ def test_what_a_round_said_where_the_answer_is_known_can_be_kept(labelled, tmp_p
     assert np.load(tmp_path / "drawn" / "labels-40-seed-0.npz")["chosen"] == 0
 
 
-def test_the_same_seed_gives_the_same_figures_and_another_others(labelled):
-    plan = Plan(labelled, labels=30, pool_limit=60, config=CONFIG)
+def test_the_same_seed_gives_the_same_figures_and_another_others(labeled):
+    plan = Plan(labeled, labels=30, pool_limit=60, config=CONFIG)
     first, again, other = (figures(simulate(plan, [seed])) for seed in (3, 3, 4))
     assert first == again
     assert first != other
 
 
-def test_a_seed_gives_the_same_figures_whatever_runs_before_it(labelled):
-    plan = Plan(labelled, labels=30, config=CONFIG)
+def test_a_seed_gives_the_same_figures_whatever_runs_before_it(labeled):
+    plan = Plan(labeled, labels=30, config=CONFIG)
     assert list(simulate(plan, [0, 1]))[1] == next(simulate(plan, [1]))
 
 
-def test_a_round_without_a_model_is_left_out_where_the_draw_is_random(labelled, made, monkeypatch):
+def test_a_round_without_a_model_is_left_out_where_the_draw_is_random(labeled, made, monkeypatch):
     shots = []
     monkeypatch.setattr(FakeClassifier, "zero_shot", lambda self: shots.append(1))
-    list(simulate(Plan(labelled, labels=30, config=RoundConfig(strategy="random")), [0]))
+    list(simulate(Plan(labeled, labels=30, config=RoundConfig(strategy="random")), [0]))
     assert shots == []
     assert len(made) == 1
 
@@ -125,19 +125,19 @@ def test_without_a_split_a_fifth_is_held_back_the_same_for_every_seed(tmp_path):
     assert run["n"] == len(gold.test)
 
 
-def test_the_test_split_is_never_asked(labelled, monkeypatch):
+def test_the_test_split_is_never_asked(labeled, monkeypatch):
     asked = []
     monkeypatch.setattr(
         oracle,
         "answer",
         lambda p, q, a, s, real=oracle.answer: asked.append(q.utterance["external_id"]) or real(p, q, a, s),
     )
-    list(simulate(Plan(labelled, labels=500, config=CONFIG), [0]))
+    list(simulate(Plan(labeled, labels=500, config=CONFIG), [0]))
     assert sorted(asked) == sorted(f"r{i}" for i in range(120) if i % 4)
 
 
-def test_a_budget_above_the_pool_ends_with_the_pool(labelled):
-    (run,) = simulate(Plan(labelled, labels=500, pool_limit=50, config=CONFIG, test_limit=10), [0])
+def test_a_budget_above_the_pool_ends_with_the_pool(labeled):
+    (run,) = simulate(Plan(labeled, labels=500, pool_limit=50, config=CONFIG, test_limit=10), [0])
     assert (run["labels"], run["n"]) == (50, 10)
 
 
@@ -205,26 +205,24 @@ def test_turns_of_a_context_file_are_read_around_the_others(tmp_path, monkeypatc
     assert {len(context) for context in read} == {1, 3}
 
 
-def test_the_labels_of_the_file_are_the_codebook_unless_one_is_given(labelled, made):
-    list(simulate(Plan(labelled, labels=30, config=CONFIG), [0]))
-    list(simulate(Plan(labelled, labels=30, config=CONFIG, codebook=draft("wish", "promise", "report")), [0]))
+def test_the_labels_of_the_file_are_the_codebook_unless_one_is_given(labeled, made):
+    list(simulate(Plan(labeled, labels=30, config=CONFIG), [0]))
+    list(simulate(Plan(labeled, labels=30, config=CONFIG, codebook=draft("wish", "promise", "report")), [0]))
     assert [[label.name for label in one.task.labels] for one in made] == [
         ["promise", "report", "wish"],
         ["wish", "promise", "report"],
     ]
 
 
-def test_the_figures_do_not_depend_on_how_labels_are_written(labelled):
+def test_the_figures_do_not_depend_on_how_labels_are_written(labeled):
     described = parse_codebook({"labels": [{"name": name.upper()} for name in ("promise", "report", "wish")]})
-    plan = Plan(labelled, labels=30, config=CONFIG)
-    assert list(simulate(plan, [0])) == list(
-        simulate(Plan(labelled, labels=30, config=CONFIG, codebook=described), [0])
-    )
+    plan = Plan(labeled, labels=30, config=CONFIG)
+    assert list(simulate(plan, [0])) == list(simulate(Plan(labeled, labels=30, config=CONFIG, codebook=described), [0]))
 
 
-def test_a_label_that_the_codebook_has_not_is_refused(labelled):
+def test_a_label_that_the_codebook_has_not_is_refused(labeled):
     with pytest.raises(BadInput, match="labels that the codebook has not"):
-        list(simulate(Plan(labelled, labels=30, config=CONFIG, codebook=draft("promise", "report")), [0]))
+        list(simulate(Plan(labeled, labels=30, config=CONFIG, codebook=draft("promise", "report")), [0]))
 
 
 def test_a_file_without_labels_is_refused(tmp_path):
@@ -240,8 +238,8 @@ def test_a_file_that_is_all_train_or_all_test_is_refused(tmp_path, split):
         list(simulate(Plan(path), [0]))
 
 
-def test_the_test_can_be_drawn_anew_from_all_rows(labelled):
-    given, drawn = (read_gold(Plan(labelled, resplit=resplit)) for resplit in (False, True))
+def test_the_test_can_be_drawn_anew_from_all_rows(labeled):
+    given, drawn = (read_gold(Plan(labeled, resplit=resplit)) for resplit in (False, True))
     assert len(drawn.test) == pytest.approx(0.2 * 120, abs=12)
     assert {row.external_id for row in drawn.test} != {row.external_id for row in given.test}
     assert len(drawn.train) + len(drawn.test) == 120
@@ -265,26 +263,26 @@ def test_a_summary_is_of_the_last_round_of_every_seed():
     assert summarise([run(0, 1, 0.5)])["sd_nll"] == 0
 
 
-def test_an_oracle_errs_as_often_as_asked_and_the_same_for_every_strategy(labelled):
-    gold = read_gold(Plan(labelled))
+def test_an_oracle_errs_as_often_as_asked_and_the_same_for_every_strategy(labeled):
+    gold = read_gold(Plan(labeled))
     erring = oracle.Answers(gold, {}, noise=0.3, seed=1)
     wrong = [row for row in gold.train if erring.of(row.external_id) != row.given_label]
     assert len(wrong) == pytest.approx(0.3 * len(gold.train), abs=15)
     assert erring.mistakes == oracle.Answers(gold, {}, noise=0.3, seed=1).mistakes
     assert erring.mistakes != oracle.Answers(gold, {}, noise=0.3, seed=2).mistakes
     assert oracle.Answers(gold, {}).mistakes == {}
-    clean, noisy = (next(simulate(Plan(labelled, config=CONFIG, noise=n), [0])) for n in (0.0, 0.5))
+    clean, noisy = (next(simulate(Plan(labeled, config=CONFIG, noise=n), [0])) for n in (0.0, 0.5))
     assert noisy["accuracy"] < clean["accuracy"]
 
 
-def test_annotators_take_turns(labelled, monkeypatch):
+def test_annotators_take_turns(labeled, monkeypatch):
     names = []
     real = oracle.answer
     monkeypatch.setattr(oracle, "answer", lambda p, q, a, s: names.append(a) or real(p, q, a, s))
-    list(simulate(Plan(labelled, labels=6, annotators=2, config=replace(CONFIG, minimum_labels=2)), [0]))
+    list(simulate(Plan(labeled, labels=6, annotators=2, config=replace(CONFIG, minimum_labels=2)), [0]))
     assert names == ["oracle", "oracle 2"] * 3
 
 
-def test_what_does_not_change_from_seed_to_seed_is_asked_once(labelled, made):
-    list(simulate(Plan(labelled, labels=20, config=CONFIG), [0, 1, 2]))
+def test_what_does_not_change_from_seed_to_seed_is_asked_once(labeled, made):
+    list(simulate(Plan(labeled, labels=20, config=CONFIG), [0, 1, 2]))
     assert sum(one.read for one in made) == 120  # each utterance of the file, test split included

@@ -32,8 +32,8 @@ def _fake_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def plan(labelled: Path) -> Plan:
-    return Plan(labelled, labels=40, rounds=2, config=RoundConfig(minimum_labels=4))
+def plan(labeled: Path) -> Plan:
+    return Plan(labeled, labels=40, rounds=2, config=RoundConfig(minimum_labels=4))
 
 
 def told(runs: list[dict[str, Any]]) -> list[tuple[str, int, int]]:
@@ -73,7 +73,7 @@ def test_a_session_of_another_plan_does_not_count_as_this_one(plan, tmp_path):
 
 def test_sessions_that_run_at_once_are_those_that_run_one_by_one(plan, tmp_path, monkeypatch):
     monkeypatch.setattr(oracle, "load_classifier", load_classifier)
-    recipe = replace(plan.config.recipe, scout=1.0)
+    recipe = replace(plan.config.recipe, probe_weight=1.0)
     small = replace(plan, config=replace(plan.config, backbone=save_llama(tmp_path / "llama"), recipe=recipe))
     finished, shares = tmp_path / "finished.jsonl", []
     at_once = list(replay(small, ["margin", "random"], [0], finished, lambda _, share, __: shares.append(share), 2))

@@ -245,7 +245,7 @@ def test_a_round_whose_weights_are_cut_off_is_refused(trained: Path) -> None:
 
 
 def test_a_scout_that_is_damaged_is_refused_and_never_left_out(folders: dict[str, str], tmp_path: Path) -> None:
-    recipe = quick(epochs=1, scout=0.5)
+    recipe = quick(epochs=1, probe_weight=0.5)
     classifier = LanguageModelClassifier(load_backbone(folders["llama"]), TASK, recipe, "options")
     classifier.fit(TEXTS[:6], LABELS[:6]).save(tmp_path)
     file = tmp_path / "scout.safetensors"

@@ -73,7 +73,7 @@ def round_of(folder: Path, place: Path, **changes: Any) -> tuple[Path, np.ndarra
 
 @pytest.mark.parametrize(
     "changes",
-    [{"scout": 0.5}, {"scout": 1.0}, {"method": "prompt"}, {"method": "full"}, {"quantization": "nf4"}],
+    [{"probe_weight": 0.5}, {"probe_weight": 1.0}, {"method": "prompt"}, {"method": "full"}, {"quantization": "nf4"}],
     ids=lambda changes: "-".join(map(str, changes.values())),
 )
 def test_a_round_is_refused_with_replaced_weights_and_right_again_when_they_are_back(
@@ -108,10 +108,10 @@ def test_states_of_other_weights_do_not_count_and_training_does_not_go_on_with_t
     replace_weights(mine)
     other = LanguageModelClassifier(load_backbone(str(mine)), TASK, quick(), "options")
     assert first.reading != other.reading
-    from model.training.training import Lesson
+    from model.training.training import TrainingExample
 
-    lesson = Lesson([first.tokens.body(TEXTS[0])], np.array([0]), first.recipe)
-    assert first._fingerprint(lesson) != other._fingerprint(lesson)
+    example = TrainingExample([first.tokens.body(TEXTS[0])], np.array([0]), first.recipe)
+    assert first._fingerprint(example) != other._fingerprint(example)
 
 
 def test_the_same_weights_are_the_same_elsewhere_and_in_4_bit(mine: Path, tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mine: Path) -> Hub:
 def test_a_hub_id_is_loaded_at_the_commit_it_was_at_and_stays_there(hub: Hub, tmp_path: Path) -> None:
     first = load_backbone(ORG)
     assert (first.name, first.origin.revision) == (ORG, "a" * 40)
-    classifier = LanguageModelClassifier(first, TASK, quick(epochs=1, scout=0.5), "options")
+    classifier = LanguageModelClassifier(first, TASK, quick(epochs=1, probe_weight=0.5), "options")
     adapter = classifier.fit(TEXTS[:6], LABELS[:6])
     place = tmp_path / "round"
     place.mkdir()

@@ -20,8 +20,8 @@ from sklearn.preprocessing import StandardScaler
 from annotator.errors import ProjectError
 from model.adapter import LanguageModelClassifier
 from model.backbones.backbone import Backbone
-from model.probe.heads import ASPECTS, PENALTY, RARE, Lessons, aspects, make_voices, meanings
-from model.probe.probe import USUAL, Scout, blank, blend, compare_only, fit_scout, out_of_fold
+from model.probe.heads import ASPECTS, PENALTY, RARE, TrainingExamples, aspects, make_heads, meanings
+from model.probe.probe import USUAL, Probe, blank, blend, compare_only, fit_probe, out_of_fold
 from model.prompts.verbalizer import label_words
 from model.restore import restore
 from model.scoring.hidden_states import spelled
@@ -109,14 +109,14 @@ def test_what_is_remembered_is_not_read_again(llama: Backbone, monkeypatch: pyte
 
 def test_a_reading_is_named_after_all_that_states_depend_on(llama: Backbone) -> None:
     plain = classifier_of(llama).reading
-    assert classifier_of(llama, epochs=9, scout=0.3).reading == plain
+    assert classifier_of(llama, epochs=9, probe_weight=0.3).reading == plain
     assert classifier_of(llama, max_tokens=40).reading != plain
     assert LanguageModelClassifier(llama, TASK, quick(), "definitions").reading != plain
 
 
 @pytest.mark.parametrize("weight", [0.4, 1.0])
 def test_a_round_with_a_scout_is_saved_and_read_back(backbone: Backbone, weight: float, tmp_path: Path) -> None:
-    adapter = classifier_of(backbone, scout=weight).fit(UTTERANCES, LABELS)
+    adapter = classifier_of(backbone, probe=weight).fit(UTTERANCES, LABELS)
     learned = adapter.logits(UTTERANCES)
     adapter.save(tmp_path)
     np.testing.assert_allclose(restore(tmp_path).logits(UTTERANCES), learned, atol=1e-4)
@@ -133,30 +133,30 @@ def test_a_round_with_a_scout_is_saved_and_read_back(backbone: Backbone, weight:
 
 def test_a_scout_alone_trains_nothing(llama: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("model.adapter.train", lambda *_: pytest.fail("trained"))
-    logits = classifier_of(llama, scout=1.0).fit(UTTERANCES, LABELS).logits(UTTERANCES)
+    logits = classifier_of(llama, probe_weight=1.0).fit(UTTERANCES, LABELS).logits(UTTERANCES)
     np.testing.assert_allclose(logsumexp(logits, axis=1), 0, atol=1e-9)
     assert (logits.argmax(axis=1) == LABELS).mean() > 0.9
 
 
 def test_a_round_says_what_adapter_and_scout_say_together(llama: Backbone) -> None:
-    alone = classifier_of(llama, scout=0.0).fit(UTTERANCES, LABELS).logits(UTTERANCES)
-    heard = classifier_of(llama, scout=1.0).fit(UTTERANCES, LABELS).logits(UTTERANCES)
-    both = classifier_of(llama, scout=0.4).fit(UTTERANCES, LABELS).logits(UTTERANCES)
+    alone = classifier_of(llama, probe_weight=0.0).fit(UTTERANCES, LABELS).logits(UTTERANCES)
+    heard = classifier_of(llama, probe_weight=1.0).fit(UTTERANCES, LABELS).logits(UTTERANCES)
+    both = classifier_of(llama, probe_weight=0.4).fit(UTTERANCES, LABELS).logits(UTTERANCES)
     np.testing.assert_allclose(both, blend(alone, heard, 0.4), atol=1e-6)
 
 
 def test_a_round_tells_what_its_scout_says_alone_and_nothing_where_there_is_none(llama: Backbone) -> None:
-    alone = classifier_of(llama, scout=1.0).fit(UTTERANCES, LABELS).logits(UTTERANCES)
-    both = classifier_of(llama, scout=0.4).fit(UTTERANCES, LABELS)
+    alone = classifier_of(llama, probe_weight=1.0).fit(UTTERANCES, LABELS).logits(UTTERANCES)
+    both = classifier_of(llama, probe_weight=0.4).fit(UTTERANCES, LABELS)
     np.testing.assert_allclose(both.heard(UTTERANCES), alone, atol=ROUNDING)
     assert both.heard([]) is None
-    assert classifier_of(llama, scout=0.0).zero_shot().heard(UTTERANCES) is None
+    assert classifier_of(llama, probe_weight=0.0).zero_shot().heard(UTTERANCES) is None
 
 
 @pytest.mark.parametrize("k", [2, 3, 7])
 def test_a_head_is_the_logistic_regression_of_scikit_learn(k: int) -> None:
     given_states, labels = states(70, k=k)
-    head = make_voices(Lessons(given_states, labels, undescribed(k)))[0]
+    head = make_heads(TrainingExamples(given_states, labels, undescribed(k)))[0]
     vectors = StandardScaler().fit_transform(meanings(given_states).astype(np.float64)) / np.sqrt(12)
     theirs = LogisticRegression(C=PENALTY, max_iter=500)
     theirs.fit(np.concatenate([vectors, np.zeros((k, 12))]), [*labels, *range(k)])  # a first example that says nothing
@@ -167,7 +167,7 @@ def test_rare_letters_count_more_than_common_ones_by_the_root_of_their_deviation
     given_states, labels = states(70)
     part = aspects(given_states.shape[1])[-1]
     given_states[:, part.start] *= 4
-    head = make_voices(Lessons(given_states, labels, undescribed(3)))[ASPECTS - 1]
+    head = make_heads(TrainingExamples(given_states, labels, undescribed(3)))[ASPECTS - 1]
     vectors = given_states[:, part].astype(np.float64)
     vectors = (vectors - vectors.mean(axis=0)) / np.sqrt(np.maximum(vectors.std(axis=0), RARE))
     vectors /= np.sqrt((vectors**2).sum(axis=1).mean())
@@ -179,10 +179,10 @@ def test_rare_letters_count_more_than_common_ones_by_the_root_of_their_deviation
 def test_it_says_the_weighted_sum_of_its_voices() -> None:
     given_states, labels = states()
     described = np.random.default_rng(1).normal(size=(3, given_states.shape[1])).astype(np.float32)
-    scout = fit_scout(given_states, labels.tolist(), described)
-    voices = make_voices(Lessons(given_states, labels, described))
-    summed = sum(share * voice.loglik(given_states) for voice, share in zip(voices, scout.shares, strict=True))
-    np.testing.assert_allclose(scout.loglik(given_states), log_softmax(summed + scout.leaning, axis=1), atol=1e-9)
+    probe = fit_probe(given_states, labels.tolist(), described)
+    voices = make_heads(TrainingExamples(given_states, labels, described))
+    summed = sum(share * voice.loglik(given_states) for voice, share in zip(voices, probe.shares, strict=True))
+    np.testing.assert_allclose(probe.loglik(given_states), log_softmax(summed + probe.leaning, axis=1), atol=1e-9)
 
 
 def test_a_voice_that_tells_nothing_loses_its_share() -> None:
@@ -191,7 +191,7 @@ def test_a_voice_that_tells_nothing_loses_its_share() -> None:
     for aspect, part in enumerate(aspects(given_states.shape[1])):
         only = noise.copy()
         only[:, part] = given_states[:, part]
-        shares = fit_scout(only, labels.tolist(), undescribed(3)).shares[:ASPECTS]
+        shares = fit_probe(only, labels.tolist(), undescribed(3)).shares[:ASPECTS]
         assert shares.argmax() == aspect
         assert np.delete(shares, aspect).max() < shares[aspect] / 2
 
@@ -208,11 +208,11 @@ def test_labels_that_nobody_has_given_are_known_by_what_the_codebook_says_of_the
     utterances, labels, described = likened()
     few = np.flatnonzero(labels < 10)[:40]  # two in three labels never given
     others = labels >= 10
-    scout = fit_scout(utterances[few], labels[few].tolist(), described)
-    told = (scout.loglik(utterances[others]).argmax(axis=1) == labels[others]).mean()
-    blind = fit_scout(utterances[few], labels[few].tolist(), np.zeros_like(described)).loglik(utterances[others])
+    probe = fit_probe(utterances[few], labels[few].tolist(), described)
+    told = (probe.loglik(utterances[others]).argmax(axis=1) == labels[others]).mean()
+    held_out = fit_probe(utterances[few], labels[few].tolist(), np.zeros_like(described)).loglik(utterances[others])
     assert told > 0.8
-    assert (blind.argmax(axis=1) == labels[others]).mean() < 0.2
+    assert (held_out.argmax(axis=1) == labels[others]).mean() < 0.2
 
 
 def test_before_any_answer_utterances_are_compared_with_the_codebook() -> None:
@@ -234,8 +234,8 @@ def muddled(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def test_it_is_as_sure_as_it_is_right() -> None:
     (given_states, labels), (others, truth) = muddled(150, 0), muddled(5_000, 1)
     nothing = np.zeros((3, 180), dtype=np.float32)
-    head = make_voices(Lessons(given_states, labels, nothing))[0].loglik(others)
-    honest = fit_scout(given_states, labels.tolist(), nothing).loglik(others)
+    head = make_heads(TrainingExamples(given_states, labels, nothing))[0].loglik(others)
+    honest = fit_probe(given_states, labels.tolist(), nothing).loglik(others)
     assert too_sure(head, truth) > 0.1, "a head alone is too sure where there is little to learn"
     assert abs(too_sure(honest, truth)) < too_sure(head, truth) / 2
     assert log_loss(truth, np.exp(honest)) < log_loss(truth, np.exp(head)) - 0.1
@@ -248,7 +248,7 @@ def too_sure(said: np.ndarray, truth: np.ndarray) -> float:
 
 def test_it_is_made_honest_by_answers_that_it_has_not_seen() -> None:
     (given_states, labels), nothing = muddled(150, 0), np.zeros((3, 180), dtype=np.float32)
-    honest = fit_scout(given_states, labels.tolist(), nothing).loglik(given_states)
+    honest = fit_probe(given_states, labels.tolist(), nothing).loglik(given_states)
     assert too_sure(honest, labels) < 0, "it has learned these answers, and is as sure as it was before it had"
     assert abs(too_sure(out_of_fold(given_states, labels.tolist(), nothing), labels)) < 0.05
 
@@ -257,8 +257,11 @@ def test_shares_fitted_to_few_answers_do_not_make_it_too_sure(monkeypatch: pytes
     (others, truth), nothing = muddled(2_000, 99), np.zeros((3, 180), dtype=np.float32)
 
     def surplus() -> float:
-        lessons = [muddled(40, seed) for seed in range(8)]
-        heard = [fit_scout(given_states, labels.tolist(), nothing).loglik(others) for given_states, labels in lessons]
+        training_examples = [muddled(40, seed) for seed in range(8)]
+        heard = [
+            fit_probe(given_states, labels.tolist(), nothing).loglik(others)
+            for given_states, labels in training_examples
+        ]
         return float(np.mean([too_sure(said, truth) for said in heard]))
 
     honest = surplus()
@@ -269,26 +272,26 @@ def test_shares_fitted_to_few_answers_do_not_make_it_too_sure(monkeypatch: pytes
 
 def test_with_a_handful_of_answers_every_voice_counts_the_same() -> None:
     given_states, labels = muddled(4, 0)
-    few = fit_scout(given_states, labels.tolist(), np.zeros((3, 180), dtype=np.float32))
+    few = fit_probe(given_states, labels.tolist(), np.zeros((3, 180), dtype=np.float32))
     np.testing.assert_array_equal(few.shares, USUAL)
     assert not few.leaning.any()
 
 
 def test_refitted_to_the_same_answers_it_says_the_same_and_to_others_it_keeps_the_shares() -> None:
     given_states, labels = states()
-    scout = fit_scout(given_states[:40], labels[:40].tolist(), undescribed(3))
-    again, more = (scout.refitted(given_states[:n], labels[:n].tolist()) for n in (40, 60))
-    np.testing.assert_array_equal(again.weights, scout.weights)
-    np.testing.assert_array_equal(more.shares, scout.shares)
-    assert not np.array_equal(more.weights, scout.weights)
+    probe = fit_probe(given_states[:40], labels[:40].tolist(), undescribed(3))
+    again, more = (probe.refitted(given_states[:n], labels[:n].tolist()) for n in (40, 60))
+    np.testing.assert_array_equal(again.weights, probe.weights)
+    np.testing.assert_array_equal(more.shares, probe.shares)
+    assert not np.array_equal(more.weights, probe.weights)
 
 
 def test_a_codebook_in_another_order_finds_what_was_known_of_its_labels() -> None:
     utterances, labels, described = likened(5)
-    scout = fit_scout(utterances, labels.tolist(), described)
-    turned = scout.for_labels([4, None, 3, 2, 1, 0])  # one is new
-    np.testing.assert_array_equal(turned.described[[5, 4, 3, 2, 0]], scout.described)
-    np.testing.assert_array_equal(turned.leaning[[5, 4, 3, 2, 0]], scout.leaning)
+    probe = fit_probe(utterances, labels.tolist(), described)
+    turned = probe.for_labels([4, None, 3, 2, 1, 0])  # one is new
+    np.testing.assert_array_equal(turned.described[[5, 4, 3, 2, 0]], probe.described)
+    np.testing.assert_array_equal(turned.leaning[[5, 4, 3, 2, 0]], probe.leaning)
     assert not turned.described[1].any()
     place = np.array([5, 4, 3, 2, 0])
     said = turned.refitted(utterances, place[labels].tolist()).loglik(utterances)
@@ -315,15 +318,15 @@ def test_a_blend_keeps_the_mass_and_lies_between_the_two(seed: int, weight: floa
 
 def test_a_scout_is_read_back_as_it_was(tmp_path: Path) -> None:
     given_states, labels = states()
-    scout = fit_scout(given_states, labels.tolist(), undescribed(3) + np.eye(3, ASPECTS * 12, dtype=np.float32))
-    scout.save(tmp_path)
-    found = Scout.load(tmp_path)
+    probe = fit_probe(given_states, labels.tolist(), undescribed(3) + np.eye(3, ASPECTS * 12, dtype=np.float32))
+    probe.save(tmp_path)
+    found = Probe.load(tmp_path)
     assert found is not None
-    for name, array in vars(scout).items():
+    for name, array in vars(probe).items():
         np.testing.assert_array_equal(getattr(found, name), array)
-    assert Scout.load(tmp_path / "elsewhere") is None
-    save_file({"weights": scout.weights, "bias": scout.bias}, tmp_path / "scout.safetensors")
-    assert Scout.load(tmp_path) is None, "a scout of one voice, as before"
+    assert Probe.load(tmp_path / "elsewhere") is None
+    save_file({"weights": probe.weights, "bias": probe.bias}, tmp_path / "scout.safetensors")
+    assert Probe.load(tmp_path) is None, "a scout of one voice, as before"
 
 
 def test_labels_are_read_as_if_somebody_said_their_words_definition_and_examples(backbone: Backbone) -> None:
@@ -337,7 +340,7 @@ def test_labels_are_read_as_if_somebody_said_their_words_definition_and_examples
 def test_before_any_answer_a_scout_alone_compares_what_was_read_and_asks_no_language_model(
     llama: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    classifier = classifier_of(llama, scout=1.0)
+    classifier = classifier_of(llama, probe_weight=1.0)
     monkeypatch.setattr("model.adapter.score", lambda *_: pytest.fail("asked the language model for labels"))
     np.testing.assert_allclose(classifier.zero_shot().logits(UTTERANCES), -np.log(SIZE))  # nothing has been read yet
     words = [Utterance(label_words(label)) for label in TASK.labels]

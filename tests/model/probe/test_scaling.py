@@ -9,7 +9,15 @@ from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 
 from model.probe import scaling
-from model.probe.scaling import Scaling, doubt, fit_pool, fit_scaling, fit_temperature, telling, temperature_at
+from model.probe.scaling import (
+    Scaling,
+    fit_pool,
+    fit_scaling,
+    fit_temperature,
+    information,
+    normalized_entropy,
+    temperature_at,
+)
 
 BIAS = (0.6, 0.0, -0.6)
 
@@ -26,7 +34,7 @@ def sloping(count: int, slope: float) -> tuple[np.ndarray, np.ndarray]:
     """Draw labels from what this slope makes honest; return what was said before."""
     rng = np.random.default_rng(0)
     said = log_softmax(rng.normal(size=(count, 4)) * rng.uniform(0.3, 4, size=(count, 1)), axis=1)
-    honest = softmax(Scaling(1.0, slope)(said, doubt(said)), axis=1)
+    honest = softmax(Scaling(1.0, slope)(said, normalized_entropy(said)), axis=1)
     return said, (rng.random((count, 1)) > honest.cumsum(axis=1)[:, :-1]).sum(axis=1)
 
 
@@ -46,26 +54,28 @@ def test_a_known_temperature_and_bias_are_found_again(temperature: float) -> Non
 @pytest.mark.parametrize("slope", [-1.0, -0.4, 0.0, 0.6])
 def test_a_known_slope_is_found_again(slope: float) -> None:
     said, labels = sloping(30_000, slope)
-    found = fit_scaling(said, labels, doubt(said), Scaling(1.0))
+    found = fit_scaling(said, labels, normalized_entropy(said), Scaling(1.0))
     assert found.slope == pytest.approx(slope, abs=0.1)
     assert found.temperature == pytest.approx(1.0, abs=0.05)
 
 
 def test_few_answers_move_the_slope_less_than_many() -> None:
     said, labels = sloping(30_000, -1.0)
-    few, many = (fit_scaling(said[:n], labels[:n], doubt(said[:n]), Scaling(1.0)).slope for n in (50, 30_000))
+    few, many = (
+        fit_scaling(said[:n], labels[:n], normalized_entropy(said[:n]), Scaling(1.0)).slope for n in (50, 30_000)
+    )
     assert many < few <= 0.2
 
 
 def test_doubt_is_nought_where_one_label_is_sure_and_one_where_none_is_likelier() -> None:
     rows = np.array([[0.0, -np.inf, -np.inf], [1.0, 1.0, 1.0], [0.0, 0.0, -np.inf]])
-    np.testing.assert_allclose(doubt(rows), [0, 1, np.log(2) / np.log(3)], atol=1e-12)
+    np.testing.assert_allclose(normalized_entropy(rows), [0, 1, np.log(2) / np.log(3)], atol=1e-12)
 
 
 @pytest.mark.parametrize("temperature", [0.1, 1.0, 7.0])
 def test_a_temperature_is_found_again_by_how_unsure_the_rows_are_at_it(temperature: float) -> None:
     logits, _ = leaning(300)
-    assert temperature_at(doubt(logits / temperature).mean(), logits) == pytest.approx(temperature)
+    assert temperature_at(normalized_entropy(logits / temperature).mean(), logits) == pytest.approx(temperature)
 
 
 def test_rows_that_cannot_be_as_unsure_as_is_wanted_come_as_near_as_they_can() -> None:
@@ -81,11 +91,11 @@ def test_what_an_answer_tells_is_how_far_temperatures_fitted_to_many_samples_lie
     labels = (rng.random((len(logits), 1)) > softmax(logits, axis=1).cumsum(axis=1)[:, :-1]).sum(axis=1)
     parts = zip(np.split(logits, 100), np.split(labels, 100), strict=True)
     found = [np.log(fit_temperature(rows, given, spread=9.0)) for rows, given in parts]
-    assert np.std(found) == pytest.approx(1 / np.sqrt(200 * telling(logits)), rel=0.2)
+    assert np.std(found) == pytest.approx(1 / np.sqrt(200 * information(logits)), rel=0.2)
 
 
 def test_sure_rows_and_even_ones_tell_nothing() -> None:
-    assert telling(np.array([[0.0, -80.0], [1.0, 1.0]])) == pytest.approx(0, abs=1e-9)
+    assert information(np.array([[0.0, -80.0], [1.0, 1.0]])) == pytest.approx(0, abs=1e-9)
 
 
 @pytest.mark.parametrize("with_bias", [False, True])
@@ -120,7 +130,7 @@ def test_the_slope_it_follows_is_that_of_its_loss(monkeypatch: pytest.MonkeyPatc
     asked = {}
     monkeypatch.setattr(scaling, "minimize", lambda loss, start, **_: asked.setdefault("loss", loss) and Found(start))
     logits, labels = leaning(50)
-    fit_scaling(logits, labels, doubt(logits), Scaling(1.3, -0.2), with_bias=with_bias)
+    fit_scaling(logits, labels, normalized_entropy(logits), Scaling(1.3, -0.2), with_bias=with_bias)
     loss, somewhere = asked["loss"], np.array([0.4, -0.5, 0.3, -0.2, 0.1])[: 5 if with_bias else 2]
     assert check_grad(lambda x: loss(x)[0], lambda x: loss(x)[1], somewhere) < 1e-4
 

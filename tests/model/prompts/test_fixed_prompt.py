@@ -60,20 +60,20 @@ def classifier_of(name: str, **changes: Any) -> LanguageModelClassifier:
     return LanguageModelClassifier(load_backbone(name), TASK, quick(epochs=1, **changes), "options")
 
 
-@pytest.mark.parametrize("scout", [0.0, 0.5])
+@pytest.mark.parametrize("probe", [0.0, 0.5])
 def test_a_round_says_the_same_the_next_day_and_its_states_count_as_read(
-    dated: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scout: float
+    dated: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, probe: float
 ) -> None:
     folder = tmp_path / "round"
     folder.mkdir()
     on(monkeypatch, datetime(2026, 11, 27))
-    trained = classifier_of(dated, scout=scout)
+    trained = classifier_of(dated, probe_weight=probe)
     adapter = trained.fit(TEXTS, LABELS)
     adapter.save(folder)
     expected, reading = adapter.logits(TEXTS), trained.reading
     on(monkeypatch, datetime(2027, 1, 3))
     np.testing.assert_allclose(restore(folder).logits(TEXTS), expected, atol=1e-5)
-    assert classifier_of(dated, scout=scout).reading == reading
+    assert classifier_of(dated, probe_weight=probe).reading == reading
     assert "Today Date" in json.loads((folder / "round.json").read_text())["frame"]["before"]
 
 
@@ -82,7 +82,7 @@ def test_a_round_keeps_its_prompt_when_the_template_beside_the_weights_is_writte
 ) -> None:
     folder = tmp_path / "round"
     folder.mkdir()
-    adapter = classifier_of(dated, scout=0.5).fit(TEXTS, LABELS)
+    adapter = classifier_of(dated, probe_weight=0.5).fit(TEXTS, LABELS)
     adapter.save(folder)
     expected = adapter.logits(TEXTS)
     (Path(dated) / "chat_template.jinja").write_text("You are a poet." + CHATML)
@@ -90,16 +90,16 @@ def test_a_round_keeps_its_prompt_when_the_template_beside_the_weights_is_writte
     assert np.abs(classifier_of(dated).zero_shot().logits(TEXTS) - expected).max() > 1e-3
 
 
-@pytest.mark.parametrize("scout", [0.0, 0.5])
+@pytest.mark.parametrize("probe", [0.0, 0.5])
 def test_a_round_that_noted_no_prompt_gets_the_date_of_the_day_it_was_made_and_notes_it(
-    dated: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scout: float
+    dated: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, probe: float
 ) -> None:
     folder, day = tmp_path / "round", datetime(2026, 3, 5, 12)
     folder.mkdir()
     backbone = load_backbone(dated)
     frame = frame_of(backbone.tokenizer, "causal", day.date())
     assert "05 Mar 2026" in frame.before
-    classifier = LanguageModelClassifier(backbone, TASK, quick(epochs=1, scout=scout), "options", frame)
+    classifier = LanguageModelClassifier(backbone, TASK, quick(epochs=1, probe_weight=probe), "options", frame)
     adapter = classifier.fit(TEXTS, LABELS)
     adapter.save(folder)
     expected = adapter.logits(TEXTS)
@@ -111,7 +111,7 @@ def test_a_round_that_noted_no_prompt_gets_the_date_of_the_day_it_was_made_and_n
     assert "05 Mar 2026" in noted["frame"]["before"]
     assert noted["fingerprint"] == backbone.origin.fingerprint
     assert noted["noted"]
-    assert noted["reading"] != old_reading or not scout
+    assert noted["reading"] != old_reading or not probe
 
 
 def as_an_earlier_version_left_it(folder: Path, classifier: LanguageModelClassifier) -> str | None:

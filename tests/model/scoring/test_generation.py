@@ -42,12 +42,12 @@ def form_of(backbone: Backbone, task: Task = TASK) -> Form:
     return Form(PromptTokens(backbone.tokenizer, backbone.family, task, REASON.name, 64))
 
 
-def speak(form: Form, wishes: Any, width: int) -> list[int]:
+def speak(form: Form, preferences: Any, width: int) -> list[int]:
     """Let a model with these wishes, logits by step, say the likeliest allowed token until the end."""
     processor, said = FormProcessor(form, begun=0), list[int]()
     while not said or said[-1] != form.end:
         assert len(said) < form.longest
-        logits = processor(torch.tensor([said], dtype=torch.long), wishes(len(said), width)[None].clone())
+        logits = processor(torch.tensor([said], dtype=torch.long), preferences(len(said), width)[None].clone())
         said.append(int(logits[0].argmax()))
     return said
 
@@ -101,10 +101,10 @@ def test_every_label_can_be_said_also_one_that_another_begins(backbone: Backbone
     for label, path in enumerate(paths(form)):
         script = [*word, *form.lead_in, *path]
 
-        def wishes(step: int, n: int, script: list[int] = script) -> torch.Tensor:
+        def preferences(step: int, n: int, script: list[int] = script) -> torch.Tensor:
             return torch.nn.functional.one_hot(torch.tensor(script[step]), n).float()
 
-        assert speak(form, wishes, width) == script
+        assert speak(form, preferences, width) == script
         assert form.read(script).label == label
 
 
