@@ -38,6 +38,10 @@ def _strategies(_: click.Context, __: click.Parameter, text: str) -> list[str]:
     return [strategy_named(name.strip()).name for name in text.split(",")]
 
 
+_ALONE = ["probe_weight=1"]
+_CLASSIFIERS: dict[str, list[str]] = {"both": [], "lora": ["probe_weight=0"], "probe": _ALONE, "scout": _ALONE}
+
+
 @click.command()
 @click.argument("data", type=FILE)
 @click.option("--context", type=FILE, help="File with the other turns of the conversations.")
@@ -56,7 +60,7 @@ def _strategies(_: click.Context, __: click.Parameter, text: str) -> list[str]:
 @click.option("--seeds", default="0", show_default=True, callback=_numbers, help="As in 0,1,2 or 0-4.")
 @click.option(
     "--classifier",
-    type=click.Choice(["both", "lora", "probe", "scout"]),
+    type=click.Choice(list(_CLASSIFIERS)),
     default="both",
     show_default=True,
     help="The fine-tuned adapter, the scout that takes seconds, or what a round says: both.",
@@ -107,10 +111,7 @@ def simulate(
     finished: Path | None,
 ) -> None:
     """Run the loop on a labelled file (columns text, label, split) with a simulated annotator."""
-    shares = {"lora": ["probe_weight=0"], "probe": ["probe_weight=1"], "scout": ["probe_weight=1"], "both": []}[
-        classifier
-    ]
-    made = changed_recipe(RoundConfig().recipe, [*shares, *recipe])
+    made = changed_recipe(RoundConfig().recipe, [*_CLASSIFIERS[classifier], *recipe])
     config = RoundConfig(backbone=backbone, template=template, recipe=made, cross_fit_below=cross_fit_below)
     draft = read_codebook(codebook) if codebook else None
     most, count = max(labels), _rounds(labels, batch, round_count)

@@ -199,7 +199,7 @@ def keep(path: Path, project: Project, done: Round, told: tuple[Logits, Logits |
         audit_truth=np.array([truth[i] for i in said.utterance_ids[asked].tolist()], dtype=np.int64),
         test=told[0],
         test_truth=np.array(list(known.test.values()), dtype=np.int64),
-        training_examples=done.row["trained_on"],
+        lessons=done.row["trained_on"],
         chosen=take_snapshot(project, project.config, np.random.default_rng(0)).chosen,
         heard=() if told[1] is None else told[1],
     )

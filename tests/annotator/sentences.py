@@ -15,7 +15,16 @@ from store.files.exporters import FORMATS
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [ROOT / "streamlit_app.py", *sorted((ROOT / "annotator").rglob("*.py"))]
 ERRORS = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Exception)}
-ON_THE_COMMAND_LINE = ("cli.py", "gate.py", "oracle.py", "labeller.py", "curves.py", "simulation.py", "replay.py")
+ON_THE_COMMAND_LINE = (
+    "cli.py",
+    "gate.py",
+    "main.py",
+    "oracle.py",
+    "prediction.py",
+    "curves.py",
+    "simulate.py",
+    "runner.py",
+)
 RETOLD_FROM = [
     path
     for package in ("annotator", "model", "store")

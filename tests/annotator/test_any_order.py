@@ -36,7 +36,7 @@ from tests.annotator.scenes import CONFIG, LABELS, classifier_of, draft, label_p
 
 people = st.sampled_from(["ada", "ben"])
 kinds = st.sampled_from(["right", "right", "label", "none_fits", "skip"])
-preferences = st.builds(Target, st.sampled_from([0.5, 0.8]), st.sampled_from([0.5, 0.9]))
+targets = st.builds(Target, st.sampled_from([0.5, 0.8]), st.sampled_from([0.5, 0.9]))
 
 
 class Work(RuleBasedStateMachine):
@@ -118,9 +118,9 @@ class Work(RuleBasedStateMachine):
             if every:
                 roll_back(self.project, every[number % len(every)]["id"], "ben")
 
-    @rule(target=preferences, per_label=st.booleans())
-    def accept(self, target: Target, per_label: bool) -> None:
-        self.do(auto_accept.accept, "ada", target, per_label)
+    @rule(wanted=targets, per_label=st.booleans())
+    def accept(self, wanted: Target, per_label: bool) -> None:
+        self.do(auto_accept.accept, "ada", wanted, per_label)
         event(f"{'some' if acceptances.count_standing(self.db) else 'nothing'} accepted")
 
     @rule(number=some)

@@ -93,7 +93,7 @@ def test_settings_of_rounds_and_of_their_recipe_are_changed_by_name_together():
         ("recipe.epochs=0", "“epochs” cannot be set to “0”: Input should be greater than or equal to 1"),
         ("recipe.holdout=-0.1", "“holdout” cannot be set to “-0.1”: Input should be greater than or equal to 0"),
         ("recipe.holdout=1", "“holdout” cannot be set to “1”: Input should be less than 1"),
-        ("recipe.probe_weight=1.5", "“scout” cannot be set to “1.5”: Input should be less than or equal to 1"),
+        ("recipe.probe_weight=1.5", "“probe_weight” cannot be set to “1.5”: Input should be less than or equal to 1"),
         ("recipe.learning_rate=0", "“learning_rate” cannot be set to “0”: Input should be greater than 0"),
         ("recipe.quantization=int2", "“quantization” cannot be set to “int2”"),
         ("epochs=1", "There is no setting called “epochs”. .* recipe.epochs"),

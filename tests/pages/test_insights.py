@@ -227,7 +227,7 @@ def test_hostile_texts_are_never_rendered(workspace: Path) -> None:
     evil = "<img src=x onerror=alert(1)> **bold** [link](http://evil.example) $x$"
     names = [{"name": f"{evil} {i}"} for i in range(2)]
     with create_project(workspace / "evil", parse_codebook({"labels": names}), replace(CONFIG, retrain_every=0)) as p:
-        p.add([NewUtterance(str(i), f"{evil} {i}") for i in range(40)])
+        add_utterances(p, [NewUtterance(str(i), f"{evil} {i}") for i in range(40)])
         for _ in range(2):
             run_round(p, classifier_of(p), p.config)
             for utterance in utterances.ids_in(p.db, "audit" if not annotations.last_id(p.db) else "pool")[:8]:

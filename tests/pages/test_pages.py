@@ -103,7 +103,7 @@ def test_what_was_chosen_from_the_latest_answers_says_so(project: Project) -> No
     run_round(project, FakeClassifier(codebook_of(project).task()), project.config)
     assert "ahead of the next round" not in shown(page())
     answer(project, next_question(project, "anna"), "anna", Answer("label", 1))  # type: ignore[arg-type]
-    project.db.execute("UPDATE queue SET heard = ?", (annotations.last_id(project.db),))
+    project.db.execute("UPDATE queue SET chosen_after = ?", (annotations.last_id(project.db),))
     assert "Chosen from the latest answers, ahead of the next round." in shown(page())
 
 

@@ -59,26 +59,26 @@ def test_the_answers_needed_are_those_of_the_exact_binomial_test(errors, answers
     assert binomtest(errors, answers - 1, 0.05, alternative="less").pvalue > 0.05
 
 
-@given(n=st.integers(1, 400), errors=st.integers(0, 30), target=st.sampled_from([0.8, 0.9, 0.95, 0.98]))
-def test_passing_is_a_lower_bound_on_precision_above_the_target(n, errors, target):
+@given(n=st.integers(1, 400), errors=st.integers(0, 30), precision=st.sampled_from([0.8, 0.9, 0.95, 0.98]))
+def test_passing_is_a_lower_bound_on_precision_above_the_target(n, errors, precision):
     errors = min(errors, n)
-    target = Target(target, 0.95)
+    target = Target(precision, 0.95)
     bound = Guarantee(target, 0.5, n, errors, 1).at_least
-    assert passes(n, errors, target) == (bound >= target) or bound == pytest.approx(target, abs=1e-9)
+    assert passes(n, errors, target) == (bound >= precision) or bound == pytest.approx(precision, abs=1e-9)
 
 
 @given(
     n=st.integers(1, 40),
     left=st.integers(1, 40),
     broken=st.integers(0, 80),
-    target=st.sampled_from([0.5, 0.8, 0.9]),
+    least=st.sampled_from([0.5, 0.8, 0.9]),
 )
-def test_a_broken_promise_on_few_utterances_passes_at_most_once_in_twenty_times(n, left, broken, target):
-    target, broken = Target(target, 0.95), min(broken, n + left)
+def test_a_broken_promise_on_few_utterances_passes_at_most_once_in_twenty_times(n, left, broken, least):
+    target, broken = Target(least, 0.95), min(broken, n + left)
     chance = sum(
         hypergeom.pmf(errors, n + left, broken, n)
         for errors in range(min(n, broken) + 1)
-        if broken - errors > (1 - target) * left + 1e-9 and passes(n, errors, target, left)
+        if broken - errors > (1 - least) * left + 1e-9 and passes(n, errors, target, left)
     )
     assert chance <= 0.05 + 1e-9
 
@@ -134,10 +134,10 @@ def test_nothing_to_accept_or_nothing_to_go_by_promises_nothing():
 @pytest.mark.parametrize("target", [0.8, 0.9, 0.95])
 def test_the_precision_of_what_is_accepted_is_the_promised_one_in_95_draws_of_100(target):
     rows, truth = population(4000, 1, sharpness=8.0)
-    target, held, made = Target(target, 0.95), 0, 0
+    wanted, held, made = Target(target, 0.95), 0, 0
     for seed in range(400):
         evidence, answers = drawn(200, seed, rows, truth)
-        found = certify(evidence, target)
+        found = certify(evidence, wanted)
         if isinstance(found, Guarantee):
             made += 1
             held += precision(found, evidence, answers) >= target

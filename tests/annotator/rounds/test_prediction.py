@@ -104,7 +104,7 @@ def test_a_project_without_a_round_says_what_to_do(tmp_path):
 
 
 def score(*arguments: object) -> str:
-    result = CliRunner().invoke(main.main, ["score", *map(str, arguments)])
+    result = CliRunner().invoke(main, ["score", *map(str, arguments)])
     assert result.exit_code in (0, 1), result.output
     return " ".join(result.output.split())
 

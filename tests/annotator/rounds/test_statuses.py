@@ -21,6 +21,7 @@ from annotator.labeling.session import Answer
 from annotator.loop import run_round
 from annotator.reporting.summary import in_use, label_counts, queried_accuracy
 from annotator.reporting.text import unfitting
+from annotator.rounds.snapshot import training_labels
 from annotator.rounds.statuses import added_up, statuses
 from store import annotations, labels, rounds, utterances
 from store.annotations import ADJUDICATED, NewAnnotation
@@ -63,7 +64,7 @@ def test_an_experts_correction_of_a_label_from_the_file_is_exported_and_trained_
     assert (row["label"], row["source"], row["annotator"], row["answers"]) == (names[right], "expert", "anna", 1)
     assert [answer["source"] for answer in json.loads(row["answers_given"])] == ["given", "expert"]
     assert statuses(labeled).counts()["labeled"] == len(list(export_rows(labeled, ExportPlan()))) == 20
-    assert labeled.training_examples((1, 2, 3))[one] == right - 1
+    assert training_labels(labeled, (1, 2, 3))[one] == right - 1
 
 
 def test_a_corrected_label_from_the_file_counts_nowhere_beside_its_correction(labeled):
@@ -103,7 +104,7 @@ def test_a_tie_between_people_is_disputed_and_teaches_nothing(labeled):
     say(labeled, one, "ben", WISH)
     assert row_of(labeled, one)["kind"] == "disputed"
     assert statuses(labeled).of(one) == "disputed"
-    assert one not in labeled.training_examples((1, 2, 3))
+    assert one not in training_labels(labeled, (1, 2, 3))
     assert disagreements(labeled) == [one]
     say(labeled, one, "cem", WISH)
     assert (row_of(labeled, one)["kind"], row_of(labeled, one)["label"]) == ("label", "wish")
@@ -159,7 +160,7 @@ def test_card_status_and_export_say_the_counts_and_what_is_left_out(tmp_path):
 
 
 def run(*arguments: object) -> str:
-    result = CliRunner().invoke(main.main, list(map(str, arguments)))
+    result = CliRunner().invoke(main, list(map(str, arguments)))
     assert result.exit_code == 0, result.output
     return " ".join(result.output.split())
 

@@ -101,9 +101,9 @@ def test_with_other_weights_a_round_is_not_asked_and_it_is_said_everywhere(place
             explain(project, utterances.ids_in(project.db, "pool")[0])
     (place / "talk.csv").write_text("text\nWe will.\n")
     arguments = ["score", "talk.csv", "--project", "p", "--out", "out.csv"]
-    failed = CliRunner().invoke(main.main, arguments)
+    failed = CliRunner().invoke(main, arguments)
     assert isinstance(failed.exception, AnnotatorError) or "others than those" in failed.output
-    assert "round 1 was trained with" in " ".join(CliRunner().invoke(main.main, ["status", "p"]).output.split())
+    assert "round 1 was trained with" in " ".join(CliRunner().invoke(main, ["status", "p"]).output.split())
     shutil.rmtree(place / "backbone")
     shutil.copytree(kept, place / "backbone")
     np.testing.assert_allclose(Labeler.of(place / "p").probabilities(TEXTS), expected, atol=1e-5)
@@ -180,7 +180,7 @@ def test_rounds_keep_to_the_commit_the_last_one_used_and_say_when_the_hub_has_mo
         loaded.append(backbone)
         return load_classifier("backbone", *about)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(load, "load_classifier", load)
+    monkeypatch.setattr("model.load.load_classifier", load)
     with Project.open(place / "p") as project:
         project.db.execute("UPDATE round SET revision = ?", ["a" * 40])
         project.db.conn.commit()

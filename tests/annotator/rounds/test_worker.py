@@ -243,7 +243,7 @@ def test_a_round_that_hangs_gives_signs_of_life_until_it_is_stopped_and_can_be_c
     with pytest.raises(RoundRunning):
         start_round(project, "the button")
     jobs.request_cancel(project.db)
-    until(project.recover)
+    until(lambda: recover(project))
     assert jobs.get(project.db, job)["state"] == "cancelled"
     hanging[0].wait(10)
     assert start_round(project, "the button") > job

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
+from annotator import loop
 from annotator.codebook.definition import parse_codebook
 from annotator.config import RoundConfig
 from annotator.errors import BadInput
@@ -162,11 +163,11 @@ def conversations(tmp_path: Path) -> Path:
 
 def contexts_read(monkeypatch):
     read: list[tuple[str, ...]] = []
-    real = oracle.Project.texts
+    real = loop.read_texts
     monkeypatch.setattr(
-        oracle.Project,
-        "texts",
-        lambda self, ids, turns: [read.append(one.context) or one for one in real(self, ids, turns)],
+        loop,
+        "read_texts",
+        lambda project, ids, turns: [read.append(one.context) or one for one in real(project, ids, turns)],
     )
     return read
 

@@ -101,7 +101,7 @@ import sys, time
 from multiprocessing import get_context
 from pathlib import Path
 
-from annotator.replay import end_with_parent
+from annotator.simulation.runner import end_with_parent
 
 def session(beat):
     while True:

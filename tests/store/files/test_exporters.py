@@ -282,7 +282,7 @@ def test_no_format_imports_torch_and_only_the_data_set_imports_datasets(tmp_path
     script = f"""
 import sys
 from pathlib import Path
-from store.exporters import Field, export
+from store.files.exporters import Field, export
 rows = [{{"slice": "pool", "label": "a", "n": 1}}]
 fields = [Field("slice", "text"), Field("label", "text"), Field("n", "number")]
 export(rows, fields, ["a"], Path({str(tmp_path / "answers")!r}), {name!r})
