@@ -130,6 +130,21 @@ def test_logits_do_not_depend_on_how_many_tokens_are_computed_at_once(backbone: 
     assert_close(classifier_of(backbone, NESTED, row_tokens=budget).zero_shot().logits(UTTERANCES), expected)
 
 
+@pytest.mark.parametrize("kept", ["with turns", "without turns", "both"])
+def test_utterances_with_and_without_turns_are_scored_in_one_session(
+    llama: Backbone, monkeypatch: pytest.MonkeyPatch, kept: str
+) -> None:
+    adapter = classifier_of(llama, NESTED).zero_shot()
+    asked = [Utterance(one.text, turns) for one in UTTERANCES for turns in ((), ("agent: Hello.",))]
+    alone = np.concatenate([adapter.logits([one]) for one in asked])
+    chosen = [i for i, one in enumerate(asked) if kept == "both" or bool(one.context) == (kept == "with turns")]
+    session, opened = CausalScorer.session, []
+    monkeypatch.setattr(CausalScorer, "session", lambda self, *shared: opened.append(shared) or session(self, *shared))
+    found = adapter.logits([asked[i] for i in chosen])
+    assert len(opened) == 1
+    assert_close(found, alone[chosen])
+
+
 def test_logits_do_not_depend_on_order_or_company(backbone: Backbone) -> None:
     adapter = classifier_of(backbone, NESTED).zero_shot()
     together = adapter.logits(UTTERANCES)
