@@ -71,7 +71,7 @@ def test_a_large_codebook_is_scored_to_the_tolerance_with_less_than_all_of_it(
         return look(logits, nodes, trie)
 
     for family in ("causal", "encoder_decoder"):
-        monkeypatch.setattr(f"model.{family}.edge_loglik", count)
+        monkeypatch.setattr(f"model.scoring.{family}.edge_loglik", count)
     classifier = classifier_of(backbone, task, tolerance=tolerance)
     found = classifier.zero_shot().logits(UTTERANCES)
     off = np.abs(softmax(found, axis=1) - softmax(exact, axis=1)).sum(axis=1) / 2
