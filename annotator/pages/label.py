@@ -12,6 +12,7 @@ import streamlit as st
 from annotator.codebook.definition import COLOURS, Codebook, CodebookLabel, codebook_of
 from annotator.errors import AnnotatorError, AnswerRefused, ProjectBusy
 from annotator.i18n import number, say
+from annotator.labeling.after_answer import follow_up
 from annotator.labeling.screen import Screen
 from annotator.labeling.session import Answer, Question, ask_skipped_again
 from annotator.methods.prediction_sets import LARGE
@@ -27,8 +28,6 @@ from annotator.pages.components import (
     preferences,
 )
 from annotator.project import Project
-from annotator.rounds import reranking
-from annotator.rounds.worker import start_round_if_due
 from store import jobs, utterances
 
 FEW = 3  # labels that a short-list shows at least: one alone would ask for assent
@@ -65,7 +64,7 @@ def _settle(project: Project) -> bool:
     except ProjectBusy:
         return False
     _turn_to(st.session_state["desk"])
-    _start_if_due(project)
+    _follow_up(project)
     return True
 
 
@@ -116,11 +115,10 @@ def _messages() -> None:
         layout.html("quiet", say("Your comment was not stored: “{comment}”", comment=comment))
 
 
-def _start_if_due(project: Project) -> None:
+def _follow_up(project: Project) -> None:
+    """Start what is due. The answer is stored: an error is shown beside the next utterance."""
     try:
-        start_round_if_due(project)
-    except ProjectBusy:
-        pass  # it is due with the next answer, too
+        follow_up(project)
     except AnnotatorError as error:
         st.session_state["error"] = error
 
@@ -147,22 +145,13 @@ def _store(screen: Screen, question: Question, said: Answer, project: Project) -
         _turn_to(screen)
         raise
     _turn_to(screen)
-    _start_if_due(project)
-    _tell_the_scout(project)
+    _follow_up(project)
 
 
 def _as_typed(said: Answer) -> Answer:
     """Return an answer with the mark and the comment that stand beside it, where the page shows them."""
     typed = st.session_state
     return replace(said, unsure=typed.get("unsure", said.unsure), comment=typed.get("comment", said.comment).strip())
-
-
-def _tell_the_scout(project: Project) -> None:
-    """Let every few answers change what is asked next."""
-    given = st.session_state.get("given", 0) + 1
-    st.session_state["given"] = given
-    if given % reranking.every(project) == 0:
-        reranking.reorder_in_background(project.folder)
 
 
 @layout.guarded
@@ -173,6 +162,7 @@ def _take_back() -> None:
     with layout.opened_project(layout.PATIENCE) as project:
         if screen.take_back(project):
             _turn_to(screen)
+            _follow_up(project)
         else:
             st.toast(say("There is no answer of yours to take back."))
 

@@ -10,6 +10,7 @@ import streamlit as st
 from annotator.codebook.definition import Codebook, CodebookLabel, codebook_of
 from annotator.errors import AnswerRefused
 from annotator.i18n import number, say
+from annotator.labeling.after_answer import follow_up
 from annotator.labeling.review import QUEUES, Case, case, settle, take_back
 from annotator.methods.prediction_sets import LARGE
 from annotator.pages.components import keys, label_card, layout, pending
@@ -177,6 +178,7 @@ def _store(now: Case, annotator: str, decided: tuple[Kind, int | None], project:
         st.session_state.pop("case", None)
         raise
     st.session_state.pop("case", None)
+    follow_up(project)
 
 
 def _pass_over(queue: tuple[object, str], utterance_id: int) -> None:
@@ -199,3 +201,4 @@ def _take_back() -> None:
         else:
             name = st.session_state["review_queue"]
             st.session_state["case"] = ((project.folder, name), utterance_id)
+            follow_up(project)

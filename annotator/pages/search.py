@@ -1,22 +1,20 @@
 """The search page: find utterances, look around one, answer all that were found at once, take that back."""
 
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import streamlit as st
 
 from annotator.codebook.definition import codebook_of
-from annotator.errors import ProjectBusy
 from annotator.i18n import later, number, say, say_many
 from annotator.labeling import bulk
+from annotator.labeling.after_answer import follow_up
 from annotator.labeling.bulk import Preview, preview
 from annotator.labeling.search import Search, alike, find
 from annotator.labeling.session import Answer
 from annotator.pages.components import layout, pending
 from annotator.project import Project
-from annotator.rounds.worker import start_round_if_due
 from store import annotations, labels, rounds, utterances
 from store import bulk as acts
 from store.faults import parsed
@@ -219,8 +217,7 @@ def _store(annotator: str, search: Search, said: Answer, plan: Preview, project:
     """Give the answer to all that the preview named and that has not been answered since."""
     act = bulk.answer_all(project, annotator, search, said, plan.ids, plan.seen)
     st.toast(say("{n:,} answered.", n=acts.size(project.db, act)))
-    with suppress(ProjectBusy):  # the answers are stored: a round is due with the next one, too
-        start_round_if_due(project)
+    follow_up(project)
 
 
 def _acts(project: Project, names: Mapping[int, str]) -> None:
@@ -249,4 +246,5 @@ def _acts(project: Project, names: Mapping[int, str]) -> None:
 def _take_back(act: int) -> None:
     with layout.opened_project() as project:
         count = bulk.take_back(project, act, layout.annotator())
+        follow_up(project)
     st.toast(say_many("{n:,} answer taken back.", "{n:,} answers taken back.", count))

@@ -118,6 +118,11 @@ def recover(project: Project) -> bool:
     if why_frozen(project.db):
         return False
     found = jobs.recover(project.db)
+    if rounds.abandoned(project.db):
+        with immediate(project.db):
+            for round_id in rounds.abandoned(project.db):
+                rounds.close(project.db, round_id, "interrupted")
+        found = True
     if _left_behind(project):  # every page looks: without anything to do it waits for no writer
         with immediate(project.db):  # so that no job begins to write one in the meantime
             for path in _left_behind(project):

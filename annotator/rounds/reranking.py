@@ -20,10 +20,12 @@ from annotator.rounds.batch import choose_from_pool
 from annotator.rounds.candidates import candidates, probe_in_use, training_states
 from annotator.rounds.lifecycle import calibrator_in_use
 from model.probe.probe import Probe, blend
-from store import annotations, queue, rounds, states
+from store import annotations, queue, rounds, settings, states
+from store.database import immediate
 from store.rounds import Predictions
 
 EVERY, OF_ALL = 5, 100  # answers, and one for so many that were given before: fewer change little
+LAST = "reranked_after"  # the setting with the last annotation that a re-ranking has taken into account
 SHARE = 0.5  # of the scout beside the round, which has heard all but the latest answers
 CHOSEN = sorted(set(STRATEGIES) - {"random"})
 
@@ -33,6 +35,15 @@ _busy = threading.Lock()  # one at a time in this process: the next one sees all
 def every(project: Project) -> int:
     """Return after how many answers it is worth putting the batch in a new order: five, one in a hundred when many."""
     return max(EVERY, annotations.last_id(project.db) // OF_ALL)
+
+
+def is_due(project: Project) -> bool:
+    """Return whether enough answers have come since the last round in use or re-ranking, whoever gave them."""
+    since = rounds.watermark(project.db)
+    if since is None or project.config.strategy == "random":
+        return False
+    since, count = max(since, settings.get(project.db, LAST, 0)), every(project)
+    return annotations.count_acts(project.db, since, count) >= count
 
 
 def reorder(project: Project) -> int:
@@ -48,6 +59,7 @@ def reorder(project: Project) -> int:
     last = annotations.last_id(project.db)
     probe = fit_to_answers(project, said.label_ids)
     if probe is None:
+        settings.put(project.db, LAST, last)
         return 0
     told = _joined(project, said, probe, as_made=said.label_ids == rounds.labels_of(promoted))
     without = frozenset(queue.leased_ids(project.db))
@@ -55,7 +67,9 @@ def reorder(project: Project) -> int:
     left = queue.count_left(project.db, CHOSEN)
     chosen = choose_from_pool(candidates(project, told, without), config, left, rng)
     batch = [replace(entry, chosen_after=last) for entry in chosen]  # the strategy is the same, and what it knew is not
-    return queue.exchange(project.db, promoted["id"], batch, CHOSEN)
+    with immediate(project.db):
+        settings.put(project.db, LAST, last)
+        return queue.exchange(project.db, promoted["id"], batch, CHOSEN)
 
 
 def fit_to_answers(project: Project, order: tuple[int, ...]) -> Probe | None:
