@@ -133,7 +133,12 @@ def import_(
 @click.option("--port", default=8501, show_default=True)
 @click.option("--projects", type=FOLDER, help="Folder with all projects; default: ./projects.")
 @click.option("--browser/--no-browser", default=False, help="Open a browser window.")
-@click.option("--address", default="127.0.0.1", show_default=True, help="Address to listen on. Others than this machine's own need --expose.")
+@click.option(
+    "--address",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on; any but this machine's own needs --expose.",
+)
 @click.option(
     "--expose",
     multiple=True,
@@ -201,9 +206,7 @@ def cancel(project: Path) -> None:
 @main.command()
 @click.argument("project", type=FOLDER)
 @click.argument("changes", nargs=-1, metavar="[NAME=VALUE]...")
-@click.option(
-    "--reset", multiple=True, metavar="NAME", help="Restore the default of a stored setting, such as config."
-)
+@click.option("--reset", multiple=True, metavar="NAME", help="Restore the default of a stored setting, such as config.")
 def settings(project: Path, changes: Sequence[str], reset: Sequence[str]) -> None:
     """List or change the settings of rounds: language model, training recipe, query strategy.
 
@@ -255,7 +258,7 @@ def _round_table(project: Project) -> Table:
 @main.command()
 @click.argument("project", type=FOLDER)
 @click.option("--format", "format_", type=click.Choice(sorted(FORMATS)), default="csv", show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), help="Output file; default: the project's name, in this folder.")
+@click.option("--out", type=click.Path(path_type=Path), help="Output file; default: named after the project.")
 @click.option("--rows", type=click.Choice(["utterances", "answers"]), default="utterances", show_default=True)
 @click.option("--with-model", is_flag=True, help="Also export rows labeled only by the model.")
 def export(project: Path, format_: str, out: Path | None, rows: Any, with_model: bool) -> None:
@@ -274,7 +277,7 @@ def export(project: Path, format_: str, out: Path | None, rows: Any, with_model:
 
 @main.command()
 @click.argument("project", type=FOLDER)
-@click.option("--out", type=FILE, help="Output file; default: the project's name with -report.html, in this folder.")
+@click.option("--out", type=FILE, help="Output file; default: named after the project, with -report.html.")
 def report(project: Path, out: Path | None) -> None:
     """Write the report of a project as one HTML file, to print or share."""
     from annotator.reporting.html import report as write_report  # slow to import, and only needed here
