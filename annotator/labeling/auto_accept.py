@@ -1,7 +1,7 @@
 """Accepting suggestions unseen: the offer, the act, its undoing, and the spot checks that may withdraw it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -56,7 +56,9 @@ class Offer:
         return int((self.label_ids > 0).sum())
 
 
-def evidence_of(project: Project, round_row: Mapping[str, Any]) -> tuple[Evidence, Labels]:
+def evidence_of(
+    project: Project, round_row: Mapping[str, Any], answers: Sequence[Mapping[str, Any]] | None = None
+) -> tuple[Evidence, Labels]:
     """Collect a round's probabilities where answers are known and where suggestions are open; (m,) ids of the latter.
 
     An audit utterance for which people say that none fits, or a label that the round did not know, is one where any
@@ -66,22 +68,24 @@ def evidence_of(project: Project, round_row: Mapping[str, Any]) -> tuple[Evidenc
     check_finite("probabilities", known.probabilities)
     order = {label: column for column, label in enumerate(known.label_ids)}
     in_audit = set(utterances.ids_in(project.db, AUDIT))
-    agreed = consensus(annotations.answers(project.db))
+    agreed = consensus(annotations.answers(project.db) if answers is None else answers)
     truth = {i: -1 if label is None else order.get(label, -1) for i, label in agreed.items()}
     ids = known.utterance_ids
     asked = np.array([i in in_audit and i in truth for i in ids.tolist()], dtype=bool)
     is_open = np.isin(ids, list(candidates(project, None).pool))
-    answers = np.array([truth[i] for i in ids[asked].tolist()], dtype=np.int64)
+    right = np.array([truth[i] for i in ids[asked].tolist()], dtype=np.int64)
     spread = Calibrator.from_dict(parsed(round_row["calibration"], CALIBRATION)).spread
-    return Evidence(known.probabilities[asked], answers, known.probabilities[is_open], spread), ids[is_open]
+    return Evidence(known.probabilities[asked], right, known.probabilities[is_open], spread), ids[is_open]
 
 
-def offer(project: Project, target: Target, per_label: bool = False) -> Offer:
+def offer(
+    project: Project, target: Target, per_label: bool = False, answers: Sequence[Mapping[str, Any]] | None = None
+) -> Offer:
     """Say what may be accepted unseen at the wished precision. Raises RoundError before the first round."""
     row = rounds.promoted(project.db)
     if row is None:
         raise RoundError("There is no finished round whose suggestions could be accepted.", "Retrain first.")
-    evidence, ids = evidence_of(project, row)
+    evidence, ids = evidence_of(project, row, answers)
     if parsed(row["metrics"], METRICS).get("cross_fitted"):  # measured on other adapters than the one that suggests
         evidence = replace(evidence, audit=evidence.audit[:0], truth=evidence.truth[:0])
     label_ids = np.array([0, *codebook_of(project).ids])
@@ -97,15 +101,18 @@ def offer(project: Project, target: Target, per_label: bool = False) -> Offer:
     best = dict(zip(ids.tolist(), evidence.open_sure.tolist(), strict=True))
     taken = label_ids[columns + 1]
     stale = not rounds.is_current(project.db, row)
-    return Offer(row, target, guarantees, ids, taken, best, int((taken > 0).sum()) * pace(project) / 3600, stale)
+    return Offer(
+        row, target, guarantees, ids, taken, best, int((taken > 0).sum()) * pace(project, answers) / 3600, stale
+    )
 
 
-def pace(project: Project) -> float:
+def pace(project: Project, answers: Sequence[Mapping[str, Any]] | None = None) -> float:
     """Return the mean seconds from seeing an utterance to answering it, the slowest and quickest tenth left out.
 
     Pauses are among the slowest; a median would forget the utterances that take thought.
     """
-    taken = [a["milliseconds"] for a in annotations.answers(project.db) if a["milliseconds"] is not None]
+    answers = annotations.answers(project.db) if answers is None else answers
+    taken = [a["milliseconds"] for a in answers if a["milliseconds"] is not None]
     return float(trim_mean(taken, 0.1)) / 1000 if taken else PACE
 
 

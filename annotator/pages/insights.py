@@ -13,6 +13,7 @@ from annotator.methods.guarantee import Guarantee, NotYet, Target
 from annotator.pages.components import layout, onboarding
 from annotator.project import Project
 from annotator.reporting import baseline, guarantees, stopping, summary, text
+from annotator.reporting.learning_curve import Answers
 from annotator.reporting.summary import InUse
 from annotator.rounds.lifecycle import roll_back
 from annotator.rounds.queueing import queue_audit
@@ -26,24 +27,26 @@ def show() -> None:
     st.title(say("Insights"))
     with layout.opened_project() as project:
         onboarding.strip(project, "insights")
-        used = summary.in_use(project)
+        answers = annotations.answers(project.db)  # read once per run and passed on
+        used = summary.in_use(project, answers)
         if used is None:
             st.info(
                 say("No round has been made yet. Label a few utterances, then press “Retrain now” on the Rounds page.")
             )
             if annotations.count_answered(project.db):
-                _work(project, None)
+                _work(project, None, answers)
             return
         _verdict(used)
         place, advice = st.empty(), stopping.advise(project)
-        place.write(layout.plain(stopping.sentence(stopping.with_gain(project, advice, wait=False))))
-        _accept(project, used)
-        _quality(project, used)
+        place.write(layout.plain(stopping.sentence(stopping.with_gain(project, advice, wait=False, answers=answers))))
+        _accept(project, used, answers)
+        _quality(project, used, answers)
         _confusion(used)
-        _work(project, used)
+        _work(project, used, answers)
         _changes(project, used)
         _report(project)
-        place.write(layout.plain(stopping.sentence(stopping.with_gain(project, advice))))  # may take seconds
+        with_gain = stopping.with_gain(project, advice, answers=answers)  # may take seconds
+        place.write(layout.plain(stopping.sentence(with_gain)))
 
 
 def _verdict(used: InUse) -> None:
@@ -59,12 +62,12 @@ def _verdict(used: InUse) -> None:
 # Accepting
 
 
-def _accept(project: Project, used: InUse) -> None:
+def _accept(project: Project, used: InUse, answers: Answers) -> None:
     st.header(say("Accept suggestions unseen"))
     left, right = st.columns(2, gap="large")
     with left:
         target, per_label = _target(project.config.precision)
-        made = offer(project, target, per_label)
+        made = offer(project, target, per_label, answers)
         _offered(made, used)
     with right:
         if curve := summary.coverage_curve(used):
@@ -171,7 +174,7 @@ def _do_take_back(acceptance_id: int) -> None:
 # How good it is
 
 
-def _quality(project: Project, used: InUse) -> None:
+def _quality(project: Project, used: InUse, answers: Answers) -> None:
     from annotator.reporting import charts
 
     st.header(say("How good the model is"))
@@ -188,17 +191,17 @@ def _quality(project: Project, used: InUse) -> None:
         if bins:
             st.altair_chart(charts.reliability(bins), key="reliability")
             layout.html("quiet", text.bins(bins))
-    _choosing(project)
+    _choosing(project, answers)
     with st.expander(say("All figures")):
         st.dataframe([text.figures(one) for one in reversed(curve)], hide_index=True)
         layout.html("quiet", text.figures_explained())
-        layout.html("quiet", text.queried(summary.queried_accuracy(project)))
+        layout.html("quiet", text.queried(summary.queried_accuracy(project, answers)))
 
 
-def _choosing(project: Project) -> None:
+def _choosing(project: Project, answers: Answers) -> None:
     from annotator.reporting import charts
 
-    found = baseline.recent_comparison(project)
+    found = baseline.recent_comparison(project, answers)
     st.space("small")
     left, right = st.columns(2, gap="large")
     with left:
@@ -207,7 +210,7 @@ def _choosing(project: Project) -> None:
             layout.html("quiet", baseline.explained(found))
     if found.steps:
         with right:
-            st.altair_chart(charts.choosing(found.steps), key="choosing")
+            st.altair_chart(charts.active_learning(found.steps), key="choosing")
 
 
 def _confusion(used: InUse) -> None:
@@ -232,11 +235,11 @@ def _confusion(used: InUse) -> None:
 # The work
 
 
-def _work(project: Project, used: InUse | None) -> None:
+def _work(project: Project, used: InUse | None, answers: Answers) -> None:
     from annotator.reporting import charts
 
     st.header(say("Labels and work"))
-    counts, pace = summary.label_counts(project, used), summary.time_per_answer(project)
+    counts, pace = summary.label_counts(project, used, answers), summary.time_per_answer(project, answers)
     left, right = st.columns(2, gap="large")
     with left:
         st.altair_chart(charts.label_counts(counts), key="label-counts")
@@ -245,8 +248,8 @@ def _work(project: Project, used: InUse | None) -> None:
         if pace.steps:
             st.altair_chart(charts.time_per_answer(pace), key="time-per-answer")
         layout.html("quiet", text.paced(pace))
-        layout.html("quiet", text.agreed(summary.people_agree(project)))
-        layout.html("quiet", text.pulled(pull(annotations.answers(project.db))))
+        layout.html("quiet", text.agreed(summary.people_agree(project, answers)))
+        layout.html("quiet", text.pulled(pull(answers)))
 
 
 # What has changed, and the way back
