@@ -20,7 +20,7 @@ from annotator.methods.query_strategies import STRATEGIES, Rows
 from annotator.project import Project
 from annotator.reporting.learning_curve import Answered, answered, drawn_at_random, hits, untrained_probe
 from annotator.rounds.batch import AUDIT
-from annotator.rounds.cache import Cache, grounds
+from annotator.rounds.cache import Cache, cache_key
 from annotator.rounds.snapshot import training_labels
 from model.probe.probe import Probe
 from store import annotations, states, utterances
@@ -118,8 +118,8 @@ def recent_comparison(project: Project) -> Comparison:
     """Compare anew for every round and every few answers: it takes a second."""
     order = codebook_of(project).ids
     asked, drawn = asked_for(project, order), drawn_at_random(project, order)
-    rests_on = grounds(project, len(drawn), min(len(asked), len(drawn) // 2))
-    return _cache.of(rests_on, lambda: comparison(project, asked, drawn, order))
+    rests_on = cache_key(project, len(drawn), min(len(asked), len(drawn) // 2))
+    return _cache.get(rests_on, lambda: comparison(project, asked, drawn, order))
 
 
 def comparison(

@@ -231,7 +231,7 @@ def _names(angle: int) -> alt.Axis:
 PARTS = {
     "pool": (later("answered, to learn from"), BLUE, 1.0),
     "audit": (later("answered, to measure"), BLUE, 0.55),
-    "accepted": (later("accepted unseen"), ORANGE, 0.9),
+    "accepted": (later("auto-accepted"), ORANGE, 0.9),
     "expected": (later("expected in what is left"), GREY, 0.45),
 }
 

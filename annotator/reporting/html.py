@@ -164,7 +164,7 @@ def _acceptance(project: Project, used: InUse) -> str:
     return _section(
         say("Accepting suggestions unseen"),
         _text(f"{said} {rests}"),
-        _figure(charts.risk_coverage(curve, made.target.target), "risk", caption) if curve else "",
+        _figure(charts.risk_coverage(curve, made.target.precision), "risk", caption) if curve else "",
         *(_text(guarantees.acceptance(act)) for act in acceptances.history(project.db)),
     )
 

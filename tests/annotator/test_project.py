@@ -188,17 +188,17 @@ def test_a_snapshot_scores_what_is_open_and_the_audit_slice(tmp_path):
 @pytest.mark.parametrize("strategy", ["margin_diverse", "given", "search"])
 def test_a_snapshot_knows_how_many_lessons_were_not_drawn_at_random(tmp_path, strategy):
     with new_project(tmp_path / "p") as project:
-        assert snapshot(project).chosen == 1  # of nothing, nothing was drawn
+        assert snapshot(project).selected_share == 1  # of nothing, nothing was drawn
         first, second, third, fourth = utterances.ids_in(project.db, "pool")[:4]
         for i in (first, second):
             say(project, i, "promise", "ada")
-        assert snapshot(project).chosen == 0
+        assert snapshot(project).selected_share == 0
         for i in (third, fourth, first):  # what was drawn first stays so, whoever answers it again
             say(project, i, "promise", "ben", strategy=strategy)
-        assert snapshot(project).chosen == pytest.approx(0.5)
+        assert snapshot(project).selected_share == pytest.approx(0.5)
         audit = utterances.ids_in(project.db, "audit")[0]
         say(project, audit, "report", "ada")
-        assert snapshot(project).chosen == pytest.approx(0.5)  # it does not teach
+        assert snapshot(project).selected_share == pytest.approx(0.5)  # it does not teach
 
 
 def test_no_more_is_scored_than_the_limit_and_the_audit_slice_always(tmp_path):

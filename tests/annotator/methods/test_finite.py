@@ -20,7 +20,7 @@ from annotator.loop import run_round
 from annotator.methods.calibration import (
     CalibrationPrior,
     Calibrator,
-    Heard,
+    ProbeEvidence,
     choose_prior,
     cross_fitted,
     fit_calibrator,
@@ -102,7 +102,7 @@ def test_numbers_that_are_no_probabilities_promise_nothing() -> None:
     "target", [(np.nan, 0.95), (0.95, np.nan), (1.0, 0.95), (0.95, 1.0), (0.95, 0.0), (-0.1, 0.95)]
 )
 def test_what_cannot_be_promised_cannot_be_asked_for(target: tuple[float, float]) -> None:
-    with pytest.raises(BadInput, match="cannot be promised"):
+    with pytest.raises(BadInput, match="cannot be certified"):
         Target(*target)
 
 
@@ -148,12 +148,12 @@ def test_numbers_that_are_none_are_refused_where_they_come_in(bad: float, place:
     for call in (
         lambda: Calibrator(1.0)(wrong),
         lambda: fit_calibrator(wrong, labels, CalibrationPrior()),
-        lambda: fit_calibrator(logits, labels, CalibrationPrior(expected=bad)),
+        lambda: fit_calibrator(logits, labels, CalibrationPrior(temperature=bad)),
         lambda: fit_calibrator(logits, labels, CalibrationPrior(spread=bad)),
         lambda: cross_fitted(wrong, labels, CalibrationPrior()),
         lambda: choose_prior(np.tile(wrong, (10, 1)), np.tile(labels, 10), CalibrationPrior()),
-        lambda: CalibrationPrior.trained(0.6, wrong, Heard(logits, 10)),
-        lambda: CalibrationPrior.trained(0.6, logits, Heard(wrong, 10)),
+        lambda: CalibrationPrior.trained(0.6, wrong, ProbeEvidence(logits, 10)),
+        lambda: CalibrationPrior.trained(0.6, logits, ProbeEvidence(wrong, 10)),
         lambda: evaluate(poisoned(probabilities, bad, place), labels),
         lambda: fit_limit(poisoned(probabilities, bad, place), labels),
         lambda: expected_wrong(wrong, labels),
@@ -165,7 +165,7 @@ def test_numbers_that_are_none_are_refused_where_they_come_in(bad: float, place:
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("name", ["temperature", "slope", "usual", "spread", "prior", "bias"])
 def test_a_calibrator_that_was_stored_with_a_bad_number_is_refused(name: str, bad: float) -> None:
-    good = Calibrator(1.2, prior=(0.0, 0.1), bias=(0.1, 0.0)).as_dict()
+    good = Calibrator(1.2, label_prior=(0.0, 0.1), bias=(0.1, 0.0)).as_dict()
     stored = json.loads(json.dumps(good | {name: [bad, 0.0] if name in ("prior", "bias") else bad}))
     with pytest.raises(NotFinite):
         Calibrator.from_dict(stored)
@@ -184,9 +184,9 @@ def test_no_strategy_chooses_by_a_number_that_is_none(bad: float, place: int, na
     view = View(
         wrong,
         states=lambda chosen: vectors[chosen],
-        answered=lambda: vectors[:3],
+        answered_states=lambda: vectors[:3],
         committee=np.stack([rows, wrong]),
-        given=[1, 2, 3],
+        label_counts=[1, 2, 3],
     )
     with pytest.raises(NotFinite), np.errstate(invalid="ignore", divide="ignore"):
         choose(STRATEGIES[name], view, 5, rng)
@@ -307,6 +307,6 @@ def test_a_setting_that_would_do_nothing_is_refused(changes: list[str]) -> None:
 
 
 def test_the_evidence_of_these_tests_is_sound() -> None:
-    assert GOOD.is_sound
-    assert Evidence(GOOD.audit, GOOD.truth, GOOD.pool, OFF).is_sound
+    assert GOOD.is_valid
+    assert Evidence(GOOD.audit, GOOD.truth, GOOD.pool, OFF).is_valid
     assert DEFAULT in STRATEGIES

@@ -117,8 +117,8 @@ def test_they_have_to_say_so_also_when_they_are_taken_for_less_sure(sure, off, g
 def test_doubted_probabilities_are_those_of_a_temperature_that_is_higher_by_three_spreads():
     logits = np.random.default_rng(0).normal(size=(50, 4)) * 3
     evidence = Evidence(logits[:0], np.empty(0, dtype=int), softmax(logits, axis=1), 0.2)
-    np.testing.assert_allclose(evidence.doubted, softmax(logits / np.exp(0.6), axis=1))
-    np.testing.assert_allclose(replace(evidence, spread=0.0).doubted, evidence.pool)
+    np.testing.assert_allclose(evidence.conservative, softmax(logits / np.exp(0.6), axis=1))
+    np.testing.assert_allclose(replace(evidence, spread=0.0).conservative, evidence.pool)
 
 
 def test_nothing_to_accept_or_nothing_to_go_by_promises_nothing():
@@ -161,7 +161,7 @@ def test_it_says_how_many_suggestions_are_accepted_and_they_are_the_surest():
     assert evidence.pool.max(axis=1)[labels >= 0].min() >= found.threshold
     assert evidence.pool.max(axis=1)[labels < 0].max() < found.threshold
     np.testing.assert_array_equal(labels[labels >= 0], evidence.pool.argmax(axis=1)[labels >= 0])
-    assert found.at_least >= WISH.target
+    assert found.at_least >= WISH.precision
 
 
 def test_more_is_accepted_where_less_is_asked_for():
@@ -190,7 +190,7 @@ def test_each_label_has_a_threshold_of_its_own_that_holds():
         evidence, answers = drawn(600, seed, rows, truth)
         found = {i: one for i, one in certify_labels(evidence, WISH).items() if isinstance(one, Guarantee)}
         given_labels = accepted(evidence.pool, found)
-        right = [(answers[given_labels == label] == label).mean() >= WISH.target for label in found]
+        right = [(answers[given_labels == label] == label).mean() >= WISH.precision for label in found]
         made += bool(found)
         held += all(right)
     assert made > 100

@@ -165,7 +165,7 @@ def test_rounds_that_say_the_opposite_disagree_and_rounds_that_agree_do_not():
 
 def test_labels_with_few_answers_come_first_where_they_are_as_likely():
     rows = np.array([[0.5, 0.5, 0.0], [0.0, 0.5, 0.5]])
-    scores = STRATEGIES["label_balanced"].score(View(rows, given=[50, 10, 0]))
+    scores = STRATEGIES["label_balanced"].score(View(rows, label_counts=[50, 10, 0]))
     assert scores[1] > scores[0]
 
 

@@ -43,7 +43,7 @@ def test_a_merged_label_is_added_to_the_other_in_all_that_a_strategy_sees(projec
     merged = np.array([[1, 0], [0, 1], [0, 1]])
     np.testing.assert_allclose(after.probabilities, before.probabilities @ merged)
     np.testing.assert_allclose(after.committee, before.committee @ merged)
-    assert list(after.given) == list(before.given @ merged)
+    assert list(after.label_counts) == list(before.label_counts @ merged)
 
 
 def test_rounds_before_and_after_a_merge_sit_in_one_committee(project):
@@ -64,5 +64,5 @@ def test_a_round_under_way_sees_what_it_said_in_the_labels_that_are_in_use_by_th
     said = rounds.predictions_of(project.db, row)
     make(project, changes.split(project, WISH, [{"name": "hope"}, {"name": "dream"}]))
     view = candidates(project, said).view
-    assert view.probabilities.shape[1] == len(view.given) == 4
+    assert view.probabilities.shape[1] == len(view.label_counts) == 4
     np.testing.assert_allclose(view.probabilities.sum(axis=1), 1)

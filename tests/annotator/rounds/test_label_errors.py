@@ -9,7 +9,7 @@ import pytest
 
 from annotator.codebook.definition import codebook_of
 from annotator.loop import run_round
-from annotator.rounds.label_errors import LEAST, entropies, expected_wrong
+from annotator.rounds.label_errors import LEAST, expected_wrong, find_label_errors
 from model.probe.probe import out_of_fold
 from store import annotations, utterances
 from store.annotations import NewAnnotation
@@ -37,22 +37,22 @@ def label(project, count: int, wrong: int) -> set[int]:
 
 def test_most_slips_are_among_the_few_that_are_looked_at_again(project):
     erred = label(project, 120, wrong=12)
-    found = entropies(project, codebook_of(project).ids)
-    assert len(found.chances) == 120
+    found = find_label_errors(project, codebook_of(project).ids)
+    assert len(found.probabilities) == 120
     assert len(erred & set(found.first(0.2))) >= 10
-    assert list(found.chances.values()) == sorted(found.chances.values())
-    assert 6 <= found.wrong <= 24
+    assert list(found.probabilities.values()) == sorted(found.probabilities.values())
+    assert 6 <= found.expected_wrong <= 24
 
 
 def test_where_nothing_is_wrong_few_are_expected_to_be(project):
     label(project, 120, wrong=0)
-    assert entropies(project, codebook_of(project).ids).wrong <= 6
+    assert find_label_errors(project, codebook_of(project).ids).expected_wrong <= 6
 
 
 def test_few_answers_cannot_judge_one_another(project):
     label(project, LEAST - 1, wrong=0)
-    found = entropies(project, codebook_of(project).ids)
-    assert (found.chances, found.wrong, found.first(0.5)) == ({}, None, [])
+    found = find_label_errors(project, codebook_of(project).ids)
+    assert (found.probabilities, found.expected_wrong, found.first(0.5)) == ({}, None, [])
 
 
 def test_no_answer_is_judged_by_a_scout_that_has_seen_it():

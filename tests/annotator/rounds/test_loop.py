@@ -11,7 +11,7 @@ from annotator import loop
 from annotator.codebook.definition import codebook_of
 from annotator.errors import RoundCancelled, TooFewAnswers
 from annotator.labeling.session import answer, next_question
-from annotator.loop import costs, run_round
+from annotator.loop import run_round, stage_costs
 from annotator.methods.calibration import Calibrator
 from annotator.methods.metrics import evaluate
 from annotator.project import Project
@@ -48,11 +48,11 @@ def state(project):
 def test_the_first_round_is_zero_shot_and_the_next_ones_are_trained(project):
     first = one_round(project)
     assert (first.row["number"], first.row["trained_on"]) == (0, 0)
-    assert first.calibrator.prior is not None
+    assert first.calibrator.label_prior is not None
     label_pool(project, 9)
     second = one_round(project)
     assert (second.row["number"], second.row["trained_on"]) == (1, 9)
-    assert second.calibrator.prior is None
+    assert second.calibrator.label_prior is None
     label_pool(project, 9)
     assert one_round(project).row["trained_on"] == 18
     assert [row["state"] for row in rounds.history(project.db)] == ["promoted"] * 3
@@ -94,10 +94,10 @@ def test_metrics_come_from_the_audit_slice_alone(project, monkeypatch):
     assert labels.tolist() == [order.index(a["label_id"]) for a in by_utterance]
     logits = done.adapter.logits(read_texts(project, [a["utterance_id"] for a in by_utterance], 3))
     said = rounds.predictions_of(project.db, done.row)
-    heard = done.adapter.heard(read_texts(project, said.utterance_ids.tolist(), 3))
-    chosen = take_snapshot(project, project.config, np.random.default_rng(0)).chosen
-    known = loop.Heard(heard, done.row["trained_on"], chosen)
-    calibration_prior = loop.CalibrationPrior.trained(project.config.recipe.probe_weight, said.logits, known)
+    probe_logits = done.adapter.heard(read_texts(project, said.utterance_ids.tolist(), 3))
+    chosen = take_snapshot(project, project.config, np.random.default_rng(0)).selected_share
+    evidence = loop.ProbeEvidence(probe_logits, done.row["trained_on"], chosen)
+    calibration_prior = loop.CalibrationPrior.trained(project.config.recipe.probe_weight, said.logits, evidence)
     cross = loop.cross_fitted(logits, labels, calibration_prior)
     np.testing.assert_allclose(rows, cross)
 
@@ -215,7 +215,9 @@ def test_progress_rises_from_nothing_to_all(project):
 
 def test_what_another_instruction_has_read_counts_as_unread(project, monkeypatch):
     planned = []
-    monkeypatch.setattr(loop, "costs", lambda *given, unread: planned.append(unread) or costs(*given, unread))
+    monkeypatch.setattr(
+        loop, "stage_costs", lambda *given, unread: planned.append(unread) or stage_costs(*given, unread)
+    )
     one_round(project)
     label_pool(project, 9)
     one_round(project)

@@ -152,7 +152,9 @@ def test_the_turns_before_an_utterance_are_read_also_if_they_are_not_scored(fold
 
 def test_an_ending_that_names_no_format_is_refused_before_the_work(folder, talk, tmp_path):
     said = score(talk, "--project", folder, "--out", tmp_path / "out.xyz")
-    assert "“out.xyz” does not say which format it is to have. End it in one of: .csv, .jsonl, .parquet." in said
+    assert (
+        "The format of “out.xyz” is not clear from its name. Use one of these endings: .csv, .jsonl, .parquet." in said
+    )
 
 
 turn_numbers = st.lists(st.sampled_from([None, 0.0, 0.5, 1.0, 1.5, 2.0, -1.0]), min_size=1, max_size=12)

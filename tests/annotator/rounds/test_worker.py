@@ -69,7 +69,7 @@ def test_what_is_learned_for_the_first_time_is_learned_by_the_scout_alone_and_th
     share = project.config.recipe.probe_weight
     assert shares == [share, 1.0, share, share]
     assert [row["trained_on"] for row in reversed(rounds.history(project.db))] == [0, 9, 9, 18]
-    assert [one.learner for one in summaries(project)] == ["fine-tuned", "fine-tuned", "scout alone", ""]
+    assert [one.learner for one in summaries(project)] == ["fine-tuned", "fine-tuned", "quick classifier alone", ""]
 
 
 @pytest.mark.parametrize(
