@@ -275,7 +275,7 @@ def test_no_way_of_starting_it_opens_it_to_other_machines(tmp_path: Path, way: s
     )
     assert done.returncode == 1, done.stdout + done.stderr
     said = " ".join(done.stderr.split())
-    assert "whoever reaches this machine could read and change all projects" in said
+    assert "anyone who can reach this machine could read and change all projects" in said
     assert "--expose" in said
     assert "Traceback" not in said
 

@@ -242,7 +242,7 @@ def test_answers_know_the_text_they_were_given_under(project):
         ({"name": " "}, "no name"),
         ({"key": "1"}, "used twice"),
         ({"key": "s"}, "cannot be used"),
-        ({"name": "wish"}, "Nothing about “wish” would change"),
+        ({"name": "wish"}, "No field of “wish” would change"),
     ],
 )
 def test_what_makes_a_codebook_that_cannot_be_used_is_refused(project, values, says):
@@ -278,7 +278,7 @@ def test_a_proposal_says_what_is_touched_before_anything_is(project):
 def test_a_proposal_for_another_version_is_refused(project):
     late = changes.propose(project, changes.retire(project, WISH))
     make(project, changes.revise(project, WISH, {"name": "desire"}), "ben")
-    with pytest.raises(BadInput, match="version 4 by now") as caught:
+    with pytest.raises(BadInput, match="now at version 4") as caught:
         changes.make(project, late, "ada")
     assert caught.value.hint
 
@@ -295,7 +295,7 @@ def test_a_change_that_others_build_on_is_taken_back_after_them(project):
     history.undo(project, second, "ada")
     history.undo(project, first, "ada")
     assert codebook_of(project).names[2] == "wish"
-    with pytest.raises(BadInput, match="taken back already"):
+    with pytest.raises(BadInput, match="already undone"):
         history.undo(project, first, "ada")
 
 
@@ -325,11 +325,11 @@ def test_every_change_is_told_in_a_sentence(project):
     told = [history.describe(event, names) for event in labels.events(project.db)][3:]
     assert told == [
         "“threat” added",
-        "“desire”: name “wish” → “desire”, key “3” → “9”, to be looked at again",
+        "“desire”: name “wish” → “desire”, key “3” → “9”, answers flagged for review",
         "“threat” merged into “report”",
         "“promise” split into “vow”, “plan”",
-        "“desire” put out of use",
-        "“desire” put in use again",
+        "“desire” retired",
+        "“desire” restored",
         "Instruction changed",
-        "Version 10 taken back",
+        "Version 10 undone",
     ]
