@@ -1,7 +1,7 @@
 """The history of the codebook: describe its changes, reconstruct versions, and undo changes.
 
 Undoing is itself a change, so the history only grows. A change can be undone as long as no later change in effect
-builds on it, and an undo can be undone as well; from the newest on, every change can be undone back to the first version.
+builds on it, and an undo can be undone as well; from the newest on, every change can be undone.
 """
 
 import json

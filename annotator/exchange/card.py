@@ -25,8 +25,8 @@ READING = {
     'pandas.read_csv("{name}", dtype=str, keep_default_na=False)\n'
     "```\n\n"
     "Without `keep_default_na=False`, labels and texts such as `None`, `NA` or `null` are read as missing; without "
-    "`dtype=str`, an id such as `007` becomes a number. A text that a spreadsheet would run as a formula starts with an "
-    "added apostrophe. The other formats keep every text unchanged; `datasets` reads them without guessing types.",
+    "`dtype=str`, an id such as `007` becomes a number. A text that a spreadsheet would run as a formula starts with "
+    "an added apostrophe. The other formats keep every text unchanged; `datasets` reads them without guessing types.",
     "jsonl": "```python\n"
     'pandas.read_json("{name}", lines=True, dtype=False)\n'
     'datasets.load_dataset("json", data_files="{name}")\n'
@@ -38,7 +38,7 @@ READING = {
     'datasets.load_dataset("{name}")\n'
     'datasets.load_from_disk("{name}")\n'
     "```\n\n"
-    "The rows are in two splits: `train` (`slice` = `pool`) and `audit`; `load_dataset` leaves out a split without rows. "
+    "The rows are in two splits: `train` (`slice` = `pool`) and `audit`; `load_dataset` omits a split without rows. "
     "In `label`, -1 means no label; `kind` gives the reason.",
 }
 

@@ -57,8 +57,8 @@ MEANINGS = {
     "speaker": "who said it",
     "slice": "`pool` (may be trained on) or `audit` (drawn at random, for evaluation only)",
     "round": "the round that selected the utterance for labeling; empty before the first round",
-    "strategy": "how the utterance was selected; `audit` and `random` are unbiased; `bulk` is one answer for all results "
-    "of a search, which were not necessarily read one by one",
+    "strategy": "how the utterance was selected; `audit` and `random` are unbiased; `bulk` is one answer for all "
+    "results of a search, which were not necessarily read one by one",
     "between_rounds": "whether it was selected between `round` and the next one, using the answers given until then; "
     "empty if nobody was asked",
     "propensity": "the probability with which it was drawn at random; empty if it was not",

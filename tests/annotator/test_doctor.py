@@ -1,4 +1,4 @@
-"""Whether a backbone fits this machine is said before it is loaded, with both numbers and what to do."""
+"""Test the memory check of backbones before they are loaded."""
 
 from __future__ import annotations
 

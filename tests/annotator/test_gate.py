@@ -1,4 +1,4 @@
-"""Only this machine reaches the app, through the app's own pages, however the server is started."""
+"""Test that only this machine reaches the app, through the app's own pages, however the server is started."""
 
 from __future__ import annotations
 

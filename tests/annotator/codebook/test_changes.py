@@ -1,4 +1,4 @@
-"""Each change of the codebook does what it says for everybody, tells before what it touches, and can be taken back."""
+"""Test every change of the codebook: its effects are counted beforehand, apply to all, and can be undone."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_taking_a_split_back_counts_its_parts_as_the_whole(project):
     assert codebook_of(project).names == ("promise", "report", "wish")
 
 
-def test_a_retired_label_teaches_no_longer_until_it_is_put_in_use_again(project):
+def test_a_retired_label_is_not_trained_on_until_it_is_restored(project):
     before = kinds(project)
     make(project, changes.retire(project, WISH))
     snapshot = take_snapshot(project, project.config, np.random.default_rng(0))
@@ -218,7 +218,7 @@ def test_what_none_fitted_is_looked_at_again_if_asked(project):
     assert len(annotations.to_look_at(project.db, version)) == 1, "the second was said with the new label in sight"
 
 
-def test_a_changed_meaning_asks_for_a_new_look_and_the_answers_still_teach(project):
+def test_a_changed_meaning_flags_answers_that_are_still_trained_on(project):
     before = kinds(project)
     make(project, changes.revise(project, WISH, {"definition": "Only wishes."}, look=True))
     assert kinds(project) == before

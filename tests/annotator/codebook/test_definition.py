@@ -1,4 +1,4 @@
-"""A codebook is read from YAML or refused with the field at fault; every label has a key of its own."""
+"""Test codebooks: read from YAML or refused with the field at fault, and a separate key for every label."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every exported row says where its label comes from, in every format, with a card that explains it."""
+"""Test exported rows in every format: the origin of each label, and the dataset card."""
 
 from __future__ import annotations
 

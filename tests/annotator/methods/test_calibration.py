@@ -1,4 +1,4 @@
-"""Temperatures are found again, numbers equal those of others and those by hand, no answer judges itself."""
+"""Test calibrators: known temperatures are recovered, and no answer evaluates a calibrator it was used to fit."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ logits_of_any_size = st.tuples(st.integers(1, 10), st.integers(2, 5)).flatmap(
 
 
 def overconfident(count: int, temperature: float, labels: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Draw labels from honest logits, and return these logits blown up by the temperature."""
+    """Draw labels from calibrated logits; return the logits multiplied by the temperature."""
     rng = np.random.default_rng(seed)
-    honest = rng.normal(size=(count, labels)) * 1.5
-    cumulative = softmax(honest, axis=1).cumsum(axis=1)
+    calibrated = rng.normal(size=(count, labels)) * 1.5
+    cumulative = softmax(calibrated, axis=1).cumsum(axis=1)
     truth = (rng.random((count, 1)) > cumulative[:, :-1]).sum(axis=1)
-    return honest * temperature, truth
+    return calibrated * temperature, truth
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0, 4.0])
@@ -179,7 +179,9 @@ def test_without_answers_a_temperature_is_as_far_off_as_is_expected_and_with_eac
 def test_a_temperature_is_within_its_spread_as_often_as_is_said():
     off = []
     for seed in range(200):
-        drawn = np.random.default_rng(seed).normal(0.4, 0.3)  # log temperatures of rounds differ as is expected
+        drawn = np.random.default_rng(seed).normal(
+            0.4, 0.3
+        )  # log temperatures differ between rounds as the prior assumes
         logits, truth = overconfident(60, float(np.exp(drawn)), seed=seed)
         found = fit_calibrator(logits, truth, CalibrationPrior(float(np.exp(0.4)), 0.3))
         off.append((drawn - np.log(found.temperature)) / found.spread)
@@ -195,7 +197,7 @@ def test_a_probability_lies_between_what_it_is_at_the_temperatures_that_are_poss
         assert found.within(probability) == pytest.approx(sorted((lower[row], higher[row])))
 
 
-# A temperature that falls with the doubt
+# A temperature that falls with the normalized entropy
 
 
 def test_a_trained_round_is_expected_to_be_too_sure_where_it_is_sure_and_too_unsure_where_it_is_not():
@@ -212,7 +214,7 @@ def test_a_trained_round_is_expected_to_be_too_sure_where_it_is_sure_and_too_uns
     assert (said.max(axis=1) > plain.max(axis=1))[unsure].all()
 
 
-def test_what_is_usual_is_what_the_pool_says():
+def test_the_mean_entropy_is_that_of_the_pool():
     pool, _ = overconfident(300, 1.0)
     for temperature in (0.5, 3.0):
         calibration_prior = CalibrationPrior.trained(1.0, pool / temperature)
@@ -226,8 +228,8 @@ def test_what_is_usual_is_what_the_pool_says():
 def test_a_slope_is_learned_from_audit_answers():
     rng = np.random.default_rng(0)
     said = rng.normal(size=(6_000, 4)) * rng.uniform(0.3, 4, size=(6_000, 1))
-    honest = Calibrator(1.0, slope=-1.0, mean_entropy=0.5)(said)
-    truth = (rng.random((6_000, 1)) > honest.cumsum(axis=1)[:, :-1]).sum(axis=1)
+    calibrated = Calibrator(1.0, slope=-1.0, mean_entropy=0.5)(said)
+    truth = (rng.random((6_000, 1)) > calibrated.cumsum(axis=1)[:, :-1]).sum(axis=1)
     calibration_prior = CalibrationPrior.trained(1.0, said)
     few, many = (fit_calibrator(said[:n], truth[:n], calibration_prior) for n in (20, 4_000))
     assert many.slope < few.slope < 0
@@ -237,17 +239,20 @@ def test_a_slope_is_learned_from_audit_answers():
     assert losses[1] < losses[0]
 
 
-# What is expected of a round that was trained
+# The prior of a trained round
 
 
-def test_a_round_that_is_surer_than_its_honest_scout_is_expected_to_be_too_sure():
-    heard, _ = overconfident(300, 1.0)
-    calm, loud = (CalibrationPrior.trained(0.6, heard * sharper, ProbeEvidence(heard, 2_000)) for sharper in (1.5, 3.0))
+def test_a_round_more_confident_than_its_probe_gets_a_higher_temperature():
+    probe_logits, _ = overconfident(300, 1.0)
+    calm, loud = (
+        CalibrationPrior.trained(0.6, probe_logits * sharper, ProbeEvidence(probe_logits, 2_000))
+        for sharper in (1.5, 3.0)
+    )
     assert calm.temperature < loud.temperature
     assert loud.temperature == pytest.approx(3.0 * np.exp(-0.4 * ADAPTER_OFFSET), rel=0.02)
 
 
-def test_a_scout_alone_is_expected_to_be_as_sure_as_it_should_be():
+def test_a_probe_alone_needs_no_temperature():
     pool, _ = overconfident(300, 1.0)
     for training_examples in (0, 5, 5_000):
         assert CalibrationPrior.trained(1.0, pool, ProbeEvidence(pool, training_examples)).temperature == pytest.approx(
@@ -255,26 +260,28 @@ def test_a_scout_alone_is_expected_to_be_as_sure_as_it_should_be():
         )
 
 
-def test_the_more_answers_a_scout_has_heard_the_more_it_counts_beside_what_is_usual():
-    heard, _ = overconfident(300, 1.0)
+def test_the_weight_of_the_probe_grows_with_its_training_examples():
+    probe_logits, _ = overconfident(300, 1.0)
     nothing, few, many = (
-        CalibrationPrior.trained(0.6, heard * 4, ProbeEvidence(heard, training_examples))
+        CalibrationPrior.trained(0.6, probe_logits * 4, ProbeEvidence(probe_logits, training_examples))
         for training_examples in (0, 20, 2_000)
     )
-    alone = CalibrationPrior.trained(0.6, heard * 4)
+    alone = CalibrationPrior.trained(0.6, probe_logits * 4)
     assert nothing == alone
     assert alone.temperature == pytest.approx(TRAINED_TEMPERATURE**0.4)
     assert nothing.temperature < few.temperature < many.temperature
     assert nothing.spread > few.spread > many.spread
 
 
-def test_where_next_to_nothing_goes_wrong_a_scout_tells_less():
-    heard, _ = overconfident(300, 1.0)
-    hard, easy = (CalibrationPrior.trained(0.6, said * 2, ProbeEvidence(said, 100)) for said in (heard, heard * 9))
+def test_a_probe_with_few_errors_is_less_informative():
+    probe_logits, _ = overconfident(300, 1.0)
+    hard, easy = (
+        CalibrationPrior.trained(0.6, said * 2, ProbeEvidence(said, 100)) for said in (probe_logits, probe_logits * 9)
+    )
     assert easy.spread > 1.3 * hard.spread
 
 
-def test_answers_that_were_chosen_tell_less_of_the_pool_and_never_more_than_so_much():
+def test_selected_answers_have_a_bounded_precision():
     said, _ = overconfident(300, 1.0)
     drawn, some, chosen = (ProbeEvidence(said, 100, share).precision for share in (0.0, 0.5, 1.0))
     assert drawn > some > chosen
@@ -282,7 +289,7 @@ def test_answers_that_were_chosen_tell_less_of_the_pool_and_never_more_than_so_m
     assert ProbeEvidence(said, 0, 1.0).precision == 0
 
 
-def test_chosen_answers_make_too_unsure_of_a_clear_pool_and_not_of_one_that_is_all_doubt():
+def test_the_selection_bias_vanishes_in_an_ambiguous_pool():
     said, _ = overconfident(300, 1.0)
     nothing = np.zeros_like(said)
     assert ProbeEvidence(said, 100, 1.0).selection_bias == pytest.approx(
@@ -296,13 +303,13 @@ def test_chosen_answers_make_too_unsure_of_a_clear_pool_and_not_of_one_that_is_a
     assert chosen < drawn == pytest.approx(1)
 
 
-def test_lessons_tell_half_of_what_as_many_fresh_answers_do():
+def test_training_examples_are_half_as_informative_as_fresh_answers():
     said, truth = overconfident(300, 1.0)
     fresh = fit_calibrator(said, truth, CalibrationPrior(1.0, 1e3)).spread ** -2
     assert ProbeEvidence(said, 300).precision == pytest.approx(fresh / 2, rel=0.1)
 
 
-# No answer judges a temperature that it helped to choose
+# No answer evaluates a temperature that it was used to fit
 
 
 @pytest.mark.parametrize("count", [2, 3, 7, 40])
@@ -336,7 +343,7 @@ def test_a_fitted_temperature_lowers_the_calibration_error_of_fresh_data():
 
 
 def leaning(count: int, bias: list[float], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Draw labels from honest logits, and return these logits as a model would that leans towards some labels."""
+    """Draw labels from calibrated logits; return the logits with a bias towards some labels."""
     logits, truth = overconfident(count, 1.5, seed=seed)
     return logits - 1.5 * np.array(bias), truth
 
@@ -365,7 +372,7 @@ def test_no_bias_is_taken_with_too_few_answers_in_all_or_of_one_label(count, rar
     assert not choose_prior(logits, truth, CalibrationPrior()).with_bias
 
 
-def test_a_zero_shot_round_is_expected_to_be_scaled_evenly_around_its_usual_doubt():
+def test_a_zero_shot_round_has_a_flat_slope_and_its_own_mean_entropy():
     pool, _ = overconfident(300, 1.0)
     calibration_prior = CalibrationPrior.untrained(pool)
     assert calibration_prior.slope == 0

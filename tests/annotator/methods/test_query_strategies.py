@@ -1,4 +1,4 @@
-"""Every strategy keeps one contract: a pure function of arrays, higher means ask sooner."""
+"""Test the contract of query strategies: pure functions of arrays, higher scores are asked first."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ probabilities = (
 
 
 def view(rows: np.ndarray, order: np.ndarray | None = None) -> View:
-    """Make up all that a strategy may need to know of these rows, the same for each whatever their order."""
+    """Return a complete view of these rows, with fields that do not depend on their order."""
     n, k = rows.shape
     order = np.arange(n) if order is None else order
     made_up = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""What was found out last is kept until what it rests on changes, and nobody gets what another asked for."""
+"""Test that results are cached by key, also when sessions use the cache at the same time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may be asked is seen in the labels in use, whatever the codebook was when a round was made."""
+"""Test that candidates use the labels in use, whatever the codebook was when a round was made."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def test_rounds_before_and_after_a_merge_sit_in_one_committee(project):
     assert seen(project).committee.shape[0] == 3
 
 
-def test_a_round_that_never_heard_of_a_label_is_no_member_beside_one_that_did(project):
+def test_rounds_with_different_labels_are_not_in_one_committee(project):
     make(project, changes.add(project, {"name": "vow"}))
-    assert seen(project).committee.shape[0] == 2, "none of them has heard of it"
+    assert seen(project).committee.shape[0] == 2, "none of them was trained with it"
     run_round(project, classifier_of(project), project.config)
     assert seen(project).committee is None
 

@@ -1,4 +1,4 @@
-"""The loop, round after round: what it trains on, what it measures on, and that a round is whole or not at all."""
+"""Test rounds: training examples, evaluation on the audit sample, and promotion in one transaction."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_trained_rounds_learn(project):
     assert np.mean([a == b for a, b in zip(said, meant, strict=True)]) > 0.9
 
 
-def test_metrics_come_from_the_audit_slice_alone(project, monkeypatch):
+def test_metrics_come_from_the_audit_sample_alone(project, monkeypatch):
     one_round(project)
     label_pool(project, 15)
     judged = []
@@ -125,7 +125,7 @@ def test_a_stored_round_says_what_it_was_made_from(project):
     assert Calibrator.from_dict(json.loads(row["calibration"])) == done.calibrator
 
 
-def test_predictions_are_stored_for_all_that_is_open_and_for_the_whole_audit_slice(project):
+def test_predictions_are_stored_for_the_open_pool_and_the_whole_audit_sample(project):
     label_pool(project, 9)
     done = one_round(project)
     known = rounds.predictions_of(project.db, rounds.promoted(project.db))
@@ -197,13 +197,13 @@ def test_answers_given_while_a_round_runs_are_kept_and_not_asked_again(project, 
 
 
 def test_progress_rises_from_nothing_to_all(project):
-    heard = []
+    reports = []
     label_pool(project, 9)
-    one_round(project, Report(lambda stage, share, left: heard.append((stage, share))))
-    shares = [share for _, share in heard]
+    one_round(project, Report(lambda stage, share, left: reports.append((stage, share))))
+    shares = [share for _, share in reports]
     assert shares == sorted(shares)
     assert (shares[0], shares[-1]) == (0, pytest.approx(1))
-    assert list(dict.fromkeys(stage for stage, _ in heard)) == [
+    assert list(dict.fromkeys(stage for stage, _ in reports)) == [
         "read",
         "learn",
         "save",

@@ -1,4 +1,4 @@
-"""The round in use can be asked about anything, and says then what it says in the project."""
+"""Test predictions for new text: they equal those of the round in the project."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_it_speaks_of_the_labels_in_use(folder, tmp_path):
         changes.make(project, changes.propose(project, changes.merge(project, [target], report)), "ada")
         changes.make(project, changes.propose(project, changes.add(project, {"name": "threat"})), "ada")
     after = {one["label"]: one["score"] for one in Labeler.of(copy)("We will build it.")}
-    assert set(after) == {"promise", "report"}, "the round has never heard of threats"
+    assert set(after) == {"promise", "report"}, "the round was not trained with threats"
     assert after["promise"] == pytest.approx(before["promise"], abs=1e-6)
     assert after["report"] == pytest.approx(before["report"] + before["wish"], abs=1e-6)
 

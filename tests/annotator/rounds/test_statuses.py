@@ -1,4 +1,4 @@
-"""Every utterance has one status, the counts add up, and no row leaves an export without a word."""
+"""Test that every utterance has one status, the counts add up, and exports explain what they leave out."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_the_model_is_not_at_odds_with_a_label_from_the_file_that_a_person_repla
     assert audit not in find(labeled, Search(where=Conditions(quarrel="model")))
 
 
-def test_a_tie_between_people_is_disputed_and_teaches_nothing(labeled):
+def test_a_tie_between_people_is_disputed_and_not_trained_on(labeled):
     one = utterances.ids_in(labeled.db, "pool")[0]
     say(labeled, one, "anna", PROMISE)
     say(labeled, one, "ben", WISH)

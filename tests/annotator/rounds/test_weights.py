@@ -1,4 +1,4 @@
-"""A round knows the weights it was made with: others are refused, and pages and command line say so plainly."""
+"""Test that a round refuses other weights than its own, with a message on pages and command line."""
 
 from __future__ import annotations
 
