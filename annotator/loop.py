@@ -130,12 +130,14 @@ def read(project: Project, classifier: Classifier, config: RoundConfig, ids: Seq
     for start in range(0, len(new), READ_AT_ONCE):
         part = new[start : start + READ_AT_ONCE]
         states.save(project.db, part, classifier.states([texts[i] for i in part]))
-        classifier.remember([texts[i] for i in part], states.matrix(project.db, part))  # as a later round will see them
+        classifier.remember(
+            [texts[i] for i in part], states.matrix(project.db, part)
+        )  # as stored, which a later round reads
         progress((start + len(part)) / len(new))
 
 
 def stage_costs(snapshot: Snapshot, config: RoundConfig, unread: int) -> dict[str, float]:
-    """Return the cost of each stage, in scored utterances: reading one costs a half, a training step on one three."""
+    """Return the cost of each stage, where scoring an utterance costs 1, reading 0.5, and training 3 per epoch."""
     folds = min(FOLDS, len(snapshot.audit)) if snapshot.cross_fitted else 0
     in_folds = folds * len(snapshot.training_examples) - len(snapshot.audit) * bool(folds)
     per_example = 3 * config.recipe.epochs if config.recipe.probe_weight < 1 else 0
@@ -212,11 +214,9 @@ def temperature_prior(
     """
     if not snapshot.train:
         return CalibrationPrior.untrained(logits)
-    evidence = (
-        None
-        if probe_logits is None
-        else ProbeEvidence(probe_logits, len(snapshot.training_examples), snapshot.selected_share)
-    )
+    evidence = None
+    if probe_logits is not None:
+        evidence = ProbeEvidence(probe_logits, len(snapshot.training_examples), snapshot.selected_share)
     return CalibrationPrior.trained(config.recipe.probe_weight, logits, evidence)
 
 
@@ -234,7 +234,10 @@ def due(project: Project) -> list[RoundConfig]:
 
 
 def trainable(project: Project, snapshot: Snapshot, config: RoundConfig) -> Snapshot:
-    """Return the snapshot, or without training examples in a first round that has too few. Raises TooFewAnswers.
+    """Return the snapshot, without its training examples if it is for a first round with too few of them.
+
+    Raises TooFewAnswers in later rounds, or if nothing is left to label.
+
 
     The first round starts when a project is opened, and the first labels arrive while the backbone is loading.
     """

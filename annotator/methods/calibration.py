@@ -30,7 +30,7 @@ SLOPE = -0.4  # change of the log temperature with normalized entropy, in traine
 ROUGH, GOOD = 30, 100  # audit answers that alone give the log temperature to within about 0.5 and 0.25
 BIAS_ANSWERS, BIAS_EACH = 300, 10  # audit answers in all and of each label, below which a bias would fit noise
 
-_STORED_AS = {"label_prior": "prior", "mean_entropy": "usual"}  # fields whose key in stored rounds is another
+_STORED_AS = {"label_prior": "prior", "mean_entropy": "usual"}  # fields that are stored under another key
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Calibrator:
     """The map from logits to probabilities: softmax((logits - label prior) / temperature of the row + bias)."""
 
     temperature: float  # of a row whose normalized entropy is `mean_entropy`
-    label_prior: tuple[float, ...] | None = None  # mean log-probability of each label in a zero-shot round
+    label_prior: tuple[float, ...] | None = None  # log of the mean probability of each label, in a zero-shot round
     answers: int = 0  # audit answers that it was fitted on
     bias: tuple[float, ...] | None = None  # nats per label
     slope: float = 0.0  # change of a row's log temperature with its normalized entropy

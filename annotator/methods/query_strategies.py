@@ -194,7 +194,7 @@ STRATEGIES = {
             "none_fits",
             later("None may fit"),
             later("The model is not sure of any label, and no similar utterance has an answer yet."),
-            "least confidence and distance to the nearest neighbour, a rank sum; compared in benchmarks/none_fits.py",
+            "least confidence and distance to the nearest neighbor, a rank sum; compared in benchmarks/none_fits.py",
             none_fits,
             needs="answered_states",
         ),
