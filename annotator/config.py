@@ -1,4 +1,4 @@
-"""Every default number of a project, with its reason: frozen, serialisable, stored with each round."""
+"""The settings of a project, with the reason for every default. They are immutable and stored with each round."""
 
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -21,44 +21,48 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class RoundConfig:
-    """How a project's rounds are made. A change takes effect with the next round."""
+    """The settings of a project's rounds. A change takes effect with the next round."""
 
     backbone: str = STARTER
     template: str = "definitions"
     recipe: Recipe = field(default_factory=Recipe)
-    strategy: str = DEFAULT  # what is asked next once there are answers
-    cold_strategy: str = COLD  # and before there are any (see docs/label-efficiency.md for both)
-    batch_size: Count = 25  # about ten minutes of work: short enough that the model's advice is fresh
-    audit_share: Share = 0.2  # of each batch; 20 of the first 100 answers give accuracy within about 0.18
-    precision: Part = 0.95  # wished for what is accepted unseen; the audit slice is made large enough for it
-    per_conversation: Count = 3  # turns of one conversation in a batch: more of them teach little that is new
-    spot_share: Share = 0.08  # of each batch, two of 25, checks what was accepted unseen
-    cross_fit_below: Natural = 0  # audit answers; fewer teach too, by cross-fitting, in three times the time; 0: never
-    retrain_every: Natural = 25  # new labels, then a round starts by itself; 0: only by the button
-    minimum_labels: Natural = 10  # fewer train nothing that the instruction alone does not know
-    score_limit: Count = 10_000  # utterances a round scores, a random sample if there are more
+    strategy: str = DEFAULT  # query strategy once there are answers
+    cold_strategy: str = COLD  # query strategy before that (see docs/label-efficiency.md for both)
+    batch_size: Count = 25  # about ten minutes of work, so the next round comes soon
+    audit_share: Share = 0.2  # of each batch; 20 of the first 100 answers give the accuracy to within about 0.18
+    precision: Part = 0.95  # target for auto-accepted suggestions; determines the size of the audit sample
+    per_conversation: Count = 3  # turns of one conversation in a batch; more of them add little
+    spot_share: Share = 0.08  # of each batch, 2 of 25, is spot checks of auto-accepted suggestions
+    cross_fit_below: Natural = (
+        0  # audit answers; fewer are trained on too, cross-fitted, which takes three times as long; 0: never
+    )
+    retrain_every: Natural = 25  # new labels after which a round starts automatically; 0: only with the button
+    minimum_labels: Natural = 10  # to train on; fewer add nothing to the zero-shot model
+    score_limit: Count = 10_000  # utterances that a round scores; a random sample if there are more
     context_turns: Natural = 3  # turns before the utterance that the model reads
-    show_suggestions: bool = True  # never on audit utterances, whatever this says
-    withheld_share: Share = 0.1  # of suggestions is hidden by chance: in 1,000 answers, shows a pull of 0.1
+    show_suggestions: bool = True  # never on audit utterances, regardless of this setting
+    withheld_share: Share = (
+        0.1  # of suggestions is withheld at random; 1,000 answers then detect an anchoring effect of 0.1
+    )
     seed: int = 0
 
     def to_json(self) -> str:
-        """Write as JSON, nested recipe included."""
+        """Return the settings as JSON, including the nested recipe."""
         return _ADAPTER.dump_json(self).decode()
 
     @classmethod
     def from_json(cls, text: str) -> "RoundConfig":
-        """Read what `to_json` wrote; settings that a later version added take their defaults."""
+        """Read settings from JSON; those that a later version added take their defaults. Raises BadInput."""
         try:
-            return _ADAPTER.validate_json(_with_names_of_today(text))
+            return _ADAPTER.validate_json(_with_current_names(text))
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"])) or "all"
             raise BadInput(f"“{place}” cannot be read: {first['msg']}.", "Restore it from a backup.") from error
 
 
-def _with_names_of_today(text: str) -> str:
-    """Return stored settings under the names they have now; what is not JSON stays for the caller to refuse."""
+def _with_current_names(text: str) -> str:
+    """Return stored settings under their current names; text that is not JSON is returned unchanged."""
     with suppress(ValueError):
         stored = json.loads(text)
         if isinstance(stored, dict) and isinstance(stored.get("recipe"), dict):
@@ -67,13 +71,13 @@ def _with_names_of_today(text: str) -> str:
 
 
 def settings_of(config: RoundConfig) -> dict[str, Any]:
-    """Return every setting by its name; those of the recipe begin with `recipe.`."""
+    """Return every setting by name; names of the recipe begin with `recipe.`."""
     values = asdict(config)
     return values | {f"{_RECIPE}{name}": value for name, value in values.pop("recipe").items()}
 
 
 def changed(config: RoundConfig, changes: Sequence[str]) -> RoundConfig:
-    """Apply settings written as `name=value`, those of the recipe as `recipe.name=value`.
+    """Return the settings with changes written as `name=value`, or `recipe.name=value` for the recipe.
 
     Raises UnknownName and BadInput.
     """
@@ -89,11 +93,11 @@ def changed(config: RoundConfig, changes: Sequence[str]) -> RoundConfig:
             raise UnknownName.among(name.replace("_", " "), value, sorted(_NAMED[name]))
         values[name] = value
     of_recipe = [change.removeprefix(_RECIPE) for change in changes if change.startswith(_RECIPE)]
-    return replace(_checked(_ADAPTER, values), recipe=changed_recipe(config.recipe, of_recipe))
+    return replace(_validated(_ADAPTER, values), recipe=changed_recipe(config.recipe, of_recipe))
 
 
 def changed_recipe(recipe: Recipe, changes: Sequence[str]) -> Recipe:
-    """Apply settings of a recipe, written as `name=value`. Raises UnknownName and BadInput."""
+    """Return the recipe with changes written as `name=value`. Raises UnknownName and BadInput."""
     values = asdict(recipe)
     for change in changes:
         name, _, value = change.partition("=")
@@ -101,7 +105,7 @@ def changed_recipe(recipe: Recipe, changes: Sequence[str]) -> Recipe:
         if name not in values:
             raise UnknownName.among("recipe setting", name, sorted(values))
         values[name] = _read(name, value)
-    made = _checked(TypeAdapter(Recipe), values)
+    made = _validated(TypeAdapter(Recipe), values)
     check_recipe(made)
     return made
 
@@ -112,7 +116,7 @@ def _read(name: str, value: str) -> Any:
     return None if name == "learning_rate" and value == "none" else value
 
 
-def _checked(kind: TypeAdapter[T], values: Mapping[str, Any]) -> T:
+def _validated(kind: TypeAdapter[T], values: Mapping[str, Any]) -> T:
     try:
         return kind.validate_python(values)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""What this machine can run, and why not the rest. Looks without loading a model; `prospect` even without torch."""
+"""Check what this machine can run, without loading a model; `prospect` does so without importing torch."""
 
 import os
 import platform
@@ -23,7 +23,7 @@ from store.health import problems
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing this machine can or cannot do, with the reason."""
+    """The result of one check: what was checked, whether it passed, and the reason."""
 
     subject: str
     can: bool
@@ -32,7 +32,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Prospect:
-    """Whether a round with some backbone fits into memory, said in words; with a hint if not, or only just."""
+    """Whether a round with a backbone fits into memory, as text; with a hint if it does not, or only just."""
 
     needs: str
     fits: bool
@@ -40,13 +40,13 @@ class Prospect:
 
 
 def prospect(backbone: str, recipe: Recipe, free: int, width: int) -> Prospect:
-    """Compare what a round needs with the bytes free. `width` are those of a weight that is not quantised.
+    """Compare the memory that a round needs with the free bytes. `width`: bytes per weight that is not quantized.
 
-    What is not known before it is fetched is let pass, and what fits only while utterances are short.
+    A backbone of unknown size is taken to fit, and so is one that fits only for short utterances.
     """
     shape = shape_of(backbone)
     if shape is None:
-        return Prospect(say("what it needs is known when it is loaded"), True)
+        return Prospect(say("memory needs are known once it is loaded"), True)
     whole, smallest = estimate(shape, recipe, width).total, least(shape, recipe, width)
     in_4bit = estimate(shape, replace(recipe, quantization="nf4"), width).total
     other = say(" ({size} in 4-bit)", size=respell(in_gb(in_4bit))) if may_be_quantized(recipe) else ""
@@ -54,17 +54,17 @@ def prospect(backbone: str, recipe: Recipe, free: int, width: int) -> Prospect:
     needs = say("needs about {size}{other}, {free} free", size=size, other=other, free=left)
     if whole <= free:
         return Prospect(needs, True)
-    short = say("too little for long utterances") if smallest <= free else say("too little")
+    short = say("not enough for long utterances") if smallest <= free else say("not enough")
     return Prospect(f"{needs}: {short}", smallest <= free, way_out(shape, recipe, free, width))
 
 
 def examine() -> list[Finding]:
-    """Look at the machine, the packages and the backbones."""
+    """Check the machine, the packages and the backbones."""
     return [*_machine(), *_packages(), *(_backbone(entry) for entry in CATALOG.values())]
 
 
 def problems_of(folder: Path) -> list[str]:
-    """List what is wrong with a project's files, nothing if all is well. Raises NoProject."""
+    """Return the problems of a project's files; empty if there are none. Raises NoProject."""
     try:
         with Project.open(folder) as project:
             found = problems(project.db)
@@ -74,7 +74,7 @@ def problems_of(folder: Path) -> list[str]:
     except ProjectError as error:
         return [error.message]
     if in_use and not (adapter := folder / "adapters" / str(in_use["adapter"])).is_dir():
-        found.append(f"the model of the round in use is not there: {adapter}")
+        found.append(f"the adapter of the round in use is missing: {adapter}")
     return found
 
 
@@ -85,7 +85,7 @@ def _machine() -> list[Finding]:
         Finding("Python", sys.version_info >= (3, 11), platform.python_version()),
         Finding("processor", True, f"{os.cpu_count()} cores, {platform.machine()}; {_precision()}"),
         Finding("memory", memory.available > 2e9, f"{memory.available / 1e9:.1f} GB free of {memory.total / 1e9:.1f}"),
-        Finding("disk", enough_disk, f"{disk.free / 1e9:.0f} GB free where backbones are kept ({cache_folder()})"),
+        Finding("disk", enough_disk, f"{disk.free / 1e9:.0f} GB free in the backbone cache ({cache_folder()})"),
         _gpu(),
         _four_bit(),
     ]
@@ -135,14 +135,14 @@ def _backbone(entry: Entry) -> Finding:
 
 
 def _whereabouts(entry: Entry) -> tuple[bool, str]:
-    """Say whether the weights are on this machine, and where they come from."""
+    """Return whether the weights are on this machine, and where they come from."""
     if entry.package:
         found = package_file(entry) is not None
         return found, entry.note if found else f"{entry.package} is not installed; `make install`"
     if _in_hub_cache(entry.source):
         return True, f"downloaded; {entry.licence}"
     terms = ", ".join(filter(None, (entry.licence, entry.note)))
-    return False, f"not downloaded: fetched from the hub when first used ({terms})"
+    return False, f"not downloaded; will be fetched from the hub on first use ({terms})"
 
 
 def _in_hub_cache(hub_id: str) -> bool:

@@ -1,15 +1,15 @@
-"""Who may reach the app: this machine alone, through a page of the app itself, unless somebody asks for more.
+"""Restrict access to the app: by default to this machine, and to requests from the app's own pages.
 
-The app has no sign-in, so whoever can send it a request can read and change every project. Three things are checked
-of every HTTP request and every WebSocket handshake, before Streamlit sees it:
+The app has no sign-in, so anyone who can send it a request can read and change every project. Every HTTP request and
+every WebSocket handshake must pass three checks before it reaches Streamlit:
 
-- It arrives at a loopback address. `annotator serve --expose NAME` lifts this, and says under which names.
-- Its Host header is a loopback name with our own port, or a name that is exposed: a foreign site whose name is made
-  to lead to this machine (DNS rebinding) still sends its own name.
-- If it says that a page has caused it (Origin, Sec-Fetch-Site), that page is one of the app's. WebSockets and
-  requests that change something must say so.
+- It arrives at a loopback address. `annotator serve --expose NAME` removes this check and names the allowed hosts.
+- Its Host header is a loopback name with the app's port, or an exposed name. This stops DNS rebinding, where the name
+  of a foreign site resolves to this machine: the browser still sends the name of that site.
+- Its Origin and Sec-Fetch-Site headers, if present, name a page of the app. WebSockets and requests that change
+  something must have an Origin.
 
-Every response forbids frames of other sites and everything that is loaded from elsewhere.
+Every response forbids embedding in frames of other sites and loading content from other hosts.
 """
 
 import os
@@ -26,12 +26,12 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Server = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-EXPOSED = "ANNOTATOR_EXPOSE"  # the names under which other machines may reach the app, separated by commas
+EXPOSED = "ANNOTATOR_EXPOSE"  # host names under which other machines may reach the app, separated by commas
 _NAME = re.compile(r"(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::\d{1,5})?", re.IGNORECASE)
 _HERE = ("localhost", "127.0.0.1", "[::1]")
 _READING = ("GET", "HEAD", "OPTIONS")
 _HEADERS = {
-    # Streamlit and its charts compile code and add styles and scripts to the page by themselves.
+    # Streamlit and its charts compile code and add inline styles and scripts.
     "content-security-policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; media-src 'self' blob:; "
     "worker-src 'self' blob:; connect-src 'self' data: blob:; object-src 'none'; base-uri 'self'; form-action 'self'; "
@@ -45,7 +45,7 @@ _HEADERS = {
 
 
 def exposed() -> frozenset[str]:
-    """Return the names under which other machines may reach the app. Raises BadInput."""
+    """Return the host names under which other machines may reach the app. Raises BadInput."""
     return checked_names(os.environ.get(EXPOSED, "").split(","))
 
 
@@ -54,24 +54,24 @@ def checked_names(names: list[str]) -> frozenset[str]:
     given = [name.strip().lower() for name in names if name.strip()]
     for name in given:
         if not _NAME.fullmatch(name):
-            raise BadInput(f"“{name}” is no host name.", "Give one as in lab.example.org or 192.168.1.7:8501.")
+            raise BadInput(f"“{name}” is not a host name.", "Use a name such as lab.example.org or 192.168.1.7:8501.")
     return frozenset(given)
 
 
 def refuse_open_address(address: str | None, names: frozenset[str]) -> None:
-    """Refuse to listen where other machines may call, unless that is asked for. Raises AddressRefused."""
+    """Raise AddressRefused if the address is reachable from other machines and no names are exposed."""
     if names or is_loopback(address):
         return
     raise AddressRefused(
-        f"The app is not opened at {address or 'every address'}: whoever reaches this machine could read and change "
-        "all projects, for nobody has to sign in.",
-        f"Use 127.0.0.1. To open it all the same, run `annotator serve --address ADDRESS --expose NAME`, or set "
+        f"The app is not opened at {address or 'every address'}: anyone who can reach this machine could read and "
+        "change all projects, because there is no sign-in.",
+        f"Use 127.0.0.1. To open it anyway, run `annotator serve --address ADDRESS --expose NAME`, or set "
         f"{EXPOSED} to the host names under which it may be reached.",
     )
 
 
 def is_loopback(address: str | None) -> bool:
-    """Say whether only this machine can reach an address. None or an empty one stands for all addresses."""
+    """Return whether only this machine can reach an address. None or an empty string means all addresses."""
     if address == "localhost":
         return True
     try:
@@ -81,14 +81,14 @@ def is_loopback(address: str | None) -> bool:
 
 
 class Gate:
-    """An ASGI middleware that lets pass what may reach the app, and guards what leaves it."""
+    """An ASGI middleware that refuses forbidden requests and adds security headers to responses."""
 
     def __init__(self, app: Server) -> None:
         self.app = app
         self.names = exposed()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request or handshake."""
+        """Handle one request or handshake."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
         elif reason := why_refused(scope, self.names):
@@ -98,22 +98,22 @@ class Gate:
 
 
 def why_refused(scope: Scope, names: frozenset[str]) -> str:
-    """Return why a request may not reach the app; nothing if it may."""
+    """Return the reason to refuse a request; empty if it is allowed."""
     address, port = scope.get("server") or ("", None)
     if not names and not is_loopback(address):
-        return "This app answers only on the machine it runs on."
+        return "This app can be reached only from the machine it runs on."
     hosts = _values(scope, b"host")
     if len(hosts) != 1 or not _is_ours(hosts[0], port, names):
-        return f"This app does not answer under this name. Names can be allowed with {EXPOSED}."
+        return f"This app cannot be reached under this name. Allow names with {EXPOSED}."
     origins = _values(scope, b"origin")
-    must_tell = scope["type"] == "websocket" or scope["method"] not in _READING
-    if len(origins) > 1 or (must_tell and not origins):
-        return "This request does not say which page it comes from."
+    needs_origin = scope["type"] == "websocket" or scope["method"] not in _READING
+    if len(origins) > 1 or (needs_origin and not origins):
+        return "This request does not name the page it comes from."
     if origins and origins[0] not in (f"http://{hosts[0]}", f"https://{hosts[0]}"):
-        return "This request comes from the page of another site."
+        return "This request comes from a page of another site."
     sites, modes = _values(scope, b"sec-fetch-site"), _values(scope, b"sec-fetch-mode")
     if sites and sites[0] not in ("same-origin", "none") and modes != ["navigate"]:
-        return "This request comes from the page of another site."
+        return "This request comes from a page of another site."
     return ""
 
 
@@ -122,7 +122,7 @@ def _values(scope: Scope, name: bytes) -> list[str]:
 
 
 def _is_ours(host: str, port: int | None, names: frozenset[str]) -> bool:
-    """Say whether a Host header is a loopback name with our port, or one that is exposed, with any port if none is."""
+    """Return whether a Host header is a loopback name with our port, or an exposed name (any port if none is given)."""
     ours = {f"{name}:{port}" for name in _HERE} | ({*_HERE} if port in (80, 443) else set())
     return host in ours or host in names or (bool(_NAME.fullmatch(host)) and re.sub(r":\d+$", "", host) in names)
 

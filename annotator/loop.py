@@ -1,7 +1,8 @@
-"""The loop: what has been answered becomes the next batch to label. The product in one function.
+"""Run one round of active learning: train on the answers given so far and compose the next batch to label.
 
-A person answers on the label page, `oracle.simulate` answers from known labels, and `worker` runs this behind
-the retrain button. All three call this one function: what the benchmarks measure is what experts use.
+`run_round` is the product in one function. The worker process (`rounds/worker.py`) runs it on people's answers, and
+the simulation (`simulation/oracle.py`) runs it on answers from a labeled file, so the benchmarks measure what experts
+use.
 """
 
 import logging
@@ -18,7 +19,7 @@ from annotator.errors import NotFinite, RoundError, TooFewAnswers
 from annotator.methods.calibration import (
     CalibrationPrior,
     Calibrator,
-    Heard,
+    ProbeEvidence,
     choose_prior,
     cross_fitted,
     fit_calibrator,
@@ -38,12 +39,12 @@ from store import rounds, states
 from store.rounds import Predictions
 
 _LOG = logging.getLogger(__name__)
-READ_AT_ONCE = 512  # utterances, then what has been read is on disk
+READ_AT_ONCE = 512  # utterances between two writes of hidden states to the database
 
 
 @dataclass(frozen=True)
 class Round:
-    """A promoted round: what it knows, and how to ask it about other utterances."""
+    """A promoted round: its row and metrics, and the adapter and calibrator that score further utterances."""
 
     row: Mapping[str, Any]
     adapter: Adapter
@@ -52,35 +53,35 @@ class Round:
 
 
 def run_round(project: Project, classifier: Classifier, config: RoundConfig, report: Report | None = None) -> Round:
-    """Turn the answers given so far into the next batch to label.
+    """Train on the answers given so far, score the open utterances, and promote the round with its next batch.
 
-    Raises TooFewAnswers if there is too little to train on, RoundError if the codebook is no longer the classifier's,
-    NotFinite if a number is infinite or undefined, RoundCancelled if a person stops it.
+    Raises TooFewAnswers if there is too little to train on, RoundError if the codebook has changed since the classifier
+    was loaded, NotFinite if a result is infinite or undefined, and RoundCancelled if a person cancels the round.
     """
     report = report or Report()
     rng = np.random.default_rng([config.seed, len(rounds.history(project.db))])
-    snapshot = trainable(project, take_snapshot(project, config, rng), config)  # consensus labels, disjoint
+    snapshot = trainable(project, take_snapshot(project, config, rng), config)  # one read transaction
     check_task(classifier, snapshot)
     row = begin_round(project, config, snapshot, classifier.origin)
-    asked = (*snapshot.scored, *snapshot.train)
-    if states.use(project.db, classifier.reading):  # those of another backbone or instruction do not compare
-        _LOG.warning("The backbone or what it is asked has changed: round %s reads anew.", row["number"])
-    report.plan(**costs(snapshot, config, unread=len(asked) - len(states.known(project.db, asked))))
+    to_read = (*snapshot.scored, *snapshot.train)
+    if states.use(project.db, classifier.reading):  # hidden states of another backbone or prompt are not comparable
+        _LOG.warning("The backbone or the prompt has changed: round %s recomputes all hidden states.", row["number"])
+    report.plan(**stage_costs(snapshot, config, unread=len(to_read) - len(states.known(project.db, to_read))))
 
-    read(project, classifier, config, asked, report.stage("read"))
+    read(project, classifier, config, to_read, report.stage("read"))
     held_out = score_cross_fitted(project, classifier, config, snapshot, report)
-    adapter = learn(project, classifier, config, snapshot.training_examples, report.stage("learn"))
+    adapter = train(project, classifier, config, snapshot.training_examples, report.stage("learn"))
     report.stage("save")
     folder = save_adapter(project, row, adapter)
     try:
-        logits, heard = score(project, adapter, config, snapshot, held_out, report)
+        logits, probe_logits = score(project, adapter, config, snapshot, held_out, report)
         report.stage("calibrate")
-        calibrator, metrics = calibrate(logits, snapshot, expectation(snapshot, config, logits, heard))
+        calibrator, metrics = calibrate(logits, snapshot, temperature_prior(snapshot, config, logits, probe_logits))
         probabilities = calibrator(logits)  # (n, k), rows sum to one
         predictions = Predictions(np.array(snapshot.scored), probabilities, logits, snapshot.codebook.ids)
         report.stage("promote")
-        batch = compose_batch(candidates(project, predictions), config, rng)  # uncertain, and a random audit share
-        promote(project, row, Finished(folder, calibrator, metrics, predictions, batch))  # one transaction
+        batch = compose_batch(candidates(project, predictions), config, rng)
+        promote(project, row, Finished(folder, calibrator, metrics, predictions, batch))
     except NotFinite:
         drop_adapter(project, folder)
         raise
@@ -95,16 +96,19 @@ def score(
     held_out: Mapping[int, NDArray[np.float64]],
     report: Report,
 ) -> tuple[Logits, Logits | None]:
-    """Return the (n, k) logits of all that is scored, and what the scout says alone. Raises NotFinite."""
+    """Return (n, k) logits of the scored utterances, and those of the quick classifier alone if there is one.
+
+    `held_out` replaces the logits of audit answers that the adapter was trained on. Raises NotFinite.
+    """
     texts = read_texts(project, snapshot.scored, config.context_turns)
-    logits, heard = adapter.logits(texts, report.stage("score")), adapter.heard(texts)
-    logits = np.array([held_out.get(i, given) for i, given in zip(snapshot.scored, logits, strict=True)])
-    check_finite("logits", logits, heard)
-    return logits, heard
+    logits, probe_logits = adapter.logits(texts, report.stage("score")), adapter.heard(texts)
+    logits = np.array([held_out.get(i, row) for i, row in zip(snapshot.scored, logits, strict=True)])
+    check_finite("logits", logits, probe_logits)
+    return logits, probe_logits
 
 
 def check_task(classifier: Classifier, snapshot: Snapshot) -> None:
-    """Refuse a classifier that was loaded for another codebook than the one the answers are read through."""
+    """Raise RoundError if the classifier was loaded for another version of the codebook than the snapshot's."""
     if classifier.task != snapshot.codebook.task():
         raise RoundError(
             f"The codebook was changed to version {snapshot.codebook.version} while the round was starting.",
@@ -113,9 +117,9 @@ def check_task(classifier: Classifier, snapshot: Snapshot) -> None:
 
 
 def read(project: Project, classifier: Classifier, config: RoundConfig, ids: Sequence[int], progress: Progress) -> None:
-    """Let the classifier know what it makes of each utterance: what it has read before, or else reads now.
+    """Give the classifier the hidden states of these utterances, and compute and store those that are missing.
 
-    What has been read is kept, also where the round is stopped.
+    What is stored remains if the round is canceled.
     """
     known = states.known(project.db, ids)
     texts = dict(zip(ids, read_texts(project, ids, config.context_turns), strict=True))
@@ -126,26 +130,28 @@ def read(project: Project, classifier: Classifier, config: RoundConfig, ids: Seq
     for start in range(0, len(new), READ_AT_ONCE):
         part = new[start : start + READ_AT_ONCE]
         states.save(project.db, part, classifier.states([texts[i] for i in part]))
-        classifier.remember([texts[i] for i in part], states.matrix(project.db, part))  # as a later round will see them
+        classifier.remember(
+            [texts[i] for i in part], states.matrix(project.db, part)
+        )  # as stored, which a later round reads
         progress((start + len(part)) / len(new))
 
 
-def costs(snapshot: Snapshot, config: RoundConfig, unread: int) -> dict[str, float]:
-    """Weigh the stages in utterances scored: to read one takes half as long, to learn from one three times."""
+def stage_costs(snapshot: Snapshot, config: RoundConfig, unread: int) -> dict[str, float]:
+    """Return the cost of each stage, where scoring an utterance costs 1, reading 0.5, and training 3 per epoch."""
     folds = min(FOLDS, len(snapshot.audit)) if snapshot.cross_fitted else 0
-    without = folds * len(snapshot.training_examples) - len(snapshot.audit) * bool(folds)
+    in_folds = folds * len(snapshot.training_examples) - len(snapshot.audit) * bool(folds)
     per_example = 3 * config.recipe.epochs if config.recipe.probe_weight < 1 else 0
-    learn = per_example * len(snapshot.training_examples)
-    return {"read": unread / 2, "check": per_example * without, "learn": learn, "score": len(snapshot.scored)}
+    whole = per_example * len(snapshot.training_examples)
+    return {"read": unread / 2, "check": per_example * in_folds, "learn": whole, "score": len(snapshot.scored)}
 
 
 def score_cross_fitted(
     project: Project, classifier: Classifier, config: RoundConfig, snapshot: Snapshot, report: Report
 ) -> dict[int, NDArray[np.float64]]:
-    """Score the audit answers that are trained on too, each fold by an adapter that was trained without it.
+    """Return (k,) logits of the audit answers that are also training examples, by utterance.
 
-    Returns the (k,) logits of each, none where audit answers are kept from training. The folds depend on the seed
-    alone, so that a round which is started again after a stop deals the same.
+    Each fold is scored by an adapter trained without it. Empty where audit answers are not trained on. The folds depend
+    on the seed alone, so a round that resumes after a stop uses the same ones.
     """
     held_out: dict[int, NDArray[np.float64]] = {}
     if not snapshot.cross_fitted:
@@ -154,7 +160,7 @@ def score_cross_fitted(
     for number, fold in enumerate(folds):
         rest = {i: label for i, label in snapshot.training_examples.items() if i not in fold}
         part = partial(_part_of, progress, number, len(folds))
-        adapter = learn(project, classifier, config, rest, part, f"without-{number}")
+        adapter = train(project, classifier, config, rest, part, f"without-{number}")
         held_out |= dict(zip(fold, adapter.logits(read_texts(project, fold, config.context_turns)), strict=True))
     return held_out
 
@@ -163,7 +169,7 @@ def _part_of(progress: Progress, number: int, parts: int, share: float) -> None:
     progress((number + share) / parts)
 
 
-def learn(
+def train(
     project: Project,
     classifier: Classifier,
     config: RoundConfig,
@@ -171,7 +177,7 @@ def learn(
     progress: Progress,
     part: str = "whole",
 ) -> Adapter:
-    """Train on consensus labels, utterance -> column; without any, answer from the instruction alone."""
+    """Return an adapter trained on these examples, utterance -> column of its label; zero-shot if there are none."""
     if not training_examples:
         return classifier.zero_shot()
     texts = read_texts(project, list(training_examples), config.context_turns)
@@ -181,7 +187,7 @@ def learn(
 def calibrate(
     logits: Logits, snapshot: Snapshot, calibration_prior: CalibrationPrior
 ) -> tuple[Calibrator, dict[str, Any]]:
-    """Fit probabilities on the audit answers and judge them there, cross-fitted; no metrics without answers."""
+    """Return the calibrator fitted on the audit answers, and cross-fitted metrics; only `n` below two answers."""
     order = snapshot.codebook.ids
     rows = [i for i, utterance in enumerate(snapshot.scored) if utterance in snapshot.audit]
     truth = np.array([order.index(snapshot.audit[snapshot.scored[i]]) for i in rows], dtype=np.int64)
@@ -199,21 +205,28 @@ def calibrate(
     }
 
 
-def expectation(snapshot: Snapshot, config: RoundConfig, logits: Logits, heard: Logits | None) -> CalibrationPrior:
-    """Say what to expect of the calibrator before an audit answer is looked at, from what the scout says alone.
+def temperature_prior(
+    snapshot: Snapshot, config: RoundConfig, logits: Logits, probe_logits: Logits | None
+) -> CalibrationPrior:
+    """Return the calibrator's prior, estimated from the quick classifier without audit answers.
 
-    The last round's temperature tells nothing new: it was fitted to the same audit answers (docs/decisions 0017).
+    The last round's temperature is not used: it was fitted to the same audit answers (docs/decisions 0017).
     """
     if not snapshot.train:
         return CalibrationPrior.untrained(logits)
-    known = None if heard is None else Heard(heard, len(snapshot.training_examples), snapshot.chosen)
-    return CalibrationPrior.trained(config.recipe.probe_weight, logits, known)
+    evidence = None
+    if probe_logits is not None:
+        evidence = ProbeEvidence(probe_logits, len(snapshot.training_examples), snapshot.selected_share)
+    return CalibrationPrior.trained(config.recipe.probe_weight, logits, evidence)
 
 
 def trainable(project: Project, snapshot: Snapshot, config: RoundConfig) -> Snapshot:
-    """Refuse a snapshot with too little to train on; the first round then answers from the instruction alone.
+    """Return the snapshot, without its training examples if it is for a first round with too few of them.
 
-    It starts as the project is opened, and the first labels are given while the backbone is still loading.
+    Raises TooFewAnswers in later rounds, or if nothing is left to label.
+
+
+    The first round starts when a project is opened, and the first labels arrive while the backbone is loading.
     """
     try:
         check_trainable(snapshot, config)
@@ -225,16 +238,16 @@ def trainable(project: Project, snapshot: Snapshot, config: RoundConfig) -> Snap
 
 
 def check_trainable(snapshot: Snapshot, config: RoundConfig) -> None:
-    """Refuse to train on next to nothing; nothing at all is fine, that round is zero-shot."""
+    """Raise TooFewAnswers if there are training examples but too few; without any, the round is zero-shot."""
     given = len(snapshot.train)
     if not snapshot.scored:
-        raise TooFewAnswers(f"0 utterances are left to ask about, {given} have a label.", "Import more utterances.")
+        raise TooFewAnswers(f"0 utterances are left to label, {given} have a label.", "Import more utterances.")
     if 0 < given < config.minimum_labels:
         raise TooFewAnswers(
             f"{given} labels can be trained on, {config.minimum_labels} are needed.",
-            f"Label {config.minimum_labels - given} more. Audit utterances, a share of each batch, only measure.",
+            f"Label {config.minimum_labels - given} more. Audit answers are used for evaluation only.",
         )
     if given and len(set(snapshot.train.values())) < 2:
         raise TooFewAnswers(
-            f"All {given} labels to train on are the same.", "Go on until a second label has been used."
+            f"All {given} labels to train on are the same.", "Keep labeling until a second label has been used."
         )

@@ -1,7 +1,7 @@
-"""A project: a folder with a database, its settings, and the adapters of its rounds.
+"""Open a project: a folder with a database, its settings, and the adapters of its rounds.
 
-Opening one opens a database connection, which belongs to the thread that opened it. Close it, or use it as a
-context manager.
+The database connection belongs to the thread that opened the project. Close the project, or use it as a context
+manager.
 """
 
 import json
@@ -24,9 +24,9 @@ class Project:
 
     @classmethod
     def open(cls, folder: Path, patience: float | None = None) -> Self:
-        """Open an existing project and finish an import that was cut off; read-only where nothing can be written.
+        """Open an existing project and finish an interrupted import; read-only if the folder cannot be written to.
 
-        `patience`: seconds to wait for another program that writes. Raises NoProject, ProjectError.
+        `patience`: seconds to wait for a lock of another program. Raises NoProject, ProjectError.
         """
         project = cls(folder, open_database(folder))
         try:
@@ -51,12 +51,12 @@ class Project:
 
     @property
     def name(self) -> str:
-        """The name people see."""
+        """The display name."""
         return str(settings.get(self.db, "name", self.folder.name))
 
     @property
     def config(self) -> RoundConfig:
-        """How the next round is made."""
+        """The settings of the next round."""
         return settings.read(self.db, "config", {}, lambda stored: RoundConfig.from_json(json.dumps(stored)))
 
     @config.setter

@@ -44,7 +44,7 @@ from rich.table import Table
 from scipy.special import log_softmax
 
 from annotator.config import RoundConfig
-from annotator.methods.calibration import CalibrationPrior, Calibrator, Heard, fit_calibrator
+from annotator.methods.calibration import CalibrationPrior, Calibrator, ProbeEvidence, fit_calibrator
 from annotator.methods.guarantee import Evidence, Guarantee, NotYet, Target, accepted, certify
 from annotator.methods.metrics import calibration_band, evaluate, expected_calibration_error
 from annotator.methods.query_strategies import STRATEGIES
@@ -110,8 +110,10 @@ class Kept:
 
     @cached_property
     def calibration_prior(self) -> CalibrationPrior:
-        """The calibrator's prior, with the other rows as its pool."""
-        return CalibrationPrior.trained(self.share, self.test, Heard(self.heard, self.training_examples, self.chosen))
+        """What is known of the calibrator before an audit answer is looked at; the other rows are its pool."""
+        return CalibrationPrior.trained(
+            self.share, self.test, ProbeEvidence(self.heard, self.training_examples, self.chosen)
+        )
 
 
 def collect(data: str, labels: int, seed: int, given: Namespace, memo: Memo) -> Kept:

@@ -9,7 +9,7 @@ import numpy as np
 from rich.table import Table
 from scipy.special import log_softmax
 
-from annotator.methods.calibration import Calibrator, label_prior
+from annotator.methods.calibration import Calibrator, estimate_label_prior
 from annotator.methods.metrics import evaluate
 from annotator.simulation.oracle import read_gold
 from benchmarks.calibration import console
@@ -44,7 +44,7 @@ def compare(data: str, count: int, backbone: str) -> dict[str, float]:
     names = [label.name for label in task.labels]
     truth = np.array([names.index(row.given_label or "") for row in chosen])
     blank = log_softmax(adapter.logits([Utterance("N/A")])[0])
-    priors = {"nothing": None, "batch calibration": label_prior(logits), "PMI": tuple(blank.tolist())}
+    priors = {"nothing": None, "batch calibration": estimate_label_prior(logits), "PMI": tuple(blank.tolist())}
     found = {name: evaluate(Calibrator(1.0, prior)(logits), truth) for name, prior in priors.items()}
     table = Table(title=f"{data}, zero-shot, n = {len(truth)}")
     for column in ("correction", "accuracy", "macro-F1", "NLL", "ECE"):

@@ -17,7 +17,7 @@ from annotator.codebook.definition import create_project, draft_from_names, read
 from annotator.config import RoundConfig, changed, settings_of
 from annotator.doctor import examine, problems_of
 from annotator.errors import AnnotatorError, BadInput, ProjectDamaged, UnknownName
-from annotator.exchange.export import ExportPlan, Known, default_filename, export_project, left_out
+from annotator.exchange.export import ExportContext, ExportPlan, default_filename, export_project, left_out
 from annotator.exchange.imports import import_file
 from annotator.exchange.samples import SAMPLES, create_sample, workspace
 from annotator.gate import EXPOSED, checked_names, exposed, refuse_open_address
@@ -265,7 +265,7 @@ def export(project: Path, format_: str, out: Path | None, rows: Any, with_model:
     """Export the labeled dataset with its dataset card."""
     plan = ExportPlan(format_, rows, with_model)
     with Project.open(project) as opened:
-        target, known = out or Path(default_filename(opened, plan)), Known(opened, plan)
+        target, known = out or Path(default_filename(opened, plan)), ExportContext(opened, plan)
         console.print(f"{export_project(opened, target, plan, known)} rows in {target}.")
         counts = known.statuses.counts()
     if rows == "answers":

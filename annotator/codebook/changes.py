@@ -1,7 +1,7 @@
-"""Changing the codebook: what can be done to it, and what each change touches.
+"""Change the codebook: build a change, count what it affects, and apply it.
 
-A change is built from the codebook as it is, proposed with what it touches, and made in one transaction for all
-annotators. Nothing that anyone has said is rewritten: answers are read through the codebook (the view `answer`).
+A change is built from the current codebook, proposed with its effects, and applied in one transaction for all
+annotators. No answer is rewritten: answers are read through the codebook (the view `answer`).
 """
 
 import json
@@ -19,32 +19,32 @@ from store.database import immediate, now
 from store.faults import parsed
 from store.labels import Change, Event, Fields
 
-WRITTEN = ("name", "definition", "examples", "words", "key", "colour")  # what a person writes of a label
-OUT = ("retired_at", "merged_into")  # what puts a label out of use
+WRITTEN = ("name", "definition", "examples", "words", "key", "colour")  # the fields of a label that a person writes
+OUT = ("retired_at", "merged_into")  # fields that are set when a label is no longer in use
 Rows = dict[int, dict[str, Any]]
 
 
 def add(project: Project, label: Fields, look: bool = False) -> Change:
-    """Add a label; `look`: what none fitted so far might fit now, and needs a new look."""
+    """Add a label; `look`: flag utterances where no label fitted, because this one may."""
     guide = {"none_fits_since": labels.version(project.db) + 1} if look else {}
     return checked(project, Change("add", {-1: {**label, "position": len(_rows(project))}}, guide))
 
 
 def revise(project: Project, label_id: int, written: Fields, look: bool = False) -> Change:
-    """Change what is said of a label; `look`: its meaning has changed, and its answers need a new look.
+    """Edit the fields of a label; `look`: flag its answers for review, because its meaning has changed.
 
     Raises BadInput if nothing would change.
     """
     row = _rows(project)[label_id]
     values = {name: value for name, value in written.items() if value != row[name]}
     if not values:
-        raise BadInput(f"Nothing about “{row['name']}” would change.", "Change something first.")
-    asked = {"look_since": labels.version(project.db) + 1} if look else {}
-    return checked(project, Change("revise", {label_id: {**values, **asked}}))
+        raise BadInput(f"No field of “{row['name']}” would change.", "Edit a field first.")
+    flag = {"look_since": labels.version(project.db) + 1} if look else {}
+    return checked(project, Change("revise", {label_id: {**values, **flag}}))
 
 
 def reorder(project: Project, label_ids: Sequence[int]) -> Change:
-    """Put the labels in use in another order. Raises BadInput if they are not the same labels, or in that order."""
+    """Reorder the labels in use. Raises BadInput if the labels differ or are in this order already."""
     current = codebook_of(project).ids
     if sorted(current) != sorted(label_ids) or tuple(label_ids) == current:
         raise BadInput("The labels are in this order already.", "Move one of them first.")
@@ -54,24 +54,24 @@ def reorder(project: Project, label_ids: Sequence[int]) -> Change:
 
 
 def instruct(project: Project, instruction: str) -> Change:
-    """Change what annotators and model are told. Raises BadInput if nothing would change."""
+    """Change the instruction for annotators and model. Raises BadInput if it would stay the same."""
     if instruction.strip() in ("", codebook_of(project).instruction):
-        raise BadInput("The instruction would stay as it is.", "Write another one.")
+        raise BadInput("The instruction would stay the same.", "Write a different one.")
     return Change("instruct", guide={"instruction": instruction.strip()})
 
 
 def merge(project: Project, sources: Sequence[int], into: int) -> Change:
-    """Let answers in some labels count as another; the model's probabilities are added up, without a new round."""
+    """Merge labels into another: their answers count as it, and their predicted probabilities are added to it."""
     used = codebook_of(project).ids
     if into in sources or not sources or not {into, *sources} <= set(used):
-        raise BadInput("These labels cannot be merged.", "Choose labels that are in use, and another to keep.")
+        raise BadInput("These labels cannot be merged.", "Choose labels that are in use, and a different one to keep.")
     return checked(project, Change("merge", {source: {"merged_into": into} for source in sources}))
 
 
 def split(project: Project, label_id: int, parts: Sequence[Fields]) -> Change:
-    """Put two or more labels in the place of one; its answers need a new look."""
+    """Replace a label by two or more; its answers are flagged for review."""
     if len(parts) < 2:
-        raise BadInput(f"A label is split into two or more, not into {len(parts)}.", "Name one more.")
+        raise BadInput(f"A label is split into two or more, not into {len(parts)}.", "Add another label.")
     places = sorted({row["position"] for row in _rows(project).values()})
     place = _rows(project)[label_id]["position"]
     room = min((other for other in places if other > place), default=place + 1) - place
@@ -79,21 +79,23 @@ def split(project: Project, label_id: int, parts: Sequence[Fields]) -> Change:
         -number: {**part, "split_from": label_id, "position": place + room * number / (len(parts) + 1)}
         for number, part in enumerate(parts, start=1)
     }
-    return checked(project, Change("split", {**values, label_id: put_out(project)}))
+    return checked(project, Change("split", {**values, label_id: retired(project)}))
 
 
 def retire(project: Project, label_id: int) -> Change:
-    """Put a label out of use: its answers teach no longer, and need a new look."""
-    return checked(project, Change("retire", {label_id: put_out(project)}))
+    """Retire a label: its answers are not trained on any more, and are flagged for review."""
+    return checked(project, Change("retire", {label_id: retired(project)}))
 
 
 def restore(project: Project, label_id: int) -> Change:
-    """Put a label that was merged, split or retired in use again; its answers count as they did."""
+    """Restore a label that was merged, split or retired; its answers count as before."""
     row = _rows(project)[label_id]
     if labels.in_use(row):
-        raise BadInput(f"“{row['name']}” is in use.", "Choose one that is not.")
-    put_out = [event.labels[label_id] for event in labels.events(project.db) if "look_since" in _of(event, label_id)]
-    before = put_out[-1]["look_since"][0] if put_out and row["retired_at"] is not None else row["look_since"]
+        raise BadInput(f"“{row['name']}” is in use.", "Choose a label that is not.")
+    retirements = [
+        event.labels[label_id] for event in labels.events(project.db) if "look_since" in _of(event, label_id)
+    ]
+    before = retirements[-1]["look_since"][0] if retirements and row["retired_at"] is not None else row["look_since"]
     return checked(project, Change("restore", {label_id: {**dict.fromkeys(OUT), "look_since": before or 0}}))
 
 
@@ -101,8 +103,8 @@ def _of(event: Event, label_id: int) -> Mapping[str, tuple[Any, Any]]:
     return event.labels.get(label_id, {})
 
 
-def put_out(project: Project) -> dict[str, Any]:
-    """Return the values that put a label out of use, its answers to be looked at."""
+def retired(project: Project) -> dict[str, Any]:
+    """Return the values that retire a label and flag its answers for review."""
     return {"retired_at": now(), "look_since": labels.version(project.db) + 1}
 
 
@@ -111,9 +113,9 @@ def _rows(project: Project) -> Rows:
 
 
 def checked(project: Project, change: Change, rekey: bool = True) -> Change:
-    """Refuse a change that leaves a codebook that cannot be used, and leave out of it what is so already.
+    """Validate the codebook that a change would leave, and return the change without values that stay the same.
 
-    `rekey`: a label that comes into use, and whose key has been taken meanwhile, gets a free one. Raises BadCodebook.
+    `rekey`: a label that comes into use gets a free key if its own is taken. Raises BadCodebook.
     """
     before, after = _rows(project), _rows(project)
     for i, values in change.labels.items():
@@ -126,23 +128,23 @@ def checked(project: Project, change: Change, rekey: bool = True) -> Change:
     kept: dict[int, dict[str, Any]] = {}
     for i, values in change.labels.items():
         written = drafts[i].model_dump() if i in drafts else {}
-        asked = {**values, **({"key": ""} if i in entering else {})}
-        given = {name: written.get(name, value) for name, value in asked.items()}
-        kept[i] = {name: value for name, value in given.items() if i not in before or before[i][name] != value}
+        wanted = {**values, **({"key": ""} if i in entering else {})}
+        read = {name: written.get(name, value) for name, value in wanted.items()}
+        kept[i] = {name: value for name, value in read.items() if i not in before or before[i][name] != value}
         if "examples" in kept[i]:
             kept[i]["examples"] = json.dumps(list(kept[i]["examples"]), ensure_ascii=False)
     return replace(change, labels={i: values for i, values in kept.items() if values})
 
 
 def _drafts(used: Rows, without_key: set[int]) -> dict[int, LabelDraft]:
-    """Read the labels that would be in use as a person writes a codebook."""
+    """Parse the labels that would be in use as a written codebook."""
     if not all(str(row["name"]).strip() for row in used.values()):
-        raise BadCodebook("A label has no name.", "Write a name for each.")
+        raise BadCodebook("A label has no name.", "Give every label a name.")
     written = [{name: row[name] for name in WRITTEN if row.get(name)} for row in used.values()]
     for i, one in zip(used, written, strict=True):
         one.update({"key": ""} if i in without_key else {})
     if len(written) < 2:
-        raise BadCodebook(f"{len(written)} label would be left, a codebook needs two.", "Add another label first.")
+        raise BadCodebook(f"{len(written)} label would remain; a codebook needs two.", "Add another label first.")
     return dict(zip(used, parse_codebook({"labels": written}).labels, strict=True))
 
 
@@ -151,51 +153,51 @@ def _refuse_circles(rows: Rows) -> None:
         path, into = {row.get("id")}, row["merged_into"]
         while into is not None:
             if into in path:
-                raise BadCodebook(f"“{rows[into]['name']}” would count as itself.", "Take back the merge first.")
+                raise BadCodebook(f"“{rows[into]['name']}” would be merged into itself.", "Undo the other merge first.")
             path.add(into)
             into = rows[into]["merged_into"]
 
 
-# What a change touches
+# Effects of a change
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A change, not made yet, with what it touches. It is for one version of the codebook."""
+    """A change that has not been applied, with its effects. It is valid for one version of the codebook."""
 
     change: Change
     version: int
     answers: int  # standing answers, of all annotators
     annotators: int
-    suggestions: int  # open utterances for which the round in use finds such a label likeliest
-    accepted: int  # utterances accepted unseen
-    rounds: int  # that have learned it
-    to_look_at: int  # utterances that will need a new look
+    suggestions: int  # open utterances whose suggestion is an affected label
+    accepted: int  # auto-accepted utterances
+    rounds: int  # that were trained with an affected label
+    to_look_at: int  # utterances that will be flagged for review
 
 
 def propose(project: Project, change: Change) -> Proposal:
-    """Count what a change would touch."""
+    """Count the effects of a change."""
     rows, promoted = _rows(project), rounds.promoted(project.db)
     changed = {i for i, values in change.labels.items() if i > 0 and set(values) != {"position"}}
     touched = [i for i in rows if changed & _path(rows, i)]
-    answers, annotators, asked = annotations.count_said(project.db, touched)
+    answers, annotators, answered = annotations.count_said(project.db, touched)
     suggested = 0
     if promoted:
-        said = rounds.predictions_of(project.db, promoted)
-        likeliest = np.array(said.label_ids)[said.probabilities.argmax(axis=1)]
+        predictions = rounds.predictions_of(project.db, promoted)
+        likeliest = np.array(predictions.label_ids)[predictions.probabilities.argmax(axis=1)]
         suggested = int(np.isin(likeliest, touched).sum())
-    made = [row for row in rounds.history(project.db) if row["state"] == "promoted"]
-    knowing = sum(bool(set(touched) & set(parsed(row["label_ids"], "the labels of a round"))) for row in made)
-    looks = any("look_since" in values for values in change.labels.values()) and change.kind != "restore"
-    looked = (
-        asked if looks else annotations.counts(project.db)["none_fits"] if change.guide.get("none_fits_since") else 0
+    finished = [row for row in rounds.history(project.db) if row["state"] == "promoted"]
+    trained = sum(bool(set(touched) & set(parsed(row["label_ids"], "the labels of a round"))) for row in finished)
+    flags = any("look_since" in values for values in change.labels.values()) and change.kind != "restore"
+    flagged = (
+        answered if flags else annotations.counts(project.db)["none_fits"] if change.guide.get("none_fits_since") else 0
     )
     accepted, version = acceptances.count_said(project.db, touched), labels.version(project.db)
-    return Proposal(change, version, answers, annotators, suggested, accepted, knowing, looked)
+    return Proposal(change, version, answers, annotators, suggested, accepted, trained, flagged)
 
 
 def _path(rows: Rows, label_id: int) -> set[int]:
-    """Return a label and all that its merges lead to."""
+    """Return a label and the labels that it counts as through merges."""
     path, into = {label_id}, rows[label_id]["merged_into"]
     while into is not None:
         path.add(into)
@@ -204,12 +206,12 @@ def _path(rows: Rows, label_id: int) -> set[int]:
 
 
 def make(project: Project, proposal: Proposal, author: str) -> int:
-    """Make a proposed change for all annotators and return the new version. Raises BadInput if another came first."""
+    """Apply a proposed change for all annotators; return the new version. Raises BadInput if another came first."""
     with immediate(project.db):
         version = labels.version(project.db)
         if version != proposal.version:
             raise BadInput(
-                f"The codebook is at version {version} by now, this was prepared for {proposal.version}.",
-                "Look at it again: somebody has changed it meanwhile.",
+                f"The codebook is now at version {version}; this change was prepared for {proposal.version}.",
+                "Somebody else has changed it. Review the change again.",
             )
         return labels.write(project.db, proposal.change, author)

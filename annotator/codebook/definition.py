@@ -1,4 +1,4 @@
-"""The codebook: labels by id with definitions and examples, read from YAML, turned into the model's task."""
+"""Define the codebook: read it from YAML, store its labels, and turn it into the model's task."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,9 +19,9 @@ from store import labels, settings
 from store.database import create_database, immediate
 
 INSTRUCTION = "Choose the label that fits the utterance."
-# One key a label. C and R belong to the browser; s, u, n, q and m are taken on the label page.
+# One key per label. C and R are shortcuts of the browser; s, u, n, q and m are taken on the label page.
 KEYS = "1234567890abdefghijklopvwxyz"
-# Ten that stand out from both schemes' backgrounds (3:1). A help to the eye: name and key are always there too.
+# Ten colors with a contrast of 3:1 to the light and the dark background. Name and key are always shown as well.
 COLOURS = MappingProxyType(
     {
         later("blue"): "#1f7fb8",
@@ -40,7 +40,7 @@ Colour = Literal["", "blue", "orange", "green", "pink", "violet", "ochre", "bric
 
 
 class LabelDraft(BaseModel):
-    """A label as a person writes it down."""
+    """A label as written in a codebook file."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True, coerce_numbers_to_str=True)
     name: str = Field(min_length=1, max_length=200)
@@ -52,7 +52,7 @@ class LabelDraft(BaseModel):
 
 
 class CodebookDraft(BaseModel):
-    """A codebook as a person writes it down. `speaker` says whose turns are to be labelled."""
+    """A codebook as written in a file. `speaker`: only turns of this speaker are labeled."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
     name: str = ""
@@ -62,15 +62,15 @@ class CodebookDraft(BaseModel):
     labels: list[LabelDraft] = Field(min_length=2)
 
     def checked(self) -> Self:
-        """Give every label a key and refuse labels that clash. Raises BadCodebook."""
+        """Return the codebook with a key for every label. Raises BadCodebook if labels conflict."""
         check_words([Label(label.name, words=label.words) for label in self.labels])
         names = [label.name.casefold() for label in self.labels]
         if repeated := {name for name in names if names.count(name) > 1}:
-            raise BadCodebook(f"Labels named twice: {', '.join(sorted(repeated))}.", "Rename one of each.")
+            raise BadCodebook(f"Label names used twice: {', '.join(sorted(repeated))}.", "Rename one of each.")
         chosen = [label.key.lower() for label in self.labels if label.key]
         if repeated := {key for key in chosen if chosen.count(key) > 1} | (set(chosen) - set(KEYS)):
             raise BadCodebook(
-                f"Keys that are used twice or cannot be used: {', '.join(sorted(repeated))}.",
+                f"Keys used twice or not available: {', '.join(sorted(repeated))}.",
                 f"Use each of these at most once: {KEYS}",
             )
         free = iter([key for key in KEYS if key not in chosen] + [""] * len(self.labels))
@@ -80,7 +80,7 @@ class CodebookDraft(BaseModel):
 
 @dataclass(frozen=True)
 class CodebookLabel:
-    """A label of a project, with the id that never changes."""
+    """A label of a project, with its permanent id."""
 
     id: int
     name: str
@@ -92,14 +92,14 @@ class CodebookLabel:
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Self:
-        """Read a label from its row; one that has been given no colour takes the next in turn."""
+        """Read a label from its row; a label without a color gets one by its id."""
         colour = row["colour"] or list(COLOURS)[(row["id"] - 1) % len(COLOURS)]
         return cls(row["id"], row["name"], row["definition"], tuple(row["examples"]), row["words"], row["key"], colour)
 
 
 @dataclass(frozen=True)
 class Codebook:
-    """The labels in use, in order. Arrays of probabilities have their columns in this order."""
+    """The labels in use, in the order of the columns of all probability arrays."""
 
     instruction: str
     labels: tuple[CodebookLabel, ...]
@@ -120,15 +120,15 @@ class Codebook:
         return self.labels[self.ids.index(label_id)]
 
     def id_of(self, name: str) -> int | None:
-        """Find a label by name or label words, case aside; None if there is none."""
-        said = {label.id: label_words(_model_label(label)) for label in self.labels}
-        wanted, spoken = (text.casefold() for text in (name.strip(), label_words(Label(name))))
-        by_name = (label.id for label in self.labels if label.name.casefold() == wanted)
-        by_words = (label_id for label_id, words in said.items() if words.casefold() in (wanted, spoken))
+        """Return the id of the label with this name or these label words, ignoring case; None if there is none."""
+        words_of = {label.id: label_words(_model_label(label)) for label in self.labels}
+        name_, as_words = (text.casefold() for text in (name.strip(), label_words(Label(name))))
+        by_name = (label.id for label in self.labels if label.name.casefold() == name_)
+        by_words = (label_id for label_id, words in words_of.items() if words.casefold() in (name_, as_words))
         return next(by_name, next(by_words, None))
 
     def task(self) -> Task:
-        """Say what the model is asked."""
+        """Return the task for the model: the instruction and the labels."""
         return Task(self.instruction, tuple(_model_label(label) for label in self.labels))
 
 
@@ -137,12 +137,12 @@ def _model_label(label: CodebookLabel) -> Label:
 
 
 def draft_from_names(names: list[str], name: str = "") -> CodebookDraft:
-    """Make a codebook of bare names, as when the labels are those found in a file."""
+    """Return a codebook of names alone, such as the labels found in a file."""
     return parse_codebook({"name": name, "labels": [{"name": label} for label in names]})
 
 
 def read_labels(text: str, known: Sequence[str] = ()) -> list[dict[str, str]]:
-    """Read labels typed one a line, as in “name: definition”; names that are known may hold a colon themselves."""
+    """Parse labels, one per line, as “name: definition”; names in `known` may contain a colon."""
     found = []
     for line in filter(None, map(str.strip, text.splitlines())):
         longest = max((name for name in known if line == name or line.startswith(f"{name}:")), key=len, default="")
@@ -152,13 +152,13 @@ def read_labels(text: str, known: Sequence[str] = ()) -> list[dict[str, str]]:
 
 
 def _at_colon(line: str) -> tuple[str, str, str]:
-    # Only a colon before a space or the end divides: “7:30” is a name.
+    # Only a colon before a space or at the end separates: “7:30” is a name.
     name, colon, definition = (line + " ").partition(": ")
     return name, colon, definition
 
 
 def read_codebook(path: Path) -> CodebookDraft:
-    """Read a YAML codebook. Raises BadCodebook with the line or field at fault."""
+    """Read a YAML codebook from a file. Raises BadCodebook, which names the line or field at fault."""
     if not path.is_file():
         raise BadCodebook(f"There is no codebook file {path}.", "Check the path.")
     try:
@@ -168,7 +168,7 @@ def read_codebook(path: Path) -> CodebookDraft:
 
 
 def parse_codebook_text(text: str) -> CodebookDraft:
-    """Read a YAML codebook from text."""
+    """Read a YAML codebook from text. Raises BadCodebook."""
     try:
         return parse_codebook(yaml.safe_load(text))
     except yaml.YAMLError as error:
@@ -176,7 +176,7 @@ def parse_codebook_text(text: str) -> CodebookDraft:
 
 
 def parse_codebook(content: Any) -> CodebookDraft:
-    """Check the content of a codebook file."""
+    """Validate the content of a codebook file. Raises BadCodebook."""
     try:
         return CodebookDraft.model_validate(content).checked()
     except ValidationError as error:
@@ -185,13 +185,13 @@ def parse_codebook(content: Any) -> CodebookDraft:
 
 
 def codebook_yaml(draft: CodebookDraft) -> str:
-    """Write a codebook as YAML that `read_codebook` reads back."""
+    """Return a codebook as YAML that `read_codebook` can read."""
     content = draft.model_dump(exclude_defaults=True) | {"labels": [_plain(label) for label in draft.labels]}
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes text with rarer line breaks in double quotes: in other styles YAML reads them back as a newline."""
+    """Writes text with Unicode line breaks in double quotes; in other styles YAML reads them as newlines."""
 
 
 def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
@@ -207,13 +207,13 @@ def _plain(label: LabelDraft) -> dict[str, Any]:
 
 
 def codebook_of(project: Project) -> Codebook:
-    """Return the labels in use."""
+    """Return the current codebook."""
     rows = tuple(CodebookLabel.of(row) for row in labels.current(project.db))
     return Codebook(str(settings.get(project.db, "instruction", "")), rows, labels.version(project.db))
 
 
 def create_project(folder: Path, draft: CodebookDraft, config: RoundConfig | None = None) -> Project:
-    """Create a project with a codebook and no utterances yet. Raises ProjectExists, BadCodebook."""
+    """Create a project with a codebook and without utterances. Raises ProjectExists, BadCodebook."""
     draft = draft.checked()
     project = Project(folder, create_database(folder))
     with immediate(project.db):

@@ -1,14 +1,14 @@
-"""The versions of the codebook: what each changed, what annotators read then, and how a change is taken back.
+"""The history of the codebook: describe its changes, reconstruct versions, and undo changes.
 
-Taking back is one more change: the history only grows. A change can be taken back as long as none that stands builds
-on it, and so can taking back; so from the newest on everything can, to the first version.
+Undoing is itself a change, so the history only grows. A change can be undone as long as no later change in effect
+builds on it, and an undo can be undone as well; from the newest on, every change can be undone.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from annotator.codebook.changes import OUT, WRITTEN, Proposal, checked, put_out
+from annotator.codebook.changes import OUT, WRITTEN, Proposal, checked, retired
 from annotator.codebook.definition import Codebook, CodebookLabel, codebook_of
 from annotator.errors import BadInput
 from annotator.i18n import later, say, say_many
@@ -20,26 +20,25 @@ from store.labels import Change, Event
 
 
 def undo(project: Project, version: int, author: str) -> int:
-    """Take one change back for all annotators, and return the new version.
+    """Undo a change for all annotators and return the new version.
 
-    A label that was added goes out of use; the parts of one that was split count as that one. Raises BadInput where a
-    later change builds on it, BadCodebook where what would come back clashes with what has come since.
+    A label that was added is retired; the parts of a split label count as that label. Raises BadInput if a later change
+    builds on it, BadCodebook if the restored values conflict with later ones.
     """
     with immediate(project.db):
         history = labels.events(project.db)
         event = next(one for one in history if one.version == version)
         if event.undone or not event.author:
             if event.undone:
-                raise BadInput(
-                    f"Version {version} has been taken back already.", "Choose another, or make a new change."
-                )
+                raise BadInput(f"Version {version} is already undone.", "Choose another, or make a new change.")
             raise BadInput(
-                f"Version {version} is what the project began with.", "Choose another, or make a new change."
+                f"Version {version} is the initial codebook and cannot be undone.",
+                "Choose another, or make a new change.",
             )
         for later in history[history.index(event) + 1 :]:
             if _builds_on(later, event):
                 done = describe(later, labels.names(project.db))
-                hint = f"Take back version {later.version} first."
+                hint = f"Undo version {later.version} first."
                 raise BadInput(f"Version {later.version} builds on version {version}: {done}.", hint)
         values = {i: _before(project, i, event) for i in event.labels}
         guide = {name: before for name, (before, _) in event.guide.items()}
@@ -48,19 +47,19 @@ def undo(project: Project, version: int, author: str) -> int:
 
 
 def _before(project: Project, label_id: int, event: Event) -> dict[str, Any]:
-    """Return the values that undo what an event did to a label."""
+    """Return the values of a label before an event."""
     if label_id in event.added:
         whole = event.labels[label_id].get("split_from", (None, None))[1]
-        return {"merged_into": whole} if whole else put_out(project)
+        return {"merged_into": whole} if whole else retired(project)
     read = {"examples": json.loads}
     pairs = event.labels[label_id].items()
     return {name: read[name](before) if name in read else before for name, (before, _) in pairs}
 
 
 def _builds_on(later: Event, event: Event) -> bool:
-    """Say whether a later event stands and has changed the same again.
+    """Return whether a later event is in effect and has changed the same fields or labels.
 
-    What took back an event in between has left things as they were.
+    An undo of an event in between does not count, because it restored the earlier values.
     """
     if later.undone or (later.undoes is not None and later.undoes > event.version):
         return False
@@ -72,7 +71,7 @@ def _builds_on(later: Event, event: Event) -> bool:
 
 
 def codebook_at(project: Project, version: int) -> Codebook:
-    """Return the codebook as it was at a version: the text that annotators had before them."""
+    """Return the codebook at a version, as annotators saw it."""
     past: dict[int, dict[str, Any]] = {}
     first = next((e.guide["instruction"][0] for e in labels.events(project.db) if "instruction" in e.guide), None)
     instruction = codebook_of(project).instruction if first is None else str(first)
@@ -94,7 +93,7 @@ def codebook_at(project: Project, version: int) -> Codebook:
 
 
 def describe(event: Event, names: Mapping[int, str]) -> str:
-    """Say in a sentence what was changed, in the names of today."""
+    """Describe a change in one sentence, with the current names of labels."""
 
     def list_(ids: Sequence[int]) -> str:
         return ", ".join(say("“{name}”", name=names[i]) for i in ids)
@@ -113,15 +112,15 @@ def describe(event: Event, names: Mapping[int, str]) -> str:
             parts = list_([i for i in event.labels if i in event.added])
             return say("{label} split into {labels}", label=whole, labels=parts)
         case "retire":
-            return say("{labels} put out of use", labels=changed)
+            return say("{labels} retired", labels=changed)
         case "restore":
-            return say("{labels} put in use again", labels=changed)
+            return say("{labels} restored", labels=changed)
         case "reorder":
-            return say("Labels put in another order")
+            return say("Labels reordered")
         case "instruct":
             return say("Instruction changed")
         case _:
-            return say("Version {n} taken back", n=event.undoes)
+            return say("Version {n} undone", n=event.undoes)
 
 
 CHANGED = {
@@ -130,71 +129,75 @@ CHANGED = {
     "examples": later("examples changed"),
     "words": later("label words changed"),
     "key": later("key “{before}” → “{after}”"),
-    "colour": later("colour “{before}” → “{after}”"),
+    "colour": later("color “{before}” → “{after}”"),
 }
-NEW = {"name": later("name changed"), "key": later("key changed"), "colour": later("colour changed")}  # none before
+NEW = {"name": later("name changed"), "key": later("key changed"), "colour": later("color changed")}  # none before
 
 
 def _revised(event: Event) -> str:
     (pairs,) = event.labels.values()
-    said = []
+    parts = []
     for name in WRITTEN:
         if name in pairs:
             before, after = (say(value) if name == "colour" and value else value for value in pairs[name])
             changed = NEW.get(name, CHANGED[name]) if not before else CHANGED[name]
-            said.append(say(changed, before=before, after=after))
-    return ", ".join([*said, *([say("to be looked at again")] if "look_since" in pairs else [])])
+            parts.append(say(changed, before=before, after=after))
+    return ", ".join([*parts, *([say("answers flagged for review")] if "look_since" in pairs else [])])
 
 
 def consequences(made: Proposal) -> list[str]:
-    """Say what a change would bring about, and whom it touches."""
-    known = say_many(
-        "{n:,} round learned it as it was; the next one learns it as it will be.",
-        "{n:,} rounds learned it as it was; the next one learns it as it will be.",
+    """Describe the effects of a proposed change, in sentences."""
+    trained = say_many(
+        "{n:,} round was trained with the old version; the next one uses the new version.",
+        "{n:,} rounds were trained with the old version; the next one uses the new version.",
         made.rounds,
     )
-    told = [*_brought_about(made), *([known] if made.rounds and made.answers else [])]
-    return [*told, say("It can be taken back at any time.")]
+    effects = [*_effects(made), *([trained] if made.rounds and made.answers else [])]
+    return [*effects, say("It can be undone at any time.")]
 
 
-def _brought_about(made: Proposal) -> list[str]:
+def _effects(made: Proposal) -> list[str]:
     match made.change.kind:
         case "add":
-            fresh = say("It can be given at once. The model suggests it from the next round on.")
+            fresh = say("It can be used immediately. The model suggests it from the next round on.")
             return [fresh, *([_unfit(made)] if made.to_look_at else [])]
         case "merge" | "split" | "retire" | "revise" if not made.answers:
-            return [say("Nobody has given it yet: no answer changes.")]
+            return [say("No answer uses it yet, so no answer changes.")]
         case "merge":
-            counted = say("{answers} count as the other label. Nobody has to answer again.", answers=_given(made))
+            counted = say("{answers} count as the other label. Nobody needs to answer again.", answers=_given(made))
             follow = say_many(
-                "{n:,} suggestion of the model changes with it, without a new round.",
-                "{n:,} suggestions of the model change with it, without a new round.",
+                "{n:,} suggestion changes accordingly, without a new round.",
+                "{n:,} suggestions change accordingly, without a new round.",
                 made.suggestions,
             )
             return [counted, follow]
         case "split" | "retire":
-            return _taken_away(made)
+            return _removed(made)
         case "restore":
-            return [say("{answers} count again as they did.", answers=_given(made))]
+            return [say("{answers} count again as before.", answers=_given(made))]
         case "reorder":
             return [say("No answer changes.")]
         case "instruct":
-            return [say("Annotators read it at once, the model from the next round on. No answer changes.")]
+            return [say("Annotators see it immediately, the model from the next round on. No answer changes.")]
         case _:
-            old = say("{answers} were given under the old text. They stay as they are.", answers=_given(made))
+            old = say("{answers} were given with the old text. They stay unchanged.", answers=_given(made))
             return [old, *([_look(made)] if made.to_look_at else [])]
 
 
-def _taken_away(made: Proposal) -> list[str]:
-    lost = say("{answers} count as no label and teach no longer. {look}", answers=_given(made), look=_look(made))
+def _removed(made: Proposal) -> list[str]:
+    lost = say(
+        "{answers} no longer count as a label and are not used for training. {look}",
+        answers=_given(made),
+        look=_look(made),
+    )
     first = say_many(
-        "{n:,} suggestion of the model had this label: it is asked first.",
-        "{n:,} suggestions of the model had this label: those are asked first.",
+        "{n:,} open utterance had this label as its suggestion and is asked first.",
+        "{n:,} open utterances had this label as their suggestion and are asked first.",
         made.suggestions,
     )
     again = say_many(
-        "{n:,} suggestion accepted unseen is open again.",
-        "{n:,} suggestions accepted unseen are open again.",
+        "{n:,} auto-accepted utterance is open again.",
+        "{n:,} auto-accepted utterances are open again.",
         made.accepted,
     )
     return [lost, first, *([again] if made.accepted else [])]
@@ -206,14 +209,12 @@ def _given(made: Proposal) -> str:
 
 
 def _look(made: Proposal) -> str:
-    return say_many(
-        "{n:,} utterance should be looked at again.", "{n:,} utterances should be looked at again.", made.to_look_at
-    )
+    return say_many("{n:,} utterance should be reviewed.", "{n:,} utterances should be reviewed.", made.to_look_at)
 
 
 def _unfit(made: Proposal) -> str:
     return say_many(
-        "{n:,} utterance where none fitted should be looked at again.",
-        "{n:,} utterances where none fitted should be looked at again.",
+        "{n:,} utterance where no label fitted should be reviewed.",
+        "{n:,} utterances where no label fitted should be reviewed.",
         made.to_look_at,
     )

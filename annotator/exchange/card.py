@@ -1,4 +1,4 @@
-"""The parts of the card that goes with an exported dataset. Whatever a person has written is escaped."""
+"""Write the parts of the dataset card. Text written by people is escaped."""
 
 import hashlib
 import re
@@ -15,9 +15,9 @@ from store.files.exporters import SPLITS
 
 WARNING = (
     "Only rows with `slice` = `audit` or `strategy` = `random` are a random sample. The others were chosen because "
-    "the model was unsure: shares of labels and accuracies computed from them describe the choice, not the data. "
-    "Rows with `source` = `model` or `accepted` were seen by nobody. The promise of the latter holds for all that one "
-    "act accepted, on average, and not for each label or each row."
+    "the model was unsure: label shares and accuracies computed from them describe the selection, not the data. "
+    "Rows with `source` = `model` or `accepted` were not reviewed by anyone. The guarantee of accepted rows holds on "
+    "average over everything accepted in one act, not for each label or row."
 )
 
 READING = {
@@ -25,8 +25,8 @@ READING = {
     'pandas.read_csv("{name}", dtype=str, keep_default_na=False)\n'
     "```\n\n"
     "Without `keep_default_na=False`, labels and texts such as `None`, `NA` or `null` are read as missing; without "
-    "`dtype=str`, an id such as `007` becomes a number. A text that a spreadsheet would run as a formula has an "
-    "apostrophe in front. The other formats keep every text as it is; `datasets` reads them without guessing types.",
+    "`dtype=str`, an id such as `007` becomes a number. A text that a spreadsheet would run as a formula starts with "
+    "an added apostrophe. The other formats keep every text unchanged; `datasets` reads them without guessing types.",
     "jsonl": "```python\n"
     'pandas.read_json("{name}", lines=True, dtype=False)\n'
     'datasets.load_dataset("json", data_files="{name}")\n'
@@ -38,88 +38,88 @@ READING = {
     'datasets.load_dataset("{name}")\n'
     'datasets.load_from_disk("{name}")\n'
     "```\n\n"
-    "All rows are in two splits together: `train` (`slice` = `pool`) and `audit`; `load_dataset` leaves out a split "
-    "that has no rows. In `label`, -1 stands for no label: `kind` says why there is none.",
+    "The rows are in two splits: `train` (`slice` = `pool`) and `audit`; `load_dataset` omits a split without rows. "
+    "In `label`, -1 means no label; `kind` gives the reason.",
 }
 
 
 def escaped(text: str) -> str:
-    """Escape a text for Markdown, so that it stays in its line and its cell."""
+    """Escape a text for Markdown, so that it stays within its line and table cell."""
     marked = re.sub(r"([\\`*\[\]<>|#~&$]|(?<!\w)_|_(?!\w))", r"\\\1", text)
     return "<br>".join(marked.splitlines()) if marked.strip() else marked.strip()
 
 
 def front_matter(folder: Path, slices: Collection[str]) -> str:
-    """Return the YAML by which `datasets.load_dataset` finds the split of every slice that has rows.
+    """Return the YAML header that tells `datasets.load_dataset` the split of every slice that has rows.
 
-    It holds a digest of the data: `load_dataset` keeps what it has read by this header, and would take a folder that
-    was exported anew for the old one.
+    It contains a digest of the data, because `load_dataset` caches by this header and would otherwise return old data
+    for a folder that was exported again.
     """
     digest = hashlib.blake2b(digest_size=16)
     for path in sorted(folder.glob("*/*.arrow")):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "blake2b").digest())
-    splits = [split for part, split in SPLITS.items() if part in slices]  # it fails where one has no rows
+    splits = [split for part, split in SPLITS.items() if part in slices]  # load_dataset fails on a split without rows
     files = "".join(f"  - split: {split}\n    path: {split}/data-*.arrow\n" for split in splits)
-    told = f"- config_name: default\n  description: content {digest.hexdigest()}\n  data_files:\n{files}"
-    return f"---\nconfigs:\n{told}---\n" if splits else ""
+    config = f"- config_name: default\n  description: content {digest.hexdigest()}\n  data_files:\n{files}"
+    return f"---\nconfigs:\n{config}---\n" if splits else ""
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Write a table; the cells are Markdown already."""
+    """Return a Markdown table; the cells are already Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
 def contents(counts: Mapping[Status, int], left_out: Iterable[Status]) -> str:
-    """List how many utterances have which status, and whether they are in the file; the sum is all of them."""
+    """Return a table of the number of utterances with each status, and whether they are in the file."""
     out = set(left_out)
     rows = [
         (f"`{status}`", n, "left out" if status in out else "yes", MEANINGS[status])
         for status, n in counts.items()
         if n or status not in ("accepted", "model")
     ]
-    summed = ("**all**", sum(counts.values()), "", "the utterances to be labeled; context is never exported")
-    return table(("status", "utterances", "in this file", "meaning"), [*rows, summed])
+    total = ("**all**", sum(counts.values()), "", "the utterances to be labeled; context is never exported")
+    return table(("status", "utterances", "in this file", "meaning"), [*rows, total])
 
 
 def codebook(project: Project) -> str:
-    """List the labels with their definitions, and what became of those that may no longer be given."""
+    """List the labels with their definitions, and the labels that have been merged or retired."""
     found = codebook_of(project)
     used = (f"- **{escaped(one.name)}**: {escaped(one.definition) or '(no definition)'}" for one in found.labels)
-    parts = ["\n".join(used), "\n".join(_out_of_use(project))]
+    parts = ["\n".join(used), "\n".join(_retired(project))]
     return f"## Codebook, version {found.version}\n\n{escaped(found.instruction)}\n\n" + "\n\n".join(
         filter(None, parts)
     )
 
 
-def _out_of_use(project: Project) -> Iterator[str]:
-    known = labels.names(project.db)
+def _retired(project: Project) -> Iterator[str]:
+    names = labels.names(project.db)
     for row in labels.every(project.db):
         name = escaped(row["name"])
         if row["merged_into"] is not None:
-            yield f"- *{name}* was merged; its answers count as *{escaped(known[row['counts_as']])}*."
+            yield f"- *{name}* was merged; its answers count as *{escaped(names[row['counts_as']])}*."
         elif row["retired_at"] is not None:
-            yield f"- *{name}* is out of use; its answers count as no label."
+            yield f"- *{name}* was retired; its answers do not count as a label."
 
 
 def guaranteed(act: Mapping[str, Any]) -> str:
-    """Put an acceptance's promise into words."""
+    """Return the guarantee of an auto-acceptance as text."""
     return f"at least {act['target']:.0%} right, at {act['confidence']:.0%} confidence"
 
 
 def accepted(project: Project) -> str:
-    """List every act of accepting unseen, those that ended too."""
+    """Return a table of all auto-acceptances, including those that have ended."""
     rows = []
     for act in reversed(acceptances.history(project.db)):
-        now = escaped(f"{act['ended']}: {act['reason']}") if act["ended"] else "stands"
+        now = escaped(f"{act['ended']}: {act['reason']}") if act["ended"] else "in effect"
         rows.append((act["id"], act["round_number"], act["size"], guaranteed(act), act["checks"], act["errors"], now))
-    head = ("acceptance", "round", "suggestions", "promise", "spot checks", "found wrong", "now")
-    return table(head, rows) if rows else "No suggestion has been accepted unseen."
+    head = ("acceptance", "round", "suggestions", "guarantee", "spot checks", "errors", "status")
+    return table(head, rows) if rows else "No suggestion has been auto-accepted."
 
 
 def rounds(project: Project) -> str:
-    """List the promoted rounds with what was measured of them."""
+    """Return a table of the promoted rounds with their metrics."""
     rows = []
     for one in reversed(summaries(project)):
         if one.state == "promoted":

@@ -1,4 +1,4 @@
-"""The columns of an exported dataset, what each means, and how imported ones are named beside them."""
+"""The columns of an exported dataset and their meanings."""
 
 from store.files.exporters import Field
 
@@ -40,40 +40,40 @@ FIELDS = (
 MEANINGS = {
     "id": "the id the utterance was imported with",
     "text": "the utterance",
-    "label": "the label; empty where there is none, as `kind` says",
-    "given_label": "the label that was given, also where it counts as another since, or as none",
+    "label": "the label; empty if there is none (see `kind`)",
+    "given_label": "the label as originally given, even if it has since been merged or retired",
     "kind": "`label`, `none_fits`, `disputed` (people's answers are tied), `skip` (people have only skipped it), or "
-    "`out_of_use` where the label that was given has been retired or split",
-    "source": "`expert`, `adjudicated` (by someone who saw what others had said), `given` (came with the file), "
-    "`accepted` (the model's, accepted unseen on a promise) or `model` (its likeliest label, seen by nobody)",
-    "annotator": "who answered, skipped or accepted; several are separated by semicolons",
-    "answers": "how many people have answered, with a label or that none fits",
-    "answers_given": "all that stands, as a JSON list of objects with `annotator`, `source`, `kind` and `label`; there "
-    "is also a label that came with the file and that a person has replaced since; empty where a row is one answer",
+    "`out_of_use` (the label of the answer has been retired or split)",
+    "source": "`expert`, `adjudicated` (by someone who saw the others' answers), `given` (imported with the file), "
+    "`accepted` (an auto-accepted suggestion) or `model` (the model's likeliest label, not reviewed by anyone)",
+    "annotator": "who answered, skipped or accepted; several names are separated by semicolons",
+    "answers": "how many people have answered with a label or “none fits”",
+    "answers_given": "all standing answers, as a JSON list of objects with `annotator`, `source`, `kind` and `label`, "
+    "including an imported label that a person has since replaced; empty if each row is one answer",
     "unsure": "whether an annotator marked the answer as unsure",
-    "comment": "what the annotator noted",
+    "comment": "the comment of the annotator",
     "conversation": "the conversation it belongs to",
     "turn": "its place in the conversation",
     "speaker": "who said it",
-    "slice": "`pool` (may be trained on) or `audit` (drawn at random, only for measuring)",
-    "round": "the round that put the utterance before the annotator; empty before the first",
-    "strategy": "how the utterance was chosen; `audit` and `random` are unbiased; `bulk` is an answer given at once to "
-    "all that a search found, not necessarily read one by one",
-    "between_rounds": "whether it was chosen after `round` and before the next, from the answers given up to then; "
-    "empty where nobody was asked",
-    "propensity": "the chance with which it was drawn; empty where it was chosen, not drawn",
-    "pool_size": "how many utterances it was chosen from",
-    "suggested_label": "what the annotator was shown; empty if nothing",
-    "suggested_probability": "the calibrated probability shown with it",
-    "withheld": "why a suggestion was not shown: `chance` (drawn, to measure what suggestions do) or `choice` (the "
-    "annotator hides them); empty where it was shown or there was none",
-    "withheld_label": "what it would have been",
-    "withheld_probability": "the calibrated probability of that",
+    "slice": "`pool` (may be trained on) or `audit` (drawn at random, for evaluation only)",
+    "round": "the round that selected the utterance for labeling; empty before the first round",
+    "strategy": "how the utterance was selected; `audit` and `random` are unbiased; `bulk` is one answer for all "
+    "results of a search, which were not necessarily read one by one",
+    "between_rounds": "whether it was selected between `round` and the next one, using the answers given until then; "
+    "empty if nobody was asked",
+    "propensity": "the probability with which it was drawn at random; empty if it was not",
+    "pool_size": "the number of utterances it was selected from",
+    "suggested_label": "the suggestion that the annotator saw; empty if none was shown",
+    "suggested_probability": "its calibrated probability",
+    "withheld": "why a suggestion was not shown: `chance` (at random, to measure anchoring) or `choice` (the annotator "
+    "hides suggestions); empty if it was shown or there was none",
+    "withheld_label": "the suggestion that was not shown",
+    "withheld_probability": "its calibrated probability",
     "codebook_version": "the version of the codebook that the answer was given under",
     "milliseconds": "time from seeing the utterance to answering",
-    "at": "when, in UTC",
-    "model_round": "the round the probabilities come from",
-    "probabilities": "the calibrated probability of every label, where the model has scored the utterance",
-    "acceptance": "the number of the act by which the suggestion was accepted unseen; empty for any other label",
-    "promise": "the precision that was certified for what that act accepted, on average, and how surely",
+    "at": "date and time, in UTC",
+    "model_round": "the round that the probabilities come from",
+    "probabilities": "the calibrated probability of every label, if the model has scored the utterance",
+    "acceptance": "the number of the auto-acceptance that the label comes from; empty for any other label",
+    "promise": "the certified average precision of that auto-acceptance, with its confidence",
 }

@@ -1,4 +1,4 @@
-"""The labelled dataset: which rows leave, what each says about where its label came from, and its card."""
+"""Export the labeled dataset: its rows, the origin of every label, and a dataset card."""
 
 import json
 from collections import Counter
@@ -26,50 +26,50 @@ Rows = Literal["utterances", "answers"]
 
 @dataclass(frozen=True)
 class ExportPlan:
-    """What to export. `rows`: one an utterance with its consensus label, or one an answer."""
+    """What to export. `rows`: one row per utterance with its consensus label, or one per answer."""
 
     format: str = "csv"
     rows: Rows = "utterances"
-    with_model: bool = False  # also utterances that only the model has labelled
+    with_model: bool = False  # also utterances that only the model has labeled
 
 
-def export_project(project: Project, path: Path, plan: ExportPlan, known: "Known | None" = None) -> int:
-    """Write the dataset, and its card beside it, and return how many rows it has."""
-    known, tally = known or Known(project, plan), Tally()
-    rows = _tallied(export_rows(project, plan, known), tally)
-    count = export(rows, known.fields, codebook_of(project).names, path, plan.format)
+def export_project(project: Project, path: Path, plan: ExportPlan, context: "ExportContext | None" = None) -> int:
+    """Write the dataset and its card; return the number of rows."""
+    context, tally = context or ExportContext(project, plan), Tally()
+    rows = _tallied(export_rows(project, plan, context), tally)
+    count = export(rows, context.fields, codebook_of(project).names, path, plan.format)
     beside = path / "README.md" if path.is_dir() else path.with_name(f"{path.stem}.README.md")
     front = card.front_matter(path, {part for *_, part in tally}) if path.is_dir() else ""
-    write_text(beside, front + _card(project, plan, known, tally, path.name))
+    write_text(beside, front + _card(project, plan, context, tally, path.name))
     return count
 
 
 def default_filename(project: Project, plan: ExportPlan) -> str:
-    """Name an export after its project."""
+    """Return the default file name of an export, after its project."""
     return f"{project.folder.resolve().name}{FORMATS[plan.format].suffix}"
 
 
-def export_rows(project: Project, plan: ExportPlan, known: "Known | None" = None) -> Iterator[dict[str, Any]]:
-    """Stream the rows in import order; every one says where its label comes from.
+def export_rows(project: Project, plan: ExportPlan, context: "ExportContext | None" = None) -> Iterator[dict[str, Any]]:
+    """Yield the rows in import order, each with the origin of its label.
 
-    All but unlabeled utterances have a row: also those that are disputed or skipped, or whose label is out of use.
+    All but unlabeled utterances have a row, including those that are disputed or skipped, or whose label is retired.
     """
-    known = known or Known(project, plan)
+    context = context or ExportContext(project, plan)
     for utterance in utterances.iterate(project.db):
-        status = known.statuses.of(utterance["id"])
+        status = context.statuses.of(utterance["id"])
         if plan.rows == "answers":
-            given = known.statuses.answers.get(utterance["id"], [])
-            yield from (known.answer_row(utterance, answer) for answer in given)
+            given = context.statuses.answers.get(utterance["id"], [])
+            yield from (context.answer_row(utterance, answer) for answer in given)
         elif status not in ("accepted", "model", "unlabeled"):
-            yield known.verdict_row(utterance)
+            yield context.verdict_row(utterance)
         if status == "accepted":
-            yield known.accepted_row(utterance)
+            yield context.accepted_row(utterance)
         elif status == "model":
-            yield known.model_row(utterance)
+            yield context.model_row(utterance)
 
 
-class Known:
-    """What all rows need: the status of each utterance, label names, round numbers, predictions, imported columns."""
+class ExportContext:
+    """What all rows share: the status of each utterance, label names, round numbers, predictions, imported columns."""
 
     def __init__(self, project: Project, plan: ExportPlan) -> None:
         self.names = labels.names(project.db)
@@ -89,32 +89,32 @@ class Known:
         self._order: list[str] = []
         if promoted:
             found = rounds.predictions_of(project.db, promoted)
-            known = [i not in found.unknown for i in found.label_ids]
-            self._order = [self.names[i] for i, is_known in zip(found.label_ids, known, strict=True) if is_known]
-            self._shares = np.round(found.probabilities[:, known], 6)
+            is_trained = [i not in found.unknown for i in found.label_ids]
+            self._order = [self.names[i] for i, kept in zip(found.label_ids, is_trained, strict=True) if kept]
+            self._shares = np.round(found.probabilities[:, is_trained], 6)
             self._places = {int(i): place for place, i in enumerate(found.utterance_ids)}
 
     def answer_row(self, utterance: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, Any]:
-        """Describe one answer to an utterance."""
-        row = self._about(utterance) | self._asked(answer) | self._said(answer)
-        return row | {"kind": answer["kind"], **_by([answer]), "answers": 1, "answers_given": None}
+        """Return the row of one answer."""
+        row = self._utterance(utterance) | self._selection(answer) | self._answer(answer)
+        return row | {"kind": answer["kind"], **_annotators([answer]), "answers": 1, "answers_given": None}
 
     def verdict_row(self, utterance: Mapping[str, Any]) -> dict[str, Any]:
-        """Describe what people's answers to an utterance come to."""
+        """Return the row of the consensus on an utterance."""
         found = self.statuses.verdicts[utterance["id"]]
-        row = self._about(utterance) | self._asked(found.decisive) | self._said(found.decisive)
+        row = self._utterance(utterance) | self._selection(found.decisive) | self._answer(found.decisive)
         if found.kind == "disputed":
             row |= dict.fromkeys(_OF_ONE_ANSWER)
-        people = found.votes or self._passed(found)
-        return row | {"kind": found.kind, **_by(people), "answers": len(found.votes)}
+        people = found.votes or self._without_vote(found)
+        return row | {"kind": found.kind, **_annotators(people), "answers": len(found.votes)}
 
-    def _passed(self, found: Verdict) -> Sequence[Mapping[str, Any]]:
-        """Return the answers of a kind that has no vote: skips, or those out of use."""
+    def _without_vote(self, found: Verdict) -> Sequence[Mapping[str, Any]]:
+        """Return the answers of a kind without a vote: skips, or answers with a retired label."""
         given = self.statuses.answers[found.decisive["utterance_id"]]
         return [answer for answer in given if answer["kind"] == found.decisive["kind"]]
 
-    def _asked(self, answer: Mapping[str, Any]) -> dict[str, Any]:
-        """Say why the utterance was asked for."""
+    def _selection(self, answer: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the columns on how the utterance was selected."""
         return {
             "source": _source(answer),
             "round": self.numbers.get(answer["round_id"]),
@@ -124,8 +124,8 @@ class Known:
             "promise": None,
         }
 
-    def _said(self, answer: Mapping[str, Any]) -> dict[str, Any]:
-        """Say what was answered, beside which suggestion."""
+    def _answer(self, answer: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the columns on the answer and the suggestion with it."""
         return {
             "label": self.names.get(answer["label_id"]),
             "given_label": self.names.get(answer["said_label_id"]),
@@ -138,9 +138,9 @@ class Known:
         }
 
     def accepted_row(self, utterance: Mapping[str, Any]) -> dict[str, Any]:
-        """Describe an utterance whose suggestion was accepted unseen, by its label then, whatever is likeliest now."""
+        """Return the row of an auto-accepted utterance, with the label it was accepted with."""
         act = self.statuses.accepted[utterance["id"]]
-        return self._unseen(utterance) | {
+        return self._unanswered(utterance) | {
             "label": self.names[act["label_id"]],
             "given_label": self.names[act["said_label_id"]],
             "source": "accepted",
@@ -155,16 +155,16 @@ class Known:
         }
 
     def model_row(self, utterance: Mapping[str, Any]) -> dict[str, Any]:
-        """Describe an utterance that only the model has labelled."""
-        row = self._unseen(utterance)
+        """Return the row of an utterance that only the model has labeled."""
+        row = self._unanswered(utterance)
         predicted = row["probabilities"]
         return row | {"label": max(predicted, key=lambda name: predicted[name]), "source": "model"}
 
-    def _unseen(self, utterance: Mapping[str, Any]) -> dict[str, Any]:
+    def _unanswered(self, utterance: Mapping[str, Any]) -> dict[str, Any]:
         empty = dict.fromkeys(field.name for field in FIELDS)
-        return empty | self._about(utterance) | {"kind": "label", "answers": 0, "unsure": False}
+        return empty | self._utterance(utterance) | {"kind": "label", "answers": 0, "unsure": False}
 
-    def _about(self, utterance: Mapping[str, Any]) -> dict[str, Any]:
+    def _utterance(self, utterance: Mapping[str, Any]) -> dict[str, Any]:
         place = self._places.get(utterance["id"])
         predicted = dict(zip(self._order, self._shares[place].tolist(), strict=True)) if place is not None else None
         extra = json.loads(utterance["metadata"]) if self.imported else {}
@@ -178,7 +178,7 @@ class Known:
         }
 
     def _all_given(self, utterance_id: int) -> str | None:
-        """Write all standing answers as JSON, in the labels in use where these are."""
+        """Return all standing answers as JSON, with the labels in use where possible."""
         given = [
             {"annotator": a["annotator"], "source": _source(a), "kind": a["kind"]}
             | {"label": self.names.get(a["label_id"] or a["said_label_id"])}
@@ -187,7 +187,7 @@ class Known:
         return json.dumps(given, ensure_ascii=False) if given else None
 
 
-# What is said of one answer, and not of several that differ.
+# Columns of a single answer, empty if several answers differ.
 _OF_ONE_ANSWER = (
     *("label", "given_label", "codebook_version", "milliseconds", "at", "suggested_label", "suggested_probability"),
     *("withheld", "withheld_label", "withheld_probability"),
@@ -198,8 +198,8 @@ def _source(answer: Mapping[str, Any]) -> str:
     return str(answer["strategy"]) if answer["strategy"] in (GIVEN, ADJUDICATED) else "expert"
 
 
-def _by(given: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Say who answered, and what they noted."""
+def _annotators(given: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the columns on the annotators and their comments."""
     return {
         "annotator": ";".join({same_person(answer["annotator"]): answer["annotator"] for answer in given}.values()),
         "unsure": any(answer["unsure"] for answer in given),
@@ -207,58 +207,60 @@ def _by(given: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-Tally = Counter[tuple[str, bool, str, str]]  # rows by label or else kind, whether it is a label, source and slice
+Tally = Counter[
+    tuple[str, bool, str, str]
+]  # number of rows by label (or else kind), whether it is a label, source, and slice
 
 
 def _tallied(rows: Iterable[dict[str, Any]], tally: Tally) -> Iterator[dict[str, Any]]:
-    """Pass rows on and count them."""
+    """Yield rows unchanged and count them."""
     for row in rows:
         tally[row["label"] or row["kind"], bool(row["label"]), row["source"], row["slice"]] += 1
         yield row
 
 
 def left_out(counts: Mapping[Status, int], with_model: bool) -> str:
-    """Say in English how many utterances are not exported, and why; nothing where all are."""
+    """Return, in English, how many utterances are not exported and why; empty if all are."""
     n, every = counts["unlabeled"], sum(counts.values())
     if not n:
         return ""
     verb = "is" if n == 1 else "are"
-    return f"{n:,} of {every:,} utterances {verb} left out: nobody has answered. {_MODEL[with_model]}"
+    return f"{n:,} of {every:,} utterances {verb} left out because nobody has answered. {_MODEL[with_model]}"
 
 
 _MODEL = {
-    False: "Where the model has scored them, its labels can be exported too (--with-model).",
+    False: "Predictions of the model can be exported for them (--with-model).",
     True: "The model has not scored them either.",
 }
 
 
 def dataset_card(project: Project, plan: ExportPlan, count: int) -> str:
-    """Write the card of a dataset that was exported with `count` rows."""
-    known, tally = Known(project, plan), Tally()
-    for _ in _tallied(export_rows(project, plan, known), tally):
+    """Return the card of a dataset that was exported with `count` rows."""
+    context, tally = ExportContext(project, plan), Tally()
+    for _ in _tallied(export_rows(project, plan, context), tally):
         pass
-    return _card(project, plan, known, tally, default_filename(project, plan), count)
+    return _card(project, plan, context, tally, default_filename(project, plan), count)
 
 
 def _card(
-    project: Project, plan: ExportPlan, known: Known, tally: Tally, filename: str, count: int | None = None
+    project: Project, plan: ExportPlan, context: ExportContext, tally: Tally, filename: str, count: int | None = None
 ) -> str:
-    """Write the README of an exported dataset: codebook, counts, how the utterances were chosen, rounds."""
+    """Return the README of an exported dataset: codebook, counts, selection of utterances, rounds."""
     count = tally.total() if count is None else count
-    written = f"{count} rows, exported as {FORMATS[plan.format].shown}, one {plan.rows.rstrip('s')} a row."
-    counts = known.statuses.counts()
+    written = f"{count} rows, exported as {FORMATS[plan.format].shown}, one {plan.rows.rstrip('s')} per row."
+    counts = context.statuses.counts()
     parts = [
         f"# {card.escaped(project.name)}",
         f"{written} {left_out(counts, plan.with_model)}".strip(),
-        "## What is in it\n\n" + card.contents(counts, ["unlabeled"]),
-        "## How to read it\n\n" + card.READING[plan.format].replace("{name}", filename),
+        "## Contents\n\n" + card.contents(counts, ["unlabeled"]),
+        "## Reading the file\n\n" + card.READING[plan.format].replace("{name}", filename),
         card.codebook(project),
         "## Counts\n\n" + _counts(tally),
-        "## Before you compute anything\n\n" + card.WARNING,
-        "## Accepted unseen\n\n" + card.accepted(project),
+        "## Before computing statistics\n\n" + card.WARNING,
+        "## Auto-accepted suggestions\n\n" + card.accepted(project),
         "## Rounds\n\n" + card.rounds(project),
         "## Columns\n\n" + "\n".join(f"- `{field.name}`: {MEANINGS[field.name]}" for field in FIELDS),
-        "## Imported columns\n\n" + _imported(known),
+        "## Imported columns\n\n" + _imported(context),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -271,13 +273,15 @@ def _counts(tally: Tally) -> str:
     return card.table(("label", "source", "slice", "rows"), [*rows, ("**all**", "", "", tally.total())])
 
 
-def _imported(known: Known) -> str:
-    """List the columns that came with the files and have no meaning for us."""
-    if not known.imported:
-        return "The files that were imported had no other columns."
-    told = "Columns of the imported files, as text; lists and objects as JSON, empty where a file had none."
+def _imported(context: ExportContext) -> str:
+    """List the columns that were copied from the imported files."""
+    if not context.imported:
+        return "The imported files had no other columns."
+    intro = (
+        "Columns of the imported files, as text; lists and objects as JSON; empty if a file does not have the column."
+    )
     lines = [
         f"- {card.escaped(column)}" + (f" (*{card.escaped(name)}* in the file)" if column != name else "")
-        for name, column in known.imported.items()
+        for name, column in context.imported.items()
     ]
-    return f"{told}\n\n" + "\n".join(lines)
+    return f"{intro}\n\n" + "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Utterances enter a project, from a file or from Python; the audit sample is drawn among them at once."""
+"""Import utterances from a file or from Python, and draw the audit sample among them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, partial
@@ -22,9 +22,9 @@ from store.utterances import NewUtterance
 
 
 def import_file(project: Project, path: Path, plan: ImportPlan, whole_conversations: bool = False) -> ImportReport:
-    """Import a file, all or nothing, draw its audit sample, and make sure that there is something to ask.
+    """Import a file completely or not at all, draw its audit sample, and fill the queue before the first round.
 
-    The sample is drawn by utterances or by whole conversations. Others can work on the project in the meantime.
+    The sample consists of utterances or of whole conversations. Others can work on the project in the meantime.
     Raises BadFile, BadInput, ImportRunning.
     """
     codebook = codebook_of(project)
@@ -32,7 +32,7 @@ def import_file(project: Project, path: Path, plan: ImportPlan, whole_conversati
     @cache
     def given(name: str) -> int | str:
         label_id = codebook.id_of(name)
-        return f"“{name}” is no label of the codebook" if label_id is None else label_id
+        return f"“{name}” is not a label of the codebook" if label_id is None else label_id
 
     draw = partial(_audit_of, project, whole_conversations=whole_conversations)
     report = importers.import_file(project.db, path, plan, Rules(given, codebook.version, draw, whole_conversations))
@@ -43,21 +43,21 @@ def import_file(project: Project, path: Path, plan: ImportPlan, whole_conversati
 
 
 def add_utterances(project: Project, new: Sequence[NewUtterance]) -> list[int]:
-    """Add utterances from Python, in one transaction, as `import_file` does; return their ids in order."""
+    """Add utterances from Python in one transaction, with an audit sample; return their ids in order."""
     with immediate(project.db):
         imports.refuse_beside_another(project.db)
         ids = [utterances.add(project.db, one) for one in new]
-        asked = [i for i, one in zip(ids, new, strict=True) if not one.context_only]
-        utterances.move_to_audit(project.db, _audit_of(project, utterances.drawn_before(project.db, asked)))
+        to_label = [i for i, one in zip(ids, new, strict=True) if not one.context_only]
+        utterances.move_to_audit(project.db, _audit_of(project, utterances.drawn_before(project.db, to_label)))
         if not rounds.promoted(project.db):
             refill_queue(project)
     return ids
 
 
 def _audit_of(project: Project, new: Iterable[Mapping[str, Any]], whole_conversations: bool = False) -> set[int]:
-    """Draw which of the new utterances join the audit sample.
+    """Draw the new utterances that join the audit sample.
 
-    Their `drawn` is the sample in which their group lies already, which they join.
+    An utterance whose group is already in a sample (its `drawn`) joins that sample.
     """
     config = project.config
     drawn = {row["id"]: (row["drawn"], _group(row, whole_conversations)) for row in new}
@@ -68,9 +68,9 @@ def _audit_of(project: Project, new: Iterable[Mapping[str, Any]], whole_conversa
 
 
 def _group(row: Mapping[str, Any], whole_conversations: bool) -> bytes | str | int:
-    """Return what an utterance stays together with: its copies, or the turns around it if asked, or nothing.
+    """Return the group of an utterance: its text, or in conversations the conversation or the utterance alone.
 
-    In conversations the same words are another utterance.
+    In conversations the same words in another place are another utterance.
     """
     if row["conversation"] is None:
         return bytes(row["text_hash"])

@@ -1,4 +1,4 @@
-"""The sample projects that come with the product, and where projects live."""
+"""Create sample projects, and list the projects of a workspace."""
 
 import os
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ DATA = Path(__file__).resolve().parents[2] / "data"
 
 @dataclass(frozen=True)
 class Sample:
-    """A labelled file with its codebook, written for this project."""
+    """A labeled file with its codebook, written for this software."""
 
     name: str
     shown: str
@@ -27,12 +27,12 @@ class Sample:
 
     @property
     def data(self) -> Path:
-        """The utterances."""
+        """The file with the utterances."""
         return DATA / f"{self.name}.csv"
 
     @property
     def codebook(self) -> CodebookDraft:
-        """The labels."""
+        """The codebook."""
         return read_codebook(DATA / f"{self.name}.yaml")
 
 
@@ -53,18 +53,19 @@ def workspace() -> Path:
 
 
 def project_folders(folder: Path) -> list[Path]:
-    """List the projects in a workspace by name, those too that cannot be opened. Raises ProjectUnreadable."""
+    """Return the project folders in a workspace by name, including unreadable ones. Raises ProjectUnreadable."""
     try:
         found = sorted(folder.iterdir()) if folder.is_dir() else []
     except OSError as error:
         raise ProjectUnreadable(
-            f"The folder of all projects, {folder}, cannot be read.", "Check that you may read it, and its disk."
+            f"The folder of all projects, {folder}, cannot be read.",
+            "Check that you may read it and that its disk is connected.",
         ) from error
     return [path for path in found if os.path.lexists(path / FILENAME)]
 
 
 def create_sample(name: str, folder: Path) -> Project:
-    """Create a sample project: its utterances without their labels, as an expert would start. Raises UnknownName."""
+    """Create a sample project with its utterances but not their labels. Raises UnknownName."""
     if name not in SAMPLES:
         raise UnknownName.among("sample", name, sorted(SAMPLES))
     sample = SAMPLES[name]
@@ -78,5 +79,5 @@ def create_sample(name: str, folder: Path) -> Project:
 
 
 def is_sample(project: Project) -> bool:
-    """Say whether a project was made from a sample."""
+    """Return whether a project was created from a sample."""
     return settings.get(project.db, "sample") is not None

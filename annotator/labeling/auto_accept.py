@@ -98,7 +98,7 @@ def offer(
         single = certify(evidence, target)
         columns = accepted(evidence.pool, single if isinstance(single, Guarantee) else {})
         guarantees = {0: single}
-    best = dict(zip(ids.tolist(), evidence.open_sure.tolist(), strict=True))
+    best = dict(zip(ids.tolist(), evidence.pool_confidence.tolist(), strict=True))
     taken = label_ids[columns + 1]
     stale = not rounds.is_current(project.db, row)
     return Offer(
@@ -125,7 +125,8 @@ def accept(project: Project, annotator: str, target: Target, per_label: bool = F
         made = offer(project, target, per_label)
         if not made.accepts:
             raise RoundError(
-                f"0 suggestions can be accepted at a precision of {target.target:.0%}.", "Answer more audit utterances."
+                f"0 suggestions can be accepted at a precision of {target.precision:.0%}.",
+                "Answer more audit utterances.",
             )
         if made.stale:
             raise RoundError("The codebook has changed since this round was made.", "Retrain, then accept.")
@@ -134,7 +135,7 @@ def accept(project: Project, annotator: str, target: Target, per_label: bool = F
         labels = {i: (label, made.probabilities[i]) for i, label in pairs if label}
         version = codebook_of(project).version
         new = NewAcceptance(
-            made.round["id"], annotator, target.target, target.confidence, json.dumps(guarantee), version
+            made.round["id"], annotator, target.precision, target.confidence, json.dumps(guarantee), version
         )
         done = acceptances.accept(project.db, new, labels)
         queue.drop(project.db, labels)

@@ -19,7 +19,7 @@ from annotator.project import Project
 from annotator.rounds.batch import AUDIT
 from annotator.rounds.candidates import candidates
 from annotator.rounds.consensus import consensus
-from annotator.rounds.label_errors import recent_doubts
+from annotator.rounds.label_errors import recent_label_errors
 from annotator.rounds.statuses import people_differ
 from annotator.rounds.summaries import likeliest, round_before
 from store import annotations, labels, rounds, settings, utterances
@@ -99,7 +99,7 @@ def to_label_again(project: Project) -> list[int]:
 def slips(project: Project) -> list[int]:
     """Find the answers that a model which has not seen them finds least likely, and that nobody has settled."""
     adjudicated = annotations.settled_ids(project.db)
-    return [i for i in recent_doubts(project).first(AGAIN) if i not in adjudicated]
+    return [i for i in recent_label_errors(project).first(AGAIN) if i not in adjudicated]
 
 
 def strangers(project: Project) -> list[int]:
@@ -114,10 +114,12 @@ def strangers(project: Project) -> list[int]:
 
 def expected_slips(project: Project) -> str:
     """Say how many slips there may be."""
-    found = recent_doubts(project)
-    n = len(found.chances)
+    found = recent_label_errors(project)
+    n = len(found.probabilities)
     return (
-        "" if found.wrong is None else say("Of {n:,} answers about {wrong:,.0f} may be wrong.", n=n, wrong=found.wrong)
+        ""
+        if found.expected_wrong is None
+        else say("Of {n:,} answers about {wrong:,.0f} may be wrong.", n=n, wrong=found.expected_wrong)
     )
 
 

@@ -1,4 +1,4 @@
-"""What seeing a suggestion does to an answer: people agree with the model more often where they saw what it said."""
+"""Measure anchoring: how much more often people agree with the model when they see its suggestion."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from typing import Any
 
 from annotator.methods.metrics import proportion_interval
 
-FEW = 20  # answers of either kind; the interval of fewer says nothing
+FEW = 20  # answers with a suggestion, and without; with fewer the interval is too wide to be of use
 
 
 @dataclass(frozen=True)
 class Pull:
-    """How often people agree with the model, with its suggestion before their eyes and withheld by chance."""
+    """How often people agree with the model when its suggestion is shown and when it is withheld at random."""
 
     shown: int
     agreed_shown: int
@@ -21,12 +21,12 @@ class Pull:
 
     @property
     def size(self) -> float:
-        """Difference of the two shares."""
+        """Difference of the two shares of agreement, -1 to 1."""
         return self.agreed_shown / self.shown - self.agreed_hidden / self.hidden
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % interval of the difference, joined from those of the two shares as in Newcombe (1998)."""
+        """95 % interval of the difference, combined from those of the two shares (Newcombe 1998)."""
         one, two = self.agreed_shown / self.shown, self.agreed_hidden / self.hidden
         (low_one, high_one), (low_two, high_two) = (
             proportion_interval(self.agreed_shown, self.shown),
@@ -36,10 +36,10 @@ class Pull:
 
 
 def pull(answers: Iterable[Mapping[str, Any]]) -> Pull | None:
-    """Compare answers beside a suggestion with those whose suggestion was withheld by chance; None below 20 of either.
+    """Compare answers given with a suggestion and those where it was withheld at random; None below 20 of either.
 
-    Only the draw tells the two kinds apart, so nothing else explains a difference. Answers of annotators who hide all
-    suggestions are in neither.
+    The two kinds are assigned at random, so nothing else explains a difference. Answers of annotators who hide all
+    suggestions are not counted.
     """
     counts = {"shown": [0, 0], "hidden": [0, 0]}
     for one in answers:

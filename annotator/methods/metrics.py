@@ -1,7 +1,7 @@
-"""How good probabilities are, and how surely that is known: every number with its interval and its n.
+"""Evaluate probabilities: accuracy, macro-F1, log-loss and calibration, with their intervals and n.
 
-Meant for the audit slice, a random sample. Computed on utterances that were chosen for being uncertain, the same
-numbers describe the choice and not the data.
+The input should be the audit sample, which is random. On utterances selected for their uncertainty the same metrics
+describe the selection, not the data.
 """
 
 from collections.abc import Sequence
@@ -18,18 +18,18 @@ from model.finite import check_finite
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
-DRAWS = 1000  # of bootstraps and simulations: the ends of a 95 % interval are then known within a twentieth of it
+DRAWS = 1000  # of bootstraps and simulations: gives the ends of a 95 % interval to within a twentieth of its width
 LEVEL = 0.95
 TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 
 
 def evaluate(probabilities: Array, labels: Sequence[int] | Labels) -> dict[str, Any]:
-    """Judge (n, k) probabilities by known labels; JSON-ready, nested.
+    """Evaluate (n, k) probabilities against (n,) true columns; returns a nested dictionary that is valid JSON.
 
-    `accuracy_interval` is Clopper and Pearson's, `macro_f1_interval` a bootstrap's, `ece_band` what probabilities
-    that are exactly right would show at this n. Macro-F1 is over the labels that occur. Brier is summed over
-    labels, 0 to 2. `aurc` is the area under the risk-coverage curve: the error rate among the surest utterances,
-    averaged over how many of them are taken (Geifman and El-Yaniv 2017, arXiv 1705.08500). Raises NotFinite.
+    `accuracy_interval` is Clopper and Pearson's, `macro_f1_interval` a bootstrap's, and `ece_band` the range that
+    exactly correct probabilities would show at this n. Macro-F1 is over the labels that occur. The Brier score is a sum
+    over labels, 0 to 2. `aurc` is the area under the risk-coverage curve: the error rate among the most confident
+    predictions, averaged over all coverages (Geifman and El-Yaniv 2017, arXiv 1705.08500). Raises NotFinite.
     """
     check_finite("probabilities", probabilities)
     truth, columns = np.asarray(labels, dtype=np.int64), list(range(probabilities.shape[1]))
@@ -53,7 +53,7 @@ def evaluate(probabilities: Array, labels: Sequence[int] | Labels) -> dict[str, 
 
 
 def proportion_interval(hits: int, n: int) -> tuple[float, float]:
-    """Return Clopper and Pearson's exact 95 % interval of a share; everything is possible where n is 0."""
+    """Return the exact 95 % interval of a proportion (Clopper and Pearson); (0, 1) if n is 0."""
     if n == 0:
         return 0.0, 1.0
     interval = binomtest(hits, n).proportion_ci(LEVEL, method="exact")
@@ -63,50 +63,51 @@ def proportion_interval(hits: int, n: int) -> tuple[float, float]:
 def macro_f1_interval(truth: Labels, best: Labels, labels: int) -> tuple[float, float]:
     """Return the 95 % percentile bootstrap interval of macro-F1.
 
-    To draw n pairs of truth and answer with replacement is to draw the cells of their confusion matrix from a
-    multinomial, which does it for all draws at once.
+    Resampling n pairs of truth and prediction is the same as drawing the confusion matrix from a multinomial, which
+    vectorizes over all draws.
     """
     cells = np.bincount(truth * labels + best, minlength=labels * labels)
     drawn = np.random.default_rng(0).multinomial(len(truth), cells / len(truth), size=DRAWS)
     matrices = drawn.reshape(DRAWS, labels, labels)
-    hits, there, said = np.einsum("dii->di", matrices), matrices.sum(axis=2), matrices.sum(axis=1)
-    f1 = 2 * hits / np.maximum(there + said, 1)
-    means = (f1 * (there > 0)).sum(axis=1) / (there > 0).sum(axis=1)
+    hits, actual, predicted = np.einsum("dii->di", matrices), matrices.sum(axis=2), matrices.sum(axis=1)
+    f1 = 2 * hits / np.maximum(actual + predicted, 1)
+    means = (f1 * (actual > 0)).sum(axis=1) / (actual > 0).sum(axis=1)
     return _ends(means)
 
 
 def expected_calibration_error(probabilities: Array, labels: Labels) -> float:
-    """Compare confidence with accuracy in five bins of equal mass, fewer below 100 answers.
+    """Return the expected calibration error over five bins of equal mass, fewer below 100 answers.
 
-    Few bins of equal mass are the least biased choice at these sizes (Roelofs et al. 2022, arXiv 2012.08668).
+    A few bins of equal mass are the least biased choice at these sizes (Roelofs et al. 2022, arXiv 2012.08668).
     """
     return float(_error(probabilities.max(axis=1), (probabilities.argmax(axis=1) == labels)[None])[0])
 
 
 def calibration_band(probabilities: Array) -> tuple[float, float]:
-    """Return between which calibration errors 95 of 100 samples of this size would lie if the probabilities held.
+    """Return the 95 % range of the calibration error of exactly correct probabilities in samples of this size.
 
-    At 100 answers even perfect probabilities show an error of some 0.05: below the band's end nothing is amiss.
+    At 100 answers even perfect probabilities have an error of about 0.05, so an error within the range is no
+    evidence of miscalibration.
     """
     confidence = probabilities.max(axis=1)
-    right = np.random.default_rng(0).random((DRAWS, len(confidence))) < confidence
-    return _ends(_error(confidence, right))
+    correct = np.random.default_rng(0).random((DRAWS, len(confidence))) < confidence
+    return _ends(_error(confidence, correct))
 
 
-def _error(confidence: Array, right: NDArray[np.bool_]) -> Array:
-    """(n,) confidences and (draws, n) hits to (draws,) calibration errors."""
-    gaps = [abs((right[:, part] - confidence[part]).sum(axis=1)) for part in equal_mass(confidence)]
+def _error(confidence: Array, correct: NDArray[np.bool_]) -> Array:
+    """Return (draws,) calibration errors from (n,) confidences and (draws, n) hits."""
+    gaps = [abs((correct[:, part] - confidence[part]).sum(axis=1)) for part in equal_mass(confidence)]
     return np.asarray(np.sum(gaps, axis=0) / len(confidence))
 
 
 def equal_mass(confidence: Array) -> list[NDArray[np.int64]]:
-    """Split rows into up to five bins of like size by confidence, at least 20 in each where there are as many."""
+    """Split rows by confidence into up to five bins of similar size, with at least 20 rows each where possible."""
     return np.array_split(np.argsort(confidence, kind="stable"), max(1, min(5, len(confidence) // 20)))
 
 
 @dataclass(frozen=True)
 class Bin:
-    """Answers of like confidence: how sure the model was, how often it was right, and the interval of that."""
+    """A bin of the reliability diagram: mean confidence, accuracy, and the 95 % interval of the accuracy."""
 
     n: int
     confidence: float
@@ -116,27 +117,27 @@ class Bin:
 
     @property
     def band(self) -> tuple[float, float]:
-        """Where the accuracy of so many answers lies 95 times in 100, were the confidence exact."""
+        """The 95 % range of the accuracy of n answers if the confidence were exact."""
         low, high = (float(binom.ppf(tail, self.n, self.confidence)) / self.n for tail in TAILS)
         return low, high
 
 
 def reliability(probabilities: Array, labels: Labels) -> list[Bin]:
-    """Return the bins of the reliability diagram, from the least sure to the surest."""
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    """Return the bins of the reliability diagram, from the lowest confidence to the highest."""
+    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     return [
         Bin(
             len(part),
             float(confidence[part].mean()),
-            float(right[part].mean()),
-            *proportion_interval(int(right[part].sum()), len(part)),
+            float(correct[part].mean()),
+            *proportion_interval(int(correct[part].sum()), len(part)),
         )
         for part in equal_mass(confidence)
     ]
 
 
 def risk_coverage(probabilities: Array, labels: Labels) -> Array:
-    """Return (n,) error rates among the surest 1, 2, …, n utterances; of equally sure ones, the mean."""
+    """Return (n,) error rates among the 1, 2, …, n most confident predictions; ties share their mean."""
     confidence, wrong = probabilities.max(axis=1), probabilities.argmax(axis=1) != labels
     levels, where = np.unique(-confidence, return_inverse=True)
     shared = np.bincount(where, weights=wrong, minlength=len(levels)) / np.bincount(where, minlength=len(levels))

@@ -1,4 +1,4 @@
-"""The short-list of a large codebook: the fewest labels that hold the right one 95 times in 100."""
+"""Prediction sets for large codebooks: the fewest labels that include the correct one 95 times in 100."""
 
 from collections.abc import Sequence
 
@@ -8,15 +8,15 @@ from annotator.methods.metrics import Array, Labels
 from model.finite import check_finite
 
 LEVEL = 0.95
-LARGE = 9  # labels from which on a list is worth having: up to here every label has a number key
+LARGE = 9  # labels; up to this number every label has a number key, and no prediction set is needed
 
 
 def fit_limit(probabilities: Array, truth: Labels, level: float = LEVEL) -> float | None:
-    """Return the probability from which a label belongs on the short-list, so that it holds the right one so often.
+    """Return the probability at or above which a label is in the prediction set, for a coverage of `level`.
 
-    Split conformal prediction with the least ambiguous sets (Sadinle, Lei and Wasserman 2019, arXiv 1609.00451):
-    over utterances like the audit slice's, 95 lists in 100 hold the right label. (n, k) probabilities and (n,)
-    answers of the audit slice; None below 19 answers, too few for any list shorter than all labels.
+    Split conformal prediction with least ambiguous sets (Sadinle, Lei and Wasserman 2019, arXiv 1609.00451). Takes the
+    (n, k) probabilities and (n,) answers of the audit sample; coverage holds for utterances of the same distribution.
+    None if there are too few answers for a set smaller than all labels: below 19 at 95 %.
     """
     count = len(truth)
     rank = int((count + 1) * (1 - level) + 1e-9)
@@ -25,7 +25,7 @@ def fit_limit(probabilities: Array, truth: Labels, level: float = LEVEL) -> floa
 
 
 def shortlist(probabilities: Sequence[float] | Array, limit: float) -> list[int]:
-    """Return the columns on the short-list, likeliest first; never none."""
+    """Return the columns of the prediction set, likeliest first; at least one."""
     row = np.asarray(probabilities)
     order = [int(i) for i in np.argsort(-row, kind="stable")]
     return [i for i in order if row[i] >= limit] or order[:1]

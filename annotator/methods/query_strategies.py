@@ -1,8 +1,8 @@
-"""Query strategies: how urgently each utterance should be asked, from what the round knows of it.
+"""Query strategies: compute acquisition scores for utterances and choose the candidates of a batch.
 
-A strategy is a pure function of arrays and returns (n,) acquisition scores: higher means ask sooner, always. Ties are
-broken at random, from the round's own generator. `choose` turns scores into the candidates of a batch; a strategy
-that spreads takes them from different regions of what the backbone makes of the utterances.
+A strategy is a pure function of arrays and returns (n,) scores; utterances with higher scores are asked first. Ties are
+broken at random with the round's generator. `choose` turns scores into candidates; for a diverse strategy these come
+from different clusters of hidden states.
 """
 
 import math
@@ -23,89 +23,89 @@ Probabilities = NDArray[np.float64]
 Scores = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
-NEIGHBOURS = 20  # whose distance says how typical an utterance is (Hacohen et al. 2022, arXiv 2202.02794)
-SAMPLE = 5_000  # utterances among which the typical ones are looked for
+NEIGHBORS = 20  # nearest neighbors whose mean distance defines typicality (Hacohen et al. 2022, arXiv 2202.02794)
+SAMPLE = 5_000  # utterances that are scored by hidden states in a larger pool
 
 
 @dataclass(frozen=True)
 class View:
-    """What is known of the pool: n utterances in order, k labels."""
+    """The input of a strategy: n utterances of the pool, in order, and k labels."""
 
     probabilities: Probabilities  # (n, k), calibrated
-    states: Callable[[Rows], States] | None = None  # what the backbone makes of these rows
-    answered: Callable[[], States] | None = None  # what it makes of those that have taught the round
-    committee: NDArray[np.float64] | None = None  # (m, n, k): what several rounds say
-    given: Sequence[int] | None = None  # (k,) answers so far
+    states: Callable[[Rows], States] | None = None  # hidden states of these rows
+    answered_states: Callable[[], States] | None = None  # hidden states of the training examples
+    committee: NDArray[np.float64] | None = None  # (m, n, k) probabilities of m rounds
+    label_counts: Sequence[int] | None = None  # (k,) answers so far
 
     def __len__(self) -> int:
-        """Count the utterances."""
+        """Return the number of utterances."""
         return len(self.probabilities)
 
 
 @dataclass(frozen=True)
 class Strategy:
-    """A way to choose. `name` is stored with every answer it led to, `shown` and `reason` are for people."""
+    """A query strategy. `name` is stored with every answer it led to; `shown` and `reason` are displayed."""
 
     name: str
     shown: str
     reason: str
     source: str
     score: Callable[[View], Scores]
-    needs: str = ""  # the part of a view without which it cannot score
-    spread: float = 0.0  # how many times as many candidates as are wanted it chooses diverse ones from; 0: it does not
+    needs: str = ""  # the field of View that it requires
+    spread: float = 0.0  # candidates, as a multiple of the batch, from which diverse ones are chosen; 0: not diverse
 
     def can(self, view: View) -> bool:
-        """Whether the view has what it needs."""
+        """Return whether the view has the required field."""
         return not self.needs or getattr(view, self.needs) is not None
 
 
 def least_confidence(view: View) -> Scores:
-    """Score by how improbable the likeliest label is."""
+    """Return one minus the probability of the likeliest label."""
     return np.asarray(1 - view.probabilities.max(axis=1))
 
 
 def margin(view: View) -> Scores:
-    """Score by how close the two likeliest labels are."""
+    """Return one minus the difference between the two highest probabilities."""
     second, first = np.partition(view.probabilities, -2, axis=1)[:, -2:].T
     return np.asarray(1 - (first - second))
 
 
 def entropy(view: View) -> Scores:
-    """Score by how spread the probability is over all labels, 0 to 1."""
+    """Return the normalized entropy of the probabilities, 0 to 1."""
     return np.asarray(shannon_entropy(view.probabilities, axis=1) / np.log(view.probabilities.shape[1]))
 
 
 def at_random(view: View) -> Scores:
-    """Score all the same, so that the tie break decides."""
+    """Return equal scores, so that ties are broken at random."""
     return np.zeros(len(view))
 
 
 def typical(view: View) -> Scores:
-    """Score by how near the nearest neighbours are; utterances beyond a sample come last."""
+    """Return the inverse mean distance to the nearest neighbors; 0 for utterances outside the sample."""
     from sklearn.neighbors import NearestNeighbors
 
     assert view.states is not None
     rows = _sample(len(view))
     scores = np.zeros(len(view))
     if len(rows) > 1:
-        directions = as_directions(view.states(rows))
-        near = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(rows) - 1)).fit(directions)
-        scores[rows] = 1 / (1e-6 + near.kneighbors()[0].mean(axis=1))
+        directions = as_unit_vectors(view.states(rows))
+        neighbors = NearestNeighbors(n_neighbors=min(NEIGHBORS, len(rows) - 1)).fit(directions)
+        scores[rows] = 1 / (1e-6 + neighbors.kneighbors()[0].mean(axis=1))
     return scores
 
 
 def balanced_margin(view: View) -> Scores:
-    """Score by the margin, and higher where labels are likely that have few answers yet."""
-    assert view.given is not None
-    weights = 1 / np.sqrt(1 + np.asarray(view.given, dtype=np.float64))
+    """Return the margin score, weighted up where labels with few answers are likely."""
+    assert view.label_counts is not None
+    weights = 1 / np.sqrt(1 + np.asarray(view.label_counts, dtype=np.float64))
     return np.asarray(margin(view) * (view.probabilities @ weights))
 
 
 def disagreement(view: View) -> Scores:
-    """Score by how far the rounds are apart: the entropy of their mean above the mean of their entropies.
+    """Return the Jensen-Shannon divergence of the rounds: entropy of their mean less the mean of their entropies.
 
-    On rounds of the scout alone it was worse than drawing at random on TREC (0.61, not 0.67), and no better on SNIPS
-    (0.90, by the margin 0.93): rounds differ most on what is odd (`python -m benchmarks.committee`).
+    With quick classifiers alone, the accuracy was below random sampling on TREC (0.61, random 0.67) and below margin on
+    SNIPS (0.90, margin 0.93): rounds disagree most about outliers (`python -m benchmarks.committee`).
     """
     assert view.committee is not None
     mean = view.committee.mean(axis=0)
@@ -113,21 +113,21 @@ def disagreement(view: View) -> Scores:
 
 
 def none_fits(view: View) -> Scores:
-    """Score by how little sure the model is, and how unlike all that has an answer: the mean of the two ranks.
+    """Return the mean rank of least confidence and of the distance to the nearest answered utterance.
 
     With one label left out of the codebook and a hundred answers to the others, the area under the ROC curve of finding
-    its utterances was 0.63 on TREC and 0.90 on SNIPS, by least confidence alone 0.54 and 0.89 (`python -m
-    benchmarks.none_fits --learners scout`). Utterances beyond a sample come last.
+    its utterances was 0.63 on TREC and 0.90 on SNIPS; by least confidence alone it was 0.54 and 0.89 (`python -m
+    benchmarks.none_fits --learners scout`). Utterances outside the sample score 0.
     """
     assert view.states
-    assert view.answered
-    rows, answered = _sample(len(view)), view.answered()
+    assert view.answered_states
+    rows, answered = _sample(len(view)), view.answered_states()
     states = view.states(rows)
-    answered = answered.reshape(-1, states.shape[1])  # (0, 0) as long as people are divided on all they have answered
-    directions = as_directions(np.concatenate([answered, states]))
-    unlike = -(directions[len(answered) :] @ directions[: len(answered)].T).max(axis=1, initial=-1.0)
+    answered = answered.reshape(-1, states.shape[1])  # (0, 0) while no answered utterance has a consensus
+    directions = as_unit_vectors(np.concatenate([answered, states]))
+    distances = -(directions[len(answered) :] @ directions[: len(answered)].T).max(axis=1, initial=-1.0)
     scores = np.zeros(len(view))
-    scores[rows] = (rankdata(least_confidence(view)[rows]) + rankdata(unlike.round(6))) / (2 * len(rows))
+    scores[rows] = (rankdata(least_confidence(view)[rows]) + rankdata(distances.round(6))) / (2 * len(rows))
     return scores
 
 
@@ -139,7 +139,7 @@ STRATEGIES = {
         Strategy(
             "margin_diverse",
             later("Closest calls, all different"),
-            later("The model wavers between two labels here, and nothing like it is in this batch."),
+            later("The model is undecided between two labels, and nothing else in this batch is similar."),
             f"{_BREAKING_TIES}; clustered as in Zhdanov 2019, arXiv 1901.05954",
             margin,
             spread=5,
@@ -147,28 +147,28 @@ STRATEGIES = {
         Strategy(
             "margin",
             later("Closest call"),
-            later("The model wavers between two labels here."),
+            later("The model is undecided between two labels."),
             _BREAKING_TIES,
             margin,
         ),
         Strategy(
             "least_confidence",
             later("Least sure"),
-            later("The model is least sure of its best label here."),
+            later("The model is not sure of its top label."),
             "Lewis and Gale 1994",
             least_confidence,
         ),
         Strategy(
             "entropy",
-            later("Most spread"),
-            later("The model spreads its probability over many labels here."),
+            later("Most spread out"),
+            later("The probability is spread over many labels."),
             "Settles 2009, section 3.1",
             entropy,
         ),
         Strategy(
             "typical",
-            later("Typical ones"),
-            later("Typical of many others: one answer here teaches the model about all of them."),
+            later("Typical utterances"),
+            later("Similar to many others, so one answer helps the model with all of them."),
             "TypiClust in Hacohen, Dekel and Weinshall 2022, arXiv 2202.02794",
             typical,
             needs="states",
@@ -177,15 +177,15 @@ STRATEGIES = {
         Strategy(
             "label_balanced",
             later("Rare labels first"),
-            later("The model wavers, and a label that has few answers may be the right one."),
+            later("The model is undecided, and a label with few answers may be the right one."),
             "the margin, weighed as classes are in King and Zeng 2001",
             balanced_margin,
-            needs="given",
+            needs="label_counts",
         ),
         Strategy(
             "disagreement",
             later("Rounds disagree"),
-            later("The last rounds of the model disagree here."),
+            later("The last rounds of the model disagree."),
             "query by committee; Jensen-Shannon divergence as in McCallum and Nigam 1998",
             disagreement,
             needs="committee",
@@ -193,12 +193,12 @@ STRATEGIES = {
         Strategy(
             "none_fits",
             later("None may fit"),
-            later("The model is not sure of any label here, and nothing like it has been answered yet."),
-            "least confidence and distance to the nearest neighbour, a rank sum; compared in benchmarks/none_fits.py",
+            later("The model is not sure of any label, and no similar utterance has an answer yet."),
+            "least confidence and distance to the nearest neighbor, a rank sum; compared in benchmarks/none_fits.py",
             none_fits,
-            needs="answered",
+            needs="answered_states",
         ),
-        Strategy("random", later("At random"), later("Drawn at random."), "the baseline", at_random),
+        Strategy("random", later("Random"), later("Drawn at random."), "the baseline", at_random),
     )
 }
 
@@ -220,9 +220,9 @@ def rank(scores: Scores, rng: np.random.Generator, count: int | None = None) -> 
 
 
 def choose(strategy: Strategy, view: View, count: int, rng: np.random.Generator) -> tuple[Rows, Scores]:
-    """Return candidates for a batch of `count`, best first and more than are wanted, and the (n,) scores.
+    """Return candidates for a batch of `count`, best first and more than needed, and the (n,) scores.
 
-    Raises PoolExhausted if there is nothing to choose from, NotFinite for scores that are no numbers.
+    Raises PoolExhausted if the pool is empty, NotFinite for scores that are infinite or undefined.
     """
     if not len(view):
         raise PoolExhausted("Nothing is left to choose from.", "Import more utterances.")
@@ -235,30 +235,27 @@ def choose(strategy: Strategy, view: View, count: int, rng: np.random.Generator)
     return rank(scores, rng, min(2 * count, len(view))), scores
 
 
-def as_directions(states: States) -> NDArray[np.float64]:
-    """Put every dimension on one scale and every utterance at one distance: only directions compare.
-
-    Raises NotFinite.
-    """
+def as_unit_vectors(states: States) -> NDArray[np.float64]:
+    """Standardize each dimension, then scale each row to unit length. Raises NotFinite."""
     check_finite("hidden states", states)
     scaled = (states - states.mean(axis=0)) / np.maximum(states.std(axis=0), 1e-6)
     return np.asarray(scaled / np.maximum(np.linalg.norm(scaled, axis=1, keepdims=True), 1e-6), dtype=np.float64)
 
 
 def _spread(rows: Rows, states: States, count: int, rng: np.random.Generator) -> Rows:
-    """Reorder rows, best first: the best of each of `count` clusters, then all others."""
+    """Reorder rows: first the best row of each of `count` clusters, best first, then the others."""
     from sklearn.cluster import KMeans
     from threadpoolctl import threadpool_limits
 
     if len(rows) <= count:
         return rows
     with threadpool_limits(1):  # see model/probe/probe.py
-        clusters = KMeans(count, n_init=1, random_state=int(rng.integers(2**31))).fit_predict(as_directions(states))
+        clusters = KMeans(count, n_init=1, random_state=int(rng.integers(2**31))).fit_predict(as_unit_vectors(states))
     is_first = np.zeros(len(rows), dtype=np.bool_)
-    is_first[np.unique(clusters, return_index=True)[1]] = True  # rows are in order: the first of a cluster is its best
+    is_first[np.unique(clusters, return_index=True)[1]] = True  # rows are sorted, so the first of a cluster is its best
     return np.concatenate([rows[is_first], rows[~is_first]])
 
 
 def _sample(size: int) -> Rows:
-    """Take every row of a small pool, else so many that are spread over it: the same ones each time."""
+    """Return all rows of a small pool, otherwise SAMPLE evenly spaced ones."""
     return np.arange(size) if size <= SAMPLE else np.linspace(0, size - 1, SAMPLE).astype(np.int64)

@@ -1,9 +1,9 @@
-"""Pool and audit slice: assigned once, at random, at import. What may be trained on, what only measures.
+"""Split imported utterances at random into the pool, for training, and the audit sample, for evaluation.
 
-Utterances chosen for their uncertainty are a biased sample: accuracy or calibration on them describes the
-queue, not the pool. The audit slice is drawn before anything is known about an utterance, and its answers are
-given without seeing a suggestion. No model is ever measured on an answer that it was trained on: audit answers are
-kept from training, or, while they are few, each half is measured by a model that was trained without it.
+Utterances selected for their uncertainty are a biased sample: accuracy or calibration on them describes the queue, not
+the pool. The audit sample is drawn at import, and its answers are given without a suggestion. No model is evaluated on
+an answer that it was trained on: audit answers are not trained on, or, while they are few, each half is evaluated by a
+model that was trained without it.
 """
 
 from collections import defaultdict
@@ -14,26 +14,26 @@ import numpy as np
 from annotator.methods.guarantee import Target, needed
 
 SHARE = 0.2
-ERRORS = 3  # among the audit answers a promise rests on; with fewer allowed, most models could never be promised for
+ERRORS = 3  # allowed among the audit answers of a guarantee; with fewer, most models could not be certified
 FOLDS = 2
 
 
 def audit_size(utterances: int, target: Target) -> int:
-    """Say how many of freshly imported utterances go to the audit slice: a fifth, and no more than are of use.
+    """Return how many newly imported utterances go to the audit sample: a fifth, up to the number that is useful.
 
-    Of use are as many as it takes to promise the wished precision for the surer half of all utterances, with three
-    errors among its audit answers: 306 for 95 %. An accuracy is then known within about 0.05; more effort is better
+    That number suffices to certify the target precision for the more confident half of all utterances, with three
+    errors among its audit answers: 306 for 95 %. It also gives the accuracy to within about 0.05; more effort is better
     spent on training.
     """
     return min(2 * needed(target, ERRORS), round(SHARE * utterances))
 
 
 def draw_audit(groups: Mapping[int, Hashable], size: int, rng: np.random.Generator) -> set[int]:
-    """Draw whole groups at random until `size` utterances are drawn, passing over groups that no longer fit.
+    """Draw whole groups at random until `size` utterances are drawn, skipping groups that no longer fit.
 
-    `groups` gives the group of each utterance id: copies of one text share a group, so that no text is both
-    trained on and measured on; and all turns of a conversation do, if asked. Passing over what is too large makes
-    long conversations a little rarer than their share.
+    `groups` maps utterance ids to groups. Copies of one text share a group, so no text is used for both training and
+    evaluation; optionally all turns of a conversation do. Because large groups are skipped, long conversations are
+    slightly underrepresented.
     """
     members = defaultdict(list)
     for utterance, group in groups.items():
@@ -47,10 +47,10 @@ def draw_audit(groups: Mapping[int, Hashable], size: int, rng: np.random.Generat
 
 
 def deal_folds(ids: Iterable[int], rng: np.random.Generator) -> list[list[int]]:
-    """Deal audit answers at random into folds of like size, none of them empty: no fold for no answer.
+    """Split audit answers at random into up to two folds of similar size, none of them empty.
 
-    Each fold is measured by a model that was trained on everything else. Two folds are the cheapest, and all but
-    half of the audit answers teach each of these models.
+    Each fold is evaluated by a model that was trained on everything else. Two folds cost the least, and each model is
+    still trained on half of the audit answers.
     """
     order = rng.permutation(sorted(ids))
     return [fold.tolist() for fold in np.array_split(order, min(FOLDS, len(order)))] if len(order) else []

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from annotator.exchange.export import ExportPlan, Known, Rows, default_filename, export_project, export_rows
+from annotator.exchange.export import ExportContext, ExportPlan, Rows, default_filename, export_project, export_rows
 from annotator.i18n import later, say, say_many
 from annotator.pages.components import layout, onboarding
 from annotator.project import Project
@@ -25,7 +25,7 @@ def show() -> None:
     with layout.opened_project() as project:
         onboarding.strip(project, "export")
         plan = _choose()
-        known = Known(project, plan)
+        known = ExportContext(project, plan)
         rows = list(islice(export_rows(project, plan, known), PREVIEW))
         if not rows:
             st.info(say("There is nothing to export yet: label a few utterances first."))
@@ -88,7 +88,7 @@ def _zipped(project: Project, plan: ExportPlan) -> bytes:
         return Path(shutil.make_archive(folder, "zip", folder, inside.name)).read_bytes()
 
 
-def _readable(row: dict[str, object], known: Known) -> dict[str, object]:
+def _readable(row: dict[str, object], known: ExportContext) -> dict[str, object]:
     """Put a row in the order of the file, probabilities spread out."""
     probabilities = row["probabilities"]
     spread = {f"p({name})": value for name, value in probabilities.items()} if isinstance(probabilities, dict) else {}

@@ -73,7 +73,7 @@ def _accept(project: Project, used: InUse, answers: Answers) -> None:
         if curve := summary.coverage_curve(used):
             from annotator.reporting import charts
 
-            st.altair_chart(charts.risk_coverage(curve, target.target), key="risk-coverage")
+            st.altair_chart(charts.risk_coverage(curve, target.precision), key="risk-coverage")
             shaded = say("Shaded: where the truth lies 95 times in 100.")
             layout.html("quiet", f"{text.from_audit(len(curve))} {shaded}")
         else:
@@ -111,7 +111,7 @@ def _offered(made: Offer, used: InUse) -> None:
         layout.html("quiet", guarantees.each_label())
     if made.accepts:
         target = made.target
-        args = (target.target, 0 not in made.guarantees)
+        args = (target.precision, 0 not in made.guarantees)
         name = say_many("Accept {n:,} suggestion", "Accept {n:,} suggestions", made.accepts)
         st.button(name, type="primary", key="accept", disabled=made.stale, on_click=_do_accept, args=args)
         if made.stale:

@@ -20,7 +20,7 @@ from annotator.methods.query_strategies import STRATEGIES, Rows
 from annotator.project import Project
 from annotator.reporting.learning_curve import Answered, Answers, answered, drawn_at_random, hits, untrained_probe
 from annotator.rounds.batch import AUDIT
-from annotator.rounds.cache import Cache, grounds
+from annotator.rounds.cache import Cache, cache_key
 from annotator.rounds.snapshot import training_labels
 from model.probe.probe import Probe
 from store import annotations, states, utterances
@@ -119,8 +119,8 @@ def recent_comparison(project: Project, answers: Answers | None = None) -> Compa
     order = codebook_of(project).ids
     answers = annotations.answers(project.db) if answers is None else answers
     queried, drawn = queried_answers(project, order, answers), drawn_at_random(project, order, answers)
-    rests_on = grounds(project, len(drawn), min(len(queried), len(drawn) // 2))
-    return _cache.of(rests_on, lambda: comparison(project, queried, drawn, order))
+    rests_on = cache_key(project, len(drawn), min(len(queried), len(drawn) // 2))
+    return _cache.get(rests_on, lambda: comparison(project, queried, drawn, order))
 
 
 def comparison(

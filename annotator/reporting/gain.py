@@ -11,7 +11,7 @@ import numpy as np
 from annotator.codebook.definition import codebook_of
 from annotator.project import Project
 from annotator.reporting.learning_curve import Answered, Answers, answered, drawn_at_random, hits
-from annotator.rounds.cache import Cache, grounds
+from annotator.rounds.cache import Cache, cache_key
 from annotator.rounds.candidates import probe_in_use
 from annotator.rounds.snapshot import training_labels
 from model.finite import check_finite
@@ -69,5 +69,5 @@ def recent_gain(project: Project, wait: bool = True, answers: Answers | None = N
         training, testing = answered(project, columns), answered(project, drawn)
         return expected_gain(training, testing, probe_in_use(project, order, training.states.shape[1]), more)
 
-    rests_on = grounds(project, len(columns), len(drawn)), more
-    return _cache.of(rests_on, find) if wait or _cache.knows(rests_on) else None
+    rests_on = cache_key(project, len(columns), len(drawn)), more
+    return _cache.get(rests_on, find) if wait or _cache.has(rests_on) else None

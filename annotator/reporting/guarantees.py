@@ -22,7 +22,7 @@ def offered(made: Offer) -> str:
         )
         values = {
             "what": what,
-            "right": in_100(target.target),
+            "right": in_100(target.precision),
             "sure": in_100(target.confidence),
             "time": hours(made.hours),
         }

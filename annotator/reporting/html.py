@@ -186,7 +186,7 @@ def _auto_accept(project: Project, used: InUse, answers: Answers) -> Section:
     parts: list[Part] = [Paragraph(f"{offered} {evidence}".strip())]
     if curve:
         caption = f"{text.from_audit(len(curve))} {say('Shaded: 95 % intervals.')} {say(_CERTIFIED)}"
-        parts.append(figure(charts.risk_coverage(curve, made.target.target), "risk", caption))
+        parts.append(figure(charts.risk_coverage(curve, made.target.precision), "risk", caption))
     parts += [Paragraph(guarantees.acceptance(act)) for act in acceptances.history(project.db)]
     return Section(say("Auto-accept"), parts)
 

@@ -1,7 +1,7 @@
-"""What a labelling batch is made of: the utterances most worth asking, random ones that measure, and spot checks.
+"""Compose a labeling batch: utterances selected by a query strategy, random audit utterances, and spot checks.
 
-Every entry records why it is there: the strategy, its score, and the chance with which it was drawn where it
-was drawn at all. Without that no unbiased estimate could be made from the answers afterwards.
+Every entry records its strategy, its acquisition score and, if it was drawn at random, its inclusion probability.
+Unbiased estimates from the answers need them.
 """
 
 from collections import Counter
@@ -18,25 +18,27 @@ from store.acceptances import SPOT_CHECK
 from store.queue import QueueEntry
 
 AUDIT = "audit"
-ALIKE = 0.8  # cosine of character n-grams from which on two texts are near-duplicates
+DUPLICATE = 0.8  # cosine similarity of character n-grams from which two texts are near-duplicates
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """What may be asked: open utterances of the pool, of the audit slice, and those accepted unseen, to be checked."""
+    """Utterances that may be asked: the open pool, the open audit sample, and auto-accepted ones for spot checks."""
 
     pool: Sequence[int]
-    view: View | None  # of the pool, in its order; None before any round: then it is drawn at random
+    view: View | None  # of the pool, in its order; None before any round, and the pool is then sampled at random
     audit: Sequence[int] = ()
     accepted: Sequence[int] = ()
-    is_cold: bool = False  # whether no answer has taught the round that the view is of
-    read: Callable[[Sequence[int]], list[Mapping[str, Any]]] | None = None  # rows of utterances, to tell likes apart
+    is_cold: bool = False  # whether the view is from a round without training examples
+    read: Callable[[Sequence[int]], list[Mapping[str, Any]]] | None = (
+        None  # rows of utterances, to detect near-duplicates
+    )
 
 
 def compose_batch(candidates: Candidates, config: RoundConfig, rng: np.random.Generator) -> list[QueueEntry]:
-    """Choose what is asked next; empty when everything has been answered.
+    """Return the next batch; empty when everything has been answered.
 
-    Where everything else has been answered or accepted, what was accepted goes on to be checked.
+    When everything else has been answered or accepted, the batch consists of spot checks.
     """
     size, pool, audit = config.batch_size, candidates.pool, candidates.audit
     checks = min(len(candidates.accepted), round(size * config.spot_share) if pool or audit else size)
@@ -49,21 +51,21 @@ def compose_batch(candidates: Candidates, config: RoundConfig, rng: np.random.Ge
 
 
 def compose_audit(audit: Sequence[int], count: int, rng: np.random.Generator) -> list[QueueEntry]:
-    """Draw so many of the open utterances of the audit slice, or all."""
+    """Draw `count` open utterances of the audit sample at random, or all if there are fewer."""
     return _at_random(audit, min(count, len(audit)), AUDIT, rng) if audit else []
 
 
 def choose_from_pool(
     candidates: Candidates, config: RoundConfig, count: int, rng: np.random.Generator
 ) -> list[QueueEntry]:
-    """Choose `count` utterances of the pool by the project's strategy."""
+    """Choose `count` utterances of the pool with the project's query strategy."""
     pool, view = candidates.pool, candidates.view
     if not pool or not count:
         return []
-    if view is None:  # nothing is known of it
+    if view is None:
         return _at_random(pool, min(count, len(pool)), "random", rng, 0.0)
-    is_first = candidates.is_cold and config.strategy != "random"  # which is random from the start
-    strategy = strategy_named(config.cold_strategy if is_first else config.strategy)
+    use_cold = candidates.is_cold and config.strategy != "random"
+    strategy = strategy_named(config.cold_strategy if use_cold else config.strategy)
     if strategy.name == "random":
         return _at_random(pool, min(count, len(pool)), "random", rng, 0.0)
     if not strategy.can(view):
@@ -74,21 +76,21 @@ def choose_from_pool(
 
 
 def pick_different(rows: Rows, count: int, candidates: Candidates, per_conversation: int) -> list[int]:
-    """Take the first `count` candidates that are not like one another; what is left out only fills up.
+    """Take the first `count` candidates, one of near-duplicates and up to `per_conversation` turns of a conversation.
 
-    Of near-duplicates one is taken, of a conversation so many turns.
+    The candidates passed over fill the remaining places.
     """
     if candidates.read is None or len(rows) <= 1:
         return [int(row) for row in rows[:count]]
     read = candidates.read([candidates.pool[row] for row in rows])
-    alike = _alike([str(one["text"]) for one in read])
+    duplicates = _near_duplicates([str(one["text"]) for one in read])
     taken: list[int] = []
     turns: Counter[str] = Counter()
     for place, one in enumerate(read):
         conversation = one["conversation"]
         if len(taken) == count:
             break
-        if alike[place, taken].any() or (conversation is not None and turns[conversation] >= per_conversation):
+        if duplicates[place, taken].any() or (conversation is not None and turns[conversation] >= per_conversation):
             continue
         taken.append(place)
         turns[conversation] += 1
@@ -96,12 +98,12 @@ def pick_different(rows: Rows, count: int, candidates: Candidates, per_conversat
     return [int(rows[place]) for place in (taken + passed_over)[:count]]
 
 
-def _alike(texts: Sequence[str]) -> NDArray[np.bool_]:
-    """Return (n, n) whether two texts are near-duplicates."""
+def _near_duplicates(texts: Sequence[str]) -> NDArray[np.bool_]:
+    """Return an (n, n) array of whether two texts are near-duplicates."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     grams = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5)).fit_transform([f"{text} ." for text in texts])
-    return np.asarray((grams @ grams.T).toarray() >= ALIKE)
+    return np.asarray((grams @ grams.T).toarray() >= DUPLICATE)
 
 
 def _at_random(
@@ -112,7 +114,7 @@ def _at_random(
 
 
 def _interleave(chosen: list[QueueEntry], drawn: list[QueueEntry], rng: np.random.Generator) -> list[QueueEntry]:
-    """Spread what was drawn over the batch at random, so that it cannot be told by its place."""
+    """Place the drawn entries at random positions, so that their position does not identify them."""
     places = rng.permutation(len(chosen) + len(drawn))[: len(drawn)]
     random, rest = iter(drawn), iter(chosen)
     return [next(random) if place in places else next(rest) for place in range(len(chosen) + len(drawn))]

@@ -1,4 +1,4 @@
-"""What was found out last, kept until what it rests on changes: a page need not wait for it again."""
+"""Cache a result until what it depends on changes, so that a page need not compute it again."""
 
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
@@ -7,30 +7,30 @@ from annotator.codebook.definition import codebook_of
 from annotator.project import Project
 from store import rounds
 
-Found = TypeVar("Found")
-FEW = 10  # answers that change little
+Value = TypeVar("Value")
+FEW = 10  # answers that change a result little
 
 
-class Cache(Generic[Found]):
-    """One finding, for the project that was looked at last. Sessions may ask at once: each gets what it asked for."""
+class Cache(Generic[Value]):
+    """The latest result and its key. Sessions may use it at the same time: each gets the result for its own key."""
 
     def __init__(self) -> None:
-        self._kept: tuple[Hashable, Found] | None = None
+        self._entry: tuple[Hashable, Value] | None = None
 
-    def knows(self, rests_on: Hashable) -> bool:
-        """Say whether there is something found for these grounds."""
-        kept = self._kept
-        return kept is not None and kept[0] == rests_on
+    def has(self, key: Hashable) -> bool:
+        """Return whether the result for this key is cached."""
+        entry = self._entry
+        return entry is not None and entry[0] == key
 
-    def of(self, rests_on: Hashable, find: Callable[[], Found]) -> Found:
-        """Return what was found for the same grounds, or find it."""
-        kept = self._kept
-        if kept is None or kept[0] != rests_on:
-            kept = self._kept = (rests_on, find())
-        return kept[1]
+    def get(self, key: Hashable, compute: Callable[[], Value]) -> Value:
+        """Return the cached result for this key, or compute and cache it."""
+        entry = self._entry
+        if entry is None or entry[0] != key:
+            entry = self._entry = (key, compute())
+        return entry[1]
 
 
-def grounds(project: Project, *answers: int) -> Hashable:
-    """Say what a finding about a project rests on: its round, its labels, and numbers of answers, by tens."""
+def cache_key(project: Project, *answers: int) -> Hashable:
+    """Return a key that changes with the project, its round in use, its labels, and the counts in steps of ten."""
     tens = tuple(count // FEW for count in answers)
     return str(project.folder.resolve()), rounds.promoted_id(project.db), codebook_of(project).ids, tens

@@ -1,4 +1,4 @@
-"""What may be asked now, and what is known of it: the rows of the database as a strategy sees them."""
+"""Read the candidates for a batch, and their view for a query strategy, from the database."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,15 +19,15 @@ from store.rounds import Predictions
 if TYPE_CHECKING:
     from annotator.project import Project
 
-MEMBERS = 3  # rounds in a committee
+MEMBERS = 3  # rounds in the committee
 
 
 def candidates(
     project: "Project", predictions: Predictions | None, without: frozenset[int] = frozenset()
 ) -> Candidates:
-    """Return what may be asked, with what the round says of the pool if there is one.
+    """Return the utterances that may be asked, with a view of the predictions in the labels in use.
 
-    It says it in the labels in use. Where it has scored none of what is left, as after a late import, it says nothing.
+    The view is None if no open utterance of the pool has a prediction, as after a late import.
     """
     db, config = project.db, project.config
     predictions = rounds.in_codebook(db, predictions) if predictions else None
@@ -37,27 +37,27 @@ def candidates(
     audit = [i for i in in_audit if i not in taken]
     checks = sorted(accepted - taken)
     gone = {*in_audit, *taken, *accepted}
-    # A round has scored the audit slice and some of the pool: where there is one, no need to list all of that.
+    # A round has scored the audit sample and part of the pool, so the whole pool need not be listed.
     read = predictions.utterance_ids.tolist() if predictions else []
     scored = np.flatnonzero(np.array([i not in gone for i in read], dtype=np.bool_))
-    if predictions is not None:  # what an earlier version has stored may be no number: then nothing is known of it
+    if predictions is not None:  # an earlier version may have stored values that are not finite
         scored = scored[np.isfinite(predictions.probabilities[scored]).all(axis=1)]
     if predictions is None or not len(scored):
         return Candidates([i for i in utterances.ids_in(db, "pool") if i not in gone], None, audit, checks)
     counts = annotations.count_by_slice(db)
-    given = [counts.get(("pool", label), 0) for label in predictions.label_ids]
-    view = _view(project, predictions, scored, given)
+    label_counts = [counts.get(("pool", label), 0) for label in predictions.label_ids]
+    view = _view(project, predictions, scored, label_counts)
     if config.strategy == "disagreement":
         view = replace(view, committee=_committee(project, predictions, scored))
 
     def rows_of(ids: Sequence[int]) -> list[Mapping[str, Any]]:
         return list(utterances.read(db, ids))
 
-    return Candidates(predictions.utterance_ids[scored].tolist(), view, audit, checks, not sum(given), rows_of)
+    return Candidates(predictions.utterance_ids[scored].tolist(), view, audit, checks, not sum(label_counts), rows_of)
 
 
 def training_states(project: "Project", order: Sequence[int]) -> tuple[list[int], States, list[int]]:
-    """Return what may teach a scout: pool utterances that the backbone has read, their states, their columns."""
+    """Return the training examples that have hidden states: utterance ids, states, columns of their labels."""
     training_examples = training_labels(project, order)
     known = states.known(project.db, list(training_examples))
     ids = [i for i in training_examples if i in known]
@@ -65,7 +65,7 @@ def training_states(project: "Project", order: Sequence[int]) -> tuple[list[int]
 
 
 def probe_in_use(project: "Project", order: Sequence[int], width: int) -> Probe:
-    """Return what the scout of the round in use knows of these labels, to be refitted; nothing where it has none."""
+    """Return the quick classifier of the round in use for these labels, to be refitted; a blank one if it has none."""
     row = rounds.promoted(project.db)
     known = Probe.load(project.folder / "adapters" / row["adapter"]) if row else None
     if row is None or known is None or len(known.weights) != width:
@@ -74,7 +74,7 @@ def probe_in_use(project: "Project", order: Sequence[int], width: int) -> Probe:
     return known.for_labels([had.index(label) if label in had else None for label in order])
 
 
-def _view(project: "Project", predictions: Predictions, scored: NDArray[np.int64], given: Sequence[int]) -> View:
+def _view(project: "Project", predictions: Predictions, scored: NDArray[np.int64], label_counts: Sequence[int]) -> View:
     ids = predictions.utterance_ids[scored]
 
     def states_of(rows: NDArray[np.int64]) -> States:
@@ -84,26 +84,26 @@ def _view(project: "Project", predictions: Predictions, scored: NDArray[np.int64
         return meanings(training_states(project, predictions.label_ids)[1])
 
     have_all = len(states.known(project.db, ids.tolist())) == len(ids)
-    view = View(predictions.probabilities[scored], given=given)
+    view = View(predictions.probabilities[scored], label_counts=label_counts)
     if have_all:
-        view = replace(view, states=states_of, answered=states_of_examples if sum(given) else None)
+        view = replace(view, states=states_of, answered_states=states_of_examples if sum(label_counts) else None)
     return view
 
 
 def _committee(project: "Project", predictions: Predictions, scored: NDArray[np.int64]) -> NDArray[np.float64] | None:
-    """Return what the last rounds say, (m, n, k), in the labels in use; None unless two or more know the same ones.
+    """Return the (m, n, k) probabilities of the last rounds in the labels in use; None unless two have the same labels.
 
-    One that has not scored an utterance agrees with the newest. Nothing stands in for rounds that are not there yet, so
-    that the default strategy chooses: neither scouts that heard the answers drawn anew (query by bagging) nor scouts
-    that read behind another wording of the prompt find reliably more by their disagreement than the margin does
-    (`python -m benchmarks.committee`), and another wording takes another pass over the pool.
+    A round that has not scored an utterance takes the probabilities of the newest. While there are too few rounds, the
+    default strategy chooses instead: quick classifiers fitted on bootstrap samples (query by bagging) or on another
+    wording of the prompt do not reliably find more by their disagreement than the margin does (`python -m
+    benchmarks.committee`), and another wording takes another pass over the pool.
     """
     latest = [rounds.predictions_of(project.db, row) for row in rounds.latest(project.db, MEMBERS)]
     members = [known for known in latest if known.unknown == predictions.unknown]
     if len(members) < 2:
         return None
-    said = np.repeat(predictions.probabilities[scored][None], len(members), axis=0)
-    for voice, known in zip(said, members, strict=True):
+    committee = np.repeat(predictions.probabilities[scored][None], len(members), axis=0)
+    for member, known in zip(committee, members, strict=True):
         where = np.isin(known.utterance_ids, predictions.utterance_ids[scored])
-        voice[np.isin(predictions.utterance_ids[scored], known.utterance_ids)] = known.probabilities[where]
-    return said
+        member[np.isin(predictions.utterance_ids[scored], known.utterance_ids)] = known.probabilities[where]
+    return committee

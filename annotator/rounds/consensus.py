@@ -1,7 +1,7 @@
-"""Several answers to one utterance become one verdict: the majority's label, that none fits, or that it is disputed.
+"""Combine the answers to one utterance into a verdict: the majority's label, “none fits”, or disputed.
 
-A label that came with the file counts only while no person has answered, so one correction replaces it. Each person
-has one vote: names that differ only in case or outer spaces are one person.
+A label that was imported with the file counts only until a person answers, so one correction replaces it. Each person
+has one vote; names that differ only in case or surrounding spaces are the same person.
 """
 
 from collections import Counter, defaultdict
@@ -20,35 +20,35 @@ VerdictKind = Literal["label", "none_fits", "disputed", "skip", "out_of_use"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the standing answers to one utterance come to."""
+    """The result of the standing answers to one utterance."""
 
     kind: VerdictKind
-    label_id: int | None  # none for any other kind than `label`
-    votes: tuple[Answer, ...]  # labels and “none fits” of people, one a person, or the label that came with the file
-    decisive: Answer  # the newest answer that says so; of a dispute the first one
+    label_id: int | None  # None unless the kind is `label`
+    votes: tuple[Answer, ...]  # labels and “none fits”, one per person, or the imported label
+    decisive: Answer  # the newest answer with this result; the oldest if disputed
 
     @property
     def is_agreed(self) -> bool:
-        """Whether there is a result: a label, or that none fits."""
+        """Whether there is a consensus: a label, or “none fits”."""
         return self.kind in ANSWERED
 
 
 def consensus_labels(answers: Iterable[Answer]) -> dict[int, int]:
-    """Return the label of every utterance on which the standing answers have a majority for one."""
+    """Return the label of every utterance whose standing answers have a majority for one."""
     return {utterance: label for utterance, label in consensus(answers).items() if label is not None}
 
 
 def consensus(answers: Iterable[Answer]) -> dict[int, int | None]:
-    """Return what most standing answers say of each utterance: a label, or None where most say that none fits.
+    """Return the majority of each utterance's standing answers: a label, or None for “none fits”.
 
-    An utterance without a winner is left out: training on a coin toss would teach the model noise.
+    Utterances with a tie are left out: breaking it at random would add noise to training.
     """
-    found = {utterance: verdict(given) for utterance, given in by_utterance(answers).items()}
-    return {utterance: one.label_id for utterance, one in found.items() if one.is_agreed}
+    verdicts = {utterance: verdict(given) for utterance, given in by_utterance(answers).items()}
+    return {utterance: one.label_id for utterance, one in verdicts.items() if one.is_agreed}
 
 
 def by_utterance(answers: Iterable[Answer]) -> dict[int, list[Answer]]:
-    """Group answers by the utterance they were given to, in their order."""
+    """Group answers by utterance, in their order."""
     groups: dict[int, list[Answer]] = defaultdict(list)
     for answer in answers:
         groups[answer["utterance_id"]].append(answer)
@@ -56,13 +56,13 @@ def by_utterance(answers: Iterable[Answer]) -> dict[int, list[Answer]]:
 
 
 def verdict(answers: Sequence[Answer]) -> Verdict:
-    """Return what the standing answers to one utterance, at least one, come to.
+    """Return the verdict of the standing answers to one utterance, of which there is at least one.
 
-    Skips have no vote, nor do labels that are out of use. An adjudicated answer outweighs all votes.
+    Skips and retired labels have no vote. An adjudicated answer overrides all votes.
     """
     counting = answers if len(answers) == 1 else _counting(answers)
     votes = tuple(answer for answer in counting if answer["kind"] in ANSWERED)
-    answers = [answer for answer in _heard(counting) if answer["kind"] in ANSWERED]
+    answers = [answer for answer in _decisive(counting) if answer["kind"] in ANSWERED]
     if not answers:
         rest = [answer for answer in counting if answer["kind"] == "out_of_use"] or counting
         decisive = max(rest, key=_order)
@@ -76,7 +76,7 @@ def verdict(answers: Sequence[Answer]) -> Verdict:
 
 
 def divided(answers: Iterable[Answer]) -> list[int]:
-    """Return the utterances to which people have given different answers, one of them outvoted or not."""
+    """Return the utterances to which people have given different answers, with or without a majority."""
     return [
         utterance
         for utterance, given in by_utterance(answers).items()
@@ -85,10 +85,10 @@ def divided(answers: Iterable[Answer]) -> list[int]:
 
 
 def _counting(answers: Sequence[Answer]) -> list[Answer]:
-    """Return the newest answer of each person; what came with the file only where no person has answered.
+    """Return the newest answer of each person, and the imported label only if no person has answered.
 
-    What somebody adjudicated stands beside their own answer. A label that is out of use was an answer all the same:
-    what it replaced stays replaced.
+    An adjudicated answer counts in addition to the same person's own answer. An answer with a retired label still
+    replaces the person's earlier answer.
     """
     newest: dict[tuple[str, bool], Answer] = {}
     for answer in sorted(answers, key=_order):
@@ -98,10 +98,10 @@ def _counting(answers: Sequence[Answer]) -> list[Answer]:
     return sorted(people if answered else newest.values(), key=_order)
 
 
-def _heard(answers: Sequence[Answer]) -> Sequence[Answer]:
-    """Return the answers that decide, of one utterance's: the last adjudicated one alone, if there is any.
+def _decisive(answers: Sequence[Answer]) -> Sequence[Answer]:
+    """Return the answers that decide the verdict: the last adjudicated one alone, if there is one.
 
-    If its label has gone out of use since, what had been overruled stays overruled, and what was said since counts.
+    If its label has been retired since, only answers given after it count.
     """
     adjudicated = [answer for answer in answers if answer["strategy"] == ADJUDICATED and answer["kind"] != "skip"]
     if not adjudicated:
@@ -116,20 +116,20 @@ def _order(answer: Answer) -> int:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far annotators agree: no model can be measured to be right more often than they are of one mind."""
+    """Inter-annotator agreement, which limits the accuracy that can be measured for a model."""
 
-    utterances: int  # with the answers of at least two people
+    utterances: int  # answered by at least two people
     pairs: int  # of answers to the same utterance
     share: float  # of pairs that agree
-    alpha: float | None  # Krippendorff's; None where only one answer was ever given, which chance explains too
+    alpha: float | None  # Krippendorff's; undefined (None) if all answers are the same
 
 
 def agreement(answers: Iterable[Answer]) -> Agreement | None:
-    """Compare the answers that different people gave to the same utterance; None where no utterance has two.
+    """Return the agreement between people who answered the same utterances; None if no utterance has two answers.
 
-    Standing answers, one a person and utterance: labels, and “none fits” as a value of its own. What was adjudicated
-    was no independent answer, and what came with the file is nobody's. Alpha is for values without an order
-    (Krippendorff 2004): 1 is full agreement, 0 what chance would give.
+    Counts standing answers, one per person and utterance: labels, and “none fits” as a value of its own. Adjudicated
+    answers are not independent and imported labels belong to nobody, so both are left out. Alpha is nominal
+    (Krippendorff 2004): 1 is full agreement, 0 is chance.
     """
     own = (answer for answer in answers if answer["strategy"] not in (ADJUDICATED, GIVEN))
     groups = by_utterance(own).values()

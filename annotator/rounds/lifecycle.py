@@ -1,4 +1,4 @@
-"""A round from its first row to its promotion, and what is tidied up when one dies."""
+"""Begin, save and promote a round, roll back to an older one, and clean up after a round that died."""
 
 import json
 import os
@@ -24,7 +24,7 @@ from store.rounds import NewRound, Predictions
 
 @dataclass(frozen=True)
 class Finished:
-    """Everything a finished round leaves in the project."""
+    """The results of a round, to be stored when it is promoted."""
 
     adapter: str  # name of its folder
     calibrator: Calibrator
@@ -42,9 +42,9 @@ def calibrator_in_use(project: Project) -> Calibrator | None:
 def begin_round(
     project: Project, config: RoundConfig, snapshot: Snapshot, origin: Origin | None = None
 ) -> dict[str, Any]:
-    """Open a round's row; from here on it is either promoted whole or closed as failed.
+    """Create the row of a round, which is later either promoted in one transaction or closed as failed.
 
-    `origin`: the weights it is made with.
+    `origin`: the weights of the backbone.
     """
     new = NewRound(
         config=config.to_json(),
@@ -65,40 +65,40 @@ def begin_round(
 
 
 def unfinished_path(project: Project, part: str) -> Path:
-    """Return where a part of the training keeps its state until it ends, to resume after a stop."""
+    """Return the file with the state of an unfinished training run, from which it resumes after a stop."""
     return project.adapters / f"unfinished-{part}.pt"
 
 
 def save_adapter(project: Project, round_row: Mapping[str, Any], adapter: Adapter) -> str:
-    """Write an adapter into the project, whole or not at all; return its folder's name."""
+    """Write an adapter into the project atomically; return the name of its folder."""
     name = _adapter_name(round_row["number"])
-    half = project.adapters / f"tmp-{name}"
-    shutil.rmtree(half, ignore_errors=True)
-    half.mkdir(parents=True)
-    adapter.save(half)
-    for path in half.iterdir():
+    temporary = project.adapters / f"tmp-{name}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    adapter.save(temporary)
+    for path in temporary.iterdir():
         with path.open("rb") as file:
             os.fsync(file.fileno())
-    whole = project.adapters / name
-    shutil.rmtree(whole, ignore_errors=True)  # left by a round that died after this step
-    os.replace(half, whole)
+    final = project.adapters / name
+    shutil.rmtree(final, ignore_errors=True)  # left by a round that died after this step
+    os.replace(temporary, final)
     return name
 
 
 def drop_adapter(project: Project, name: str) -> None:
-    """Remove the adapter of a round that is not to be promoted."""
+    """Delete the adapter of a round that will not be promoted."""
     shutil.rmtree(project.adapters / name, ignore_errors=True)
 
 
 def promote(project: Project, round_row: Mapping[str, Any], finished: Finished) -> None:
-    """Put a finished round in use: predictions, metrics and the new batch in one transaction.
+    """Put a finished round in use: store its predictions, metrics and batch in one transaction.
 
-    Records the peak memory of this process, which made the round.
+    Also stores the peak memory of this process.
     """
     with immediate(project.db):
         rounds.save_predictions(project.db, round_row["id"], finished.predictions)
-        found = (finished.adapter, finished.calibrator.as_dict(), finished.metrics, peak_memory())
-        rounds.promote(project.db, round_row["id"], *found)
+        results = (finished.adapter, finished.calibrator.as_dict(), finished.metrics, peak_memory())
+        rounds.promote(project.db, round_row["id"], *results)
         queue.replace(project.db, round_row["id"], finished.batch)
 
 
@@ -110,10 +110,10 @@ def roll_back(project: Project, round_id: int, annotator: str) -> None:
 
 
 def recover(project: Project) -> bool:
-    """Tidy up after a process that died: close its round and delete its adapter, half-written or whole.
+    """Close the round of a process that died and delete its adapter; return whether there was one.
 
-    Adapters are looked for each time: `jobs.begin` closes a dead process's round too, and knows no folders. An adapter
-    that no round of this database has left stays: the database may have been restored from a backup.
+    Adapters are looked for on each call, because `jobs.begin` also closes rounds and does not delete folders. An
+    adapter that belongs to no round of this database is kept: the database may have been restored from a backup.
     """
     if why_frozen(project.db):
         return False

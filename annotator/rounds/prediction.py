@@ -1,10 +1,10 @@
-"""Ask the round in use about texts that are in no project.
+"""Predict the labels of new texts with the round in use.
 
-    labeller = Labeller.of(Path("projects/client-talk"))
-    labeller("I could cut down at weekends.")  # [{"label": "change", "score": 0.81}, …], likeliest first
+    labeler = Labeler.of(Path("projects/client-talk"))
+    labeler("I could cut down at weekends.")  # [{"label": "change", "score": 0.81}, …], likeliest first
 
-It is called and answers as a text-classification pipeline of `transformers` does that gives all labels, except that
-the scores are calibrated. `annotator score` asks it about a whole file.
+The interface is that of a text-classification pipeline of `transformers` with `top_k=None`; the scores are calibrated.
+`annotator score` predicts a whole file.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -49,19 +49,19 @@ FIELDS = (
 )
 Answer = list[dict[str, Any]]
 
-AT_ONCE = 2_000  # utterances of a file in memory: rows of a like length are packed together, so not too few
+AT_ONCE = 2_000  # utterances in memory; many, because rows of similar length are packed together
 
 
 @dataclass(frozen=True)
 class Labeler:
-    """A round that can be asked about anything."""
+    """A round in use, to predict the labels of any text."""
 
     adapter: Adapter
     calibrator: Calibrator
-    names: tuple[str, ...]  # of the labels in use that the round knows, in the order of the arrays
-    shares: Array  # (k of the round, k) what each of the round's labels passes on to those
+    names: tuple[str, ...]  # of the labels in use that the round was trained with, in the order of the arrays
+    shares: Array  # (labels of the round, k) share of the probability of each label of the round that goes to `names`
     round_number: int
-    context_turns: int  # turns before an utterance that the round was trained to read
+    context_turns: int  # turns before an utterance that the round reads
 
     @classmethod
     def of(cls, folder: Path) -> Self:
@@ -102,17 +102,17 @@ class Labeler:
     def score_file(
         self, source: Path, plan: ImportPlan, target: Path, progress: Progress = no_progress
     ) -> tuple[int, list[Rejected]]:
-        """Score every utterance of a file and write them; return how many, and the rows that could not be read.
+        """Score every utterance of a file and write the predictions; return their number and the rejected rows.
 
-        The format follows the target's ending. Rows that the plan calls context are read as such, not scored. Columns
-        of the file that have no meaning for us are written too.
-        The file is on disk meanwhile, one part of it in memory.
-        Raises BadFile, and BadInput for a column or an ending that is unknown.
+        The format follows the suffix of the target. Rows that the plan marks as context are not scored. Other columns
+        of the file are copied. The file is spooled to disk, with one part of it in memory.
+
+        Raises BadFile, and BadInput for an unknown column or suffix.
         """
         format_ = format_of(target)
         rejected: list[Rejected] = []
         with Spool() as spool:
-            spool.fill(_sound(read_utterances(source, plan), rejected))
+            spool.fill(_accepted(read_utterances(source, plan), rejected))
             ours = [*(field.name for field in FIELDS), *(f"p({name})" for name in self.names)]
             extra = imported_columns(spool.metadata_names, ours)
             fields = (*FIELDS, *(Field(column, "text") for column in extra.values()))
@@ -120,11 +120,11 @@ class Labeler:
         return count, rejected
 
     def _scored(self, spool: Spool, extra: Mapping[str, str], progress: Progress) -> Iterator[dict[str, object]]:
-        """Stream the rows of the output, of which one part at a time is in memory."""
-        asked, whole = with_context(spool, self.context_turns), spool.to_score()
-        for done in range(0, whole, AT_ONCE):
-            part = list(islice(asked, AT_ONCE))
-            so_far = partial(_share, progress, done / whole, len(part) / whole)
+        """Yield the rows of the output, with one part at a time in memory."""
+        to_score, total = with_context(spool, self.context_turns), spool.to_score()
+        for done in range(0, total, AT_ONCE):
+            part = list(islice(to_score, AT_ONCE))
+            so_far = partial(_share, progress, done / total, len(part) / total)
             probabilities = self.probabilities([utterance for _, utterance in part], so_far)
             for (new, _), row in zip(part, probabilities, strict=True):
                 imported = {column: new.metadata.get(name) for name, column in extra.items()}
@@ -146,11 +146,11 @@ class Labeler:
 
 
 def _restored(project: Project, row: Mapping[str, Any]) -> Adapter:
-    """Load a round's adapter, and note for which weights it is if that was never noted."""
+    """Load a round's adapter, and record its weights if an older version did not."""
     folder = project.folder / "adapters" / row["adapter"]
     if row["fingerprint"] not in (None, made_with(folder).fingerprint):
         raise ProjectError(
-            f"The adapter in {folder} is not the one that round {row['number']} has left.",
+            f"The adapter in {folder} is not the one that round {row['number']} saved.",
             "Restore the folder from a backup, or retrain.",
         )
     adapter = load_adapter(folder)
@@ -161,13 +161,13 @@ def _restored(project: Project, row: Mapping[str, Any]) -> Adapter:
 
 
 def with_context(spool: Spool, turns: int) -> Iterator[tuple[NewUtterance, Utterance]]:
-    """Pair each row to be scored, in the order given, with what the model reads: its text after the turns before."""
+    """Yield each row to be scored, in order, with the model's input: its text and the turns before it."""
     for row, before in spool.with_turns(turns):
         yield row, Utterance(row.text, tuple(spoken(speaker, text) for speaker, text in before))
 
 
-def _sound(read: Iterable[NewUtterance | Rejected], rejected: list[Rejected]) -> Iterator[NewUtterance]:
-    """Pass on the rows that could be read, and enter the others."""
+def _accepted(read: Iterable[NewUtterance | Rejected], rejected: list[Rejected]) -> Iterator[NewUtterance]:
+    """Yield the rows that could be read, and append the others to `rejected`."""
     for row in read:
         if isinstance(row, Rejected):
             rejected.append(row)
@@ -180,9 +180,11 @@ def _share(progress: Progress, done: float, part: float, share: float) -> None:
 
 
 def format_of(target: Path) -> str:
-    """Tell the format from a file's ending. Raises BadInput."""
+    """Return the format for a file's suffix. Raises BadInput."""
     for name, known in FORMATS.items():
         if known.suffix and known.suffix == target.suffix.lower():
             return name
     endings = ", ".join(known.suffix for known in FORMATS.values() if known.suffix)
-    raise BadInput(f"“{target.name}” does not say which format it is to have.", f"End it in one of: {endings}.")
+    raise BadInput(
+        f"The format of “{target.name}” is not clear from its name.", f"Use one of these endings: {endings}."
+    )

@@ -1,4 +1,4 @@
-"""How far a round is: its stage, the share done, the seconds left. Also the place where a cancel arrives."""
+"""Report the progress of a round: stage, share done, seconds left. A cancellation also arrives here."""
 
 import time
 from collections.abc import Callable
@@ -7,28 +7,28 @@ from dataclasses import dataclass, field
 from model.types import Progress
 
 Listener = Callable[[str, float, float | None], None]
-"""Called with stage, share of the whole and seconds left. May raise RoundCancelled."""
+"""Called with the stage, the share of the round that is done, and the seconds left. May raise RoundCancelled."""
 
 
-def nobody(stage: str, share: float, seconds_left: float | None) -> None:
-    """Tell no one."""
+def discard(stage: str, share: float, seconds_left: float | None) -> None:
+    """Discard progress."""
 
 
 @dataclass
 class Report:
-    """Turns each stage's own progress into a share of the round, and that into time left.
+    """Convert each stage's own progress into the share of the round that is done and the time left.
 
-    `costs` weigh the stages in a common unit: utterances read by the backbone. Learning reads each utterance
-    once per epoch and costs about three times as much as scoring it: forward, backward, update.
+    `costs` are the costs of the stages in one unit, scored utterances. Training reads each example once per epoch and
+    costs about three times as much as scoring it: forward, backward, update.
     """
 
-    listener: Listener = nobody
+    listener: Listener = discard
     costs: dict[str, float] = field(default_factory=dict)
     _done: float = 0.0
     _began: float = field(default_factory=time.monotonic)
 
     def plan(self, **costs: float) -> None:
-        """Say what the stages to come will cost; the clock starts now."""
+        """Set the costs of the stages to come, and start the clock."""
         self.costs, self._done, self._began = dict(costs), 0.0, time.monotonic()
 
     def stage(self, name: str) -> Progress:
@@ -39,7 +39,7 @@ class Report:
         def progress(share: float) -> None:
             total = (before + share * cost) / whole
             spent = time.monotonic() - self._began
-            # The first hundredth is warm-up: an estimate from it would only alarm.
+            # The first hundredth is warm-up, and an estimate from it would be far too long.
             self.listener(name, total, spent * (1 - total) / total if total > 0.01 else None)
 
         progress(0.0)

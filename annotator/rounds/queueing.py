@@ -1,4 +1,4 @@
-"""The one door behind which batches are composed: between rounds, and on request."""
+"""Compose batches between rounds and on request, and write them to the queue."""
 
 import numpy as np
 
@@ -10,9 +10,9 @@ from store.database import immediate
 
 
 def refill_queue(project: Project, annotator: str = "") -> int:
-    """Compose a new batch from the round in use, at random before the first round; return its size.
+    """Compose a new batch from the round in use, or at random before the first round; return its size.
 
-    Leaves out what this annotator has skipped and what others have on screen.
+    Leaves out utterances that this annotator has skipped and those on other screens.
     """
     with immediate(project.db):
         config, promoted = project.config, rounds.promoted(project.db)
@@ -25,10 +25,10 @@ def refill_queue(project: Project, annotator: str = "") -> int:
 
 
 def queue_audit(project: Project, count: int, annotator: str = "") -> int:
-    """Put `count` audit utterances, drawn at random, at the front of the queue; return how many there were.
+    """Put up to `count` audit utterances, drawn at random, at the front of the queue; return their number.
 
-    Leaves out what this annotator has skipped and what is on a screen. Asking again before one is answered queues
-    the same ones.
+    Leaves out utterances that this annotator has skipped and those on a screen. A second call before one is answered
+    queues the same ones.
     """
     with immediate(project.db):
         promoted = rounds.promoted(project.db)

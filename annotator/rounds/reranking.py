@@ -1,8 +1,8 @@
-"""Between two rounds: what the latest answers change in what is asked next.
+"""Re-rank the rest of a batch between two rounds, using the latest answers.
 
-A round takes minutes, so it is made rarely. Fitting the scout to all answers so far takes a fraction of a second, and
-its probabilities, joined with those of the round in use, put what is left of the batch in a new order. Suggestions
-and everything that is measured or promised stay those of the round.
+A round takes minutes, so rounds are rare. Fitting the quick classifier to all answers takes a fraction of a second; its
+probabilities, combined with those of the round in use, choose the rest of the batch anew. Suggestions, metrics and
+guarantees remain those of the round.
 """
 
 import threading
@@ -24,16 +24,16 @@ from store import annotations, queue, rounds, settings, states
 from store.database import immediate
 from store.rounds import Predictions
 
-EVERY, OF_ALL = 5, 100  # answers, and one for so many that were given before: fewer change little
+EVERY, OF_ALL = 5, 100  # re-rank after five answers, or after one in a hundred if that is more
 LAST = "reranked_after"  # the setting with the last annotation that a re-ranking has taken into account
-SHARE = 0.5  # of the scout beside the round, which has heard all but the latest answers
+PROBE_WEIGHT = 0.5  # of the quick classifier; the round was trained on all but the latest answers
 CHOSEN = sorted(set(STRATEGIES) - {"random"})
 
-_busy = threading.Lock()  # one at a time in this process: the next one sees all that this one would have
+_busy = threading.Lock()  # one at a time in this process: the next one includes the same answers
 
 
 def every(project: Project) -> int:
-    """Return after how many answers it is worth putting the batch in a new order: five, one in a hundred when many."""
+    """Return after how many answers the batch is re-ranked: five, or one in a hundred of all answers if more."""
     return max(EVERY, annotations.last_id(project.db) // OF_ALL)
 
 
@@ -47,33 +47,33 @@ def is_due(project: Project) -> bool:
 
 
 def reorder(project: Project) -> int:
-    """Put in place of what is left of the batch what is most worth asking now; return how many were chosen.
+    """Replace the rest of the batch with the utterances that score highest now; return how many were chosen.
 
-    What was drawn at random stays, and so does what somebody has on screen. Does nothing before there is a round,
-    or while the answers are too few to learn from.
+    Utterances that were drawn at random or are on a screen are kept. Does nothing before the first round, or while
+    there are too few answers to train on.
     """
     config, promoted = project.config, rounds.promoted(project.db)
     if promoted is None or config.strategy == "random":
         return 0
-    said = rounds.predictions_of(project.db, promoted)
+    predictions = rounds.predictions_of(project.db, promoted)
     last = annotations.last_id(project.db)
-    probe = fit_to_answers(project, said.label_ids)
+    probe = fit_to_answers(project, predictions.label_ids)
     if probe is None:
         settings.put(project.db, LAST, last)
         return 0
-    told = _joined(project, said, probe, as_made=said.label_ids == rounds.labels_of(promoted))
+    combined = _combined(project, predictions, probe, as_made=predictions.label_ids == rounds.labels_of(promoted))
     without = frozenset(queue.leased_ids(project.db))
     rng = np.random.default_rng([config.seed, last])
     left = queue.count_left(project.db, CHOSEN)
-    chosen = choose_from_pool(candidates(project, told, without), config, left, rng)
-    batch = [replace(entry, chosen_after=last) for entry in chosen]  # the strategy is the same, and what it knew is not
+    chosen = choose_from_pool(candidates(project, combined, without), config, left, rng)
+    batch = [replace(entry, chosen_after=last) for entry in chosen]
     with immediate(project.db):
         settings.put(project.db, LAST, last)
         return queue.exchange(project.db, promoted["id"], batch, CHOSEN)
 
 
 def fit_to_answers(project: Project, order: tuple[int, ...]) -> Probe | None:
-    """Fit a scout to all answers that may teach; None if they are too few, or nothing has been read yet."""
+    """Return a quick classifier fitted to all training examples with hidden states; None if there are too few."""
     _, vectors, labels = training_states(project, order)
     if len(labels) < project.config.minimum_labels or len(set(labels)) < 2:
         return None
@@ -81,13 +81,13 @@ def fit_to_answers(project: Project, order: tuple[int, ...]) -> Probe | None:
 
 
 def reorder_in_background(folder: Path) -> threading.Thread | None:
-    """Start `reorder` beside what this process does; None if one is under way."""
+    """Start `reorder` in a thread; None if one is running."""
     if not _busy.acquire(blocking=False):
         return None
 
     def work() -> None:
         try:
-            with suppress(ProjectBusy), Project.open(folder) as project:  # the next answers bring another chance
+            with suppress(ProjectBusy), Project.open(folder) as project:  # the next answers try again
                 reorder(project)
         finally:
             _busy.release()
@@ -97,19 +97,20 @@ def reorder_in_background(folder: Path) -> threading.Thread | None:
     return thread
 
 
-def _joined(project: Project, said: Predictions, probe: Probe, as_made: bool) -> Predictions:
-    """Join what the round says with what the scout says, where the backbone has read the utterance.
+def _combined(project: Project, predictions: Predictions, probe: Probe, as_made: bool) -> Predictions:
+    """Combine the predictions with those of the quick classifier, for utterances that have hidden states.
 
-    If the codebook is no longer `as_made`, the calibrator's columns are others, and what it has calibrated is joined.
+    Logits are combined and calibrated again. If the codebook has changed (not `as_made`), the calibrator no longer fits
+    the columns, and the calibrated probabilities are combined instead.
     """
-    ids = said.utterance_ids.tolist()
+    ids = predictions.utterance_ids.tolist()
     known = states.known(project.db, ids)
     rows = np.array([row for row, i in enumerate(ids) if i in known], dtype=np.int64)
-    with np.errstate(divide="ignore"):  # of a label that the round does not know
-        logits = said.logits.copy() if as_made else np.log(said.probabilities) + said.mass[:, None]
+    with np.errstate(divide="ignore"):  # for a label that the round was not trained with
+        logits = predictions.logits.copy() if as_made else np.log(predictions.probabilities) + predictions.mass[:, None]
     if len(rows):
-        alone = probe.loglik(states.matrix(project.db, [ids[row] for row in rows]))
-        logits[rows] = blend(logits[rows], alone, SHARE)
+        probe_logits = probe.loglik(states.matrix(project.db, [ids[row] for row in rows]))
+        logits[rows] = blend(logits[rows], probe_logits, PROBE_WEIGHT)
     calibrator = calibrator_in_use(project)
     assert calibrator is not None
-    return replace(said, logits=logits, probabilities=calibrator(logits) if as_made else softmax(logits, axis=1))
+    return replace(predictions, logits=logits, probabilities=calibrator(logits) if as_made else softmax(logits, axis=1))

@@ -1,6 +1,6 @@
-"""What a round reads: the answers and the open utterances of one moment, and their texts.
+"""Take a snapshot of answers and open utterances for a round, and read their texts with context turns.
 
-Context turns are read here alone, for training, for scoring and for the label page alike.
+Context turns are read only here: for training, for scoring and for the label page.
 """
 
 import hashlib
@@ -44,8 +44,8 @@ class Snapshot:
         return {i: self.codebook.ids.index(label) for i, label in given.items()}
 
     @property
-    def chosen(self) -> float:
-        """Return the share of training examples that a strategy or a person chose, 0 to 1."""
+    def selected_share(self) -> float:
+        """Return the share of training examples that a strategy or a person selected, 0 to 1."""
         return 1 - len(self.training_examples.keys() & self.drawn) / max(len(self.training_examples), 1)
 
     @property
@@ -56,23 +56,23 @@ class Snapshot:
 
 
 def take_snapshot(project: Project, config: RoundConfig, rng: np.random.Generator) -> Snapshot:
-    """Read what is answered and what is open in one read transaction. Never waits for a writer."""
+    """Read the answers and the open utterances in one read transaction, which never waits for a writer."""
     with reading(project.db):
         answers = annotations.answers(project.db)
         pool, audit = (utterances.ids_in(project.db, name) for name in ("pool", "audit"))
         codebook = codebook_of(project)
-        last, asked = annotations.last_id(project.db), annotations.first_asked(project.db)
+        last, strategies = annotations.last_id(project.db), annotations.first_asked(project.db)
     agreed = consensus_labels(answers)
     in_audit, done = set(audit), {a["utterance_id"] for a in answers if a["kind"] in ANSWERED}
     open_pool = [i for i in pool if i not in done]
     if len(open_pool) > config.score_limit:
         open_pool = sorted(rng.choice(open_pool, config.score_limit, replace=False).tolist())
     train = {i: label for i, label in agreed.items() if i not in in_audit}
-    measure = {i: label for i, label in agreed.items() if i in in_audit}
+    evaluated = {i: label for i, label in agreed.items() if i in in_audit}
     scored = tuple(sorted({*open_pool, *audit}))
-    few = bool(train) and len(measure) < config.cross_fit_below
-    drawn = frozenset(i for i, strategy in asked.items() if strategy in DRAWN)
-    return Snapshot(train, measure, scored, frozenset(open_pool), last, codebook, drawn, few)
+    few = bool(train) and len(evaluated) < config.cross_fit_below
+    drawn = frozenset(i for i, strategy in strategies.items() if strategy in DRAWN)
+    return Snapshot(train, evaluated, scored, frozenset(open_pool), last, codebook, drawn, few)
 
 
 def training_labels(

@@ -1,4 +1,4 @@
-"""What people are told of each round: from which answers it was made, and how good it was found to be."""
+"""Summarize each round for display: its training examples, its metrics, and notices about its weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,22 +27,22 @@ FIGURES = ("accuracy", "macro_f1", "nll", "ece")
 
 @dataclass(frozen=True)
 class RoundSummary:
-    """One round with its figures as text to show; a figure that was not measured is empty."""
+    """One round with its metrics as text; a metric that was not measured is empty."""
 
     number: int
     state: str
     backbone: str
-    learner: str  # who has learned; empty where nobody has
+    learner: str  # which model was trained; empty for a zero-shot round
     trained_on: int
     audited_on: int
     accuracy: str
-    interval: str  # 95 %, Clopper and Pearson
+    interval: str  # of the accuracy, 95 % (Clopper and Pearson)
     macro_f1: str
     nll: str
     ece: str
     calibrated: str
     started: str
-    memory: str  # the most that the process has held which made it; empty before that was measured
+    memory: str  # peak memory of its process; empty for rounds of older versions
 
 
 def summaries(project: Project) -> list[RoundSummary]:
@@ -51,30 +51,30 @@ def summaries(project: Project) -> list[RoundSummary]:
 
 
 def about_weights(project: Project) -> tuple[str, list[str]]:
-    """Say why the round in use cannot be asked any more, if so, and what else there is to say of its weights."""
+    """Return why the round in use cannot score new texts, empty if it can, and other notices about its weights."""
     row = rounds.promoted(project.db)
     if row is None or not row["fingerprint"]:
         return "", []
-    told = [_noted_late(row), _other_than_before(project, row), _newer_on_the_hub(row)]
-    return _not_as_trained(row), [one for one in told if one]
+    notices = [_recorded_late(row), _other_than_before(project, row), _newer_on_the_hub(row)]
+    return _not_as_trained(row), [one for one in notices if one]
 
 
 def _not_as_trained(row: Mapping[str, Any]) -> str:
     if not has_changed(row["backbone"], Origin(row["fingerprint"], row["revision"] or "")):
         return ""
     return say(
-        "The weights of {backbone} are others than those round {round} was trained with, so it cannot be asked "
-        "about new texts. Put the former weights back, or retrain.",
+        "The weights of {backbone} differ from those round {round} was trained with, so it cannot score new texts. "
+        "Restore the former weights, or retrain.",
         backbone=row["backbone"],
         round=row["number"],
     )
 
 
-def _noted_late(row: Mapping[str, Any]) -> str:
+def _recorded_late(row: Mapping[str, Any]) -> str:
     if not row["fingerprint_noted"]:
         return ""
     return say(
-        "Round {round} noted no weights. Those it was first restored with, on {day}, count as its own.",
+        "Round {round} did not record its weights. Those it was first restored with, on {day}, are taken as its own.",
         round=row["number"],
         day=row["fingerprint_noted"][:10],
     )
@@ -85,7 +85,7 @@ def _other_than_before(project: Project, row: Mapping[str, Any]) -> str:
     if before is None:
         return ""
     return say(
-        "Round {round} was made with other weights than round {before}: it has read all utterances anew.",
+        "Round {round} used other weights than round {before} and read all utterances again.",
         round=row["number"],
         before=before,
     )
@@ -96,8 +96,8 @@ def _newer_on_the_hub(row: Mapping[str, Any]) -> str:
     if newest in ("", row["revision"]):
         return ""
     return say(
-        "The hub has another version of {backbone} by now. Rounds keep to {old}; choose {backbone}@{new} as the "
-        "backbone to take the other.",
+        "The hub has a newer version of {backbone}. Rounds stay at {old}; to switch, choose {backbone}@{new} as the "
+        "backbone.",
         backbone=row["backbone"],
         old=row["revision"][:12],
         new=newest,
@@ -123,19 +123,19 @@ def _summary(row: Mapping[str, Any]) -> RoundSummary:
 def _learner(row: Mapping[str, Any]) -> str:
     if row["trained_on"] == 0:
         return ""
-    alone = RoundConfig.from_json(row["config"]).recipe.probe_weight == 1.0
-    return say("scout alone") if alone else say("fine-tuned")
+    probe_only = RoundConfig.from_json(row["config"]).recipe.probe_weight == 1.0
+    return say("quick classifier alone") if probe_only else say("fine-tuned")
 
 
 def round_before(project: Project, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the promoted round before another; None where that is the first."""
+    """Return the promoted round before another; None if there is none."""
     older = [one for one in rounds.history(project.db) if one["state"] == "promoted" and one["number"] < row["number"]]
     return older[0] if older else None
 
 
 def likeliest(project: Project, row: Mapping[str, Any]) -> dict[int, tuple[int, float]]:
-    """Return each scored utterance's likeliest label and its probability."""
-    known = rounds.predictions_of(project.db, row)
-    best = np.array(known.label_ids)[known.probabilities.argmax(axis=1)].tolist()
-    pairs = zip(best, known.probabilities.max(axis=1).tolist(), strict=True)
-    return dict(zip(known.utterance_ids.tolist(), pairs, strict=True))
+    """Return the likeliest label of each scored utterance, with its probability."""
+    found = rounds.predictions_of(project.db, row)
+    best = np.array(found.label_ids)[found.probabilities.argmax(axis=1)].tolist()
+    pairs = zip(best, found.probabilities.max(axis=1).tolist(), strict=True)
+    return dict(zip(found.utterance_ids.tolist(), pairs, strict=True))

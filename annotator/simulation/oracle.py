@@ -23,7 +23,7 @@ from annotator.methods.calibration import Calibrator
 from annotator.methods.metrics import evaluate
 from annotator.project import Project
 from annotator.reporting.stopping import advise, left
-from annotator.rounds.progress import Listener, Report, nobody
+from annotator.rounds.progress import Listener, Report, discard
 from annotator.rounds.snapshot import read_texts, take_snapshot
 from annotator.simulation.memo import Memo, Remembering
 from model.load import load_classifier
@@ -105,7 +105,7 @@ def _split(rows: list[NewUtterance], column: str | None) -> tuple[list[NewUttera
 
 
 def simulate(
-    plan: Plan, seeds: Sequence[int], listener: Listener = nobody, memo: Memo | None = None
+    plan: Plan, seeds: Sequence[int], listener: Listener = discard, memo: Memo | None = None
 ) -> Iterator[dict[str, Any]]:
     """Yield the test metrics after every round of every seed. A memo can be shared by plans with one file and task."""
     gold, memo = read_gold(plan), Memo() if memo is None else memo
@@ -201,7 +201,7 @@ def keep(path: Path, project: Project, done: Round, test: tuple[Logits, Logits |
         test=test[0],
         test_truth=np.array(list(known.test.values()), dtype=np.int64),
         lessons=done.row["trained_on"],
-        chosen=take_snapshot(project, project.config, np.random.default_rng(0)).chosen,
+        chosen=take_snapshot(project, project.config, np.random.default_rng(0)).selected_share,
         heard=() if test[1] is None else test[1],
     )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from annotator.methods.query_strategies import strategy_named
-from annotator.rounds.progress import Listener, nobody
+from annotator.rounds.progress import Listener, discard
 from annotator.simulation.memo import Memo
 from annotator.simulation.oracle import Plan, read_gold, simulate
 
@@ -26,7 +26,7 @@ def replay(
     strategies: Sequence[str],
     seeds: Sequence[int],
     finished: Path | None = None,
-    listener: Listener = nobody,
+    listener: Listener = discard,
     jobs: int = 1,
 ) -> Iterator[Run]:
     """Yield the figures after every round of every strategy and seed, session by session.
@@ -63,7 +63,7 @@ def _sessions(plan: Plan, left: Sequence[Session], listener: Listener, jobs: int
         pool.shutdown(cancel_futures=True)
 
 
-def _session(plan: Plan, one: Session, memo: Memo, listener: Listener = nobody) -> list[Run]:
+def _session(plan: Plan, one: Session, memo: Memo, listener: Listener = discard) -> list[Run]:
     strategy, seed = one
     if strategy == EVERYTHING:
         size = len(read_gold(plan).train)

@@ -1,4 +1,4 @@
-"""Settings are written and read back, older ones gain defaults, broken ones are refused."""
+"""Test that settings are written and read, take defaults if missing, and are refused if invalid."""
 
 from __future__ import annotations
 

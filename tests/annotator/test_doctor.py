@@ -1,4 +1,4 @@
-"""Whether a backbone fits this machine is said before it is loaded, with both numbers and what to do."""
+"""Test the memory check of backbones before they are loaded."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def test_what_fits_says_both_needs_and_what_is_free_and_gives_no_hint():
 @pytest.mark.parametrize(
     ("free", "fits", "said", "hint"),
     [
-        (WHOLE - 1, True, "too little for long utterances", "4-bit"),
-        (LEAST - 1, False, "too little", "smaller backbone"),
-        (10**9, False, "too little", "smaller backbone"),
+        (WHOLE - 1, True, "not enough for long utterances", "4-bit"),
+        (LEAST - 1, False, "not enough", "smaller backbone"),
+        (10**9, False, "not enough", "smaller backbone"),
     ],
 )
 def test_what_does_not_fit_or_only_just_says_why_and_what_to_do(free, fits, said, hint):

@@ -1,4 +1,4 @@
-"""Only this machine reaches the app, through the app's own pages, however the server is started."""
+"""Test that only this machine reaches the app, through the app's own pages, however the server is started."""
 
 from __future__ import annotations
 
@@ -275,7 +275,7 @@ def test_no_way_of_starting_it_opens_it_to_other_machines(tmp_path: Path, way: s
     )
     assert done.returncode == 1, done.stdout + done.stderr
     said = " ".join(done.stderr.split())
-    assert "whoever reaches this machine could read and change all projects" in said
+    assert "anyone who can reach this machine could read and change all projects" in said
     assert "--expose" in said
     assert "Traceback" not in said
 

@@ -1,4 +1,4 @@
-"""What is trained on and what is measured on never meet, whatever people do; and what the model reads is right."""
+"""Test that training and audit data never overlap, and that the model reads the right turns."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_texts_come_in_the_order_asked_for(tmp_path):
 # Snapshots
 
 
-def test_a_snapshot_scores_what_is_open_and_the_audit_slice(tmp_path):
+def test_a_snapshot_scores_the_open_pool_and_the_audit_sample(tmp_path):
     with new_project(tmp_path / "p") as project:
         label_pool(project, 6)
         found = snapshot(project)
@@ -186,22 +186,22 @@ def test_a_snapshot_scores_what_is_open_and_the_audit_slice(tmp_path):
 
 
 @pytest.mark.parametrize("strategy", ["margin_diverse", "given", "search"])
-def test_a_snapshot_knows_how_many_lessons_were_not_drawn_at_random(tmp_path, strategy):
+def test_a_snapshot_has_the_share_of_selected_training_examples(tmp_path, strategy):
     with new_project(tmp_path / "p") as project:
-        assert snapshot(project).chosen == 1  # of nothing, nothing was drawn
+        assert snapshot(project).selected_share == 1  # of nothing, nothing was drawn
         first, second, third, fourth = utterances.ids_in(project.db, "pool")[:4]
         for i in (first, second):
             say(project, i, "promise", "ada")
-        assert snapshot(project).chosen == 0
+        assert snapshot(project).selected_share == 0
         for i in (third, fourth, first):  # what was drawn first stays so, whoever answers it again
             say(project, i, "promise", "ben", strategy=strategy)
-        assert snapshot(project).chosen == pytest.approx(0.5)
+        assert snapshot(project).selected_share == pytest.approx(0.5)
         audit = utterances.ids_in(project.db, "audit")[0]
         say(project, audit, "report", "ada")
-        assert snapshot(project).chosen == pytest.approx(0.5)  # it does not teach
+        assert snapshot(project).selected_share == pytest.approx(0.5)  # audit answers are not trained on
 
 
-def test_no_more_is_scored_than_the_limit_and_the_audit_slice_always(tmp_path):
+def test_no_more_is_scored_than_the_limit_and_the_audit_sample_always(tmp_path):
     with new_project(tmp_path / "p") as project:
         config = change(project, score_limit=7)
         found, audit = snapshot(project, config), set(utterances.ids_in(project.db, "audit"))
@@ -265,7 +265,7 @@ acts = st.lists(
 
 
 class Adversary:
-    """Does anything a person could, and watches that nothing crosses over."""
+    """Perform any sequence of actions, and check that training and audit data never overlap."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.project, self.files = folder, new_project(folder / "p", 20), 0
@@ -324,7 +324,7 @@ def test_no_audit_utterance_is_ever_trained_on_and_no_text_is_on_both_sides(sequ
                 adversary.do(act)
 
 
-def test_an_annotated_utterance_cannot_be_moved_to_the_audit_slice(tmp_path):
+def test_an_annotated_utterance_cannot_be_moved_to_the_audit_sample(tmp_path):
     with new_project(tmp_path / "p") as project:
         utterance = utterances.ids_in(project.db, "pool")[0]
         say(project, utterance, "promise")

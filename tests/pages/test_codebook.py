@@ -55,7 +55,7 @@ def test_a_change_is_shown_with_what_it_touches_before_it_is_made(project: Proje
     app = chosen(1)
     next(t for t in app.text_input if t.label == "Name").set_value("towards change")
     submit(app)
-    assert "2 answers by 1 person were given under the old text" in said(app)
+    assert "2 answers by 1 person were given with the old text" in said(app)
     assert codebook_of(project).names[0] == "change"
     app.button(key="do-it").click().run()
     assert codebook_of(project).names[0] == "towards change"
@@ -88,7 +88,7 @@ def test_a_split_leads_to_the_worklist_and_can_be_taken_back(project: Project) -
 def test_merging_moving_and_using_again(project: Project) -> None:
     answered(project)
     app = submit(chosen(1, "Merge"))
-    assert "count as the other label. Nobody has to answer again" in said(app)
+    assert "count as the other label. Nobody needs to answer again" in said(app)
     app.button(key="do-it").click().run()
     assert codebook_of(project).ids == (2, 3)
     app.button(key="restore-1").click().run()
@@ -106,7 +106,7 @@ def test_a_label_is_added_and_what_none_fitted_is_looked_at_again(project: Proje
     app = page("codebook")
     app.text_input[0].set_value("ambivalent")
     next(b for b in app.button if b.proto.form_id == "add").click().run()
-    assert "1 utterance where none fitted should be looked at again" in said(app)
+    assert "1 utterance where no label fitted should be reviewed" in said(app)
     app.button(key="do-it").click().run()
     assert codebook_of(project).names[3] == "ambivalent"
     assert "1 utterance** should be looked at again" in said(app)
@@ -136,7 +136,7 @@ def test_somebody_else_came_first(project: Project) -> None:
     app = submit(chosen(1, "Put out of use"))
     changes.make(project, changes.propose(project, changes.instruct(project, "Decide.")), "ben")
     app.button(key="do-it").click().run()
-    assert "somebody has changed it meanwhile" in app.error[0].value
+    assert "Somebody else has changed it" in app.error[0].value
     assert len(codebook_of(project).labels) == 3
 
 

@@ -121,7 +121,7 @@ def test_an_import_reports_what_was_taken_and_what_was_not(tmp_path, labeled):
     assert "Added 61 utterances to label (60 of them with a label)" in output
     assert "2 problems reported" in output
     assert "row 62: The text is a copy of" in output
-    assert "row 63: “threat” is no label of the codebook" in output
+    assert "row 63: “threat” is not a label of the codebook" in output
 
 
 def test_a_second_import_says_what_is_unchanged_and_what_is_not_applied(tmp_path, labeled):
@@ -142,7 +142,7 @@ def test_a_long_report_is_cut_on_the_screen_and_whole_in_the_file(tmp_path, labe
     path.write_text("text,label\n" + "".join(f"text {n},[/x{n}]\n" for n in range(70)))
     output = good("import", tmp_path / "p", path, "--report", tmp_path / "left.csv")
     assert "70 problems reported" in output
-    assert "row 2: “[/x0]” is no label of the codebook" in output
+    assert "row 2: “[/x0]” is not a label of the codebook" in output
     assert "… and 20 more." in output
     assert len((tmp_path / "left.csv").read_text().splitlines()) == 71
 

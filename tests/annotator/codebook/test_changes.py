@@ -1,4 +1,4 @@
-"""Each change of the codebook does what it says for everybody, tells before what it touches, and can be taken back."""
+"""Test every change of the codebook: its effects are counted beforehand, apply to all, and can be undone."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_taking_a_split_back_counts_its_parts_as_the_whole(project):
     assert codebook_of(project).names == ("promise", "report", "wish")
 
 
-def test_a_retired_label_teaches_no_longer_until_it_is_put_in_use_again(project):
+def test_a_retired_label_is_not_trained_on_until_it_is_restored(project):
     before = kinds(project)
     make(project, changes.retire(project, WISH))
     snapshot = take_snapshot(project, project.config, np.random.default_rng(0))
@@ -218,7 +218,7 @@ def test_what_none_fitted_is_looked_at_again_if_asked(project):
     assert len(annotations.to_look_at(project.db, version)) == 1, "the second was said with the new label in sight"
 
 
-def test_a_changed_meaning_asks_for_a_new_look_and_the_answers_still_teach(project):
+def test_a_changed_meaning_flags_answers_that_are_still_trained_on(project):
     before = kinds(project)
     make(project, changes.revise(project, WISH, {"definition": "Only wishes."}, look=True))
     assert kinds(project) == before
@@ -242,7 +242,7 @@ def test_answers_know_the_text_they_were_given_under(project):
         ({"name": " "}, "no name"),
         ({"key": "1"}, "used twice"),
         ({"key": "s"}, "cannot be used"),
-        ({"name": "wish"}, "Nothing about “wish” would change"),
+        ({"name": "wish"}, "No field of “wish” would change"),
     ],
 )
 def test_what_makes_a_codebook_that_cannot_be_used_is_refused(project, values, says):
@@ -278,7 +278,7 @@ def test_a_proposal_says_what_is_touched_before_anything_is(project):
 def test_a_proposal_for_another_version_is_refused(project):
     late = changes.propose(project, changes.retire(project, WISH))
     make(project, changes.revise(project, WISH, {"name": "desire"}), "ben")
-    with pytest.raises(BadInput, match="version 4 by now") as caught:
+    with pytest.raises(BadInput, match="now at version 4") as caught:
         changes.make(project, late, "ada")
     assert caught.value.hint
 
@@ -295,7 +295,7 @@ def test_a_change_that_others_build_on_is_taken_back_after_them(project):
     history.undo(project, second, "ada")
     history.undo(project, first, "ada")
     assert codebook_of(project).names[2] == "wish"
-    with pytest.raises(BadInput, match="taken back already"):
+    with pytest.raises(BadInput, match="already undone"):
         history.undo(project, first, "ada")
 
 
@@ -325,11 +325,11 @@ def test_every_change_is_told_in_a_sentence(project):
     told = [history.describe(event, names) for event in labels.events(project.db)][3:]
     assert told == [
         "“threat” added",
-        "“desire”: name “wish” → “desire”, key “3” → “9”, to be looked at again",
+        "“desire”: name “wish” → “desire”, key “3” → “9”, answers flagged for review",
         "“threat” merged into “report”",
         "“promise” split into “vow”, “plan”",
-        "“desire” put out of use",
-        "“desire” put in use again",
+        "“desire” retired",
+        "“desire” restored",
         "Instruction changed",
-        "Version 10 taken back",
+        "Version 10 undone",
     ]

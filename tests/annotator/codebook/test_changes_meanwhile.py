@@ -1,4 +1,4 @@
-"""Whatever goes on while a codebook is changed holds good: rounds, settled answers, counts, and what is on screen."""
+"""Test changes of the codebook during rounds, adjudication and labeling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A codebook is read from YAML or refused with the field at fault; every label has a key of its own."""
+"""Test codebooks: read from YAML or refused with the field at fault, and a separate key for every label."""
 
 from __future__ import annotations
 
@@ -89,9 +89,9 @@ def test_a_number_may_be_a_name():
         ("labels: [{name: a}, {name: A}]", "both said “a”"),
         ("labels: [{name: not_it}, {name: not it}]", "both said “not it”"),
         ("labels: [{name: a, words: x}, {name: b, words: X}]", "both said “x”"),
-        ("labels: [{name: a, words: x}, {name: A, words: y}]", "named twice: a"),
-        ("labels: [{name: a, key: k}, {name: b, key: K}]", "used twice or cannot be used: k"),
-        ("labels: [{name: a, key: s}, {name: b}]", "used twice or cannot be used: s"),
+        ("labels: [{name: a, words: x}, {name: A, words: y}]", "used twice: a"),
+        ("labels: [{name: a, key: k}, {name: b, key: K}]", "used twice or not available: k"),
+        ("labels: [{name: a, key: s}, {name: b}]", "used twice or not available: s"),
     ],
 )
 def test_a_bad_codebook_is_refused_with_the_field_at_fault(text, says):

@@ -1,4 +1,4 @@
-"""Whatever is done to a codebook, every answer stays reachable, counts add up, and all of it can be taken back."""
+"""Test arbitrary sequences of changes: answers stay reachable, counts add up, and every change can be undone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every exported row says where its label comes from, in every format, with a card that explains it."""
+"""Test exported rows in every format: the origin of each label, and the dataset card."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def test_an_answer_in_a_retired_label_leaves_as_such_with_the_label_that_was_giv
     if name != "jsonl":
         assert "p(wish)" not in found[0]
     card = next(tmp_path.rglob("*README.md")).read_text(encoding="utf-8")
-    assert "*wish* is out of use" in card
+    assert "*wish* was retired" in card
 
 
 def test_a_merged_label_leaves_as_the_one_it_counts_as_with_the_one_that_was_given(project):

@@ -1,4 +1,4 @@
-"""Exported files give every row and every imported column back to the programs that their card names."""
+"""Test that exported files return every row and column to the programs that their card names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An import keeps nobody waiting, and one that is killed leaves nothing or is finished by whoever opens the project."""
+"""Test that an import blocks nobody, and that a killed import leaves nothing or is finished later."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sample data keep what their datasheet promises, and a sample project starts without their labels."""
+"""Test the sample data against their datasheet; sample projects start without labels."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_ids_are_unique(name):
 
 @EVERY
 def test_no_text_is_there_twice(name):
-    """Short turns of a conversation may be said more than once: their sense lies in the turns before."""
+    """Short turns of a conversation may repeat: the turns before them differ."""
     texts = [row["text"] for row in to_label(name) if name != "client_talk" or len(row["text"].split()) >= 5]
     hashes = Counter(text_hash(text) for text in texts)
     assert hashes.most_common(1)[0][1] == 1

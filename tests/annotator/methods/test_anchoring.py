@@ -1,4 +1,4 @@
-"""The pull of suggestions is told from answers that only a draw sets apart."""
+"""Test that anchoring is measured on answers whose suggestion was shown or withheld at random."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Temperatures are found again, numbers equal those of others and those by hand, no answer judges itself."""
+"""Test calibrators: known temperatures are recovered, and no answer evaluates a calibrator it was used to fit."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from sklearn.linear_model import LogisticRegression
 
 from annotator.methods import calibration
 from annotator.methods.calibration import (
-    CHOSEN_SPREAD,
-    SURER,
+    ADAPTER_OFFSET,
+    SELECTION_SPREAD,
     TRAINED_TEMPERATURE,
     CalibrationPrior,
     Calibrator,
-    Heard,
+    ProbeEvidence,
     choose_prior,
     cross_fitted,
+    estimate_label_prior,
     fit_calibrator,
-    label_prior,
 )
 from annotator.methods.metrics import evaluate, expected_calibration_error
 from model.probe.scaling import fit_temperature, normalized_entropy
@@ -35,12 +35,12 @@ logits_of_any_size = st.tuples(st.integers(1, 10), st.integers(2, 5)).flatmap(
 
 
 def overconfident(count: int, temperature: float, labels: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Draw labels from honest logits, and return these logits blown up by the temperature."""
+    """Draw labels from calibrated logits; return the logits multiplied by the temperature."""
     rng = np.random.default_rng(seed)
-    honest = rng.normal(size=(count, labels)) * 1.5
-    cumulative = softmax(honest, axis=1).cumsum(axis=1)
+    calibrated = rng.normal(size=(count, labels)) * 1.5
+    cumulative = softmax(calibrated, axis=1).cumsum(axis=1)
     truth = (rng.random((count, 1)) > cumulative[:, :-1]).sum(axis=1)
-    return honest * temperature, truth
+    return calibrated * temperature, truth
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0, 4.0])
@@ -104,9 +104,9 @@ def test_rows_sum_to_one(logits, temperature, shift):
         assert (rows >= 0).all()
 
 
-@given(logits=logits_of_any_size, temperature=st.floats(0.05, 20), slope=st.floats(-2, 2), usual=st.floats(0, 1))
-def test_a_temperature_never_changes_which_label_is_likeliest(logits, temperature, slope, usual):
-    rows = Calibrator(temperature, slope=slope, usual=usual)(logits)
+@given(logits=logits_of_any_size, temperature=st.floats(0.05, 20), slope=st.floats(-2, 2), mean_entropy=st.floats(0, 1))
+def test_a_temperature_never_changes_which_label_is_likeliest(logits, temperature, slope, mean_entropy):
+    rows = Calibrator(temperature, slope=slope, mean_entropy=mean_entropy)(logits)
     best = logits.argmax(axis=1)
     assert (rows[np.arange(len(rows)), best] >= rows.max(axis=1) - 1e-12).all()
 
@@ -118,14 +118,14 @@ def test_only_differences_between_logits_count(logits, shift):
 
 @given(logits=logits_of_any_size)
 def test_the_label_prior_is_the_log_of_the_mean_probability(logits):
-    prior = np.array(label_prior(logits))
+    prior = np.array(estimate_label_prior(logits))
     np.testing.assert_allclose(np.exp(prior), softmax(logits, axis=1).mean(axis=0), rtol=1e-9)
     assert np.exp(prior).sum() == pytest.approx(1)
 
 
 @given(logits=logits_of_any_size)
 def test_divided_by_the_prior_the_probabilities_of_every_label_are_one_on_average(logits):
-    corrected = log_softmax(logits, axis=1) - np.array(label_prior(logits))
+    corrected = log_softmax(logits, axis=1) - np.array(estimate_label_prior(logits))
     np.testing.assert_allclose(np.exp(corrected).mean(axis=0), 1, rtol=1e-9)
 
 
@@ -134,14 +134,14 @@ def test_the_prior_takes_away_a_constant_preference_for_one_label():
     logits = rng.normal(size=(4_000, 3)) * 0.2
     preferring = logits + np.array([3.0, 0.0, 0.0])
     assert (Calibrator(1.0)(preferring).argmax(axis=1) == 0).mean() > 0.99
-    shares = np.bincount(Calibrator(1.0, label_prior(preferring))(preferring).argmax(axis=1)) / 4_000
+    shares = np.bincount(Calibrator(1.0, estimate_label_prior(preferring))(preferring).argmax(axis=1)) / 4_000
     np.testing.assert_allclose(shares, 1 / 3, atol=0.1)  # even in mean probability, not in argmax
 
 
 def test_without_answers_what_is_expected_comes_back():
     nothing, none = np.empty((0, 2)), np.empty(0, dtype=int)
     assert fit_calibrator(nothing, none, CalibrationPrior()).temperature == pytest.approx(TRAINED_TEMPERATURE, rel=1e-4)
-    assert fit_calibrator(nothing, none, CalibrationPrior(0.6, prior=(-0.7, -0.7))).temperature == pytest.approx(
+    assert fit_calibrator(nothing, none, CalibrationPrior(0.6, label_prior=(-0.7, -0.7))).temperature == pytest.approx(
         0.6, rel=1e-4
     )
 
@@ -179,7 +179,9 @@ def test_without_answers_a_temperature_is_as_far_off_as_is_expected_and_with_eac
 def test_a_temperature_is_within_its_spread_as_often_as_is_said():
     off = []
     for seed in range(200):
-        drawn = np.random.default_rng(seed).normal(0.4, 0.3)  # log temperatures of rounds differ as is expected
+        drawn = np.random.default_rng(seed).normal(
+            0.4, 0.3
+        )  # log temperatures differ between rounds as the prior assumes
         logits, truth = overconfident(60, float(np.exp(drawn)), seed=seed)
         found = fit_calibrator(logits, truth, CalibrationPrior(float(np.exp(0.4)), 0.3))
         off.append((drawn - np.log(found.temperature)) / found.spread)
@@ -195,7 +197,7 @@ def test_a_probability_lies_between_what_it_is_at_the_temperatures_that_are_poss
         assert found.within(probability) == pytest.approx(sorted((lower[row], higher[row])))
 
 
-# A temperature that falls with the doubt
+# A temperature that falls with the normalized entropy
 
 
 def test_a_trained_round_is_expected_to_be_too_sure_where_it_is_sure_and_too_unsure_where_it_is_not():
@@ -212,19 +214,22 @@ def test_a_trained_round_is_expected_to_be_too_sure_where_it_is_sure_and_too_uns
     assert (said.max(axis=1) > plain.max(axis=1))[unsure].all()
 
 
-def test_what_is_usual_is_what_the_pool_says():
+def test_the_mean_entropy_is_that_of_the_pool():
     pool, _ = overconfident(300, 1.0)
     for temperature in (0.5, 3.0):
         calibration_prior = CalibrationPrior.trained(1.0, pool / temperature)
-        assert calibration_prior.usual == pytest.approx(normalized_entropy(pool / temperature).mean())
-        assert fit_calibrator(pool[:9], np.zeros(9, dtype=int), calibration_prior).usual == calibration_prior.usual
+        assert calibration_prior.mean_entropy == pytest.approx(normalized_entropy(pool / temperature).mean())
+        assert (
+            fit_calibrator(pool[:9], np.zeros(9, dtype=int), calibration_prior).mean_entropy
+            == calibration_prior.mean_entropy
+        )
 
 
 def test_a_slope_is_learned_from_audit_answers():
     rng = np.random.default_rng(0)
     said = rng.normal(size=(6_000, 4)) * rng.uniform(0.3, 4, size=(6_000, 1))
-    honest = Calibrator(1.0, slope=-1.0, usual=0.5)(said)
-    truth = (rng.random((6_000, 1)) > honest.cumsum(axis=1)[:, :-1]).sum(axis=1)
+    calibrated = Calibrator(1.0, slope=-1.0, mean_entropy=0.5)(said)
+    truth = (rng.random((6_000, 1)) > calibrated.cumsum(axis=1)[:, :-1]).sum(axis=1)
     calibration_prior = CalibrationPrior.trained(1.0, said)
     few, many = (fit_calibrator(said[:n], truth[:n], calibration_prior) for n in (20, 4_000))
     assert many.slope < few.slope < 0
@@ -234,66 +239,77 @@ def test_a_slope_is_learned_from_audit_answers():
     assert losses[1] < losses[0]
 
 
-# What is expected of a round that was trained
+# The prior of a trained round
 
 
-def test_a_round_that_is_surer_than_its_honest_scout_is_expected_to_be_too_sure():
-    heard, _ = overconfident(300, 1.0)
-    calm, loud = (CalibrationPrior.trained(0.6, heard * sharper, Heard(heard, 2_000)) for sharper in (1.5, 3.0))
-    assert calm.expected < loud.expected
-    assert loud.expected == pytest.approx(3.0 * np.exp(-0.4 * SURER), rel=0.02)
+def test_a_round_more_confident_than_its_probe_gets_a_higher_temperature():
+    probe_logits, _ = overconfident(300, 1.0)
+    calm, loud = (
+        CalibrationPrior.trained(0.6, probe_logits * sharper, ProbeEvidence(probe_logits, 2_000))
+        for sharper in (1.5, 3.0)
+    )
+    assert calm.temperature < loud.temperature
+    assert loud.temperature == pytest.approx(3.0 * np.exp(-0.4 * ADAPTER_OFFSET), rel=0.02)
 
 
-def test_a_scout_alone_is_expected_to_be_as_sure_as_it_should_be():
+def test_a_probe_alone_needs_no_temperature():
     pool, _ = overconfident(300, 1.0)
     for training_examples in (0, 5, 5_000):
-        assert CalibrationPrior.trained(1.0, pool, Heard(pool, training_examples)).expected == pytest.approx(1)
+        assert CalibrationPrior.trained(1.0, pool, ProbeEvidence(pool, training_examples)).temperature == pytest.approx(
+            1
+        )
 
 
-def test_the_more_answers_a_scout_has_heard_the_more_it_counts_beside_what_is_usual():
-    heard, _ = overconfident(300, 1.0)
+def test_the_weight_of_the_probe_grows_with_its_training_examples():
+    probe_logits, _ = overconfident(300, 1.0)
     nothing, few, many = (
-        CalibrationPrior.trained(0.6, heard * 4, Heard(heard, training_examples))
+        CalibrationPrior.trained(0.6, probe_logits * 4, ProbeEvidence(probe_logits, training_examples))
         for training_examples in (0, 20, 2_000)
     )
-    alone = CalibrationPrior.trained(0.6, heard * 4)
+    alone = CalibrationPrior.trained(0.6, probe_logits * 4)
     assert nothing == alone
-    assert alone.expected == pytest.approx(TRAINED_TEMPERATURE**0.4)
-    assert nothing.expected < few.expected < many.expected
+    assert alone.temperature == pytest.approx(TRAINED_TEMPERATURE**0.4)
+    assert nothing.temperature < few.temperature < many.temperature
     assert nothing.spread > few.spread > many.spread
 
 
-def test_where_next_to_nothing_goes_wrong_a_scout_tells_less():
-    heard, _ = overconfident(300, 1.0)
-    hard, easy = (CalibrationPrior.trained(0.6, said * 2, Heard(said, 100)) for said in (heard, heard * 9))
+def test_a_probe_with_few_errors_is_less_informative():
+    probe_logits, _ = overconfident(300, 1.0)
+    hard, easy = (
+        CalibrationPrior.trained(0.6, said * 2, ProbeEvidence(said, 100)) for said in (probe_logits, probe_logits * 9)
+    )
     assert easy.spread > 1.3 * hard.spread
 
 
-def test_answers_that_were_chosen_tell_less_of_the_pool_and_never_more_than_so_much():
+def test_selected_answers_have_a_bounded_precision():
     said, _ = overconfident(300, 1.0)
-    drawn, some, chosen = (Heard(said, 100, share).precision for share in (0.0, 0.5, 1.0))
+    drawn, some, chosen = (ProbeEvidence(said, 100, share).precision for share in (0.0, 0.5, 1.0))
     assert drawn > some > chosen
-    assert Heard(said, 10**9, 1.0).precision == pytest.approx(CHOSEN_SPREAD**-2)
-    assert Heard(said, 0, 1.0).precision == 0
+    assert ProbeEvidence(said, 10**9, 1.0).precision == pytest.approx(SELECTION_SPREAD**-2)
+    assert ProbeEvidence(said, 0, 1.0).precision == 0
 
 
-def test_chosen_answers_make_too_unsure_of_a_clear_pool_and_not_of_one_that_is_all_doubt():
+def test_the_selection_bias_vanishes_in_an_ambiguous_pool():
     said, _ = overconfident(300, 1.0)
     nothing = np.zeros_like(said)
-    assert Heard(said, 100, 1.0).harder == pytest.approx(2 * Heard(said, 100, 0.5).harder)
-    assert Heard(said * 99, 100, 1.0).harder > Heard(said, 100, 1.0).harder > 0
-    assert Heard(nothing, 100, 1.0).harder == pytest.approx(0)
-    drawn, chosen = (CalibrationPrior.trained(1.0, said, Heard(said, 100, share)).expected for share in (0.0, 1.0))
+    assert ProbeEvidence(said, 100, 1.0).selection_bias == pytest.approx(
+        2 * ProbeEvidence(said, 100, 0.5).selection_bias
+    )
+    assert ProbeEvidence(said * 99, 100, 1.0).selection_bias > ProbeEvidence(said, 100, 1.0).selection_bias > 0
+    assert ProbeEvidence(nothing, 100, 1.0).selection_bias == pytest.approx(0)
+    drawn, chosen = (
+        CalibrationPrior.trained(1.0, said, ProbeEvidence(said, 100, share)).temperature for share in (0.0, 1.0)
+    )
     assert chosen < drawn == pytest.approx(1)
 
 
-def test_lessons_tell_half_of_what_as_many_fresh_answers_do():
+def test_training_examples_are_half_as_informative_as_fresh_answers():
     said, truth = overconfident(300, 1.0)
     fresh = fit_calibrator(said, truth, CalibrationPrior(1.0, 1e3)).spread ** -2
-    assert Heard(said, 300).precision == pytest.approx(fresh / 2, rel=0.1)
+    assert ProbeEvidence(said, 300).precision == pytest.approx(fresh / 2, rel=0.1)
 
 
-# No answer judges a temperature that it helped to choose
+# No answer evaluates a temperature that it was used to fit
 
 
 @pytest.mark.parametrize("count", [2, 3, 7, 40])
@@ -327,7 +343,7 @@ def test_a_fitted_temperature_lowers_the_calibration_error_of_fresh_data():
 
 
 def leaning(count: int, bias: list[float], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Draw labels from honest logits, and return these logits as a model would that leans towards some labels."""
+    """Draw labels from calibrated logits; return the logits with a bias towards some labels."""
     logits, truth = overconfident(count, 1.5, seed=seed)
     return logits - 1.5 * np.array(bias), truth
 
@@ -356,16 +372,16 @@ def test_no_bias_is_taken_with_too_few_answers_in_all_or_of_one_label(count, rar
     assert not choose_prior(logits, truth, CalibrationPrior()).with_bias
 
 
-def test_a_zero_shot_round_is_expected_to_be_scaled_evenly_around_its_usual_doubt():
+def test_a_zero_shot_round_has_a_flat_slope_and_its_own_mean_entropy():
     pool, _ = overconfident(300, 1.0)
     calibration_prior = CalibrationPrior.untrained(pool)
     assert calibration_prior.slope == 0
-    assert calibration_prior.prior == label_prior(pool)
-    assert calibration_prior.usual == pytest.approx(
-        normalized_entropy(pool - np.asarray(calibration_prior.prior)).mean()
+    assert calibration_prior.label_prior == estimate_label_prior(pool)
+    assert calibration_prior.mean_entropy == pytest.approx(
+        normalized_entropy(pool - np.asarray(calibration_prior.label_prior)).mean()
     )
 
 
 def test_a_zero_shot_round_takes_no_bias_besides_its_prior():
     logits, truth = leaning(600, [1.5, 0.0, -1.5])
-    assert not choose_prior(logits, truth, CalibrationPrior(1.0, prior=label_prior(logits))).with_bias
+    assert not choose_prior(logits, truth, CalibrationPrior(1.0, label_prior=estimate_label_prior(logits))).with_bias

@@ -1,4 +1,4 @@
-"""A number that is infinite or undefined promises nothing, ends no round and is never stored: guards say no to it."""
+"""Test that infinite or undefined numbers are never certified, promoted or stored."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from annotator.loop import run_round
 from annotator.methods.calibration import (
     CalibrationPrior,
     Calibrator,
-    Heard,
+    ProbeEvidence,
     choose_prior,
     cross_fitted,
     fit_calibrator,
@@ -47,7 +47,7 @@ from annotator.rounds.label_errors import expected_wrong
 from annotator.rounds.queueing import refill_queue
 from store import rounds, states, utterances
 from store.database import fetch_value
-from tests.annotator.methods.test_guarantee import OFF, WISH, drawn, population
+from tests.annotator.methods.test_guarantee import OFF, TARGET, drawn, population
 from tests.annotator.scenes import classifier_of, label_pool, work_through
 from tests.fake import FakeAdapter, FakeClassifier
 
@@ -63,7 +63,7 @@ def poisoned(values: np.ndarray, bad: float, place: int) -> np.ndarray:
 
 
 def refused(call: Callable[[], Any]) -> bool:
-    """Whether it says no: by an error that a person is told, or by promising nothing."""
+    """Return whether it is refused, by an error with a message or by certifying nothing."""
     try:
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
             found = call()
@@ -76,45 +76,45 @@ def refused(call: Callable[[], Any]) -> bool:
 # The certificate
 
 
-def test_without_a_bad_number_there_is_a_promise() -> None:
-    assert isinstance(certify(GOOD, WISH), Guarantee)
+def test_valid_numbers_are_certified() -> None:
+    assert isinstance(certify(GOOD, TARGET), Guarantee)
 
 
 @settings(deadline=None, max_examples=60)
 @given(BAD, st.integers(0, 10**6), st.sampled_from(["audit", "pool", "spread"]))
-def test_nothing_is_promised_on_a_number_that_is_none(bad: float, place: int, part: str) -> None:
+def test_nothing_is_certified_on_an_invalid_number(bad: float, place: int, part: str) -> None:
     value = bad if part == "spread" else poisoned(getattr(GOOD, part), bad, place)
     evidence = replace(GOOD, **{part: value})
-    assert refused(lambda: certify(evidence, WISH))
-    assert missing_answers(evidence, WISH) is None
+    assert refused(lambda: certify(evidence, TARGET))
+    assert missing_answers(evidence, TARGET) is None
 
 
-def test_no_label_is_promised_on_a_spread_that_is_no_number() -> None:
-    assert refused(lambda: certify_labels(replace(GOOD, spread=np.nan), WISH))
+def test_no_label_is_certified_on_an_undefined_spread() -> None:
+    assert refused(lambda: certify_labels(replace(GOOD, spread=np.nan), TARGET))
 
 
-def test_numbers_that_are_no_probabilities_promise_nothing() -> None:
-    assert refused(lambda: certify(replace(GOOD, pool=GOOD.pool * 2), WISH))
-    assert refused(lambda: certify(replace(GOOD, spread=-1.0), WISH))
+def test_numbers_that_are_no_probabilities_certify_nothing() -> None:
+    assert refused(lambda: certify(replace(GOOD, pool=GOOD.pool * 2), TARGET))
+    assert refused(lambda: certify(replace(GOOD, spread=-1.0), TARGET))
 
 
 @pytest.mark.parametrize(
     "target", [(np.nan, 0.95), (0.95, np.nan), (1.0, 0.95), (0.95, 1.0), (0.95, 0.0), (-0.1, 0.95)]
 )
-def test_what_cannot_be_promised_cannot_be_asked_for(target: tuple[float, float]) -> None:
-    with pytest.raises(BadInput, match="cannot be promised"):
+def test_a_target_that_cannot_be_certified_is_refused(target: tuple[float, float]) -> None:
+    with pytest.raises(BadInput, match="cannot be certified"):
         Target(*target)
 
 
 @pytest.mark.parametrize(("n", "errors"), [(0, 0), (10, -1), (10, 11), (np.nan, 0), (100, np.nan)])
 def test_counts_that_cannot_be_pass_nothing(n: float, errors: float) -> None:
-    assert not passes(n, errors, WISH)  # type: ignore[arg-type]
+    assert not passes(n, errors, TARGET)  # type: ignore[arg-type]
 
 
 @given(BAD, st.integers(0, 100))
 def test_a_row_that_is_no_probability_is_not_accepted(bad: float, place: int) -> None:
     rows = poisoned(np.full((5, 3), 0.99), bad, place)
-    guarantee = Guarantee(WISH, 0.9, 100, 0, 5)
+    guarantee = Guarantee(TARGET, 0.9, 100, 0, 5)
     taken = accepted(rows, guarantee)
     assert taken[~np.isfinite(rows.max(axis=1))].tolist() == [-1] * int((~np.isfinite(rows.max(axis=1))).sum())
     assert (accepted(rows, replace(guarantee, threshold=np.nan)) == -1).all()
@@ -124,7 +124,7 @@ def test_a_row_that_is_no_probability_is_not_accepted(bad: float, place: int) ->
 
 
 @pytest.mark.parametrize(("n", "errors"), [(1000, 900), (5000, 5000)])
-def test_so_many_errors_that_their_chance_is_no_float_withdraw_a_promise(n: int, errors: int) -> None:
+def test_so_many_errors_that_their_likelihood_underflows_withdraw_a_guarantee(n: int, errors: int) -> None:
     assert evidence_against(n, errors, 0.95) >= WITHDRAWN_AT
     assert evidence_against(n, 0, 0.95) < 1
 
@@ -148,12 +148,12 @@ def test_numbers_that_are_none_are_refused_where_they_come_in(bad: float, place:
     for call in (
         lambda: Calibrator(1.0)(wrong),
         lambda: fit_calibrator(wrong, labels, CalibrationPrior()),
-        lambda: fit_calibrator(logits, labels, CalibrationPrior(expected=bad)),
+        lambda: fit_calibrator(logits, labels, CalibrationPrior(temperature=bad)),
         lambda: fit_calibrator(logits, labels, CalibrationPrior(spread=bad)),
         lambda: cross_fitted(wrong, labels, CalibrationPrior()),
         lambda: choose_prior(np.tile(wrong, (10, 1)), np.tile(labels, 10), CalibrationPrior()),
-        lambda: CalibrationPrior.trained(0.6, wrong, Heard(logits, 10)),
-        lambda: CalibrationPrior.trained(0.6, logits, Heard(wrong, 10)),
+        lambda: CalibrationPrior.trained(0.6, wrong, ProbeEvidence(logits, 10)),
+        lambda: CalibrationPrior.trained(0.6, logits, ProbeEvidence(wrong, 10)),
         lambda: evaluate(poisoned(probabilities, bad, place), labels),
         lambda: fit_limit(poisoned(probabilities, bad, place), labels),
         lambda: expected_wrong(wrong, labels),
@@ -165,7 +165,7 @@ def test_numbers_that_are_none_are_refused_where_they_come_in(bad: float, place:
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("name", ["temperature", "slope", "usual", "spread", "prior", "bias"])
 def test_a_calibrator_that_was_stored_with_a_bad_number_is_refused(name: str, bad: float) -> None:
-    good = Calibrator(1.2, prior=(0.0, 0.1), bias=(0.1, 0.0)).as_dict()
+    good = Calibrator(1.2, label_prior=(0.0, 0.1), bias=(0.1, 0.0)).as_dict()
     stored = json.loads(json.dumps(good | {name: [bad, 0.0] if name in ("prior", "bias") else bad}))
     with pytest.raises(NotFinite):
         Calibrator.from_dict(stored)
@@ -184,9 +184,9 @@ def test_no_strategy_chooses_by_a_number_that_is_none(bad: float, place: int, na
     view = View(
         wrong,
         states=lambda chosen: vectors[chosen],
-        answered=lambda: vectors[:3],
+        answered_states=lambda: vectors[:3],
         committee=np.stack([rows, wrong]),
-        given=[1, 2, 3],
+        label_counts=[1, 2, 3],
     )
     with pytest.raises(NotFinite), np.errstate(invalid="ignore", divide="ignore"):
         choose(STRATEGIES[name], view, 5, rng)
@@ -221,7 +221,7 @@ FAULTS: dict[str, tuple[Any, str, Any]] = {
     "NaN": (FakeAdapter, "logits", bad_logits(np.nan, 7)),
     "infinite": (FakeAdapter, "logits", bad_logits(np.inf, 50)),
     "of an audit utterance": (FakeAdapter, "logits", bad_logits(np.nan, -1)),
-    "the scout": (FakeAdapter, "heard", lambda self, given_: np.full((len(given_), 3), np.nan)),
+    "the quick classifier": (FakeAdapter, "heard", lambda self, given_: np.full((len(given_), 3), np.nan)),
     "the loss": (FakeClassifier, "fit", not_finite),
     "states": (FakeClassifier, "states", lambda self, given_, *_: np.full((len(given_), 9), np.nan, np.float32)),
     "probabilities": (Calibrator, "__call__", lambda self, logits: np.full(logits.shape, np.nan)),
@@ -307,6 +307,6 @@ def test_a_setting_that_would_do_nothing_is_refused(changes: list[str]) -> None:
 
 
 def test_the_evidence_of_these_tests_is_sound() -> None:
-    assert GOOD.is_sound
-    assert Evidence(GOOD.audit, GOOD.truth, GOOD.pool, OFF).is_sound
+    assert GOOD.is_valid
+    assert Evidence(GOOD.audit, GOOD.truth, GOOD.pool, OFF).is_valid
     assert DEFAULT in STRATEGIES

@@ -1,4 +1,4 @@
-"""A promise of precision holds as often as it says, is not made from too little, and falls when it is broken."""
+"""Test that certified precisions hold at their confidence and are withdrawn when spot checks refute them."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from annotator.methods.guarantee import (
     passes,
 )
 
-WISH = Target(0.9, 0.95)
-OFF = 0.1  # spread of the log temperature, unless a test says otherwise
+TARGET = Target(0.9, 0.95)
+OFF = 0.1  # spread of the log temperature, unless a test sets another
 
 
 def population(count: int, seed: int, labels: int = 3, sharpness: float = 3.0) -> tuple[np.ndarray, np.ndarray]:
-    """Draw probabilities, and answers that are right as often as these say."""
+    """Draw probabilities, and answers from them."""
     rng = np.random.default_rng(seed)
     rows = np.exp(rng.normal(size=(count, labels)) * sharpness)
     rows /= rows.sum(axis=1, keepdims=True)
@@ -38,7 +38,7 @@ def population(count: int, seed: int, labels: int = 3, sharpness: float = 3.0) -
 
 
 def drawn(answers: int, seed: int, rows: np.ndarray, truth: np.ndarray) -> tuple[Evidence, np.ndarray]:
-    """Draw an audit slice at random; return it with the pool that is left, and the pool's answers."""
+    """Draw an audit sample at random; return it with the rest of the pool, and the answers of the rest."""
     order = np.random.default_rng(seed).permutation(len(rows))
     asked, left = order[:answers], order[answers:]
     return Evidence(rows[asked], truth[asked], rows[left], OFF), truth[left]
@@ -73,7 +73,7 @@ def test_passing_is_a_lower_bound_on_precision_above_the_target(n, errors, preci
     broken=st.integers(0, 80),
     least=st.sampled_from([0.5, 0.8, 0.9]),
 )
-def test_a_broken_promise_on_few_utterances_passes_at_most_once_in_twenty_times(n, left, broken, least):
+def test_a_violated_target_on_few_utterances_passes_at_most_once_in_twenty_times(n, left, broken, least):
     target, broken = Target(least, 0.95), min(broken, n + left)
     chance = sum(
         hypergeom.pmf(errors, n + left, broken, n)
@@ -94,45 +94,45 @@ def test_for_few_utterances_more_answers_are_needed():
     assert passes(29, 0, Target(0.9), 10**6)
 
 
-def test_fewer_answers_than_are_needed_without_an_error_promise_nothing():
+def test_fewer_answers_than_are_needed_certify_nothing():
     rows, pool = np.tile([0.99, 0.01], (28, 1)), np.tile([0.99, 0.01], (10_000, 1))
     evidence = Evidence(rows, np.zeros(28, dtype=int), pool, OFF)
-    assert certify(evidence, WISH) == NotYet(WISH, 28, missing_answers(evidence, WISH))
+    assert certify(evidence, TARGET) == NotYet(TARGET, 28, missing_answers(evidence, TARGET))
     more = Evidence(np.tile([0.99, 0.01], (29, 1)), np.zeros(29, dtype=int), pool, OFF)
-    assert certify(more, WISH) == Guarantee(WISH, 0.99, 29, 0, 10_000)
+    assert certify(more, TARGET) == Guarantee(TARGET, 0.99, 29, 0, 10_000)
 
 
-def test_probabilities_that_do_not_say_so_themselves_are_a_witness_against():
+def test_probabilities_below_the_target_prevent_a_guarantee():
     pool = np.tile([0.85, 0.15], (1000, 1))
-    assert isinstance(certify(Evidence(pool[:200], np.zeros(200, dtype=int), pool, 0.0), WISH), NotYet)
+    assert isinstance(certify(Evidence(pool[:200], np.zeros(200, dtype=int), pool, 0.0), TARGET), NotYet)
 
 
 @pytest.mark.parametrize(("sure", "off", "guaranteed"), [(0.96, 0.1, True), (0.92, 0.1, False), (0.92, 0.02, True)])
-def test_they_have_to_say_so_also_when_they_are_taken_for_less_sure(sure, off, guaranteed):
+def test_the_conservative_probabilities_must_reach_the_target(sure, off, guaranteed):
     pool = np.tile([sure, 1 - sure], (1000, 1))
-    found = certify(Evidence(pool[:200], np.zeros(200, dtype=int), pool, off), WISH)
+    found = certify(Evidence(pool[:200], np.zeros(200, dtype=int), pool, off), TARGET)
     assert isinstance(found, Guarantee) == guaranteed
 
 
-def test_doubted_probabilities_are_those_of_a_temperature_that_is_higher_by_three_spreads():
+def test_conservative_probabilities_have_a_temperature_three_spreads_higher():
     logits = np.random.default_rng(0).normal(size=(50, 4)) * 3
     evidence = Evidence(logits[:0], np.empty(0, dtype=int), softmax(logits, axis=1), 0.2)
-    np.testing.assert_allclose(evidence.doubted, softmax(logits / np.exp(0.6), axis=1))
-    np.testing.assert_allclose(replace(evidence, spread=0.0).doubted, evidence.pool)
+    np.testing.assert_allclose(evidence.conservative, softmax(logits / np.exp(0.6), axis=1))
+    np.testing.assert_allclose(replace(evidence, spread=0.0).conservative, evidence.pool)
 
 
-def test_nothing_to_accept_or_nothing_to_go_by_promises_nothing():
+def test_an_empty_pool_or_no_answers_certify_nothing():
     rows, truth = population(200, 0)
-    assert isinstance(certify(Evidence(rows, truth, rows[:0], OFF), WISH), NotYet)
-    none = certify(Evidence(rows[:0], truth[:0], rows, OFF), WISH)
-    assert none == NotYet(WISH, 0, needed(WISH))
+    assert isinstance(certify(Evidence(rows, truth, rows[:0], OFF), TARGET), NotYet)
+    none = certify(Evidence(rows[:0], truth[:0], rows, OFF), TARGET)
+    assert none == NotYet(TARGET, 0, needed(TARGET))
 
 
-# What is promised holds
+# Guarantees hold
 
 
 @pytest.mark.parametrize("target", [0.8, 0.9, 0.95])
-def test_the_precision_of_what_is_accepted_is_the_promised_one_in_95_draws_of_100(target):
+def test_accepted_suggestions_have_the_certified_precision_in_95_of_100_draws(target):
     rows, truth = population(4000, 1, sharpness=8.0)
     wanted, held, made = Target(target, 0.95), 0, 0
     for seed in range(400):
@@ -145,8 +145,8 @@ def test_the_precision_of_what_is_accepted_is_the_promised_one_in_95_draws_of_10
     assert 400 - made + held >= 0.94 * 400
 
 
-def test_a_model_that_is_nowhere_good_enough_is_promised_for_once_in_twenty_times_at_most():
-    rows = np.tile([0.97, 0.03], (4000, 1))  # says 0.97, and is right nine times in ten
+def test_a_model_below_the_target_is_certified_at_most_once_in_twenty_times():
+    rows = np.tile([0.97, 0.03], (4000, 1))  # probability 0.97, accuracy 0.9
     truth = (np.random.default_rng(0).random(4000) > 0.9).astype(int)
     wrong = sum(isinstance(certify(drawn(200, seed, rows, truth)[0], Target(0.92)), Guarantee) for seed in range(400))
     assert wrong <= 0.07 * 400
@@ -155,13 +155,13 @@ def test_a_model_that_is_nowhere_good_enough_is_promised_for_once_in_twenty_time
 def test_it_says_how_many_suggestions_are_accepted_and_they_are_the_surest():
     rows, truth = population(4000, 2)
     evidence, _ = drawn(300, 0, rows, truth)
-    found = certify(evidence, WISH)
+    found = certify(evidence, TARGET)
     labels = accepted(evidence.pool, found)
     assert found.accepts == (labels >= 0).sum() > 100
     assert evidence.pool.max(axis=1)[labels >= 0].min() >= found.threshold
     assert evidence.pool.max(axis=1)[labels < 0].max() < found.threshold
     np.testing.assert_array_equal(labels[labels >= 0], evidence.pool.argmax(axis=1)[labels >= 0])
-    assert found.at_least >= WISH.target
+    assert found.at_least >= TARGET.precision
 
 
 def test_more_is_accepted_where_less_is_asked_for():
@@ -175,7 +175,7 @@ def test_more_is_accepted_where_less_is_asked_for():
 def test_the_thresholds_are_chosen_without_a_look_at_the_answers():
     rows, truth = population(4000, 4, sharpness=8.0)
     evidence, _ = drawn(300, 0, rows, truth)
-    found = certify(evidence, WISH)
+    found = certify(evidence, TARGET)
     quantiles = np.quantile(evidence.pool.max(axis=1), np.arange(40) / 40, method="lower")
     assert found.threshold in quantiles
 
@@ -188,18 +188,18 @@ def test_each_label_has_a_threshold_of_its_own_that_holds():
     held, made = 0, 0
     for seed in range(200):
         evidence, answers = drawn(600, seed, rows, truth)
-        found = {i: one for i, one in certify_labels(evidence, WISH).items() if isinstance(one, Guarantee)}
+        found = {i: one for i, one in certify_labels(evidence, TARGET).items() if isinstance(one, Guarantee)}
         given_labels = accepted(evidence.pool, found)
-        right = [(answers[given_labels == label] == label).mean() >= WISH.target for label in found]
+        right = [(answers[given_labels == label] == label).mean() >= TARGET.precision for label in found]
         made += bool(found)
         held += all(right)
     assert made > 100
     assert held >= 0.95 * 200
 
 
-def test_a_label_without_a_promise_is_not_accepted():
+def test_a_label_without_a_guarantee_is_not_accepted():
     rows = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
-    np.testing.assert_array_equal(accepted(rows, {0: Guarantee(WISH, 0.7, 99, 0, 1)}), [0, -1, -1])
+    np.testing.assert_array_equal(accepted(rows, {0: Guarantee(TARGET, 0.7, 99, 0, 1)}), [0, -1, -1])
 
 
 # How much is missing
@@ -232,7 +232,7 @@ def test_errors_that_were_seen_make_more_answers_needed_than_the_probabilities_s
 
 def test_where_nothing_is_open_nothing_is_missing():
     rows, truth = population(50, 0)
-    assert missing_answers(Evidence(rows, truth, rows[:0], OFF), WISH) == 0
+    assert missing_answers(Evidence(rows, truth, rows[:0], OFF), TARGET) == 0
 
 
 def test_more_answers_would_not_help_a_model_that_is_right_too_seldom():
@@ -244,7 +244,7 @@ def test_more_answers_would_not_help_a_model_that_is_right_too_seldom():
 # Spot checks
 
 
-def test_a_promise_that_holds_is_withdrawn_at_most_once_in_twenty_times_however_often_one_looks():
+def test_a_true_guarantee_is_withdrawn_at_most_once_in_twenty_times():
     withdrawn = 0
     for seed in range(200):
         errors = np.cumsum(np.random.default_rng(seed).random(150) < 0.05)
@@ -252,7 +252,7 @@ def test_a_promise_that_holds_is_withdrawn_at_most_once_in_twenty_times_however_
     assert withdrawn <= 0.05 * 200
 
 
-def test_a_promise_that_is_broken_is_withdrawn():
+def test_a_violated_guarantee_is_withdrawn():
     needed_checks = []
     for seed in range(50):
         errors = np.cumsum(np.random.default_rng(seed).random(400) < 0.2)
@@ -261,6 +261,6 @@ def test_a_promise_that_is_broken_is_withdrawn():
     assert np.median(needed_checks) < 60
 
 
-def test_without_spot_checks_nothing_speaks_against_a_promise():
+def test_without_spot_checks_the_e_value_is_one():
     assert evidence_against(0, 0, 0.95) == pytest.approx(1)
     assert evidence_against(30, 0, 0.95) < 1

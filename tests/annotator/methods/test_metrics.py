@@ -1,4 +1,4 @@
-"""Metrics equal those of others and those by hand; intervals and bands hold as often as they say."""
+"""Test metrics against reference implementations, and the coverage of intervals and bands."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from annotator.methods.metrics import (
 )
 
 
-def honest(count: int, seed: int, labels: int = 3) -> tuple[np.ndarray, np.ndarray]:
+def calibrated(count: int, seed: int, labels: int = 3) -> tuple[np.ndarray, np.ndarray]:
     """Draw labels from the very probabilities that are returned."""
     rng = np.random.default_rng(seed)
     rows = softmax(rng.normal(size=(count, labels)) * 1.5, axis=1)
@@ -82,27 +82,27 @@ def test_no_answers_leave_every_share_possible():
     assert proportion_interval(0, 0) == (0, 1)
 
 
-def test_the_band_holds_the_error_of_honest_probabilities_as_often_as_it_says():
+def test_the_band_covers_the_error_of_calibrated_probabilities():
     inside = 0
     for seed in range(300):
-        rows, truth = honest(60, seed)
+        rows, truth = calibrated(60, seed)
         low, high = calibration_band(rows)
         inside += low <= expected_calibration_error(rows, truth) <= high
     assert 0.91 < inside / 300 < 0.985
 
 
 def test_the_band_does_not_hold_the_error_of_overconfident_probabilities():
-    rows, truth = honest(300, 0)
+    rows, truth = calibrated(300, 0)
     sharp = rows**3 / (rows**3).sum(axis=1, keepdims=True)
     assert expected_calibration_error(sharp, truth) > calibration_band(sharp)[1]
 
 
 def test_the_band_narrows_with_more_answers():
-    assert calibration_band(honest(1000, 0)[0])[1] < calibration_band(honest(50, 0)[0])[1] / 2
+    assert calibration_band(calibrated(1000, 0)[0])[1] < calibration_band(calibrated(50, 0)[0])[1] / 2
 
 
 def test_macro_f1_lies_in_its_interval_which_is_the_bootstrap_of_scikit_learn():
-    rows, truth = honest(150, 1)
+    rows, truth = calibrated(150, 1)
     best = rows.argmax(axis=1)
     low, high = macro_f1_interval(truth, best, 3)
     assert low < f1_score(truth, best, average="macro") < high
@@ -124,7 +124,7 @@ def test_each_label_has_its_precision_recall_and_count():
 
 
 def test_the_bins_of_the_reliability_diagram_share_out_all_answers():
-    rows, truth = honest(110, 2)
+    rows, truth = calibrated(110, 2)
     bins = reliability(rows, truth)
     assert [one.n for one in bins] == [22] * 5
     assert sorted(one.confidence for one in bins) == [one.confidence for one in bins]
@@ -147,5 +147,5 @@ def test_equally_sure_utterances_share_their_risk_whatever_their_order():
 
 
 def test_what_is_measured_can_be_stored_as_json():
-    rows, truth = honest(60, 3)
+    rows, truth = calibrated(60, 3)
     assert json.loads(json.dumps(evaluate(rows, truth))) == evaluate(rows, truth)

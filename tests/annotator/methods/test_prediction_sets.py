@@ -1,4 +1,4 @@
-"""A short-list holds the right label as often as it says, and is as short as that allows."""
+"""Test the coverage and the size of prediction sets."""
 
 from __future__ import annotations
 

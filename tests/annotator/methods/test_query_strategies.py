@@ -1,4 +1,4 @@
-"""Every strategy keeps one contract: a pure function of arrays, higher means ask sooner."""
+"""Test the contract of query strategies: pure functions of arrays, higher scores are asked first."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ probabilities = (
 
 
 def view(rows: np.ndarray, order: np.ndarray | None = None) -> View:
-    """Make up all that a strategy may need to know of these rows, the same for each whatever their order."""
+    """Return a complete view of these rows, with fields that do not depend on their order."""
     n, k = rows.shape
     order = np.arange(n) if order is None else order
     made_up = np.random.default_rng(0)
@@ -165,7 +165,7 @@ def test_rounds_that_say_the_opposite_disagree_and_rounds_that_agree_do_not():
 
 def test_labels_with_few_answers_come_first_where_they_are_as_likely():
     rows = np.array([[0.5, 0.5, 0.0], [0.0, 0.5, 0.5]])
-    scores = STRATEGIES["label_balanced"].score(View(rows, given=[50, 10, 0]))
+    scores = STRATEGIES["label_balanced"].score(View(rows, label_counts=[50, 10, 0]))
     assert scores[1] > scores[0]
 
 

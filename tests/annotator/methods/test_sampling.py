@@ -1,4 +1,4 @@
-"""The audit slice is drawn at random, a fifth of what is imported, and never splits copies of a text."""
+"""Test the audit sample: a random fifth of an import that never separates copies of a text."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def named(items: list[str], prefix: str = "u") -> list[NewUtterance]:
         (10**6, 0.98, 772),
     ],
 )
-def test_a_fifth_is_drawn_and_no_more_than_a_promise_of_the_wished_precision_takes(count, precision, size):
+def test_a_fifth_is_drawn_and_no_more_than_a_guarantee_at_the_target_takes(count, precision, size):
     assert audit_size(count, Target(precision)) == size
 
 
@@ -116,7 +116,7 @@ def test_a_later_import_has_its_own_share_and_leaves_the_first_as_it_was(tmp_pat
         assert sum(after[f"b{i}"] == "audit" for i in range(50)) == 10
 
 
-def test_copies_of_a_text_lie_in_one_slice(tmp_path):
+def test_copies_of_a_text_are_in_one_sample(tmp_path):
     with create_project(tmp_path, draft()) as project:
         add_utterances(project, named([text for text in texts(40) for _ in range(3)]))
         found = slices(project)
@@ -200,7 +200,7 @@ def test_unasked_single_turns_are_drawn(tmp_path):
 
 
 @pytest.mark.parametrize(("before", "after"), [("pool", "audit"), ("audit", "pool")])
-def test_the_database_lets_no_answered_utterance_change_its_slice(tmp_path, before, after):
+def test_the_database_keeps_an_answered_utterance_in_its_sample(tmp_path, before, after):
     with create_project(tmp_path, draft()) as project:
         add_utterances(project, named(texts(50)))
         one, other = utterances.ids_in(project.db, before)[:2]

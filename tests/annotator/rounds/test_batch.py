@@ -1,4 +1,4 @@
-"""A batch is as large as asked, a share of it measures, and every entry says with what chance it was drawn."""
+"""Test the size and composition of batches, and the inclusion probability of every entry."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_the_same_generator_gives_the_same_batch_and_another_another():
     assert compose(seed=3) != compose(seed=4)
 
 
-# Spot checks of what was accepted unseen
+# Spot checks of auto-accepted suggestions
 
 
 def checks_of(batch):

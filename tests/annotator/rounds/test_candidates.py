@@ -1,4 +1,4 @@
-"""What may be asked is seen in the labels in use, whatever the codebook was when a round was made."""
+"""Test that candidates use the labels in use, whatever the codebook was when a round was made."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_merged_label_is_added_to_the_other_in_all_that_a_strategy_sees(projec
     merged = np.array([[1, 0], [0, 1], [0, 1]])
     np.testing.assert_allclose(after.probabilities, before.probabilities @ merged)
     np.testing.assert_allclose(after.committee, before.committee @ merged)
-    assert list(after.given) == list(before.given @ merged)
+    assert list(after.label_counts) == list(before.label_counts @ merged)
 
 
 def test_rounds_before_and_after_a_merge_sit_in_one_committee(project):
@@ -52,9 +52,9 @@ def test_rounds_before_and_after_a_merge_sit_in_one_committee(project):
     assert seen(project).committee.shape[0] == 3
 
 
-def test_a_round_that_never_heard_of_a_label_is_no_member_beside_one_that_did(project):
+def test_rounds_with_different_labels_are_not_in_one_committee(project):
     make(project, changes.add(project, {"name": "vow"}))
-    assert seen(project).committee.shape[0] == 2, "none of them has heard of it"
+    assert seen(project).committee.shape[0] == 2, "none of them was trained with it"
     run_round(project, classifier_of(project), project.config)
     assert seen(project).committee is None
 
@@ -64,5 +64,5 @@ def test_a_round_under_way_sees_what_it_said_in_the_labels_that_are_in_use_by_th
     said = rounds.predictions_of(project.db, row)
     make(project, changes.split(project, WISH, [{"name": "hope"}, {"name": "dream"}]))
     view = candidates(project, said).view
-    assert view.probabilities.shape[1] == len(view.given) == 4
+    assert view.probabilities.shape[1] == len(view.label_counts) == 4
     np.testing.assert_allclose(view.probabilities.sum(axis=1), 1)

@@ -1,4 +1,4 @@
-"""Several annotations become one label where one has most votes, and none where it is a draw."""
+"""Test the consensus of several annotators: the majority's label, and none for a tie."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from annotator.rounds.consensus import agreement, consensus, consensus_labels, d
 
 
 def votes(*said: int | str | None, utterance: int = 1) -> list[dict]:
-    """Write answers short: a number is a label, None says that none fits, a string is another kind."""
+    """Return answers: a number is a label, None is “none fits”, a string is another kind."""
     kinds = {None: "none_fits"}
     return [
         {

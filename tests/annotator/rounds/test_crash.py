@@ -1,4 +1,4 @@
-"""Processes are killed at random moments: no answer that was taken is lost, and no round is half in use."""
+"""Kill processes at random moments: no stored answer is lost, and no round is partly in use."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ STAGES = ("load", "learn", "save", "score", "calibrate", "promote")
 
 @dataclass
 class Doomed:
-    """A process and what it has told so far."""
+    """A process and the messages it has sent so far."""
 
     process: Any
     told: Connection
@@ -48,27 +48,27 @@ class Doomed:
         return cls(process, ours)
 
     def wait_for(self, wanted: object = None) -> list[Any]:
-        """Read until something is told, or `wanted` is, or the process has ended."""
-        heard: list[Any] = []
-        while not heard or (wanted is not None and heard[-1] not in (wanted, "done")):
+        """Read messages until one arrives, or `wanted` arrives, or the process has ended."""
+        messages: list[Any] = []
+        while not messages or (wanted is not None and messages[-1] not in (wanted, "done")):
             try:
-                heard.append(self.told.recv())
+                messages.append(self.told.recv())
             except EOFError:
                 break
-        return heard
+        return messages
 
     def kill(self) -> list[Any]:
-        """Send SIGKILL, wait for the end, and return what had been told that was not read yet."""
+        """Send SIGKILL, wait for the end, and return the unread messages."""
         self.process.kill()
         self.process.join()
-        heard = []
+        messages = []
         while True:
             try:
-                heard.append(self.told.recv())
+                messages.append(self.told.recv())
             except (EOFError, OSError):  # OSError: killed in the middle of telling
                 break
         self.told.close()
-        return heard
+        return messages
 
 
 def sound(project: Project) -> bool:
@@ -93,7 +93,7 @@ def test_no_answer_that_was_taken_is_lost_when_labelling_is_killed(tmp_path):
             assert sound(project)
             stored = [row["id"] for row in annotations.answers(project.db)]
             assert set(told) <= set(stored)
-            assert len(stored) - len(told) <= number + 1  # at most the last one of each was stored and not yet told
+            assert len(stored) - len(told) <= number + 1  # at most the last one of each was stored and not yet reported
     assert len(told) == len(set(told)) > 40
     with Project.open(folder) as project:
         assert len(work_through(project, 5, "ben")) == 5
@@ -129,7 +129,7 @@ def kill_a_round(project: Project, stage: str, delay: float) -> bool:
         ended = jobs.get(opened.db, job)["state"] == "done"
         assert recover(opened) is not ended
         promoted = is_whole(opened)
-        in_use = promoted["id"] != before["id"]  # also if it was killed before it could say that it had ended
+        in_use = promoted["id"] != before["id"]  # also if it was killed before it could report its end
         assert jobs.get(opened.db, job)["state"] == ("done" if in_use else "interrupted")
         if not in_use:
             assert promoted == before

@@ -1,4 +1,4 @@
-"""If asked, few audit answers teach too, and each is measured by a model that was not taught it."""
+"""Test cross-fitting: audit answers can be trained on, and a model trained without them evaluates them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.annotator.scenes import change, classifier_of, label_pool
 from tests.fake import FakeAdapter, FakeClassifier
 
 
-def spied_lessons(monkeypatch):
+def spied_training(monkeypatch):
     """Note which texts each adapter is trained on and asked about, in order."""
     said = []
 
@@ -36,12 +36,12 @@ def answered_audit(project):
     return {row["id"]: row["text"] for row in utterances.read(project.db, sorted(audit))}
 
 
-def test_few_audit_answers_teach_too_and_each_is_measured_by_a_model_that_was_not_taught_it(project, monkeypatch):
+def test_few_audit_answers_are_trained_on_and_each_is_evaluated_by_a_model_without_it(project, monkeypatch):
     run_round(project, classifier_of(project), project.config)
     change(project, cross_fit_below=30)
     label_pool(project, 20)
     measured = set(answered_audit(project).values())
-    said = spied_lessons(monkeypatch)
+    said = spied_training(monkeypatch)
     done = run_round(project, classifier_of(project), project.config)
     *folds, (whole, _) = said
     assert len(folds) == 2
@@ -54,7 +54,7 @@ def test_few_audit_answers_teach_too_and_each_is_measured_by_a_model_that_was_no
         assert taught | set(asked) == whole
 
 
-def test_what_a_round_says_of_an_audit_answer_that_it_was_taught_comes_from_the_model_that_was_not(project):
+def test_predictions_for_audit_training_examples_come_from_the_model_without_them(project):
     run_round(project, classifier_of(project), project.config)
     change(project, cross_fit_below=30)
     label_pool(project, 20)
@@ -73,33 +73,36 @@ def test_enough_audit_answers_are_kept_from_training(project, monkeypatch):
     label_pool(project, 20)
     measured = set(answered_audit(project).values())
     change(project, cross_fit_below=len(measured))
-    said = spied_lessons(monkeypatch)
+    said = spied_training(monkeypatch)
     done = run_round(project, classifier_of(project), project.config)
     ((taught, _),) = said
     assert not taught & measured
     assert (done.row["trained_on"], done.row["audited_on"]) == (20, len(measured))
 
 
-def test_one_audit_answer_is_measured_by_a_model_that_was_taught_all_others(project, monkeypatch):
+def test_one_audit_answer_is_evaluated_by_a_model_trained_on_all_others(project, monkeypatch):
     run_round(project, classifier_of(project), project.config)
     change(project, cross_fit_below=30)
     pool, (first, *_) = (utterances.ids_in(project.db, name) for name in ("pool", "audit"))
     for utterance, label in [*((i, 1 + i % 2) for i in pool[:9]), (first, 1)]:
         annotations.record(project.db, NewAnnotation(utterance, "ada", "label", label, "test", 1))
-    said = spied_lessons(monkeypatch)
+    said = spied_training(monkeypatch)
     assert run_round(project, classifier_of(project), project.config).metrics == {"n": 1}
     assert [len(taught) for taught, _ in said] == [9, 10]
 
 
 def test_progress_rises_also_while_a_round_checks_itself(project):
-    heard = []
+    reports = []
     run_round(project, classifier_of(project), project.config)
     change(project, cross_fit_below=30)
     label_pool(project, 9)
     run_round(
-        project, classifier_of(project), project.config, Report(lambda stage, share, left: heard.append((stage, share)))
+        project,
+        classifier_of(project),
+        project.config,
+        Report(lambda stage, share, left: reports.append((stage, share))),
     )
-    shares = [share for _, share in heard]
+    shares = [share for _, share in reports]
     assert shares == sorted(shares)
     assert (shares[0], shares[-1]) == (0, pytest.approx(1))
-    assert list(dict.fromkeys(stage for stage, _ in heard))[:2] == ["read", "check"]
+    assert list(dict.fromkeys(stage for stage, _ in reports))[:2] == ["read", "check"]

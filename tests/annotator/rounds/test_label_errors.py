@@ -1,4 +1,4 @@
-"""A wrong answer stands out to a scout that was fitted without it."""
+"""Test that wrong answers are found by a quick classifier fitted without them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from annotator.codebook.definition import codebook_of
 from annotator.loop import run_round
-from annotator.rounds.label_errors import LEAST, entropies, expected_wrong
+from annotator.rounds.label_errors import LEAST, expected_wrong, find_label_errors
 from model.probe.probe import out_of_fold
 from store import annotations, utterances
 from store.annotations import NewAnnotation
@@ -37,25 +37,25 @@ def label(project, count: int, wrong: int) -> set[int]:
 
 def test_most_slips_are_among_the_few_that_are_looked_at_again(project):
     erred = label(project, 120, wrong=12)
-    found = entropies(project, codebook_of(project).ids)
-    assert len(found.chances) == 120
+    found = find_label_errors(project, codebook_of(project).ids)
+    assert len(found.probabilities) == 120
     assert len(erred & set(found.first(0.2))) >= 10
-    assert list(found.chances.values()) == sorted(found.chances.values())
-    assert 6 <= found.wrong <= 24
+    assert list(found.probabilities.values()) == sorted(found.probabilities.values())
+    assert 6 <= found.expected_wrong <= 24
 
 
 def test_where_nothing_is_wrong_few_are_expected_to_be(project):
     label(project, 120, wrong=0)
-    assert entropies(project, codebook_of(project).ids).wrong <= 6
+    assert find_label_errors(project, codebook_of(project).ids).expected_wrong <= 6
 
 
 def test_few_answers_cannot_judge_one_another(project):
     label(project, LEAST - 1, wrong=0)
-    found = entropies(project, codebook_of(project).ids)
-    assert (found.chances, found.wrong, found.first(0.5)) == ({}, None, [])
+    found = find_label_errors(project, codebook_of(project).ids)
+    assert (found.probabilities, found.expected_wrong, found.first(0.5)) == ({}, None, [])
 
 
-def test_no_answer_is_judged_by_a_scout_that_has_seen_it():
+def test_no_answer_is_evaluated_by_a_probe_fitted_on_it():
     rng = np.random.default_rng(0)
     noise, labels = rng.normal(size=(100, 60)).astype(np.float32), np.arange(100) % 2
     chances = np.exp(out_of_fold(noise, labels.tolist(), np.zeros((2, 60), dtype=np.float32)))[np.arange(100), labels]
@@ -63,7 +63,7 @@ def test_no_answer_is_judged_by_a_scout_that_has_seen_it():
 
 
 def probe(confidence: float, wrong: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return a scout's calibrated log-probabilities of 300 answers with four labels, so many replaced by others."""
+    """Return calibrated log-probabilities for 300 answers with four labels, of which `wrong` are replaced."""
     rng = np.random.default_rng(0)
     said = rng.dirichlet(np.full(4, 1 - confidence), 300)
     labels = np.array([rng.choice(4, p=row) for row in said])
@@ -73,9 +73,9 @@ def probe(confidence: float, wrong: int) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("confidence", [0.8, 0.95])
 @pytest.mark.parametrize("wrong", [0, 15, 30])
-def test_the_number_of_wrong_answers_is_foretold_whether_the_scout_is_sure_or_not(confidence: float, wrong: int):
+def test_the_number_of_wrong_answers_is_estimated_at_every_confidence(confidence: float, wrong: int):
     assert expected_wrong(*probe(confidence, wrong)) == pytest.approx(wrong, abs=6)
 
 
-def test_a_scout_that_foresees_few_answers_does_not_say_how_many_are_wrong():
+def test_an_inaccurate_probe_gives_no_estimate():
     assert expected_wrong(*probe(0.0, wrong=30)) is None

@@ -1,4 +1,4 @@
-"""The loop, round after round: what it trains on, what it measures on, and that a round is whole or not at all."""
+"""Test rounds: training examples, evaluation on the audit sample, and promotion in one transaction."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from annotator import loop
 from annotator.codebook.definition import codebook_of
 from annotator.errors import RoundCancelled, TooFewAnswers
 from annotator.labeling.session import answer, next_question
-from annotator.loop import costs, run_round
+from annotator.loop import run_round, stage_costs
 from annotator.methods.calibration import Calibrator
 from annotator.methods.metrics import evaluate
 from annotator.project import Project
@@ -48,11 +48,11 @@ def state(project):
 def test_the_first_round_is_zero_shot_and_the_next_ones_are_trained(project):
     first = one_round(project)
     assert (first.row["number"], first.row["trained_on"]) == (0, 0)
-    assert first.calibrator.prior is not None
+    assert first.calibrator.label_prior is not None
     label_pool(project, 9)
     second = one_round(project)
     assert (second.row["number"], second.row["trained_on"]) == (1, 9)
-    assert second.calibrator.prior is None
+    assert second.calibrator.label_prior is None
     label_pool(project, 9)
     assert one_round(project).row["trained_on"] == 18
     assert [row["state"] for row in rounds.history(project.db)] == ["promoted"] * 3
@@ -74,7 +74,7 @@ def test_trained_rounds_learn(project):
     assert np.mean([a == b for a, b in zip(said, meant, strict=True)]) > 0.9
 
 
-def test_metrics_come_from_the_audit_slice_alone(project, monkeypatch):
+def test_metrics_come_from_the_audit_sample_alone(project, monkeypatch):
     one_round(project)
     label_pool(project, 15)
     judged = []
@@ -94,10 +94,10 @@ def test_metrics_come_from_the_audit_slice_alone(project, monkeypatch):
     assert labels.tolist() == [order.index(a["label_id"]) for a in by_utterance]
     logits = done.adapter.logits(read_texts(project, [a["utterance_id"] for a in by_utterance], 3))
     said = rounds.predictions_of(project.db, done.row)
-    heard = done.adapter.heard(read_texts(project, said.utterance_ids.tolist(), 3))
-    chosen = take_snapshot(project, project.config, np.random.default_rng(0)).chosen
-    known = loop.Heard(heard, done.row["trained_on"], chosen)
-    calibration_prior = loop.CalibrationPrior.trained(project.config.recipe.probe_weight, said.logits, known)
+    probe_logits = done.adapter.heard(read_texts(project, said.utterance_ids.tolist(), 3))
+    chosen = take_snapshot(project, project.config, np.random.default_rng(0)).selected_share
+    evidence = loop.ProbeEvidence(probe_logits, done.row["trained_on"], chosen)
+    calibration_prior = loop.CalibrationPrior.trained(project.config.recipe.probe_weight, said.logits, evidence)
     cross = loop.cross_fitted(logits, labels, calibration_prior)
     np.testing.assert_allclose(rows, cross)
 
@@ -125,7 +125,7 @@ def test_a_stored_round_says_what_it_was_made_from(project):
     assert Calibrator.from_dict(json.loads(row["calibration"])) == done.calibrator
 
 
-def test_predictions_are_stored_for_all_that_is_open_and_for_the_whole_audit_slice(project):
+def test_predictions_are_stored_for_the_open_pool_and_the_whole_audit_sample(project):
     label_pool(project, 9)
     done = one_round(project)
     known = rounds.predictions_of(project.db, rounds.promoted(project.db))
@@ -197,13 +197,13 @@ def test_answers_given_while_a_round_runs_are_kept_and_not_asked_again(project, 
 
 
 def test_progress_rises_from_nothing_to_all(project):
-    heard = []
+    reports = []
     label_pool(project, 9)
-    one_round(project, Report(lambda stage, share, left: heard.append((stage, share))))
-    shares = [share for _, share in heard]
+    one_round(project, Report(lambda stage, share, left: reports.append((stage, share))))
+    shares = [share for _, share in reports]
     assert shares == sorted(shares)
     assert (shares[0], shares[-1]) == (0, pytest.approx(1))
-    assert list(dict.fromkeys(stage for stage, _ in heard)) == [
+    assert list(dict.fromkeys(stage for stage, _ in reports)) == [
         "read",
         "learn",
         "save",
@@ -215,7 +215,9 @@ def test_progress_rises_from_nothing_to_all(project):
 
 def test_what_another_instruction_has_read_counts_as_unread(project, monkeypatch):
     planned = []
-    monkeypatch.setattr(loop, "costs", lambda *given, unread: planned.append(unread) or costs(*given, unread))
+    monkeypatch.setattr(
+        loop, "stage_costs", lambda *given, unread: planned.append(unread) or stage_costs(*given, unread)
+    )
     one_round(project)
     label_pool(project, 9)
     one_round(project)

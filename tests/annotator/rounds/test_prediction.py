@@ -1,4 +1,4 @@
-"""The round in use can be asked about anything, and says then what it says in the project."""
+"""Test predictions for new text: they equal those of the round in the project."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_it_speaks_of_the_labels_in_use(folder, tmp_path):
         changes.make(project, changes.propose(project, changes.merge(project, [target], report)), "ada")
         changes.make(project, changes.propose(project, changes.add(project, {"name": "threat"})), "ada")
     after = {one["label"]: one["score"] for one in Labeler.of(copy)("We will build it.")}
-    assert set(after) == {"promise", "report"}, "the round has never heard of threats"
+    assert set(after) == {"promise", "report"}, "the round was not trained with threats"
     assert after["promise"] == pytest.approx(before["promise"], abs=1e-6)
     assert after["report"] == pytest.approx(before["report"] + before["wish"], abs=1e-6)
 
@@ -152,7 +152,9 @@ def test_the_turns_before_an_utterance_are_read_also_if_they_are_not_scored(fold
 
 def test_an_ending_that_names_no_format_is_refused_before_the_work(folder, talk, tmp_path):
     said = score(talk, "--project", folder, "--out", tmp_path / "out.xyz")
-    assert "“out.xyz” does not say which format it is to have. End it in one of: .csv, .jsonl, .parquet." in said
+    assert (
+        "The format of “out.xyz” is not clear from its name. Use one of these endings: .csv, .jsonl, .parquet." in said
+    )
 
 
 turn_numbers = st.lists(st.sampled_from([None, 0.0, 0.5, 1.0, 1.5, 2.0, -1.0]), min_size=1, max_size=12)

@@ -1,4 +1,4 @@
-"""Between rounds the latest answers change what is asked next, and nothing else."""
+"""Test re-ranking between rounds: the latest answers change the rest of the batch and nothing else."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_it_does_nothing_where_the_draw_is_random_or_answers_are_few(project, se
     assert queued(project) == before
 
 
-def test_one_label_alone_teaches_nothing(project):
+def test_one_label_alone_is_not_enough_to_train(project):
     teach(project, 30, only=("promise",))
     assert reorder(project) == 0
 
@@ -135,7 +135,7 @@ def test_before_a_round_there_is_nothing_to_reorder(tmp_path):
         assert reorder(project) == 0
 
 
-def test_the_scout_never_hears_an_audit_answer(project):
+def test_audit_answers_are_never_used(project):
     codebook = codebook_of(project)
     for row in utterances.read(project.db, utterances.ids_in(project.db, "audit")):
         label = codebook.id_of(truth(row["text"]))
@@ -176,15 +176,15 @@ def test_an_answer_given_meanwhile_is_kept(project):
 def test_what_was_chosen_between_rounds_says_so_until_the_next_round(project):
     assert all(row["chosen_after"] is None for row in queued(project)), "a round chose these"
     teach(project, 30)
-    heard = annotations.last_id(project.db)
+    last = annotations.last_id(project.db)
     reorder(project)
-    assert {row["chosen_after"] for row in queued(project) if row["strategy"] in CHOSEN} == {heard}
+    assert {row["chosen_after"] for row in queued(project) if row["strategy"] in CHOSEN} == {last}
     assert {row["chosen_after"] for row in queued(project) if row["strategy"] not in CHOSEN} == {None}
     run_round(project, classifier_of(project), project.config)
     assert all(row["chosen_after"] is None for row in queued(project))
 
 
-def test_the_answer_keeps_what_had_been_heard_and_so_does_its_question_when_it_is_taken_back(project):
+def test_the_answer_and_its_question_keep_the_last_answer_they_were_chosen_after(project):
     teach(project, 30)
     reorder(project)
     question = chosen_question(project)

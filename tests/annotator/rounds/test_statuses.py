@@ -1,4 +1,4 @@
-"""Every utterance has one status, the counts add up, and no row leaves an export without a word."""
+"""Test that every utterance has one status, the counts add up, and exports explain what they leave out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from annotator.cli.main import main
 from annotator.codebook.changes import make, propose, retire
-from annotator.exchange.export import ExportPlan, Known, export_rows
+from annotator.exchange.export import ExportContext, ExportPlan, export_rows
 from annotator.exchange.imports import import_file
 from annotator.labeling.auto_accept import evidence_of
 from annotator.labeling.bulk import preview
@@ -98,7 +98,7 @@ def test_the_model_is_not_at_odds_with_a_label_from_the_file_that_a_person_repla
     assert audit not in find(labeled, Search(where=Conditions(quarrel="model")))
 
 
-def test_a_tie_between_people_is_disputed_and_teaches_nothing(labeled):
+def test_a_tie_between_people_is_disputed_and_not_trained_on(labeled):
     one = utterances.ids_in(labeled.db, "pool")[0]
     say(labeled, one, "anna", PROMISE)
     say(labeled, one, "ben", WISH)
@@ -125,7 +125,7 @@ def test_the_statuses_of_all_utterances_add_up_whatever_was_answered(tmp_path):
         make(project, propose(project, retire(project, WISH)), "ada")
         for with_model in (False, True):
             plan = ExportPlan(with_model=with_model)
-            known = Known(project, plan)
+            known = ExportContext(project, plan)
             counts = known.statuses.counts()
             assert sum(counts.values()) == 60
             assert {one for one in counts if counts[one]} >= {"labeled", "disputed", "none_fits"}
@@ -150,9 +150,9 @@ def test_card_status_and_export_say_the_counts_and_what_is_left_out(tmp_path):
             output = run("export", folder, "--rows", rows, "--out", tmp_path / "o.csv")
             assert f"{count} rows in" in output
             assert "1 labeled + 1 disputed + 1 none fits + 1 skipped + 6 without an answer = 10." in output
-            assert "6 of 10 utterances are left out: nobody has answered." in output
+            assert "6 of 10 utterances are left out because nobody has answered." in output
             card = (tmp_path / "o.README.md").read_text(encoding="utf-8")
-            assert "6 of 10 utterances are left out: nobody has answered." in card
+            assert "6 of 10 utterances are left out because nobody has answered." in card
             assert "| `disputed` | 1 | yes |" in card
             assert "| **all** | 10 |" in card
             assert f"| **all** |  |  | {count} |" in card

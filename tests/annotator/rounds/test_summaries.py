@@ -1,4 +1,4 @@
-"""What is told of each round, of those too that were made before a figure was measured."""
+"""Test the summaries of rounds, including rounds of older versions without some metrics."""
 
 from __future__ import annotations
 

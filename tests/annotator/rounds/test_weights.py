@@ -1,4 +1,4 @@
-"""A round knows the weights it was made with: others are refused, and pages and command line say so plainly."""
+"""Test that a round refuses other weights than its own, with a message on pages and command line."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_with_other_weights_a_round_is_not_asked_and_it_is_said_everywhere(place
         Labeler.of(place / "p")
     with Project.open(place / "p") as project:
         refused, _ = about_weights(project)
-        assert "The weights of backbone are others than those round 1 was trained with" in refused
+        assert "The weights of backbone differ from those round 1 was trained with" in refused
         with pytest.raises(BackboneChanged):
             explain(project, utterances.ids_in(project.db, "pool")[0])
     (place / "talk.csv").write_text("text\nWe will.\n")
@@ -121,7 +121,7 @@ def test_a_new_round_works_with_other_weights_and_reads_anew_with_a_word(
         assert "round 2 reads anew" in caplog.text
         refused, told = about_weights(project)
         assert not refused
-        assert told == ["Round 2 was made with other weights than round 1: it has read all utterances anew."]
+        assert told == ["Round 2 used other weights than round 1 and read all utterances again."]
         caplog.clear()
         retrain(project)
         assert "reads anew" not in caplog.text
@@ -139,7 +139,8 @@ def test_the_weights_of_a_round_made_before_are_noted_when_it_is_first_restored(
         refused, told = about_weights(project)
         assert (refused, len(told)) == ("", 1)
         assert (
-            f"Round 1 noted no weights. Those it was first restored with, on {row['fingerprint_noted'][:10]}" in told[0]
+            f"Round 1 did not record its weights. Those it was first restored with, on {row['fingerprint_noted'][:10]}"
+            in told[0]
         )
     replace_backbone(place)
     with pytest.raises(BackboneChanged):
@@ -165,7 +166,7 @@ def test_an_adapter_that_is_not_the_one_of_the_round_is_refused(place: Path) -> 
     with Project.open(place / "p") as project:
         project.db.execute("UPDATE round SET fingerprint = 'another'")
         project.db.conn.commit()
-    with pytest.raises(ProjectError, match="is not the one that round 1 has left"):
+    with pytest.raises(ProjectError, match="is not the one that round 1 saved"):
         Labeler.of(place / "p")
 
 

@@ -58,9 +58,7 @@ def test_what_a_job_is_made_with_are_the_settings_of_the_project(project, monkey
     assert asked == [("some-model", codebook_of(project).task(), project.config.recipe, "bare")]
 
 
-def test_what_is_learned_for_the_first_time_is_learned_by_the_scout_alone_and_then_by_the_model_too(
-    project, monkeypatch
-):
+def test_the_first_answers_train_the_probe_alone_and_then_the_model_too(project, monkeypatch):
     shares = []
     fake = lambda _, task, recipe, __: shares.append(recipe.probe_weight) or FakeClassifier(task)  # noqa: E731
     monkeypatch.setattr(load, "load_classifier", fake)
@@ -70,7 +68,7 @@ def test_what_is_learned_for_the_first_time_is_learned_by_the_scout_alone_and_th
     share = project.config.recipe.probe_weight
     assert shares == [share, 1.0, share, share]
     assert [row["trained_on"] for row in reversed(rounds.history(project.db))] == [0, 9, 9, 18]
-    assert [one.learner for one in summaries(project)] == ["fine-tuned", "fine-tuned", "scout alone", ""]
+    assert [one.learner for one in summaries(project)] == ["fine-tuned", "fine-tuned", "quick classifier alone", ""]
 
 
 @pytest.mark.parametrize(

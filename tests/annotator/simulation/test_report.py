@@ -58,7 +58,7 @@ def test_what_the_whole_pool_gives_says_how_many_labels_are_enough():
     assert said[1:3] == [
         "Closest call: all 1,000 answers give an accuracy of 0.810; 90% of it takes 119 (95 % interval 109 to 129), "
         "95% of it takes 159 (95 % interval 149 to 169).",
-        "At random: all 1,000 answers give an accuracy of 0.810; 90% of it takes more than 200, "
+        "Random: all 1,000 answers give an accuracy of 0.810; 90% of it takes more than 200, "
         "95% of it takes more than 200.",
     ]
     assert "<svg" in page(RUNS + whole, "x")
