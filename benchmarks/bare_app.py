@@ -43,7 +43,7 @@ def page() -> None:
     with st.sidebar:
         st.selectbox("Project", ["bare"])
         st.text_input("Your name", "anna")
-        st.button("How you like to work", icon=":material/tune:")
+        st.button("Preferences", icon=":material/tune:")
     panel()
 
 

@@ -80,7 +80,7 @@ def offer(project: Project, target: Target, per_label: bool = False) -> Offer:
     """Say what may be accepted unseen at the wished precision. Raises RoundError before the first round."""
     row = rounds.promoted(project.db)
     if row is None:
-        raise RoundError("There is no finished round whose suggestions could be accepted.", "Retrain first.")
+        raise RoundError("There is no finished round with suggestions to accept.", "Retrain first.")
     evidence, ids = evidence_of(project, row)
     if parsed(row["metrics"], METRICS).get("cross_fitted"):  # measured on other adapters than the one that suggests
         evidence = replace(evidence, audit=evidence.audit[:0], truth=evidence.truth[:0])
@@ -118,10 +118,11 @@ def accept(project: Project, annotator: str, target: Target, per_label: bool = F
         made = offer(project, target, per_label)
         if not made.accepts:
             raise RoundError(
-                f"0 suggestions can be accepted at a precision of {target.target:.0%}.", "Answer more audit utterances."
+                f"No suggestions can be accepted at a precision of {target.target:.0%}.",
+                "Answer more audit utterances.",
             )
         if made.stale:
-            raise RoundError("The codebook has changed since this round was made.", "Retrain, then accept.")
+            raise RoundError("The codebook has changed since this round was made.", "Retrain first, then accept.")
         guarantee = {label: _stored(one) for label, one in made.guarantees.items() if isinstance(one, Guarantee)}
         pairs = zip(made.utterance_ids.tolist(), made.label_ids.tolist(), strict=True)
         labels = {i: (label, made.probabilities[i]) for i, label in pairs if label}
@@ -148,7 +149,7 @@ def _stored(guarantee: Guarantee) -> dict[str, float]:
 def take_back(project: Project, acceptance_id: int, annotator: str) -> bool:
     """Undo an acceptance as a whole: its utterances are open again. False if it had ended before."""
     with immediate(project.db):
-        ended = acceptances.end(project.db, acceptance_id, "undone", f"taken back by {annotator}")
+        ended = acceptances.end(project.db, acceptance_id, "undone", f"undone by {annotator}")
         if ended:
             refill_queue(project, annotator)
     return ended
@@ -162,7 +163,7 @@ def withdraw_broken(project: Project) -> list[int]:
             continue
         odds = evidence_against(one["checks"], one["errors"], one["target"])
         if not odds < WITHDRAWN_AT:
-            reason = f"{one['errors']} of {one['checks']} spot checks were answered otherwise"
+            reason = f"{one['errors']} of {one['checks']} spot checks contradicted the suggestion"
             if acceptances.end(project.db, one["id"], "withdrawn", reason):
                 withdrawn.append(one["id"])
     return withdrawn

@@ -79,7 +79,7 @@ def answer_all(
     with immediate(project.db):
         left = set(ids) - (set() if seen is None else annotations.acted_on_since(project.db, annotator, seen))
         if not left:
-            raise BadInput("0 utterances would get this answer.", "Search for others.")
+            raise BadInput("No utterances would get this answer.", "Change the search.")
         return bulk.answer_all(project.db, search.to_json(), one, [i for i in ids if i in left])
 
 

@@ -57,8 +57,8 @@ class Asking:
                 return None
             self.stop()
             raise BackboneError(
-                f"The backbone has given no reason within {self._limit:.0f} seconds.",
-                "Ask again when the machine has less to do.",
+                f"The backbone did not answer within {self._limit:.0f} seconds.",
+                "Try again when the computer is less busy.",
             )
         said, _ = self._process.communicate()
         return _read(said, self._process.returncode)
@@ -74,7 +74,7 @@ def _read(said: str, code: int) -> Explanation:
         told = json.loads(said.splitlines()[-1])
     except (IndexError, ValueError) as error:
         raise BackboneError(
-            f"The process that asks the backbone has ended without an answer (code {code}).",
+            f"The explanation process ended without an answer (code {code}).",
             f"The details are in {LOG} in the project's folder.",
         ) from error
     if "message" in told:
@@ -101,7 +101,7 @@ def _check_shown(project: Project, utterance_id: int) -> None:
     if utterance_id not in utterances.ids_in(project.db, "pool") or not project.config.show_suggestions:
         raise BadInput(
             f"Utterance {utterance_id} shows no suggestion, so there is nothing to explain.",
-            "Ask about one that does: audit utterances only measure the model.",
+            "Choose an utterance with a suggestion. Audit utterances never show one.",
         )
 
 

@@ -13,7 +13,7 @@ from annotator.project import Project
 from store import annotations, jobs, rounds, settings
 
 FAMILIAR = 5  # acts after which nobody need be shown how to take one back
-MEASURING = 2  # audit answers; fewer say nothing of how good the model is
+AUDIT_ANSWERS = 2  # audit answers; fewer say nothing of how good the model is
 Page = Literal["label", "rounds", "insights"]
 
 
@@ -26,24 +26,20 @@ class Step:
     text: str
 
 
-ANSWER = Step(
-    1, "label", later("Read the utterance, then press the key that stands beside the label that fits, or click it.")
-)
+ANSWER = Step(1, "label", later("Read the utterance, then click the label that fits or press its key."))
 TAKE_BACK = Step(
-    2, "label", later("Press U to take your answer back, then answer again. S skips what is unclear to you.")
+    2, "label", later("Press U to undo your answer, then answer again. Press S to skip an utterance that is unclear.")
 )
-VARY = Step(3, "label", later("All answers are the same label so far. Go on until you have used a second one."))
-RETRAIN = Step(
-    4, "rounds", later("That is enough for the model to learn from. Press “Retrain now” on the Rounds page.")
+VARY = Step(
+    3, "label", later("All answers so far have the same label. Keep labeling until you have used a second one.")
 )
-WAIT = Step(5, "label", later("The model is at work, and the sidebar says how far it is. Label on meanwhile."))
-LOOK = Step(
-    6, "insights", later("The model has learned from your answers. The Insights page says how often it is right.")
-)
+RETRAIN = Step(4, "rounds", later("You have enough labels to train a model. Press “Retrain now” on the Rounds page."))
+WAIT = Step(5, "label", later("A round is running; the sidebar shows its progress. Keep labeling in the meantime."))
+LOOK = Step(6, "insights", later("The model has been trained on your answers. See its accuracy on the Insights page."))
 STEPS = LOOK.number
 FAREWELL = later(
-    "Well done, you have trained a model. It learns more with every round; what you have labelled is always yours to "
-    "take, on the Export page."
+    "Well done, you have trained a model. It improves with every round. You can export your "
+    "labels at any time on the Export page."
 )
 
 
@@ -68,19 +64,19 @@ def next_step(project: Project, annotator: str) -> Step | None:
 def _towards_a_round(project: Project) -> Step:
     """Say what a round still needs."""
     wanted, given = project.config.minimum_labels, annotations.count_by_slice(project.db)
-    training_examples = {label: count for (place, label), count in given.items() if place == "pool"}
-    taught, measured = sum(training_examples.values()), sum(given.values()) - sum(training_examples.values())
-    if taught < wanted or measured < MEASURING:
+    training = {label: count for (place, label), count in given.items() if place == "pool"}
+    trained_on = sum(training.values())
+    audited = sum(given.values()) - trained_on
+    if trained_on < wanted or audited < AUDIT_ANSWERS:
         text = say(
-            "Answer on until {wanted} answers teach the model and {measuring} measure it. "
-            "So far: {taught} and {measured}.",
-            wanted=wanted,
-            measuring=MEASURING,
-            taught=taught,
-            measured=measured,
+            "Keep labeling: {training} of {training_wanted} training and {audit} of {audit_wanted} audit answers.",
+            training=trained_on,
+            training_wanted=wanted,
+            audit=audited,
+            audit_wanted=AUDIT_ANSWERS,
         )
         return Step(3, "label", text)
-    if len(training_examples) < 2:
+    if len(training) < 2:
         return VARY
     return WAIT if jobs.active(project.db) else RETRAIN  # it may be reading the utterances for the first time
 

@@ -117,7 +117,7 @@ def expected_slips(project: Project) -> str:
     found = recent_doubts(project)
     n = len(found.chances)
     return (
-        "" if found.wrong is None else say("Of {n:,} answers about {wrong:,.0f} may be wrong.", n=n, wrong=found.wrong)
+        "" if found.wrong is None else say("About {wrong:,.0f} of {n:,} answers may be wrong.", n=n, wrong=found.wrong)
     )
 
 
@@ -131,49 +131,49 @@ QUEUES = {
         Queue(
             "disagreements",
             later("People disagree"),
-            later("Two people have answered differently."),
-            later("Nobody disagrees with anybody. This needs utterances that two people have answered."),
+            later("People gave different answers."),
+            later("No disagreements yet. They can only occur where two people have answered the same utterance."),
             disagreements,
         ),
         Queue(
             "codebook",
             later("Codebook changed"),
-            later("The label that was given has been changed since."),
-            later("Every answer fits the codebook as it is."),
+            later("The label has been changed since the answer was given."),
+            later("All answers match the current codebook."),
             to_label_again,
         ),
         Queue(
             "model",
             later("Against the model"),
-            later(
-                "The model, which has not learned from this answer, finds another label likelier. One of the two is "
-                "wrong."
-            ),
-            later("The model agrees with every answer given since its last round, or has learned nothing yet."),
+            later("The model, which was not trained on this answer, predicts another label. One of the two is wrong."),
+            later("The model agrees with every answer given since the last round, or has not been trained yet."),
             against_model,
         ),
         Queue(
             "slips",
-            later("Check again"),
+            later("Label errors"),
             later(
-                "A model that has not seen this answer finds it least likely. It may be a slip, or an odd utterance."
+                "A model trained without this answer gives it a low probability. It may be an error or an "
+                "unusual utterance."
             ),
-            later("There are too few answers to judge one another, or all of these have been looked at."),
+            later("There are too few answers to look for errors, or all suspected errors have been reviewed."),
             slips,
             expected_slips,
         ),
         Queue(
             "flips",
-            later("Changed its mind"),
-            later("The last round finds another label likeliest than the one before. Nobody has answered yet."),
-            later("The last round has changed its mind about no open utterance."),
+            later("Prediction changed"),
+            later("The last round predicts another label than the round before. No one has answered yet."),
+            later("The last round changed no prediction for an open utterance."),
             flips,
         ),
         Queue(
             "strangers",
-            later("No label yet?"),
-            later("The model is sure of no label here, and nothing like it has been answered. Is a label missing?"),
-            later("This needs a round that has learned from answers."),
+            later("Missing label?"),
+            later(
+                "No label is probable here, and no similar utterance has been answered. The codebook may lack a label."
+            ),
+            later("This list needs a round that was trained on answers."),
             strangers,
         ),
     )
@@ -222,7 +222,7 @@ def _flip(project: Project, utterance_id: int) -> list[str]:
         return []
     best, names = int(np.argmax(said.probabilities[0])), labels.names(project.db)
     share, label = float(said.probabilities[0, best]), names[said.label_ids[best]]
-    return [say("Round {n} said “{label}”, {share:.0%}.", n=older["number"], label=label, share=share)]
+    return [say("Round {n} predicted “{label}” ({share:.0%}).", n=older["number"], label=label, share=share)]
 
 
 def settle(project: Project, adjudicated: Case, annotator: str, kind: Kind, label_id: int | None = None) -> int:
@@ -250,7 +250,9 @@ def _check_unsettled(project: Project, shown: Case) -> None:
     known = {answer["id"] for answer in shown.answers}
     for answer in annotations.answers_to(project.db, [shown.utterance["id"]]):
         if answer["strategy"] == ADJUDICATED and answer["kind"] != "out_of_use" and answer["id"] not in known:
-            raise AnswerRefused(f"“{answer['annotator']}” has settled this meanwhile.", "Your decision was not stored.")
+            raise AnswerRefused(
+                f"“{answer['annotator']}” has already decided this case.", "Your decision was not stored."
+            )
 
 
 def take_back(project: Project, annotator: str) -> int | None:

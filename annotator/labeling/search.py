@@ -63,7 +63,8 @@ def _matching(found: Iterator[tuple[int, str]], pattern: str) -> Iterator[tuple[
         compiled = regex.compile(pattern, regex.IGNORECASE)
     except regex.error as error:
         raise BadInput(
-            f"The pattern “{pattern}” cannot be read: {error}.", "Put a \\ before a sign that is meant as such."
+            f"The pattern “{pattern}” is invalid: {error}.",
+            "Put a \\ before a special character to search for it literally.",
         ) from error
     until = time.monotonic() + PATIENCE
     for utterance_id, text in found:
@@ -72,7 +73,7 @@ def _matching(found: Iterator[tuple[int, str]], pattern: str) -> Iterator[tuple[
         except TimeoutError as error:
             raise BadInput(
                 f"The pattern “{pattern}” takes longer than {PATIENCE:.0f} seconds.",
-                "Repetitions inside repetitions, as in (a+)+, are slow: write it without.",
+                "Avoid nested repetitions such as (a+)+: they are slow.",
             ) from error
         if hit:
             yield utterance_id, text

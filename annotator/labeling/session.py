@@ -79,10 +79,11 @@ class Question:
     def reason(self) -> str:
         """Why this one, in a sentence that is translated when it is shown."""
         if self.entry["strategy"] == SPOT_CHECK:
-            return later("Drawn at random from what was accepted unseen, to check it. It shows no suggestion.")
+            return later("Spot check: drawn at random from the auto-accepted utterances. It shows no suggestion.")
         if self.is_audit:
             return later(
-                "Drawn at random to measure the model. It shows no suggestion, so that your answer is your own."
+                "Audit utterance: drawn at random to measure the model. It shows no suggestion, so that your "
+                "answer is independent."
             )
         known = STRATEGIES.get(self.entry["strategy"])
         return known.reason if known else self.entry["strategy"]
@@ -221,14 +222,14 @@ def _check_unchanged(project: Project, question: Question, annotator: str) -> No
         holder = queue.holder(project.db, asked)
         if holder is not None and holder != annotator:
             raise AnswerRefused(
-                f"“{holder}” has this utterance on screen by now: nobody had answered it for ten minutes.",
-                "Your answer was not stored. Go on with the next one.",
+                f"“{holder}” now has this utterance on screen because it was not answered for ten minutes.",
+                "Your answer was not stored. Continue with the next utterance.",
             )
         return
     if since["annotator"] != annotator:
         raise AnswerRefused(
-            f"“{since['annotator']}” has answered this utterance meanwhile.",
-            "Your answer was not stored. Go on with the next one.",
+            f"“{since['annotator']}” has answered this utterance in the meantime.",
+            "Your answer was not stored. Continue with the next utterance.",
         )
     if since["kind"] == "skip":
         raise AnswerRefused("You already skipped this utterance in another window.", "Undo there to change it.")

@@ -19,7 +19,7 @@ from annotator.project import Project
 from store import annotations, labels
 from store.labels import Change
 
-ACTS = (later("Change"), later("Move"), later("Merge"), later("Split"), later("Put out of use"))
+ACTS = (later("Change"), later("Move"), later("Merge"), later("Split"), later("Retire"))
 
 
 @dataclass(frozen=True)
@@ -54,24 +54,24 @@ def _worklist(project: Project) -> None:
     with st.container(horizontal=True, vertical_alignment="center", border=True):
         st.markdown(
             say_many(
-                "**{n:,} utterance** should be looked at again since the codebook has changed.",
-                "**{n:,} utterances** should be looked at again since the codebook has changed.",
+                "**{n:,} utterance** needs review because the codebook has changed.",
+                "**{n:,} utterances** need review because the codebook has changed.",
                 count,
             )
         )
-        if st.button(say("Look at them"), key="worklist"):
+        if st.button(say("Review them"), key="worklist"):
             review.enter("codebook")
 
 
 def _instruction(project: Project) -> None:
-    st.header(say("What is to be decided"))
+    st.header(say("Task instruction"))
     layout.html("guideline", codebook_of(project).instruction)
     if _pending(project, "instruction"):
         return
     named, now = say("Change the instruction"), codebook_of(project).instruction
     with st.expander(named), st.form("instruction", border=False):
         text = st.text_area(say("Instruction"), now, key=f"instruction-{now}")
-        if st.form_submit_button(say("See what this changes")):
+        if st.form_submit_button(say("Preview the change")):
             _offer(project, "instruction", named, lambda: changes.instruct(project, text))
 
 
@@ -110,7 +110,7 @@ def _choose(label_id: int | None) -> None:
 def _edit(project: Project, label: CodebookLabel, answers: int) -> None:
     name = layout.plain(label.name)
     act = st.segmented_control(
-        say("What to do with “{label}”", label=name),
+        say("Action for “{label}”", label=name),
         ACTS,
         default=ACTS[0],
         format_func=say,
@@ -128,13 +128,16 @@ def _edit(project: Project, label: CodebookLabel, answers: int) -> None:
         _split(project, label)
     else:
         st.caption(
-            say("Nobody can give it any more, and its answers count as no label. They are kept, and come back with it.")
+            say(
+                "The label can no longer be assigned, and its answers count as no label. They are kept and "
+                "return if you reinstate it."
+            )
         )
-        if st.button(say("See what this changes"), key="retire"):
+        if st.button(say("Preview the change"), key="retire"):
             _offer(
                 project,
                 label.id,
-                say("Put “{label}” out of use", label=name),
+                say("Retire “{label}”", label=name),
                 lambda: changes.retire(project, label.id),
             )
 
@@ -144,29 +147,29 @@ def _change_text(project: Project, label: CodebookLabel, answers: int) -> None:
         values = _text_fields(label, f"{label.id}-{codebook_of(project).version}")
         look = answers > 0 and st.checkbox(
             say_many(
-                "Its meaning has changed: look at its {n:,} answer again",
-                "Its meaning has changed: look at its {n:,} answers again",
+                "Its meaning has changed: list its {n:,} answer for review",
+                "Its meaning has changed: list its {n:,} answers for review",
                 answers,
             ),
             key=f"look-{label.id}-{answers}",
-            help=say("They go on teaching the model until somebody has looked."),
+            help=say("They remain training examples until someone has reviewed them."),
         )
-        if st.form_submit_button(say("See what this changes")):
+        if st.form_submit_button(say("Preview the change")):
             title = say("Change “{label}”", label=layout.plain(label.name))
             _offer(project, label.id, title, lambda: changes.revise(project, label.id, values, look))
 
 
 def _text_fields(label: CodebookLabel, at: str) -> dict[str, Any]:
     name = st.text_input(say("Name"), label.name, 200, key=f"name-{at}")
-    about, lines_before = say("Annotators and the model both read it."), "\n".join(label.examples)
+    about, lines_before = say("Read by annotators and by the model."), "\n".join(label.examples)
     definition = st.text_area(say("Definition"), label.definition, help=about, key=f"definition-{at}")
-    examples = st.text_area(say("Examples, one a line"), lines_before, key=f"examples-{at}")
+    examples = st.text_area(say("Examples, one per line"), lines_before, key=f"examples-{at}")
     left, middle, right = st.columns(3)
-    about = say("What the model says for it, if not its name.")
+    about = say("The words the model predicts for this label, if not its name.")
     words = left.text_input(say("Label words"), label.words, help=about, key=f"words-{at}")
     key = middle.text_input(say("Key"), label.key, max_chars=1, key=f"key-{at}")
     colours = list(COLOURS)
-    colour = right.selectbox(say("Colour"), colours, colours.index(label.colour), format_func=say, key=f"colour-{at}")
+    colour = right.selectbox(say("Color"), colours, colours.index(label.colour), format_func=say, key=f"colour-{at}")
     written = {"name": name, "definition": definition, "words": words, "key": key.lower()}
     changed = {field: value.strip() for field, value in written.items() if value.strip() != getattr(label, field)}
     lines = [line.strip() for line in examples.splitlines() if line.strip()]
@@ -177,12 +180,12 @@ def _text_fields(label: CodebookLabel, at: str) -> dict[str, Any]:
 def _move(project: Project, label: CodebookLabel) -> None:
     order = list(codebook_of(project).ids)
     place = st.number_input(
-        say("Its place in the list"), 1, len(order), order.index(label.id) + 1, key=f"place-{label.id}"
+        say("Position in the list"), 1, len(order), order.index(label.id) + 1, key=f"place-{label.id}"
     )
-    if st.button(say("See what this changes"), key="move"):
+    if st.button(say("Preview the change"), key="move"):
         order.remove(label.id)
         order.insert(int(place) - 1, label.id)
-        title = say("Move “{label}” to place {n}", label=layout.plain(label.name), n=place)
+        title = say("Move “{label}” to position {n}", label=layout.plain(label.name), n=place)
         _offer(project, label.id, title, lambda: changes.reorder(project, order))
 
 
@@ -190,12 +193,12 @@ def _merge(project: Project, label: CodebookLabel) -> None:
     others = {other.id: layout.plain(other.name) for other in codebook_of(project).labels if other.id != label.id}
     name = layout.plain(label.name)
     into = st.selectbox(
-        say("Answers “{label}” count as", label=name),
+        say("Count answers “{label}” as", label=name),
         list(others),
         format_func=others.__getitem__,
         key=f"into-{label.id}",
     )
-    if st.button(say("See what this changes"), key="merge"):
+    if st.button(say("Preview the change"), key="merge"):
         title = say("Merge “{label}” into “{other}”", label=name, other=others[into])
         _offer(project, label.id, title, lambda: changes.merge(project, [label.id], into))
 
@@ -203,14 +206,14 @@ def _merge(project: Project, label: CodebookLabel) -> None:
 def _split(project: Project, label: CodebookLabel) -> None:
     with st.form(f"split-{label.id}", border=False):
         text = st.text_area(
-            say("New labels, one a line"),
+            say("New labels, one per line"),
             placeholder=say("Name: its definition\nAnother name: its definition"),
             key=f"parts-{label.id}",
         )
         st.caption(
-            say("They take its place. Its answers are kept, and shown beside each utterance as you label it again.")
+            say("They replace this label. Its answers are kept and shown next to each utterance while you review it.")
         )
-        if st.form_submit_button(say("See what this changes")):
+        if st.form_submit_button(say("Preview the change")):
             lines = [line.partition(":") for line in text.splitlines() if line.strip()]
             parts = [{"name": name.strip(), "definition": definition.strip()} for name, _, definition in lines]
             into = ", ".join(layout.plain(part["name"]) for part in parts)
@@ -224,16 +227,16 @@ def _add(project: Project) -> None:
     unfit = annotations.counts(project.db)["none_fits"]
     with st.expander(say("Add a label")), st.form("add", border=False):
         name = st.text_input(say("Name of the new label"), max_chars=200, key="new-label")
-        about = say("Annotators and the model both read it.")
+        about = say("Read by annotators and by the model.")
         definition = st.text_area(say("Its definition"), help=about, key="new-definition")
         look = unfit > 0 and st.checkbox(
             say_many(
-                "Look again at the {n:,} answer “none fits”", "Look again at the {n:,} answers “none fits”", unfit
+                "List the {n:,} answer “none fits” for review", "List the {n:,} answers “none fits” for review", unfit
             ),
             value=True,
             key=f"look-unfit-{unfit}",
         )
-        if st.form_submit_button(say("See what this changes")):
+        if st.form_submit_button(say("Preview the change")):
             draft = {"name": name.strip(), "definition": definition.strip()}
             _offer(
                 project,
@@ -248,7 +251,7 @@ def _out_of_use(project: Project) -> None:
     if not gone:
         return
     names = labels.names(project.db)
-    with st.expander(say("Out of use ({n})", n=len(gone))):
+    with st.expander(say("Retired ({n})", n=len(gone))):
         for row in gone:
             count = _answers(annotations.count_said(project.db, [row["id"]])[0])
             other = say("counts as “{label}”", label=names[row["counts_as"]]) if row["merged_into"] else ""
@@ -256,9 +259,9 @@ def _out_of_use(project: Project) -> None:
                 with st.container(width="stretch"):
                     layout.html("event", f"{count}, {other or say('counts as no label')}", row["name"])
                 name = layout.plain(row["name"])
-                about = say("Use {label} again", label=name)
-                if st.button(say("Use again"), key=f"restore-{row['id']}", help=about):
-                    title = say("Put “{label}” in use again", label=name)
+                about = say("Reinstate {label}", label=name)
+                if st.button(say("Reinstate"), key=f"restore-{row['id']}", help=about):
+                    title = say("Reinstate “{label}”", label=name)
                     _offer(project, ("gone", row["id"]), title, partial(changes.restore, project, row["id"]))
             _pending(project, ("gone", row["id"]))
 
@@ -286,8 +289,8 @@ def _pending(project: Project, place: Any) -> bool:
         st.markdown(f"**{waiting.title}?**")
         st.markdown("\n".join(f"- {line}" for line in history.consequences(waiting.proposal)))
         with st.container(horizontal=True):
-            st.button(say("Do it"), type="primary", key="do-it", on_click=_do_it)
-            st.button(say("Leave it"), key="leave-it", on_click=_choose, args=(st.session_state.get("chosen_label"),))
+            st.button(say("Apply"), type="primary", key="do-it", on_click=_do_it)
+            st.button(say("Cancel"), key="leave-it", on_click=_choose, args=(st.session_state.get("chosen_label"),))
     return True
 
 
@@ -297,4 +300,4 @@ def _do_it() -> None:
     with layout.opened_project() as project:
         version = changes.make(project, waiting.proposal, layout.annotator())
     st.session_state["chosen_label"] = None
-    st.toast(say("Done for everybody. The codebook is at version {n}.", n=version))
+    st.toast(say("Applied for all annotators. The codebook is now at version {n}.", n=version))

@@ -58,9 +58,9 @@ def _overview(project: Project) -> None:
     counts, answered = utterances.count_slices(project.db), annotations.count_answered(project.db)
     figures = {
         say("Answered"): answered,
-        say("To label in all"): counts["pool"] + counts["audit"],
-        say("of them for measuring"): counts["audit"],
-        say("Read as context"): counts["context"],
+        say("To label"): counts["pool"] + counts["audit"],
+        say("In the audit sample"): counts["audit"],
+        say("Context only"): counts["context"],
     }
     for column, (name, value) in zip(st.columns(4), figures.items(), strict=True):
         column.metric(name, number(value, ","))
@@ -80,17 +80,17 @@ def _tell(report: ImportReport) -> None:
     tell(layout.plain(_summary(report)))
     if report.rejected:
         shown = report.rejected[:SHOWN]
-        rows = [{say("Row"): one.row, say("Not taken because"): tell_stored(one.reason)} for one in shown]
+        rows = [{say("Row"): one.row, say("Reason"): tell_stored(one.reason)} for one in shown]
         st.dataframe(rows, hide_index=True)
     if len(report.rejected) > SHOWN:
-        st.caption(say("The first {n:,} of {all:,} are shown.", n=SHOWN, all=len(report.rejected)))
-        st.download_button(say("Download the whole list"), report.table(), "not-taken.csv", on_click="ignore")
+        st.caption(say("Showing the first {n:,} of {all:,}.", n=SHOWN, all=len(report.rejected)))
+        st.download_button(say("Download the full list"), report.table(), "not-taken.csv", on_click="ignore")
 
 
 def _summary(report: ImportReport) -> str:
     added = say(
-        "Added {to_label}{labeled} and {context:,} as context; {unchanged:,} unchanged, {changed:,} with changes that "
-        "were not applied, {problems} reported.",
+        "Added {to_label}{labeled} and {context:,} as context. Skipped {unchanged:,} already in the "
+        "project and {changed:,} with changes that were not applied; {problems} reported.",
         to_label=say_many("{n:,} utterance to label", "{n:,} utterances to label", report.to_label),
         labeled=say(" ({n:,} of them with a label)", n=report.with_label) if report.with_label else "",
         context=report.context,
@@ -104,14 +104,14 @@ def _summary(report: ImportReport) -> str:
 def _completed(report: ImportReport) -> Iterator[str]:
     if report.labels_added:
         yield say_many(
-            "{n:,} label was added to an utterance imported before.",
-            "{n:,} labels were added to utterances imported before.",
+            "{n:,} label was added to a previously imported utterance.",
+            "{n:,} labels were added to previously imported utterances.",
             report.labels_added,
         )
     if report.now_to_label:
         yield say_many(
-            "{n:,} utterance imported before as context is to be labeled now.",
-            "{n:,} utterances imported before as context are to be labeled now.",
+            "{n:,} utterance previously imported as context is now to be labeled.",
+            "{n:,} utterances previously imported as context are now to be labeled.",
             report.now_to_label,
         )
 
@@ -124,7 +124,7 @@ def _problems(report: ImportReport) -> Iterator[str]:
         "change": say_many("{n:,} change", "{n:,} changes", kinds.get("change", 0)),
     }
     if kinds:
-        yield say("Not taken: {counts}.", counts=", ".join(counted[kind] for kind in KINDS if kind in kinds))
+        yield say("Not imported: {counts}.", counts=", ".join(counted[kind] for kind in KINDS if kind in kinds))
 
 
 # From a file
@@ -132,9 +132,9 @@ def _problems(report: ImportReport) -> Iterator[str]:
 
 def _upload(key: str) -> Path | None:
     """Take a file and keep it under its own name for this session: ids of rows without one come from it."""
-    uploaded: UploadedFile | None = st.file_uploader(say("A file of utterances"), type=TYPES, key=key)
+    uploaded: UploadedFile | None = st.file_uploader(say("File with utterances"), type=TYPES, key=key)
     if uploaded is None:
-        st.caption(say("CSV, TSV, JSONL, Parquet or Excel, with a column of texts. Nothing leaves this machine."))
+        st.caption(say("CSV, TSV, JSONL, Parquet or Excel, with a column of texts. Nothing leaves this computer."))
         return None
     kept = st.session_state.setdefault("uploads", TemporaryDirectory(prefix="annotator-"))  # goes with the session
     path = Path(kept.name) / uploaded.file_id / Path(uploaded.name).name
@@ -169,7 +169,7 @@ def _plan(path: Path, key: str) -> ImportPlan:
     columns = Columns(
         text=text,
         id=pick(middle, "id", say("Id"), found.id),
-        label=pick(right, "label", say("Known labels"), found.label),
+        label=pick(right, "label", say("Existing labels"), found.label),
         conversation=pick(left, "conversation", say("Conversation"), found.conversation),
         turn=pick(middle, "turn", say("Turn"), found.turn),
         speaker=pick(right, "speaker", say("Speaker"), found.speaker),
@@ -178,35 +178,35 @@ def _plan(path: Path, key: str) -> ImportPlan:
     wanted = ""
     if columns.speaker:
         wanted = st.text_input(
-            say("Whose turns are to be labelled"), key=f"{key}-whose", placeholder=say("everybody's, or as in: client")
+            say("Speakers to label"), key=f"{key}-whose", placeholder=say("all, or a name such as: client")
         )
-    with_labels = bool(columns.label) and st.checkbox(say("Take over the known labels as answers"), key=f"{key}-labels")
+    with_labels = bool(columns.label) and st.checkbox(say("Import existing labels as answers"), key=f"{key}-labels")
     only = (columns.speaker or "", wanted.strip()) if wanted.strip() else None
     return ImportPlan(columns, label_only=only, with_labels=with_labels)
 
 
 def _show_preview(path: Path, plan: ImportPlan) -> None:
-    st.caption(say("The first rows as they would be taken"))
+    st.caption(say("Preview"))
     st.dataframe([_preview_line(one) for one in preview(path, plan, 8)], hide_index=True)
 
 
 def _preview_line(one: Any) -> dict[str, Any]:
     if isinstance(one, Rejected):
-        refused = say("row {row} is not taken: {reason}", row=one.row, reason=tell_stored(one.reason))
+        refused = say("row {row} is skipped: {reason}", row=one.row, reason=tell_stored(one.reason))
         return {say("Text"): "", say("Role"): refused}
     role = say("context") if one.context_only else say("to label")
-    known = {say("Speaker"): one.speaker, say("Known label"): one.given_label}
+    known = {say("Speaker"): one.speaker, say("Existing label"): one.given_label}
     return {say("Text"): one.text, say("Role"): role, **known}
 
 
 def _whole_conversations(plan: ImportPlan, key: str) -> bool:
     """Ask how the audit slice is drawn, where there are conversations."""
     return bool(plan.columns.conversation) and st.checkbox(
-        say("Measure on whole conversations"),
+        say("Draw the audit sample by whole conversations"),
         key=f"{key}-whole",
         help=say(
-            "The utterances that measure the model are drawn by conversations, so that it has never learned from "
-            "another turn of the same one. The figures then tell how it does on people it has not met."
+            "The model is then never trained on other turns of an audited conversation, and the figures "
+            "describe its accuracy on people it has not seen."
         ),
     )
 
@@ -232,12 +232,12 @@ def _new_from_file() -> None:
     whole = _whole_conversations(plan, "new")
     _show_preview(path, plan)
     draft = _codebook(path, plan)
-    name = st.text_input(say("Name of the project"), path.stem.replace("_", " "), key="new-name")
+    name = st.text_input(say("Project name"), path.stem.replace("_", " "), key="new-name")
     # Never disabled: the click itself sends what has just been typed.
-    if not st.button(say("Create the project"), type="primary", key="create"):
+    if not st.button(say("Create project"), type="primary", key="create"):
         return
     if len(draft["labels"]) < 2:
-        st.warning(say("Write at least two labels."))
+        st.warning(say("Enter at least two labels."))
         return
     checked = parse_codebook(draft | {"name": name})
     target = workspace() / _slug(name)
@@ -250,28 +250,26 @@ def _new_from_file() -> None:
 def _codebook(path: Path, plan: ImportPlan) -> dict[str, Any]:
     """Load a codebook, or let one be typed, starting from the labels in the file; return its content."""
     st.header(say("Codebook"))
-    loaded = st.file_uploader(say("A codebook file, if there is one"), type=["yaml", "yml"], key="codebook")
+    loaded = st.file_uploader(say("Codebook file (optional)"), type=["yaml", "yml"], key="codebook")
     if loaded:
         draft = parse_codebook_text(loaded.getvalue().decode("utf-8"))
         st.code(codebook_yaml(draft), language="yaml")
         return draft.model_dump()
-    instruction = st.text_input(
-        say("What is to be decided"), "Choose the label that fits the utterance.", key="instruction"
-    )
+    instruction = st.text_input(say("Task instruction"), "Choose the label that fits the utterance.", key="instruction")
     known = sorted(labels_in(path, plan))
     _offer(known)
     st.text_area(
-        say("Labels, one a line"),
+        say("Labels, one per line"),
         key=TYPED,
         height=240,
-        placeholder=say("label: its definition"),
-        help=say("Write at least two labels. A definition of each helps the annotators and the model."),
+        placeholder=say("label: definition"),
+        help=say("Enter at least two labels. Definitions help annotators and the model."),
         on_change=_keep_typed,
     )
     labels = read_labels(st.session_state[TYPED], known)
     missing = [name for name in known if name not in {label["name"] for label in labels}]
     if missing:
-        added = st.button(say_many("Add {n:,} label of the file", "Add {n:,} labels of the file", len(missing)))
+        added = st.button(say_many("Add {n:,} label from the file", "Add {n:,} labels from the file", len(missing)))
         st.caption(layout.plain(", ".join(missing[:NAMED]) + (", …" if len(missing) > NAMED else "")))
         if added:
             st.session_state["add-labels"] = missing
@@ -314,7 +312,7 @@ def _new_from_sample() -> None:
                 create_sample(sample.name, target).close()
                 _enter(target)
             about = say(sample.about)
-            layout.html("quiet", f"{about} {say('You have it already.')}" if taken else about)
+            layout.html("quiet", f"{about} {say('Already created.')}" if taken else about)
 
 
 def _enter(folder: Path) -> None:
@@ -325,5 +323,5 @@ def _enter(folder: Path) -> None:
 def _slug(name: str) -> str:
     slug = re.sub(r"[^\w]+", "-", name.strip().lower()).strip("-_")
     if not slug:
-        raise BadInput(f"“{name}” gives no folder name.", "Use letters or digits in the project's name.")
+        raise BadInput(f"“{name}” cannot be turned into a folder name.", "Use letters or digits in the project's name.")
     return slug

@@ -33,7 +33,7 @@ def show() -> None:
         _say_what_leaves(known.statuses.counts(), plan)
         _offer(project, plan)
         st.dataframe([_readable(row, known) for row in rows], hide_index=True)
-        carded = say("A card goes with the file: codebook, counts, rounds, every column.")
+        carded = say("The export includes a data card with the codebook, counts, rounds and every column.")
         st.caption(f"{say_many('The first row.', 'The first {n} rows.', len(rows))} {carded}")
 
 
@@ -46,9 +46,9 @@ def _choose() -> ExportPlan:
         say("One row for each"), list(ROWS), format_func=lambda rows: say(ROWS[rows]), key="export-rows"
     )
     with_model = st.checkbox(
-        say("Also utterances that only the model has labelled"),
+        say("Include utterances labeled only by the model"),
         key="export-model",
-        help=say("Marked source = model for ever. Nobody has seen them."),
+        help=say("Marked source = model; not reviewed by anyone."),
     )
     return ExportPlan(chosen, per, with_model)
 
@@ -61,8 +61,8 @@ def _say_what_leaves(counts: Mapping[Status, int], plan: ExportPlan) -> None:
     if out := counts["unlabeled"]:
         told.append(
             say_many(
-                "{n:,} utterance is left out: nobody has answered.",
-                "{n:,} utterances are left out: nobody has answered.",
+                "{n:,} utterance is left out because it has no answer.",
+                "{n:,} utterances are left out because they have no answer.",
                 out,
             )
         )
@@ -70,7 +70,7 @@ def _say_what_leaves(counts: Mapping[Status, int], plan: ExportPlan) -> None:
 
 
 def _offer(project: Project, plan: ExportPlan) -> None:
-    if st.button(say("Prepare the files"), type="primary", key="prepare"):
+    if st.button(say("Create export"), type="primary", key="prepare"):
         with st.spinner(say("Writing")):
             st.session_state["prepared"] = (project.folder, plan, _zipped(project, plan))
     prepared = st.session_state.get("prepared")

@@ -174,7 +174,7 @@ def _take_back() -> None:
         if screen.take_back(project):
             _turn_to(screen)
         else:
-            st.toast(say("There is no answer of yours to take back."))
+            st.toast(say("There is no answer to undo."))
 
 
 def _progress(screen: Screen) -> None:
@@ -256,9 +256,9 @@ def _about_short_list(question: Question, count: int) -> None:
     """Say what a list of likely labels is worth: nothing is known of it before enough audit answers."""
     short = question.suggestion.shortlist if question.suggestion else ()
     held = (
-        say("Lists like this hold the right label 95 times in 100. Any other is found above.")
+        say("Lists like this include the right label 95 times in 100. Find any other label above.")
         if 0 < len(short) <= LARGE
-        else say("The {n} likeliest labels. Any other is found above.", n=count)
+        else say("The {n} likeliest labels. Find any other label above.", n=count)
     )
     layout.html("quiet", held)
 
@@ -299,7 +299,7 @@ def _other_answers(project: Project, codebook: Codebook, question: Question) -> 
         st.button(say("None fits"), key="none-fits", shortcut=keys.NONE_FITS, on_click=_say, args=none_fits)
         st.button(say("Skip"), key="skip", shortcut=keys.SKIP, on_click=_say, args=skip)
         _undo_button()
-        marked = say("Q. Tick before answering: the answer is stored with this mark.")
+        marked = say("Key Q. Tick before you answer to mark the answer as unsure.")
         st.checkbox(say("Unsure"), key="unsure", help=marked)
         explanation.offer(project, codebook, question)
 

@@ -52,7 +52,7 @@ def _choose(waiting: dict[str, list[int]]) -> str:
     first = next((name for name, ids in waiting.items() if ids), next(iter(waiting)))
     st.session_state["review_queue"] = st.session_state.get("review_queue", first)  # kept over pages
     chosen = st.segmented_control(
-        say("What to look at"),
+        say("Review list"),
         list(QUEUES),
         format_func=lambda name: f"{say(QUEUES[name].shown)} · {len(waiting[name])}",
         key="review_queue",
@@ -74,8 +74,8 @@ def _in_hand(project: Project, name: str, ids: list[int]) -> int:
 
 def _nothing(project: Project, name: str, passed: int) -> None:
     if passed:
-        st.info(say("Nothing else is left here. {n} passed over.", n=passed))
-        st.button(say("Look at those again"), key="again", on_click=_forget, args=((project.folder, name),))
+        st.info(say("No more cases in this list. {n} postponed.", n=passed))
+        st.button(say("Review postponed cases"), key="again", on_click=_forget, args=((project.folder, name),))
     else:
         st.success(say(QUEUES[name].empty))
     _undo_button()
@@ -95,7 +95,7 @@ def _voices(project: Project, now: Case) -> None:
         label, probability = now.suggestion
         said.append(_voice(say("The model"), f"{names[label]} · {number(probability, '.0%')}", ""))
     elif now.utterance["slice"] == AUDIT:
-        said.append(_voice(say("The model"), say("not shown"), say("This utterance measures the model.")))
+        said.append(_voice(say("The model"), say("not shown"), say("Audit utterance: it measures the model.")))
     st.html(f'<div class="voices">{"".join(said)}</div>')
     for note in now.notes:
         layout.html("quiet", note)
@@ -104,12 +104,12 @@ def _voices(project: Project, now: Case) -> None:
 def _answer(row: Mapping[str, Any], names: Mapping[int, str]) -> str:
     label = names.get(row["said_label_id"]) or say("none fits")
     notes = [say("codebook version {n}", n=row["codebook_version"]), str(row["at"])[:10]]
-    notes += [say("out of use")] if row["kind"] == "out_of_use" else []
+    notes += [say("retired")] if row["kind"] == "out_of_use" else []
     if row["label_id"] not in (None, row["said_label_id"]):
         notes.append(say("counts as {label}", label=names[row["label_id"]]))
     notes += [say("unsure")] * bool(row["unsure"]) + [say("“{name}”", name=row["comment"])] * bool(row["comment"])
     who = str(row["annotator"])
-    who = say("{name} has settled it", name=who) if row["strategy"] == ADJUDICATED else who
+    who = say("{name} (adjudicated)", name=who) if row["strategy"] == ADJUDICATED else who
     return _voice(who, label, ", ".join(notes))
 
 
@@ -124,7 +124,7 @@ def _settling(project: Project, name: str, now: Case) -> None:
     codebook = codebook_of(project)
     offered = _offered(codebook, now)
     asks = keys.asks(now.utterance["id"], offered, "settle", {keys.NONE_FITS: "settle-none", keys.SKIP: "later"})
-    wins = say("Your decision. It wins over all answers and is marked as settled in every export.")
+    wins = say("Your decision outweighs all answers and is exported as adjudicated.")
     st.html(f'<div class="quiet" {asks}>{escape(wins)}</div>')
     if len(offered) < len(codebook.labels):
         names = {label.id: label.name for label in codebook.labels}
@@ -195,7 +195,7 @@ def _take_back() -> None:
     with layout.opened_project() as project:
         utterance_id = take_back(project, layout.annotator())
         if utterance_id is None:
-            st.toast(say("You have settled nothing that could be taken back."))
+            st.toast(say("There is no decision to undo."))
         else:
             name = st.session_state["review_queue"]
             st.session_state["case"] = ((project.folder, name), utterance_id)

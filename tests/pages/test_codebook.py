@@ -27,7 +27,7 @@ def chosen(label: int, act: str = "Change") -> AppTest:
 
 def submit(app: AppTest) -> AppTest:
     """Press the button of the one form or act that is open."""
-    button = next(b for b in app.button if b.label == "See what this changes" and in_label(b))
+    button = next(b for b in app.button if b.label == "Preview the change" and in_label(b))
     button.click().run()
     assert not app.exception, app.exception
     return app
@@ -64,7 +64,7 @@ def test_a_change_is_shown_with_what_it_touches_before_it_is_made(project: Proje
 
 
 def test_what_is_not_wanted_after_all_is_left(project: Project) -> None:
-    app = submit(chosen(1, "Put out of use"))
+    app = submit(chosen(1, "Retire"))
     app.button(key="leave-it").click().run()
     assert len(codebook_of(project).labels) == 3
     assert [event.author for event in labels.events(project.db)] == ["", "", ""]
@@ -133,7 +133,7 @@ def test_what_cannot_be_is_refused_with_a_hint_and_changes_nothing(project: Proj
 def test_somebody_else_came_first(project: Project) -> None:
     from annotator.codebook import changes
 
-    app = submit(chosen(1, "Put out of use"))
+    app = submit(chosen(1, "Retire"))
     changes.make(project, changes.propose(project, changes.instruct(project, "Decide.")), "ben")
     app.button(key="do-it").click().run()
     assert "somebody has changed it meanwhile" in app.error[0].value

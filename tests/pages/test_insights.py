@@ -99,7 +99,7 @@ def test_without_audit_answers_nothing_is_claimed(project: Project) -> None:
 def test_what_a_promise_lacks_is_asked_next_by_a_button(project: Project) -> None:
     make_round(project)
     (button,) = (button for button in page().button if button.key == "measure")
-    assert button.label == "Ask me 59 audit utterances next"
+    assert button.label == "Queue 59 audit utterances next"
     button.click().run()
     for _ in range(3):
         question = next_question(project, "anna")
@@ -193,7 +193,7 @@ def test_a_refused_acceptance_is_said_and_not_raised(easy: Project, monkeypatch:
     from annotator.errors import RoundError
 
     def refuse(*_: object) -> int:
-        raise RoundError("The codebook has changed since this round was made.", "Retrain, then accept.")
+        raise RoundError("The codebook has changed since this round was made.", "Retrain first, then accept.")
 
     monkeypatch.setattr("annotator.pages.insights.accept", refuse)
     app = page("easy")
@@ -212,7 +212,7 @@ def test_what_the_last_round_changed_is_listed_and_can_be_undone(easy: Project) 
     assert back
     assert back["number"] == 0
     assert "no round before this one" in shown(app)
-    assert "Go back to round 1" in [button.label for button in app.button]
+    assert "Use round 1" in [button.label for button in app.button]
 
 
 def test_the_report_is_made_when_asked_for_and_offered(easy: Project) -> None:

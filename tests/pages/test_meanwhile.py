@@ -125,7 +125,7 @@ def test_while_others_are_at_what_is_left_the_page_says_so_and_goes_on_when_it_i
     assert question
     app = page()
     assert "Every utterance has an answer" not in shown(app)
-    assert "Nothing is left for you now: 2 are with others." in told(app)
+    assert "Nothing to label right now: 2 utterances are reserved for others." in told(app)
     answer(two, question, "ben", Answer("label", 1))
     assert "1 is with others" in told(app.run())
     two.db.execute("UPDATE queue SET leased_until = '2020-01-01T00:00:00.000+00:00'")

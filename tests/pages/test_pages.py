@@ -101,10 +101,10 @@ def test_the_bars_show_on_pool_utterances_and_never_on_audit_ones(project: Proje
 
 def test_what_was_chosen_from_the_latest_answers_says_so(project: Project) -> None:
     run_round(project, FakeClassifier(codebook_of(project).task()), project.config)
-    assert "ahead of the next round" not in shown(page())
+    assert "before the next round" not in shown(page())
     answer(project, next_question(project, "anna"), "anna", Answer("label", 1))  # type: ignore[arg-type]
     project.db.execute("UPDATE queue SET chosen_after = ?", (annotations.last_id(project.db),))
-    assert "Chosen from the latest answers, ahead of the next round." in shown(page())
+    assert "Chosen from the latest answers, before the next round." in shown(page())
 
 
 def test_without_a_project_the_app_says_where_to_start(workspace: Path) -> None:
@@ -266,7 +266,7 @@ def test_the_export_page_previews_and_prepares(project: Project) -> None:
     app = page("export")
     assert len(app.dataframe[0].value) == 1
     assert "Utterances: 1 labeled + 599 without an answer = 600." in shown(app)
-    assert "599 utterances are left out: nobody has answered." in shown(app)
+    assert "599 utterances are left out because they have no answer." in shown(app)
     app.button(key="prepare").click().run()
     assert not app.exception
     assert app.get("download_button")

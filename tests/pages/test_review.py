@@ -179,7 +179,7 @@ def test_a_case_can_wait_and_none_may_fit(project: Project) -> None:
     app = page("review")
     app.button(key="later").click().run()
     app.button(key="settle-none").click().run()
-    assert "Nothing else is left here. 1 passed over." in shown(app)
+    assert "No more cases in this list. 1 postponed." in shown(app)
     (adjudicated,) = (a for a in annotations.answers(project.db) if a["strategy"] == "adjudicated")
     assert (adjudicated["kind"], adjudicated["utterance_id"]) == ("none_fits", pool(project)[1])
     app.button(key="again").click().run()

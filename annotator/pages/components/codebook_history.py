@@ -16,10 +16,10 @@ LATEST = 20  # changes that the history shows at first
 
 def show(project: Project) -> None:
     """List the changes, newest first, each with its way back; then the text of any version."""
-    st.header(say("What was changed"))
+    st.header(say("History"))
     made = [event for event in reversed(labels.events(project.db)) if event.author]
     if not made:
-        st.caption(say("Nothing yet. Every change will stand here and can be taken back."))
+        st.caption(say("Changes appear here and can be undone."))
         return
     names = labels.names(project.db)
     for event in made if st.session_state.get("all_changes") else made[:LATEST]:
@@ -27,7 +27,7 @@ def show(project: Project) -> None:
             with st.container(width="stretch"):
                 _told(event, history.describe(event, names))
             if not event.undone:
-                shown = say("Take back") if event.undoes is None else say("Do again")
+                shown = say("Undo") if event.undoes is None else say("Redo")
                 st.button(shown, key=f"undo-{event.version}", on_click=_take_back, args=(event.version,))
     if len(made) > LATEST:
         st.toggle(say("All {n} changes", n=len(made)), key="all_changes")
@@ -53,7 +53,7 @@ def _take_back(version: int) -> None:
 def _past(project: Project) -> None:
     """Show the text of any version: what annotators had before them when they answered."""
     first = min(event.version for event in labels.events(project.db) if event.author) - 1
-    with st.expander(say("Read an earlier version")):
+    with st.expander(say("Earlier versions")):
         choices = list(range(labels.version(project.db), first - 1, -1))
         chosen = st.selectbox(say("Version"), choices, index=min(1, len(choices) - 1), key=f"version-{len(choices)}")
         past = history.codebook_at(project, chosen)

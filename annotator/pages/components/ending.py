@@ -18,12 +18,12 @@ def tell(project: Project, annotator: str, ask_again: Callable[[], None]) -> Non
     left = rest(project, annotator)
     if left == Rest(0, 0, 0):
         st.success(say("Every utterance has an answer."))
-        st.write(say("Export the dataset, import more utterances, or take answers back."))
+        st.write(say("Export the dataset, import more utterances, or undo answers."))
     if left.with_others:
         st.info(
             say_many(
-                "Nothing is left for you now: {n:,} is with others.",
-                "Nothing is left for you now: {n:,} are with others.",
+                "Nothing to label right now: {n:,} utterance is reserved for others.",
+                "Nothing to label right now: {n:,} utterances are reserved for others.",
                 left.with_others,
             )
         )
@@ -35,7 +35,7 @@ def tell(project: Project, annotator: str, ask_again: Callable[[], None]) -> Non
                 left.skipped,
             )
         )
-        st.button(say("Look at the skipped ones again"), key="skipped", type="primary", on_click=ask_again)
+        st.button(say("Return to the skipped utterances"), key="skipped", type="primary", on_click=ask_again)
     if left.with_others or left.to_ask:
         _watch(annotator, time.monotonic())
 

@@ -29,14 +29,14 @@ def offer(project: Project, codebook: Codebook, question: Question) -> None:
     if question.suggestion is None:
         return
     busy = jobs.active(project.db) is not None
-    asks = say("What does the untrained language model say?")
+    asks = say("Ask the untrained language model for a reason")
     st.button(
         say("Why?"),
         key="ask-why",
         type="tertiary",
         shortcut=keys.spare(keys.WHY, codebook),
         disabled=busy or "why" in st.session_state,
-        help=say("Not while a round runs: it needs the memory.") if busy else asks,
+        help=say("Not available while a round runs: the round needs the memory.") if busy else asks,
         on_click=_ask,
         args=(project.folder, question.utterance["id"]),
     )
@@ -81,7 +81,7 @@ def _look() -> None:
         st.rerun()
     if asked.found:
         st.rerun()
-    st.status(say("The untrained language model is reading. You can label on."), state="running")
+    st.status(say("Asking the untrained language model. You can keep labeling."), state="running")
 
 
 def _tell(found: Explanation) -> None:
@@ -89,8 +89,8 @@ def _tell(found: Explanation) -> None:
     st.text(found.text)
     st.caption(
         say(
-            "These are the own words of {backbone} before any training. By itself it would answer “{label}”. They are "
-            "no account of how the probabilities above came about: those are computed without them.",
+            "Written by {backbone} without any training on your answers; by itself it would choose "
+            "“{label}”. This text does not explain how the probabilities above were computed.",
             backbone=layout.plain(found.backbone),
             label=layout.plain(found.label),
         )

@@ -15,18 +15,18 @@ from annotator.pages.components import layout
 NONE_FITS, SKIP, UNDO, TRANSCRIPT = "n", "s", "u", "t"
 EXAMPLES, WHY = "e", "w"  # where no label of the codebook has them
 TABLE = (
-    (later("1 to 9, then as shown"), later("answer with the label, go on")),
+    (later("1 to 9, then as shown"), later("assign label and continue")),
     ("N", later("none of the labels fits")),
     ("S", later("skip: you are not asked again, others may be")),
-    ("U", later("take back your last answer; again and again, also after a reload")),
-    ("Q", later("mark the answer to come as unsure")),
-    ("M", later("write a comment; Enter brings you back")),
-    ("/", later("find a label by name, where there are more than nine")),
-    ("T", later("the whole conversation")),
-    ("E", later("examples of every label, where no label has this key")),
-    ("W", later("why? where a suggestion shows and no label has this key")),
+    ("U", later("undo your last answer; repeat for earlier ones, also after a reload")),
+    ("Q", later("mark the next answer as unsure")),
+    ("M", later("write a comment; Enter returns to the labels")),
+    ("/", later("find a label by name, if there are more than nine")),
+    ("T", later("show the whole conversation")),
+    ("E", later("show examples of every label, if no label has this key")),
+    ("W", later("ask why, if there is a suggestion and no label has this key")),
     ("↑ ↓", later("scroll the text")),
-    ("?", later("this list")),
+    ("?", later("list of keys")),
 )
 _SCRIPT = Path(__file__).with_name("keys.js").read_text(encoding="utf-8")
 
@@ -59,4 +59,4 @@ def tell() -> None:
     """List the keys."""
     rows = "".join(f"<tr><th><kbd>{say(key)}</kbd></th><td>{say(does)}</td></tr>" for key, does in TABLE)
     st.html(f'<table class="keys">{rows}</table>')
-    layout.html("quiet", say("In a text field letters are letters; Escape leaves it."))
+    layout.html("quiet", say("In a text field these keys type letters; Escape leaves the field."))

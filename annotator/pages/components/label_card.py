@@ -55,7 +55,7 @@ def find_label(codebook: Codebook, utterance_id: int, on_found: Callable[[int], 
         list(names),
         index=None,
         format_func=names.__getitem__,
-        placeholder=say("Type a part of one of {n} names", n=len(names)),
+        placeholder=say("Type a part of the name ({n} labels)", n=len(names)),
         key=key,
         on_change=lambda: on_found(st.session_state[key]),
     )

@@ -29,15 +29,15 @@ ICON = str(Path(__file__).with_name("icon.png"))  # a file: icons by name are fe
 LOG = "annotator.log"  # in the folder of all projects
 
 STAGES = {
-    "": later("The model is starting"),
-    "load": later("The model is loading the language model"),
-    "check": later("The model is learning from all but some of the answers, to be measured on those"),
-    "learn": later("The model is learning from the answers"),
-    "save": later("The model is saving"),
-    "read": later("The model is reading what is new"),
-    "score": later("The model is asking about the other utterances"),
-    "calibrate": later("The model is calibrating"),
-    "promote": later("The model is choosing what to ask next"),
+    "": later("Starting"),
+    "load": later("Loading the language model"),
+    "check": later("Training without some of the answers, to measure on those"),
+    "learn": later("Training on the answers"),
+    "save": later("Saving the model"),
+    "read": later("Reading new utterances"),
+    "score": later("Scoring the remaining utterances"),
+    "calibrate": later("Calibrating"),
+    "promote": later("Choosing the next batch"),
 }
 
 _STYLE = """<style>
@@ -182,9 +182,9 @@ def tell_unexpected(error: Exception) -> bool:
             file.write(f"{now()}\n{''.join(traceback.format_exception(error))}\n")
         where = say("in {log}", log=plain(str(log)))
     except OSError:  # the disk may be what failed
-        where = say("in the window in which the app was started")
-    happened = say("Something went wrong that was not foreseen. What you did last may not have been saved.")
-    hint = say("All earlier answers are saved. Reload the page and try again. The details are {where}.", where=where)
+        where = say("in the terminal where the app was started")
+    happened = say("An unexpected error occurred. Your last action may not have been saved.")
+    hint = say("All earlier answers are saved. Reload the page and try again. Details are {where}.", where=where)
     st.error(f"{happened}\n\n{hint}")
     return True
 
@@ -266,7 +266,7 @@ def sidebar(names: list[str]) -> None:
     with st.sidebar:
         if names:
             st.selectbox(say("Project"), names, key="project", format_func=_shown)
-        about = say("Stored with every answer. Nobody is asked to prove it.")
+        about = say("Stored with every answer; no sign-in.")
         st.text_input(say("Your name"), key="annotator", help=about)
         if names:
             st.query_params["project"] = st.session_state["project"]
@@ -326,18 +326,18 @@ def doubt_of(job: Mapping[str, Any]) -> str:
     if job["cancel"]:
         return ""
     if silent := jobs.silence(job):
-        said = say("It has given no sign of life for {time}.", time=duration(silent.total_seconds()))
+        said = say("It has not responded for {time}.", time=duration(silent.total_seconds()))
     elif stands := jobs.standstill(job):
-        said = say("It is alive, but has got no further for {time}.", time=duration(stands.total_seconds()))
+        said = say("It is running but has made no progress for {time}.", time=duration(stands.total_seconds()))
     else:
         return ""
-    return f"{said} {say('If it hangs, cancel it on the Rounds page: then another can start.')}"
+    return f"{said} {say('If it hangs, cancel it on the Rounds page and start another.')}"
 
 
 def describe_job(job: Mapping[str, Any]) -> str:
     """Say in a line what a job is doing and how long it will take."""
     if job["cancel"]:
-        return say("The round is being stopped")
+        return say("Stopping the round")
     left = job["seconds_left"]
     stage = say(STAGES.get(str(job["stage"]), str(job["stage"])))
     return stage if left is None else say("{stage}, {time} left", stage=stage, time=duration(float(str(left))))

@@ -37,7 +37,7 @@ def _draw(step: onboarding.Step, here: str) -> None:
             st.html(_said(say("Step {n} of {whole}", n=step.number, whole=onboarding.STEPS), say(step.text)))
         if step.page != here:
             there = st.Page(_as_the_app_says, title=step.page, url_path=step.page)
-            st.page_link(there, label=say("Take me there"), icon=":material/arrow_forward:")
+            st.page_link(there, label=say("Go there"), icon=":material/arrow_forward:")
         st.button(say("End the tour"), key="end-tour", type="tertiary", icon=":material/close:", on_click=_end)
 
 
@@ -57,7 +57,7 @@ def _end() -> None:
 
 def offer(project: Project) -> None:
     """Let the tour be started again, where there is one."""
-    if is_sample(project) and st.button(say("Start the tour again"), key="tour-again", on_click=_begin):
+    if is_sample(project) and st.button(say("Restart the tour"), key="tour-again", on_click=_begin):
         st.rerun()  # which closes the window
 
 

@@ -29,7 +29,7 @@ class Unsaved:
 def submit(told: str, write: Write) -> None:
     """Store an answer now, or keep it while another program writes. Until it is stored, others are refused."""
     if kept():
-        st.toast(say("This key was not taken: the answer before it is not saved yet."))
+        st.toast(say("Key ignored: the previous answer is not saved yet."))
         return
     try:
         with layout.opened_project(layout.PATIENCE) as project:

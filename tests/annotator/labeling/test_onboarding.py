@@ -69,7 +69,7 @@ def test_it_leads_from_the_first_answer_to_a_trained_round(sample):
 def test_it_asks_for_no_more_answers_than_a_round_needs(sample):
     enough(sample)
     found = take_snapshot(sample, sample.config, None)
-    assert min(len(found.train) - sample.config.minimum_labels, len(found.audit) - onboarding.MEASURING) == 0
+    assert min(len(found.train) - sample.config.minimum_labels, len(found.audit) - onboarding.AUDIT_ANSWERS) == 0
     run_round(sample, classifier_of(sample), sample.config)
     assert step(sample) == onboarding.LOOK
 
