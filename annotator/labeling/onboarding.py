@@ -1,7 +1,7 @@
-"""The tour: what someone who is new to a sample project does next, up to a trained model.
+"""Onboarding: the next step for someone new to a sample project, up to a trained model.
 
-How far he is, is read from what he has done, so no reload and no second window can lose it. Stored is only from which
-annotation on it counts, and whether it has ended, for each annotator by himself.
+Progress is derived from the annotator's annotations, so neither a reload nor a second window can lose it. Only two
+things are stored for each annotator: the annotation from which progress counts, and whether onboarding has ended.
 """
 
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from annotator.i18n import later, say
 from annotator.project import Project
 from store import annotations, jobs, rounds, settings
 
-FAMILIAR = 5  # acts after which nobody need be shown how to take one back
-AUDIT_ANSWERS = 2  # audit answers; fewer say nothing of how good the model is
+FAMILIAR = 5  # annotations after which undo need not be explained
+AUDIT_ANSWERS = 2  # minimum for a first accuracy estimate
 Page = Literal["label", "rounds", "insights"]
 
 
 @dataclass(frozen=True)
 class Step:
-    """The one thing to do next, and the page on which it is done."""
+    """The next step and the page for it."""
 
     number: int
     page: Page
@@ -44,7 +44,7 @@ FAREWELL = later(
 
 
 def next_step(project: Project, annotator: str) -> Step | None:
-    """Return what to do next; None where there is no tour, or no longer."""
+    """Return the next step; None if there is no tour or it has ended."""
     tour = _tour(project, annotator)
     if tour["ended"] or not is_sample(project):
         return None
@@ -62,7 +62,7 @@ def next_step(project: Project, annotator: str) -> Step | None:
 
 
 def _towards_a_round(project: Project) -> Step:
-    """Say what a round still needs."""
+    """Return the step that leads to a trained round."""
     wanted, given = project.config.minimum_labels, annotations.count_by_slice(project.db)
     training = {label: count for (place, label), count in given.items() if place == "pool"}
     trained_on = sum(training.values())
@@ -78,16 +78,16 @@ def _towards_a_round(project: Project) -> Step:
         return Step(3, "label", text)
     if len(training) < 2:
         return VARY
-    return WAIT if jobs.active(project.db) else RETRAIN  # it may be reading the utterances for the first time
+    return WAIT if jobs.active(project.db) else RETRAIN  # the initial pass may be running
 
 
 def begin(project: Project, annotator: str) -> None:
-    """Start the tour from the beginning, whatever has been done before."""
+    """Restart the tour from the first step."""
     settings.put(project.db, _key(annotator), {"since": annotations.last_id(project.db), "ended": False})
 
 
 def end(project: Project, annotator: str) -> None:
-    """End it, for good or until it is begun again."""
+    """End the tour until it is restarted."""
     settings.put(project.db, _key(annotator), _tour(project, annotator) | {"ended": True})
 
 

@@ -1,4 +1,4 @@
-"""The codebook page: the labels, what becomes of them, and what was changed before. Each change is shown first."""
+"""The codebook page: task instruction, labels and history. Every change is previewed before it is applied."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ ACTS = (later("Change"), later("Move"), later("Merge"), later("Split"), later("R
 
 @dataclass(frozen=True)
 class Pending:
-    """A change that waits for a yes."""
+    """A change that waits for confirmation."""
 
     owner: tuple[Any, ...]  # project and place on the page
     title: str
@@ -38,16 +38,16 @@ def show() -> None:
     with layout.opened_project() as project:
         if error := st.session_state.pop("error", None):
             layout.show_error(error)
-        _worklist(project)
+        _review_notice(project)
         _instruction(project)
         _labels(project)
         _add(project)
-        _out_of_use(project)
+        _retired(project)
         codebook_history.show(project)
 
 
-def _worklist(project: Project) -> None:
-    """Say what a change has left to do, and lead there."""
+def _review_notice(project: Project) -> None:
+    """Show how many utterances need review after a change, with a link to them."""
     count = len(to_label_again(project))
     if not count:
         return
@@ -68,11 +68,11 @@ def _instruction(project: Project) -> None:
     layout.html("guideline", codebook_of(project).instruction)
     if _pending(project, "instruction"):
         return
-    named, now = say("Change the instruction"), codebook_of(project).instruction
-    with st.expander(named), st.form("instruction", border=False):
+    title, now = say("Change the instruction"), codebook_of(project).instruction
+    with st.expander(title), st.form("instruction", border=False):
         text = st.text_area(say("Instruction"), now, key=f"instruction-{now}")
         if st.form_submit_button(say("Preview the change")):
-            _offer(project, "instruction", named, lambda: changes.instruct(project, text))
+            _propose(project, "instruction", title, lambda: changes.instruct(project, text))
 
 
 # The labels
@@ -134,7 +134,7 @@ def _edit(project: Project, label: CodebookLabel, answers: int) -> None:
             )
         )
         if st.button(say("Preview the change"), key="retire"):
-            _offer(
+            _propose(
                 project,
                 label.id,
                 say("Retire “{label}”", label=name),
@@ -156,7 +156,7 @@ def _change_text(project: Project, label: CodebookLabel, answers: int) -> None:
         )
         if st.form_submit_button(say("Preview the change")):
             title = say("Change “{label}”", label=layout.plain(label.name))
-            _offer(project, label.id, title, lambda: changes.revise(project, label.id, values, look))
+            _propose(project, label.id, title, lambda: changes.revise(project, label.id, values, look))
 
 
 def _text_fields(label: CodebookLabel, at: str) -> dict[str, Any]:
@@ -186,7 +186,7 @@ def _move(project: Project, label: CodebookLabel) -> None:
         order.remove(label.id)
         order.insert(int(place) - 1, label.id)
         title = say("Move “{label}” to position {n}", label=layout.plain(label.name), n=place)
-        _offer(project, label.id, title, lambda: changes.reorder(project, order))
+        _propose(project, label.id, title, lambda: changes.reorder(project, order))
 
 
 def _merge(project: Project, label: CodebookLabel) -> None:
@@ -200,7 +200,7 @@ def _merge(project: Project, label: CodebookLabel) -> None:
     )
     if st.button(say("Preview the change"), key="merge"):
         title = say("Merge “{label}” into “{other}”", label=name, other=others[into])
-        _offer(project, label.id, title, lambda: changes.merge(project, [label.id], into))
+        _propose(project, label.id, title, lambda: changes.merge(project, [label.id], into))
 
 
 def _split(project: Project, label: CodebookLabel) -> None:
@@ -218,7 +218,7 @@ def _split(project: Project, label: CodebookLabel) -> None:
             parts = [{"name": name.strip(), "definition": definition.strip()} for name, _, definition in lines]
             into = ", ".join(layout.plain(part["name"]) for part in parts)
             title = say("Split “{label}” into {parts}", label=layout.plain(label.name), parts=into)
-            _offer(project, label.id, title, lambda: changes.split(project, label.id, parts))
+            _propose(project, label.id, title, lambda: changes.split(project, label.id, parts))
 
 
 def _add(project: Project) -> None:
@@ -238,7 +238,7 @@ def _add(project: Project) -> None:
         )
         if st.form_submit_button(say("Preview the change")):
             draft = {"name": name.strip(), "definition": definition.strip()}
-            _offer(
+            _propose(
                 project,
                 "add",
                 say("Add “{label}”", label=layout.plain(name)),
@@ -246,13 +246,13 @@ def _add(project: Project) -> None:
             )
 
 
-def _out_of_use(project: Project) -> None:
-    gone = [row for row in labels.every(project.db) if not labels.in_use(row)]
-    if not gone:
+def _retired(project: Project) -> None:
+    retired = [row for row in labels.every(project.db) if not labels.in_use(row)]
+    if not retired:
         return
     names = labels.names(project.db)
-    with st.expander(say("Retired ({n})", n=len(gone))):
-        for row in gone:
+    with st.expander(say("Retired ({n})", n=len(retired))):
+        for row in retired:
             count = _answers(annotations.count_said(project.db, [row["id"]])[0])
             other = say("counts as “{label}”", label=names[row["counts_as"]]) if row["merged_into"] else ""
             with st.container(horizontal=True, vertical_alignment="center"):
@@ -262,15 +262,15 @@ def _out_of_use(project: Project) -> None:
                 about = say("Reinstate {label}", label=name)
                 if st.button(say("Reinstate"), key=f"restore-{row['id']}", help=about):
                     title = say("Reinstate “{label}”", label=name)
-                    _offer(project, ("gone", row["id"]), title, partial(changes.restore, project, row["id"]))
+                    _propose(project, ("gone", row["id"]), title, partial(changes.restore, project, row["id"]))
             _pending(project, ("gone", row["id"]))
 
 
-# Look first, then do
+# Preview, then apply
 
 
-def _offer(project: Project, place: Any, title: str, build: Callable[[], Change]) -> None:
-    """Prepare a change and show it in its place; say why where it is refused."""
+def _propose(project: Project, place: Any, title: str, build: Callable[[], Change]) -> None:
+    """Prepare a change and preview it in its place; show the error if it is refused."""
     try:
         proposal = changes.propose(project, build())
     except BadInput as refused:
@@ -281,7 +281,7 @@ def _offer(project: Project, place: Any, title: str, build: Callable[[], Change]
 
 
 def _pending(project: Project, place: Any) -> bool:
-    """Show the change that waits at this place for a yes, if there is one."""
+    """Show the change that waits for confirmation at this place; return whether there is one."""
     waiting: Pending | None = st.session_state.get("pending")
     if waiting is None or waiting.owner != (project.folder, place):
         return False
@@ -289,13 +289,13 @@ def _pending(project: Project, place: Any) -> bool:
         st.markdown(f"**{waiting.title}?**")
         st.markdown("\n".join(f"- {line}" for line in history.consequences(waiting.proposal)))
         with st.container(horizontal=True):
-            st.button(say("Apply"), type="primary", key="do-it", on_click=_do_it)
+            st.button(say("Apply"), type="primary", key="do-it", on_click=_apply)
             st.button(say("Cancel"), key="leave-it", on_click=_choose, args=(st.session_state.get("chosen_label"),))
     return True
 
 
 @layout.guarded
-def _do_it() -> None:
+def _apply() -> None:
     waiting: Pending = st.session_state.pop("pending")
     with layout.opened_project() as project:
         version = changes.make(project, waiting.proposal, layout.annotator())

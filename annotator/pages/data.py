@@ -1,4 +1,4 @@
-"""The data page: what is in the project, import more, or start a new project from a file or a sample."""
+"""The data page: project overview, imports, and new projects from a file or a sample."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -29,9 +29,9 @@ from store.files.import_report import KINDS, ImportReport
 from store.files.importers import Columns, ImportPlan, detect_columns, labels_in, preview
 from store.files.readers import Rejected, read_header
 
-SHOWN = 1_000  # lines of a report on screen
-NAMED = 20  # labels of a file named beside the button that adds them
-TYPED, KEPT = "typed-labels", "kept-labels"  # in the session: the field, and what it held when it was last shown
+SHOWN = 1_000  # rows of an import report on screen
+NAMED = 20  # labels listed next to the button that adds them
+TYPED, KEPT = "typed-labels", "kept-labels"  # session keys: the text field, and its last content
 TYPES = ["csv", "tsv", "jsonl", "parquet", "xlsx"]
 
 
@@ -39,10 +39,10 @@ def show() -> None:
     """Show the page."""
     st.title(say("Data"))
     if report := st.session_state.pop("import_report", None):
-        _tell(report)
+        _show_report(report)
     path = layout.folder()
     if path:
-        with layout.errors_shown(), Project.open(path) as project:  # a new project can be started all the same
+        with layout.errors_shown(), Project.open(path) as project:  # an error must not prevent starting a new project
             _overview(project)
             with st.expander(say("Import more utterances into this project")):
                 _import_more(project)
@@ -75,9 +75,9 @@ def _overview(project: Project) -> None:
     st.dataframe(rows, hide_index=True, row_height=72)
 
 
-def _tell(report: ImportReport) -> None:
-    tell = st.warning if report.rejected else st.success
-    tell(layout.plain(_summary(report)))
+def _show_report(report: ImportReport) -> None:
+    show = st.warning if report.rejected else st.success
+    show(layout.plain(_summary(report)))
     if report.rejected:
         shown = report.rejected[:SHOWN]
         rows = [{say("Row"): one.row, say("Reason"): tell_stored(one.reason)} for one in shown]
@@ -131,12 +131,12 @@ def _problems(report: ImportReport) -> Iterator[str]:
 
 
 def _upload(key: str) -> Path | None:
-    """Take a file and keep it under its own name for this session: ids of rows without one come from it."""
+    """Store an uploaded file under its own name for this session; ids of rows without one are derived from it."""
     uploaded: UploadedFile | None = st.file_uploader(say("File with utterances"), type=TYPES, key=key)
     if uploaded is None:
         st.caption(say("CSV, TSV, JSONL, Parquet or Excel, with a column of texts. Nothing leaves this computer."))
         return None
-    kept = st.session_state.setdefault("uploads", TemporaryDirectory(prefix="annotator-"))  # goes with the session
+    kept = st.session_state.setdefault("uploads", TemporaryDirectory(prefix="annotator-"))  # deleted with the session
     path = Path(kept.name) / uploaded.file_id / Path(uploaded.name).name
     path.parent.mkdir(exist_ok=True)
     if not path.exists():
@@ -145,7 +145,7 @@ def _upload(key: str) -> Path | None:
 
 
 def _plan(path: Path, key: str) -> ImportPlan:
-    """Let the columns be named; those that can be told by their names are chosen already."""
+    """Let the user choose columns; those recognized by name are preselected."""
     header = read_header(path)
     try:
         found = detect_columns(header)
@@ -164,7 +164,7 @@ def _plan(path: Path, key: str) -> ImportPlan:
         )
         return chosen
 
-    quoted = {say("none"): say("“{name}”", name=say("none"))}  # a column of that name, apart from having none
+    quoted = {say("none"): say("“{name}”", name=say("none"))}  # tells a column of that name from no column
     options: list[str | None] = [None, *header]
     columns = Columns(
         text=text,
@@ -200,7 +200,7 @@ def _preview_line(one: Any) -> dict[str, Any]:
 
 
 def _whole_conversations(plan: ImportPlan, key: str) -> bool:
-    """Ask how the audit slice is drawn, where there are conversations."""
+    """Ask how the audit sample is drawn, if there are conversations."""
     return bool(plan.columns.conversation) and st.checkbox(
         say("Draw the audit sample by whole conversations"),
         key=f"{key}-whole",
@@ -233,7 +233,7 @@ def _new_from_file() -> None:
     _show_preview(path, plan)
     draft = _codebook(path, plan)
     name = st.text_input(say("Project name"), path.stem.replace("_", " "), key="new-name")
-    # Never disabled: the click itself sends what has just been typed.
+    # Never disabled: the click itself submits what has just been typed.
     if not st.button(say("Create project"), type="primary", key="create"):
         return
     if len(draft["labels"]) < 2:
@@ -248,7 +248,7 @@ def _new_from_file() -> None:
 
 
 def _codebook(path: Path, plan: ImportPlan) -> dict[str, Any]:
-    """Load a codebook, or let one be typed, starting from the labels in the file; return its content."""
+    """Return the content of a codebook, loaded from a file or typed, starting from the labels in the data file."""
     st.header(say("Codebook"))
     loaded = st.file_uploader(say("Codebook file (optional)"), type=["yaml", "yml"], key="codebook")
     if loaded:
@@ -278,13 +278,13 @@ def _codebook(path: Path, plan: ImportPlan) -> dict[str, Any]:
 
 
 def _offer(known: Sequence[str]) -> None:
-    """Put the labels of the file into the field where nobody has typed anything; keep what was typed otherwise.
+    """Fill the field with the labels from the file unless something has been typed.
 
-    The field's state is set only where it changes: setting it takes letters from whoever is typing.
+    The field's state is set only when it changes: setting it can drop characters while someone is typing.
     """
     state, found = st.session_state, "\n".join(known)
     kept, offered = state.get(KEPT, ""), state.get("labels-offered", "")
-    if TYPED not in state:  # the first time, or after the field was out of sight
+    if TYPED not in state:  # the first time, or after the field was hidden
         state[TYPED] = kept
     if found != offered and state[TYPED].strip() in ("", offered):
         state[TYPED] = found
@@ -306,17 +306,17 @@ def _forget_typed() -> None:
 def _new_from_sample() -> None:
     for sample in SAMPLES.values():
         with st.container(horizontal=True, vertical_alignment="center"):
-            taken = (workspace() / _slug(sample.shown)).exists()
-            if st.button(sample.shown, key=f"sample-{sample.name}", disabled=taken, width=220):
+            exists = (workspace() / _slug(sample.shown)).exists()
+            if st.button(sample.shown, key=f"sample-{sample.name}", disabled=exists, width=220):
                 target = workspace() / _slug(sample.shown)
                 create_sample(sample.name, target).close()
                 _enter(target)
             about = say(sample.about)
-            layout.html("quiet", f"{about} {say('Already created.')}" if taken else about)
+            layout.html("quiet", f"{about} {say('Already created.')}" if exists else about)
 
 
 def _enter(folder: Path) -> None:
-    st.session_state["enter"] = folder.name  # the project's widget exists already in this run; the next sets it
+    st.session_state["enter"] = folder.name  # the project's widget exists already; the next run sets it
     st.rerun()
 
 

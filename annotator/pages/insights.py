@@ -1,4 +1,4 @@
-"""The insights page: how good the model is, what may be accepted unseen, and what has changed."""
+"""The insights page: model quality, auto-accept, and changes in the last round."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -30,7 +30,7 @@ def show() -> None:
         if used is None:
             st.info(say("There is no round yet. Label a few utterances, then press “Retrain now” on the Rounds page."))
             if annotations.count_answered(project.db):
-                _work(project, None)
+                _labels_and_time(project, None)
             return
         _verdict(used)
         place, advice = st.empty(), stopping.advise(project)
@@ -38,14 +38,16 @@ def show() -> None:
         _accept(project, used)
         _quality(project, used)
         _confusion(used)
-        _work(project, used)
+        _labels_and_time(project, used)
         _changes(project, used)
         _report(project)
-        place.write(layout.plain(stopping.sentence(stopping.with_gain(project, advice))))  # may take seconds
+        place.write(
+            layout.plain(stopping.sentence(stopping.with_gain(project, advice)))
+        )  # can take seconds, so it comes last
 
 
 def _verdict(used: InUse) -> None:
-    """Say first what everybody wants to know."""
+    """Show accuracy and calibration in a sentence or two."""
     layout.html("lead", text.how_right(used))
     if unfitting := text.unfitting(used):
         layout.html("quiet", unfitting)
@@ -54,7 +56,7 @@ def _verdict(used: InUse) -> None:
         layout.html("quiet", text.in_use(used))
 
 
-# Accepting
+# Auto-accept
 
 
 def _accept(project: Project, used: InUse) -> None:
@@ -95,15 +97,15 @@ def _target(precision: float) -> tuple[Target, bool]:
 
 
 def _offered(made: Offer, used: InUse) -> None:
-    """Say what may be accepted, on what it rests, and offer the button."""
-    said = guarantees.offered(made)
-    if said:
-        st.write(layout.plain(said))
+    """Show what can be accepted, the evidence for it, and the button."""
+    sentence = guarantees.offered(made)
+    if sentence:
+        st.write(layout.plain(sentence))
     if 0 in made.guarantees:
         one = made.guarantees[0]
         if isinstance(one, Guarantee):
             layout.html("quiet", guarantees.rests_on(one))
-        elif not said:
+        elif not sentence:
             st.write(layout.plain(guarantees.not_yet(one, used)))
             _measure_next(one, used)
     else:
@@ -128,7 +130,7 @@ def _offered(made: Offer, used: InUse) -> None:
 
 
 def _measure_next(one: NotYet, used: InUse) -> None:
-    """Offer to ask at once what a promise lacks: one answer in five measures otherwise, so it would take long."""
+    """Offer to queue the missing audit answers first; normally only one answer in five is an audit answer."""
     count = min(one.missing or 0, used.audit_left)
     if count:
         name = say_many("Queue {n:,} audit utterance next", "Queue {n:,} audit utterances next", count)
@@ -157,7 +159,7 @@ def _do_accept(target: float, per_label: bool) -> None:
 
 
 def _acceptances(project: Project) -> None:
-    """List what was accepted, newest first, each with its way back."""
+    """List acceptances, newest first, each with an undo button."""
     made = acceptances.history(project.db)
     if not made:
         return
@@ -177,7 +179,7 @@ def _do_take_back(acceptance_id: int) -> None:
     st.toast(say("Undone. These utterances are open again.") if taken else say("It had already ended."))
 
 
-# How good it is
+# Model quality
 
 
 def _quality(project: Project, used: InUse) -> None:
@@ -197,14 +199,14 @@ def _quality(project: Project, used: InUse) -> None:
         if bins:
             st.altair_chart(charts.reliability(bins), key="reliability")
             layout.html("quiet", text.bins(bins))
-    _choosing(project)
+    _active_learning(project)
     with st.expander(say("All figures")):
         st.dataframe([text.figures(one) for one in reversed(curve)], hide_index=True)
         layout.html("quiet", text.figures_explained())
         layout.html("quiet", text.queried(summary.queried_accuracy(project)))
 
 
-def _choosing(project: Project) -> None:
+def _active_learning(project: Project) -> None:
     from annotator.reporting import charts
 
     found = baseline.recent_comparison(project)
@@ -238,10 +240,10 @@ def _confusion(used: InUse) -> None:
             layout.html("quiet", text.confusion_expected(expected))
 
 
-# The work
+# Labels and answering time
 
 
-def _work(project: Project, used: InUse | None) -> None:
+def _labels_and_time(project: Project, used: InUse | None) -> None:
     from annotator.reporting import charts
 
     st.header(say("Labels and answering time"))
@@ -258,7 +260,7 @@ def _work(project: Project, used: InUse | None) -> None:
         layout.html("quiet", text.pulled(pull(annotations.answers(project.db))))
 
 
-# What has changed, and the way back
+# Changes in the last round, and older rounds
 
 
 def _changes(project: Project, used: InUse) -> None:
@@ -294,7 +296,7 @@ def _flip_columns(found: summary.Flips) -> dict[str, Any]:
 
 
 def _go_back(project: Project, used: Mapping[str, Any]) -> None:
-    """Let an older round be put in use again, or the newest after that."""
+    """Let the user switch to another promoted round."""
     others = [r for r in rounds.history(project.db) if r["state"] == "promoted" and r["id"] != used["id"]]
     if not others:
         return

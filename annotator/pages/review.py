@@ -1,4 +1,4 @@
-"""The review page: one case, what everybody said of it side by side, one key to settle it."""
+"""The review page: one case with all answers side by side, decided with one key."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -48,9 +48,9 @@ def enter(name: str) -> None:
 
 
 def _choose(waiting: dict[str, list[int]]) -> str:
-    """Let a queue be chosen; at first the first in which something waits."""
+    """Let the user choose a review queue; the default is the first that is not empty."""
     first = next((name for name, ids in waiting.items() if ids), next(iter(waiting)))
-    st.session_state["review_queue"] = st.session_state.get("review_queue", first)  # kept over pages
+    st.session_state["review_queue"] = st.session_state.get("review_queue", first)  # kept when the page changes
     chosen = st.segmented_control(
         say("Review list"),
         list(QUEUES),
@@ -63,7 +63,7 @@ def _choose(waiting: dict[str, list[int]]) -> str:
 
 
 def _in_hand(project: Project, name: str, ids: list[int]) -> int:
-    """Keep the case on screen until it is settled or passed over, unless it has been settled elsewhere."""
+    """Return the case to show. It stays until it is decided or postponed, here or elsewhere."""
     kept: tuple[object, int] | None = st.session_state.get("case")
     owner = (project.folder, name)
     if kept is None or kept[0] != owner or kept[1] not in ids:
@@ -88,7 +88,7 @@ def _utterance(now: Case) -> None:
 
 
 def _voices(project: Project, now: Case) -> None:
-    """Put side by side what people said, and what the model says where that may be shown."""
+    """Show people's answers and, if allowed, the prediction side by side."""
     names = labels.names(project.db)
     said = [_answer(answer, names) for answer in now.answers]
     if now.suggestion:
@@ -140,7 +140,7 @@ def _settling(project: Project, name: str, now: Case) -> None:
 
 
 def _offered(codebook: Codebook, now: Case) -> Sequence[CodebookLabel]:
-    """Return the labels that have a button: all, or of a large codebook those already named, on the number keys."""
+    """Return the labels with a button: all, or for a large codebook those already given, on the number keys."""
     if len(codebook.labels) <= LARGE:
         return codebook.labels
     return keys.numbered([label for label in codebook.labels if label.id in now.named][:LARGE])
@@ -163,14 +163,14 @@ def _undo_button() -> None:
 
 @layout.guarded
 def _settle(now: Case, kind: Kind, label_id: int | None, told: str = "") -> None:
-    """Settle the case on screen. A key pressed twice settles nothing unseen, nor the same again."""
+    """Decide the case on screen. A second key press for the same case is ignored."""
     if st.session_state.get("case", (None, None))[1] != now.utterance["id"]:
         return
     pending.submit(told, partial(_store, now, layout.annotator(), (kind, label_id)))
 
 
 def _store(now: Case, annotator: str, decided: tuple[Kind, int | None], project: Project) -> None:
-    """Store a decision and let the next case come, also where somebody else was quicker."""
+    """Store a decision and move to the next case, even if someone else has already decided this one."""
     try:
         settle(project, now, annotator, *decided)
     except AnswerRefused:
@@ -190,7 +190,7 @@ def _forget(queue: tuple[object, str]) -> None:
 
 @layout.guarded
 def _take_back() -> None:
-    if pending.drop():  # nothing was stored
+    if pending.drop():  # the decision was not stored yet
         return
     with layout.opened_project() as project:
         utterance_id = take_back(project, layout.annotator())

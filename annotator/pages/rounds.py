@@ -1,4 +1,4 @@
-"""The rounds page: retrain, see what the model is doing and from which answers, and what became of it."""
+"""The rounds page: start rounds, follow their progress, compare them and change their settings."""
 
 from dataclasses import replace
 from typing import Any
@@ -26,17 +26,17 @@ def show() -> None:
     """Show the page."""
     st.title(say("Rounds"))
     with layout.opened_project() as project:
-        layout.tidy(project)
+        layout.recover_dead_round(project)
         onboarding.strip(project, "rounds")
-        _what_is_known(project)
+        _round_in_use(project)
         _button(project)
         _last_error(project)
         _history(project)
         _settings(project)
 
 
-def _what_is_known(project: Project) -> None:
-    """Say which round is in use, what it was made from, and what has come since."""
+def _round_in_use(project: Project) -> None:
+    """Show the round in use, its training data, and the number of labels since."""
     promoted = rounds.promoted(project.db)
     new = annotations.count_new_training_labels(project.db, promoted["last_annotation"] if promoted else 0)
     if promoted is None:
@@ -44,15 +44,15 @@ def _what_is_known(project: Project) -> None:
         return
     made = {"round": promoted["number"], "backbone": promoted["backbone"], "trained": promoted["trained_on"]}
     if promoted["trained_on"] == 0:
-        told = say("Round {round} is in use: {backbone}, from the codebook alone, before any labels.", **made)
+        sentence = say("Round {round} is in use: {backbone}, from the codebook alone, before any labels.", **made)
     else:
-        told = say_many(
+        sentence = say_many(
             "Round {round} is in use: {backbone}, trained on {trained} labels, measured on {n} audit answer.",
             "Round {round} is in use: {backbone}, trained on {trained} labels, measured on {n} audit answers.",
             promoted["audited_on"],
             **made,
         )
-    st.write(f"{told} {_since(new)}")
+    st.write(f"{sentence} {_since(new)}")
     refused, notes = about_weights(project)
     if refused:
         st.error(layout.plain(refused))
@@ -77,8 +77,8 @@ def _button(project: Project) -> None:
             layout.html(
                 "quiet", say("Reason: {reason}. The current round stays in use until this one is ready.", reason=why)
             )
-            if normalized_entropy := layout.doubt_of(active):
-                layout.html("quiet", normalized_entropy)
+            if warning := layout.stall_warning(active):
+                layout.html("quiet", warning)
         elif every:
             layout.html("quiet", say("A round also starts automatically after every {n} new labels.", n=every))
         else:
@@ -179,16 +179,16 @@ def _settings(project: Project) -> None:
             if st.form_submit_button(say("Save"), key="save"):
                 project.config = _changed(config, (backbone, weights), (strategy, template), numbers, ticks)
                 st.toast(say("Saved."))
-        if warning:  # below the form: above it, it would move the button away while it is being clicked
+        if warning:  # below the form: above it, it would move the button during a click
             st.warning(warning)
 
 
 def _numbers(config: RoundConfig) -> tuple[float, float, float]:
-    """Ask how large a batch is, how many labels start a round, and how precise is precise enough."""
+    """Ask for the batch size, the number of labels that start a round, and the required precision."""
     size = st.number_input(say("Utterances per batch"), 5, 500, config.batch_size, key=f"size-{config.batch_size}")
-    named, only = say("New labels that start a round"), say("0: only the button starts a round.")
-    every = st.number_input(named, 0, 1000, config.retrain_every, key=f"every-{config.retrain_every}", help=only)
-    right = st.number_input(
+    title, only = say("New labels that start a round"), say("0: only the button starts a round.")
+    every = st.number_input(title, 0, 1000, config.retrain_every, key=f"every-{config.retrain_every}", help=only)
+    precision = st.number_input(
         say("Required precision of auto-accept (%)"),
         80,
         99,
@@ -198,12 +198,12 @@ def _numbers(config: RoundConfig) -> tuple[float, float, float]:
             "The starting value on the Insights page. Later imports reserve enough audit utterances to certify it."
         ),
     )
-    return size, every, right
+    return size, every, precision
 
 
 def _ticks(config: RoundConfig) -> tuple[bool, bool, bool]:
-    """Ask whether suggestions show, audit answers teach, and the language model is fine-tuned."""
-    teach = st.checkbox(
+    """Ask whether to show suggestions, train on audit answers, and fine-tune the language model."""
+    train_on_audit = st.checkbox(
         say("Also train on the first {n} audit answers", n=ROUGH),
         config.cross_fit_below > 0,
         key=f"teach-{config.cross_fit_below}",
@@ -224,13 +224,13 @@ def _ticks(config: RoundConfig) -> tuple[bool, bool, bool]:
     suggestions = st.checkbox(
         say("Show suggestions"), config.show_suggestions, key=f"suggestions-{config.show_suggestions}"
     )
-    return suggestions, teach, tuned
+    return suggestions, train_on_audit, tuned
 
 
 def _backbone(config: RoundConfig) -> tuple[str, Quantization, str]:
-    """Ask for the language model and say what it needs; return its name, its weights, and a warning if it is too much.
+    """Ask for the language model and show its memory; return its name, quantization, and a warning if it is too large.
 
-    Outside the form, so that it is said before the choice is saved.
+    Outside the form, so that the warning appears before the choice is saved.
     """
     backbone = st.text_input(
         say("Language model"),
@@ -246,13 +246,13 @@ def _backbone(config: RoundConfig) -> tuple[str, Quantization, str]:
     st.caption(f"{needs} {say('A GPU has its own memory: see `annotator doctor`.')}" if on_gpu else needs)
     if not found.hint or on_gpu:
         return backbone, weights, ""
-    normalized_entropy = say("This language model may not fit into memory when utterances are long.")
-    verdict = normalized_entropy if found.fits else say("This language model will not fit into memory.")
+    may_not_fit = say("This language model may not fit into memory when utterances are long.")
+    verdict = may_not_fit if found.fits else say("This language model will not fit into memory.")
     return backbone, weights, f"{verdict} {tell_stored(found.hint)}"
 
 
 def _weights(config: RoundConfig) -> Quantization:
-    """Ask whether the weights are kept in 4 bits; those that are trained themselves cannot be."""
+    """Ask whether to keep the weights in 4 bits; not available for full fine-tuning."""
     if config.recipe.method == "full":
         return "none"
     in_4bit = st.checkbox(
@@ -286,7 +286,7 @@ def _changed(
 
 
 def _share(config: RoundConfig, tuned: bool) -> float:
-    """Return the scout's share: all, or what it was, or what it is by default."""
+    """Return the weight of the quick classifier: 1 without fine-tuning, else the current or default weight."""
     if not tuned:
         return 1.0
     return config.recipe.probe_weight if config.recipe.probe_weight < 1 else Recipe.probe_weight

@@ -1,4 +1,4 @@
-"""The search page: find utterances, look around one, answer all that were found at once, take that back."""
+"""The search page: find utterances, show their context, and answer all results at once."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -23,7 +23,7 @@ from store.faults import parsed
 from store.search import NONE_FITS, Conditions, Quarrel, State
 
 PAGE = 20  # utterances shown at once
-ANY = -1  # no condition; no id of a label or of a round
+ANY = -1  # no condition; not a valid label or round id
 AROUND = 6  # turns shown on either side
 STATES: dict[State, str] = {
     "any": later("answered or not"),
@@ -53,7 +53,7 @@ def show() -> None:
 
 
 def _form(project: Project, names: Mapping[int, str]) -> None:
-    """Ask what is looked for; nothing is searched before the button."""
+    """Ask for the search conditions; the search runs when the button is pressed."""
     with st.form("search", border=False):
         words = st.text_input(say("Words"), key="search-words", placeholder=say("all must occur, in any order"))
         with st.expander(say("More conditions")):
@@ -95,7 +95,7 @@ def _conditions(project: Project, names: Mapping[int, str]) -> Conditions:
 
 
 def _found(project: Project, names: Mapping[int, str], found: list[int]) -> None:
-    """List what was found, a page at a time."""
+    """List the results, one page at a time."""
     st.header(say_many("{n:,} utterance found", "{n:,} utterances found", len(found)))
     if not found:
         layout.html("quiet", say("Try fewer words or conditions."))
@@ -111,14 +111,14 @@ def _found(project: Project, names: Mapping[int, str], found: list[int]) -> None
 
 
 def _said(row: Mapping[str, Any], names: Mapping[int, str]) -> str:
-    """Say an answer in a word or two, in the label it counts as."""
+    """Return a short text for an answer, with the label it counts as."""
     if row["kind"] == "out_of_use":
         return say("{label} (retired)", label=names[row["said_label_id"]])
     return names.get(row["label_id"] or NONE_FITS, "") if row["kind"] != "skip" else say("skipped")
 
 
 def _line(project: Project, row: Mapping[str, Any], given: list[str]) -> None:
-    """Show one utterance with its answers; on demand what stands around it and what is like it."""
+    """Show one utterance with its answers and, on demand, its context and similar utterances."""
     notes = [*given, *([say("audit utterance")] if row["slice"] == "audit" else [])]
     with st.container(horizontal=True, vertical_alignment="top", gap="medium"):
         with st.container(width="stretch"):
@@ -132,7 +132,7 @@ def _line(project: Project, row: Mapping[str, Any], given: list[str]) -> None:
 
 
 def _look_around(utterance_id: int) -> None:
-    """Open an utterance's surroundings, or close them."""
+    """Show or hide an utterance's context."""
     closed = st.session_state.get("around") == utterance_id
     st.session_state["around"] = None if closed else utterance_id
 
@@ -157,7 +157,7 @@ def _around(project: Project, row: Mapping[str, Any]) -> None:
 
 
 def _answer_all(project: Project, search: Search, found: list[int]) -> None:
-    """Offer one answer for all that was found, with what it would do said beforehand."""
+    """Offer one answer for all results, with a preview of its effects."""
     codebook = codebook_of(project)
     named = {label.id: label.name for label in codebook.labels}
     names = layout.told_apart({NONE_FITS: say("none fits")}, named)
@@ -189,7 +189,7 @@ def _answer_all(project: Project, search: Search, found: list[int]) -> None:
 
 
 def effects(plan: Preview) -> list[str]:
-    """Say what an act would do, line by line; nothing about what it would not."""
+    """Return one line for each effect that a bulk answer would have."""
     get = len(plan.ids)
     lines = (
         (True, say_many("{n:,} gets this answer.", "{n:,} get this answer.", get)),
@@ -216,15 +216,15 @@ def _do(search: Search, said: Answer, plan: Preview, told: str) -> None:
 
 
 def _store(annotator: str, search: Search, said: Answer, plan: Preview, project: Project) -> None:
-    """Give the answer to all that the preview named and that has not been answered since."""
+    """Give the answer to all utterances in the preview that have not been answered since."""
     act = bulk.answer_all(project, annotator, search, said, plan.ids, plan.seen)
     st.toast(say("{n:,} answered.", n=acts.size(project.db, act)))
-    with suppress(ProjectBusy):  # the answers are stored: a round is due with the next one, too
+    with suppress(ProjectBusy):  # the answers are stored; a round is still due with the next one
         start_round_if_due(project)
 
 
 def _acts(project: Project, names: Mapping[int, str]) -> None:
-    """List what was answered at once, each to be taken back as a whole."""
+    """List bulk answers, each with an undo button."""
     done = acts.history(project.db, layout.annotator())
     if not done:
         return

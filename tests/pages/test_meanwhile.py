@@ -215,7 +215,7 @@ def _with_what_waits(name: str) -> None:
     from annotator.pages.components import layout, pending
 
     with layout.errors_shown():
-        pending.tell()
+        pending.show()
         import_module(f"annotator.pages.{name}").show()
 
 

@@ -1,4 +1,4 @@
-"""Where nothing is asked on the label page: why that is, and what can be done."""
+"""Shown on the label page when nothing is left to ask: the reason and the next steps."""
 
 import time
 from collections.abc import Callable
@@ -10,11 +10,11 @@ from annotator.labeling.session import Rest, rest
 from annotator.pages.components import layout
 from annotator.project import Project
 
-SOON = 1.0  # seconds after which a page that was drawn may be drawn again
+SOON = 1.0  # seconds to wait before the page is redrawn
 
 
 def tell(project: Project, annotator: str, ask_again: Callable[[], None]) -> None:
-    """Say that all is answered, or that others have what is left on screen, or how many were skipped."""
+    """Show whether all utterances are answered, reserved for others, or skipped."""
     left = rest(project, annotator)
     if left == Rest(0, 0, 0):
         st.success(say("Every utterance has an answer."))
@@ -42,7 +42,7 @@ def tell(project: Project, annotator: str, ask_again: Callable[[], None]) -> Non
 
 @st.fragment(run_every="5s")
 def _watch(annotator: str, since: float) -> None:
-    """Draw the page anew once something is free, or nothing is with others any more."""
+    """Redraw the page once an utterance is free or none is reserved for others."""
     if time.monotonic() - since < SOON:
         return
     with layout.opened_project(layout.PATIENCE) as project:

@@ -1,4 +1,4 @@
-"""What the label page says in small print: why this utterance, what the bars are, what the model had thought."""
+"""Notes on the label page: reason for the utterance, meaning of the bars, prediction for the previous utterance."""
 
 from annotator.codebook.definition import Codebook
 from annotator.i18n import say
@@ -8,18 +8,18 @@ from annotator.project import Project
 
 
 def reasons(project: Project, question: Question) -> str:
-    """Say why this utterance is asked, and what its bars are."""
-    said = (say(question.reason), _when_chosen(question), _about_bars(project, question))
-    return " ".join(filter(None, said))
+    """Return why this utterance is asked, and what its bars show."""
+    sentences = (say(question.reason), _when_chosen(question), _about_bars(project, question))
+    return " ".join(filter(None, sentences))
 
 
 def _when_chosen(question: Question) -> str:
-    """Say where it was not the round that chose it: what the bars show has not heard the answers that did."""
+    """Return a note if the utterance was chosen between rounds: the bars do not reflect the answers that chose it."""
     return say("Chosen from the latest answers, before the next round.") if question.is_ahead else ""
 
 
 def _about_bars(project: Project, question: Question) -> str:
-    """Say what the bars are, or why there are none."""
+    """Return what the bars show, or why there are none."""
     if question.suggestion:
         return say("The bars show the probabilities from round {n}.", n=question.suggestion.round_number)
     if question.withheld == "chance":
@@ -31,7 +31,7 @@ def _about_bars(project: Project, question: Question) -> str:
 
 
 def outcome(codebook: Codebook, screen: Screen) -> str:
-    """Say what the model had thought of the last utterance, if that is wanted."""
+    """Return the prediction for the previous utterance, if the annotator wants to see it."""
     if not screen.preferences.outcome or screen.outcome is None:
         return ""
     label_id, share = screen.outcome.thought.best

@@ -1,4 +1,4 @@
-"""How you like to work: what the annotator chooses for his label page, in a window of its own."""
+"""The preferences dialog: an annotator's settings for the label page and the language."""
 
 from datetime import UTC, datetime
 
@@ -11,14 +11,14 @@ from annotator.pages.components import layout, onboarding
 
 
 def offer() -> None:
-    """Put the way to the choices into the sidebar. They stand in a window: what is on the page slows every key."""
+    """Show the button for the dialog in the sidebar. A dialog, because widgets on the page slow every key press."""
     title = say("Preferences")
     if st.sidebar.button(title, key="wishes", icon=":material/tune:", width="stretch"):
         st.dialog(title, on_dismiss="rerun")(_window)()
 
 
 def _window() -> None:
-    """Show the choices; each holds at once, and the page follows when the window closes."""
+    """Show the settings. Each is stored at once; the page is redrawn when the dialog closes."""
     with layout.opened_project() as project:
         now = preferences(project, layout.annotator())
         as_model = project.config.context_turns
@@ -60,24 +60,24 @@ def _fields(now: Preferences, as_model: int) -> None:
 
 @layout.guarded
 def _keep() -> None:
-    """Store all choices under the annotator's name."""
-    said = st.session_state
+    """Store all preferences under the annotator's name."""
+    state = st.session_state
     with layout.opened_project() as project:
-        as_model = said["wish-turns"] == project.config.context_turns
+        as_model = state["wish-turns"] == project.config.context_turns
         chosen = Preferences(
-            suggestions=said["wish-suggestions"],
-            turns=None if as_model else said["wish-turns"],
-            outcome=said["wish-outcome"],
-            goal=said["wish-goal"],
-            rest_after=said["wish-rest"],
-            language=said["wish-language"],
+            suggestions=state["wish-suggestions"],
+            turns=None if as_model else state["wish-turns"],
+            outcome=state["wish-outcome"],
+            goal=state["wish-goal"],
+            rest_after=state["wish-rest"],
+            language=state["wish-language"],
         )
         choose(project, layout.annotator(), chosen)
-    layout.speak()
+    layout.set_language()
 
 
 def rest(screen: Screen) -> str:
-    """Suggest a break, in a line, once it is time."""
+    """Return a suggestion to take a break when it is time, else an empty text."""
     minutes = screen.sitting.minutes_without_pause(datetime.now(UTC))
     if not screen.preferences.rest_after or minutes < screen.preferences.rest_after:
         return ""
