@@ -31,7 +31,7 @@ STATES: dict[State, str] = {
     "answered": later("answered"),
 }
 QUARRELS: dict[Quarrel, str] = {
-    "": later("agreement or not"),
+    "": later("any"),
     "people": later("people disagree"),
     "model": later("the model disagrees with a person"),
 }

@@ -65,7 +65,7 @@ def test_two_labels_are_merged_and_the_change_is_taken_back(visit: Visit, talk: 
     page = visit.page
     page.locator(".st-key-choose-2").get_by_role("button").click()  # hidden there is another, for narrow screens
     page.get_by_role("radio", name="Merge").click()
-    expect(page.get_by_text("Answers “neutral” count as")).to_be_visible()  # the last form's button has this name, too
+    expect(page.get_by_text("Count answers “neutral” as")).to_be_visible()  # the last form's button has this name, too
     page.get_by_role("button", name="Preview the change").click()
     page.get_by_role("button", name="Apply").click()
     expect(page.get_by_text("counts as “change”")).to_be_attached()

@@ -81,7 +81,7 @@ def test_an_answer_given_while_another_program_writes_is_kept_and_stored_by_itse
         expect(waits).to_be_visible()
         page.wait_for_timeout(4 * SECOND)  # a key counts again, and several tries have failed
         page.keyboard.press("1")
-        expect(page.get_by_test_id("stToast")).to_contain_text("This key was not taken")
+        expect(page.get_by_test_id("stToast")).to_contain_text("Key ignored")
         expect(waits).to_be_visible()
         assert page.locator(".utterance").inner_text() == before
         assert given(talk) == []

@@ -73,7 +73,7 @@ def test_a_message_leaves_the_page_as_it_looks(visit: Visit, talk: Project) -> N
     assert large != page.locator(".turn").first.evaluate("element => getComputedStyle(element).fontSize")
     page.wait_for_timeout(300)
     page.keyboard.press("u")
-    expect(page.get_by_test_id("stToast")).to_contain_text("no answer of yours")
+    expect(page.get_by_test_id("stToast")).to_contain_text("no answer to undo")
     page.wait_for_timeout(500)
     expect(text).to_have_css("font-size", large)
 
