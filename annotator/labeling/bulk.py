@@ -32,7 +32,7 @@ class Preview:
     seen: int = field(default=0, compare=False)  # id of the last annotation at the time of the preview
 
 
-def preview(project: Project, annotator: str, found: Sequence[int], said: Answer, replace: bool) -> Preview:
+def preview(project: Project, annotator: str, found: Sequence[int], given: Answer, replace: bool) -> Preview:
     """Return the effects of giving an answer to all utterances found; `replace` also overwrites the annotator's own."""
     seen, in_audit = annotations.last_id(project.db), set(utterances.ids_in(project.db, "audit"))
     mine, others = {}, set()
@@ -41,10 +41,10 @@ def preview(project: Project, annotator: str, found: Sequence[int], said: Answer
             continue
         if same_person(row["annotator"]) == same_person(annotator):
             mine[row["utterance_id"]] = (row["kind"], row["label_id"])
-        elif row["label_id"] != said.label_id:
+        elif row["label_id"] != given.label_id:
             others.add(row["utterance_id"])
     open_ones = [i for i in found if i not in in_audit]
-    target = (said.kind, said.label_id)
+    target = (given.kind, given.label_id)
     same = {i for i in open_ones if mine.get(i) == target}
     differs = {i for i in open_ones if mine.get(i, target) != target}
     ids = tuple(i for i in open_ones if i not in same and (replace or i not in differs))
@@ -62,7 +62,7 @@ def preview(project: Project, annotator: str, found: Sequence[int], said: Answer
 
 
 def answer_all(
-    project: Project, annotator: str, search: Search, said: Answer, ids: Sequence[int], seen: int | None = None
+    project: Project, annotator: str, search: Search, given: Answer, ids: Sequence[int], seen: int | None = None
 ) -> int:
     """Give the answer to all these utterances in one act, and return its id. Raises BadInput if there are none.
 
@@ -71,11 +71,11 @@ def answer_all(
     one = NewAnnotation(
         utterance_id=0,  # set for each utterance
         annotator=annotator,
-        kind=said.kind,
-        label_id=said.label_id,
+        kind=given.kind,
+        label_id=given.label_id,
         strategy=BULK,
         codebook_version=codebook_of(project).version,
-        comment=said.comment,
+        comment=given.comment,
     )
     with immediate(project.db):
         left = set(ids) - (set() if seen is None else annotations.acted_on_since(project.db, annotator, seen))

@@ -55,8 +55,8 @@ class Case:
     @property
     def named(self) -> frozenset[int]:
         """Ids of the labels given by people or, if it may be shown, predicted."""
-        said = {answer["label_id"] for answer in self.answers if answer["label_id"] is not None}
-        return frozenset(said | ({self.suggestion[0]} if self.suggestion else set()))
+        given = {answer["label_id"] for answer in self.answers if answer["label_id"] is not None}
+        return frozenset(given | ({self.suggestion[0]} if self.suggestion else set()))
 
 
 def disagreements(project: Project) -> list[int]:
@@ -197,11 +197,11 @@ def case(project: Project, utterance_id: int) -> Case:
 
 def _prediction(project: Project, utterance_id: int) -> tuple[int, float] | None:
     row = rounds.promoted(project.db)
-    said = rounds.predictions_of(project.db, row, [utterance_id]) if row else None
-    if said is None or not len(said.utterance_ids):
+    predictions = rounds.predictions_of(project.db, row, [utterance_id]) if row else None
+    if predictions is None or not len(predictions.utterance_ids):
         return None
-    best = int(np.argmax(said.probabilities[0]))
-    return said.label_ids[best], float(said.probabilities[0, best])
+    best = int(np.argmax(predictions.probabilities[0]))
+    return predictions.label_ids[best], float(predictions.probabilities[0, best])
 
 
 def _changes(project: Project, utterance_id: int) -> list[str]:
@@ -217,11 +217,11 @@ def _flip(project: Project, utterance_id: int) -> list[str]:
     older = round_before(project, row) if row else None
     if older is None:
         return []
-    said = rounds.predictions_of(project.db, older, [utterance_id])
-    if not len(said.utterance_ids):
+    predictions = rounds.predictions_of(project.db, older, [utterance_id])
+    if not len(predictions.utterance_ids):
         return []
-    best, names = int(np.argmax(said.probabilities[0])), labels.names(project.db)
-    share, label = float(said.probabilities[0, best]), names[said.label_ids[best]]
+    best, names = int(np.argmax(predictions.probabilities[0])), labels.names(project.db)
+    share, label = float(predictions.probabilities[0, best]), names[predictions.label_ids[best]]
     return [say("Round {n} predicted “{label}” ({share:.0%}).", n=older["number"], label=label, share=share)]
 
 
