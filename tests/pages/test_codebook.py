@@ -79,10 +79,10 @@ def test_a_split_leads_to_the_worklist_and_can_be_taken_back(project: Project) -
     app.button(key="do-it").click().run()
     assert codebook_of(project).names[:2] == ("wish", "plan")
     assert codebook_of(project).labels[1].definition == "Does it: now."
-    assert "2 utterances** should be looked at again" in said(app)
+    assert "2 utterances** need review" in said(app)
     app.button(key="undo-4").click().run()
     assert annotations.answers(project.db) == before
-    assert "should be looked at again" not in said(app)
+    assert "need review" not in said(app)
 
 
 def test_merging_moving_and_using_again(project: Project) -> None:
@@ -109,7 +109,7 @@ def test_a_label_is_added_and_what_none_fitted_is_looked_at_again(project: Proje
     assert "1 utterance where none fitted should be looked at again" in said(app)
     app.button(key="do-it").click().run()
     assert codebook_of(project).names[3] == "ambivalent"
-    assert "1 utterance** should be looked at again" in said(app)
+    assert "1 utterance** needs review" in said(app)
 
 
 def test_the_instruction_changes_and_the_old_one_can_be_read(project: Project) -> None:

@@ -170,7 +170,7 @@ def test_suggestions_are_accepted_and_taken_back(easy: Project) -> None:
     assert "Stands" in shown(app)
     app.button(key=f"take-back-{one['id']}").click().run()
     assert acceptances.history(easy.db)[0]["ended"] == "undone"
-    assert "Taken back by anna" in shown(app)
+    assert "Undone by anna" in shown(app)
     assert not [button for button in app.button if (button.key or "").startswith("take-back")]
 
 
@@ -199,7 +199,7 @@ def test_a_refused_acceptance_is_said_and_not_raised(easy: Project, monkeypatch:
     app = page("easy")
     app.button(key="accept").click().run()
     assert not app.exception
-    assert "Retrain, then accept" in shown(app)
+    assert "Retrain first, then accept" in shown(app)
 
 
 def test_what_the_last_round_changed_is_listed_and_can_be_undone(easy: Project) -> None:

@@ -44,7 +44,7 @@ def test_it_says_how_many_were_found_and_shows_them(project: Project) -> None:
 
 def test_a_wrong_pattern_is_told_on_the_page(project: Project) -> None:
     app = searched(pattern="(")
-    assert "cannot be read" in app.error[0].value
+    assert "is invalid" in app.error[0].value
 
 
 def test_all_that_was_found_is_answered_and_taken_back(project: Project) -> None:
@@ -52,7 +52,7 @@ def test_all_that_was_found_is_answered_and_taken_back(project: Project) -> None
     app.selectbox(key="bulk-label").select(1).run()
     pool = set(find(project, Search("really"))).intersection(utterances.ids_in(project.db, "pool"))
     assert f"{len(pool)} get this answer." in shown(app)
-    assert "measure the model" in shown(app)
+    assert "belong to the audit sample" in shown(app)
     app.button(key="bulk-do").click().run()
     assert not app.exception
     assert {row["utterance_id"] for row in annotations.answers(project.db)} == pool
