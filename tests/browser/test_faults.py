@@ -70,7 +70,7 @@ def test_every_page_of_a_broken_project_says_what_to_do_beside_the_sidebar(visit
 
 def test_what_nobody_foresaw_is_told_in_words_of_ours_and_written_down(visit: Visit) -> None:
     visit.open("codebook", "unforeseen")
-    expect(visit.page.get_by_text("Something went wrong that was not foreseen")).to_be_visible()
+    expect(visit.page.get_by_text("An unexpected error occurred")).to_be_visible()
     expect(chosen_project(visit.page)).to_have_value("unforeseen")
     no_box_of_streamlit(visit.page)
     log = visit.app.projects / "annotator.log"

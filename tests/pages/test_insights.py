@@ -99,7 +99,7 @@ def test_without_audit_answers_nothing_is_claimed(project: Project) -> None:
 def test_what_a_promise_lacks_is_asked_next_by_a_button(project: Project) -> None:
     make_round(project)
     (button,) = (button for button in page().button if button.key == "measure")
-    assert button.label == "Ask me 59 audit utterances next"
+    assert button.label == "Queue 59 audit utterances next"
     button.click().run()
     for _ in range(3):
         question = next_question(project, "anna")
@@ -178,7 +178,7 @@ def test_suggestions_are_accepted_and_taken_back(easy: Project) -> None:
     assert "In effect" in shown(app)
     app.button(key=f"take-back-{one['id']}").click().run()
     assert acceptances.history(easy.db)[0]["ended"] == "undone"
-    assert "Taken back by anna" in shown(app)
+    assert "Undone by anna" in shown(app)
     assert not [button for button in app.button if (button.key or "").startswith("take-back")]
 
 
@@ -201,13 +201,13 @@ def test_a_refused_acceptance_is_said_and_not_raised(easy: Project, monkeypatch:
     from annotator.errors import RoundError
 
     def refuse(*_: object) -> int:
-        raise RoundError("The codebook has changed since this round was made.", "Retrain, then accept.")
+        raise RoundError("The codebook has changed since this round was made.", "Retrain first, then accept.")
 
     monkeypatch.setattr("annotator.pages.insights.accept", refuse)
     app = page("easy")
     app.button(key="accept").click().run()
     assert not app.exception
-    assert "Retrain, then accept" in shown(app)
+    assert "Retrain first, then accept" in shown(app)
 
 
 def test_what_the_last_round_changed_is_listed_and_can_be_undone(easy: Project) -> None:
@@ -220,7 +220,7 @@ def test_what_the_last_round_changed_is_listed_and_can_be_undone(easy: Project) 
     assert back
     assert back["number"] == 0
     assert "no earlier round" in shown(app)
-    assert "Go back to round 1" in [button.label for button in app.button]
+    assert "Use round 1" in [button.label for button in app.button]
 
 
 def test_the_report_is_made_when_asked_for_and_offered(easy: Project) -> None:
