@@ -132,7 +132,7 @@ def as_an_earlier_version_left_it(folder: Path, classifier: LanguageModelClassif
 
 
 def test_reasons_are_asked_for_in_the_frame_of_the_round(dated: str, tmp_path: Path) -> None:
-    from model import types as door
+    from model import load as door
 
     folder = tmp_path / "round"
     folder.mkdir()
