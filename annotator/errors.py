@@ -156,7 +156,7 @@ class BackboneMissing(BackboneError):
 
 
 class BackboneRefused(BackboneError):
-    """This machine or this backbone does not support the combination."""
+    """The machine or the backbone does not support the combination."""
 
 
 class BackboneChanged(BackboneError):

@@ -51,11 +51,11 @@ def show() -> None:
 
 def _verdict(used: InUse) -> None:
     """Say first what everybody wants to know."""
-    layout.html("lead", text.how_right(used))
+    layout.html("lead", text.accuracy(used))
     if unfitting := text.unfitting(used):
         layout.html("quiet", unfitting)
     if summary.measured(used.row).accuracy is not None:
-        st.write(layout.plain(text.how_believable(used)))
+        st.write(layout.plain(text.calibration_quality(used)))
         layout.html("quiet", text.in_use(used))
 
 
@@ -249,7 +249,7 @@ def _work(project: Project, used: InUse | None, answers: Answers) -> None:
             st.altair_chart(charts.time_per_answer(pace), key="time-per-answer")
         layout.html("quiet", text.paced(pace))
         layout.html("quiet", text.agreed(summary.people_agree(project, answers)))
-        layout.html("quiet", text.pulled(pull(answers)))
+        layout.html("quiet", text.suggestion_effect(pull(answers)))
 
 
 # What has changed, and the way back
