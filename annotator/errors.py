@@ -1,45 +1,45 @@
-"""What a person is told when something fails: one tree, each error with a message and a hint.
+"""Errors shown to users: one tree of classes, each error with a message and a hint.
 
     AnnotatorError
     ├── BadInput            a file, a column, a value or a setting that cannot be used
     │   ├── BadFile         the file as a whole cannot be read
     │   ├── BadCodebook     labels that clash, are missing or cannot be told apart
-    │   ├── UnknownName     a name that is not registered; the hint lists those that are
+    │   ├── UnknownName     a name that is not registered; the hint lists the registered ones
     │   └── AddressRefused  an address that would open the app to other machines
     ├── ProjectError        the project folder or its database
-    │   ├── NoProject       there is none at this path
-    │   ├── ProjectExists   there is one already
+    │   ├── NoProject       no project at this path
+    │   ├── ProjectExists   a project at this path already
     │   ├── ProjectTooNew   written by a later version of this program
     │   ├── ProjectBusy     another program is writing to it
-    │   ├── ImportRunning   another import into it is under way
-    │   ├── ProjectDamaged  its database cannot be read, or belongs to another program
-    │   ├── ProjectUnreadable  its files may not be opened
-    │   ├── ProjectReadOnly it can be read, but not changed
-    │   ├── DiskFull        nothing more can be written
+    │   ├── ImportRunning   another import into it is running
+    │   ├── ProjectDamaged  the database cannot be read, or belongs to another program
+    │   ├── ProjectUnreadable  no permission to open its files
+    │   ├── ProjectReadOnly it can be read but not changed
+    │   ├── DiskFull        no space is left on the disk
     │   └── BadSetting      a stored setting cannot be used; it can be reset
-    ├── AnswerRefused       an answer that would silently take the place of another, or of another person's work
-    ├── RoundError          a round that cannot start or go on
-    │   ├── TooFewAnswers   not enough to train on
-    │   ├── PoolExhausted   nothing is left to ask about
-    │   ├── RoundRunning    one is running already
-    │   ├── NotFinite       infinite or undefined numbers, which nothing may be concluded from
-    │   └── RoundCancelled  a person stopped it
+    ├── AnswerRefused       an answer that would silently replace another, or another person's work
+    ├── RoundError          a round that cannot start or continue
+    │   ├── TooFewAnswers   not enough answers to train on
+    │   ├── PoolExhausted   no utterances left to ask about
+    │   ├── RoundRunning    a round is already running
+    │   ├── NotFinite       infinite or undefined numbers
+    │   └── RoundCancelled  canceled by a person
     └── BackboneError       the language model
-        ├── BackboneMissing weights that are not on this machine and cannot be fetched
-        ├── BackboneRefused a combination that this machine or this backbone cannot do
+        ├── BackboneMissing weights that are not on this machine and cannot be downloaded
+        ├── BackboneRefused a combination that this machine or this backbone does not support
         ├── BackboneChanged other weights than those a round was trained with
         └── UtteranceTooLong more tokens than the backbone can read
 
-`message` says what happened and quotes the numbers; `hint` says what to do next. Pages and the command
-line catch `AnnotatorError` alone and show both. Everything else is a fault of ours and is allowed to be
-loud. This module imports nothing of ours, so `store` and `model` may raise these errors without knowing the domain.
+`message` describes what happened, with numbers; `hint` describes what to do next. Pages and the command line catch only
+`AnnotatorError` and show both. All other exceptions are bugs and are not caught. This module imports nothing from this
+project, so that `store` and `model` can raise these errors without depending on `annotator`.
 """
 
 from typing import Self
 
 
 class AnnotatorError(Exception):
-    """Root of every error that a person is meant to read."""
+    """Root of all errors shown to users."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -51,7 +51,7 @@ class AnnotatorError(Exception):
 
 
 class BadInput(AnnotatorError):
-    """Something given cannot be used."""
+    """An input cannot be used."""
 
 
 class BadFile(BadInput):
@@ -63,11 +63,11 @@ class BadCodebook(BadInput):
 
 
 class UnknownName(BadInput):
-    """A name that no registry holds."""
+    """A name is not registered."""
 
     @classmethod
     def among(cls, kind: str, name: str, known: list[str]) -> Self:
-        """Say that there is no such `kind`, and list those there are."""
+        """Return the error for an unknown `kind`, whose hint lists the known names."""
         return cls(f"There is no {kind} called “{name}”.", f"Choose one of: {', '.join(known)}.")
 
 
@@ -76,7 +76,7 @@ class AddressRefused(BadInput):
 
 
 class ProjectError(AnnotatorError):
-    """The project folder or its database."""
+    """A problem with the project folder or its database."""
 
 
 class NoProject(ProjectError):
@@ -84,7 +84,7 @@ class NoProject(ProjectError):
 
 
 class ProjectExists(ProjectError):
-    """There is a project at this path already."""
+    """There is already a project at this path."""
 
 
 class ProjectTooNew(ProjectError):
@@ -92,11 +92,11 @@ class ProjectTooNew(ProjectError):
 
 
 class ProjectBusy(ProjectError):
-    """Another program is writing to the database, and has been for longer than we wait."""
+    """Another program has been writing to the database for longer than the timeout."""
 
 
 class ImportRunning(ProjectError):
-    """Another import into the project is under way."""
+    """Another import into the project is running."""
 
 
 class ProjectDamaged(ProjectError):
@@ -104,15 +104,15 @@ class ProjectDamaged(ProjectError):
 
 
 class ProjectUnreadable(ProjectError):
-    """The project's files may not be opened."""
+    """There is no permission to open the project's files."""
 
 
 class ProjectReadOnly(ProjectError):
-    """The project can be read, but not changed."""
+    """The project can be read but not changed."""
 
 
 class DiskFull(ProjectError):
-    """Nothing more can be written."""
+    """No space is left on the disk."""
 
 
 class BadSetting(ProjectError):
@@ -120,47 +120,47 @@ class BadSetting(ProjectError):
 
 
 class AnswerRefused(AnnotatorError):
-    """Something has happened to the utterance since it was shown, so that the answer is not stored."""
+    """The answer is not stored because the utterance has changed since it was shown."""
 
 
 class RoundError(AnnotatorError):
-    """A round that cannot start or go on."""
+    """A round cannot start or continue."""
 
 
 class TooFewAnswers(RoundError):
-    """Not enough answers to train on."""
+    """There are not enough answers to train on."""
 
 
 class PoolExhausted(RoundError):
-    """Nothing is left to ask about."""
+    """No utterances are left to ask about."""
 
 
 class RoundRunning(RoundError):
-    """A round is running already."""
+    """A round is already running."""
 
 
 class NotFinite(RoundError):
-    """Numbers are infinite or undefined, so that nothing may be concluded from them."""
+    """Numbers are infinite or undefined."""
 
 
 class RoundCancelled(RoundError):
-    """A person stopped the round."""
+    """The round was canceled by a person."""
 
 
 class BackboneError(AnnotatorError):
-    """The language model."""
+    """A problem with the language model."""
 
 
 class BackboneMissing(BackboneError):
-    """The weights are not on this machine and cannot be fetched."""
+    """The weights are not on this machine and cannot be downloaded."""
 
 
 class BackboneRefused(BackboneError):
-    """What was asked is more than this machine or this backbone can do."""
+    """The machine or the backbone does not support the combination."""
 
 
 class BackboneChanged(BackboneError):
-    """The weights of a backbone are others than those a round was trained with."""
+    """The weights of a backbone differ from those a round was trained with."""
 
 
 class UtteranceTooLong(BackboneError):

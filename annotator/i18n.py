@@ -1,8 +1,8 @@
-"""In which language people are told things: English stands in the code where it is read, a catalogue has the rest.
+"""Translate the texts of the app: the code has the English ones, a catalog per language the translations.
 
-A translation is one file, `locale/<code>.po`, in the manner of gettext. What is told is looked up when it is shown, so
-tables that are made at import mark what they hold with `later`. Wherever nobody has chosen, which is everywhere but in
-the app, English is spoken: rows, files and the command line say the same whoever reads them.
+A catalog is a gettext file, `locale/<code>.po`. Texts are translated when they are shown; texts in constants are marked
+with `later`. Only the app sets a language. Everywhere else the language is English, so rows, files and the output of
+the command line do not depend on it.
 """
 
 import re
@@ -24,19 +24,19 @@ def _choice() -> str:
 
 
 def follow(choice: Callable[[], str]) -> None:
-    """Ask `choice` from now on which language to speak. The app does: it differs from one visit to the next."""
+    """Set the function that returns the code of the current language. The app's differs from session to session."""
     global _choice
     _choice = choice
 
 
-def best(wished: str | None) -> str:
-    """Return the language there is for what a browser asks for, as in “de-AT”; English where there is none."""
-    code = (wished or "").replace("_", "-").partition("-")[0].lower()
+def best(requested: str | None) -> str:
+    """Return the code of the available language for a browser's, such as “de-AT”; English if there is none."""
+    code = (requested or "").replace("_", "-").partition("-")[0].lower()
     return code if code in CODES else ENGLISH
 
 
 def named(code: str) -> str:
-    """Return what a language calls itself."""
+    """Return a language's name in that language."""
     from babel import Locale
 
     name = str(Locale.parse(code).display_name)
@@ -44,17 +44,17 @@ def named(code: str) -> str:
 
 
 def now() -> str:
-    """Return the code of the language that is spoken."""
+    """Return the code of the current language."""
     return _choice()
 
 
 def later(text: str) -> str:
-    """Mark a text that is translated when it is shown."""
+    """Return a text as it is, marked for the catalog; `say` translates it when it is shown."""
     return text
 
 
 def say(text: str, sense: str = "", /, **values: object) -> str:
-    """Translate a text, then write the values into it. `sense` tells apart what English has one word for."""
+    """Translate a text and format it with the values. `sense` distinguishes meanings that share one English text."""
     spoken = _spoken(_choice())
     if spoken is None or not text:
         return text.format(**values) if values else text
@@ -63,7 +63,7 @@ def say(text: str, sense: str = "", /, **values: object) -> str:
 
 
 def say_many(one: str, many: str, n: float, /, **values: object) -> str:
-    """Translate a text that counts something, in the form that goes with `n`, and write `n` and the values into it."""
+    """Translate a text in the plural form for `n`, and format it with `n` and the values."""
     spoken = _spoken(_choice())
     if spoken is None:
         return (one if n == 1 else many).format(n=n, **values)
@@ -71,19 +71,19 @@ def say_many(one: str, many: str, n: float, /, **values: object) -> str:
 
 
 def number(value: float, form: str) -> str:
-    """Write a number that stands by itself, with the signs of the language."""
+    """Format a number by itself, with the signs of the language."""
     spoken = _spoken(_choice())
     return format(value, form) if spoken is None else spoken.writer.format_field(value, form)
 
 
 def respell(figure: str) -> str:
-    """Write a figure that was written elsewhere, as in “4.7 GB”, with the signs of the language."""
+    """Replace the signs in a formatted number, such as “4.7 GB”, with those of the language."""
     spoken = _spoken(_choice())
     return figure if spoken is None else figure.translate(spoken.writer.table)
 
 
 class Signs(NamedTuple):
-    """With which signs a language writes numbers."""
+    """The signs of a language in numbers."""
 
     decimal: str = "."
     group: str = ","
@@ -91,16 +91,16 @@ class Signs(NamedTuple):
 
 
 def signs() -> Signs:
-    """Return the signs of the language, for what writes numbers by itself."""
+    """Return the signs of the current language, for libraries that format numbers themselves."""
     spoken = _spoken(_choice())
     return Signs() if spoken is None else spoken.writer.signs
 
 
 def tell_stored(text: str) -> str:
-    """Translate what was said elsewhere, in English: an error, or what another process left in a row.
+    """Translate an English message that was formatted elsewhere: an error, or a message stored in a row.
 
-    The catalogue has such sentences with numbered places, as in “There is no file {0}.”; what stands in these places is
-    kept. A sentence it does not have stays English.
+    The catalog has such sentences with numbered placeholders, as in “There is no file {0}.”; their values are kept. A
+    sentence that is not in the catalog stays English.
     """
     spoken = _spoken(_choice())
     if spoken is None or not text:
@@ -114,7 +114,7 @@ def tell_stored(text: str) -> str:
 
 
 class _Writer(Formatter):
-    """Writes numbers with the signs of a language."""
+    """Formatter that uses the signs of a language in numbers."""
 
     def __init__(self, code: str) -> None:
         from babel import Locale
@@ -125,13 +125,13 @@ class _Writer(Formatter):
         self.table = str.maketrans(dict(zip(Signs(), self.signs, strict=True)))
 
     def format_field(self, value: Any, format_spec: str) -> str:
-        """Write one value; a number with the signs of the language where it is given a form."""
+        """Format one value; a number with a format specification gets the signs of the language."""
         written = str(super().format_field(value, format_spec))
         return written.translate(self.table) if format_spec and isinstance(value, Number) else written
 
 
 class _Spoken(NamedTuple):
-    """A language as it is spoken: how texts, plurals and numbers are said in it."""
+    """A loaded catalog with the functions that translate texts, plurals and numbers."""
 
     gettext: Callable[[str], str]
     pgettext: Callable[[str, str], str]
@@ -142,7 +142,7 @@ class _Spoken(NamedTuple):
 
 @lru_cache
 def _spoken(code: str) -> _Spoken | None:
-    """Read a catalogue; None for English, which has none."""
+    """Load a catalog; None for English, which has none."""
     if code == ENGLISH:
         return None
     from gettext import GNUTranslations
@@ -151,17 +151,17 @@ def _spoken(code: str) -> _Spoken | None:
     from babel.messages.pofile import read_po
 
     with (FOLDER / f"{code}.po").open("rb") as file:
-        catalogue = read_po(file, code)
+        catalog = read_po(file, code)
     compiled = BytesIO()
-    write_mo(compiled, catalogue)
+    write_mo(compiled, catalog)
     compiled.seek(0)
     known = GNUTranslations(compiled)
-    numbered = [(str(one.id), str(one.string)) for one in catalogue if isinstance(one.id, str) and "{0}" in one.id]
+    numbered = [(str(one.id), str(one.string)) for one in catalog if isinstance(one.id, str) and "{0}" in one.id]
     longest_first = sorted(numbered, key=lambda pair: -len(pair[0]))
     retold = tuple((_pattern(english), said) for english, said in longest_first)
     return _Spoken(known.gettext, known.pgettext, known.ngettext, _Writer(code), retold)
 
 
 def _pattern(english: str) -> re.Pattern[str]:
-    """Make an expression that finds what stands in the numbered places of a sentence."""
+    """Return a regular expression that finds the values of a sentence's numbered placeholders."""
     return re.compile(re.sub(r"\\\{\d+\\\}", "(.+?)", re.escape(english)), re.DOTALL)

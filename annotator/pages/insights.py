@@ -49,11 +49,11 @@ def show() -> None:
 
 def _verdict(used: InUse) -> None:
     """Show accuracy and calibration in a sentence or two."""
-    layout.html("lead", text.how_right(used))
+    layout.html("lead", text.accuracy(used))
     if unfitting := text.unfitting(used):
         layout.html("quiet", unfitting)
     if summary.measured(used.row).accuracy is not None:
-        st.write(layout.plain(text.how_believable(used)))
+        st.write(layout.plain(text.calibration_quality(used)))
         layout.html("quiet", text.in_use(used))
 
 
@@ -258,7 +258,7 @@ def _labels_and_time(project: Project, used: InUse | None, answers: Answers) -> 
             st.altair_chart(charts.time_per_answer(pace), key="time-per-answer")
         layout.html("quiet", text.paced(pace))
         layout.html("quiet", text.agreed(summary.people_agree(project, answers)))
-        layout.html("quiet", text.pulled(pull(answers)))
+        layout.html("quiet", text.suggestion_effect(pull(answers)))
 
 
 # Changes in the last round, and older rounds

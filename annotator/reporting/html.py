@@ -134,8 +134,8 @@ def _quality(project: Project, used: InUse, answers: Answers) -> Section:
     was_measured = any(one.accuracy is not None for one in curve)
     advice = stopping.with_gain(project, stopping.advise(project), answers=answers)
     parts: list[Part] = [
-        Paragraph(f"{text.how_right(used)} {text.unfitting(used)}".strip()),
-        Paragraph(text.how_believable(used)),
+        Paragraph(f"{text.accuracy(used)} {text.unfitting(used)}".strip()),
+        Paragraph(text.calibration_quality(used)),
         Paragraph(stopping.sentence(advice)),
         Paragraph(text.in_use(used), quiet=True),
     ]

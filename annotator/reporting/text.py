@@ -60,7 +60,7 @@ def hours(time: float) -> str:
 # The round in use
 
 
-def how_right(used: InUse) -> str:
+def accuracy(used: InUse) -> str:
     """Describe the accuracy of the round in use with its interval and n."""
     one = measured(used.row)
     if one.accuracy is None:
@@ -100,7 +100,7 @@ def unfitting(used: InUse) -> str:
     )
 
 
-def how_believable(used: InUse) -> str:
+def calibration_quality(used: InUse) -> str:
     """Describe how well calibrated the round's probabilities are."""
     one, state = measured(used.row), used.calibrator.state
     lead = say(SURE[state])
@@ -276,7 +276,7 @@ def agreed(found: Agreement | None) -> str:
     return f"{parts} {say('The measured accuracy of a model can hardly exceed the agreement between people.')}"
 
 
-def pulled(found: Pull | None) -> str:
+def suggestion_effect(found: Pull | None) -> str:
     """Describe how suggestions affect answers."""
     if found is None:
         return say(

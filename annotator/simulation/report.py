@@ -69,9 +69,9 @@ def _after(curve: Curve, target: float) -> str:
 
 def _stop(runs: Sequence[Run], name: str) -> str:
     """Describe when sessions would have been advised to stop, and how going on changed the accuracy."""
-    mine = [run for run in runs if run["strategy"] == name]
-    last = {run["seed"]: run for run in mine}
-    stopped = {run["seed"]: run for run in reversed(mine) if run["steady"]}  # the first such round of each seed
+    chosen = [run for run in runs if run["strategy"] == name]
+    last = {run["seed"]: run for run in chosen}
+    stopped = {run["seed"]: run for run in reversed(chosen) if run["steady"]}  # the first such round of each seed
     if not stopped:
         return f"{_shown(name)}: none of {len(last)} sessions was advised to stop."
     gains = [last[seed]["accuracy"] - run["accuracy"] for seed, run in stopped.items()]

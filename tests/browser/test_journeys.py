@@ -142,7 +142,7 @@ def test_a_newcomer_is_led_by_keyboard_to_a_trained_model(visit: Visit) -> None:
     expect(strip).to_contain_text("Step 6 of 6", timeout=4 * MINUTE)
     by_keyboard(onward)
     expect(strip).to_contain_text("you have trained a model")
-    expect(page.get_by_text(re.compile("The model is right"))).to_be_visible()
+    expect(page.get_by_text(re.compile("Accuracy: about"))).to_be_visible()
     visit.open()
     visit.utterance()
     expect(strip).to_have_count(0)

@@ -37,37 +37,37 @@ PROMISE = Guarantee(WISH, 0.91, 62, 0, 3400)
 
 
 def test_how_often_it_is_right_comes_with_its_interval_and_n():
-    assert text.how_right(used(**MEASURED)) == (
+    assert text.accuracy(used(**MEASURED)) == (
         "Accuracy: about 84\u00a0%, measured on 43 audit answers. The true value is probably between 69 and 93\u00a0%."
     )
 
 
 @pytest.mark.parametrize("metrics", [{}, {"n": 0}, {"n": 1}])
 def test_what_was_not_measured_is_not_claimed(metrics):
-    assert "not known yet" in text.how_right(used(**metrics))
-    assert "there are no measurements" in text.how_believable(used(**metrics))
+    assert "not known yet" in text.accuracy(used(**metrics))
+    assert "there are no measurements" in text.calibration_quality(used(**metrics))
 
 
 def test_a_round_of_an_earlier_version_has_no_interval_and_none_is_made_up():
-    assert text.how_right(used(n=40, accuracy=0.8)) == ("Accuracy: about 80\u00a0%, measured on 40 audit answers.")
+    assert text.accuracy(used(n=40, accuracy=0.8)) == ("Accuracy: about 80\u00a0%, measured on 40 audit answers.")
 
 
 def test_probabilities_are_doubted_where_the_gap_is_more_than_chance():
-    assert "no sign of a problem" in text.how_believable(used(**MEASURED))
-    doubted = text.how_believable(used(120, **{**MEASURED, "ece": 0.12}))
+    assert "no sign of a problem" in text.calibration_quality(used(**MEASURED))
+    doubted = text.calibration_quality(used(120, **{**MEASURED, "ece": 0.12}))
     assert "Do not rely on its probabilities" in doubted
     assert "well calibrated" not in doubted
 
 
 @pytest.mark.parametrize(("spread", "said"), [(0.3, "77 to 98 times in 100"), (0.05, "88 to 92 times in 100")])
 def test_it_says_how_far_off_a_probability_may_be(spread, said):
-    assert f"Suggestions given 90\u00a0% are probably right {said}" in text.how_believable(
+    assert f"Suggestions given 90\u00a0% are probably right {said}" in text.calibration_quality(
         used(spread=spread, **MEASURED)
     )
 
 
 def test_below_thirty_audit_answers_probabilities_are_never_called_calibrated():
-    assert text.how_believable(used(29, **MEASURED)).startswith("It is too early to say")
+    assert text.calibration_quality(used(29, **MEASURED)).startswith("It is too early to say")
 
 
 def test_an_offer_says_size_precision_confidence_and_what_it_saves():
