@@ -135,7 +135,7 @@ def read(project: Project, classifier: Classifier, config: RoundConfig, ids: Seq
 
 
 def stage_costs(snapshot: Snapshot, config: RoundConfig, unread: int) -> dict[str, float]:
-    """Return the cost of each stage, where scoring an utterance costs 1, reading it 0.5, and training on it 3 an epoch."""
+    """Return the cost of each stage: scoring an utterance costs 1, reading it 0.5, training on it 3 per epoch."""
     folds = min(FOLDS, len(snapshot.audit)) if snapshot.cross_fitted else 0
     in_folds = folds * len(snapshot.training_examples) - len(snapshot.audit) * bool(folds)
     per_example = 3 * config.recipe.epochs if config.recipe.probe_weight < 1 else 0
