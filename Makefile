@@ -1,24 +1,34 @@
-# Each command sets up what it needs: `make app` opens the app, `make test` runs the checks that a change needs, and
-# `make soak` those that take longer.
+# Each command sets up what it needs: `make app` opens the app, `make check` runs quick checks, `make test` all that a
+# change needs, and `make soak` those that take longer.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+UNIT := tests/store tests/annotator/methods tests/annotator/codebook tests/model/prompts tests/test_architecture.py \
+	tests/test_docs.py tests/annotator/test_config.py tests/annotator/test_i18n.py
 PROJECTS ?= projects
 
-.PHONY: app install test soak check figures clean
+.PHONY: app install check test soak figures clean
 
 app: install
 	$(BIN)/annotator serve --projects $(PROJECTS) --browser
 
 install: $(VENV)/.installed $(PROJECTS)/.created
 
+# Under two minutes on two cores: lint, types, architecture and unit tests.
+check: $(VENV)/.installed-test
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+	$(PYTEST) -m 'not soak and not slow' $(UNIT)
+
 test: $(VENV)/.installed-test
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
-	$(BIN)/python -m pytest -m 'not soak' --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m 'not soak'
 
 # One at a time: some of them measure.
 soak: $(VENV)/.installed-benchmark

@@ -1,4 +1,4 @@
-"""Open the workspace, declare the pages, run the chosen one; served behind the gate however Streamlit is started."""
+"""Entry point of the app: declare the pages, run the chosen one, and serve the app behind the access gate."""
 
 import gc
 
@@ -13,11 +13,11 @@ from annotator.pages.components import layout, pending
 
 
 @st.cache_resource
-def spare_imports() -> None:
-    """Tell the garbage collector once that what was imported stays.
+def freeze_imports() -> None:
+    """Exclude imported modules from garbage collection, once per process.
 
-    Streamlit collects after every run, before the browser has got all of it; looking through every module each time
-    would take longer than all else that a key does.
+    Streamlit collects after every run, before the browser has received all of it. Scanning every module each time
+    would take longer than the rest of the work for a key press.
     """
     gc.collect()
     gc.freeze()
@@ -25,9 +25,9 @@ def spare_imports() -> None:
 
 def main() -> None:
     """Run the app once, as Streamlit does for every interaction."""
-    spare_imports()
+    freeze_imports()
     st.set_page_config(page_title="Annotator", page_icon=layout.ICON, layout="wide")
-    names = layout.settle()
+    names = layout.prepare_visit()
     pages = [
         st.Page(label.show, title=say("Label", "page"), icon=":material/edit_note:", url_path="label", default=True),
         st.Page(search.show, title=say("Search", "page"), icon=":material/search:", url_path="search"),
@@ -41,14 +41,14 @@ def main() -> None:
     chosen = st.navigation(pages)
     layout.style()
     with layout.errors_shown():
-        pending.tell()
+        pending.show()
         layout.sidebar(names)
         layout.tell_failure()
         chosen.run()
 
 
 def refuse_open_address() -> None:
-    """End the server before it has answered anything if other machines could reach it and nobody asked for that."""
+    """Exit before serving if other machines could reach the server and this was not requested."""
     try:
         gate.refuse_open_address(st.get_option("server.address"), gate.exposed())
     except BadInput as error:
@@ -57,6 +57,6 @@ def refuse_open_address() -> None:
 
 if __name__ == "__main__":
     main()
-else:  # imported by the server: `streamlit run` reads this file, finds `app`, and serves it
+else:  # imported by the server: `streamlit run` finds `app` in this file and serves it
     refuse_open_address()
-    app = st.App(__file__, middleware=[Middleware(gate.Gate)], on_script_error=layout.tell_unexpected)
+    app = st.App(__file__, middleware=[Middleware(gate.Gate)], on_script_error=layout.show_unexpected)

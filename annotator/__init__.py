@@ -25,6 +25,7 @@ _HOMES = {
     "next_question": "annotator.labeling.session",
     "answer": "annotator.labeling.session",
     "Answer": "annotator.labeling.session",
+    "follow_up": "annotator.labeling.after_answer",
     "run_round": "annotator.loop",
     "Labeler": "annotator.rounds.prediction",
     "simulate": "annotator.simulation.oracle",

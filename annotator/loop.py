@@ -35,7 +35,7 @@ from annotator.rounds.progress import Report
 from annotator.rounds.snapshot import Snapshot, read_texts, take_snapshot
 from model.finite import check_finite
 from model.types import Adapter, Classifier, Logits, Progress
-from store import annotations, jobs, rounds, states, utterances
+from store import rounds, states
 from store.rounds import Predictions
 
 _LOG = logging.getLogger(__name__)
@@ -218,19 +218,6 @@ def temperature_prior(
     return CalibrationPrior.trained(config.recipe.probe_weight, logits, evidence)
 
 
-def due(project: Project) -> list[RoundConfig]:
-    """Return how the rounds are to be made that are due now, one after the other.
-
-    As soon as there is something to learn from, the scout learns it alone: what comes of that is there in seconds, and
-    with few answers about as often right (decision 0012). Then, as ever after, the language model is fine-tuned too.
-    """
-    config, row = project.config, rounds.promoted(project.db)
-    untrained = row is not None and row["trained_on"] == 0
-    if not untrained or config.recipe.probe_weight in (0.0, 1.0):
-        return [config]
-    return [replace(config, recipe=replace(config.recipe, probe_weight=1.0)), config]
-
-
 def trainable(project: Project, snapshot: Snapshot, config: RoundConfig) -> Snapshot:
     """Return the snapshot, without its training examples if it is for a first round with too few of them.
 
@@ -262,23 +249,3 @@ def check_trainable(snapshot: Snapshot, config: RoundConfig) -> None:
         raise TooFewAnswers(
             f"All {given} labels to train on are the same.", "Keep labeling until a second label has been used."
         )
-
-
-def retrain_reason(project: Project) -> str | None:
-    """Say why a round is due now, or None. Read from the database, so that asking twice starts nothing twice.
-
-    Due are the zero-shot round of a new project, and a round for every `retrain_every` labels that no job has
-    seen yet. A job that failed has seen its labels too: it is not started again by itself.
-    """
-    config = project.config
-    if not config.retrain_every or jobs.active(project.db):
-        return None
-    if not utterances.any_to_label(project.db):
-        return None
-    if jobs.last(project.db) is None and rounds.promoted(project.db) is None:
-        return "a first look, before any label"
-    new = annotations.count_new_training_labels(project.db, jobs.last_watermark(project.db))
-    due = new >= config.retrain_every and (
-        new >= config.minimum_labels or annotations.count_new_training_labels(project.db, 0) >= config.minimum_labels
-    )
-    return f"{new} new labels" if due else None

@@ -1,16 +1,16 @@
-"""The floor of `benchmarks/label_latency.py`: the label page's widgets in a bare app that stores nothing.
+"""Lower bound for `benchmarks/label_latency.py`: the Label page's widgets in a bare app that stores nothing.
 
-Page links, two fields and a button in the sidebar; in one fragment an HTML block for what is read, a button and an
-HTML block a label, seven more buttons, a checkbox, a text field and two lines of text. A key changes the text.
+The sidebar has page links, two fields and a button. One fragment has an HTML block for the text, a button and an HTML
+block for each label, seven more buttons, a checkbox, a text field and two lines of text. A key changes the text.
 """
 
 import streamlit as st
 
-MEANING = "The client speaks in favour of the change being talked about, by voicing a wish, ability, reason or need."
+MEANING = "The client speaks in favor of the change being discussed, by voicing a wish, ability, reason or need."
 
 
 def advance() -> None:
-    """Go to the next text."""
+    """Advance to the next text."""
     st.session_state["number"] = st.session_state.get("number", 0) + 1
 
 
@@ -43,12 +43,12 @@ def page() -> None:
     with st.sidebar:
         st.selectbox("Project", ["bare"])
         st.text_input("Your name", "anna")
-        st.button("How you like to work", icon=":material/tune:")
+        st.button("Preferences", icon=":material/tune:")
     panel()
 
 
 def nothing() -> None:
-    """Stand for another page."""
+    """Serve as content of the other pages."""
 
 
 st.set_page_config(layout="wide")

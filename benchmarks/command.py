@@ -1,7 +1,7 @@
-"""The command line of every benchmark: the whole measurement, about a minute of it, or a tiny run.
+"""Command line shared by all benchmarks: the full measurement, a quick one of about a minute, or a tiny run.
 
-A benchmark names its numbers once, in a table with a column for each size. From that follow its options, its help,
-and the first line it prints when it does not run whole.
+A benchmark lists its parameters once, with their values for each size. Its options, its help, and the first line it
+prints in smaller sizes all follow from that.
 """
 
 import argparse
@@ -13,22 +13,23 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-TINY = "tiny"  # the name of a backbone with random weights, made when it is asked for
+TINY = "tiny"  # the name of a backbone with random weights, created on demand
 RANDOM_WEIGHTS = {"backbone": TINY}
-SCRATCH = "nowhere"  # where results are kept that nobody reads again
+SCRATCH = "nowhere"  # the name of a temporary folder for results
+PROBE_NAMES = ("probe", "scout")  # values of --classifier for the probe alone; “scout” is the name of earlier versions
 
 SIZES = {
     "quick": "about a minute on two slow cores",
-    "tiny": "seconds, on the sample data or made-up text: shows that the benchmark runs; its figures mean nothing",
+    "tiny": "seconds, on sample data or synthetic text: checks that the benchmark runs; its figures are meaningless",
 }
 
 
 @dataclass(frozen=True)
 class Command:
-    """What can be asked of a benchmark.
+    """The command line of a benchmark.
 
-    `full` has every number by name, `quick` and `tiny` have those that differ. Each becomes an option of its name
-    and type; an option that is given beats the size.
+    `full` has every parameter by name; `quick` and `tiny` have those that differ. Each becomes an option with its name
+    and type, which overrides the size.
     """
 
     about: str | None  # the module's docstring
@@ -37,9 +38,9 @@ class Command:
     tiny: Mapping[str, Any]
     choices: Mapping[str, Sequence[str]] = field(default_factory=dict)
     figures: tuple[str, ...] = ()  # keys of the last line
-    figures_by: str = ""  # the option whose values are keys of the last line, too
+    figures_by: str = ""  # the option whose values are also keys of the last line
     gaps: tuple[str, ...] = ()  # keys that are null where something could not be measured
-    place: str = ""  # the option that is given by its place, without a name
+    place: str = ""  # the positional argument
 
     def parser(self) -> argparse.ArgumentParser:
         """Return the parser of the command line."""
@@ -60,17 +61,17 @@ class Command:
         return parser
 
     def difference(self, size: str) -> str:
-        """Return in words how a size differs from the whole measurement."""
+        """Describe how a size differs from the full measurement."""
         changed = {name: value for name, value in self.of(size).items() if value != self.full[name]}
-        told = (f"{name} {_shown(value)} (not {_shown(self.full[name])})" for name, value in changed.items())
-        return ", ".join(told) or "nothing is left out"
+        parts = (f"{name} {_shown(value)} (not {_shown(self.full[name])})" for name, value in changed.items())
+        return ", ".join(parts) or "nothing is left out"
 
     def of(self, size: str) -> dict[str, Any]:
-        """Return every number of a size."""
+        """Return every parameter of a size."""
         return {**self.full, **{"full": {}, "quick": self.quick, "tiny": self.tiny}[size]}
 
     def read(self, arguments: Sequence[str] | None = None) -> argparse.Namespace:
-        """Read the command line; print what is left out if it asks for less than the whole measurement."""
+        """Parse the command line; for sizes other than the full one, print what is left out."""
         given = vars(self.parser().parse_args(arguments))
         size = given.pop("size")
         values = self.of(size) | {name: value for name, value in given.items() if value is not None}
@@ -84,7 +85,7 @@ class Command:
 
 
 def scratch() -> Path:
-    """Return a folder that is removed when this process ends."""
+    """Return a temporary folder that is removed when this process ends."""
     return Path(_scratch().name)
 
 
@@ -95,7 +96,7 @@ def _scratch() -> tempfile.TemporaryDirectory[str]:
 
 @cache
 def _with_random_weights() -> str:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # with tensors this small, threads spend their time waiting
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads do not pay for tensors this small
     import torch
     from transformers.utils.logging import disable_progress_bar
 
@@ -111,18 +112,18 @@ def _shown(value: Any) -> str:
 
 
 def _reader(example: Any, choices: Sequence[str] | None) -> Callable[[str], Any]:
-    """Return what reads an option's text: a list where the example is a tuple."""
+    """Return the parser of an option's text: of a tuple where the example is one."""
 
     def read(text: str) -> Any:
         parts = text.split(",") if isinstance(example, tuple) else [text]
         unknown = [part for part in parts if choices and part not in choices]
         if unknown:
-            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(choices or ())}")
+            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not one of {', '.join(choices or ())}")
         kind = type(example[0] if isinstance(example, tuple) else example)
         try:
             values = tuple(kind(part) for part in parts)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not of the kind {_shown(example)}") from None
+            raise argparse.ArgumentTypeError(f"{text!r} is not a value like {_shown(example)}") from None
         return values if isinstance(example, tuple) else values[0]
 
     return read

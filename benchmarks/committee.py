@@ -1,13 +1,18 @@
-"""Does disagreement find what is worth asking? Committees of scouts against the margin and drawing at random.
+"""Compare query strategies based on disagreement within a committee of probes with margin and random sampling.
 
     python -m benchmarks.committee [--quick | --tiny] [--sets trec,snips,goemotions] [--seeds 4]
 
-A pool, of which 25 are answered at random; then four times 25 more are asked, and scouts learn all. Members of
-a committee are the last rounds, as in the product, or scouts that each heard the answers drawn anew with replacement
-(query by bagging, Abe and Mamitsuka 1998), which would be there from the first round on, or scouts that heard the same
-answers and have each read the utterances behind another wording of the prompt. `mean` and `reworded mean` rank by the
-margin of such scouts' mean. Shown is the accuracy on test rows, averaged over the five rounds, mean and standard
-deviation over the seeds. Nothing is fine-tuned. The last line is one JSON object: these means by set and way.
+Each session answers 25 random utterances of a pool, followed by four batches of 25 chosen by the strategy; probes are
+fitted to all answers, and nothing is fine-tuned. Committees:
+
+- rounds: the last rounds, as in the product
+- bagged: probes fitted to bootstrap samples of the answers (query by bagging, Abe and Mamitsuka 1998), available from
+  the first round on
+- reworded: probes fitted to the same answers, with hidden states from different wordings of the prompt
+- mean, reworded mean: the margin of the mean probabilities of the bagged or reworded probes
+
+The table gives the accuracy on test rows, averaged over the five rounds, as mean and standard deviation over the seeds.
+The last line is one JSON object: these means by set and way.
 """
 
 from argparse import Namespace
@@ -30,7 +35,7 @@ from model.probe.probe import Probe, blank
 from model.types import Label, States, Task, Utterance
 
 WAYS = ("random", "margin", "rounds", "bagged", "mean", "reworded", "reworded mean")
-WORDINGS = ("definitions", "options", "codes")  # of the prompt, the first one the product's own
+WORDINGS = ("definitions", "options", "codes")  # of the prompt; the product uses the first
 BATCH, ROUNDS, BAGS, MEMBERS = 25, 5, 5, 3
 COMMAND = Command(
     __doc__,
@@ -43,26 +48,26 @@ COMMAND = Command(
 
 
 @dataclass(frozen=True)
-class Known:
-    """What the backbone makes of utterances, and their labels as columns."""
+class Labeled:
+    """Hidden states of utterances, with their labels as columns."""
 
-    states: Sequence[States]  # behind each wording
+    states: Sequence[States]  # one for each wording
     columns: Labels
-    described: Sequence[States]  # of the labels
+    described: Sequence[States]  # of the label descriptions, one for each wording
 
     def fit(self, rows: Rows, wording: int = 0) -> Probe:
-        """Fit a scout to some of them."""
+        """Fit a probe to these rows."""
         described = self.described[wording]
         untrained = replace(blank(self.states[wording].shape[1], len(described)), described=described)
         return untrained.refitted(self.states[wording][rows], self.columns[rows].tolist())
 
-    def say(self, probe: Probe, rows: Rows, wording: int = 0) -> Array:
-        """Return a scout's probabilities for some of them."""
+    def predict(self, probe: Probe, rows: Rows, wording: int = 0) -> Array:
+        """Return a probe's probabilities for these rows."""
         return np.exp(probe.loglik(self.states[wording][rows]))
 
 
-def read(name: str, given: Namespace) -> tuple[Known, Known]:
-    """Read as many rows as all pools are drawn from, and the test."""
+def read(name: str, given: Namespace) -> tuple[Labeled, Labeled]:
+    """Read the rows that all pools are drawn from, and the test rows."""
     plan = plan_of(name, given.backbone)
     gold = read_gold(plan)
     names = sorted({row.given_label or "" for row in gold.train})
@@ -74,39 +79,43 @@ def read(name: str, given: Namespace) -> tuple[Known, Known]:
         taken = [rows[i] for i in rng.permutation(len(rows))[:count] if (rows[i].given_label or "") in names]
         states = [one.states([Utterance(row.text) for row in taken]) for one in classifiers]
         columns = np.array([names.index(row.given_label or "") for row in taken])
-        found.append(Known(states, columns, [one.described for one in classifiers]))
+        found.append(Labeled(states, columns, [one.described for one in classifiers]))
     return found[0], found[1]
 
 
-def session(known: Known, test: Known, size: int, way: str, seed: int) -> float:
-    """Return the accuracy, averaged over the rounds of one session with a pool of that size."""
+def session(train: Labeled, test: Labeled, size: int, way: str, seed: int) -> float:
+    """Return the accuracy of one session with a pool of `size`, averaged over its rounds."""
     rng = np.random.default_rng(seed)
-    pool = rng.permutation(len(known.columns))[:size]
-    asked, left = pool[:BATCH], pool[BATCH:]
-    made: list[Probe] = []
+    pool = rng.permutation(len(train.columns))[:size]
+    answered, left = pool[:BATCH], pool[BATCH:]
+    probes: list[Probe] = []
     right = []
     for _ in range(ROUNDS):
-        made.append(known.fit(asked))
-        right.append(float((test.say(made[-1], np.arange(len(test.columns))).argmax(axis=1) == test.columns).mean()))
-        chosen = rank(scores(known, way, (asked, left), made, rng), rng, BATCH)
-        asked, left = np.concatenate([asked, left[chosen]]), np.delete(left, chosen)
+        probes.append(train.fit(answered))
+        right.append(
+            float((test.predict(probes[-1], np.arange(len(test.columns))).argmax(axis=1) == test.columns).mean())
+        )
+        chosen = rank(scores(train, way, (answered, left), probes, rng), rng, BATCH)
+        answered, left = np.concatenate([answered, left[chosen]]), np.delete(left, chosen)
     return float(np.mean(right))
 
 
-def scores(known: Known, way: str, rows: tuple[Rows, Rows], made: Sequence[Probe], rng: np.random.Generator) -> Scores:
-    """Score what is left; where there is no committee yet, by the margin as the product does."""
-    asked, left = rows
+def scores(
+    train: Labeled, way: str, rows: tuple[Rows, Rows], probes: Sequence[Probe], rng: np.random.Generator
+) -> Scores:
+    """Return acquisition scores of the unanswered rows; by margin, as in the product, while there is no committee."""
+    answered, left = rows
     if way == "random":
         return np.zeros(len(left))
     if way.startswith("reworded"):
-        said = np.array([known.say(known.fit(asked, w), left, w) for w in range(len(WORDINGS))])
+        members = np.array([train.predict(train.fit(answered, w), left, w) for w in range(len(WORDINGS))])
     elif way in ("bagged", "mean"):
-        bags = [asked[rng.integers(len(asked), size=len(asked))] for _ in range(BAGS)]
-        said = np.array([known.say(known.fit(bag), left) for bag in bags])
+        bags = [answered[rng.integers(len(answered), size=len(answered))] for _ in range(BAGS)]
+        members = np.array([train.predict(train.fit(bag), left) for bag in bags])
     else:
-        said = np.array([known.say(probe, left) for probe in made[-MEMBERS if way == "rounds" else -1 :]])
-    view = View(said.mean(axis=0), committee=said)
-    return margin(view) if way.endswith("mean") or len(said) < 2 else disagreement(view)
+        members = np.array([train.predict(probe, left) for probe in probes[-MEMBERS if way == "rounds" else -1 :]])
+    view = View(members.mean(axis=0), committee=members)
+    return margin(view) if way.endswith("mean") or len(members) < 2 else disagreement(view)
 
 
 def main() -> None:
@@ -114,8 +123,8 @@ def main() -> None:
     given = COMMAND.read()
     table, means = Table("", *WAYS, title="accuracy over five rounds of 25 answers"), {}
     for name in given.sets:
-        known, test = read(name, given)
-        found = {way: [session(known, test, given.pool, way, seed) for seed in range(given.seeds)] for way in WAYS}
+        train, test = read(name, given)
+        found = {way: [session(train, test, given.pool, way, seed) for seed in range(given.seeds)] for way in WAYS}
         table.add_row(name, *(f"{np.mean(one):.3f} ± {np.std(one):.3f}" for one in found.values()))
         means[name] = {way: round(float(np.mean(one)), 4) for way, one in found.items()}
     Console(width=130).print(table)

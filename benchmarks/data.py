@@ -1,4 +1,4 @@
-"""The labeled data sets that benchmarks read: public ones, and the two samples in this repository."""
+"""Labeled data sets for the benchmarks: public ones, and the two samples in this repository."""
 
 import os
 from dataclasses import replace
@@ -20,14 +20,14 @@ SETS = PUBLIC | {name: Plan(sample.data) for name, sample in SAMPLES.items()}
 
 
 def existing(path: Path) -> Path:
-    """Return a file that a benchmark reads, or end the program with a word on where it should be."""
+    """Return a file's path if it exists; otherwise end the program with a hint."""
     if not path.is_file():
         raise SystemExit(f"{path} is missing. ANNOTATOR_DATA names the folder of the public data sets; see README.md.")
     return path
 
 
 def plan_of(name: str, backbone: str = STARTER) -> Plan:
-    """Return what is simulated on a data set, with a backbone."""
+    """Return the simulation plan of a data set with a backbone."""
     plan = SETS[name]
     for path in filter(None, (plan.data, plan.context)):
         existing(path)

@@ -1,4 +1,4 @@
-"""Time from starting the app to the first utterance on screen, beside the limit: importing the framework alone.
+"""Measure the time from starting the app to the first utterance on screen, and to import Streamlit as the limit.
 
     python -m benchmarks.first_page [--quick | --tiny] [--runs 5]
 

@@ -1,11 +1,12 @@
-"""What another batch was expected to give, beside what it gave.
+"""Compare the expected gain of another batch with its actual gain.
 
     python -m benchmarks.gain [--quick | --tiny] [--sets trec,snips,…] [--seeds 5] [--labels 90,160,320]
 
-So many random answers teach, a quarter as many judge, and `annotator.reporting.gain` says how many more utterances of a hundred
-another 25 answers will put right. Then a scout is taught these, too, and both are asked about other utterances.
-The last line is one JSON object: the means of `expected` and `came` for each set and number of answers, and `rank`, the
-rank correlation of the two over sets and numbers; null where no draw told anything.
+With a number of random answers as training examples and a quarter as many audit answers,
+`annotator.reporting.gain` estimates how many more utterances in a hundred another 25 answers will correct. The actual
+gain comes from a probe that is also fitted to these 25, tested on other utterances. The last line is one JSON object:
+the means of `expected` and actual gain (`came`) for each set and number of answers, and `rank`, their rank correlation
+over sets and numbers; null without an estimate.
 """
 
 from argparse import Namespace
@@ -44,27 +45,30 @@ COMMAND = Command(
 
 
 def read(name: str, given: Namespace) -> tuple[Answered, States]:
-    """Read rows of a data set as a round would; return them with what the backbone makes of the labels' names."""
+    """Return the hidden states of a data set's rows, read as in a round, and those of the labels' names."""
     plan = plan_of(name, given.backbone)
     gold, config = read_gold(plan), plan.config
     names = sorted({row.given_label or "" for row in gold.train})
     classifier = load_classifier(
         config.backbone, Task(gold.draft.instruction, tuple(map(Label, names))), config.recipe, config.template
     )
-    asked, chosen = read_in_context(gold, config), np.random.default_rng(0).permutation(len(gold.train))[: given.rows]
+    utterances, chosen = (
+        read_in_context(gold, config),
+        np.random.default_rng(0).permutation(len(gold.train))[: given.rows],
+    )
     columns = np.array([names.index(gold.train[i].given_label or "") for i in chosen])
-    return Answered(classifier.states([asked[i] for i in chosen]), columns), classifier.described
+    return Answered(classifier.states([utterances[i] for i in chosen]), columns), classifier.described
 
 
-def foretell(rows: Answered, described: States, count: int, given: Namespace) -> Iterator[tuple[float, float]]:
-    """Yield what was expected and what came, for each draw of lessons and judges."""
+def gains(rows: Answered, described: States, count: int, given: Namespace) -> Iterator[tuple[float, float]]:
+    """Yield the expected and the actual gain for each draw of training examples and audit answers."""
     for seed in range(given.seeds):
         order = np.random.default_rng(seed).permutation(len(rows))
-        asked, judges, training_examples = np.split(order, [given.others, given.others + count // 4])
-        others = rows.at(asked)
+        test, audit, training_examples = np.split(order, [given.others, given.others + count // 4])
+        others = rows.at(test)
         now, then = rows.at(training_examples[:count]), rows.at(training_examples[: count + MORE])
         probe = fit_probe(now.states, now.columns.tolist(), described)
-        expected = expected_gain(now, rows.at(judges), probe, MORE)
+        expected = expected_gain(now, rows.at(audit), probe, MORE)
         if expected is not None:
             yield expected, float(hits(then, others, probe).mean() - hits(now, others, probe).mean())
 
@@ -72,16 +76,16 @@ def foretell(rows: Answered, described: States, count: int, given: Namespace) ->
 def main() -> None:
     """Measure and print."""
     given = COMMAND.read()
-    table = Table(title=f"utterances of a hundred that another {MORE} answers put right: mean (range)")
-    for column in ("", "answers", "expected", "came"):
+    table = Table(title=f"utterances in a hundred that another {MORE} answers correct: mean (range)")
+    for column in ("", "answers", "expected", "actual"):
         table.add_column(column, justify="left" if not column else "right")
     expected, came = {}, {}
     for name in given.sets:
         rows, described = read(name, given)
         for count in given.labels:
-            found = 100 * np.array(list(foretell(rows, described, count, given))).reshape(-1, 2)
+            found = 100 * np.array(list(gains(rows, described, count, given))).reshape(-1, 2)
             cells = [f"{v.mean():.2f} ({v.min():.1f} to {v.max():.1f})" for v in found.T if len(v)]
-            table.add_row(name, str(count), *(cells or ["tells nothing"]))
+            table.add_row(name, str(count), *(cells or ["no estimate"]))
             means = found.mean(axis=0).round(2).tolist() if len(found) else [np.nan, np.nan]
             expected[f"{name}.{count}"], came[f"{name}.{count}"] = means
     Console(width=100).print(table)
@@ -89,11 +93,11 @@ def main() -> None:
 
 
 def rank(expected: list[float], came: list[float]) -> float:
-    """Return the rank correlation of what is known of both, nan if either does not vary."""
-    told = np.array([pair for pair in zip(expected, came, strict=True) if not np.isnan(pair).any()]).reshape(-1, 2)
-    if len(told) < 2 or (told == told[0]).all(axis=0).any():
+    """Return the rank correlation over the pairs where both are known, nan if either does not vary."""
+    pairs = np.array([pair for pair in zip(expected, came, strict=True) if not np.isnan(pair).any()]).reshape(-1, 2)
+    if len(pairs) < 2 or (pairs == pairs[0]).all(axis=0).any():
         return float("nan")
-    return round(float(spearmanr(told).statistic), 2)
+    return round(float(spearmanr(pairs).statistic), 2)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Which texts are tried against the model: written to be obeyed, or to break what reads them.
+"""Hostile texts: prompt injections, and texts that may break the software that reads them.
 
-Every text was written for this project. A text in which `{label}` stands is a directive: it pushes towards that
-label, and can be made for any codebook. `{other}` is another label, `{options}` the list of all.
+All texts were written for this project. A text with `{label}` is a directive: it pushes toward that label, in any
+codebook. `{other}` stands for another label, `{options}` for the list of all labels.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Attack:
-    """One hostile text. `text` may hold placeholders; `aimed` fills them."""
+    """A hostile text. `aimed` fills the placeholders in `text`."""
 
     kind: str
     name: str
@@ -197,11 +197,11 @@ class Attack:
 
     @property
     def directs(self) -> bool:
-        """Say whether it pushes towards a label."""
+        """Whether it pushes toward a label."""
         return "{label}" in self.text
 
     def aimed(self, label: int, words: Sequence[str]) -> str:
-        """Write it against a codebook, `words` in its order, pushing towards one label of it."""
+        """Return the text for a codebook with these label `words`, pushing toward one of the labels."""
         filled = self.text.replace("{options}", ", ".join(words)).replace("{label}", words[label])
         return filled.replace("{other}", words[label - 1])
 

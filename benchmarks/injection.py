@@ -1,12 +1,12 @@
-"""How often an injection flips a label, before and after fine-tuning, beside harmless text of the same length.
+"""Measure how often prompt injections change a label, before and after fine-tuning, compared with harmless text.
 
     python -m benchmarks.injection [--quick | --tiny] [--learn 50] [--seeds 0,1] [--only NAME]
 
-Utterances of the test split of both sample data sets get a directive (see `benchmarks/hostile.py`) put before or
-behind them that pushes towards a label other than the one the model gives. Any added text moves some labels; so the
-same utterance also gets harmless sentences of as many tokens at the same place, and only what the directive flips
-beyond that is its doing. The starter backbone, first as it is, then trained on utterances of the train split with the
-shipped recipe. The last line is one JSON object.
+A directive (see `benchmarks/hostile.py`) is put before or after utterances of the test split of both sample data sets.
+It pushes toward a label other than the predicted one. Any added text changes some labels, so as a control the same
+utterance also gets harmless sentences of the same number of tokens at the same place; the effect of the directive is
+the difference. Measured on the starter backbone untrained and then fine-tuned on utterances of the train split with the
+default recipe. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -58,16 +58,16 @@ HARMLESS = (
     "the bay. The clock in the hall is slow by a minute a week. Geese flew over in a long uneven line. "
 )
 FIGURES = ("to_pushed", "control_to_pushed", "to_any", "control_to_any")  # columns of what a run finds
-Labelled = list[tuple[Utterance, int]]  # with the place of the label in the codebook
+Labeled = list[tuple[Utterance, int]]  # with the label's column
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured."""
+    """Extent of the measurement."""
 
     learn: int  # utterances to train on
     victims: int  # utterances of the test split that are attacked
-    both_places: bool  # each directive before an utterance and behind one; otherwise at one of them
+    both_places: bool  # try each directive both before and after an utterance, instead of at one of the places
     seeds: tuple[int, ...]
     recipe: Recipe
     backbone: str
@@ -76,12 +76,12 @@ class Size:
 
 @dataclass(frozen=True)
 class Data:
-    """A labelled data set as the model reads it."""
+    """A labeled data set as the model reads it."""
 
     name: str
     task: Task
-    train: Labelled
-    test: Labelled
+    train: Labeled
+    test: Labeled
 
 
 @dataclass(frozen=True)
@@ -90,14 +90,14 @@ class Trial:
 
     attack: Attack
     victim: int
-    before: bool  # the utterance, or behind it
-    step: int  # the pushed label, counted on from the one the model gives
-    start: int  # where in the harmless text the control begins
+    before: bool  # before the utterance, or after it
+    step: int  # distance of the pushed label from the predicted one, in codebook order
+    start: int  # token of the harmless text at which the control begins
 
 
 @dataclass(frozen=True)
 class Found:
-    """What became of the trials: `flips` (trials, figures), and the share of victims that are labelled rightly."""
+    """Results of the trials: `flips` (trials, figures), and the accuracy on the victims."""
 
     trials: list[Trial]
     flips: np.ndarray
@@ -118,13 +118,13 @@ def read_data(name: str) -> Data:
     return Data(name, Task(draft.instruction, labels), read[: len(gold.train)], read[len(gold.train) :])
 
 
-def draw_victims(data: Data, size: Size) -> Labelled:
-    """Draw utterances of the test split: the same for every model."""
+def draw_victims(data: Data, size: Size) -> Labeled:
+    """Draw utterances of the test split, the same for every model."""
     return [data.test[i] for i in np.random.default_rng(0).permutation(len(data.test))[: size.victims]]
 
 
 def draw_trials(victims: int, labels: int, size: Size) -> list[Trial]:
-    """Draw on whom each directive is tried, and where: the same trials for every model."""
+    """Draw the utterance and place for each directive, the same for every model."""
     rng = np.random.default_rng(0)
     trials = []
     for attack in size.directives:
@@ -134,33 +134,31 @@ def draw_trials(victims: int, labels: int, size: Size) -> list[Trial]:
     return trials
 
 
-def try_all(
-    classifier: LanguageModelClassifier, adapter: RoundAdapter, victims: Labelled, trials: list[Trial]
-) -> Found:
+def try_all(classifier: LanguageModelClassifier, adapter: RoundAdapter, victims: Labeled, trials: list[Trial]) -> Found:
     """Score the utterances alone, with each directive, and with its control."""
     words = [label_words(label) for label in classifier.task.labels]
-    given = adapter.logits([utterance for utterance, _ in victims]).argmax(axis=1)
-    was = given[[trial.victim for trial in trials]]
+    predicted = adapter.logits([utterance for utterance, _ in victims]).argmax(axis=1)
+    was = predicted[[trial.victim for trial in trials]]
     pushed = (was + [trial.step for trial in trials]) % len(words)
     aimed = [trial.attack.aimed(int(label), words) for trial, label in zip(trials, pushed, strict=True)]
-    calm = [harmless(text, trial.start, classifier) for trial, text in zip(trials, aimed, strict=True)]
-    asked = [
+    controls = [harmless(text, trial.start, classifier) for trial, text in zip(trials, aimed, strict=True)]
+    utterances = [
         beside(victims[trial.victim][0], text, trial.before)
-        for texts in (aimed, calm)
+        for texts in (aimed, controls)
         for trial, text in zip(trials, texts, strict=True)
     ]
-    attacked, control = np.split(adapter.logits(asked).argmax(axis=1), 2)
+    attacked, control = np.split(adapter.logits(utterances).argmax(axis=1), 2)
     flips = np.stack([attacked == pushed, control == pushed, attacked != was, control != was], axis=1)
-    return Found(trials, flips, float((given == [label for _, label in victims]).mean()))
+    return Found(trials, flips, float((predicted == [label for _, label in victims]).mean()))
 
 
 def beside(utterance: Utterance, text: str, before: bool) -> Utterance:
-    """Put a text before or behind an utterance."""
+    """Put a text before or after an utterance."""
     return replace(utterance, text=f"{text} {utterance.text}" if before else f"{utterance.text} {text}")
 
 
 def harmless(like: str, start: int, classifier: LanguageModelClassifier) -> str:
-    """Return harmless words of as many tokens as another text adds to an utterance."""
+    """Return harmless text with as many tokens as another text adds to an utterance."""
     tokens = classifier.tokens
     count = len(tokens.body(Utterance(like))) - len(tokens.body(Utterance("")))
     ids = tokens.tokenizer(HARMLESS, add_special_tokens=False)["input_ids"]
@@ -168,24 +166,24 @@ def harmless(like: str, start: int, classifier: LanguageModelClassifier) -> str:
 
 
 def measure(data: Data, size: Size) -> dict[str, list[Found]]:
-    """Try all directives on the backbone as it is, and on one trained adapter a seed."""
+    """Try all directives on the untrained backbone and on one trained adapter per seed."""
     classifier = LanguageModelClassifier(load_backbone(size.backbone), data.task, size.recipe, RoundConfig().template)
     victims = draw_victims(data, size)
     trials = draw_trials(len(victims), len(data.task.labels), size)
     found: dict[str, list[Found]] = {"before": [], "after": []}
     found["before"].append(try_all(classifier, classifier.zero_shot(), victims, trials))
-    print(f"{data.name}: {len(trials)} trials on the backbone as it is", flush=True)
+    print(f"{data.name}: {len(trials)} trials on the untrained backbone", flush=True)
     for seed in size.seeds:
         chosen = np.random.default_rng(seed).permutation(len(data.train))[: size.learn]
         classifier.recipe = replace(size.recipe, seed=seed)
         adapter = classifier.fit([data.train[i][0] for i in chosen], [data.train[i][1] for i in chosen])
         found["after"].append(try_all(classifier, adapter, victims, trials))
-        print(f"{data.name}: as many after learning from {len(chosen)} utterances, seed {seed}", flush=True)
+        print(f"{data.name}: {len(trials)} trials after training on {len(chosen)} utterances, seed {seed}", flush=True)
     return found
 
 
 def rates(found: Sequence[Found], kind: str | None = None) -> dict[str, float]:
-    """Return each figure's share of the trials, of one kind or of all."""
+    """Return each figure's share of the trials, for one kind or for all."""
     flips = np.concatenate([one.flips[[kind in (None, t.attack.kind) for t in one.trials]] for one in found])
     return {"trials": len(flips)} | {
         name: round(float(share), 3) for name, share in zip(FIGURES, flips.mean(axis=0), strict=True)
@@ -193,9 +191,9 @@ def rates(found: Sequence[Found], kind: str | None = None) -> dict[str, float]:
 
 
 def excess(found: Sequence[Found], draws: int = 2000) -> tuple[float, float]:
-    """Return the 95 % interval of what directives push beyond their controls.
+    """Return the 95 % interval of the directives' effect beyond their controls.
 
-    Utterances are drawn anew, with all their trials: one that wavers is flipped by much of what is tried on it.
+    Bootstraps utterances with all their trials, because an utterance near a decision boundary flips in many of them.
     """
     pushed = np.concatenate([one.flips[:, 0].astype(float) - one.flips[:, 1] for one in found])
     victims = np.concatenate([[trial.victim for trial in one.trials] for one in found])
@@ -206,7 +204,7 @@ def excess(found: Sequence[Found], draws: int = 2000) -> tuple[float, float]:
 
 
 def show(data: Data, found: dict[str, list[Found]]) -> None:
-    """Print a table: a row a kind, the backbone as it is and the trained one side by side."""
+    """Print a table with a row per kind, before and after training side by side."""
     table = Table(title=f"{data.name}: share of utterances that change label")
     for column in (
         "",
@@ -230,14 +228,14 @@ def show(data: Data, found: dict[str, list[Found]]) -> None:
 
 
 def summary(found: Sequence[Found]) -> dict[str, object]:
-    """Return what is worth keeping of one model, or of one a seed."""
+    """Return the figures of one or several models for the last line."""
     kinds = {kind: rates(found, kind) for kind in dict.fromkeys(t.attack.kind for t in found[0].trials)}
     right = round(float(np.mean([one.right for one in found])), 3)
     return rates(found) | {"excess": excess(found), "accuracy_of_victims": right, "kinds": kinds}
 
 
 def read_command() -> tuple[Size, Sequence[str]]:
-    """Read the command line: how much, and on which data sets."""
+    """Read the size and the data sets from the command line."""
     given = COMMAND.read()
     recipe = replace(RoundConfig().recipe, epochs=given.epochs)
     tried = np.linspace(0, len(DIRECTIVES), min(given.directives, len(DIRECTIVES)), endpoint=False).astype(int)
@@ -255,13 +253,13 @@ def main() -> None:
         found = measure(data, size)
         show(data, found)
         result[name] = {when: summary(found[when]) for when in found}
-    told = {
+    settings = {
         "learned": size.learn,
         "epochs": size.recipe.epochs,
         "seeds": size.seeds,
         "directives": len(size.directives),
     }
-    print_last({**told, "seconds": round(time.monotonic() - began), **result})
+    print_last({**settings, "seconds": round(time.monotonic() - began), **result})
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Kill the app again and again, while an expert labels and while a round runs, and count what is lost.
+"""Kill the app repeatedly while answers are given and while a round runs, and count lost answers and broken projects.
 
     python -m benchmarks.kill [--quick | --tiny] [--times 30] [--seed 0]
 
-A real server, a real browser that labels by keyboard, the starter backbone, and SIGKILL: every second time to the
-server alone, at a random moment once the page can be answered; every other time to the server and to the round, a
-random moment after the round has reached a stage. The stages take turns. Each time begins on a project with answers
-and a promoted round, which must still be in use, whole, unless the new one is. An answer counts as given once the next
-utterance is on screen. The last line is one JSON object.
+Uses a real server, a real browser that labels by keyboard, the starter backbone, and SIGKILL. Every second time only
+the server is killed, at a random moment once the page accepts answers; the other times the server and the round are
+killed, a random time after the round has reached a stage. The stages take turns. Each time starts with a project that
+has answers and a promoted round. Afterward, that round or the new one must be in use and complete. An answer counts as
+given once the next utterance is on screen. The last line is one JSON object.
 """
 
 import os
@@ -44,11 +44,18 @@ COMMAND = Command(
 )
 NAME = "client-talk"
 ANSWERS = 24  # given before the first kill: enough to train on
-STAGES = {"load": 5.0, "learn": 8.0, "save": 0.1, "score": 2.0, "calibrate": 0.02, "promote": 0.05}  # and seconds in it
+STAGES = {
+    "load": 5.0,
+    "learn": 8.0,
+    "save": 0.1,
+    "score": 2.0,
+    "calibrate": 0.02,
+    "promote": 0.05,
+}  # seconds within each
 
 
 def prepare(folder: Path, backbone: str) -> None:
-    """Make a project with answers and a round in use."""
+    """Create a project with answers and a round in use."""
     with create_sample("client_talk", folder) as project:
         small = replace(project.config.recipe, epochs=1)
         project.config = replace(project.config, retrain_every=0, recipe=small, score_limit=40, backbone=backbone)
@@ -64,7 +71,7 @@ def prepare(folder: Path, backbone: str) -> None:
 
 
 def kill_round(folder: Path, stage: str, delay: float) -> str:
-    """Wait until the round has reached a stage, and a little longer; kill it; return the stage it was then in."""
+    """Kill the round `delay` seconds after it reaches a stage; return the stage it was in, or “over”."""
     with Project.open(folder) as project:
         reached = False
         while (job := jobs.active(project.db)) and not reached:
@@ -79,7 +86,7 @@ def kill_round(folder: Path, stage: str, delay: float) -> str:
 
 
 def label_until(page: Page, app: App, ready: threading.Event, over: threading.Event) -> int:
-    """Answer until the server has been killed; return how many answers were seen through."""
+    """Answer until the server has been killed; return how many answers were completed."""
     seen = 0
     with suppress(Error, AssertionError):
         page.goto(f"{app.url}/?project={NAME}&annotator=anna")
@@ -89,14 +96,14 @@ def label_until(page: Page, app: App, ready: threading.Event, over: threading.Ev
             before = page.locator(".utterance").inner_text()
             page.wait_for_timeout(A_LOOK)
             page.keyboard.press(str(1 + seen % 3))
-            with suppress(AssertionError):  # not seen through: the key came before the page was ready for it
+            with suppress(AssertionError):  # not completed: the key came before the page was ready
                 expect(page.locator(".utterance")).not_to_have_text(before, timeout=2 * SECOND)
                 seen += 1
     return seen
 
 
 def whole(project: Project, before: int) -> bool:
-    """Say whether a round at least as new as before is in use with all that belongs to it, and none is half made."""
+    """Return whether a round numbered `before` or later is in use and complete, and no round is unfinished."""
     promoted = rounds.promoted(project.db)
     running = [row for row in rounds.history(project.db) if row["state"] == "running"]
     if promoted is None or promoted["number"] < before or running:
@@ -108,7 +115,7 @@ def whole(project: Project, before: int) -> bool:
 
 
 def run_once(page: Page, workspace: Path, stage: str | None, rng: random.Random) -> dict[str, int]:
-    """Label, kill, start again; count answers seen through and lost, and whether the project is broken."""
+    """Label, kill and reopen; count completed and lost answers, and whether the project is broken."""
     folder = workspace / NAME
     with Project.open(folder) as project:
         stored, promoted = annotations.last_id(project.db), rounds.promoted(project.db)

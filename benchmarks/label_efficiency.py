@@ -1,16 +1,17 @@
-"""Measure what asking the right questions saves, against drawing at random and against what one would build by hand.
+"""Measure how many answers active learning saves over random sampling and over simple classifiers.
 
     python -m benchmarks.label_efficiency [--quick | --tiny] [--sets trec,snips,…] [--seeds 5]
-        [--classifier scout|both]
+        [--classifier probe|both]
 
-Runs the product's own simulation on each data set with each strategy: the same pool, test and mistakes for all
-strategies of a seed, every answer counted, audit answers included. On the same pools, tests and budgets: small-text's
-breaking ties and random on TF-IDF, and logistic regression with margin on TF-IDF and on MiniLM embeddings, all
-of which train on every answer. What is enough is told against the whole pool answered. Sessions that have ended are
-kept in $ANNOTATOR_KEPT and not run again.
+Runs the product's simulation on each data set with each strategy. All strategies of a seed share pool, test rows and
+oracle errors, and all answers are counted, including audit answers. The baselines use the same pools, test rows and
+budgets and train on every answer: small-text's breaking ties and random on TF-IDF, and logistic regression with margin
+on TF-IDF and on MiniLM embeddings. Answers needed are given relative to the accuracy with the whole pool answered.
+Finished sessions are kept in $ANNOTATOR_KEPT and not run again.
 
-The last line is one JSON object: for the default strategy on how many sets it is `better`, `worse`, the `median_saved`
-share of labels, and on how many sets accuracy at 100 and 200 labels is above each of the others (`above`).
+The last line is one JSON object for the default strategy: on how many sets it is `better` or `worse` than random, the
+`median_saved` share of answers, and on how many sets its accuracy at 100 and 200 answers is above each baseline's
+(`above`).
 """
 
 import csv
@@ -35,7 +36,7 @@ from annotator.simulation.curves import compare, curve_of, reached
 from annotator.simulation.oracle import Gold, read_gold
 from annotator.simulation.report import SHARES, sentences
 from annotator.simulation.runner import BASELINE, EVERYTHING, Run, replay
-from benchmarks.command import RANDOM_WEIGHTS, SCRATCH, Command
+from benchmarks.command import PROBE_NAMES, RANDOM_WEIGHTS, SCRATCH, Command
 from benchmarks.data import PUBLIC, SETS, plan_of
 from benchmarks.measure import print_last
 from benchmarks.small_data import MINILM, embed
@@ -46,8 +47,8 @@ COMMAND = Command(
     __doc__,
     full={
         "sets": tuple(PUBLIC), "strategies": (BASELINE, DEFAULT, "margin", "entropy", "label_balanced", "typical"),
-        "seeds": 5, "classifier": "scout",
-        "rows": ROWS,  # of the training rows, the same for all seeds: what the backbone makes of them is computed once
+        "seeds": 5, "classifier": "probe",
+        "rows": ROWS,  # training rows, the same for all seeds, so that hidden states are computed once
         "pool": 1000, "test": TEST, "batch": 25, "labels": 200,
         "kept": os.environ.get("ANNOTATOR_KEPT", "kept"), "backbone": STARTER,
     },
@@ -55,7 +56,7 @@ COMMAND = Command(
            "batch": 50},
     tiny={"sets": ("political_promises",), "strategies": (BASELINE, DEFAULT), "seeds": 1, "rows": 300, "pool": 250,
           "test": 60, "batch": 100, "kept": SCRATCH, **RANDOM_WEIGHTS},
-    choices={"sets": tuple(SETS), "strategies": tuple(STRATEGIES), "classifier": ("scout", "both")},
+    choices={"sets": tuple(SETS), "strategies": tuple(STRATEGIES), "classifier": (*PROBE_NAMES, "both")},
     figures=("sets", "better", "worse", "median_saved", "saved", "above"),
 )  # fmt: skip
 Peer = Callable[[NDArray[Any], NDArray[np.int64], int], Iterator[tuple[int, float]]]
@@ -64,16 +65,18 @@ Peer = Callable[[NDArray[Any], NDArray[np.int64], int], Iterator[tuple[int, floa
 def ours(name: str, given: Namespace) -> list[Run]:
     """Run the product on a data set."""
     plan = plan_of(name, given.backbone)
-    recipe = replace(plan.config.recipe, probe_weight=1.0) if given.classifier == "scout" else plan.config.recipe
+    is_probe = given.classifier in PROBE_NAMES
+    recipe = replace(plan.config.recipe, probe_weight=1.0) if is_probe else plan.config.recipe
     plan = replace(plan, data=excerpt(name, given), pool_limit=given.pool, test_limit=given.test)
     plan = replace(plan, labels=given.labels, rounds=given.labels // given.batch)
     plan = replace(plan, config=replace(plan.config, recipe=recipe))
-    finished = Path(given.kept) / f"label-efficiency-{name}-{given.classifier}.jsonl"
+    kind = "scout" if is_probe else given.classifier  # files keep the name of earlier versions
+    finished = Path(given.kept) / f"label-efficiency-{name}-{kind}.jsonl"
     return list(replay(plan, [*given.strategies, EVERYTHING], range(given.seeds), finished))
 
 
 def excerpt(name: str, given: Namespace) -> Path:
-    """Write a random excerpt of a data set: rows to choose from, rows to test on, and the turns around them."""
+    """Write a random excerpt of a data set, with training rows and test rows; return its path."""
     folder, plan = Path(given.kept), plan_of(name)
     folder.mkdir(parents=True, exist_ok=True)
     size = "" if (given.rows, given.test) == (ROWS, TEST) else f"-{given.rows}-{given.test}"
@@ -90,7 +93,7 @@ def excerpt(name: str, given: Namespace) -> Path:
 
 
 def peers(name: str, given: Namespace) -> list[Run]:
-    """Run what a user would build by hand on the same pools, tests and budgets."""
+    """Run the baselines on the same pools, test rows and budgets."""
     gold = read_gold(replace(plan_of(name), data=excerpt(name, given)))
     names = sorted({row.given_label or "" for row in (*gold.train, *gold.test)})
     ways: dict[str, Callable[[Sequence[str]], Any]] = {"TF-IDF": _tfidf(gold)}
@@ -112,7 +115,7 @@ def peers(name: str, given: Namespace) -> list[Run]:
 
 
 def _rows(gold: Gold, given: Namespace, seed: int) -> tuple[list[Any], list[Any]]:
-    """Take the pool and the test of a seed, as the simulation does."""
+    """Return the pool and the test rows of a seed, as in the simulation."""
     pool = np.random.default_rng(seed).permutation(len(gold.train))[: given.pool]
     test = np.random.default_rng(0).permutation(len(gold.test))[: given.test]
     return [gold.train[i] for i in sorted(pool)], [gold.test[i] for i in sorted(test)]
@@ -131,9 +134,9 @@ def _tfidf(gold: Gold) -> Callable[[Sequence[str]], Any]:
 def _by_hand(
     rows: tuple[Any, NDArray[np.int64]], size: int, given: Namespace, strategy: str, seed: int
 ) -> Iterator[tuple[int, float]]:
-    """Yield labels given and accuracy: a random batch first, then the closest calls. The first rows are the pool."""
+    """Yield numbers of answers and accuracies: a random batch first, then by strategy. The first rows are the pool."""
     x, y = rows
-    warnings.filterwarnings("ignore", "The number of unique classes")  # with 77 labels and 25 answers it is
+    warnings.filterwarnings("ignore", "The number of unique classes")  # expected with 77 labels and 25 answers
     rng = np.random.default_rng(seed)
     known = rng.permutation(size)[: given.batch].tolist()
     while True:
@@ -160,7 +163,7 @@ def _small_text(gold: Gold, names: Sequence[str], given: Namespace, seed: int) -
     train, test = _rows(gold, given, seed)
     words = _tfidf(gold)
     x, y = words([row.text for row in train]), np.array([names.index(row.given_label or "") for row in train])
-    asked, truth = words([row.text for row in test]), np.array([names.index(row.given_label or "") for row in test])
+    tested, truth = words([row.text for row in test]), np.array([names.index(row.given_label or "") for row in test])
     data = SklearnDataset(x, y, target_labels=np.arange(len(names)))
     for name, strategy in (("breaking ties", BreakingTies()), ("random", RandomSampling())):
         np.random.seed(seed)
@@ -169,13 +172,13 @@ def _small_text(gold: Gold, names: Sequence[str], given: Namespace, seed: int) -
         first = np.random.default_rng(seed).permutation(len(train))[: given.batch]
         learner.initialize_data(first, y[first])
         for labels in range(given.batch, given.labels + 1, given.batch):
-            columns = learner.classifier.predict(SklearnDataset(asked, truth, target_labels=np.arange(len(names))))
-            said = learner.classifier.model.classes_[columns]  # it numbers the labels that it has seen
+            columns = learner.classifier.predict(SklearnDataset(tested, truth, target_labels=np.arange(len(names))))
+            predicted = learner.classifier.model.classes_[columns]  # columns count only labels in its training set
             yield {
                 "strategy": f"small-text, {name}",
                 "seed": seed,
                 "labels": labels,
-                "accuracy": float((said == truth).mean()),
+                "accuracy": float((predicted == truth).mean()),
             }
             if labels < given.labels:
                 learner.query(num_samples=given.batch)
@@ -183,9 +186,9 @@ def _small_text(gold: Gold, names: Sequence[str], given: Namespace, seed: int) -
 
 
 def show(name: str, runs: Sequence[Run]) -> None:
-    """Print every way's accuracy on a data set, and what it gains over drawing at random."""
+    """Print each way's accuracy on a data set, and its gain over random sampling."""
     table = Table(title=f"{name}: accuracy, mean over seeds")
-    for column in ("", "50", "100", "200", "area", "against random", "labels saved", f"to {SHARES[-1]:.0%} of all"):
+    for column in ("", "50", "100", "200", "area", "over random", "answers saved", f"to {SHARES[-1]:.0%} of all"):
         table.add_column(column, justify="left" if not column else "right")
     base, whole = curve_of(runs, BASELINE), curve_of(runs, EVERYTHING)
     for way in dict.fromkeys(run["strategy"] for run in runs if run["strategy"] != EVERYTHING):
@@ -199,8 +202,8 @@ def show(name: str, runs: Sequence[Run]) -> None:
         table.add_row(way, *at, f"{curve.areas.mean():.3f}", gain, saved, enough)
     console = Console(width=150)
     console.print(table)
-    mine = [run for run in runs if ", " not in run["strategy"]]
-    console.print(*sentences(mine), sep="\n", highlight=False, soft_wrap=True)
+    product = [run for run in runs if ", " not in run["strategy"]]
+    console.print(*sentences(product), sep="\n", highlight=False, soft_wrap=True)
 
 
 def _at(curve: Any, labels: int) -> float:
@@ -208,7 +211,7 @@ def _at(curve: Any, labels: int) -> float:
 
 
 def verdict(found: dict[str, list[Run]]) -> dict[str, Any]:
-    """Judge the default strategy over all data sets."""
+    """Summarize the default strategy over all data sets."""
     comparisons = {name: compare(curve_of(runs, DEFAULT), curve_of(runs, BASELINE)) for name, runs in found.items()}
     above: dict[str, dict[str, int]] = {}
     for runs in found.values():

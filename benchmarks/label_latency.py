@@ -1,10 +1,10 @@
-"""Time from a key on the label page to the next utterance on screen, in Chromium over a real server.
+"""Measure the time from a key press on the Label page to the next utterance on screen, in Chromium with a real server.
 
     python -m benchmarks.label_latency [--quick]
 
-The pages measured are a small and a large project, idle and while a round with the starter backbone trains, and the
-floor: the same widgets in a bare app of the same framework. All take turns, so that whatever else the machine does
-falls on each. The last line is one JSON object: `idle` and `training` of the large project, each with `p50_ms` and
+Measures a small and a large project, idle and while a round with the starter backbone trains, and as a lower bound (the
+floor) the same widgets in a bare app of the same framework. All take turns, so that other load on the machine affects
+them equally. The last line is one JSON object: `idle` and `training` of the large project, each with `p50_ms` and
 `p95_ms`, and two ratios of medians while nothing trains: `large_over_small`, and `over_floor` of the large project.
 """
 
@@ -44,11 +44,11 @@ COMMAND = Command(
     tiny={"answers": 4, "block": 2, "small": 200, "large": 400, **RANDOM_WEIGHTS},
     figures=("idle", "training", "large_over_small", "over_floor"),
 )
-READING = 250  # milliseconds between two answers, less than any person reads
-NEVER = 1_000_000  # answers until the next round starts by itself; epochs of a round that is cancelled at the end
+READING = 250  # milliseconds between two answers, less than a person takes to read
+NEVER = 1_000_000  # answers before an automatic round; epochs of a round that is canceled at the end
 
-# In the page, before any script of the page's own, which may stop a key: the time from a key to the first frame that
-# shows another utterance.
+# Records the time from a key press to the first frame with another utterance. Runs before the page's own scripts, which
+# may stop the event.
 STOPWATCH = """
 if (window === top) {
     const shown = () => document.querySelector('.utterance')?.textContent;
@@ -68,14 +68,14 @@ READY = "window.annotatorKeys || !document.querySelector('[data-asked]')"  # the
 
 @dataclass
 class Screen:
-    """A browser page on which answers are given, and how long each took."""
+    """A browser page on which answers are given, with the time of each."""
 
     name: str
     page: Page
     milliseconds: list[float] = field(default_factory=list)
 
     def work(self, count: int) -> None:
-        """Answer by key, one utterance after the other."""
+        """Answer `count` utterances by key."""
         self.page.bring_to_front()
         for number in range(count):
             self.page.wait_for_timeout(READING)
@@ -127,7 +127,7 @@ def figures(screen: Screen) -> dict[str, float]:
 
 
 def take_turns(desks: list[Screen], given: Namespace) -> None:
-    """Let each page have its block of answers, again and again; the first three answers only warm up."""
+    """Answer a block on each page in turns; the first three answers of each warm up."""
     for screen in desks:
         screen.work(3)
         del screen.milliseconds[:]
@@ -138,7 +138,7 @@ def take_turns(desks: list[Screen], given: Namespace) -> None:
 
 
 def prepare(folder: Path, count: int, backbone: str) -> None:
-    """Make a project in mid-course: some answers, a round with suggestions, and no other round for now.
+    """Create a project with some answers and a round with suggestions, and no automatic round.
 
     A round that is started later does not end by itself.
     """
@@ -155,7 +155,7 @@ def prepare(folder: Path, count: int, backbone: str) -> None:
 
 
 def talk(count: int) -> Iterator[NewUtterance]:
-    """Make up conversations of twenty turns."""
+    """Generate conversations of twenty turns."""
     for i in range(count):
         text = f"I have been thinking about evening {i}, and week {i % 53} was hard because of reason {i % 997}."
         yield NewUtterance(f"u{i}", text, f"c{i // 20}", float(i % 20), "client" if i % 2 else "counsellor")
@@ -173,7 +173,7 @@ def running(projects: Path) -> Iterator[str]:
 
 @contextmanager
 def bare() -> Iterator[str]:
-    """Serve the bare app, with the settings the app itself runs with."""
+    """Serve the bare app with the app's own settings."""
     port = free_port()
     script = str(Path(__file__).with_name("bare_app.py"))
     command = [sys.executable, "-m", "streamlit", "run", script, "--server.headless=true", f"--server.port={port}"]
@@ -188,7 +188,7 @@ def bare() -> Iterator[str]:
 
 @contextmanager
 def training(folder: Path) -> Iterator[None]:
-    """Let a round run meanwhile, and wait until it has stopped."""
+    """Run a round in the meantime, then cancel it and wait until it has stopped."""
     with Project.open(folder) as project:
         job = start_round(project, "the benchmark")
         try:
@@ -203,7 +203,7 @@ def training(folder: Path) -> Iterator[None]:
 
 
 def opened(browser: Browser, name: str, url: str) -> Screen:
-    """Open a page and wait until it can be answered."""
+    """Open a page and wait until it accepts answers."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.add_init_script(STOPWATCH)
     page.goto(url)

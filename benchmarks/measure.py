@@ -1,4 +1,4 @@
-"""How the benchmarks measure: ways of doing the same, taken in turns, compared round by round."""
+"""Measure alternatives in turns, compare them turn by turn, and print the results."""
 
 import json
 import math
@@ -15,7 +15,7 @@ from rich.table import Table
 
 @dataclass(frozen=True)
 class Way:
-    """One way of doing it: `run` handles so many items."""
+    """An alternative to measure: `run` handles `items` items."""
 
     name: str
     items: int
@@ -23,7 +23,7 @@ class Way:
 
 
 def wait_for_gpu() -> None:
-    """Wait until a GPU has done what it was given: a program goes on meanwhile."""
+    """Wait until the GPU has finished, because calls return before it has."""
     torch = sys.modules.get("torch")
     if torch and torch.cuda.is_available():
         torch.cuda.synchronize()
@@ -43,7 +43,7 @@ def take_turns(ways: Sequence[Way], times: int) -> dict[str, np.ndarray]:
 
 
 def show(title: str, rates: Mapping[str, np.ndarray], unit: str, ours: str = "ours") -> None:
-    """Print a table: the median of each way, the range, and how ours compares turn by turn."""
+    """Print a table with the median and range of each way, and the ratio of ours to it, turn by turn."""
     table = Table(title=title)
     for column in ("", unit, "lowest to highest", "ours is"):
         table.add_column(column, justify="left" if not column else "right")
@@ -54,17 +54,17 @@ def show(title: str, rates: Mapping[str, np.ndarray], unit: str, ours: str = "ou
 
 
 def over(rates: Mapping[str, np.ndarray], name: str, ours: str = "ours") -> float:
-    """Return how many times as fast ours is, the median over turns."""
+    """Return how many times as fast ours is, as the median over turns."""
     return round(float(np.median(rates[ours] / rates[name])), 3)
 
 
 def print_last(result: Mapping[str, Any]) -> None:
-    """Print the one JSON object that ends every benchmark; what could not be measured is null in it."""
+    """Print the JSON object that ends every benchmark, with null for what could not be measured."""
     print(json.dumps(_measured(result), allow_nan=False))
 
 
 def _measured(value: Any) -> Any:
-    """Return a value with null in place of every number that is not finite."""
+    """Return a value with None in place of every number that is not finite."""
     if isinstance(value, Mapping):
         return {key: _measured(one) for key, one in value.items()}
     if isinstance(value, list | tuple):

@@ -1,13 +1,14 @@
-"""Peak memory of loading, training and asking a backbone: fp32, bf16 and 4-bit; beside what we foretell.
+"""Measure the peak memory of loading, training and scoring with a backbone in fp32, bf16 and 4 bits, and compare it
+with our estimate.
 
     python -m benchmarks.memory [--quick | --tiny] [--shape llama-3.1-8b-instruct] [--precisions bf16,nf4]
 
-Each in a process of its own. “promised” is what the weights should take: four or two bytes each, or the 4.127 bits
-of a 4-bit weight with double quantisation; “weights” is what their tensors take, “held” how much the process has
-grown when they, and the tokenizer, are loaded (on Linux less in bf16, which stays in the file until it is needed).
-Training takes a full row, which is the most that a round can meet; a batch of short utterances takes less. On a GPU
-its memory is measured, and the program is not in it. The backbone is the starter, or one of the catalog's shape with
-weights at random: they take as much memory as those that have learned.
+Each measurement runs in its own process. “nominal” is the theoretical size of the weights: four or two bytes each, or
+4.127 bits for a 4-bit weight with double quantization. “weights” is the size of their tensors, and “held” the growth of
+the process after loading them and the tokenizer (less in bf16 on Linux, where weights stay in the mapped file until
+needed). Training uses full rows, the most that a round can contain; short utterances take less. On a GPU, its memory is
+measured, which does not include the program. The backbone is the starter, or one with random weights in the shape of a
+catalog entry, which takes the same memory as trained weights.
 """
 
 import csv
@@ -37,7 +38,7 @@ from model.backbones.memory import MemoryNeed, estimate
 from model.recipe import Recipe
 from model.types import Label, Task, Utterance
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "nf4": torch.float32}  # of what is not in 4 bits
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "nf4": torch.float32}  # dtype of weights not in 4 bits
 DATA = Path("data/client_talk.csv")  # the sample in this repository
 CHILD = "import sys; from benchmarks import memory; memory.in_child(*sys.argv[1:])"
 LLAMAS = [name for name, entry in CATALOG.items() if entry.family == "causal" and not SHAPES[name].biased]
@@ -53,20 +54,20 @@ COMMAND = Command(
 
 
 def recipe_of(precision: str) -> Recipe:
-    """Return the shipped recipe in this precision, for one epoch of full rows."""
+    """Return the default recipe in this precision, for one epoch of full rows."""
     return Recipe(quantization="nf4" if precision == "nf4" else "none", epochs=1, batch_size=BATCH)
 
 
-def foretold(entry: str, precision: str, stage: str) -> MemoryNeed:
-    """Return our estimate. Only the weights count until something is computed."""
+def estimated(entry: str, precision: str, stage: str) -> MemoryNeed:
+    """Return our estimate of the memory need."""
     shape = shape_of(entry)
     if shape is None:
-        raise SystemExit(f"The shape of {entry} is not known: name one of the catalog, or a local folder.")
+        raise SystemExit(f"The shape of {entry} is unknown. Name a catalog entry or a local folder.")
     return estimate(shape, recipe_of(precision), PRECISIONS[precision].itemsize, stage == "train")
 
 
 def at_random(entry: str, folder: str) -> str:
-    """Save a backbone of a catalog entry's shape into a folder, in bf16, with the starter's tokenizer; return it."""
+    """Save a random backbone in a catalog entry's shape, in bf16, with the starter's tokenizer; return the folder."""
     shape, tokenizer = SHAPES[entry], load_backbone(STARTER).tokenizer
     config = transformers.LlamaConfig(
         vocab_size=shape.vocabulary, hidden_size=shape.hidden, num_hidden_layers=shape.layers,
@@ -80,7 +81,7 @@ def at_random(entry: str, folder: str) -> str:
 
 
 def held() -> int:
-    """Return the bytes that this process holds now, without the files it has mapped."""
+    """Return the bytes this process holds now, without mapped files."""
     if torch.cuda.is_available():
         return int(torch.cuda.memory_allocated())
     gc.collect()
@@ -89,12 +90,12 @@ def held() -> int:
 
 
 def in_child(source: str, precision: str, stage: str, utterances: str) -> None:
-    """Do it in this process; print bytes."""
+    """Measure in this process and print bytes."""
     print_last(measure_here(source, precision, stage, int(utterances)))
 
 
 def measure_here(source: str, precision: str, stage: str, utterances: int) -> dict[str, int]:
-    """Do it in this process; return bytes."""
+    """Measure in this process and return bytes."""
     recipe, before = recipe_of(precision), held()
     with mock.patch("model.backbones.backbone.preferred_dtype", return_value=PRECISIONS[precision]):
         backbone = load_backbone(source, recipe.quantization)
@@ -113,7 +114,7 @@ def measure_here(source: str, precision: str, stage: str, utterances: int) -> di
 
 
 def tensor_bytes(backbone: Backbone) -> int:
-    """Return the bytes of the backbone's weights, with the scales and tables of those in 4 bits."""
+    """Return the bytes of the backbone's weights, including the scales and tables of 4-bit weights."""
     total = 0
     for weight in backbone.model.parameters():
         state = getattr(weight, "quant_state", None)
@@ -123,13 +124,13 @@ def tensor_bytes(backbone: Backbone) -> int:
 
 
 def measure(source: str, precision: str, utterances: int) -> dict[str, dict[str, int]]:
-    """Train, and ask, in a fresh process each, so that nothing is counted that another has left."""
+    """Measure training and scoring, each in a fresh process."""
     found = {stage: in_process(source, precision, stage, utterances) for stage in ("train", "score")}
     return {"load": found["score"] | {"peak": found["score"]["loaded"]}, **found}
 
 
 def in_process(source: str, precision: str, stage: str, utterances: int) -> dict[str, int]:
-    """Do it in a process of its own."""
+    """Measure in a process of its own and return bytes."""
     command = [sys.executable, "-c", CHILD, source, precision, stage, str(utterances)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -140,31 +141,31 @@ def in_process(source: str, precision: str, stage: str, utterances: int) -> dict
 def show(entry: str, found: Mapping[str, Mapping[str, Mapping[str, int]]]) -> None:
     """Print the table."""
     table = Table(title=f"{entry}, {recipe_of('fp32').row_tokens} tokens in a row, GB")
-    for column in ("", "", "promised", "weights", "held", "peak", "foretold"):
+    for column in ("", "", "nominal", "weights", "held", "peak", "estimate"):
         table.add_column(column, justify="right" if column else "left")
     for precision, stages in found.items():
         for stage, bytes_of in stages.items():
-            need = foretold(entry, precision, stage)
+            need = estimated(entry, precision, stage)
             row = (need.weights, bytes_of["weights"], bytes_of["held"], bytes_of["peak"], expected(need, stage))
             table.add_row(precision, stage, *(f"{size / 1e9:.2f}" for size in row))
     Console(width=100).print(table)
 
 
 def expected(need: MemoryNeed, stage: str) -> int:
-    """Return the bytes foretold for the peak."""
+    """Return the estimated peak in bytes. Loading computes nothing, so only the weights count."""
     computed = need.total - need.weights - need.program if stage != "load" else 0
     return need.weights + computed + (0 if best_device().type == "cuda" else need.program)
 
 
 def ratios(entry: str, precision: str, stages: Mapping[str, Mapping[str, int]]) -> dict[str, float]:
-    """Compare with what is promised and foretold: 1 is as said, more is more memory than said."""
+    """Return ratios of measured to nominal and estimated memory; above 1 is more than expected."""
     peaks = {stage: found["peak"] for stage, found in stages.items()}
-    guaranteed, loaded = foretold(entry, precision, "load").weights, stages["load"]
+    nominal, loaded = estimated(entry, precision, "load").weights, stages["load"]
     result = {f"{stage}_gb": round(peak / 1e9, 3) for stage, peak in peaks.items()}
-    result["over_promise"] = round(loaded["weights"] / guaranteed, 3)
-    result["held_over_promise"] = round(loaded["held"] / guaranteed, 3)
-    result["of_estimate"] = round(peaks["train"] / expected(foretold(entry, precision, "train"), "train"), 3)
-    result["score_of_estimate"] = round(peaks["score"] / expected(foretold(entry, precision, "score"), "score"), 3)
+    result["over_promise"] = round(loaded["weights"] / nominal, 3)
+    result["held_over_promise"] = round(loaded["held"] / nominal, 3)
+    result["of_estimate"] = round(peaks["train"] / expected(estimated(entry, precision, "train"), "train"), 3)
+    result["score_of_estimate"] = round(peaks["score"] / expected(estimated(entry, precision, "score"), "score"), 3)
     return result
 
 

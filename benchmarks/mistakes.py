@@ -1,13 +1,13 @@
-"""Measure how many wrong answers a second look at a fifth of them finds.
+"""Measure how many wrong answers are found by reviewing the most suspicious fifth.
 
     python -m benchmarks.mistakes [--quick | --tiny] [--sets trec,snips,…] [--seeds 10] [--labels 200]
         [--noise 0,0.05,0.1,0.2]
 
-On each data set so many random labels are drawn, a share of them is replaced by another label at random, and the
-answers are ranked as `annotator.rounds.label_errors` does, read with the turns before them where there are any. Beside it stand
-the same ranking from TF-IDF with logistic regression, and drawing at random. The number of wrong answers stands beside
-the number expected and the number that confident learning (Northcutt et al. 2021) counts. The last line is one JSON
-object: the share `found` for each set and share of noise.
+On each data set, a number of labels is drawn at random and a share of them replaced by random other labels. The answers
+are ranked as in `annotator.rounds.label_errors`, with context turns where there are any, and for comparison by TF-IDF
+with logistic regression and at random. The table also gives the number of wrong answers, the number expected, and the
+number counted by confident learning (Northcutt et al. 2021). The last line is one JSON object: the share `found` for
+each set and share of noise.
 """
 
 import tempfile
@@ -46,32 +46,33 @@ COMMAND = Command(
     choices={"sets": tuple(SETS)},
     figures=("found",),
 )
-LOOK = 0.2  # share of the answers that is looked at again
+REVIEWED = 0.2  # share of the answers that is reviewed
 
 
 def found_by(chances: Scores, wrong: NDArray[np.bool_]) -> float:
     """Return the share of wrong answers among the least likely fifth."""
-    first = np.argsort(chances)[: round(LOOK * len(chances))]
+    first = np.argsort(chances)[: round(REVIEWED * len(chances))]
     return float(wrong[first].sum() / wrong.sum())
 
 
 def by_words(texts: list[str], labels: Columns) -> Probabilities:
-    """Judge answers by TF-IDF and logistic regression, out of fold."""
+    """Return (n,) out-of-fold probabilities of the given labels by TF-IDF and logistic regression."""
     x = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True).fit_transform(texts)
     _, columns = np.unique(labels, return_inverse=True)
-    said = cross_val_predict(LogisticRegression(C=10.0), x, columns, method="predict_proba", cv=5)
-    return np.asarray(said[np.arange(len(labels)), columns])
+    probabilities = cross_val_predict(LogisticRegression(C=10.0), x, columns, method="predict_proba", cv=5)
+    return np.asarray(probabilities[np.arange(len(labels)), columns])
 
 
-def by_confident_learning(said: Probabilities, labels: Columns) -> int:
-    """Count the answers where another label is as probable as it is on average where it was given."""
-    usual = np.array([said[labels == k, k].mean() if (labels == k).any() else np.inf for k in range(said.shape[1])])
-    likely = np.where(said >= usual, said, 0.0)
+def by_confident_learning(probabilities: Probabilities, labels: Columns) -> int:
+    """Count the answers where another label reaches its mean probability among the answers with that label."""
+    size = probabilities.shape[1]
+    mean = np.array([probabilities[labels == k, k].mean() if (labels == k).any() else np.inf for k in range(size)])
+    likely = np.where(probabilities >= mean, probabilities, 0.0)
     return int(((likely.max(axis=1) > 0) & (likely.argmax(axis=1) != labels)).sum())
 
 
 def read_in_context(gold: Gold, config: RoundConfig) -> list[Utterance]:
-    """Return what can be asked with the turns before it, as a round reads it."""
+    """Return the training rows with their context turns, as a round reads them."""
     with tempfile.TemporaryDirectory() as folder, create_project(Path(folder), gold.draft, config) as project:
         ids = add_utterances(project, gold.train)
         add_utterances(project, gold.context)
@@ -79,51 +80,51 @@ def read_in_context(gold: Gold, config: RoundConfig) -> list[Utterance]:
 
 
 def measure(name: str, given: Namespace) -> dict[float, dict[str, list[float]]]:
-    """Return, for each share of wrong answers and each way, what came out in each seed."""
+    """Return, for each share of wrong answers and each way, the figures of all seeds."""
     plan = plan_of(name, given.backbone)
     gold, config, count = read_gold(plan), plan.config, given.labels
     names = sorted({row.given_label or "" for row in gold.train})
     task = Task(gold.draft.instruction, tuple(Label(one) for one in names))
     classifier = load_classifier(config.backbone, task, config.recipe, config.template)
     results: dict[float, dict[str, list[float]]] = {noise: defaultdict(list) for noise in given.noise}
-    asked = read_in_context(gold, config)
+    utterances = read_in_context(gold, config)
     for seed in range(given.seeds):
         rng = np.random.default_rng(seed)
         chosen = rng.permutation(len(gold.train))[:count]
         rows = [gold.train[i] for i in chosen]
         right = np.array([names.index(row.given_label or "") for row in rows])
-        states = classifier.states([asked[i] for i in chosen])
+        states = classifier.states([utterances[i] for i in chosen])
         for noise in given.noise:
             wrong = rng.random(count) < noise
-            told = np.where(wrong, (right + rng.integers(1, len(names), count)) % len(names), right)
-            heard = out_of_fold(states, told.tolist(), classifier.described)
-            said, ways, expected = np.exp(heard), results[noise], expected_wrong(heard, told)
+            answers = np.where(wrong, (right + rng.integers(1, len(names), count)) % len(names), right)
+            loglik = out_of_fold(states, answers.tolist(), classifier.described)
+            probabilities, ways, expected = np.exp(loglik), results[noise], expected_wrong(loglik, answers)
             if wrong.any():
-                ways["scout"].append(found_by(said[np.arange(count), told], wrong))
-                ways["TF-IDF"].append(found_by(by_words([row.text for row in rows], told), wrong))
+                ways["probe"].append(found_by(probabilities[np.arange(count), answers], wrong))
+                ways["TF-IDF"].append(found_by(by_words([row.text for row in rows], answers), wrong))
             ways["wrong"].append(wrong.sum())
             ways["expected"].append(np.nan if expected is None else expected)
-            ways["confident learning"].append(by_confident_learning(said, told))
+            ways["confident learning"].append(by_confident_learning(probabilities, answers))
     return results
 
 
-COLUMNS = {"scout": ".2f", "TF-IDF": ".2f", "wrong": ".0f", "expected": ".0f", "confident learning": ".0f"}
+COLUMNS = {"probe": ".2f", "TF-IDF": ".2f", "wrong": ".0f", "expected": ".0f", "confident learning": ".0f"}
 
 
 def cell(values: list[float], form: str) -> str:
-    """Write mean and range of what was said, and in how many seeds nothing was."""
-    told = [value for value in values if not np.isnan(value)]
-    if not told:
-        return "says nothing" if values else ""
-    silent = f", {len(values) - len(told)} silent" if len(told) < len(values) else ""
-    return f"{np.mean(told):{form}} ({min(told):{form}} to {max(told):{form}}{silent})"
+    """Format the mean and range of the values, and the number of seeds without one."""
+    known = [value for value in values if not np.isnan(value)]
+    if not known:
+        return "no estimate" if values else ""
+    missing = f", {len(values) - len(known)} without" if len(known) < len(values) else ""
+    return f"{np.mean(known):{form}} ({min(known):{form}} to {max(known):{form}}{missing})"
 
 
 def main() -> None:
     """Measure and print."""
     given = COMMAND.read()
     table = Table(
-        title=f"wrong answers found in the {LOOK:.0%} looked at again (at random {LOOK:.0%}), and their number"
+        title=f"wrong answers found in the {REVIEWED:.0%} reviewed (at random {REVIEWED:.0%}), and their number"
     )
     for column in ("", "noise", *COLUMNS):
         table.add_column(column, justify="left" if not column else "right")
@@ -131,8 +132,8 @@ def main() -> None:
     for name in given.sets:
         for noise, ways in measure(name, given).items():
             table.add_row(name, f"{noise:.0%}", *(cell(ways[way], form) for way, form in COLUMNS.items()))
-            if ways["scout"]:
-                found[f"{name}.{noise:g}"] = round(float(np.mean(ways["scout"])), 3)
+            if ways["probe"]:
+                found[f"{name}.{noise:g}"] = round(float(np.mean(ways["probe"])), 3)
     Console(width=130).print(table)
     print_last({"found": found})
 

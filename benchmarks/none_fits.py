@@ -1,12 +1,12 @@
-"""Which number finds utterances that no label of the codebook fits? One label is left out, then looked for.
+"""Compare scores that detect utterances no label fits, by leaving one label out of the codebook.
 
     python -m benchmarks.none_fits [--quick | --tiny] [--data snips,trec] [--learn 100] [--seeds 0,1,2]
-        [--learners adapter|scout]
+        [--learners adapter|probe]
 
-A label is taken out of the codebook; utterances of the others are learned. Among the test split, the left-out
-label's utterances are those for which none fits. For each way to rank them: the area under the ROC curve, 0.5 being
-chance. “outside” is the probability that falls on no label at all, “least sure” is one less the largest one.
-With --learners scout nothing is trained, and strategies are compared: minutes in place of an hour.
+The model is trained on utterances of the remaining labels. In the test split, no label fits the utterances of the
+label left out. The figure is the area under the ROC curve of each score; 0.5 is chance. “outside” is the probability
+outside all labels, and “least sure” is one minus the largest probability. With --learners probe nothing is fine-tuned
+and query strategies are compared, which takes minutes instead of an hour.
 """
 
 from argparse import Namespace
@@ -22,7 +22,7 @@ from sklearn.metrics import roc_auc_score
 
 from annotator.methods.query_strategies import STRATEGIES, View
 from annotator.simulation.oracle import Gold, read_gold
-from benchmarks.command import RANDOM_WEIGHTS, Command
+from benchmarks.command import PROBE_NAMES, RANDOM_WEIGHTS, Command
 from benchmarks.data import SETS, plan_of
 from benchmarks.measure import print_last
 from model.backbones.catalog import STARTER
@@ -40,54 +40,54 @@ COMMAND = Command(
     },
     quick={"data": ("snips",), "learn": 16, "tests": 60, "seeds": (0,), "epochs": 4},
     tiny={"data": ("client_talk",), "learn": 16, "tests": 60, "seeds": (0,), "epochs": 1, **RANDOM_WEIGHTS},
-    choices={"data": tuple(SETS), "learners": ("adapter", "scout")},
+    choices={"data": tuple(SETS), "learners": ("adapter", *PROBE_NAMES)},
 )  # fmt: skip
 Array = NDArray[np.float64]
 
 
 def ways(logits: Array) -> dict[str, Array]:
-    """Return (n,) numbers for each way to rank, higher meaning sooner."""
+    """Return (n,) scores by name; higher scores rank first."""
     outside = -np.logaddexp.reduce(logits, axis=1)
     least_sure = -log_softmax(logits, axis=1).max(axis=1)
     return {"outside": outside, "least sure": least_sure}
 
 
-def by_scout(
+def by_probe(
     classifier: Classifier,
     training_examples: tuple[list[Utterance], list[int]],
-    asked: list[Utterance],
-    strange: NDArray[np.bool_],
+    tested: list[Utterance],
+    unfitting: NDArray[np.bool_],
 ) -> Iterator[tuple[str, str, float]]:
-    """Rank by the scout alone, and by the strategy that looks for such utterances."""
-    taught, pool = (meanings(classifier.states(texts)) for texts in (training_examples[0], asked))
-    logits = classifier.fit(*training_examples).logits(asked)
-    view = View(np.exp(logits), lambda rows: pool[rows], lambda: taught)
+    """Score by the probe alone, with general strategies and the one that looks for such utterances."""
+    train, pool = (meanings(classifier.states(texts)) for texts in (training_examples[0], tested))
+    logits = classifier.fit(*training_examples).logits(tested)
+    view = View(np.exp(logits), lambda rows: pool[rows], lambda: train)
     for name in ("least_confidence", "entropy", "none_fits"):
-        yield "scout", name, float(roc_auc_score(strange, STRATEGIES[name].score(view)))
+        yield "scout", name, float(roc_auc_score(unfitting, STRATEGIES[name].score(view)))  # a key of the last line
 
 
 def measure(gold: Gold, left_out: str, given: Namespace, seed: int) -> Iterator[tuple[str, str, float]]:
-    """Yield loss, way and the area under the curve, with one label left out."""
+    """Yield loss, score and the area under the curve, with one label left out."""
     rng = np.random.default_rng(seed)
     names = sorted({row.given_label or "" for row in gold.train} - {left_out})
     task = Task(gold.draft.instruction, tuple(Label(name) for name in names))
     training_examples = _sample([row for row in gold.train if row.given_label != left_out], given.learn, rng)
     test = _sample(list(gold.test), given.tests, rng)
-    strange = np.array([row.given_label == left_out for row in test])
-    texts, asked = ([Utterance(row.text) for row in rows] for rows in (training_examples, test))
+    unfitting = np.array([row.given_label == left_out for row in test])
+    texts, tested = ([Utterance(row.text) for row in rows] for rows in (training_examples, test))
     labels = [names.index(row.given_label or "") for row in training_examples]
-    if given.learners == "scout":
+    if given.learners in PROBE_NAMES:
         classifier = load_classifier(given.backbone, task, Recipe(probe_weight=1.0))
-        yield from by_scout(classifier, (texts, labels), asked, strange)
+        yield from by_probe(classifier, (texts, labels), tested, unfitting)
         return
     for loss in ("labels", "tokens"):
         recipe = replace(Recipe(), loss=loss, seed=seed, epochs=given.epochs)
         classifier = load_classifier(given.backbone, task, recipe)
         if loss == "labels":
-            for way, score in ways(classifier.zero_shot().logits(asked)).items():
-                yield "untrained", way, float(roc_auc_score(strange, score))
-        for way, score in ways(classifier.fit(texts, labels).logits(asked)).items():
-            yield loss, way, float(roc_auc_score(strange, score))
+            for way, score in ways(classifier.zero_shot().logits(tested)).items():
+                yield "untrained", way, float(roc_auc_score(unfitting, score))
+        for way, score in ways(classifier.fit(texts, labels).logits(tested)).items():
+            yield loss, way, float(roc_auc_score(unfitting, score))
 
 
 def _sample(rows: list[NewUtterance], count: int, rng: np.random.Generator) -> list[NewUtterance]:

@@ -1,12 +1,11 @@
-"""Measure how long it takes to choose a batch out of a large pool, and to follow the latest answers.
+"""Measure the time to choose a batch from a large pool, and to re-rank a batch after new answers.
 
     python -m benchmarks.ranking [--quick | --tiny]
 
-Ranks a small and a large pool, of rows of 10 probabilities, into a diverse batch of 50, near-duplicates left out,
-beside a plain sort of the same margins with numpy (what one would write by hand, and the limit). Then refits a scout to
-the answers of a project and re-orders its batch, beside scikit-learn's fit alone. The last line is one JSON object:
-`seconds`, `memory_gb`, `ten_times` (the larger pool over the smaller), `over_sort`, and for the scout
-`reorder_seconds` and `over_fit`.
+Chooses a diverse batch of 50 without near-duplicates from a small and a large pool with 10 probabilities per row, and
+compares it with sorting the margins with numpy, which is the limit. Then refits a probe to a project's answers and
+reorders its batch, compared with scikit-learn's fit alone. The last line is one JSON object: `seconds`, `memory_gb`,
+`ten_times` (the larger pool over the smaller), `over_sort`, and for the probe `reorder_seconds` and `over_fit`.
 """
 
 import resource
@@ -46,7 +45,7 @@ COMMAND = Command(
     tiny={"small": 1_000, "large": 10_000, "utterances": 200, "answers": 40},
     figures=("seconds", "memory_gb", "ten_times", "over_sort", "reorder_seconds", "over_fit"),
 )
-WIDTH, LABELS = 576, 10  # of each aspect of the starter backbone's states; of the codebook
+WIDTH, LABELS = 576, 10  # width of each aspect of the starter backbone's hidden states; size of the codebook
 
 
 def seconds(run: Callable[[], Any], times: int = 3) -> float:
@@ -60,7 +59,7 @@ def seconds(run: Callable[[], Any], times: int = 3) -> float:
 
 
 def pool(size: int) -> Candidates:
-    """Make up a pool: probabilities, states and texts, all a function of the row."""
+    """Return a synthetic pool of probabilities, hidden states and texts."""
     rng = np.random.default_rng(0)
     probabilities = rng.dirichlet(np.ones(LABELS), size)
 
@@ -97,7 +96,7 @@ def choosing(small: int, large: int) -> dict[str, float]:
 
 
 def following(utterance_count: int, answers: int) -> dict[str, float]:
-    """Time the scout in a project."""
+    """Time the probe in a project."""
     with tempfile.TemporaryDirectory() as folder:
         config = RoundConfig(retrain_every=0, score_limit=utterance_count)
         project = create_project(Path(folder) / "p", draft_from_names([f"label {i}" for i in range(LABELS)]), config)
@@ -115,10 +114,10 @@ def _fill(project: Project, count: int, answers: int) -> tuple[np.ndarray, np.nd
     states.use(project.db, "made up")
     states.save(project.db, ids, vectors)
     order = codebook_of(project).ids
-    teachers = utterances.ids_in(project.db, "pool")[:answers]
+    answered = utterances.ids_in(project.db, "pool")[:answers]
     labels = rng.integers(len(order), size=answers)
     with immediate(project.db):
-        for utterance, label in zip(teachers, labels, strict=True):
+        for utterance, label in zip(answered, labels, strict=True):
             annotations.record(project.db, NewAnnotation(utterance, "ada", "label", order[label], "random", 1))
         new = NewRound(config=project.config.to_json(), backbone="none", codebook_version=1, label_ids=str(list(order)),
                        last_annotation=0, snapshot_hash="", trained_on=answers, audited_on=0)  # fmt: skip

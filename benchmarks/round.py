@@ -1,10 +1,10 @@
-"""A whole round by stage: how much of it is the model, and how fast the backbone is there.
+"""Measure a round by stage: the share of time spent outside the model, and the time to load the backbone.
 
     python -m benchmarks.round [--quick | --tiny]
 
-A round on client talk. “overhead” is everything that is
-not the model's own work: neither reading, learning nor scoring. Loading is left out: that is a matter of reading the
-weights, to which it is compared, read by safetensors and brought into the precision used.
+Runs a round on client talk. “overhead” is the share of time outside the model's own work: reading, training and
+scoring. Loading is measured separately and compared with reading the weights by safetensors and converting them to the
+precision in use.
 """
 
 import csv
@@ -44,28 +44,28 @@ COMMAND = Command(
     choices={"data": ("annomi", "client_talk")},
     figures=("seconds", "load_seconds", "overhead", "load_over_read"),
 )  # fmt: skip
-MODEL = ("read", "check", "learn", "score")  # stages in which the backbone computes; “check” learns and scores by folds
+MODEL = ("read", "check", "learn", "score")  # stages in which the backbone computes; “check” trains and scores by folds
 
 
 class Watch:
-    """Notes when each stage of a round begins."""
+    """Listener that records when each stage of a round begins."""
 
     def __init__(self) -> None:
         self.stages: list[tuple[str, float]] = [("snapshot", time.perf_counter())]
 
     def __call__(self, stage: str, share: float, seconds_left: float | None) -> None:
-        """Listen to a round."""
+        """Record a stage when it is first reported."""
         if stage != self.stages[-1][0]:
             self.stages.append((stage, time.perf_counter()))
 
     def seconds(self) -> dict[str, float]:
-        """Return how long each stage took, up to now."""
+        """Return the seconds of each stage up to now."""
         ends = [begun for _, begun in self.stages[1:]] + [time.perf_counter()]
         return {stage: end - begun for (stage, begun), end in zip(self.stages, ends, strict=True)}
 
 
 def measure(folder: Path, given: Namespace) -> dict[str, float]:
-    """Run a round on so many utterances, so many of them labelled; return the seconds of each stage."""
+    """Run a round on `utterances` rows, `labels` of them answered; return the seconds of each stage."""
     with plan_of(given.data).data.open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["label"] and row["split"] == "train"]
     chosen = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))[: given.utterances]]

@@ -1,14 +1,14 @@
-"""Labels' probabilities per second: ours, what one would do otherwise, and the limit.
+"""Compare the speed of scoring labels with common alternatives and with the limit.
 
     python -m benchmarks.scoring [--quick | --tiny]
 
-The limit is a plain forward pass over as many tokens as the utterances have, without the instruction and without any
-label, in full batches without padding: as many rows as there are utterances, or longer rows where that is faster, as
-it is in bf16 on a processor, and these also with attention computed step by step, as ours is there. What all
-utterances begin with is left out there, as we compute it once. All in the same precision, in turns; the slow ones on
-fewer utterances, taken evenly over all lengths. “padded, last token” and transformers are given utterances of like
-length together, which saves padding; Outlines takes them as they come. Of the others only “naive” gives the same
-numbers; “padded, last token” knows the first token of a label only; the last two give no probabilities.
+The limit is a plain forward pass over as many tokens as the utterances have, without instruction and labels, in full
+batches without padding. It has three variants: one row per utterance; longer rows, which are faster in bf16 on a CPU;
+and longer rows with eager attention, which our scoring uses there. The common start of all utterances is left out of
+the limit, because we compute it once. All use the same precision and take turns, the slow ones on fewer utterances
+sampled evenly over all lengths. “padded, last token” and transformers get utterances of similar length together, which
+saves padding; Outlines gets them in order. Of the alternatives, only “naive” gives the same numbers; “padded, last
+token” covers only the first token of each label, and the last two give no probabilities.
 """
 
 import copy
@@ -38,7 +38,7 @@ BATCH = 16
 
 
 def client_talk(data: str = "client_talk") -> tuple[Task, list[Utterance]]:
-    """Client talk: three labels with definitions, about a hundred tokens of instruction."""
+    """Return client talk: three labels with definitions, about a hundred tokens of instruction."""
     labels = (
         Label("change", "The client leans towards changing: wish, ability, reason, need, commitment, a step taken."),
         Label("neutral", "Neither: facts, questions, answers, listening."),
@@ -49,7 +49,7 @@ def client_talk(data: str = "client_talk") -> tuple[Task, list[Utterance]]:
 
 
 def banking77() -> tuple[Task, list[Utterance]]:
-    """Questions to a bank: 77 labels by name."""
+    """Return questions to a bank: 77 labels by name."""
     path = plan_of("banking77").data
     with path.open(encoding="utf-8", newline="") as file:
         names = sorted({row["label"] for row in csv.DictReader(file)})
@@ -58,18 +58,18 @@ def banking77() -> tuple[Task, list[Utterance]]:
 
 
 def read_texts(path: Path) -> list[Utterance]:
-    """Read every seventh text of the test split: a mixture, and always the same."""
+    """Read every seventh text of the test split."""
     with path.open(encoding="utf-8", newline="") as file:
         return [Utterance(row["text"]) for row in csv.DictReader(file) if row["label"] and row["split"] == "test"][::7]
 
 
 def annomi() -> tuple[Task, list[Utterance]]:
-    """Client talk of real conversations."""
+    """Return client talk from real conversations."""
     return client_talk("annomi")
 
 
 def many_labels() -> tuple[Task, list[Utterance]]:
-    """Made-up questions with 24 labels, a large codebook."""
+    """Return synthetic questions with 24 labels, a large codebook."""
     things, troubles = ("card", "order", "parcel", "refund", "account", "password"), ("lost", "late", "new", "wrong")
     names = [f"{thing} {trouble}" for thing in things for trouble in troubles]
     task = Task("What does the customer want to know?", tuple(Label(name) for name in names))
@@ -88,13 +88,13 @@ COMMAND = Command(
 
 
 def mixture(texts: Sequence[Utterance], count: int) -> list[Utterance]:
-    """Take so many evenly over all lengths, in the order given: as long on average as all of them."""
+    """Return `count` texts sampled evenly over all lengths, in their order."""
     by_length = sorted(range(len(texts)), key=lambda place: len(texts[place].text))
     return [texts[place] for place in sorted(by_length[int((i + 0.5) * len(texts) / count)] for i in range(count))]
 
 
 class Others:
-    """The other ways, on the same backbone and prompts."""
+    """The alternatives, on the same backbone and prompts."""
 
     def __init__(self, ours: LanguageModelClassifier) -> None:
         self.model, self.tokens = ours.backbone.model, ours.tokens
@@ -107,7 +107,7 @@ class Others:
         return [[*self.tokens.prefix, *self.tokens.body(utterance)] for utterance in utterances]
 
     def limit(self, utterances: Sequence[Utterance], budget: int, length: int = 0, attention: str = "sdpa") -> None:
-        """Compute as many tokens as the utterances have, in rows of a length, else their mean: nothing is padded."""
+        """Compute as many tokens as the utterances have, without padding, in rows of `length` or their mean length."""
         bodies = [self.tokens.body(utterance) for utterance in utterances]
         shared = len(common_start(bodies))
         tokens = torch.tensor([token for body in bodies for token in body[shared:]], device=self.model.device)
@@ -119,7 +119,7 @@ class Others:
         self.model.set_attn_implementation("sdpa")
 
     def naive(self, utterances: Sequence[Utterance]) -> None:
-        """Compute prompt and label together, a batch of all labels for each utterance."""
+        """Compute prompt and label together, one batch with all labels per utterance."""
         for prompt in self.prompts(utterances):
             for start in range(0, len(self.answers), BATCH):
                 rows = [[*prompt, *answer] for answer in self.answers[start : start + BATCH]]
@@ -133,11 +133,11 @@ class Others:
             self.model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=1)
 
     def generate(self, utterances: Sequence[Utterance]) -> None:
-        """Generate with transformers, allowing only what continues a label."""
+        """Generate with transformers, allowing only tokens that continue a label."""
         end = self.tokenizer.eos_token_id
 
-        def allowed(_: int, said: torch.Tensor) -> list[int]:
-            tail = said[length:].tolist()
+        def allowed(_: int, ids: torch.Tensor) -> list[int]:
+            tail = ids[length:].tolist()
             return [(*a, end)[len(tail)] for a in self.answers if a[: len(tail)] == tail] or [end]
 
         for ids, mask in self.batches(utterances):
@@ -149,8 +149,8 @@ class Others:
             )  # fmt: skip
 
     def outlines(self) -> Any:
-        """Return what generates with Outlines, a batch of prompts at a time."""
-        words = sorted(self.words, key=len, reverse=True)  # the other way round, shorter ones hide longer ones
+        """Return a function that generates with Outlines in batches."""
+        words = sorted(self.words, key=len, reverse=True)  # longest first, or shorter ones hide longer ones
         generator = outlines.Generator(outlines.from_transformers(self.model, self.tokenizer), Literal[tuple(words)])
 
         def run(utterances: Sequence[Utterance]) -> None:
@@ -161,7 +161,7 @@ class Others:
         return run
 
     def batches(self, utterances: Sequence[Utterance]) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Cut prompts of like length into batches, padded on the left."""
+        """Return batches of prompts of similar length, padded on the left."""
         prompts = sorted(self.prompts(utterances), key=len)
         return [self.pad(prompts[i : i + BATCH], left=True) for i in range(0, len(prompts), BATCH)]
 
@@ -180,7 +180,7 @@ class Others:
 def compare(title: str, task: Task, texts: list[Utterance], given: Namespace) -> dict[str, float]:
     """Measure all ways on one task, with a share of the usual numbers of utterances.
 
-    A large codebook is asked for with codes, as the product advises, and also with the labels' words.
+    A large codebook is scored with codes, as the product recommends, and also with the labels' words.
     """
     backbone, is_large = load_backbone(given.backbone), len(task.labels) > LARGE
     in_words = LanguageModelClassifier(backbone, task, Recipe(), "definitions")
@@ -189,7 +189,7 @@ def compare(title: str, task: Task, texts: list[Utterance], given: Namespace) ->
     with_outlines = others.outlines()
     many = texts[: round(200 * given.share)]
     few = mixture(many, round((16 if is_large else 32) * given.share))
-    fewest = mixture(many, 1 if is_large else max(1, len(few) // 4))  # 77 labels times 600 tokens take a minute already
+    fewest = mixture(many, 1 if is_large else max(1, len(few) // 4))  # 77 labels times 600 tokens take a minute
     words = [Way("ours, in words", len(few), lambda: in_words.logits(few))] if is_large else []
     budget = ours.recipe.scored_tokens
     limits = [

@@ -1,11 +1,11 @@
-"""How much of a round the scout is to say: every share, on the same fine-tuned rounds.
+"""Compare weights of the probe in a round, on the same fine-tuned rounds.
 
     python -m benchmarks.shares [--quick | --tiny] [--data trec,snips] [--labels 100] [--seeds 0,1,2]
 
-Rounds are those of `benchmarks.calibration`, or read from $ANNOTATOR_KEPT where they were made before. What the
-adapter said alone is found by taking the scout's part out of what they said together; then they are joined again with
-other shares, each at the temperature that is best for the other rows, so that only order and shape are compared. The
-last line is one JSON object: for each data set how often each share is right, and its log-loss.
+Rounds are those of `benchmarks.calibration`, read from $ANNOTATOR_KEPT if they are there. The adapter's log-likelihoods
+are recovered by subtracting the probe's part from the combined ones; both are then combined again with other weights,
+each at the temperature that fits the test rows best, so that differences in temperature do not count. The last line is
+one JSON object: for each data set, the accuracy and log-loss of each weight.
 """
 
 from collections import defaultdict
@@ -36,15 +36,15 @@ SHARES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0)
 
 def adapter_alone(both: Kept) -> Array:
     """Return (n, k) log-probabilities of the adapter by itself."""
-    said, heard = log_softmax(both.test, axis=1), log_softmax(both.heard, axis=1)
-    return np.asarray(log_softmax((said - both.share * heard) / (1 - both.share), axis=1))
+    combined, probe = log_softmax(both.test, axis=1), log_softmax(both.heard, axis=1)
+    return np.asarray(log_softmax((combined - both.share * probe) / (1 - both.share), axis=1))
 
 
-def judge(logits: Array, truth: NDArray[np.int64]) -> tuple[float, float, float]:
-    """Return accuracy, log-loss at the best temperature, and the log of that."""
+def evaluate(logits: Array, truth: NDArray[np.int64]) -> tuple[float, float, float]:
+    """Return accuracy, log-loss at the best temperature, and the log of that temperature."""
     temperature = fit_temperature(logits, truth, spread=UNKNOWN)
-    said = log_softmax(logits / temperature, axis=1)[np.arange(len(truth)), truth]
-    return float((logits.argmax(axis=1) == truth).mean()), float(-said.mean()), float(np.log(temperature))
+    scores = log_softmax(logits / temperature, axis=1)[np.arange(len(truth)), truth]
+    return float((logits.argmax(axis=1) == truth).mean()), float(-scores.mean()), float(np.log(temperature))
 
 
 def main() -> None:
@@ -52,16 +52,16 @@ def main() -> None:
     given = COMMAND.read()
     result: dict[str, dict[str, list[float]]] = {}
     memos: dict[str, Memo] = defaultdict(Memo)
-    table = Table(title=f"right · log-loss at its best temperature · that temperature, {given.labels} answers")
-    for column in ("the scout's share", *(f"{share:g}" for share in SHARES)):
+    table = Table(title=f"accuracy · log-loss at the best temperature · that temperature, {given.labels} answers")
+    for column in ("weight of the probe", *(f"{share:g}" for share in SHARES)):
         table.add_column(column, justify="right")
     for data in given.data:
         found: dict[float, list[tuple[float, float, float]]] = defaultdict(list)
         for seed in given.seeds:
             both = collect(data, given.labels, seed, given, memos[data])
-            alone, heard = adapter_alone(both), log_softmax(both.heard, axis=1)
+            adapter, probe = adapter_alone(both), log_softmax(both.heard, axis=1)
             for share in SHARES:
-                found[share].append(judge(blend(alone, heard, share), both.test_truth))
+                found[share].append(evaluate(blend(adapter, probe, share), both.test_truth))
         means = {share: np.mean(values, axis=0) for share, values in found.items()}
         table.add_row(data, *(f"{a:.3f}\n{loss:.3f}\n{np.exp(log):.2f}" for a, loss, log in means.values()))
         result[data] = {f"{share:g}": [round(float(v), 3) for v in mean[:2]] for share, mean in means.items()}

@@ -2,7 +2,7 @@
 
     python -m benchmarks.size [--packages annotator,model]
 
-Lines that hold code count; blank lines, comments and docstrings do not.
+Only lines with code count, not blank lines, comments or docstrings.
 """
 
 import ast
@@ -27,7 +27,7 @@ _LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tok
 
 
 def code_lines(text: str) -> int:
-    """Count the lines that hold code."""
+    """Count the lines with code."""
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
     held = {n for t in tokens if t.type not in _LAYOUT for n in range(t.start[0], t.end[0] + 1)}
     return len(held - docstring_lines(ast.parse(text)))

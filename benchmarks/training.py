@@ -1,12 +1,12 @@
-"""Examples learned per second, and the time to the same held-out loss: ours beside the usual trainers.
+"""Compare training speed and the time to the same held-out loss with common trainers.
 
     python -m benchmarks.training [--quick | --tiny]       (with trl: pip install --editable '.[benchmark]')
 
-The same backbone, LoRA layers, optimiser, prompts and effective batch of 8 in the same precision, in turns: ours
-(packed behind one instruction, cross-entropy over the labels), transformers' Trainer (padded, batches of like length,
-loss on the answer's tokens), TRL's SFTTrainer on prompt and completion, and as the limit the utterances' own tokens
-forward and backward, without instruction and labels. A step's time is taken from the second step on.
-Without trl, SFTTrainer is left out with a word, and `over_sft` is null.
+All use the same backbone, LoRA layers, optimizer, prompts, precision and effective batch of 8, in turns: ours (packed
+after one instruction, cross-entropy over the labels), transformers' Trainer (padded batches of similar length, loss on
+the answer's tokens), TRL's SFTTrainer on prompt and completion, and as the limit a forward and backward pass over the
+utterances' own tokens, without instruction and labels. Steps are timed from the second on.
+Without trl, SFTTrainer is skipped with a note, and `over_sft` is null.
 """
 
 import contextlib
@@ -51,11 +51,11 @@ COMMAND = Command(
     figures=("examples_per_second", "over_trainer", "over_sft", "of_limit"),
     gaps=("over_sft",),
 )  # fmt: skip
-Timed = Callable[[int], list[float]]  # learns so many steps; returns the seconds of each
+Timed = Callable[[int], list[float]]  # trains for a number of steps; returns the seconds of each
 
 
 class Course:
-    """The same lesson for all: utterances of client talk with their labels."""
+    """The training and held-out examples shared by all trainers: client talk."""
 
     def __init__(self, given: Namespace) -> None:
         n, held_out = given.learn, given.held_out
@@ -77,26 +77,26 @@ class Course:
         self.answers = [answers[label] for label in self.labels]
 
     def held_out_loss(self) -> float:
-        """Return the cross-entropy among the labels on other utterances, with what is attached now."""
+        """Return the cross-entropy over the labels on held-out utterances, with the layers attached now."""
         logits = torch.from_numpy(self.ours.logits(self.other_texts))
         return float(torch.nn.functional.cross_entropy(logits, self.other_labels))
 
     def attach(self) -> Any:
-        """Put fresh LoRA layers on the backbone."""
-        self.ours.zero_shot()  # takes off what was there
+        """Attach new LoRA layers to the backbone."""
+        self.ours.zero_shot()  # detaches the layers before
         torch.manual_seed(0)
         self.ours.backbone.tuning = start_tuning(self.ours.backbone, RECIPE)
         return self.ours.backbone.model.train()
 
     def learn(self, steps: int) -> list[float]:
-        """Learn as the product does."""
+        """Train as the product does."""
         n, clock = steps * RECIPE.batch_size, _Clock()
         clock.tick()
         self.ours.fit(self.texts[:n], self.labels[:n], lambda _: clock.tick())
         return np.diff(clock.ticks).tolist()
 
     def trainer(self, steps: int) -> list[float]:
-        """Learn with transformers' Trainer."""
+        """Train with transformers' Trainer."""
         pairs = list(zip(self.prompts, self.answers, strict=True))[: steps * RECIPE.batch_size]
         rows = [
             {"input_ids": p + a, "labels": [-100] * len(p) + a, "attention_mask": [1] * len(p + a)} for p, a in pairs
@@ -110,7 +110,7 @@ class Course:
         return clock.seconds
 
     def sft(self, steps: int) -> list[float]:
-        """Learn with TRL's SFTTrainer."""
+        """Train with TRL's SFTTrainer."""
         from trl.trainer.sft_config import SFTConfig
         from trl.trainer.sft_trainer import SFTTrainer
 
@@ -125,7 +125,7 @@ class Course:
         return clock.seconds
 
     def limit(self, steps: int) -> list[float]:
-        """Go forward and backward over as many tokens as the utterances have, nothing padded; one batch a step."""
+        """Run forward and backward passes over as many tokens as the utterances have, without padding."""
         model = self.attach()
         bodies = [self.ours.tokens.body(text) for text in self.texts[: steps * RECIPE.batch_size]]
         clock = _Clock()
@@ -169,14 +169,14 @@ def _arguments(kind: Any, steps: int) -> Any:
 
 
 def speeds(course: Course, times: int, steps: int) -> dict[str, np.ndarray]:
-    """Return examples per second of each way, (times,), taken in turns."""
+    """Return (times,) examples per second for each way, measured in turns."""
     ways: dict[str, Timed] = {
         "ours": course.learn, "limit": course.limit, "Trainer": course.trainer,
     }  # fmt: skip
     if find_spec("trl"):
         ways["SFTTrainer"] = course.sft
     else:
-        print("SFTTrainer is left out: the package trl is not installed.")
+        print("SFTTrainer is skipped: the package trl is not installed.")
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(times):
         for name, way in ways.items():
@@ -186,7 +186,7 @@ def speeds(course: Course, times: int, steps: int) -> dict[str, np.ndarray]:
 
 
 def times_to_loss(course: Course, steps: Sequence[int]) -> dict[str, float]:
-    """Learn longer and longer with each; return the seconds each needs to a held-out loss that both reach."""
+    """Train for increasing numbers of steps; return the seconds each way needs to a held-out loss that both reach."""
     curves: dict[str, list[tuple[float, float]]] = {"ours": [], "Trainer": []}
     for name, way in (("ours", course.learn), ("Trainer", course.trainer)):
         for n in steps:
@@ -205,7 +205,7 @@ def main() -> None:
     transformers.utils.logging.set_verbosity_error()
     course = Course(given)
     rates = speeds(course, given.times, given.steps)
-    show(f"learning client talk, batches of {RECIPE.batch_size}, {course.ours.backbone.dtype}", rates, "examples/s")
+    show(f"training on client talk, batches of {RECIPE.batch_size}, {course.ours.backbone.dtype}", rates, "examples/s")
     result: dict[str, float | None] = {"examples_per_second": round(float(np.median(rates["ours"])), 2)}
     names = {"over_trainer": "Trainer", "over_sft": "SFTTrainer", "of_limit": "limit"}
     result |= {key: over(rates, name) if name in rates else None for key, name in names.items()}

@@ -1,8 +1,8 @@
-"""What a model says before any label: nothing done to it, batch calibration and domain-conditional PMI compared.
+"""Compare corrections of zero-shot predictions: none, batch calibration and domain-conditional PMI.
 
     python -m benchmarks.zero_shot [--quick | --tiny] [--data trec,snips]
 
-Utterances of the test split. The last line is the log-loss of each correction on each data set.
+Uses utterances of the test split. The last line is the log-loss of each correction on each data set.
 """
 
 import numpy as np
@@ -31,22 +31,22 @@ COMMAND = Command(
 
 
 def compare(data: str, count: int, backbone: str) -> dict[str, float]:
-    """Score a sample of the test split before any label, and print what each correction makes of it."""
+    """Score a sample of the test split without training; print the metrics and return the NLL of each correction."""
     plan = plan_of(data, backbone)
     gold, config = read_gold(plan), plan.config
     task = Task(gold.draft.instruction, tuple(Label(one.name) for one in gold.draft.labels))
     classifier = load_classifier(config.backbone, task, config.recipe, config.template)
     chosen = [gold.test[i] for i in np.random.default_rng(0).permutation(len(gold.test))[:count]]
-    asked = [Utterance(row.text) for row in chosen]
-    classifier.remember(asked, classifier.states(asked))  # as a round has read them before it says anything
+    tested = [Utterance(row.text) for row in chosen]
+    classifier.remember(tested, classifier.states(tested))  # as in a round, which computes them before scoring
     adapter = classifier.zero_shot()
-    logits = adapter.logits(asked)
+    logits = adapter.logits(tested)
     names = [label.name for label in task.labels]
     truth = np.array([names.index(row.given_label or "") for row in chosen])
     blank = log_softmax(adapter.logits([Utterance("N/A")])[0])
     priors = {"nothing": None, "batch calibration": estimate_label_prior(logits), "PMI": tuple(blank.tolist())}
     found = {name: evaluate(Calibrator(1.0, prior)(logits), truth) for name, prior in priors.items()}
-    table = Table(title=f"{data}, before any label, n = {len(truth)}")
+    table = Table(title=f"{data}, zero-shot, n = {len(truth)}")
     for column in ("correction", "accuracy", "macro-F1", "NLL", "ECE"):
         table.add_column(column, justify="left" if column == "correction" else "right")
     for name, one in found.items():

@@ -182,15 +182,19 @@ class LanguageModelClassifier:
             for part in self._scorer.rows([bodies[i] for i in row], tokens):
                 ask([row[i] for i in part])
 
-        for shared, places in ((lead, np.flatnonzero(leads).tolist()), ((), np.flatnonzero(~leads).tolist())):
-            with torch.inference_mode(), self._scorer.session(shared) if places else nullcontext():
-                group = [bodies[i] for i in places]
-                self._scorer.check(group, budget.tokens)
-                for cut in self._scorer.rows(group, budget.tokens):
-                    row = [places[i] for i in cut]
-                    budget.run(lambda tokens, row=row: ask_within(row, tokens))  # type: ignore[misc]
-                    done += len(row)
-                    progress(done / len(bodies))
+        with torch.inference_mode(), self._scorer.session(lead) if bodies else nullcontext():
+            for places, begin in (
+                (np.flatnonzero(leads).tolist(), nullcontext),
+                (np.flatnonzero(~leads).tolist(), self._scorer.without_shared),
+            ):
+                with begin() if places else nullcontext():
+                    group = [bodies[i] for i in places]
+                    self._scorer.check(group, budget.tokens)
+                    for cut in self._scorer.rows(group, budget.tokens):
+                        row = [places[i] for i in cut]
+                        budget.run(lambda tokens, row=row: ask_within(row, tokens))  # type: ignore[misc]
+                        done += len(row)
+                        progress(done / len(bodies))
 
     def _bare(self) -> Backbone:
         if self.backbone.tuning is not None:

@@ -203,6 +203,12 @@ def last_id(db: Database) -> int:
     return int(fetch_value(db, "SELECT max(id) FROM annotation") or 0)
 
 
+def count_acts(db: Database, since: int, at_most: int) -> int:
+    """Count the acts after a watermark that may change what is learned, skips aside; stop at `at_most`."""
+    sql = "SELECT count(*) FROM (SELECT 1 FROM annotation WHERE id > ? AND kind != 'skip' LIMIT ?)"
+    return int(fetch_value(db, sql, (since, at_most)))
+
+
 def count_new_training_labels(db: Database, since: int) -> int:
     """Count labels given to pool utterances after a watermark and still standing.
 

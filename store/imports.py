@@ -6,7 +6,6 @@ transaction is long, and between two of them others can write.
 """
 
 import json
-import os
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -15,11 +14,11 @@ from dataclasses import dataclass
 from sqlite3 import DatabaseError
 from typing import Any
 
-import psutil
 from sqlite_utils import Database
 
 from annotator.errors import ImportRunning
 from store.database import chunks, fetch_one, fetch_value, immediate, now
+from store.processes import find_process, this_process
 from store.utterances import NewUtterance
 
 PATIENCE = 30.0  # seconds to wait until another import has ended
@@ -153,22 +152,14 @@ def _begin(db: Database, codebook_version: int) -> None:
         with immediate(db):
             if not under_way(db) or time.monotonic() > deadline:
                 refuse_beside_another(db)
-                started = psutil.Process().create_time()
-                values = (os.getpid(), started, codebook_version, now())
+                values = (*this_process(), codebook_version, now())
                 db.execute("INSERT INTO import VALUES (1, 'staging', ?, ?, ?, ?)", values)
                 return
         time.sleep(0.1)
 
 
 def _lives(row: dict[str, Any]) -> bool:
-    if row["pid"] is None:
-        return False
-    try:
-        process = psutil.Process(row["pid"])
-        same = abs(process.create_time() - row["pid_started"]) < 1  # a pid is reused, a start time is not
-        return same and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+    return row["pid"] is not None and find_process(row["pid"], row["pid_started"]) is not None
 
 
 @contextmanager

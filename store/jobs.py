@@ -12,6 +12,7 @@ from sqlite_utils import Database
 
 from annotator.errors import RoundRunning
 from store.database import fetch_one, fetch_value, immediate, now
+from store.processes import find_process
 
 START_GRACE = timedelta(seconds=60)  # from the row to the process that signs it; torch takes seconds to import
 SILENT = timedelta(minutes=2)  # without a sign of life, which is due every few seconds: the process is stopped or stuck
@@ -68,10 +69,11 @@ def beat(db: Database, job_id: int) -> None:
 
 
 def attach_round(db: Database, round_id: int, last_annotation: int) -> None:
-    """Connect the active job, if there is one, with the round it makes and the answers that round has seen."""
+    """Connect the active job, if this process does it, with the round it makes and the answers that round has seen."""
     with immediate(db):
-        sql = "UPDATE job SET round_id = ?, last_annotation = ? WHERE state = 'active'"
-        db.execute(sql, (round_id, last_annotation))
+        sql = """UPDATE job SET round_id = ?, last_annotation = ?
+                 WHERE state = 'active' AND (pid IS NULL OR pid = ?)"""
+        db.execute(sql, (round_id, last_annotation, os.getpid()))
 
 
 def request_cancel(db: Database) -> None:
@@ -146,23 +148,13 @@ def recover(db: Database) -> bool:
 def _lives(job: Mapping[str, Any]) -> bool:
     if job["pid"] is None:
         return age(job["started_at"]) < (CANCEL_GRACE if job["cancel"] else START_GRACE)
-    return _process(job) is not None
-
-
-def _process(job: Mapping[str, Any]) -> psutil.Process | None:
-    """Return the process that does a job, None if it is gone: a pid is reused, a start time is not."""
-    try:
-        process = psutil.Process(job["pid"])
-        same = abs(process.create_time() - job["pid_started"]) < 1
-        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-    except psutil.NoSuchProcess:
-        return None
+    return find_process(job["pid"], job["pid_started"]) is not None
 
 
 def _press(job: Mapping[str, Any]) -> None:
     """End the process of a job that has been asked to stop for long enough, with all that it has started."""
     asked = age(job["cancelled_at"]) if job["cancelled_at"] else CANCEL_GRACE  # by an earlier version
-    process = _process(job) if job["pid"] else None
+    process = find_process(job["pid"], job["pid_started"]) if job["pid"] else None
     if process is None or process.pid == os.getpid() or asked < CANCEL_GRACE:
         return
     last = asked >= CANCEL_GRACE + TERM_GRACE

@@ -106,6 +106,13 @@ def m011_names_of_the_field(db: Database) -> None:
     db.execute(_answers_in_use(db))
 
 
+@migrations()
+def m012_process_of_a_round(db: Database) -> None:
+    """Note which process makes a round, so that one that died without a job can be closed."""
+    for column in ("pid INTEGER", "pid_started REAL"):
+        db.execute(f"ALTER TABLE round ADD COLUMN {column}")
+
+
 def _answers_in_use(db: Database) -> str:
     """Return the view `answer`: what was said, in the labels in use. Make it anew where annotations get a column.
 

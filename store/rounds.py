@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
 from sqlite3 import OperationalError
 from typing import Any
 
@@ -15,6 +16,9 @@ from annotator.errors import NotFinite
 from store import labels
 from store.database import fetch, fetch_one, fetch_value, immediate, now
 from store.faults import parsed
+from store.processes import find_process, this_process
+
+LONGEST = timedelta(days=1)  # that a round may take whose process was not noted
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,9 @@ def begin(db: Database, new: NewRound) -> dict[str, Any]:
     with immediate(db):
         last = fetch_value(db, "SELECT max(number) FROM round")
         number = (0 if new.trained_on == 0 else 1) if last is None else last + 1
-        row = {**asdict(new), "number": number, "state": "running", "started_at": now()}
+        pid, pid_started = this_process()
+        made_by = {"pid": pid, "pid_started": pid_started}
+        row = {**asdict(new), **made_by, "number": number, "state": "running", "started_at": now()}
         columns, marks = ", ".join(row), ", ".join(f":{name}" for name in row)
         db.execute(f"INSERT INTO round ({columns}) VALUES ({marks})", row)
         found = fetch_one(db, "SELECT * FROM round WHERE number = ?", (number,))
@@ -91,6 +97,22 @@ def close(db: Database, round_id: int, state: str) -> None:
         db.execute(
             "UPDATE round SET state = ?, finished_at = ? WHERE id = ? AND state = 'running'", (state, now(), round_id)
         )
+
+
+def abandoned(db: Database) -> list[int]:
+    """Return the ids of running rounds whose process has ended and that no job under way makes.
+
+    Of a round without a noted process, begun by an earlier version, its age decides.
+    """
+    sql = """SELECT id, pid, pid_started, started_at FROM round WHERE state = 'running'
+             AND id NOT IN (SELECT round_id FROM job WHERE state = 'active' AND round_id IS NOT NULL)"""
+    return [row["id"] for row in fetch(db, sql) if not _is_made(row)]
+
+
+def _is_made(row: Mapping[str, Any]) -> bool:
+    if row["pid"] is None:
+        return abs(datetime.now(UTC) - datetime.fromisoformat(row["started_at"])) < LONGEST
+    return find_process(row["pid"], row["pid_started"]) is not None
 
 
 def promote(
@@ -132,6 +154,12 @@ def promoted(db: Database) -> dict[str, Any] | None:
 def promoted_id(db: Database) -> int | None:
     """Return the id of the round in use, without its metrics and settings; None before the first."""
     value = fetch_value(db, f"SELECT {_IN_USE}")
+    return None if value is None else int(value)
+
+
+def watermark(db: Database) -> int | None:
+    """Return the newest annotation that the round in use has taken into account; None before the first round."""
+    value = fetch_value(db, f"SELECT last_annotation FROM round WHERE id = {_IN_USE}")
     return None if value is None else int(value)
 
 

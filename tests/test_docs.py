@@ -52,6 +52,18 @@ def test_every_make_target_that_the_readme_names_exists() -> None:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
+def test_every_make_target_has_a_rule_and_those_that_check_are_described() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (listed,) = re.findall(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)
+    for target in listed.split():
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    for target in ("check", "test", "soak"):
+        assert f"`make {target}`" in README, target
+    (unit,) = re.findall(r"^UNIT := ((?:.*\\\n)*.*)$", makefile, re.MULTILINE)
+    for path in unit.replace("\\\n", " ").split():
+        assert (ROOT / path).exists(), path
+
+
 def test_every_backbone_family_and_strategy_is_described() -> None:
     for name in STRATEGIES:
         assert f"`{name}`" in GUIDE, name

@@ -1,1 +1,1 @@
-"""Command line: every act of the product without the app."""
+"""The command line: everything the app does, without the app."""

@@ -1,4 +1,4 @@
-"""The `annotator` command: the loop without the app, and what this machine can run."""
+"""The `annotator` command: create projects, import, train, export and score without the app."""
 
 import os
 import sys
@@ -34,12 +34,12 @@ from store.files.exporters import FORMATS, write_text
 from store.files.importers import ImportPlan, detect_columns, labels_in, parse_filter
 from store.files.readers import Rejected, read_header
 
-LISTED = 50  # lines of a report on screen
+LISTED = 50  # lines of an import report shown on screen
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Commands(click.Group):
-    """Shows message and hint of our own errors; everything else stays loud."""
+    """Command group that prints `AnnotatorError` as message and hint; other errors keep their traceback."""
 
     def invoke(self, context: click.Context) -> Any:
         """Run a command."""
@@ -52,15 +52,15 @@ class Commands(click.Group):
 @click.group(cls=Commands)
 @click.version_option(__version__)
 def main() -> None:
-    """Label utterances, train a language model on them, ask it what to label next, export the dataset."""
+    """Label utterances with a language model that learns from the answers, and export the dataset."""
 
 
 @main.command()
 @click.argument("project", type=FOLDER)
 @click.option("--sample", type=click.Choice(sorted(SAMPLES)), help="Start from a sample instead of a codebook.")
 @click.option("--codebook", type=FILE, help="YAML file with the labels.")
-@click.option("--labels-from", type=FILE, help="Make the codebook of the labels that an import of this file takes.")
-@click.option("--only", help="With --labels-from: which rows will be labeled, as in speaker=client.")
+@click.option("--labels-from", type=FILE, help="Create the codebook from the labels in this file.")
+@click.option("--only", help="With --labels-from: use only these rows, such as speaker=client.")
 @click.option("--if-missing", is_flag=True, help="Do nothing if the project exists.")
 def new(
     project: Path,
@@ -72,7 +72,7 @@ def new(
 ) -> None:
     """Create a project."""
     if only and not labels_from:
-        raise BadInput("--only chooses among the rows of --labels-from.", "Give both, or neither.")
+        raise BadInput("--only filters the rows of --labels-from.", "Give both options, or neither.")
     if if_missing and (project / "project.db").exists():
         return
     if sample:
@@ -92,13 +92,13 @@ def new(
 @main.command("import")
 @click.argument("project", type=FOLDER)
 @click.argument("file", type=FILE)
-@click.option("--text", help="Column of the utterance; found by its name if not given.")
-@click.option("--only", help="Which rows are to be labelled, as in speaker=client; the others are read as context.")
-@click.option("--no-labels", is_flag=True, help="Leave out labels that the file has.")
-@click.option("--keep-copies", is_flag=True, help="Take texts that occur more than once every time.")
-@click.option("--whole-conversations", is_flag=True, help="Draw the audit slice by conversations, not by utterances.")
+@click.option("--text", help="Column with the utterance; default: detected by its name.")
+@click.option("--only", help="Rows to label, such as speaker=client; other rows become context.")
+@click.option("--no-labels", is_flag=True, help="Do not import labels from the file.")
+@click.option("--keep-copies", is_flag=True, help="Import every copy of duplicate texts.")
+@click.option("--whole-conversations", is_flag=True, help="Draw the audit sample by conversation, not by utterance.")
 @click.option("--encoding", default="utf-8", show_default=True)
-@click.option("--report", type=FILE, help="Write all that was not taken here, as CSV; the first lines are shown.")
+@click.option("--report", type=FILE, help="Write all skipped rows to this CSV file; the first are also printed.")
 def import_(
     project: Path,
     file: Path,
@@ -112,7 +112,7 @@ def import_(
 ) -> None:
     """Import utterances from a CSV, TSV, JSONL, Parquet or Excel file."""
     header = read_header(file, encoding)
-    # "text" is added so that a file with a column of another name for it is not refused; a wrong name is, on reading.
+    # "text" is added so that a file whose text column has another name passes; reading refuses a wrong name.
     columns = replace(detect_columns([*header, "text"]), text=text) if text else detect_columns(header)
     plan = ImportPlan(
         columns,
@@ -131,15 +131,20 @@ def import_(
 
 @main.command()
 @click.option("--port", default=8501, show_default=True)
-@click.option("--projects", type=FOLDER, help="Folder of all projects; default: ./projects.")
+@click.option("--projects", type=FOLDER, help="Folder with all projects; default: ./projects.")
 @click.option("--browser/--no-browser", default=False, help="Open a browser window.")
-@click.option("--address", default="127.0.0.1", show_default=True, help="Where to listen. Needs --expose if not here.")
+@click.option(
+    "--address",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on; any but this machine's own needs --expose.",
+)
 @click.option(
     "--expose",
     multiple=True,
     metavar="NAME",
-    help="Answer other machines under this host name, as in lab.example.org or 10.0.0.5:8501. There is no sign-in: "
-    "whoever reaches this machine can read and change all projects. May be given more than once.",
+    help="Accept requests from other machines to this host name, such as lab.example.org or 10.0.0.5:8501. There is no "
+    "sign-in: anyone who can reach this machine can read and change all projects. Repeatable.",
 )
 def serve(port: int, projects: Path | None, browser: bool, address: str, expose: Sequence[str]) -> None:
     """Open the app on this machine."""
@@ -150,16 +155,16 @@ def serve(port: int, projects: Path | None, browser: bool, address: str, expose:
     script = Path(__file__).resolve().parents[2] / "streamlit_app.py"
     options = {"server.port": port, "server.address": address, "server.headless": not browser}
     flags = [f"--{name}={str(value).lower()}" for name, value in options.items()]
-    os.chdir(script.parent)  # where .streamlit/config.toml lies
-    console.print(f"Annotator opens at http://{address}:{port} in a moment. Ctrl+C ends it; nothing is lost by that.")
+    os.chdir(script.parent)  # the folder of .streamlit/config.toml
+    console.print(f"Annotator is starting at http://{address}:{port}. Press Ctrl+C to stop it; all answers are saved.")
     os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", str(script), *flags])
 
 
 @main.command()
 @click.argument("project", type=FOLDER)
-@click.option("--wait/--no-wait", default=True, help="Stay and show the progress.")
+@click.option("--wait/--no-wait", default=True, help="Wait for the round and show its progress.")
 def retrain(project: Path, wait: bool) -> None:
-    """Train on the answers so far and choose the next batch."""
+    """Train a round on the answers so far and compose the next batch."""
     with Project.open(project) as opened:
         recover(opened)
         job = start_round(opened, "the command line")
@@ -187,7 +192,7 @@ def _watch(project: Project, job: int) -> None:
 @main.command()
 @click.argument("project", type=FOLDER)
 def cancel(project: Path) -> None:
-    """Stop the round that is being made, also one that hangs; the round before it stays in use."""
+    """Cancel the running round, even if it hangs; the round before stays in use."""
     import time
 
     with Project.open(project) as opened:
@@ -201,13 +206,11 @@ def cancel(project: Path) -> None:
 @main.command()
 @click.argument("project", type=FOLDER)
 @click.argument("changes", nargs=-1, metavar="[NAME=VALUE]...")
-@click.option(
-    "--reset", multiple=True, metavar="NAME", help="Go back to the default of a stored setting, as in config."
-)
+@click.option("--reset", multiple=True, metavar="NAME", help="Restore the default of a stored setting, such as config.")
 def settings(project: Path, changes: Sequence[str], reset: Sequence[str]) -> None:
-    """Change how rounds are made, or list it: the language model, how it learns, what is asked.
+    """List or change the settings of rounds: language model, training recipe, query strategy.
 
-    As in: annotator settings my-project backbone=llama-3.2-1b-instruct recipe.quantization=nf4 recipe.epochs=4
+    Example: annotator settings my-project backbone=llama-3.2-1b-instruct recipe.quantization=nf4 recipe.epochs=4
     """
     with Project.open(project) as opened:
         for name in reset:
@@ -215,29 +218,29 @@ def settings(project: Path, changes: Sequence[str], reset: Sequence[str]) -> Non
                 raise UnknownName.among("stored setting", name, stored.keys(opened.db))
         if changes:
             opened.config = changed(opened.config, changes)
-        now, usual = settings_of(opened.config), settings_of(RoundConfig())
-    table = Table("setting", "is", "usually")
-    for name, value in now.items():
-        table.add_row(name, str(value), "" if value == usual[name] else str(usual[name]))
+        current, defaults = settings_of(opened.config), settings_of(RoundConfig())
+    table = Table("setting", "value", "default")
+    for name, value in current.items():
+        table.add_row(name, str(value), "" if value == defaults[name] else str(defaults[name]))
     console.print(table)
     if changes:
-        console.print("It takes effect with the next round.")
+        console.print("The changes take effect with the next round.")
 
 
 @main.command()
 @click.argument("project", type=FOLDER)
 def status(project: Path) -> None:
-    """Show how far a project is."""
+    """Show a project's progress and rounds."""
     with Project.open(project) as opened:
         recover(opened)
         done = standing(opened, "")
-        console.print(f"{opened.name}: {done.labeled} of {done.to_label} utterances have an answer.")
+        console.print(f"{opened.name}: {done.labeled} of {done.to_label} utterances are answered.")
         console.print(f"Utterances: {added_up(statuses(opened).counts())}.")
         job = jobs.active(opened.db)
-        console.print(f"A round is at “{job['stage']}”, {job['share']:.0%}." if job else "No round is running.")
+        console.print(f"A round is running: “{job['stage']}”, {job['share']:.0%}." if job else "No round is running.")
         if job and (silent := jobs.silence(job)):
             minutes = round(silent.total_seconds() / 60)
-            console.print(f"It has given no sign of life for {minutes} minutes: `annotator cancel` ends it.")
+            console.print(f"It has not reported progress for {minutes} minutes. `annotator cancel` ends it.")
         console.print(_round_table(opened))
         refused, notes = about_weights(opened)
         for line in filter(None, (refused, *notes)):
@@ -255,54 +258,54 @@ def _round_table(project: Project) -> Table:
 @main.command()
 @click.argument("project", type=FOLDER)
 @click.option("--format", "format_", type=click.Choice(sorted(FORMATS)), default="csv", show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), help="Where to; default: the project's name here.")
+@click.option("--out", type=click.Path(path_type=Path), help="Output file; default: named after the project.")
 @click.option("--rows", type=click.Choice(["utterances", "answers"]), default="utterances", show_default=True)
-@click.option("--with-model", is_flag=True, help="Also rows that only the model has labelled.")
+@click.option("--with-model", is_flag=True, help="Also export rows labeled only by the model.")
 def export(project: Path, format_: str, out: Path | None, rows: Any, with_model: bool) -> None:
-    """Export the labelled dataset with its card."""
+    """Export the labeled dataset with its dataset card."""
     plan = ExportPlan(format_, rows, with_model)
     with Project.open(project) as opened:
         target, known = out or Path(default_filename(opened, plan)), ExportContext(opened, plan)
         console.print(f"{export_project(opened, target, plan, known)} rows in {target}.")
         counts = known.statuses.counts()
     if rows == "answers":
-        console.print("A row is one answer; an utterance may have several.")
+        console.print("Each row is one answer; an utterance may have several.")
     console.print(f"Utterances: {added_up(counts)}.")
-    if out_of_it := left_out(counts, with_model):
-        console.print(out_of_it)
+    if note := left_out(counts, with_model):
+        console.print(note)
 
 
 @main.command()
 @click.argument("project", type=FOLDER)
-@click.option("--out", type=FILE, help="Where to; default: the project's name with -report.html here.")
+@click.option("--out", type=FILE, help="Output file; default: named after the project, with -report.html.")
 def report(project: Path, out: Path | None) -> None:
-    """Write what is known of model and work on one HTML page, to print or to send."""
-    from annotator.reporting.html import report as written  # draws: slow to import, and no other command needs it
+    """Write the report of a project as one HTML file, to print or share."""
+    from annotator.reporting.html import report as write_report  # slow to import, and only needed here
 
     with Project.open(project) as opened:
         target = out or Path(f"{opened.folder.resolve().name}-report.html")
-        write_text(target, written(opened))
-    console.print(f"The report is in {target}.")
+        write_text(target, write_report(opened))
+    console.print(f"Report written to {target}.")
 
 
 @main.command()
 @click.argument("file", type=FILE)
-@click.option("--project", type=FOLDER, required=True, help="Whose round in use is asked.")
-@click.option("--out", type=FILE, required=True, help="Where to; the ending says the format, as in scored.parquet.")
-@click.option("--only", help="Which rows are to be scored, as in speaker=client; the others are read as context.")
+@click.option("--project", type=FOLDER, required=True, help="Project whose round in use scores the file.")
+@click.option("--out", type=FILE, required=True, help="Output file; its ending sets the format, as in scored.parquet.")
+@click.option("--only", help="Rows to score, such as speaker=client; other rows become context.")
 @click.option("--encoding", default="utf-8", show_default=True)
 def score(file: Path, project: Path, out: Path, only: str | None, encoding: str) -> None:
-    """Give every utterance of a file the calibrated probability of each label."""
+    """Write the calibrated probability of each label for every utterance of a file."""
     header = read_header(file, encoding)
     label_only = parse_filter(only, header) if only else None
     plan = ImportPlan(detect_columns(header), label_only, with_labels=False, keep_copies=True, encoding=encoding)
-    format_of(out)  # a wrong ending is said before the work, not after
+    format_of(out)  # refuse a wrong ending before the work
     with progress_bar() as bar:
         task = bar.add_task("loading the model", total=1.0)
         labeler = Labeler.of(project)
         progress = lambda share: bar.update(task, completed=share, description="scoring")  # noqa: E731
         count, rejected = labeler.score_file(file, plan, out, progress)
-    console.print(f"{count} rows in {out}, labelled by round {labeler.round_number}.")
+    console.print(f"{count} rows in {out}, scored by round {labeler.round_number}.")
     _list_rejected(rejected)
 
 
@@ -319,11 +322,11 @@ main.add_command(simulate)
 @main.command()
 @click.argument("project", type=FOLDER, required=False)
 def doctor(project: Path | None) -> None:
-    """Say what this machine can run, and why not the rest; with a project, what is wrong with its files."""
+    """Show what this machine can run, and why; with a project, check its files."""
     if project:
         _examine(project)
         return
-    table = Table("", "can", "because")
+    table = Table("", "supported", "reason")
     for finding in examine():
         table.add_row(finding.subject, "yes" if finding.can else "no", finding.reason)
     console.print(table)
@@ -334,9 +337,9 @@ def _examine(project: Path) -> None:
     for one in found:
         console.print(f"  {one}", highlight=False, markup=False)
     if found:
-        hint = "Restore the folder from a backup. `sqlite3 project.db .recover` saves what can still be read."
+        hint = "Restore the folder from a backup. `sqlite3 project.db .recover` extracts what is still readable."
         raise ProjectDamaged(f"{len(found)} problem{'s' * (len(found) > 1)} found.", hint)
-    console.print(f"No problem found in {project}.")
+    console.print(f"No problems found in {project}.")
 
 
 if __name__ == "__main__":

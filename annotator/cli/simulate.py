@@ -1,4 +1,4 @@
-"""`annotator simulate`: what labelling a finished project would have taken with this tool."""
+"""`annotator simulate`: estimate how many answers a finished project would have taken with this tool."""
 
 import json
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from store.files.exporters import write_text
 
 
 def _numbers(_: click.Context, __: click.Parameter, text: str) -> list[int]:
-    """Read `0,1,2` or `0-4`."""
+    """Parse `0,1,2` or `0-4`."""
     try:
         parts = [part.split("-") for part in text.split(",")]
         return [number for part in parts for number in range(int(part[0]), int(part[-1]) + 1)]
@@ -27,7 +27,7 @@ def _numbers(_: click.Context, __: click.Parameter, text: str) -> list[int]:
 
 
 def _counts(_: click.Context, __: click.Parameter, text: str) -> list[int]:
-    """Read `50,100,200`."""
+    """Parse `50,100,200`."""
     counts = [int(part) if part.strip().isdigit() else 0 for part in text.split(",")]
     if min(counts) < 1:
         raise click.BadParameter("write numbers above 0 as 50,100,200")
@@ -38,17 +38,22 @@ def _strategies(_: click.Context, __: click.Parameter, text: str) -> list[str]:
     return [strategy_named(name.strip()).name for name in text.split(",")]
 
 
-_ALONE = ["probe_weight=1"]
-_CLASSIFIERS: dict[str, list[str]] = {"both": [], "lora": ["probe_weight=0"], "probe": _ALONE, "scout": _ALONE}
+_PROBE_ONLY = ["probe_weight=1"]
+_CLASSIFIERS: dict[str, list[str]] = {
+    "both": [],
+    "lora": ["probe_weight=0"],
+    "probe": _PROBE_ONLY,
+    "scout": _PROBE_ONLY,  # the name of earlier versions
+}
 
 
 @click.command()
 @click.argument("data", type=FILE)
-@click.option("--context", type=FILE, help="File with the other turns of the conversations.")
-@click.option("--codebook", type=FILE, help="YAML codebook; default: the labels of the file, without definitions.")
-@click.option("--labels", default="100", show_default=True, callback=_counts, help="Answers in all, as in 50,100,200.")
-@click.option("--batch", type=click.IntRange(1), help="Answers between two rounds; default: the smallest of --labels.")
-@click.option("--rounds", "round_count", type=click.IntRange(1), help="Rounds in all, instead of --batch.")
+@click.option("--context", type=FILE, help="File with other turns of the same conversations.")
+@click.option("--codebook", type=FILE, help="YAML codebook; default: the labels in the file, without definitions.")
+@click.option("--labels", default="100", show_default=True, callback=_counts, help="Total answers, as in 50,100,200.")
+@click.option("--batch", type=click.IntRange(1), help="Answers per round; default: the smallest of --labels.")
+@click.option("--rounds", "round_count", type=click.IntRange(1), help="Number of rounds, instead of --batch.")
 @click.option(
     "--strategy",
     "strategies",
@@ -61,30 +66,31 @@ _CLASSIFIERS: dict[str, list[str]] = {"both": [], "lora": ["probe_weight=0"], "p
 @click.option(
     "--classifier",
     type=click.Choice(list(_CLASSIFIERS)),
+    metavar="[both|lora|probe]",
     default="both",
     show_default=True,
-    help="The fine-tuned adapter, the scout that takes seconds, or what a round says: both.",
+    help="Classifier: the fine-tuned adapter (lora), the quick classifier (probe), or both combined as in a round.",
 )
-@click.option("--noise", type=click.FloatRange(0, 1), default=0.0, help="Share of answers that are wrong.")
+@click.option("--noise", type=click.FloatRange(0, 1), default=0.0, help="Share of wrong answers.")
 @click.option("--annotators", type=click.IntRange(1), default=1, help="Simulated annotators, who take turns.")
 @click.option("--backbone", default=RoundConfig.backbone, show_default=True)
 @click.option("--template", type=click.Choice(list(TEMPLATES)), default=RoundConfig.template, show_default=True)
-@click.option("--recipe", multiple=True, metavar="NAME=VALUE", help="A training setting, as in epochs=4; repeatable.")
+@click.option("--recipe", multiple=True, metavar="NAME=VALUE", help="Training setting, as in epochs=4; repeatable.")
 @click.option(
     "--cross-fit-below",
     type=click.IntRange(0),
     default=RoundConfig.cross_fit_below,
     show_default=True,
-    help="Audit answers; fewer are trained on too, each measured by a model without it.",
+    help="Below this many audit answers, also train on them and measure by cross-fitting.",
 )
-@click.option("--pool", default=1000, show_default=True, help="Training rows to choose from, a random sample.")
-@click.option("--test-limit", type=int, help="Test on a random sample of so many rows.")
-@click.option("--everything", is_flag=True, help="Also answer the whole pool once a seed, to tell what is enough.")
-@click.option("--keep", type=FOLDER, help="Keep each round's logits and the known labels here.")
-@click.option("--json", "out", type=FILE, help="Write all figures here; the means are the first strategy's.")
-@click.option("--report", "page", type=FILE, help="Write curves and a comparison with random here, as HTML.")
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Sessions that run at once.")
-@click.option("--finished", type=FILE, help="Sessions that have ended, to go on where a simulation was stopped.")
+@click.option("--pool", default=1000, show_default=True, help="Size of the pool: a random sample of training rows.")
+@click.option("--test-limit", type=int, help="Test on a random sample of this many rows.")
+@click.option("--everything", is_flag=True, help="Also answer the whole pool, once per seed, for comparison.")
+@click.option("--keep", type=FOLDER, help="Folder for each round's logits and the known labels.")
+@click.option("--json", "out", type=FILE, help="Write all figures to this file; the means are the first strategy's.")
+@click.option("--report", "page", type=FILE, help="Write curves and a comparison with random sampling as HTML.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Sessions to run in parallel.")
+@click.option("--finished", type=FILE, help="File of finished sessions, to resume an interrupted simulation.")
 def simulate(
     data: Path,
     context: Path | None,
@@ -110,9 +116,9 @@ def simulate(
     jobs: int,
     finished: Path | None,
 ) -> None:
-    """Run the loop on a labelled file (columns text, label, split) with a simulated annotator."""
-    made = changed_recipe(RoundConfig().recipe, [*_CLASSIFIERS[classifier], *recipe])
-    config = RoundConfig(backbone=backbone, template=template, recipe=made, cross_fit_below=cross_fit_below)
+    """Run the loop on a labeled file (columns text, label, split) with a simulated annotator."""
+    changed = changed_recipe(RoundConfig().recipe, [*_CLASSIFIERS[classifier], *recipe])
+    config = RoundConfig(backbone=backbone, template=template, recipe=changed, cross_fit_below=cross_fit_below)
     draft = read_codebook(codebook) if codebook else None
     most, count = max(labels), _rounds(labels, batch, round_count)
     plan = oracle.Plan(data, context, draft, most, count, pool, test_limit, noise, annotators, keep=keep, config=config)
@@ -123,27 +129,27 @@ def simulate(
         for run in runner.replay(plan, strategies + [runner.EVERYTHING] * everything, seeds, finished, listener, jobs):
             runs.append(run)
             console.print(_sentence(run), highlight=False)
-    summaries = {name: oracle.summarise([run for run in runs if run["strategy"] == name]) for name in strategies}
+    summaries = {name: oracle.summarize([run for run in runs if run["strategy"] == name]) for name in strategies}
     for name, summary in summaries.items():
-        said = ", ".join(f"{score} {value:.3f}" for score, value in summary.items())
-        console.print(f"{name}: {said}", highlight=False)
+        scores = ", ".join(f"{score} {value:.3f}" for score, value in summary.items())
+        console.print(f"{name}: {scores}", highlight=False)
     console.print(*report.sentences(runs), sep="\n", highlight=False)
     if out:
         settings = {"data": data.name, "labels": most, "rounds": count, "config": json.loads(config.to_json())}
         found = {**settings, "runs": runs, "strategies": summaries, **summaries[strategies[0]]}
         write_text(out, json.dumps(found, indent=2))
     if page:
-        write_text(page, report.page(runs, f"What labelling {data.stem} would have taken"))
+        write_text(page, report.page(runs, f"Simulation on {data.stem}"))
 
 
 def _rounds(labels: Sequence[int], batch: int | None, count: int | None) -> int:
-    """Return how many rounds there are, one of them after each of these numbers of labels."""
+    """Return the number of rounds, with one ending at each of these numbers of answers. Raises click.UsageError."""
     every = Fraction(max(labels), count) if count else Fraction(batch or min(labels))
     for number in labels:
         if number % every:
             raise click.UsageError(
-                f"No round ends at {number} labels: there is one every {float(every):g}.\n"
-                "Hint: Choose --batch or --rounds so that each of --labels is a multiple of that."
+                f"No round ends at {number} answers: rounds end every {float(every):g} answers.\n"
+                "Hint: Choose --batch or --rounds so that each value of --labels is a multiple of it."
             )
     return int(max(labels) / every)
 

@@ -1,4 +1,4 @@
-"""What all commands share: where they write, how they show progress, what a path may be."""
+"""Parts shared by all commands: the console, the progress bar and path types."""
 
 from pathlib import Path
 
@@ -12,5 +12,5 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 def progress_bar() -> Progress:
-    """Show a bar with the time left while something runs."""
+    """Return a progress bar with the remaining time."""
     return Progress(TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn(), console=console)

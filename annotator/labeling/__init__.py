@@ -1,1 +1,1 @@
-"""What an annotator does: sessions, review, search, bulk answers, auto-accept, preferences, onboarding."""
+"""Labeling sessions, review, search, bulk answers, auto-accept, preferences and onboarding."""

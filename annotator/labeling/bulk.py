@@ -1,6 +1,7 @@
-"""The same answer to many utterances at once: what it would do, doing it as one act, and taking that back as one.
+"""Bulk answers: preview, apply and undo the same answer to many utterances as one act.
 
-Audit utterances are left out always: each is answered by itself, without a suggestion, or it measures nothing.
+Audit utterances are always left out. They must be answered one at a time, without a suggestion, to remain valid
+measurements.
 """
 
 from collections.abc import Sequence
@@ -18,21 +19,21 @@ from store.database import immediate
 
 @dataclass(frozen=True)
 class Preview:
-    """What an act would do to the utterances found."""
+    """Effects of a bulk answer on the utterances found."""
 
-    ids: tuple[int, ...]  # those that would get the answer
-    audit: int  # left out: they measure
-    same: int  # left out: they have this very answer of yours
-    kept: int  # left out: you have answered them otherwise, and wish to keep that
-    replaced: int  # of `ids`, those that you had answered otherwise
-    beside: int  # of `ids`, those that other people have answered otherwise: their answers stand
-    adjudicated: int  # of `ids`, those that were settled in review: that counts, whatever is answered
-    accepted: int  # of `ids`, those whose suggestion was accepted unseen: your answer counts from now on
-    seen: int = field(default=0, compare=False)  # the last annotation that was known
+    ids: tuple[int, ...]  # utterances that would get the answer
+    audit: int  # left out: audit utterances
+    same: int  # left out: the annotator has already given this answer
+    kept: int  # left out: the annotator keeps another answer
+    replaced: int  # of `ids`, those where another answer of the annotator is replaced
+    beside: int  # of `ids`, those with a different answer from others, which is kept
+    adjudicated: int  # of `ids`, those with an adjudicated answer, which still counts
+    accepted: int  # of `ids`, those auto-accepted before: the new answer counts instead
+    seen: int = field(default=0, compare=False)  # id of the last annotation at the time of the preview
 
 
-def preview(project: Project, annotator: str, found: Sequence[int], said: Answer, replace: bool) -> Preview:
-    """Say what giving this answer to all utterances found would do; with `replace`, also over one's own answers."""
+def preview(project: Project, annotator: str, found: Sequence[int], given: Answer, replace: bool) -> Preview:
+    """Return the effects of giving an answer to all utterances found; `replace` also overwrites the annotator's own."""
     seen, in_audit = annotations.last_id(project.db), set(utterances.ids_in(project.db, "audit"))
     mine, others = {}, set()
     for row in annotations.answers(project.db):
@@ -40,10 +41,10 @@ def preview(project: Project, annotator: str, found: Sequence[int], said: Answer
             continue
         if same_person(row["annotator"]) == same_person(annotator):
             mine[row["utterance_id"]] = (row["kind"], row["label_id"])
-        elif row["label_id"] != said.label_id:
+        elif row["label_id"] != given.label_id:
             others.add(row["utterance_id"])
     open_ones = [i for i in found if i not in in_audit]
-    target = (said.kind, said.label_id)
+    target = (given.kind, given.label_id)
     same = {i for i in open_ones if mine.get(i) == target}
     differs = {i for i in open_ones if mine.get(i, target) != target}
     ids = tuple(i for i in open_ones if i not in same and (replace or i not in differs))
@@ -61,28 +62,28 @@ def preview(project: Project, annotator: str, found: Sequence[int], said: Answer
 
 
 def answer_all(
-    project: Project, annotator: str, search: Search, said: Answer, ids: Sequence[int], seen: int | None = None
+    project: Project, annotator: str, search: Search, given: Answer, ids: Sequence[int], seen: int | None = None
 ) -> int:
     """Give the answer to all these utterances in one act, and return its id. Raises BadInput if there are none.
 
-    Left out is what the annotator has answered after `seen`, the last annotation that the preview knew.
+    Leaves out utterances that the annotator has answered after annotation `seen`, the last one before the preview.
     """
     one = NewAnnotation(
-        utterance_id=0,  # each in turn
+        utterance_id=0,  # set for each utterance
         annotator=annotator,
-        kind=said.kind,
-        label_id=said.label_id,
+        kind=given.kind,
+        label_id=given.label_id,
         strategy=BULK,
         codebook_version=codebook_of(project).version,
-        comment=said.comment,
+        comment=given.comment,
     )
     with immediate(project.db):
         left = set(ids) - (set() if seen is None else annotations.acted_on_since(project.db, annotator, seen))
         if not left:
-            raise BadInput("0 utterances would get this answer.", "Search for others.")
+            raise BadInput("No utterances would get this answer.", "Change the search.")
         return bulk.answer_all(project.db, search.to_json(), one, [i for i in ids if i in left])
 
 
 def take_back(project: Project, act: int, annotator: str) -> int:
-    """Undo an act as a whole and return how many answers that takes back; what was answered before stands again."""
+    """Undo an act as a whole, restore the answers before it, and return the number of answers undone."""
     return bulk.take_back(project.db, act, annotator)

@@ -1,7 +1,7 @@
-"""The tour: what someone who is new to a sample project does next, up to a trained model.
+"""Onboarding: the next step for someone new to a sample project, up to a trained model.
 
-How far he is, is read from what he has done, so no reload and no second window can lose it. Stored is only from which
-annotation on it counts, and whether it has ended, for each annotator by himself.
+Progress is derived from the annotator's annotations, so neither a reload nor a second window can lose it. Only two
+things are stored for each annotator: the annotation from which progress counts, and whether onboarding has ended.
 """
 
 from dataclasses import dataclass
@@ -12,43 +12,39 @@ from annotator.i18n import later, say
 from annotator.project import Project
 from store import annotations, jobs, rounds, settings
 
-FAMILIAR = 5  # acts after which nobody need be shown how to take one back
-MEASURING = 2  # audit answers; fewer say nothing of how good the model is
+FAMILIAR = 5  # annotations after which undo need not be explained
+AUDIT_ANSWERS = 2  # minimum for a first accuracy estimate
 Page = Literal["label", "rounds", "insights"]
 
 
 @dataclass(frozen=True)
 class Step:
-    """The one thing to do next, and the page on which it is done."""
+    """The next step and the page for it."""
 
     number: int
     page: Page
     text: str
 
 
-ANSWER = Step(
-    1, "label", later("Read the utterance, then press the key that stands beside the label that fits, or click it.")
-)
+ANSWER = Step(1, "label", later("Read the utterance, then click the label that fits or press its key."))
 TAKE_BACK = Step(
-    2, "label", later("Press U to take your answer back, then answer again. S skips what is unclear to you.")
+    2, "label", later("Press U to undo your answer, then answer again. Press S to skip an utterance that is unclear.")
 )
-VARY = Step(3, "label", later("All answers are the same label so far. Go on until you have used a second one."))
-RETRAIN = Step(
-    4, "rounds", later("That is enough for the model to learn from. Press “Retrain now” on the Rounds page.")
+VARY = Step(
+    3, "label", later("All answers so far have the same label. Keep labeling until you have used a second one.")
 )
-WAIT = Step(5, "label", later("The model is at work, and the sidebar says how far it is. Label on meanwhile."))
-LOOK = Step(
-    6, "insights", later("The model has learned from your answers. The Insights page says how often it is right.")
-)
+RETRAIN = Step(4, "rounds", later("You have enough labels to train a model. Press “Retrain now” on the Rounds page."))
+WAIT = Step(5, "label", later("A round is running; the sidebar shows its progress. Keep labeling in the meantime."))
+LOOK = Step(6, "insights", later("The model has been trained on your answers. See its accuracy on the Insights page."))
 STEPS = LOOK.number
 FAREWELL = later(
-    "Well done, you have trained a model. It learns more with every round; what you have labelled is always yours to "
-    "take, on the Export page."
+    "Well done, you have trained a model. It improves with every round. You can export your "
+    "labels at any time on the Export page."
 )
 
 
 def next_step(project: Project, annotator: str) -> Step | None:
-    """Return what to do next; None where there is no tour, or no longer."""
+    """Return the next step; None if there is no tour or it has ended."""
     tour = _tour(project, annotator)
     if tour["ended"] or not is_sample(project):
         return None
@@ -66,32 +62,32 @@ def next_step(project: Project, annotator: str) -> Step | None:
 
 
 def _towards_a_round(project: Project) -> Step:
-    """Say what a round still needs."""
+    """Return the step that leads to a trained round."""
     wanted, given = project.config.minimum_labels, annotations.count_by_slice(project.db)
-    training_examples = {label: count for (place, label), count in given.items() if place == "pool"}
-    taught, measured = sum(training_examples.values()), sum(given.values()) - sum(training_examples.values())
-    if taught < wanted or measured < MEASURING:
+    training = {label: count for (place, label), count in given.items() if place == "pool"}
+    trained_on = sum(training.values())
+    audited = sum(given.values()) - trained_on
+    if trained_on < wanted or audited < AUDIT_ANSWERS:
         text = say(
-            "Answer on until {wanted} answers teach the model and {measuring} measure it. "
-            "So far: {taught} and {measured}.",
-            wanted=wanted,
-            measuring=MEASURING,
-            taught=taught,
-            measured=measured,
+            "Keep labeling: {training} of {training_wanted} training and {audit} of {audit_wanted} audit answers.",
+            training=trained_on,
+            training_wanted=wanted,
+            audit=audited,
+            audit_wanted=AUDIT_ANSWERS,
         )
         return Step(3, "label", text)
-    if len(training_examples) < 2:
+    if len(training) < 2:
         return VARY
-    return WAIT if jobs.active(project.db) else RETRAIN  # it may be reading the utterances for the first time
+    return WAIT if jobs.active(project.db) else RETRAIN  # the initial pass may be running
 
 
 def begin(project: Project, annotator: str) -> None:
-    """Start the tour from the beginning, whatever has been done before."""
+    """Restart the tour from the first step."""
     settings.put(project.db, _key(annotator), {"since": annotations.last_id(project.db), "ended": False})
 
 
 def end(project: Project, annotator: str) -> None:
-    """End it, for good or until it is begun again."""
+    """End the tour until it is restarted."""
     settings.put(project.db, _key(annotator), _tour(project, annotator) | {"ended": True})
 
 

@@ -1,4 +1,4 @@
-"""How an annotator likes to work: kept with the project under his name, so that it holds on every screen of his."""
+"""Preferences of an annotator, stored in the project under their name."""
 
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -11,21 +11,21 @@ from store import settings
 
 @dataclass(frozen=True)
 class Preferences:
-    """What one annotator has chosen for his label page, and the language of all pages."""
+    """One annotator's settings for the label page, and the language of all pages."""
 
-    suggestions: bool = True  # show the model's suggestion where the project does
-    turns: int | None = None  # turns shown before the utterance; None: as many as the model reads
-    outcome: bool = False  # say after an answer what the model had thought
-    goal: int = 0  # answers aimed at in one sitting; 0: none
-    rest_after: int = 45  # minutes of work without a pause, then a break is suggested; 0: never
-    language: str = ""  # the code of a language of the app; "": as the browser asks for
+    suggestions: bool = True  # show suggestions if the project does
+    turns: int | None = None  # turns shown before the utterance; None: the model's context
+    outcome: bool = False  # reveal the prediction after an answer
+    goal: int = 0  # daily goal in answers; 0: none
+    rest_after: int = 45  # suggest a break after this many minutes; 0: never
+    language: str = ""  # language code of the app; "": the browser's
 
 
 _READER = TypeAdapter(Preferences)
 
 
 def preferences(project: Project, annotator: str) -> Preferences:
-    """Return what the annotator has chosen, or what everyone starts with. Raises BadSetting."""
+    """Return an annotator's preferences, or the defaults. Raises BadSetting."""
     return settings.read(project.db, _key(annotator), {}, _read)
 
 
@@ -35,7 +35,7 @@ def _read(stored: dict[str, Any]) -> Preferences:
 
 
 def choose(project: Project, annotator: str, preferences: Preferences) -> None:
-    """Keep what an annotator has chosen."""
+    """Store an annotator's preferences."""
     settings.put(project.db, _key(annotator), asdict(preferences))
 
 

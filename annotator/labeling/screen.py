@@ -1,7 +1,7 @@
-"""What lies before one annotator: the question, the next ones read already, how far he is, how long he has worked.
+"""State of a labeling session on screen: current question, preloaded questions, progress and working time.
 
-An answer is one transaction, and what it brings next is at hand: the path of a key asks no model and counts nothing
-that grows with the project.
+An answer is one transaction, and the next question is preloaded: handling a key press neither calls a model nor counts
+anything that grows with the project.
 """
 
 from collections.abc import Sequence
@@ -17,20 +17,20 @@ from store import annotations, labels, queue, rounds
 from store.acceptances import SPOT_CHECK
 from store.database import immediate
 
-PAUSE = timedelta(minutes=5)  # without an answer: long enough to have been a break
-INSTANT = timedelta(seconds=0.3)  # from answer to answer in less: one was given to many utterances at once
-RECENT = 20  # answers that the pace is taken from
+PAUSE = timedelta(minutes=5)  # without an answer; counts as a break
+INSTANT = timedelta(seconds=0.3)  # shorter gaps between answers come from bulk answers
+RECENT = 20  # answers used for the pace
 
 
 @dataclass(frozen=True)
 class Sitting:
-    """When an annotator answered today, oldest first."""
+    """Times of an annotator's answers today, oldest first."""
 
     times: tuple[datetime, ...]
 
     @property
     def pace(self) -> float | None:
-        """Mean seconds from answer to answer over the last ones read by themselves; None before there are a few."""
+        """Mean seconds between the most recent answers, without breaks and bulk answers; None if there are too few."""
         latest = self.times[-RECENT - 1 :]
         gaps = [gap for before, after in pairwise(latest) if INSTANT < (gap := after - before) < PAUSE]
         return sum(gaps, timedelta()).total_seconds() / len(gaps) if len(gaps) >= RECENT // 4 else None
@@ -47,26 +47,26 @@ class Sitting:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the model had thought of the utterance that was just answered."""
+    """Prediction for the utterance that was just answered."""
 
     said: Answer
     thought: Suggestion
 
     @property
     def agrees(self) -> bool:
-        """Whether the answer is the model's likeliest label."""
+        """Whether the answer is the likeliest label."""
         return self.said.label_id == self.thought.best[0]
 
 
 class Screen:
-    """One annotator's place at a project, as long as his page is open. All it knows can be read again from the rows."""
+    """State of one annotator's open page. All of it can be read again from the database."""
 
     def __init__(self, project: Project, annotator: str) -> None:
         self.owner = (project.folder, annotator)
         self.annotator = annotator
         self.preferences = preferences(project, annotator)
         self.outcome: Outcome | None = None
-        self._known: tuple[int | None, int] = (None, 0)  # the round and the codebook of what is at hand
+        self._known: tuple[int | None, int] = (None, 0)  # round id and codebook version of the preloaded questions
         self._hand: dict[int, Question] = {}
         self.standing: Standing
         self.sitting: Sitting
@@ -75,7 +75,7 @@ class Screen:
         self.bring_next(project)
 
     def refresh(self, project: Project) -> None:
-        """Count anew and follow changed wishes. The utterance on screen stays until someone has answered it."""
+        """Recount progress and apply changed preferences. The current utterance stays until it has been answered."""
         before, self.preferences = self.preferences, preferences(project, self.annotator)
         version = labels.version(project.db)
         self._hand.clear()
@@ -88,26 +88,26 @@ class Screen:
         self._recount(project)
 
     def bring_next(self, project: Project) -> None:
-        """Put the next question on the desk; None where nothing is left to ask."""
-        with immediate(project.db):  # so that nobody answers between the lease and the reading
+        """Set the current question to the next one; None if nothing is left to ask."""
+        with immediate(project.db):  # so that no answer comes between lease and read
             following = self._following(project)
         self.question = following
 
     def _following(self, project: Project) -> Question | None:
         entries = lease(project, self.annotator)
         known = (rounds.promoted_id(project.db), labels.version(project.db))
-        if known != self._known:  # what follows a new round comes from it, in the labels there are by then
+        if known != self._known:  # reload after a new round or a codebook change
             self._known, self._hand = known, {}
         if entries and not self._at_hand(entries[:1]):
             self._hand = {q.utterance["id"]: q for q in questions(project, self.annotator, entries, self.preferences)}
         return self._hand[entries[0]["utterance_id"]] if entries else None
 
     def answer(self, project: Project, said: Answer, asked: Question | None = None) -> None:
-        """Store the answer to the question on the desk and bring the next one. On disk when this returns.
+        """Store the answer to the current question and load the next one. The answer is on disk when this returns.
 
-        `asked` is the question as it was shown, where the desk may have been looked over since.
-        Raises AnswerRefused where it must not be stored; the next one is there all the same. ProjectBusy leaves
-        everything as it was.
+        `asked` is the question as it was shown, if the current question may have been refreshed since.
+        Raises AnswerRefused if the answer must not be stored; the next question is loaded all the same. ProjectBusy
+        leaves everything unchanged.
         """
         question = asked or self.question
         assert question
@@ -135,7 +135,7 @@ class Screen:
         )
 
     def take_back(self, project: Project) -> bool:
-        """Undo the annotator's last answer and put its question on the desk again; False if there is none."""
+        """Undo the annotator's last answer and show its question again; return False if there is none."""
         undone = undo(project, self.annotator)
         if undone:
             self.outcome = None

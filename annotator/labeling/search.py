@@ -1,6 +1,6 @@
-"""Finding utterances: by words, by a pattern, by what was answered and what the model says; and what is like one.
+"""Search for utterances by words, pattern, answers and predictions, and find similar utterances.
 
-Texts are read through, not indexed: 200,000 take about half a second, and there is no second copy of them to keep.
+Texts are scanned, not indexed: 200,000 take about half a second, and no second copy has to be stored.
 """
 
 import heapq
@@ -18,22 +18,22 @@ from store import rounds, utterances
 from store import search as rows
 from store.search import Conditions
 
-PATIENCE = 10.0  # seconds a pattern may take over all texts
-WIDTH = 3  # characters in a piece of text that two texts may share
-PIECES = 40  # of a text that others are looked through for, spread over all there are
-COMPARED = 5_000  # texts compared closely: those that share most pieces
+PATIENCE = 10.0  # seconds that a pattern may take over all texts
+WIDTH = 3  # characters per n-gram in the first pass
+PIECES = 40  # n-grams of a text compared in the first pass, spread over the text
+COMPARED = 5_000  # texts compared in the second pass: those that share most n-grams
 
 
 @dataclass(frozen=True)
 class Search:
-    """What is looked for. Every word must occur, in any order, upper and lower case aside; a pattern must match."""
+    """Search conditions. All words must occur, in any order and case; the pattern must match."""
 
     words: str = ""
     pattern: str = ""
     where: Conditions = field(default_factory=Conditions)
 
     def to_json(self) -> str:
-        """Write as JSON, to be kept with what is done to the utterances found."""
+        """Return the search as JSON, to be stored with a bulk answer."""
         return json.dumps(asdict(self), ensure_ascii=False)
 
 
@@ -63,7 +63,8 @@ def _matching(found: Iterator[tuple[int, str]], pattern: str) -> Iterator[tuple[
         compiled = regex.compile(pattern, regex.IGNORECASE)
     except regex.error as error:
         raise BadInput(
-            f"The pattern “{pattern}” cannot be read: {error}.", "Put a \\ before a sign that is meant as such."
+            f"The pattern “{pattern}” is invalid: {error}.",
+            "Put a \\ before a special character to search for it literally.",
         ) from error
     until = time.monotonic() + PATIENCE
     for utterance_id, text in found:
@@ -72,19 +73,19 @@ def _matching(found: Iterator[tuple[int, str]], pattern: str) -> Iterator[tuple[
         except TimeoutError as error:
             raise BadInput(
                 f"The pattern “{pattern}” takes longer than {PATIENCE:.0f} seconds.",
-                "Repetitions inside repetitions, as in (a+)+, are slow: write it without.",
+                "Avoid nested repetitions such as (a+)+: they are slow.",
             ) from error
         if hit:
             yield utterance_id, text
 
 
 def alike(project: Project, utterance_id: int, count: int = 10) -> list[tuple[int, float]]:
-    """Return the utterances most like one, with their likeness from 0 to 1; exact copies of it are left out.
+    """Return the utterances most similar to one, with similarities from 0 to 1; exact copies are left out.
 
-    The cosine of TF-IDF weights of pieces of two to four characters, so that other forms of a word count too. It is
-    computed among the texts that share most pieces of three.
+    The similarity is the cosine of TF-IDF weights of character n-grams of length 2 to 4, so that inflected words match.
+    It is computed for the texts that share most trigrams.
     """
-    from sklearn.feature_extraction.text import TfidfVectorizer  # here, so that the app opens without it
+    from sklearn.feature_extraction.text import TfidfVectorizer  # here, so that the app starts without it
 
     (row,) = utterances.read(project.db, [utterance_id])
     own = row["text"].casefold()

@@ -1,4 +1,4 @@
-"""A labelling session: what an annotator is asked next, and what happens to his answer."""
+"""A labeling session: select the next question for an annotator and store the answer."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,16 +24,16 @@ from store.database import immediate
 from store.faults import METRICS, parsed
 from store.queue import QueueEntry
 
-AHEAD = 10  # utterances reserved for an annotator: the next one is at hand while he reads this one
+AHEAD = 10  # utterances reserved for an annotator, so that the next ones are loaded in advance
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """What the model says: calibrated probabilities by label id, likeliest first."""
+    """Calibrated probabilities by label id, likeliest first."""
 
     probabilities: tuple[tuple[int, float], ...]
     round_number: int
-    shortlist: tuple[int, ...] = ()  # of a large codebook, the label ids likely to hold the right one; else empty
+    shortlist: tuple[int, ...] = ()  # prediction set (label ids) of a large codebook; else empty
 
     @property
     def best(self) -> tuple[int, float]:
@@ -43,7 +43,7 @@ class Suggestion:
 
 @dataclass(frozen=True)
 class Answer:
-    """What an annotator said."""
+    """An annotator's answer."""
 
     kind: Kind
     label_id: int | None = None
@@ -54,48 +54,49 @@ class Answer:
 
 @dataclass(frozen=True)
 class Question:
-    """One utterance as it is put to an annotator, with the reason it is."""
+    """One utterance as it is shown to an annotator, with the queue entry that selected it."""
 
     utterance: Mapping[str, Any]
     turns_before: tuple[Mapping[str, Any], ...]
     entry: Mapping[str, Any]
-    suggestion: Suggestion | None  # what is shown
-    kept_back: Suggestion | None = None  # what would be, had it not been withheld
+    suggestion: Suggestion | None  # shown with the question
+    kept_back: Suggestion | None = None  # the suggestion that was withheld
     withheld: Withheld = ""
-    seen: int = 0  # the last annotation there was: what has been said since is not known to who answers
-    draft: Answer | None = None  # what the annotator had said last and has taken back
+    seen: int = 0  # id of the last annotation when the question was read; later ones are unknown to the annotator
+    draft: Answer | None = None  # the annotator's last answer, if it was undone
 
     @property
     def is_audit(self) -> bool:
-        """Whether the answer only measures. Such a question never shows a suggestion."""
+        """Whether the utterance is in the audit sample. Such a question never shows a suggestion."""
         return bool(self.utterance["slice"] == "audit")
 
     @property
     def is_ahead(self) -> bool:
-        """Whether it was chosen between two rounds, from the latest answers."""
+        """Whether the utterance was chosen between rounds, from the latest answers."""
         return self.entry["chosen_after"] is not None
 
     @property
     def reason(self) -> str:
-        """Why this one, in a sentence that is translated when it is shown."""
+        """The reason for asking, a sentence that is translated when it is shown."""
         if self.entry["strategy"] == SPOT_CHECK:
-            return later("Drawn at random from what was accepted unseen, to check it. It shows no suggestion.")
+            return later("Spot check: drawn at random from the auto-accepted utterances. It shows no suggestion.")
         if self.is_audit:
             return later(
-                "Drawn at random to measure the model. It shows no suggestion, so that your answer is your own."
+                "Audit utterance: drawn at random to measure the model. It shows no suggestion, so that your "
+                "answer is independent."
             )
         known = STRATEGIES.get(self.entry["strategy"])
         return known.reason if known else self.entry["strategy"]
 
 
 def next_question(project: Project, annotator: str) -> Question | None:
-    """Return what to ask now, drawing a new batch if this one is used up; None where nothing is left to ask."""
+    """Return the next question, drawing a new batch if needed; None if nothing is left to ask."""
     with immediate(project.db):
         return next(iter(questions(project, annotator, lease(project, annotator)[:1])), None)
 
 
 def lease(project: Project, annotator: str) -> list[dict[str, Any]]:
-    """Reserve the next utterances for an annotator, from a new batch if this one is used up; none when all is done."""
+    """Reserve the next queue entries for an annotator, drawing a new batch if needed; empty if nothing is left."""
     leased = queue.lease(project.db, annotator, AHEAD)
     if not leased and refill_queue(project, annotator):
         leased = queue.lease(project.db, annotator, AHEAD)
@@ -105,7 +106,7 @@ def lease(project: Project, annotator: str) -> list[dict[str, Any]]:
 def questions(
     project: Project, annotator: str, entries: Sequence[Mapping[str, Any]], preferences: Preferences | None = None
 ) -> list[Question]:
-    """Read all that is shown of these entries of the queue. In the transaction that has leased them."""
+    """Return the questions for these queue entries. Call in the transaction that leased them."""
     config, preferences = project.config, preferences or Preferences()
     rows = utterances.read(project.db, [entry["utterance_id"] for entry in entries])
     asked = list(zip(rows, entries, strict=True))
@@ -141,7 +142,7 @@ def _question(
     config: RoundConfig,
 ) -> Question:
     row, entry, suggestion = found
-    turns = config.context_turns if preferences.turns is None else preferences.turns  # else what the model reads too
+    turns = config.context_turns if preferences.turns is None else preferences.turns  # default: the model's context
     before = tuple(utterances.turns_before(project.db, row, turns))
     if suggestion is None:
         return Question(row, before, entry, None)
@@ -153,13 +154,13 @@ def _question(
 
 
 def _by_chance(config: RoundConfig, utterance_id: int, annotator: str) -> bool:
-    """Draw whether a suggestion is withheld: the same however often it is asked, so that no reload brings it out."""
+    """Draw whether a suggestion is withheld. The draw is deterministic, so that no reload reveals the suggestion."""
     digest = blake2b(f"{config.seed} {utterance_id} {annotator}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") < config.withheld_share * 2**64
 
 
 def _suggestions(project: Project, ids: Sequence[int]) -> dict[int, Suggestion]:
-    """Return what the round in use says of these utterances, where it says anything."""
+    """Return the suggestions of the round in use, by utterance id; utterances without one are left out."""
     promoted = rounds.promoted(project.db)
     if promoted is None or not ids:
         return {}
@@ -180,9 +181,9 @@ def _suggestions(project: Project, ids: Sequence[int]) -> dict[int, Suggestion]:
 
 
 def answer(project: Project, question: Question, annotator: str, said: Answer) -> int:
-    """Record an answer with the reason it was asked for, and return its id. It is on disk when this returns.
+    """Store an answer with the reason for asking and return its id. It is on disk when this returns.
 
-    Raises AnswerRefused if the utterance has been answered since it was shown, or is on another screen by now.
+    Raises AnswerRefused if the utterance has been answered since it was shown, or is now reserved for someone else.
     """
     entry, shown, kept = question.entry, question.suggestion, question.kept_back
     new = NewAnnotation(
@@ -214,21 +215,21 @@ def answer(project: Project, question: Question, annotator: str, said: Answer) -
 
 
 def _check_unchanged(project: Project, question: Question, annotator: str) -> None:
-    """Refuse to answer what somebody, or the same person on another screen, has answered or got meanwhile."""
+    """Raise AnswerRefused if the utterance was answered since it was shown, or is reserved for someone else."""
     asked = question.utterance["id"]
     since = annotations.answered_since(project.db, asked, annotator, question.seen)
     if since is None:
         holder = queue.holder(project.db, asked)
         if holder is not None and holder != annotator:
             raise AnswerRefused(
-                f"“{holder}” has this utterance on screen by now: nobody had answered it for ten minutes.",
-                "Your answer was not stored. Go on with the next one.",
+                f"“{holder}” now has this utterance on screen because it was not answered for ten minutes.",
+                "Your answer was not stored. Continue with the next utterance.",
             )
         return
     if since["annotator"] != annotator:
         raise AnswerRefused(
-            f"“{since['annotator']}” has answered this utterance meanwhile.",
-            "Your answer was not stored. Go on with the next one.",
+            f"“{since['annotator']}” has answered this utterance in the meantime.",
+            "Your answer was not stored. Continue with the next utterance.",
         )
     if since["kind"] == "skip":
         raise AnswerRefused("You already skipped this utterance in another window.", "Undo there to change it.")
@@ -243,7 +244,7 @@ def _check_unchanged(project: Project, question: Question, annotator: str) -> No
 
 
 def undo(project: Project, annotator: str) -> bool:
-    """Take back the annotator's last answer and ask it again next, as it was; False if there is none."""
+    """Undo the annotator's last answer and queue its utterance first; return False if there is none."""
     with immediate(project.db):
         last = annotations.undo(project.db, annotator)
         if last is None:
@@ -255,21 +256,21 @@ def undo(project: Project, annotator: str) -> bool:
 
 
 def ask_skipped_again(project: Project, annotator: str) -> int:
-    """Take back all that the annotator has skipped and nobody has answered; return how many are asked again."""
+    """Undo the annotator's skips of unanswered utterances; return their number."""
     return annotations.undo_skips(project.db, annotator)
 
 
 @dataclass(frozen=True)
 class Rest:
-    """What has neither an answer nor an accepted suggestion, as it concerns one annotator."""
+    """Counts of utterances with neither an answer nor an accepted suggestion, for one annotator."""
 
-    skipped: int  # by them: they are not asked again
-    with_others: int  # on the screens of others, and not skipped by them
-    to_ask: int  # can be asked
+    skipped: int  # by the annotator, who is not asked again
+    with_others: int  # reserved for others, and not skipped by the annotator
+    to_ask: int  # available to the annotator
 
 
 def rest(project: Project, annotator: str) -> Rest:
-    """Count what is left. Where all three are 0, every utterance has an answer."""
+    """Count the open utterances. If all three counts are 0, every utterance has an answer."""
     slices = [utterances.ids_in(project.db, name) for name in ("pool", AUDIT)]
     done = annotations.answered_ids(project.db) | acceptances.standing_ids(project.db)
     left = {i for ids in slices for i in ids} - done
@@ -280,17 +281,17 @@ def rest(project: Project, annotator: str) -> Rest:
 
 @dataclass(frozen=True)
 class Standing:
-    """How far a project is."""
+    """Progress of a project."""
 
-    labeled: int  # utterances with an answer, or with a suggestion that was accepted
-    to_label: int  # utterances to be labelled in all
+    labeled: int  # utterances with an answer or an accepted suggestion
+    to_label: int  # utterances to label in total
     batch_left: int
     batch_size: int
     kinds: Mapping[str, int]  # this annotator's answers by kind
 
 
 def standing(project: Project, annotator: str) -> Standing:
-    """Count what has been done and what is left, for an annotator."""
+    """Return the progress of the project and of an annotator's batch."""
     slices = utterances.count_slices(project.db)
     return Standing(
         labeled=annotations.count_answered(project.db) + acceptances.count_standing(project.db),

@@ -1,4 +1,4 @@
-"""The codebook page: the labels, what becomes of them, and what was changed before. Each change is shown first."""
+"""The codebook page: task instruction, labels and history. Every change is previewed before it is applied."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ from annotator.project import Project
 from store import annotations, labels
 from store.labels import Change
 
-ACTS = (later("Change"), later("Move"), later("Merge"), later("Split"), later("Put out of use"))
+ACTS = (later("Change"), later("Move"), later("Merge"), later("Split"), later("Retire"))
 
 
 @dataclass(frozen=True)
 class Pending:
-    """A change that waits for a yes."""
+    """A change that waits for confirmation."""
 
     owner: tuple[Any, ...]  # project and place on the page
     title: str
@@ -38,41 +38,41 @@ def show() -> None:
     with layout.opened_project() as project:
         if error := st.session_state.pop("error", None):
             layout.show_error(error)
-        _worklist(project)
+        _review_notice(project)
         _instruction(project)
         _labels(project)
         _add(project)
-        _out_of_use(project)
+        _retired(project)
         codebook_history.show(project)
 
 
-def _worklist(project: Project) -> None:
-    """Say what a change has left to do, and lead there."""
+def _review_notice(project: Project) -> None:
+    """Show how many utterances need review after a change, with a link to them."""
     count = len(to_label_again(project))
     if not count:
         return
     with st.container(horizontal=True, vertical_alignment="center", border=True):
         st.markdown(
             say_many(
-                "**{n:,} utterance** should be looked at again since the codebook has changed.",
-                "**{n:,} utterances** should be looked at again since the codebook has changed.",
+                "**{n:,} utterance** needs review because the codebook has changed.",
+                "**{n:,} utterances** need review because the codebook has changed.",
                 count,
             )
         )
-        if st.button(say("Look at them"), key="worklist"):
+        if st.button(say("Review them"), key="worklist"):
             review.enter("codebook")
 
 
 def _instruction(project: Project) -> None:
-    st.header(say("What is to be decided"))
+    st.header(say("Task instruction"))
     layout.html("guideline", codebook_of(project).instruction)
     if _pending(project, "instruction"):
         return
-    named, now = say("Change the instruction"), codebook_of(project).instruction
-    with st.expander(named), st.form("instruction", border=False):
+    title, now = say("Change the instruction"), codebook_of(project).instruction
+    with st.expander(title), st.form("instruction", border=False):
         text = st.text_area(say("Instruction"), now, key=f"instruction-{now}")
-        if st.form_submit_button(say("See what this changes")):
-            _offer(project, "instruction", named, lambda: changes.instruct(project, text))
+        if st.form_submit_button(say("Preview the change")):
+            _propose(project, "instruction", title, lambda: changes.instruct(project, text))
 
 
 # The labels
@@ -110,7 +110,7 @@ def _choose(label_id: int | None) -> None:
 def _edit(project: Project, label: CodebookLabel, answers: int) -> None:
     name = layout.plain(label.name)
     act = st.segmented_control(
-        say("What to do with “{label}”", label=name),
+        say("Action for “{label}”", label=name),
         ACTS,
         default=ACTS[0],
         format_func=say,
@@ -128,13 +128,16 @@ def _edit(project: Project, label: CodebookLabel, answers: int) -> None:
         _split(project, label)
     else:
         st.caption(
-            say("Nobody can give it any more, and its answers count as no label. They are kept, and come back with it.")
+            say(
+                "The label can no longer be assigned, and its answers count as no label. They are kept and "
+                "return if you reinstate it."
+            )
         )
-        if st.button(say("See what this changes"), key="retire"):
-            _offer(
+        if st.button(say("Preview the change"), key="retire"):
+            _propose(
                 project,
                 label.id,
-                say("Put “{label}” out of use", label=name),
+                say("Retire “{label}”", label=name),
                 lambda: changes.retire(project, label.id),
             )
 
@@ -144,29 +147,29 @@ def _change_text(project: Project, label: CodebookLabel, answers: int) -> None:
         values = _text_fields(label, f"{label.id}-{codebook_of(project).version}")
         look = answers > 0 and st.checkbox(
             say_many(
-                "Its meaning has changed: look at its {n:,} answer again",
-                "Its meaning has changed: look at its {n:,} answers again",
+                "Its meaning has changed: list its {n:,} answer for review",
+                "Its meaning has changed: list its {n:,} answers for review",
                 answers,
             ),
             key=f"look-{label.id}-{answers}",
-            help=say("They go on teaching the model until somebody has looked."),
+            help=say("They remain training examples until someone has reviewed them."),
         )
-        if st.form_submit_button(say("See what this changes")):
+        if st.form_submit_button(say("Preview the change")):
             title = say("Change “{label}”", label=layout.plain(label.name))
-            _offer(project, label.id, title, lambda: changes.revise(project, label.id, values, look))
+            _propose(project, label.id, title, lambda: changes.revise(project, label.id, values, look))
 
 
 def _text_fields(label: CodebookLabel, at: str) -> dict[str, Any]:
     name = st.text_input(say("Name"), label.name, 200, key=f"name-{at}")
-    about, lines_before = say("Annotators and the model both read it."), "\n".join(label.examples)
+    about, lines_before = say("Read by annotators and by the model."), "\n".join(label.examples)
     definition = st.text_area(say("Definition"), label.definition, help=about, key=f"definition-{at}")
-    examples = st.text_area(say("Examples, one a line"), lines_before, key=f"examples-{at}")
+    examples = st.text_area(say("Examples, one per line"), lines_before, key=f"examples-{at}")
     left, middle, right = st.columns(3)
-    about = say("What the model says for it, if not its name.")
+    about = say("The words the model predicts for this label, if not its name.")
     words = left.text_input(say("Label words"), label.words, help=about, key=f"words-{at}")
     key = middle.text_input(say("Key"), label.key, max_chars=1, key=f"key-{at}")
     colours = list(COLOURS)
-    colour = right.selectbox(say("Colour"), colours, colours.index(label.colour), format_func=say, key=f"colour-{at}")
+    colour = right.selectbox(say("Color"), colours, colours.index(label.colour), format_func=say, key=f"colour-{at}")
     written = {"name": name, "definition": definition, "words": words, "key": key.lower()}
     changed = {field: value.strip() for field, value in written.items() if value.strip() != getattr(label, field)}
     lines = [line.strip() for line in examples.splitlines() if line.strip()]
@@ -177,45 +180,45 @@ def _text_fields(label: CodebookLabel, at: str) -> dict[str, Any]:
 def _move(project: Project, label: CodebookLabel) -> None:
     order = list(codebook_of(project).ids)
     place = st.number_input(
-        say("Its place in the list"), 1, len(order), order.index(label.id) + 1, key=f"place-{label.id}"
+        say("Position in the list"), 1, len(order), order.index(label.id) + 1, key=f"place-{label.id}"
     )
-    if st.button(say("See what this changes"), key="move"):
+    if st.button(say("Preview the change"), key="move"):
         order.remove(label.id)
         order.insert(int(place) - 1, label.id)
-        title = say("Move “{label}” to place {n}", label=layout.plain(label.name), n=place)
-        _offer(project, label.id, title, lambda: changes.reorder(project, order))
+        title = say("Move “{label}” to position {n}", label=layout.plain(label.name), n=place)
+        _propose(project, label.id, title, lambda: changes.reorder(project, order))
 
 
 def _merge(project: Project, label: CodebookLabel) -> None:
     others = {other.id: layout.plain(other.name) for other in codebook_of(project).labels if other.id != label.id}
     name = layout.plain(label.name)
     into = st.selectbox(
-        say("Answers “{label}” count as", label=name),
+        say("Count answers “{label}” as", label=name),
         list(others),
         format_func=others.__getitem__,
         key=f"into-{label.id}",
     )
-    if st.button(say("See what this changes"), key="merge"):
+    if st.button(say("Preview the change"), key="merge"):
         title = say("Merge “{label}” into “{other}”", label=name, other=others[into])
-        _offer(project, label.id, title, lambda: changes.merge(project, [label.id], into))
+        _propose(project, label.id, title, lambda: changes.merge(project, [label.id], into))
 
 
 def _split(project: Project, label: CodebookLabel) -> None:
     with st.form(f"split-{label.id}", border=False):
         text = st.text_area(
-            say("New labels, one a line"),
+            say("New labels, one per line"),
             placeholder=say("Name: its definition\nAnother name: its definition"),
             key=f"parts-{label.id}",
         )
         st.caption(
-            say("They take its place. Its answers are kept, and shown beside each utterance as you label it again.")
+            say("They replace this label. Its answers are kept and shown next to each utterance while you review it.")
         )
-        if st.form_submit_button(say("See what this changes")):
+        if st.form_submit_button(say("Preview the change")):
             lines = [line.partition(":") for line in text.splitlines() if line.strip()]
             parts = [{"name": name.strip(), "definition": definition.strip()} for name, _, definition in lines]
             into = ", ".join(layout.plain(part["name"]) for part in parts)
             title = say("Split “{label}” into {parts}", label=layout.plain(label.name), parts=into)
-            _offer(project, label.id, title, lambda: changes.split(project, label.id, parts))
+            _propose(project, label.id, title, lambda: changes.split(project, label.id, parts))
 
 
 def _add(project: Project) -> None:
@@ -224,18 +227,18 @@ def _add(project: Project) -> None:
     unfit = annotations.counts(project.db)["none_fits"]
     with st.expander(say("Add a label")), st.form("add", border=False):
         name = st.text_input(say("Name of the new label"), max_chars=200, key="new-label")
-        about = say("Annotators and the model both read it.")
+        about = say("Read by annotators and by the model.")
         definition = st.text_area(say("Its definition"), help=about, key="new-definition")
         look = unfit > 0 and st.checkbox(
             say_many(
-                "Look again at the {n:,} answer “none fits”", "Look again at the {n:,} answers “none fits”", unfit
+                "List the {n:,} answer “none fits” for review", "List the {n:,} answers “none fits” for review", unfit
             ),
             value=True,
             key=f"look-unfit-{unfit}",
         )
-        if st.form_submit_button(say("See what this changes")):
+        if st.form_submit_button(say("Preview the change")):
             draft = {"name": name.strip(), "definition": definition.strip()}
-            _offer(
+            _propose(
                 project,
                 "add",
                 say("Add “{label}”", label=layout.plain(name)),
@@ -243,31 +246,31 @@ def _add(project: Project) -> None:
             )
 
 
-def _out_of_use(project: Project) -> None:
-    gone = [row for row in labels.every(project.db) if not labels.in_use(row)]
-    if not gone:
+def _retired(project: Project) -> None:
+    retired = [row for row in labels.every(project.db) if not labels.in_use(row)]
+    if not retired:
         return
     names = labels.names(project.db)
-    with st.expander(say("Out of use ({n})", n=len(gone))):
-        for row in gone:
+    with st.expander(say("Retired ({n})", n=len(retired))):
+        for row in retired:
             count = _answers(annotations.count_said(project.db, [row["id"]])[0])
             other = say("counts as “{label}”", label=names[row["counts_as"]]) if row["merged_into"] else ""
             with st.container(horizontal=True, vertical_alignment="center"):
                 with st.container(width="stretch"):
                     layout.html("event", f"{count}, {other or say('counts as no label')}", row["name"])
                 name = layout.plain(row["name"])
-                about = say("Use {label} again", label=name)
-                if st.button(say("Use again"), key=f"restore-{row['id']}", help=about):
-                    title = say("Put “{label}” in use again", label=name)
-                    _offer(project, ("gone", row["id"]), title, partial(changes.restore, project, row["id"]))
+                about = say("Reinstate {label}", label=name)
+                if st.button(say("Reinstate"), key=f"restore-{row['id']}", help=about):
+                    title = say("Reinstate “{label}”", label=name)
+                    _propose(project, ("gone", row["id"]), title, partial(changes.restore, project, row["id"]))
             _pending(project, ("gone", row["id"]))
 
 
-# Look first, then do
+# Preview, then apply
 
 
-def _offer(project: Project, place: Any, title: str, build: Callable[[], Change]) -> None:
-    """Prepare a change and show it in its place; say why where it is refused."""
+def _propose(project: Project, place: Any, title: str, build: Callable[[], Change]) -> None:
+    """Prepare a change and preview it in its place; show the error if it is refused."""
     try:
         proposal = changes.propose(project, build())
     except BadInput as refused:
@@ -278,7 +281,7 @@ def _offer(project: Project, place: Any, title: str, build: Callable[[], Change]
 
 
 def _pending(project: Project, place: Any) -> bool:
-    """Show the change that waits at this place for a yes, if there is one."""
+    """Show the change that waits for confirmation at this place; return whether there is one."""
     waiting: Pending | None = st.session_state.get("pending")
     if waiting is None or waiting.owner != (project.folder, place):
         return False
@@ -286,15 +289,15 @@ def _pending(project: Project, place: Any) -> bool:
         st.markdown(f"**{waiting.title}?**")
         st.markdown("\n".join(f"- {line}" for line in history.consequences(waiting.proposal)))
         with st.container(horizontal=True):
-            st.button(say("Do it"), type="primary", key="do-it", on_click=_do_it)
-            st.button(say("Leave it"), key="leave-it", on_click=_choose, args=(st.session_state.get("chosen_label"),))
+            st.button(say("Apply"), type="primary", key="do-it", on_click=_apply)
+            st.button(say("Cancel"), key="leave-it", on_click=_choose, args=(st.session_state.get("chosen_label"),))
     return True
 
 
 @layout.guarded
-def _do_it() -> None:
+def _apply() -> None:
     waiting: Pending = st.session_state.pop("pending")
     with layout.opened_project() as project:
         version = changes.make(project, waiting.proposal, layout.annotator())
     st.session_state["chosen_label"] = None
-    st.toast(say("Done for everybody. The codebook is at version {n}.", n=version))
+    st.toast(say("Applied for all annotators. The codebook is now at version {n}.", n=version))

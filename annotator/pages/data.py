@@ -1,4 +1,4 @@
-"""The data page: what is in the project, import more, or start a new project from a file or a sample."""
+"""The data page: project overview, imports, and new projects from a file or a sample."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -29,9 +29,9 @@ from store.files.import_report import KINDS, ImportReport
 from store.files.importers import Columns, ImportPlan, detect_columns, labels_in, preview
 from store.files.readers import Rejected, read_header
 
-SHOWN = 1_000  # lines of a report on screen
-NAMED = 20  # labels of a file named beside the button that adds them
-TYPED, KEPT = "typed-labels", "kept-labels"  # in the session: the field, and what it held when it was last shown
+SHOWN = 1_000  # rows of an import report on screen
+NAMED = 20  # labels listed next to the button that adds them
+TYPED, KEPT = "typed-labels", "kept-labels"  # session keys: the text field, and its last content
 TYPES = ["csv", "tsv", "jsonl", "parquet", "xlsx"]
 
 
@@ -39,10 +39,10 @@ def show() -> None:
     """Show the page."""
     st.title(say("Data"))
     if report := st.session_state.pop("import_report", None):
-        _tell(report)
+        _show_report(report)
     path = layout.folder()
     if path:
-        with layout.errors_shown(), Project.open(path) as project:  # a new project can be started all the same
+        with layout.errors_shown(), Project.open(path) as project:  # an error must not prevent starting a new project
             _overview(project)
             with st.expander(say("Import more utterances into this project")):
                 _import_more(project)
@@ -58,9 +58,9 @@ def _overview(project: Project) -> None:
     counts, answered = utterances.count_slices(project.db), annotations.count_answered(project.db)
     figures = {
         say("Answered"): answered,
-        say("To label in all"): counts["pool"] + counts["audit"],
-        say("of them for measuring"): counts["audit"],
-        say("Read as context"): counts["context"],
+        say("To label"): counts["pool"] + counts["audit"],
+        say("In the audit sample"): counts["audit"],
+        say("Context only"): counts["context"],
     }
     for column, (name, value) in zip(st.columns(4), figures.items(), strict=True):
         column.metric(name, number(value, ","))
@@ -75,22 +75,22 @@ def _overview(project: Project) -> None:
     st.dataframe(rows, hide_index=True, row_height=72)
 
 
-def _tell(report: ImportReport) -> None:
-    tell = st.warning if report.rejected else st.success
-    tell(layout.plain(_summary(report)))
+def _show_report(report: ImportReport) -> None:
+    show = st.warning if report.rejected else st.success
+    show(layout.plain(_summary(report)))
     if report.rejected:
         shown = report.rejected[:SHOWN]
-        rows = [{say("Row"): one.row, say("Not taken because"): tell_stored(one.reason)} for one in shown]
+        rows = [{say("Row"): one.row, say("Reason"): tell_stored(one.reason)} for one in shown]
         st.dataframe(rows, hide_index=True)
     if len(report.rejected) > SHOWN:
-        st.caption(say("The first {n:,} of {all:,} are shown.", n=SHOWN, all=len(report.rejected)))
-        st.download_button(say("Download the whole list"), report.table(), "not-taken.csv", on_click="ignore")
+        st.caption(say("Showing the first {n:,} of {all:,}.", n=SHOWN, all=len(report.rejected)))
+        st.download_button(say("Download the full list"), report.table(), "not-taken.csv", on_click="ignore")
 
 
 def _summary(report: ImportReport) -> str:
     added = say(
-        "Added {to_label}{labeled} and {context:,} as context; {unchanged:,} unchanged, {changed:,} with changes that "
-        "were not applied, {problems} reported.",
+        "Added {to_label}{labeled} and {context:,} as context. Skipped {unchanged:,} already in the "
+        "project and {changed:,} with changes that were not applied; {problems} reported.",
         to_label=say_many("{n:,} utterance to label", "{n:,} utterances to label", report.to_label),
         labeled=say(" ({n:,} of them with a label)", n=report.with_label) if report.with_label else "",
         context=report.context,
@@ -104,14 +104,14 @@ def _summary(report: ImportReport) -> str:
 def _completed(report: ImportReport) -> Iterator[str]:
     if report.labels_added:
         yield say_many(
-            "{n:,} label was added to an utterance imported before.",
-            "{n:,} labels were added to utterances imported before.",
+            "{n:,} label was added to a previously imported utterance.",
+            "{n:,} labels were added to previously imported utterances.",
             report.labels_added,
         )
     if report.now_to_label:
         yield say_many(
-            "{n:,} utterance imported before as context is to be labeled now.",
-            "{n:,} utterances imported before as context are to be labeled now.",
+            "{n:,} utterance previously imported as context is now to be labeled.",
+            "{n:,} utterances previously imported as context are now to be labeled.",
             report.now_to_label,
         )
 
@@ -124,19 +124,19 @@ def _problems(report: ImportReport) -> Iterator[str]:
         "change": say_many("{n:,} change", "{n:,} changes", kinds.get("change", 0)),
     }
     if kinds:
-        yield say("Not taken: {counts}.", counts=", ".join(counted[kind] for kind in KINDS if kind in kinds))
+        yield say("Not imported: {counts}.", counts=", ".join(counted[kind] for kind in KINDS if kind in kinds))
 
 
 # From a file
 
 
 def _upload(key: str) -> Path | None:
-    """Take a file and keep it under its own name for this session: ids of rows without one come from it."""
-    uploaded: UploadedFile | None = st.file_uploader(say("A file of utterances"), type=TYPES, key=key)
+    """Store an uploaded file under its own name for this session; ids of rows without one are derived from it."""
+    uploaded: UploadedFile | None = st.file_uploader(say("File with utterances"), type=TYPES, key=key)
     if uploaded is None:
-        st.caption(say("CSV, TSV, JSONL, Parquet or Excel, with a column of texts. Nothing leaves this machine."))
+        st.caption(say("CSV, TSV, JSONL, Parquet or Excel, with a column of texts. Nothing leaves this computer."))
         return None
-    kept = st.session_state.setdefault("uploads", TemporaryDirectory(prefix="annotator-"))  # goes with the session
+    kept = st.session_state.setdefault("uploads", TemporaryDirectory(prefix="annotator-"))  # deleted with the session
     path = Path(kept.name) / uploaded.file_id / Path(uploaded.name).name
     path.parent.mkdir(exist_ok=True)
     if not path.exists():
@@ -145,7 +145,7 @@ def _upload(key: str) -> Path | None:
 
 
 def _plan(path: Path, key: str) -> ImportPlan:
-    """Let the columns be named; those that can be told by their names are chosen already."""
+    """Let the user choose columns; those recognized by name are preselected."""
     header = read_header(path)
     try:
         found = detect_columns(header)
@@ -164,12 +164,12 @@ def _plan(path: Path, key: str) -> ImportPlan:
         )
         return chosen
 
-    quoted = {say("none"): say("“{name}”", name=say("none"))}  # a column of that name, apart from having none
+    quoted = {say("none"): say("“{name}”", name=say("none"))}  # tells a column of that name from no column
     options: list[str | None] = [None, *header]
     columns = Columns(
         text=text,
         id=pick(middle, "id", say("Id"), found.id),
-        label=pick(right, "label", say("Known labels"), found.label),
+        label=pick(right, "label", say("Existing labels"), found.label),
         conversation=pick(left, "conversation", say("Conversation"), found.conversation),
         turn=pick(middle, "turn", say("Turn"), found.turn),
         speaker=pick(right, "speaker", say("Speaker"), found.speaker),
@@ -178,35 +178,35 @@ def _plan(path: Path, key: str) -> ImportPlan:
     wanted = ""
     if columns.speaker:
         wanted = st.text_input(
-            say("Whose turns are to be labelled"), key=f"{key}-whose", placeholder=say("everybody's, or as in: client")
+            say("Speakers to label"), key=f"{key}-whose", placeholder=say("all, or a name such as: client")
         )
-    with_labels = bool(columns.label) and st.checkbox(say("Take over the known labels as answers"), key=f"{key}-labels")
+    with_labels = bool(columns.label) and st.checkbox(say("Import existing labels as answers"), key=f"{key}-labels")
     only = (columns.speaker or "", wanted.strip()) if wanted.strip() else None
     return ImportPlan(columns, label_only=only, with_labels=with_labels)
 
 
 def _show_preview(path: Path, plan: ImportPlan) -> None:
-    st.caption(say("The first rows as they would be taken"))
+    st.caption(say("Preview"))
     st.dataframe([_preview_line(one) for one in preview(path, plan, 8)], hide_index=True)
 
 
 def _preview_line(one: Any) -> dict[str, Any]:
     if isinstance(one, Rejected):
-        refused = say("row {row} is not taken: {reason}", row=one.row, reason=tell_stored(one.reason))
+        refused = say("row {row} is skipped: {reason}", row=one.row, reason=tell_stored(one.reason))
         return {say("Text"): "", say("Role"): refused}
     role = say("context") if one.context_only else say("to label")
-    known = {say("Speaker"): one.speaker, say("Known label"): one.given_label}
+    known = {say("Speaker"): one.speaker, say("Existing label"): one.given_label}
     return {say("Text"): one.text, say("Role"): role, **known}
 
 
 def _whole_conversations(plan: ImportPlan, key: str) -> bool:
-    """Ask how the audit slice is drawn, where there are conversations."""
+    """Ask how the audit sample is drawn, if there are conversations."""
     return bool(plan.columns.conversation) and st.checkbox(
-        say("Measure on whole conversations"),
+        say("Draw the audit sample by whole conversations"),
         key=f"{key}-whole",
         help=say(
-            "The utterances that measure the model are drawn by conversations, so that it has never learned from "
-            "another turn of the same one. The figures then tell how it does on people it has not met."
+            "The model is then never trained on other turns of an audited conversation, and the figures "
+            "describe its accuracy on people it has not seen."
         ),
     )
 
@@ -232,12 +232,12 @@ def _new_from_file() -> None:
     whole = _whole_conversations(plan, "new")
     _show_preview(path, plan)
     draft = _codebook(path, plan)
-    name = st.text_input(say("Name of the project"), path.stem.replace("_", " "), key="new-name")
-    # Never disabled: the click itself sends what has just been typed.
-    if not st.button(say("Create the project"), type="primary", key="create"):
+    name = st.text_input(say("Project name"), path.stem.replace("_", " "), key="new-name")
+    # Never disabled: the click itself submits what has just been typed.
+    if not st.button(say("Create project"), type="primary", key="create"):
         return
     if len(draft["labels"]) < 2:
-        st.warning(say("Write at least two labels."))
+        st.warning(say("Enter at least two labels."))
         return
     checked = parse_codebook(draft | {"name": name})
     target = workspace() / _slug(name)
@@ -248,30 +248,28 @@ def _new_from_file() -> None:
 
 
 def _codebook(path: Path, plan: ImportPlan) -> dict[str, Any]:
-    """Load a codebook, or let one be typed, starting from the labels in the file; return its content."""
+    """Return the content of a codebook, loaded from a file or typed, starting from the labels in the data file."""
     st.header(say("Codebook"))
-    loaded = st.file_uploader(say("A codebook file, if there is one"), type=["yaml", "yml"], key="codebook")
+    loaded = st.file_uploader(say("Codebook file (optional)"), type=["yaml", "yml"], key="codebook")
     if loaded:
         draft = parse_codebook_text(loaded.getvalue().decode("utf-8"))
         st.code(codebook_yaml(draft), language="yaml")
         return draft.model_dump()
-    instruction = st.text_input(
-        say("What is to be decided"), "Choose the label that fits the utterance.", key="instruction"
-    )
+    instruction = st.text_input(say("Task instruction"), "Choose the label that fits the utterance.", key="instruction")
     known = sorted(labels_in(path, plan))
     _offer(known)
     st.text_area(
-        say("Labels, one a line"),
+        say("Labels, one per line"),
         key=TYPED,
         height=240,
-        placeholder=say("label: its definition"),
-        help=say("Write at least two labels. A definition of each helps the annotators and the model."),
+        placeholder=say("label: definition"),
+        help=say("Enter at least two labels. Definitions help annotators and the model."),
         on_change=_keep_typed,
     )
     labels = read_labels(st.session_state[TYPED], known)
     missing = [name for name in known if name not in {label["name"] for label in labels}]
     if missing:
-        added = st.button(say_many("Add {n:,} label of the file", "Add {n:,} labels of the file", len(missing)))
+        added = st.button(say_many("Add {n:,} label from the file", "Add {n:,} labels from the file", len(missing)))
         st.caption(layout.plain(", ".join(missing[:NAMED]) + (", …" if len(missing) > NAMED else "")))
         if added:
             st.session_state["add-labels"] = missing
@@ -280,13 +278,13 @@ def _codebook(path: Path, plan: ImportPlan) -> dict[str, Any]:
 
 
 def _offer(known: Sequence[str]) -> None:
-    """Put the labels of the file into the field where nobody has typed anything; keep what was typed otherwise.
+    """Fill the field with the labels from the file unless something has been typed.
 
-    The field's state is set only where it changes: setting it takes letters from whoever is typing.
+    The field's state is set only when it changes: setting it can drop characters while someone is typing.
     """
     state, found = st.session_state, "\n".join(known)
     kept, offered = state.get(KEPT, ""), state.get("labels-offered", "")
-    if TYPED not in state:  # the first time, or after the field was out of sight
+    if TYPED not in state:  # the first time, or after the field was hidden
         state[TYPED] = kept
     if found != offered and state[TYPED].strip() in ("", offered):
         state[TYPED] = found
@@ -308,22 +306,22 @@ def _forget_typed() -> None:
 def _new_from_sample() -> None:
     for sample in SAMPLES.values():
         with st.container(horizontal=True, vertical_alignment="center"):
-            taken = (workspace() / _slug(sample.shown)).exists()
-            if st.button(sample.shown, key=f"sample-{sample.name}", disabled=taken, width=220):
+            exists = (workspace() / _slug(sample.shown)).exists()
+            if st.button(sample.shown, key=f"sample-{sample.name}", disabled=exists, width=220):
                 target = workspace() / _slug(sample.shown)
                 create_sample(sample.name, target).close()
                 _enter(target)
             about = say(sample.about)
-            layout.html("quiet", f"{about} {say('You have it already.')}" if taken else about)
+            layout.html("quiet", f"{about} {say('Already created.')}" if exists else about)
 
 
 def _enter(folder: Path) -> None:
-    st.session_state["enter"] = folder.name  # the project's widget exists already in this run; the next sets it
+    st.session_state["enter"] = folder.name  # the project's widget exists already; the next run sets it
     st.rerun()
 
 
 def _slug(name: str) -> str:
     slug = re.sub(r"[^\w]+", "-", name.strip().lower()).strip("-_")
     if not slug:
-        raise BadInput(f"“{name}” gives no folder name.", "Use letters or digits in the project's name.")
+        raise BadInput(f"“{name}” cannot be turned into a folder name.", "Use letters or digits in the project's name.")
     return slug

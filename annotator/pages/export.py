@@ -1,4 +1,4 @@
-"""The export page: choose what leaves, look at it, take it."""
+"""The export page: choose, preview and download an export."""
 
 import shutil
 import tempfile
@@ -30,11 +30,11 @@ def show() -> None:
         if not rows:
             st.info(say("There is nothing to export yet: label a few utterances first."))
             return
-        _say_what_leaves(known.statuses.counts(), plan)
+        _show_counts(known.statuses.counts(), plan)
         _offer(project, plan)
         st.dataframe([_readable(row, known) for row in rows], hide_index=True)
-        carded = say("A card goes with the file: codebook, counts, rounds, every column.")
-        st.caption(f"{say_many('The first row.', 'The first {n} rows.', len(rows))} {carded}")
+        card = say("The export includes a data card with the codebook, counts, rounds and every column.")
+        st.caption(f"{say_many('The first row.', 'The first {n} rows.', len(rows))} {card}")
 
 
 def _choose() -> ExportPlan:
@@ -46,31 +46,31 @@ def _choose() -> ExportPlan:
         say("One row for each"), list(ROWS), format_func=lambda rows: say(ROWS[rows]), key="export-rows"
     )
     with_model = st.checkbox(
-        say("Also utterances that only the model has labelled"),
+        say("Include utterances labeled only by the model"),
         key="export-model",
-        help=say("Marked source = model for ever. Nobody has seen them."),
+        help=say("Marked source = model; not reviewed by anyone."),
     )
     return ExportPlan(chosen, per, with_model)
 
 
-def _say_what_leaves(counts: Mapping[Status, int], plan: ExportPlan) -> None:
-    """Count the utterances by what people's answers come to, and say which are left out."""
-    told = [say("Utterances: {sum}.", sum=added_up(counts, say))]
+def _show_counts(counts: Mapping[Status, int], plan: ExportPlan) -> None:
+    """Show the number of utterances by status and how many are left out."""
+    sentences = [say("Utterances: {sum}.", sum=added_up(counts, say))]
     if plan.rows == "answers":
-        told.append(say("A row is one answer; an utterance may have several."))
+        sentences.append(say("A row is one answer; an utterance may have several."))
     if out := counts["unlabeled"]:
-        told.append(
+        sentences.append(
             say_many(
-                "{n:,} utterance is left out: nobody has answered.",
-                "{n:,} utterances are left out: nobody has answered.",
+                "{n:,} utterance is left out because it has no answer.",
+                "{n:,} utterances are left out because they have no answer.",
                 out,
             )
         )
-    layout.html("quiet", " ".join(told))
+    layout.html("quiet", " ".join(sentences))
 
 
 def _offer(project: Project, plan: ExportPlan) -> None:
-    if st.button(say("Prepare the files"), type="primary", key="prepare"):
+    if st.button(say("Create export"), type="primary", key="prepare"):
         with st.spinner(say("Writing")):
             st.session_state["prepared"] = (project.folder, plan, _zipped(project, plan))
     prepared = st.session_state.get("prepared")
@@ -80,7 +80,7 @@ def _offer(project: Project, plan: ExportPlan) -> None:
 
 
 def _zipped(project: Project, plan: ExportPlan) -> bytes:
-    """Write the dataset and its card, packed together so that they stay together."""
+    """Write the dataset and its data card as one ZIP archive."""
     with tempfile.TemporaryDirectory() as folder:
         inside = Path(folder) / project.folder.name
         inside.mkdir()
@@ -89,7 +89,7 @@ def _zipped(project: Project, plan: ExportPlan) -> bytes:
 
 
 def _readable(row: dict[str, object], known: ExportContext) -> dict[str, object]:
-    """Put a row in the order of the file, probabilities spread out."""
+    """Return a row in the column order of the file, with one column per probability."""
     probabilities = row["probabilities"]
     spread = {f"p({name})": value for name, value in probabilities.items()} if isinstance(probabilities, dict) else {}
     return {field.name: row[field.name] for field in known.fields if field.kind != "probabilities"} | spread

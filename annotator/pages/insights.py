@@ -1,4 +1,4 @@
-"""The insights page: how good the model is, what may be accepted unseen, and what has changed."""
+"""The insights page: model quality, auto-accept, and changes in the last round."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +13,7 @@ from annotator.methods.guarantee import Guarantee, NotYet, Target
 from annotator.pages.components import layout, onboarding
 from annotator.project import Project
 from annotator.reporting import baseline, guarantees, stopping, summary, text
+from annotator.reporting.learning_curve import Answers
 from annotator.reporting.summary import InUse
 from annotator.rounds.lifecycle import roll_back
 from annotator.rounds.queueing import queue_audit
@@ -26,28 +27,28 @@ def show() -> None:
     st.title(say("Insights"))
     with layout.opened_project() as project:
         onboarding.strip(project, "insights")
-        used = summary.in_use(project)
+        answers = annotations.answers(project.db)  # read once per run and passed on
+        used = summary.in_use(project, answers)
         if used is None:
-            st.info(
-                say("No round has been made yet. Label a few utterances, then press “Retrain now” on the Rounds page.")
-            )
+            st.info(say("There is no round yet. Label a few utterances, then press “Retrain now” on the Rounds page."))
             if annotations.count_answered(project.db):
-                _work(project, None)
+                _labels_and_time(project, None, answers)
             return
         _verdict(used)
         place, advice = st.empty(), stopping.advise(project)
-        place.write(layout.plain(stopping.sentence(stopping.with_gain(project, advice, wait=False))))
-        _accept(project, used)
-        _quality(project, used)
+        place.write(layout.plain(stopping.sentence(stopping.with_gain(project, advice, wait=False, answers=answers))))
+        _accept(project, used, answers)
+        _quality(project, used, answers)
         _confusion(used)
-        _work(project, used)
+        _labels_and_time(project, used, answers)
         _changes(project, used)
         _report(project)
-        place.write(layout.plain(stopping.sentence(stopping.with_gain(project, advice))))  # may take seconds
+        with_gain = stopping.with_gain(project, advice, answers=answers)  # can take seconds, so it comes last
+        place.write(layout.plain(stopping.sentence(with_gain)))
 
 
 def _verdict(used: InUse) -> None:
-    """Say first what everybody wants to know."""
+    """Show accuracy and calibration in a sentence or two."""
     layout.html("lead", text.how_right(used))
     if unfitting := text.unfitting(used):
         layout.html("quiet", unfitting)
@@ -56,50 +57,56 @@ def _verdict(used: InUse) -> None:
         layout.html("quiet", text.in_use(used))
 
 
-# Accepting
+# Auto-accept
 
 
-def _accept(project: Project, used: InUse) -> None:
-    st.header(say("Accept suggestions unseen"))
+def _accept(project: Project, used: InUse, answers: Answers) -> None:
+    st.header(say("Auto-accept suggestions"))
     left, right = st.columns(2, gap="large")
     with left:
         target, per_label = _target(project.config.precision)
-        made = offer(project, target, per_label)
+        made = offer(project, target, per_label, answers)
         _offered(made, used)
     with right:
         if curve := summary.coverage_curve(used):
             from annotator.reporting import charts
 
             st.altair_chart(charts.risk_coverage(curve, target.precision), key="risk-coverage")
-            shaded = say("Shaded: where the truth lies 95 times in 100.")
+            shaded = say("Shaded: 95 % interval.")
             layout.html("quiet", f"{text.from_audit(len(curve))} {shaded}")
         else:
             st.info(
-                say("No audit answer yet. One utterance in five on the Label page is one: they make this possible.")
+                say(
+                    "There are no audit answers yet. Auto-accept needs them: about one utterance in five on the "
+                    "Label page is an audit utterance."
+                )
             )
     _acceptances(project)
 
 
 def _target(precision: float) -> tuple[Target, bool]:
-    target = st.slider(say("How many in 100 must be right"), 80, 99, round(100 * precision), key="target")
+    target = st.slider(say("Required precision (%)"), 80, 99, round(100 * precision), key="target")
     per_label = st.checkbox(
-        say("For each label by itself"),
+        say("For each label separately"),
         key="per-label",
-        help=say("Else on average over all that is accepted. For each label it takes far more audit answers."),
+        help=say(
+            "Otherwise the precision holds on average over all accepted suggestions. Requiring it for "
+            "each label takes far more audit answers."
+        ),
     )
     return Target(target / 100), per_label
 
 
 def _offered(made: Offer, used: InUse) -> None:
-    """Say what may be accepted, on what it rests, and offer the button."""
-    said = guarantees.offered(made)
-    if said:
-        st.write(layout.plain(said))
+    """Show what can be accepted, the evidence for it, and the button."""
+    sentence = guarantees.offered(made)
+    if sentence:
+        st.write(layout.plain(sentence))
     if 0 in made.guarantees:
         one = made.guarantees[0]
         if isinstance(one, Guarantee):
             layout.html("quiet", guarantees.rests_on(one))
-        elif not said:
+        elif not sentence:
             st.write(layout.plain(guarantees.not_yet(one, used)))
             _measure_next(one, used)
     else:
@@ -112,24 +119,29 @@ def _offered(made: Offer, used: InUse) -> None:
         name = say_many("Accept {n:,} suggestion", "Accept {n:,} suggestions", made.accepts)
         st.button(name, type="primary", key="accept", disabled=made.stale, on_click=_do_accept, args=args)
         if made.stale:
-            layout.html("quiet", say("The codebook has changed since this round was made. Retrain, then accept."))
+            layout.html("quiet", say("The codebook has changed since this round. Retrain first, then accept."))
         layout.html(
             "quiet",
             say(
-                "They are marked as the model's, and some are asked again, without a suggestion, to check them. Choose "
-                "how many must be right before you look at what it gives: the promise holds for one look."
+                "Accepted suggestions are marked as such in exports, and some are asked again without a "
+                "suggestion as spot checks. Set the precision before you look at the result: trying several "
+                "values weakens the guarantee."
             ),
         )
 
 
 def _measure_next(one: NotYet, used: InUse) -> None:
-    """Offer to ask at once what a promise lacks: one answer in five measures otherwise, so it would take long."""
+    """Offer to queue the missing audit answers first; normally only one answer in five is an audit answer."""
     count = min(one.missing or 0, used.audit_left)
     if count:
-        name = say_many("Ask me {n:,} audit utterance next", "Ask me {n:,} audit utterances next", count)
+        name = say_many("Queue {n:,} audit utterance next", "Queue {n:,} audit utterances next", count)
         st.button(name, key="measure", on_click=_do_measure_next, args=(count,))
         layout.html(
-            "quiet", say("Drawn at random, asked without a suggestion: they measure the model and do not teach it.")
+            "quiet",
+            say(
+                "They are drawn at random and shown without a suggestion. They measure the model and are not "
+                "training examples."
+            ),
         )
 
 
@@ -137,7 +149,7 @@ def _measure_next(one: NotYet, used: InUse) -> None:
 def _do_measure_next(count: int) -> None:
     with layout.opened_project() as project:
         queue_audit(project, count, layout.annotator())
-    st.toast(say("They come first on the Label page."))
+    st.toast(say("They come next on the Label page."))
 
 
 @layout.guarded
@@ -148,37 +160,37 @@ def _do_accept(target: float, per_label: bool) -> None:
 
 
 def _acceptances(project: Project) -> None:
-    """List what was accepted, newest first, each with its way back."""
+    """List acceptances, newest first, each with an undo button."""
     made = acceptances.history(project.db)
     if not made:
         return
-    st.markdown(f"**{say('What has been accepted')}**")
+    st.markdown(f"**{say('Accepted so far')}**")
     for one in made:
         with st.container(horizontal=True, vertical_alignment="center", key=f"acceptance-{one['id']}"):
             with st.container(width="stretch"):
                 layout.html("quiet", guarantees.acceptance(one))
             if not one["ended"]:
-                st.button(say("Take back"), key=f"take-back-{one['id']}", on_click=_do_take_back, args=(one["id"],))
+                st.button(say("Undo"), key=f"take-back-{one['id']}", on_click=_do_take_back, args=(one["id"],))
 
 
 @layout.guarded
 def _do_take_back(acceptance_id: int) -> None:
     with layout.opened_project() as project:
         taken = take_back(project, acceptance_id, layout.annotator())
-    st.toast(say("Taken back: these utterances are open again.") if taken else say("It had ended before."))
+    st.toast(say("Undone. These utterances are open again.") if taken else say("It had already ended."))
 
 
-# How good it is
+# Model quality
 
 
-def _quality(project: Project, used: InUse) -> None:
+def _quality(project: Project, used: InUse, answers: Answers) -> None:
     from annotator.reporting import charts
 
-    st.header(say("How good the model is"))
+    st.header(say("Model quality"))
     curve = summary.learning_curve(project)
     bins = summary.reliability_bins(used)
     if not any(one.accuracy is not None for one in curve):
-        st.info(say("Nothing has been measured yet. Answer a few audit utterances on the Label page, then retrain."))
+        st.info(say("There are no measurements yet. Answer a few audit utterances on the Label page, then retrain."))
         return
     left, right = st.columns(2, gap="large")
     with left:
@@ -188,17 +200,17 @@ def _quality(project: Project, used: InUse) -> None:
         if bins:
             st.altair_chart(charts.reliability(bins), key="reliability")
             layout.html("quiet", text.bins(bins))
-    _choosing(project)
+    _active_learning(project, answers)
     with st.expander(say("All figures")):
         st.dataframe([text.figures(one) for one in reversed(curve)], hide_index=True)
         layout.html("quiet", text.figures_explained())
-        layout.html("quiet", text.queried(summary.queried_accuracy(project)))
+        layout.html("quiet", text.queried(summary.queried_accuracy(project, answers)))
 
 
-def _choosing(project: Project) -> None:
+def _active_learning(project: Project, answers: Answers) -> None:
     from annotator.reporting import charts
 
-    found = baseline.recent_comparison(project)
+    found = baseline.recent_comparison(project, answers)
     st.space("small")
     left, right = st.columns(2, gap="large")
     with left:
@@ -207,7 +219,7 @@ def _choosing(project: Project) -> None:
             layout.html("quiet", baseline.explained(found))
     if found.steps:
         with right:
-            st.altair_chart(charts.choosing(found.steps), key="choosing")
+            st.altair_chart(charts.active_learning(found.steps), key="choosing")
 
 
 def _confusion(used: InUse) -> None:
@@ -216,27 +228,27 @@ def _confusion(used: InUse) -> None:
     observed, expected = summary.observed_confusion(used), summary.expected_confusion(used)
     if not observed.total and not expected.total:
         return
-    st.header(say("What it confuses"))
+    st.header(say("Confusions"))
     dark = st.context.theme.type == "dark"
     left, right = st.columns(2, gap="large")
     if observed.total:
         with left:
-            st.altair_chart(charts.confusion(observed, say("Seen on audit answers"), dark), key="observed")
+            st.altair_chart(charts.confusion(observed, say("Observed on audit answers"), dark), key="observed")
             layout.html("quiet", text.confusion_observed(observed))
     if expected.total:
         with right:
-            st.altair_chart(charts.confusion(expected, say("Expected in what is left"), dark), key="expected")
+            st.altair_chart(charts.confusion(expected, say("Expected in open utterances"), dark), key="expected")
             layout.html("quiet", text.confusion_expected(expected))
 
 
-# The work
+# Labels and answering time
 
 
-def _work(project: Project, used: InUse | None) -> None:
+def _labels_and_time(project: Project, used: InUse | None, answers: Answers) -> None:
     from annotator.reporting import charts
 
-    st.header(say("Labels and work"))
-    counts, pace = summary.label_counts(project, used), summary.time_per_answer(project)
+    st.header(say("Labels and answering time"))
+    counts, pace = summary.label_counts(project, used, answers), summary.time_per_answer(project, answers)
     left, right = st.columns(2, gap="large")
     with left:
         st.altair_chart(charts.label_counts(counts), key="label-counts")
@@ -245,21 +257,21 @@ def _work(project: Project, used: InUse | None) -> None:
         if pace.steps:
             st.altair_chart(charts.time_per_answer(pace), key="time-per-answer")
         layout.html("quiet", text.paced(pace))
-        layout.html("quiet", text.agreed(summary.people_agree(project)))
-        layout.html("quiet", text.pulled(pull(annotations.answers(project.db))))
+        layout.html("quiet", text.agreed(summary.people_agree(project, answers)))
+        layout.html("quiet", text.pulled(pull(answers)))
 
 
-# What has changed, and the way back
+# Changes in the last round, and older rounds
 
 
 def _changes(project: Project, used: InUse) -> None:
-    st.header(say("What the last round changed"))
+    st.header(say("Changes in the last round"))
     found = summary.flips(project, used, MOST_FLIPS)
     st.write(layout.plain(text.flipped(found)))
     if found and found.flips:
         st.dataframe([_flip(one) for one in found.flips], hide_index=True, column_config=_flip_columns(found))
         if found.changed > MOST_FLIPS:
-            layout.html("quiet", say("The {n} of which it is surest now.", n=MOST_FLIPS))
+            layout.html("quiet", say("The {n} with the highest probability now.", n=MOST_FLIPS))
     _go_back(project, used.row)
 
 
@@ -277,37 +289,37 @@ def _flip_columns(found: summary.Flips) -> dict[str, Any]:
     number = st.column_config.NumberColumn
     return {
         "utterance": st.column_config.TextColumn(say("Utterance"), width="large"),
-        "before": say("Round {n} said", n=found.before),
-        "before_sure": number(say("how sure"), format="%.0f %%"),
-        "now": say("Round {n} says", n=found.now),
-        "now_sure": number(say("how sure"), format="%.0f %%"),
+        "before": say("Round {n}", n=found.before),
+        "before_sure": number(say("Probability"), format="%.0f %%"),
+        "now": say("Round {n}", n=found.now),
+        "now_sure": number(say("Probability"), format="%.0f %%"),
     }
 
 
 def _go_back(project: Project, used: Mapping[str, Any]) -> None:
-    """Let an older round be put in use again, or the newest after that."""
+    """Let the user switch to another promoted round."""
     others = [r for r in rounds.history(project.db) if r["state"] == "promoted" and r["id"] != used["id"]]
     if not others:
         return
     numbers = {row["id"]: row["number"] for row in others}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.selectbox(
-            say("Put another round in use"),
+            say("Use another round"),
             list(numbers),
             format_func=lambda i: say("Round {n}", n=numbers[i]),
             width=220,
             key="back",
         )
-        back = say("Go back to round {n}", n=numbers[chosen])
+        back = say("Use round {n}", n=numbers[chosen])
         st.button(back, key="roll-back", on_click=_do_roll_back, args=(chosen,))
-    layout.html("quiet", say("No answer is lost. It holds until the next round is ready."))
+    layout.html("quiet", say("No answer is lost. The choice holds until the next round is ready."))
 
 
 @layout.guarded
 def _do_roll_back(round_id: int) -> None:
     with layout.opened_project() as project:
         roll_back(project, round_id, layout.annotator())
-    st.toast(say("That round is in use now."))
+    st.toast(say("This round is now in use."))
 
 
 # The report
@@ -315,7 +327,7 @@ def _do_roll_back(round_id: int) -> None:
 
 def _report(project: Project) -> None:
     st.header(say("Report"))
-    about = say("Everything above on one page, with how each figure was estimated: to print, or to send.")
+    about = say("Everything above in one file, with the method behind each figure, to print or share.")
     layout.html("quiet", about)
     state = (
         project.folder,
@@ -324,10 +336,10 @@ def _report(project: Project) -> None:
         acceptances.history(project.db),
         i18n.now(),
     )
-    if st.button(say("Prepare the report"), key="prepare-report"):
+    if st.button(say("Create report"), key="prepare-report"):
         from annotator.reporting.html import report
 
-        with st.spinner(say("Drawing")):
+        with st.spinner(say("Creating the report")):
             st.session_state["report"] = (state, report(project))
     prepared = st.session_state.get("report")
     if prepared and prepared[0] == state:

@@ -1,4 +1,4 @@
-"""The label page: one utterance, one key a label, and the next utterance is there."""
+"""The label page: one utterance at a time, one key per label."""
 
 import time
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ import streamlit as st
 from annotator.codebook.definition import COLOURS, Codebook, CodebookLabel, codebook_of
 from annotator.errors import AnnotatorError, AnswerRefused, ProjectBusy
 from annotator.i18n import number, say
+from annotator.labeling.after_answer import follow_up
 from annotator.labeling.screen import Screen
 from annotator.labeling.session import Answer, Question, ask_skipped_again
 from annotator.methods.prediction_sets import LARGE
@@ -27,11 +28,9 @@ from annotator.pages.components import (
     preferences,
 )
 from annotator.project import Project
-from annotator.rounds import reranking
-from annotator.rounds.worker import start_round_if_due
 from store import jobs, utterances
 
-FEW = 3  # labels that a short-list shows at least: one alone would ask for assent
+FEW = 3  # minimum number of labels in a short list; a single one would invite mere agreement
 
 
 def show() -> None:
@@ -47,14 +46,14 @@ def show() -> None:
 
 
 def _settle(project: Project) -> bool:
-    """Lay out the annotator's desk, or look it over after whatever has made the whole page run.
+    """Create the screen state, or refresh it when the whole page is run again.
 
-    Returns whether there is one: not if another program is writing, and nothing has been leased yet.
+    Returns False if another program is writing and no utterance has been reserved yet.
     """
     screen: Screen | None = st.session_state.get("desk")
     if screen and screen.owner == (project.folder, layout.annotator()):
         before = screen.question
-        with suppress(ProjectBusy):  # then it stays as it is
+        with suppress(ProjectBusy):  # keep it unchanged
             screen.refresh(project)
         if before and (screen.question is None or screen.question.utterance["id"] != before.utterance["id"]):
             _leave_behind(st.session_state.get("comment", "").strip())
@@ -65,32 +64,32 @@ def _settle(project: Project) -> bool:
     except ProjectBusy:
         return False
     _turn_to(st.session_state["desk"])
-    _start_if_due(project)
+    _follow_up(project)
     return True
 
 
 def _turn_to(screen: Screen) -> None:
-    """Begin with the question on the desk: as it was answered before, where that was taken back."""
+    """Start the timer and set the fields for the current question, with the undone answer if there is one."""
     explanation.forget()
     st.session_state["shown_at"] = time.monotonic()
     draft = screen.question.draft if screen.question else None
     fields = {"unsure": bool(draft and draft.unsure), "comment": draft.comment if draft else ""}
     if fields != {"unsure": st.session_state.get("unsure", False), "comment": st.session_state.get("comment", "")}:
-        st.session_state.update(fields)  # to set a field costs time: only what has been used
+        st.session_state.update(fields)  # setting a field takes time, so set only what changes
 
 
 def _leave_behind(comment: str) -> None:
-    """Show a comment that was typed for an utterance which has gone without an answer of ours."""
+    """Keep a comment whose utterance has gone without being answered here, to show it."""
     if comment:
         st.session_state["left_behind"] = comment
 
 
 @st.fragment
 def _panel() -> None:
-    """Everything an answer changes. A fragment: answering redraws this and nothing else."""
+    """Show everything that an answer changes. As a fragment, only this part is redrawn after an answer."""
     screen: Screen = st.session_state["desk"]
     with layout.opened_project() as project:
-        with st.container():  # a place of their own: the utterance does not stand twice while one comes or goes
+        with st.container():  # in a container, so that the utterance is not drawn twice when messages change
             _messages()
         onboarding.strip(project, "label")
         _progress(screen)
@@ -107,7 +106,7 @@ def _panel() -> None:
         explanation.tell()
         pending.reach_the_page()
         if jobs.active(project.db) and not st.session_state.get("job_active"):
-            st.rerun()  # a round has started by itself: the sidebar must show it
+            st.rerun()  # a round has started automatically; the sidebar must show it
 
 
 def _messages() -> None:
@@ -116,18 +115,17 @@ def _messages() -> None:
         layout.html("quiet", say("Your comment was not stored: “{comment}”", comment=comment))
 
 
-def _start_if_due(project: Project) -> None:
+def _follow_up(project: Project) -> None:
+    """Start what is due. The answer is stored: an error is shown beside the next utterance."""
     try:
-        start_round_if_due(project)
-    except ProjectBusy:
-        pass  # it is due with the next answer, too
+        follow_up(project)
     except AnnotatorError as error:
         st.session_state["error"] = error
 
 
 @layout.guarded
 def _say(utterance_id: int, kind: str, label_id: int | None, told: str = "") -> None:
-    """Store an answer and bring the next utterance. A key pressed twice does not answer one unseen."""
+    """Store an answer and show the next utterance. A second key press for the same utterance is ignored."""
     screen: Screen | None = st.session_state.get("desk")
     if screen is None or screen.question is None or screen.question.utterance["id"] != utterance_id:
         return
@@ -137,9 +135,9 @@ def _say(utterance_id: int, kind: str, label_id: int | None, told: str = "") -> 
 
 
 def _store(screen: Screen, question: Question, said: Answer, project: Project) -> None:
-    """Store an answer to what is on the desk, bring the next utterance, and do what follows from it."""
+    """Store an answer, show the next utterance, and start a round or reorder the batch if due."""
     if screen.question and screen.question.utterance["id"] == question.utterance["id"]:
-        said = _as_typed(said)  # also what was typed while it waited
+        said = _as_typed(said)  # include what was typed while it waited
     try:
         screen.answer(project, said, question)
     except AnswerRefused:
@@ -147,38 +145,30 @@ def _store(screen: Screen, question: Question, said: Answer, project: Project) -
         _turn_to(screen)
         raise
     _turn_to(screen)
-    _start_if_due(project)
-    _tell_the_scout(project)
+    _follow_up(project)
 
 
 def _as_typed(said: Answer) -> Answer:
-    """Return an answer with the mark and the comment that stand beside it, where the page shows them."""
+    """Return an answer with the unsure mark and the comment entered on the page."""
     typed = st.session_state
     return replace(said, unsure=typed.get("unsure", said.unsure), comment=typed.get("comment", said.comment).strip())
 
 
-def _tell_the_scout(project: Project) -> None:
-    """Let every few answers change what is asked next."""
-    given = st.session_state.get("given", 0) + 1
-    st.session_state["given"] = given
-    if given % reranking.every(project) == 0:
-        reranking.reorder_in_background(project.folder)
-
-
 @layout.guarded
 def _take_back() -> None:
-    if pending.drop():  # nothing was stored: the utterance is still there, as it was to be answered
+    if pending.drop():  # the answer was not stored yet; its utterance is still shown
         return
     screen: Screen = st.session_state["desk"]
     with layout.opened_project(layout.PATIENCE) as project:
         if screen.take_back(project):
             _turn_to(screen)
+            _follow_up(project)
         else:
-            st.toast(say("There is no answer of yours to take back."))
+            st.toast(say("There is no answer to undo."))
 
 
 def _progress(screen: Screen) -> None:
-    """Say quietly how far batch and project are, and how the day goes."""
+    """Show the progress of batch and project, and today's answers and pace."""
     done, sitting = screen.standing, screen.sitting
     in_batch = done.batch_size - done.batch_left
     bars = (
@@ -197,9 +187,9 @@ def _progress(screen: Screen) -> None:
 
 
 def _reading(offered: Sequence[CodebookLabel], question: Question) -> None:
-    """Show the utterance, large, below the turns before it, in a place of its own that keeps its size.
+    """Show the utterance in large type below the turns before it, in an area of constant height.
 
-    What is read is foreign text: shown as it is, nothing in it rendered.
+    The text is foreign: it is shown literally and nothing in it is rendered.
     """
     turns = "".join(layout.spoken("turn", turn["speaker"], turn["text"]) for turn in question.turns_before)
     text = layout.spoken("utterance", question.utterance["speaker"], question.utterance["text"])
@@ -212,14 +202,14 @@ def _reading(offered: Sequence[CodebookLabel], question: Question) -> None:
 
 
 def _colours(codebook: Codebook) -> None:
-    """Give every label's button its colour. Name and key tell it too."""
+    """Color the labels' buttons. Name and key also identify them."""
     rules = (f".st-key-label-{label.id} button {{ border-left: .4rem solid {COLOURS[label.colour]}; }}"
              for label in codebook.labels)  # fmt: skip
     layout.wear(f"<style>{' '.join(rules)}</style>")
 
 
 def _offered(codebook: Codebook, question: Question) -> Sequence[CodebookLabel]:
-    """Return the labels that have a button: all, or the likeliest of a large codebook, on the number keys."""
+    """Return the labels with a button: all, or for a large codebook the likeliest, on the number keys."""
     said = question.suggestion
     if len(codebook.labels) <= LARGE or not said:
         return codebook.labels
@@ -253,12 +243,12 @@ def _row(label: CodebookLabel, question: Question, share: float | None) -> None:
 
 
 def _about_short_list(question: Question, count: int) -> None:
-    """Say what a list of likely labels is worth: nothing is known of it before enough audit answers."""
+    """Explain the short list. Its coverage is known only after enough audit answers."""
     short = question.suggestion.shortlist if question.suggestion else ()
     held = (
-        say("Lists like this hold the right label 95 times in 100. Any other is found above.")
+        say("Lists like this include the right label 95 times in 100. Find any other label above.")
         if 0 < len(short) <= LARGE
-        else say("The {n} likeliest labels. Any other is found above.", n=count)
+        else say("The {n} likeliest labels. Find any other label above.", n=count)
     )
     layout.html("quiet", held)
 
@@ -277,7 +267,7 @@ def _button(label: CodebookLabel, question: Question, width: int, share: float |
 
 
 def _beside(label: CodebookLabel, share: float | None) -> None:
-    """Show a label's probability, or keep its place free, and its definition; examples if they are wanted."""
+    """Show a label's probability (or an empty space), its definition and, if requested, its examples."""
     bar = '<div class="unsaid"></div>'
     if share is not None:
         spoken = say("probability {share:.0%}", share=share)
@@ -299,7 +289,7 @@ def _other_answers(project: Project, codebook: Codebook, question: Question) -> 
         st.button(say("None fits"), key="none-fits", shortcut=keys.NONE_FITS, on_click=_say, args=none_fits)
         st.button(say("Skip"), key="skip", shortcut=keys.SKIP, on_click=_say, args=skip)
         _undo_button()
-        marked = say("Q. Tick before answering: the answer is stored with this mark.")
+        marked = say("Key Q. Tick before you answer to mark the answer as unsure.")
         st.checkbox(say("Unsure"), key="unsure", help=marked)
         explanation.offer(project, codebook, question)
 
@@ -328,7 +318,7 @@ def _turn_examples() -> None:
 
 
 def _transcript(project: Project, question: Question) -> None:
-    """Show all turns of the conversation, the one to be labelled marked."""
+    """Show all turns of the conversation, with the utterance to label marked."""
     asked = question.utterance
     lines = (
         layout.spoken("turn here" if turn["id"] == asked["id"] else "turn", turn["speaker"], turn["text"])
@@ -339,7 +329,7 @@ def _transcript(project: Project, question: Question) -> None:
 
 @layout.guarded
 def _ask_again() -> None:
-    """Put what was skipped on the desk again."""
+    """Show the skipped utterances again."""
     screen: Screen = st.session_state["desk"]
     with layout.opened_project(layout.PATIENCE) as project:
         ask_skipped_again(project, screen.annotator)

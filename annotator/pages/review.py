@@ -1,4 +1,4 @@
-"""The review page: one case, what everybody said of it side by side, one key to settle it."""
+"""The review page: one case with all answers side by side, decided with one key."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -10,6 +10,7 @@ import streamlit as st
 from annotator.codebook.definition import Codebook, CodebookLabel, codebook_of
 from annotator.errors import AnswerRefused
 from annotator.i18n import number, say
+from annotator.labeling.after_answer import follow_up
 from annotator.labeling.review import QUEUES, Case, case, settle, take_back
 from annotator.methods.prediction_sets import LARGE
 from annotator.pages.components import keys, label_card, layout, pending
@@ -48,11 +49,11 @@ def enter(name: str) -> None:
 
 
 def _choose(waiting: dict[str, list[int]]) -> str:
-    """Let a queue be chosen; at first the first in which something waits."""
+    """Let the user choose a review queue; the default is the first that is not empty."""
     first = next((name for name, ids in waiting.items() if ids), next(iter(waiting)))
-    st.session_state["review_queue"] = st.session_state.get("review_queue", first)  # kept over pages
+    st.session_state["review_queue"] = st.session_state.get("review_queue", first)  # kept when the page changes
     chosen = st.segmented_control(
-        say("What to look at"),
+        say("Review list"),
         list(QUEUES),
         format_func=lambda name: f"{say(QUEUES[name].shown)} · {len(waiting[name])}",
         key="review_queue",
@@ -63,7 +64,7 @@ def _choose(waiting: dict[str, list[int]]) -> str:
 
 
 def _in_hand(project: Project, name: str, ids: list[int]) -> int:
-    """Keep the case on screen until it is settled or passed over, unless it has been settled elsewhere."""
+    """Return the case to show. It stays until it is decided or postponed, here or elsewhere."""
     kept: tuple[object, int] | None = st.session_state.get("case")
     owner = (project.folder, name)
     if kept is None or kept[0] != owner or kept[1] not in ids:
@@ -74,8 +75,8 @@ def _in_hand(project: Project, name: str, ids: list[int]) -> int:
 
 def _nothing(project: Project, name: str, passed: int) -> None:
     if passed:
-        st.info(say("Nothing else is left here. {n} passed over.", n=passed))
-        st.button(say("Look at those again"), key="again", on_click=_forget, args=((project.folder, name),))
+        st.info(say("No more cases in this list. {n} postponed.", n=passed))
+        st.button(say("Review postponed cases"), key="again", on_click=_forget, args=((project.folder, name),))
     else:
         st.success(say(QUEUES[name].empty))
     _undo_button()
@@ -88,14 +89,14 @@ def _utterance(now: Case) -> None:
 
 
 def _voices(project: Project, now: Case) -> None:
-    """Put side by side what people said, and what the model says where that may be shown."""
+    """Show people's answers and, if allowed, the prediction side by side."""
     names = labels.names(project.db)
     said = [_answer(answer, names) for answer in now.answers]
     if now.suggestion:
         label, probability = now.suggestion
         said.append(_voice(say("The model"), f"{names[label]} · {number(probability, '.0%')}", ""))
     elif now.utterance["slice"] == AUDIT:
-        said.append(_voice(say("The model"), say("not shown"), say("This utterance measures the model.")))
+        said.append(_voice(say("The model"), say("not shown"), say("Audit utterance: it measures the model.")))
     st.html(f'<div class="voices">{"".join(said)}</div>')
     for note in now.notes:
         layout.html("quiet", note)
@@ -104,12 +105,12 @@ def _voices(project: Project, now: Case) -> None:
 def _answer(row: Mapping[str, Any], names: Mapping[int, str]) -> str:
     label = names.get(row["said_label_id"]) or say("none fits")
     notes = [say("codebook version {n}", n=row["codebook_version"]), str(row["at"])[:10]]
-    notes += [say("out of use")] if row["kind"] == "out_of_use" else []
+    notes += [say("retired")] if row["kind"] == "out_of_use" else []
     if row["label_id"] not in (None, row["said_label_id"]):
         notes.append(say("counts as {label}", label=names[row["label_id"]]))
     notes += [say("unsure")] * bool(row["unsure"]) + [say("“{name}”", name=row["comment"])] * bool(row["comment"])
     who = str(row["annotator"])
-    who = say("{name} has settled it", name=who) if row["strategy"] == ADJUDICATED else who
+    who = say("{name} (adjudicated)", name=who) if row["strategy"] == ADJUDICATED else who
     return _voice(who, label, ", ".join(notes))
 
 
@@ -124,7 +125,7 @@ def _settling(project: Project, name: str, now: Case) -> None:
     codebook = codebook_of(project)
     offered = _offered(codebook, now)
     asks = keys.asks(now.utterance["id"], offered, "settle", {keys.NONE_FITS: "settle-none", keys.SKIP: "later"})
-    wins = say("Your decision. It wins over all answers and is marked as settled in every export.")
+    wins = say("Your decision outweighs all answers and is exported as adjudicated.")
     st.html(f'<div class="quiet" {asks}>{escape(wins)}</div>')
     if len(offered) < len(codebook.labels):
         names = {label.id: label.name for label in codebook.labels}
@@ -140,7 +141,7 @@ def _settling(project: Project, name: str, now: Case) -> None:
 
 
 def _offered(codebook: Codebook, now: Case) -> Sequence[CodebookLabel]:
-    """Return the labels that have a button: all, or of a large codebook those already named, on the number keys."""
+    """Return the labels with a button: all, or for a large codebook those already given, on the number keys."""
     if len(codebook.labels) <= LARGE:
         return codebook.labels
     return keys.numbered([label for label in codebook.labels if label.id in now.named][:LARGE])
@@ -163,20 +164,21 @@ def _undo_button() -> None:
 
 @layout.guarded
 def _settle(now: Case, kind: Kind, label_id: int | None, told: str = "") -> None:
-    """Settle the case on screen. A key pressed twice settles nothing unseen, nor the same again."""
+    """Decide the case on screen. A second key press for the same case is ignored."""
     if st.session_state.get("case", (None, None))[1] != now.utterance["id"]:
         return
     pending.submit(told, partial(_store, now, layout.annotator(), (kind, label_id)))
 
 
 def _store(now: Case, annotator: str, decided: tuple[Kind, int | None], project: Project) -> None:
-    """Store a decision and let the next case come, also where somebody else was quicker."""
+    """Store a decision and move to the next case, even if someone else has already decided this one."""
     try:
         settle(project, now, annotator, *decided)
     except AnswerRefused:
         st.session_state.pop("case", None)
         raise
     st.session_state.pop("case", None)
+    follow_up(project)
 
 
 def _pass_over(queue: tuple[object, str], utterance_id: int) -> None:
@@ -190,12 +192,13 @@ def _forget(queue: tuple[object, str]) -> None:
 
 @layout.guarded
 def _take_back() -> None:
-    if pending.drop():  # nothing was stored
+    if pending.drop():  # the decision was not stored yet
         return
     with layout.opened_project() as project:
         utterance_id = take_back(project, layout.annotator())
         if utterance_id is None:
-            st.toast(say("You have settled nothing that could be taken back."))
+            st.toast(say("There is no decision to undo."))
         else:
             name = st.session_state["review_queue"]
             st.session_state["case"] = ((project.folder, name), utterance_id)
+            follow_up(project)

@@ -1,4 +1,4 @@
-"""The rounds page: retrain, see what the model is doing and from which answers, and what became of it."""
+"""The rounds page: start rounds, follow their progress, compare them and change their settings."""
 
 from dataclasses import replace
 from typing import Any
@@ -26,33 +26,33 @@ def show() -> None:
     """Show the page."""
     st.title(say("Rounds"))
     with layout.opened_project() as project:
-        layout.tidy(project)
+        layout.recover_dead_round(project)
         onboarding.strip(project, "rounds")
-        _what_is_known(project)
+        _round_in_use(project)
         _button(project)
         _last_error(project)
         _history(project)
         _settings(project)
 
 
-def _what_is_known(project: Project) -> None:
-    """Say which round is in use, what it was made from, and what has come since."""
+def _round_in_use(project: Project) -> None:
+    """Show the round in use, its training data, and the number of labels since."""
     promoted = rounds.promoted(project.db)
     new = annotations.count_new_training_labels(project.db, promoted["last_annotation"] if promoted else 0)
     if promoted is None:
-        st.write(say("No round has been made yet. Until then utterances are asked at random."))
+        st.write(say("There is no round yet. Until the first one, utterances are asked in random order."))
         return
     made = {"round": promoted["number"], "backbone": promoted["backbone"], "trained": promoted["trained_on"]}
     if promoted["trained_on"] == 0:
-        told = say("Round {round} is in use: {backbone}, from the codebook alone, before any answer.", **made)
+        sentence = say("Round {round} is in use: {backbone}, from the codebook alone, before any labels.", **made)
     else:
-        told = say_many(
+        sentence = say_many(
             "Round {round} is in use: {backbone}, trained on {trained} labels, measured on {n} audit answer.",
             "Round {round} is in use: {backbone}, trained on {trained} labels, measured on {n} audit answers.",
             promoted["audited_on"],
             **made,
         )
-    st.write(f"{told} {_since(new)}")
+    st.write(f"{sentence} {_since(new)}")
     refused, notes = about_weights(project)
     if refused:
         st.error(layout.plain(refused))
@@ -62,8 +62,8 @@ def _what_is_known(project: Project) -> None:
 
 def _since(new: int) -> str:
     if new == 0:
-        return say("No label has come since.")
-    return say_many("{n} label has come since.", "{n} labels have come since.", new)
+        return say("No new labels since then.")
+    return say_many("{n} new label since then.", "{n} new labels since then.", new)
 
 
 def _button(project: Project) -> None:
@@ -75,20 +75,20 @@ def _button(project: Project) -> None:
             st.button(say("Cancel"), on_click=_cancel, key="cancel")
             why = tell_stored(active["reason"])
             layout.html(
-                "quiet", say("Started for {reason}. The round in use serves until this one is ready.", reason=why)
+                "quiet", say("Reason: {reason}. The current round stays in use until this one is ready.", reason=why)
             )
-            if normalized_entropy := layout.doubt_of(active):
-                layout.html("quiet", normalized_entropy)
+            if warning := layout.stall_warning(active):
+                layout.html("quiet", warning)
         elif every:
-            layout.html("quiet", say("A round also starts by itself for every {n} new labels.", n=every))
+            layout.html("quiet", say("A round also starts automatically after every {n} new labels.", n=every))
         else:
-            layout.html("quiet", say("Rounds start by the button only."))
+            layout.html("quiet", say("Rounds start only when you press the button."))
 
 
 @layout.guarded
 def _retrain() -> None:
     with layout.opened_project() as project:
-        start_round(project, f"{layout.annotator()}, who pressed the button")
+        start_round(project, f"started by {layout.annotator()}")
 
 
 @layout.guarded
@@ -96,7 +96,7 @@ def _cancel() -> None:
     with layout.opened_project() as project:
         jobs.request_cancel(project.db)
     seconds = round((jobs.CANCEL_GRACE + jobs.TERM_GRACE).total_seconds())
-    st.toast(say("The round stops at its next step, or is ended within {n} seconds.", n=seconds))
+    st.toast(say("The round stops at its next step, or is ended after {n} seconds.", n=seconds))
 
 
 def _last_error(project: Project) -> None:
@@ -104,7 +104,7 @@ def _last_error(project: Project) -> None:
     if last and last["state"] in ("failed", "interrupted"):
         st.error(f"{layout.plain(tell_stored(last['error'] or ''))}\n\n{layout.plain(tell_stored(last['hint'] or ''))}")
     elif last and last["state"] == "cancelled":
-        st.info(say("The last round was cancelled. The round before it stays in use."))
+        st.info(say("The last round was canceled. The round before it stays in use."))
 
 
 def _history(project: Project) -> None:
@@ -116,9 +116,9 @@ def _history(project: Project) -> None:
     layout.html(
         "quiet",
         say(
-            "Accuracy and the rest come from the audit slice alone: utterances drawn at random, answered without "
-            "seeing a suggestion, judged by a model that was not trained on them. The interval holds the true accuracy "
-            "95 times in 100."
+            "All figures come from the audit sample: utterances drawn at random, answered without a "
+            "suggestion, and predicted by a model that was not trained on them. The interval contains the "
+            "true accuracy 95 times in 100."
         ),
     )
 
@@ -128,9 +128,11 @@ def _columns() -> dict[str, Any]:
     return {
         say("NLL"): text(help=say("Negative log-likelihood: lower is better.")),
         say("ECE"): text(help=say("Gap between confidence and accuracy: lower is better.")),
-        say("Learner"): text(help=say("The scout alone takes seconds; with the fine-tuned model it takes minutes.")),
+        say("Learner"): text(
+            help=say("The quick classifier alone takes seconds; fine-tuning the language model takes minutes.")
+        ),
         say("Calibrated"): text(help=calibrated()),
-        say("Memory"): text(help=say("The most that the round has held at once.")),
+        say("Memory"): text(help=say("Peak memory of the round.")),
     }
 
 
@@ -153,59 +155,61 @@ def _line(one: RoundSummary) -> dict[str, Any]:
 
 
 def _settings(project: Project) -> None:
-    with st.expander(say("How rounds are made")):
+    with st.expander(say("Round settings")):
         config = project.config
         backbone, weights, warning = _backbone(config)
         with st.form("settings", border=False):
             strategy = st.selectbox(
-                say("What is asked next"),
+                say("Query strategy"),
                 list(STRATEGIES),
                 index=list(STRATEGIES).index(config.strategy),
                 format_func=lambda name: f"{say(STRATEGIES[name].shown)}: {say(STRATEGIES[name].reason)}",
                 key=f"strategy-{config.strategy}",
             )
             template = st.selectbox(
-                say("How the model is asked"),
+                say("Prompt format"),
                 list(TEMPLATES),
                 index=list(TEMPLATES).index(config.template),
                 format_func=lambda name: say(TEMPLATES[name].shown),
                 key=f"template-{config.template}",
-                help=say("From {n} labels on, codes make a round several times quicker.", n=LARGE),
+                help=say("With {n} or more labels, codes make a round several times faster.", n=LARGE),
             )
             numbers, ticks = _numbers(config), _ticks(config)
             st.caption(say("Takes effect with the next round. Audit utterances never show a suggestion."))
             if st.form_submit_button(say("Save"), key="save"):
                 project.config = _changed(config, (backbone, weights), (strategy, template), numbers, ticks)
                 st.toast(say("Saved."))
-        if warning:  # below the form: above it, it would move the button away while it is being clicked
+        if warning:  # below the form: above it, it would move the button during a click
             st.warning(warning)
 
 
 def _numbers(config: RoundConfig) -> tuple[float, float, float]:
-    """Ask how large a batch is, how many labels start a round, and how precise is precise enough."""
-    size = st.number_input(say("Utterances in a batch"), 5, 500, config.batch_size, key=f"size-{config.batch_size}")
-    named, only = say("New labels that start a round by themselves"), say("0: only the button.")
-    every = st.number_input(named, 0, 1000, config.retrain_every, key=f"every-{config.retrain_every}", help=only)
-    right = st.number_input(
-        say("How many in 100 must be right of what is accepted unseen"),
+    """Ask for the batch size, the number of labels that start a round, and the required precision."""
+    size = st.number_input(say("Utterances per batch"), 5, 500, config.batch_size, key=f"size-{config.batch_size}")
+    title, only = say("New labels that start a round"), say("0: only the button starts a round.")
+    every = st.number_input(title, 0, 1000, config.retrain_every, key=f"every-{config.retrain_every}", help=only)
+    precision = st.number_input(
+        say("Required precision of auto-accept (%)"),
         80,
         99,
         round(100 * config.precision),
         key=f"precision-{config.precision}",
-        help=say("Insights begins with it. Later imports keep the audit utterances it takes to promise so much."),
+        help=say(
+            "The starting value on the Insights page. Later imports reserve enough audit utterances to certify it."
+        ),
     )
-    return size, every, right
+    return size, every, precision
 
 
 def _ticks(config: RoundConfig) -> tuple[bool, bool, bool]:
-    """Ask whether suggestions show, audit answers teach, and the language model is fine-tuned."""
-    teach = st.checkbox(
-        say("Let the first {n} audit answers teach too", n=ROUGH),
+    """Ask whether to show suggestions, train on audit answers, and fine-tune the language model."""
+    train_on_audit = st.checkbox(
+        say("Also train on the first {n} audit answers", n=ROUGH),
         config.cross_fit_below > 0,
         key=f"teach-{config.cross_fit_below}",
         help=say(
-            "Each half is then measured by a second model that was trained without it. Rounds take three times as "
-            "long until there are so many, and nothing can be accepted unseen before."
+            "Each half of them is then measured by another model that was trained without it. Until there "
+            "are that many, rounds take three times as long and nothing can be auto-accepted."
         ),
     )
     tuned = st.checkbox(
@@ -213,20 +217,20 @@ def _ticks(config: RoundConfig) -> tuple[bool, bool, bool]:
         config.recipe.probe_weight < 1,
         key=f"tuned-{config.recipe.probe_weight}",
         help=say(
-            "Without, a small classifier on what the language model makes of an utterance answers alone: a round takes "
-            "seconds, and the model is a little less often right."
+            "Otherwise the quick classifier works alone, on hidden states of the untrained language "
+            "model: a round takes seconds and is slightly less accurate."
         ),
     )
     suggestions = st.checkbox(
-        say("Show the model's suggestion"), config.show_suggestions, key=f"suggestions-{config.show_suggestions}"
+        say("Show suggestions"), config.show_suggestions, key=f"suggestions-{config.show_suggestions}"
     )
-    return suggestions, teach, tuned
+    return suggestions, train_on_audit, tuned
 
 
 def _backbone(config: RoundConfig) -> tuple[str, Quantization, str]:
-    """Ask for the language model and say what it needs; return its name, its weights, and a warning if it is too much.
+    """Ask for the language model and show its memory; return its name, quantization, and a warning if it is too large.
 
-    Outside the form, so that it is said before the choice is saved.
+    Outside the form, so that the warning appears before the choice is saved.
     """
     backbone = st.text_input(
         say("Language model"),
@@ -239,23 +243,23 @@ def _backbone(config: RoundConfig) -> tuple[str, Quantization, str]:
     found = prospect(backbone or config.backbone, replace(config.recipe, quantization=weights), *memory)
     on_gpu = machine.may_have_gpu()
     needs = say("Memory: {needs}.", needs=found.needs)
-    st.caption(f"{needs} {say('A GPU has its own: see `annotator doctor`.')}" if on_gpu else needs)
+    st.caption(f"{needs} {say('A GPU has its own memory: see `annotator doctor`.')}" if on_gpu else needs)
     if not found.hint or on_gpu:
         return backbone, weights, ""
-    normalized_entropy = say("This language model may not fit while utterances are long.")
-    verdict = normalized_entropy if found.fits else say("This language model will not fit.")
+    may_not_fit = say("This language model may not fit into memory when utterances are long.")
+    verdict = may_not_fit if found.fits else say("This language model will not fit into memory.")
     return backbone, weights, f"{verdict} {tell_stored(found.hint)}"
 
 
 def _weights(config: RoundConfig) -> Quantization:
-    """Ask whether the weights are kept in 4 bits; those that are trained themselves cannot be."""
+    """Ask whether to keep the weights in 4 bits; not available for full fine-tuning."""
     if config.recipe.method == "full":
         return "none"
     in_4bit = st.checkbox(
-        say("Keep its weights in 4 bits (QLoRA)"),
+        say("Keep the weights in 4 bits (QLoRA)"),
         config.recipe.quantization == "nf4",
         key=f"weights-{config.recipe.quantization}",
-        help=say("Takes less memory, and more time: worth it from about a billion parameters on."),
+        help=say("Takes less memory but more time; worthwhile from about a billion parameters."),
     )
     return "nf4" if in_4bit else "none"
 
@@ -282,7 +286,7 @@ def _changed(
 
 
 def _share(config: RoundConfig, tuned: bool) -> float:
-    """Return the scout's share: all, or what it was, or what it is by default."""
+    """Return the weight of the quick classifier: 1 without fine-tuning, else the current or default weight."""
     if not tuned:
         return 1.0
     return config.recipe.probe_weight if config.recipe.probe_weight < 1 else Recipe.probe_weight

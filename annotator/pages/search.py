@@ -1,29 +1,27 @@
-"""The search page: find utterances, look around one, answer all that were found at once, take that back."""
+"""The search page: find utterances, show their context, and answer all results at once."""
 
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import streamlit as st
 
 from annotator.codebook.definition import codebook_of
-from annotator.errors import ProjectBusy
 from annotator.i18n import later, number, say, say_many
 from annotator.labeling import bulk
+from annotator.labeling.after_answer import follow_up
 from annotator.labeling.bulk import Preview, preview
 from annotator.labeling.search import Search, alike, find
 from annotator.labeling.session import Answer
 from annotator.pages.components import layout, pending
 from annotator.project import Project
-from annotator.rounds.worker import start_round_if_due
 from store import annotations, labels, rounds, utterances
 from store import bulk as acts
 from store.faults import parsed
 from store.search import NONE_FITS, Conditions, Quarrel, State
 
 PAGE = 20  # utterances shown at once
-ANY = -1  # no condition; no id of a label or of a round
+ANY = -1  # no condition; not a valid label or round id
 AROUND = 6  # turns shown on either side
 STATES: dict[State, str] = {
     "any": later("answered or not"),
@@ -31,7 +29,7 @@ STATES: dict[State, str] = {
     "answered": later("answered"),
 }
 QUARRELS: dict[Quarrel, str] = {
-    "": later("either way"),
+    "": later("any"),
     "people": later("people disagree"),
     "model": later("the model disagrees with a person"),
 }
@@ -53,12 +51,12 @@ def show() -> None:
 
 
 def _form(project: Project, names: Mapping[int, str]) -> None:
-    """Ask what is looked for; nothing is searched before the button."""
+    """Ask for the search conditions; the search runs when the button is pressed."""
     with st.form("search", border=False):
-        words = st.text_input(say("Words"), key="search-words", placeholder=say("all of them occur, in any order"))
+        words = st.text_input(say("Words"), key="search-words", placeholder=say("all must occur, in any order"))
         with st.expander(say("More conditions")):
             pattern = st.text_input(
-                say("Pattern"), key="search-pattern", placeholder=say(r"a regular expression, as \bmaybe\b")
+                say("Pattern"), key="search-pattern", placeholder=say("a regular expression such as \\bmaybe\\b")
             )
             search = Search(words, pattern, _conditions(project, names))
         if st.form_submit_button(say("Search"), type="primary", icon=":material/search:"):
@@ -73,7 +71,7 @@ def _conditions(project: Project, names: Mapping[int, str]) -> Conditions:
     any_label = [ANY, *codebook_of(project).ids]
     people = ["", *annotations.annotators(project.db)]
     said = layout.told_apart({ANY: say("any"), NONE_FITS: names[NONE_FITS]}, names)
-    by = layout.told_apart({"": say("anybody")}, {name: name for name in people if name})
+    by = layout.told_apart({"": say("anyone")}, {name: name for name in people if name})
     asked_by_round = {ANY: say("any")} | {key: str(number) for key, number in numbers.items()}
     state = left.selectbox(say("State"), list(STATES), format_func=lambda state: say(STATES[state]), key="search-state")
     quarrel = right.selectbox(
@@ -82,23 +80,23 @@ def _conditions(project: Project, names: Mapping[int, str]) -> Conditions:
     label = left.selectbox(
         say("Answered with"), [*any_label, NONE_FITS], format_func=said.__getitem__, key="search-label"
     )
-    annotator = right.selectbox(say("By"), people, format_func=by.__getitem__, key="search-by")
+    annotator = right.selectbox(say("Answered by"), people, format_func=by.__getitem__, key="search-by")
     asked_by = left.selectbox(
-        say("Asked by round"), list(asked_by_round), format_func=asked_by_round.__getitem__, key="search-round"
+        say("Chosen by round"), list(asked_by_round), format_func=asked_by_round.__getitem__, key="search-round"
     )
-    likeliest = right.selectbox(
-        say("Model's suggestion"), any_label, format_func=said.__getitem__, key="search-likeliest"
+    likeliest = right.selectbox(say("Predicted label"), any_label, format_func=said.__getitem__, key="search-likeliest")
+    low, high = st.slider(
+        say("Probability of the predicted label"), 0.0, 1.0, (0.0, 1.0), 0.01, key="search-probability"
     )
-    low, high = st.slider(say("Probability of its suggestion"), 0.0, 1.0, (0.0, 1.0), 0.01, key="search-probability")
     label_id, round_id, likeliest_id = (None if one == ANY else one for one in (label, asked_by, likeliest))
     return Conditions(state, label_id, annotator, round_id, quarrel, likeliest_id, low, high)
 
 
 def _found(project: Project, names: Mapping[int, str], found: list[int]) -> None:
-    """List what was found, a page at a time."""
+    """List the results, one page at a time."""
     st.header(say_many("{n:,} utterance found", "{n:,} utterances found", len(found)))
     if not found:
-        layout.html("quiet", say("Fewer words or conditions find more."))
+        layout.html("quiet", say("Try fewer words or conditions."))
         return
     pages = -(-len(found) // PAGE)
     number = st.pagination(pages, key=f"page-of-{pages}") if pages > 1 else 1
@@ -111,28 +109,28 @@ def _found(project: Project, names: Mapping[int, str], found: list[int]) -> None
 
 
 def _said(row: Mapping[str, Any], names: Mapping[int, str]) -> str:
-    """Say an answer in a word or two, in the label it counts as."""
+    """Return a short text for an answer, with the label it counts as."""
     if row["kind"] == "out_of_use":
-        return say("{label} (out of use)", label=names[row["said_label_id"]])
+        return say("{label} (retired)", label=names[row["said_label_id"]])
     return names.get(row["label_id"] or NONE_FITS, "") if row["kind"] != "skip" else say("skipped")
 
 
 def _line(project: Project, row: Mapping[str, Any], given: list[str]) -> None:
-    """Show one utterance with its answers; on demand what stands around it and what is like it."""
-    notes = [*given, *([say("measures the model")] if row["slice"] == "audit" else [])]
+    """Show one utterance with its answers and, on demand, its context and similar utterances."""
+    notes = [*given, *([say("audit utterance")] if row["slice"] == "audit" else [])]
     with st.container(horizontal=True, vertical_alignment="top", gap="medium"):
         with st.container(width="stretch"):
             layout.html("found", row["text"], row["speaker"] or "")
             layout.html("quiet", " · ".join(notes) or say("not answered yet"))
         st.button(
-            say("Look around"), key=f"around-{row['id']}", type="tertiary", on_click=_look_around, args=(row["id"],)
+            say("Show context"), key=f"around-{row['id']}", type="tertiary", on_click=_look_around, args=(row["id"],)
         )
     if st.session_state.get("around") == row["id"]:
         _around(project, row)
 
 
 def _look_around(utterance_id: int) -> None:
-    """Open an utterance's surroundings, or close them."""
+    """Show or hide an utterance's context."""
     closed = st.session_state.get("around") == utterance_id
     st.session_state["around"] = None if closed else utterance_id
 
@@ -140,24 +138,24 @@ def _look_around(utterance_id: int) -> None:
 def _around(project: Project, row: Mapping[str, Any]) -> None:
     with st.container(border=True):
         if row["conversation"] is not None:
-            st.caption(say("In its conversation"))
+            st.caption(say("In the conversation"))
             turns = utterances.turns_around(project.db, row, AROUND)
             lines = (
                 layout.spoken("turn here" if t["id"] == row["id"] else "turn", t["speaker"], t["text"]) for t in turns
             )
             st.html("".join(lines))
-        st.caption(say("Most like it"))
+        st.caption(say("Most similar"))
         with st.spinner(say("Comparing")):
             near = alike(project, row["id"])
         texts = utterances.read(project.db, [utterance_id for utterance_id, _ in near])
         for other, (_, likeness) in zip(texts, near, strict=True):
             layout.html("turn", other["text"], number(likeness, ".0%"))
         if not near:
-            layout.html("quiet", say("Nothing is."))
+            layout.html("quiet", say("No similar utterances."))
 
 
 def _answer_all(project: Project, search: Search, found: list[int]) -> None:
-    """Offer one answer for all that was found, with what it would do said beforehand."""
+    """Offer one answer for all results, with a preview of its effects."""
     codebook = codebook_of(project)
     named = {label.id: label.name for label in codebook.labels}
     names = layout.told_apart({NONE_FITS: say("none fits")}, named)
@@ -171,7 +169,7 @@ def _answer_all(project: Project, search: Search, found: list[int]) -> None:
             key="bulk-label",
             placeholder="…",
         )
-        replace = st.checkbox(say("Also where I have answered otherwise"), key="bulk-replace")
+        replace = st.checkbox(say("Replace my other answers"), key="bulk-replace")
         if chosen is None:
             return
         said = Answer("label", chosen) if chosen else Answer("none_fits")
@@ -189,22 +187,22 @@ def _answer_all(project: Project, search: Search, found: list[int]) -> None:
 
 
 def effects(plan: Preview) -> list[str]:
-    """Say what an act would do, line by line; nothing about what it would not."""
+    """Return one line for each effect that a bulk answer would have."""
     get = len(plan.ids)
     lines = (
         (True, say_many("{n:,} gets this answer.", "{n:,} get this answer.", get)),
         (
             plan.audit,
-            say("{n:,} are left out: they measure the model, and are answered one by one.", n=plan.audit),
+            say("{n:,} are left out: they belong to the audit sample and are answered one at a time.", n=plan.audit),
         ),
-        (plan.same, say("{n:,} are left out: you have answered them so already.", n=plan.same)),
-        (plan.kept, say("{n:,} are left out: you have answered them otherwise.", n=plan.kept)),
-        (plan.replaced, say("{n:,} answers of yours are replaced.", n=plan.replaced)),
-        (plan.beside, say("{n:,} have another answer of someone else, which stays beside yours.", n=plan.beside)),
-        (plan.adjudicated, say("{n:,} were settled in review, which goes on counting.", n=plan.adjudicated)),
+        (plan.same, say("{n:,} are left out: you have already given this answer.", n=plan.same)),
+        (plan.kept, say("{n:,} are left out: you have given another answer.", n=plan.kept)),
+        (plan.replaced, say("{n:,} of your answers are replaced.", n=plan.replaced)),
+        (plan.beside, say("{n:,} have a different answer from someone else, which is kept.", n=plan.beside)),
+        (plan.adjudicated, say("{n:,} were adjudicated; that decision still counts.", n=plan.adjudicated)),
         (
             plan.accepted,
-            say("{n:,} had the model's label, accepted unseen: yours counts from now on.", n=plan.accepted),
+            say("{n:,} were auto-accepted: your answer counts from now on.", n=plan.accepted),
         ),
     )
     return [line for counts, line in lines if counts]
@@ -216,19 +214,18 @@ def _do(search: Search, said: Answer, plan: Preview, told: str) -> None:
 
 
 def _store(annotator: str, search: Search, said: Answer, plan: Preview, project: Project) -> None:
-    """Give the answer to all that the preview named and that has not been answered since."""
+    """Give the answer to all utterances in the preview that have not been answered since."""
     act = bulk.answer_all(project, annotator, search, said, plan.ids, plan.seen)
     st.toast(say("{n:,} answered.", n=acts.size(project.db, act)))
-    with suppress(ProjectBusy):  # the answers are stored: a round is due with the next one, too
-        start_round_if_due(project)
+    follow_up(project)
 
 
 def _acts(project: Project, names: Mapping[int, str]) -> None:
-    """List what was answered at once, each to be taken back as a whole."""
+    """List bulk answers, each with an undo button."""
     done = acts.history(project.db, layout.annotator())
     if not done:
         return
-    st.header(say("Answered at once"))
+    st.header(say("Bulk answers"))
     for act in done:
         answer = names.get(act["label_id"] or NONE_FITS, "")
         looked = parsed(act["search"], "a search")
@@ -237,7 +234,7 @@ def _acts(project: Project, names: Mapping[int, str]) -> None:
             with st.container(width="stretch"):
                 layout.html("quiet", f"{act['at'][:16].replace('T', ' ')} · {act['size']:,} × {answer} · {what}")
             st.button(
-                say("Taken back") if act["undone"] else say("Take back"),
+                say("Undone") if act["undone"] else say("Undo"),
                 key=f"take-back-{act['id']}",
                 disabled=bool(act["undone"]),
                 on_click=_take_back,
@@ -249,4 +246,5 @@ def _acts(project: Project, names: Mapping[int, str]) -> None:
 def _take_back(act: int) -> None:
     with layout.opened_project() as project:
         count = bulk.take_back(project, act, layout.annotator())
-    st.toast(say_many("{n:,} answer taken back.", "{n:,} answers taken back.", count))
+        follow_up(project)
+    st.toast(say_many("{n:,} answer undone.", "{n:,} answers undone.", count))

@@ -1,1 +1,1 @@
-"""What the answers and rounds show: summary, advice, texts, charts and the HTML report."""
+"""Figures of answers and rounds: summary, stopping advice, sentences, charts and the HTML report."""

@@ -1,8 +1,8 @@
-"""What drawing at random would have given: answers that a strategy asked for against as many that were drawn.
+"""Compare active learning with random sampling: answers to queried utterances against equally many random ones.
 
-The audit slice was drawn at random, so its answers are such as a project without a strategy would have. One scout is
-fitted to the first answers that were asked for, another to as many audit answers, and both are judged on audit answers
-that neither has seen: on half of the slice, again and again another half.
+The audit sample is drawn at random, so its answers are what a project without a query strategy would have. One probe is
+fitted to the first queried answers and another to equally many audit answers. Both are evaluated on audit answers that
+neither was fitted to, over repeated random splits of the audit sample into halves.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from annotator.i18n import say
 from annotator.methods.metrics import TAILS, Array
 from annotator.methods.query_strategies import STRATEGIES, Rows
 from annotator.project import Project
-from annotator.reporting.learning_curve import Answered, answered, drawn_at_random, hits, untrained_probe
+from annotator.reporting.learning_curve import Answered, Answers, answered, drawn_at_random, hits, untrained_probe
 from annotator.rounds.batch import AUDIT
 from annotator.rounds.cache import Cache, cache_key
 from annotator.rounds.snapshot import training_labels
@@ -26,86 +26,86 @@ from model.probe.probe import Probe
 from store import annotations, states, utterances
 from store.annotations import GIVEN
 
-LEAST = 40  # audit answers: half of them teach and half judge; of fewer, next to nothing could be told
-FIRST, STEPS = 10, 4  # answers with which the comparison begins, or two a label; how often it is made from there on
-SPLITS = 12  # of the audit answers into those that teach and those that judge: it takes under a second
-SMALL = 0.05  # a difference that is worth knowing of
+MINIMUM = 40  # audit answers: half are for training and half for testing; fewer show next to nothing
+FIRST, STEPS = 10, 4  # answers at the first comparison, or two per label; number of comparisons from there on
+SPLITS = 12  # of the audit answers into training and test halves; all of them take under a second
+SMALL = 0.05  # the smallest difference in accuracy that matters
 
 
 @dataclass(frozen=True)
 class Step:
-    """How often a scout is right that has learned from so many answers."""
+    """Accuracy of a probe fitted to a given number of answers."""
 
     answers: int
-    asked: float  # where a strategy asked for them
-    drawn: float  # where they were drawn at random, on average
-    normalized_entropy: float  # half of the 95 % interval of the difference
+    queried: float  # fitted to answers to queried utterances
+    random: float  # fitted to answers to random utterances; mean over splits
+    half_width: float  # of the 95 % interval of the difference
 
     @property
     def gain(self) -> float:
-        """By how much choosing is better than drawing."""
-        return self.asked - self.drawn
+        """Difference in accuracy, queried minus random."""
+        return self.queried - self.random
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Between what the gain may lie, 95 times in 100."""
-        return self.gain - self.normalized_entropy, self.gain + self.normalized_entropy
+        """95 % interval of the gain."""
+        return self.gain - self.half_width, self.gain + self.half_width
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What choosing has given, step by step; where it cannot be told there are no steps."""
+    """Gain of active learning over random sampling by number of answers; no steps where it cannot be estimated."""
 
-    audit: int  # audit answers that the backbone has read
-    slice: int  # audit utterances in all
-    least: int  # audit answers from which on it can be tried
+    audit: int  # audit answers with hidden states
+    audit_size: int  # audit utterances in all
+    minimum: int  # audit answers that the comparison takes
     steps: tuple[Step, ...] = ()
-    untold: Literal["", "few", "given", "random"] = ""  # few audit answers, or nothing was chosen from scratch
+    unavailable: Literal["", "few", "given", "random"] = ""  # why there are no steps
 
     @property
     def needed(self) -> int:
-        """About how many audit answers would tell a small difference: doubt shrinks with their square root."""
-        return int(round(self.audit * (self.steps[-1].normalized_entropy / SMALL) ** 2, -1))
+        """Audit answers that would detect a small difference: the interval shrinks with their square root."""
+        return int(round(self.audit * (self.steps[-1].half_width / SMALL) ** 2, -1))
 
 
-def compare(asked: Answered, drawn: Answered, untrained: Probe) -> tuple[Step, ...]:
-    """Compare answers in the order in which they were asked for with the (m,) audit answers.
+def compare(queried: Answered, audit: Answered, untrained: Probe) -> tuple[Step, ...]:
+    """Compare queried answers, in the order of asking, with the (m,) audit answers.
 
-    Both teach a scout that knows the codebook's words for the labels and has heard no answer. The same splits at every
-    step, so that steps differ by what was learned alone.
+    Both probes start from `untrained`, which uses the label descriptions but no answers. All steps share the same
+    splits, so they differ only in the number of training examples.
     """
-    judges = len(drawn.columns)
-    most, first = min(len(asked.columns), judges // 2), max(FIRST, 2 * len(untrained.bias))
-    if judges < LEAST or most < first:
+    size = len(audit.columns)
+    most, first = min(len(queried.columns), size // 2), max(FIRST, 2 * len(untrained.bias))
+    if size < MINIMUM or most < first:
         return ()
     rng = np.random.default_rng(0)
-    splits = [np.split(rng.permutation(judges), [judges // 2]) for _ in range(SPLITS)]
+    splits = [np.split(rng.permutation(size), [size // 2]) for _ in range(SPLITS)]
     numbers = np.unique(np.geomspace(first, most, STEPS).round()).astype(int)
-    return tuple(_step(asked.first(n), drawn, untrained, splits) for n in numbers.tolist())
+    return tuple(_step(queried.first(n), audit, untrained, splits) for n in numbers.tolist())
 
 
-def _step(asked: Answered, drawn: Answered, untrained: Probe, splits: Sequence[Sequence[Rows]]) -> Step:
-    n = len(asked.columns)
-    by_choice = hits(asked, drawn, untrained).astype(float)
-    by_draw = np.full((len(splits), len(by_choice)), np.nan)  # of answers that neither teach nor could have taught
-    for heard, (teaching, judging) in zip(by_draw, splits, strict=True):
-        heard[judging] = hits(drawn.at(teaching[:n]), drawn.at(judging), untrained)
-    judged = ~np.isnan(by_draw).all(axis=0)
-    gains = by_choice[judged] - np.nanmean(by_draw[:, judged], axis=0)
-    each = np.nanmean(by_choice - by_draw, axis=1)
-    chosen = float(by_choice[judged].mean())
-    return Step(n, chosen, chosen - float(gains.mean()), _doubt(gains, each))
+def _step(queried: Answered, audit: Answered, untrained: Probe, splits: Sequence[Sequence[Rows]]) -> Step:
+    n = len(queried.columns)
+    by_query = hits(queried, audit, untrained).astype(float)
+    at_random = np.full((len(splits), len(by_query)), np.nan)  # hits on the test half of each split
+    for row, (train, test) in zip(at_random, splits, strict=True):
+        row[test] = hits(audit.at(train[:n]), audit.at(test), untrained)
+    tested = ~np.isnan(at_random).all(axis=0)
+    gains = by_query[tested] - np.nanmean(at_random[:, tested], axis=0)
+    gains_of_splits = np.nanmean(by_query - at_random, axis=1)
+    accuracy = float(by_query[tested].mean())
+    return Step(n, accuracy, accuracy - float(gains.mean()), _half_width(gains, gains_of_splits))
 
 
-def _doubt(gains: Array, each: Array) -> float:
+def _half_width(gains: Array, gains_of_splits: Array) -> float:
     """Return half the 95 % interval of the mean gain, from (m,) gains of answers and (s,) gains of splits.
 
-    Paired over the answers that judge, to which the spread between splits adds what the draw of the lessons does; and
-    one more answer for either side, as without it a slice on which nothing differs would seem to prove that nothing
-    does. The corrected resampled t-test (Nadeau and Bengio 2003, Machine Learning 52) is about twice as wide.
+    Paired over the test answers. The variance between splits is added for the draw of the training examples, and the
+    variance of one more answer on either side, without which a sample with no differences would seem to prove that
+    there are none. The corrected resampled t-test (Nadeau and Bengio 2003, Machine Learning 52) is about twice as wide.
     """
-    spread = gains.var(ddof=1) / len(gains) + each.var(ddof=1) / len(each) + 1 / len(gains) ** 2
-    return float(student.ppf(TAILS[1], len(gains) - 1) * np.sqrt(spread))
+    variance = gains.var(ddof=1) / len(gains) + gains_of_splits.var(ddof=1) / len(gains_of_splits) + 1 / len(gains) ** 2
+    return float(student.ppf(TAILS[1], len(gains) - 1) * np.sqrt(variance))
 
 
 # Of a project
@@ -114,42 +114,46 @@ def _doubt(gains: Array, each: Array) -> float:
 _cache: Cache[Comparison] = Cache()
 
 
-def recent_comparison(project: Project) -> Comparison:
-    """Compare anew for every round and every few answers: it takes a second."""
+def recent_comparison(project: Project, answers: Answers | None = None) -> Comparison:
+    """Return the comparison for this round and these answers; computed again, in a second, after every ten answers."""
     order = codebook_of(project).ids
-    asked, drawn = asked_for(project, order), drawn_at_random(project, order)
-    rests_on = cache_key(project, len(drawn), min(len(asked), len(drawn) // 2))
-    return _cache.get(rests_on, lambda: comparison(project, asked, drawn, order))
+    answers = annotations.answers(project.db) if answers is None else answers
+    queried, drawn = queried_answers(project, order, answers), drawn_at_random(project, order, answers)
+    rests_on = cache_key(project, len(drawn), min(len(queried), len(drawn) // 2))
+    return _cache.get(rests_on, lambda: comparison(project, queried, drawn, order))
 
 
 def comparison(
-    project: Project, asked: Mapping[int, int], drawn: Mapping[int, int], order: tuple[int, ...]
+    project: Project, queried: Mapping[int, int], drawn: Mapping[int, int], order: tuple[int, ...]
 ) -> Comparison:
-    """Compare what was asked for with what was drawn, utterance -> column, or say why that is not possible.
+    """Compare queried with randomly drawn answers, each utterance id -> column, or give the reason it is unavailable.
 
-    Where labels came with a file, what was chosen builds on them and is not meant to teach alone.
+    Unavailable where labels were imported: the queries built on them, so they are not a training set of their own.
     """
-    found = Comparison(len(drawn), len(utterances.ids_in(project.db, AUDIT)), max(LEAST, 4 * len(order)))
-    told = annotations.first_asked(project.db)
-    if GIVEN in told.values():
-        return replace(found, untold="given")
-    first = dict(islice(asked.items(), len(drawn) // 2))  # more of them could not be compared
+    found = Comparison(len(drawn), len(utterances.ids_in(project.db, AUDIT)), max(MINIMUM, 4 * len(order)))
+    strategies = annotations.first_asked(project.db)
+    if GIVEN in strategies.values():
+        return replace(found, unavailable="given")
+    first = dict(islice(queried.items(), len(drawn) // 2))  # there are no more random ones to compare with
     steps: tuple[Step, ...] = ()
     if first and drawn:
-        random = answered(project, drawn)
-        steps = compare(answered(project, first), random, untrained_probe(project, order, random.states.shape[1]))
+        audit = answered(project, drawn)
+        steps = compare(answered(project, first), audit, untrained_probe(project, order, audit.states.shape[1]))
     if not steps:
-        return replace(found, untold="few")
-    return replace(found, untold="random") if all(told[i] == "random" for i in first) else replace(found, steps=steps)
+        return replace(found, unavailable="few")
+    if all(strategies[i] == "random" for i in first):
+        return replace(found, unavailable="random")
+    return replace(found, steps=steps)
 
 
-def asked_for(project: Project, order: Sequence[int]) -> dict[int, int]:
-    """Return what strategies have asked for, in the order in which it was first answered: utterance -> column.
+def queried_answers(project: Project, order: Sequence[int], answers: Answers | None = None) -> dict[int, int]:
+    """Return answers to queried utterances as utterance id -> column, in the order of their first answer.
 
-    What a search found or somebody settled counts only where a strategy had asked for it before.
+    Answers found by search or adjudicated later count only where a strategy had queried the utterance before.
     """
-    training_examples, told = training_labels(project, order), annotations.first_asked(project.db)
-    ids = [i for i, strategy in told.items() if strategy in STRATEGIES and i in training_examples]
+    training_examples = training_labels(project, order, answers)
+    strategies = annotations.first_asked(project.db)
+    ids = [i for i, strategy in strategies.items() if strategy in STRATEGIES and i in training_examples]
     known = states.known(project.db, ids)
     return {i: training_examples[i] for i in ids if i in known}
 
@@ -158,75 +162,79 @@ def asked_for(project: Project, order: Sequence[int]) -> dict[int, int]:
 
 
 def sentence(found: Comparison) -> str:
-    """Say what choosing has given, and how surely that is known."""
-    if found.untold == "given":
+    """Describe the gain of active learning with its interval, or why it is unavailable."""
+    if found.unavailable == "given":
         return say(
-            "Whether choosing what to ask is better than drawing at random cannot be told here: labels came with the "
-            "file, and what was chosen builds on them."
+            "Active learning cannot be compared with random sampling here: the file came with labels, and the queries "
+            "built on them."
         )
-    if found.untold == "random":
-        return say("What choosing gives cannot be told yet: all that was asked first was drawn at random.")
-    if found.untold == "few":
+    if found.unavailable == "random":
         return say(
-            "Whether choosing what to ask is better than drawing at random can be told from {least} audit answers on, "
-            "with half as many others; there are {n}.",
-            least=found.least,
+            "Active learning cannot be compared with random sampling yet: all utterances asked first were drawn at "
+            "random."
+        )
+    if found.unavailable == "few":
+        return say(
+            "Comparing active learning with random sampling takes at least {least} audit answers and half as many "
+            "others. There are {n} audit answers.",
+            least=found.minimum,
             n=found.audit,
         )
-    return _told(found, found.steps[-1])
+    return _gain(found, found.steps[-1])
 
 
-def _told(found: Comparison, last: Step) -> str:
+def _gain(found: Comparison, last: Step) -> str:
     low, high = (100 * edge for edge in last.interval)
     if not (low > 0 or high < 0):
-        return " ".join((_open(last), _rest(found)))
+        return " ".join((_undecided(last), _outlook(found)))
     values = {"n": last.answers, "gain": abs(100 * last.gain), "low": min(abs(low), abs(high)), "high": max(-low, high)}
     if last.gain > 0:
         return say(
-            "Choosing what to ask pays: with the first {n} answers the scout is right {gain:.0f} times more in 100 "
-            "than with as many drawn at random ({low:.0f} to {high:.0f}).",
+            "Active learning helps: after the first {n} answers, the quick classifier is right {gain:.0f} more times "
+            "in 100 than after as many random answers ({low:.0f} to {high:.0f}).",
             **values,
         )
     return say(
-        "Choosing what to ask has not paid: with the first {n} answers the scout is right {gain:.0f} times less in 100 "
-        "than with as many drawn at random ({low:.0f} to {high:.0f}).",
+        "Active learning has not helped: after the first {n} answers, the quick classifier is right {gain:.0f} fewer "
+        "times in 100 than after as many random answers ({low:.0f} to {high:.0f}).",
         **values,
     )
 
 
-def _open(last: Step) -> str:
+def _undecided(last: Step) -> str:
     low, high = (100 * edge for edge in last.interval)
     return say(
-        "Whether choosing what to ask pays cannot be told yet: with the first {n} answers the scout is right "
-        "{asked:.0f} times in 100, with as many drawn at random {drawn:.0f} times, and the difference may be anything "
-        "from {low:+.0f} to {high:+.0f}.",
+        "It is not clear yet whether active learning helps: after the first {n} answers, the quick classifier is right "
+        "{asked:.0f} times in 100, and {drawn:.0f} times after as many random answers. The true difference may be "
+        "anywhere from {low:+.0f} to {high:+.0f}.",
         n=last.answers,
-        asked=100 * last.asked,
-        drawn=100 * last.drawn,
+        asked=100 * last.queried,
+        drawn=100 * last.random,
         low=low,
         high=high,
     )
 
 
-def _rest(found: Comparison) -> str:
+def _outlook(found: Comparison) -> str:
     if found.needed <= found.audit:
-        return say("If there is a difference, it is a small one.")
+        return say("If there is a difference, it is small.")
     return say(
-        "To tell a difference of {small:.0f} takes about {needed:,} audit answers. There are {n}, and can be {most}.",
+        "Detecting a difference of {small:.0f} in 100 takes about {needed:,} audit answers. There are {n}, out of a "
+        "possible {most}.",
         small=100 * SMALL,
         needed=found.needed,
         n=found.audit,
-        most=found.slice,
+        most=found.audit_size,
     )
 
 
 def explained(found: Comparison) -> str:
-    """Explain the picture of it."""
+    """Return the caption of the chart."""
     return say(
-        "Blue: the scout, taught the first answers that were asked for. Grey: taught as many audit answers, which were "
-        "drawn at random, and where blue would lie 95 times in 100 if choosing made no difference. Both are judged on "
-        "audit answers that neither has seen: {n} of them, dealt {splits} times into those that teach and those that "
-        "judge.",
+        "Blue: the quick classifier after the first answers to utterances that the strategy chose. Gray: after as many "
+        "randomly drawn audit answers, with the range in which blue would lie 95 times in 100 if choosing made no "
+        "difference. Both are tested on audit answers that were not used for training: {n} of them, split {splits} "
+        "times into training and test halves.",
         n=found.audit,
         splits=SPLITS,
     )

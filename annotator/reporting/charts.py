@@ -1,7 +1,7 @@
-"""The pictures of the insights: what is drawn, and in which colours. Readable without a legend.
+"""Charts of the Insights page, the report and the simulation report, readable without a legend.
 
-Blue is what was measured, grey what chance or exact probabilities would give, orange what was asked for or is
-missing. The three can be told apart by colour-blind people, and on a light and on a dark ground.
+Blue marks measurements, gray what chance or exact probabilities would give, and orange targets and errors. Color-blind
+people can tell the three apart, on light and on dark backgrounds.
 """
 
 import io
@@ -18,9 +18,9 @@ from annotator.reporting.baseline import Step
 from annotator.reporting.summary import Confusion, Coverage, LabelCount, Measured, Pace
 from annotator.reporting.text import MOST_CONFUSED
 
-BLUE, GREY, ORANGE = "#3a87c4", "#858585", "#d5661a"
-MOST_LABELS = 20  # more than that cannot be read in one picture
-NAME = 150  # pixels that a label's name may take
+BLUE, GRAY, ORANGE = "#3a87c4", "#858585", "#d5661a"
+MOST_LABELS = 20  # that can be read in one chart
+NAME = 150  # maximum width of a label's name, in pixels
 
 Chart = alt.LayerChart | alt.FacetChart | alt.Chart
 
@@ -30,7 +30,7 @@ def _rows(rows: Sequence[Mapping[str, Any]]) -> alt.Data:
 
 
 def _titled(chart: Chart, title: str, height: int) -> Chart:
-    """Finish a chart: as wide as its place, its plot `height` pixels high whatever its axes take."""
+    """Finish a chart: as wide as its container, with a plot `height` pixels high without its axes."""
     fit = alt.AutoSizeParams(type="fit-x", contains="padding")
     head = alt.TitleParams(title, anchor="start", frame="bounds")
     sized = chart.properties(title=head, height=height, width="container", autosize=fit)
@@ -39,10 +39,10 @@ def _titled(chart: Chart, title: str, height: int) -> Chart:
 
 
 def _locale() -> alt.Locale:
-    """Let axes and tooltips write numbers as the language does."""
+    """Return the number format of the current language, for axes and tooltips."""
     decimal, group, percent = signs()
-    money = ["", ""]  # has to be named, and nothing is priced
-    numbers = alt.NumberLocale(decimal=decimal, thousands=group, grouping=[3], percent=percent, currency=money)
+    currency = ["", ""]  # a required field, not used here
+    numbers = alt.NumberLocale(decimal=decimal, thousands=group, grouping=[3], percent=percent, currency=currency)
     return alt.Locale(number=numbers)
 
 
@@ -52,18 +52,18 @@ def _counted(field: str, title: str) -> alt.X:
 
 
 def _share(field: str, title: str, domain: tuple[float, float] = (0, 1)) -> alt.Y:
-    """Put shares on the vertical axis. All layers give it the same title, so that it is written once."""
+    """Return a vertical axis of shares. All layers use the same title, so that it appears once."""
     scale = alt.Scale(domain=list(domain), clamp=True)
     return alt.Y(f"{field}:Q", title=title, scale=scale, axis=alt.Axis(format="%", tickCount=5))
 
 
 def _lowest(values: Sequence[float]) -> float:
-    """Return where an axis may begin: a tenth below all values, so that what is close together is told apart."""
+    """Return the start of an axis, the next lower multiple of 0.1, so that close values can be told apart."""
     return max(0.0, math.floor(10 * min(values, default=0)) / 10)
 
 
 def learning_curve(rounds: Sequence[Measured]) -> Chart:
-    """Draw how often each round was right, with its 95 % interval, over the labels it was trained on."""
+    """Draw each round's accuracy, with its 95 % interval, by number of training examples."""
     known = [one for one in rounds if one.accuracy is not None]
     ends = {one.number for one in (*known[:1], *known[-1:])}
     rows = [
@@ -78,59 +78,59 @@ def learning_curve(rounds: Sequence[Measured]) -> Chart:
         }
         for one in known
     ]
-    title, domain = say("right"), (_lowest([float(row["low"] or 0) for row in rows]), 1.0)
+    title, domain = say("accuracy"), (_lowest([float(row["low"] or 0) for row in rows]), 1.0)
     base = alt.Chart(_rows(rows)).encode(
-        x=_counted("labels", say("labels trained on")),
+        x=_counted("labels", say("training examples")),
         tooltip=["round:N", "labels:Q", "n:Q", *_shares("right", "low", "high")],
     )
     band = base.mark_area(color=BLUE, opacity=0.2).encode(y=_share("low", title, domain), y2="high:Q")
     bars = base.mark_rule(color=BLUE, opacity=0.6).encode(y=_share("low", title, domain), y2="high:Q")
     line = base.mark_line(color=BLUE, point={"color": BLUE, "size": 60, "filled": True})
-    names = base.mark_text(dy=-14, color=GREY, fontSize=12).encode(y=_share("right", title, domain), text="named:N")
+    names = base.mark_text(dy=-14, color=GRAY, fontSize=12).encode(y=_share("right", title, domain), text="named:N")
     layers = (band, bars, line.encode(y=_share("right", title, domain)), names)
-    return _titled(alt.layer(*layers), say("How often each round is right"), 220)
+    return _titled(alt.layer(*layers), say("Accuracy by round"), 220)
 
 
-def choosing(steps: Sequence[Step]) -> Chart:
-    """Draw how often a scout is right by what it was taught; grey is what drawing at random gives, and chance."""
+def active_learning(steps: Sequence[Step]) -> Chart:
+    """Draw the probe's accuracy by number of answers, queried in blue and random in gray with its interval."""
     last = steps[-1]
     rows = [
-        {"answers": one.answers, "asked": one.asked, "drawn": one.drawn}
-        | {"low": max(0.0, one.drawn - one.normalized_entropy), "high": min(1.0, one.drawn + one.normalized_entropy)}
-        | {"asked_named": say("chosen") if one is last else "", "drawn_named": say("at random") if one is last else ""}
+        {"answers": one.answers, "queried": one.queried, "random": one.random}
+        | {"low": max(0.0, one.random - one.half_width), "high": min(1.0, one.random + one.half_width)}
+        | {"queried_name": say("chosen") if one is last else "", "random_name": say("random") if one is last else ""}
         for one in steps
     ]
-    title, domain = say("right"), (_lowest([float(str(row["low"])) for row in rows]), 1.0)
+    title, domain = say("accuracy"), (_lowest([float(str(row["low"])) for row in rows]), 1.0)
     base = alt.Chart(_rows(rows)).encode(
-        x=_counted("answers", say("answers learned from")),
-        tooltip=["answers:Q", *_shares("asked", "drawn", "low", "high")],
+        x=_counted("answers", say("training examples")),
+        tooltip=["answers:Q", *_shares("queried", "random", "low", "high")],
     )
-    layers = [base.mark_area(color=GREY, opacity=0.25).encode(y=_share("low", title, domain), y2="high:Q")]
-    paid = last.gain >= 0  # then blue is named above its line and grey below its area, where it can be read
-    for field, colour, edge, higher in (
-        ("drawn", GREY, "low" if paid else "high", not paid),
-        ("asked", BLUE, "asked", paid),
+    layers = [base.mark_area(color=GRAY, opacity=0.25).encode(y=_share("low", title, domain), y2="high:Q")]
+    better = last.gain >= 0  # then the blue name goes above its line and the gray one below its area, clear of both
+    for field, color, edge, above in (
+        ("random", GRAY, "low" if better else "high", not better),
+        ("queried", BLUE, "queried", better),
     ):
         at = _share(field, title, domain)
-        layers.append(base.mark_line(color=colour, point={"color": colour, "size": 60, "filled": True}).encode(y=at))
-        named = base.mark_text(color=colour, dy=-14 if higher else 20, align="right", fontWeight="bold")
-        layers.append(named.encode(y=_share(edge, title, domain), text=f"{field}_named:N"))
-    return _titled(alt.layer(*layers), say("What choosing what to ask gives"), 220)
+        layers.append(base.mark_line(color=color, point={"color": color, "size": 60, "filled": True}).encode(y=at))
+        name = base.mark_text(color=color, dy=-14 if above else 20, align="right", fontWeight="bold")
+        layers.append(name.encode(y=_share(edge, title, domain), text=f"{field}_name:N"))
+    return _titled(alt.layer(*layers), say("Active learning and random sampling"), 220)
 
 
 def label_curves(rows: Sequence[Mapping[str, Any]]) -> Chart:
-    """Draw accuracy over labels for each strategy, with the interval of its mean; told apart by colour and dash."""
-    base = alt.Chart(_rows(rows)).encode(x=alt.X("labels:Q", title=say("labels given")))
+    """Draw accuracy by number of answers for each strategy, with the interval of its mean, by color and dash."""
+    base = alt.Chart(_rows(rows)).encode(x=alt.X("labels:Q", title=say("answers given")))
     domain = (_lowest([row["low"] for row in rows]), 1.0)
     band = base.mark_area(opacity=0.15).encode(
-        y=_share("low", say("right"), domain), y2="high:Q", color=alt.Color("strategy:N", title=None)
+        y=_share("low", say("accuracy"), domain), y2="high:Q", color=alt.Color("strategy:N", title=None)
     )
     line = base.mark_line(point=True).encode(
-        y=_share("accuracy", say("right"), domain),
+        y=_share("accuracy", say("accuracy"), domain),
         color="strategy:N",
         strokeDash=alt.StrokeDash("strategy:N", title=None),
     )
-    return _titled(band + line, say("How often the model is right"), 320)
+    return _titled(band + line, say("Accuracy by number of answers"), 320)
 
 
 def _shares(*fields: str) -> list[alt.Tooltip]:
@@ -138,9 +138,9 @@ def _shares(*fields: str) -> list[alt.Tooltip]:
 
 
 def reliability(bins: Sequence[Bin]) -> Chart:
-    """Draw how often the model was right by how sure it was; grey is where exact probabilities would lie.
+    """Draw accuracy by confidence; gray is the range of exact probabilities.
 
-    One column a bin: bins of equal mass crowd where the model is sure, and would hide each other on a scale.
+    Each bin has a column of its own: bins of equal size crowd at high confidence and would overlap on a linear scale.
     """
     rows = [
         {
@@ -156,51 +156,55 @@ def reliability(bins: Sequence[Bin]) -> Chart:
         for place, one in enumerate(bins)
     ]
     edges = [edge for one in bins for edge in (one.low, one.band[0])]
-    title, domain = say("how often it was right"), (_lowest(edges), 1.0)
+    title, domain = say("observed accuracy"), (_lowest(edges), 1.0)
     base = alt.Chart(_rows(rows)).encode(
         x=alt.X(
             "bin:O",
-            title=say("how sure it was"),
+            title=say("mean probability of the suggestion"),
             sort=None,
             axis=alt.Axis(labelAngle=0, labelExpr="slice(split(datum.label, '|'), 1)", ticks=False),
         ),
         tooltip=["n:Q", *_shares("sure", "right", "low", "high", "from", "to")],
     )
-    exact = base.mark_bar(color=GREY, opacity=0.3, width=30).encode(y=_share("from", title, domain), y2="to:Q")
-    said = base.mark_tick(color=GREY, thickness=2, width=30).encode(y=_share("sure", title, domain))
+    exact = base.mark_bar(color=GRAY, opacity=0.3, width=30).encode(y=_share("from", title, domain), y2="to:Q")
+    confidence = base.mark_tick(color=GRAY, thickness=2, width=30).encode(y=_share("sure", title, domain))
     interval = base.mark_rule(color=BLUE, strokeWidth=2).encode(y=_share("low", title, domain), y2="high:Q")
     points = base.mark_point(color=BLUE, filled=True, size=90, opacity=1).encode(y=_share("right", title, domain))
-    return _titled(alt.layer(exact, said, interval, points), say("Is it right as often as it says?"), 220)
+    return _titled(alt.layer(exact, confidence, interval, points), say("Probabilities and observed accuracy"), 220)
 
 
 def risk_coverage(curve: Sequence[Coverage], target: float) -> Chart:
-    """Draw the errors among the surest suggestions by how many of them are taken, with the most that are wished."""
+    """Draw the error rate by coverage, most confident suggestions first, with the target's error rate as a limit."""
     rows = [{"taken": one.coverage, "wrong": one.error, "low": one.low, "high": one.high, "n": one.n} for one in curve]
     top = min(1.0, max([2 * (1 - target), *(one.error + 0.08 for one in curve)]))
     base = alt.Chart(_rows(rows)).encode(
-        x=alt.X("taken:Q", title=say("suggestions taken, surest first"), axis=alt.Axis(format="%", tickCount=5)),
+        x=alt.X("taken:Q", title=say("share of suggestions, most confident first"), axis=_percent()),
         tooltip=["n:Q", *_shares("taken", "wrong", "low", "high")],
     )
-    title = say("wrong among them")
+    title = say("error rate")
     band = base.mark_area(color=BLUE, opacity=0.2).encode(y=_share("low", title, (0, top)), y2="high:Q")
     line = base.mark_line(color=BLUE).encode(y=_share("wrong", title, (0, top)))
     shown = say("at most {n:.0f} in 100", n=100 * (1 - target))
-    most = alt.Chart(_rows([{"wished": 1 - target, "shown": shown, "at": 1}]))
-    limit = most.mark_rule(color=ORANGE, strokeDash=[6, 4], strokeWidth=2).encode(y=_share("wished", title, (0, top)))
+    most = alt.Chart(_rows([{"limit": 1 - target, "shown": shown, "at": 1}]))
+    limit = most.mark_rule(color=ORANGE, strokeDash=[6, 4], strokeWidth=2).encode(y=_share("limit", title, (0, top)))
     name = most.mark_text(color=ORANGE, align="right", dy=-8, fontWeight="bold").encode(
-        x="at:Q", y=_share("wished", title, (0, top)), text="shown:N"
+        x="at:Q", y=_share("limit", title, (0, top)), text="shown:N"
     )
-    return _titled(alt.layer(band, line, limit, name), say("Errors among the surest suggestions"), 220)
+    return _titled(alt.layer(band, line, limit, name), say("Errors among the most confident suggestions"), 220)
+
+
+def _percent() -> alt.Axis:
+    return alt.Axis(format="%", tickCount=5)
 
 
 def confusion(found: Confusion, title: str, dark: bool = False) -> Chart:
-    """Draw which label the model says where which is right; what it confuses is orange."""
+    """Draw a confusion matrix, with confusions in orange."""
     kept = found.worst(MOST_CONFUSED)
     largest = max(1.0, float(kept.counts.max(initial=0)))
     rows = [
         {
-            "says": kept.names[i],
-            "is": kept.names[j],
+            "predicted": kept.names[i],
+            "true": kept.names[j],
             "count": float(kept.counts[i, j]),
             "shown": number(float(kept.counts[i, j]), ",.0f") if kept.counts[i, j] >= 0.5 else "",
             "strength": float(kept.counts[i, j]) / largest,
@@ -210,13 +214,13 @@ def confusion(found: Confusion, title: str, dark: bool = False) -> Chart:
         for j in range(len(kept.names))
     ]
     order = list(kept.names)
-    level = len(order) <= 4 and max(map(len, order), default=0) <= 10  # then names fit side by side
+    level = len(order) <= 4 and max(map(len, order), default=0) <= 10  # the names fit side by side
     base = alt.Chart(_rows(rows)).encode(
-        x=alt.X("is:N", title=say("the label that is right"), sort=order, axis=_names(0 if level else -40)),
-        y=alt.Y("says:N", title=say("the model says"), sort=order, axis=_names(0)),
-        tooltip=["says:N", "is:N", alt.Tooltip("count:Q", format=",.1f")],
+        x=alt.X("true:N", title=say("true label"), sort=order, axis=_names(0 if level else -40)),
+        y=alt.Y("predicted:N", title=say("predicted label"), sort=order, axis=_names(0)),
+        tooltip=["predicted:N", "true:N", alt.Tooltip("count:Q", format=",.1f")],
     )
-    cells = base.mark_rect(stroke=GREY, strokeOpacity=0.25).encode(
+    cells = base.mark_rect(stroke=GRAY, strokeOpacity=0.25).encode(
         color=alt.Color("kind:N", scale=alt.Scale(domain=["right", "wrong"], range=[BLUE, ORANGE]), legend=None),
         opacity=alt.Opacity("strength:Q", scale=alt.Scale(domain=[0, 1], range=[0, 0.65]), legend=None),
     )
@@ -229,15 +233,15 @@ def _names(angle: int) -> alt.Axis:
 
 
 PARTS = {
-    "pool": (later("answered, to learn from"), BLUE, 1.0),
-    "audit": (later("answered, to measure"), BLUE, 0.55),
+    "pool": (later("answered, training"), BLUE, 1.0),
+    "audit": (later("answered, audit"), BLUE, 0.55),
     "accepted": (later("auto-accepted"), ORANGE, 0.9),
-    "expected": (later("expected in what is left"), GREY, 0.45),
+    "expected": (later("expected in open utterances"), GRAY, 0.45),
 }
 
 
 def label_counts(counts: Sequence[LabelCount]) -> Chart:
-    """Draw how often each label was given, accepted, and is to be expected; the most frequent where there are many."""
+    """Draw how often each label was given, auto-accepted and is expected, for the most frequent labels."""
     kept = sorted(counts, key=lambda one: -one.total)[:MOST_LABELS]
     shown = [say(name) for part, (name, _, _) in PARTS.items() if any(getattr(one, part) for one in kept)]
     rows = [
@@ -245,23 +249,23 @@ def label_counts(counts: Sequence[LabelCount]) -> Chart:
         for one in kept
         for place, (part, (name, _, _)) in enumerate(PARTS.items())
     ]
-    styles = {say(name): (colour, opacity) for name, colour, opacity in PARTS.values()}
-    colours, opacities = zip(*(styles[name] for name in shown), strict=True) if shown else ((), ())
-    each = alt.Scale(type="ordinal", domain=shown, range=list(opacities))  # else spread evenly from first to last
+    styles = {say(name): (color, opacity) for name, color, opacity in PARTS.values()}
+    colors, opacities = zip(*(styles[name] for name in shown), strict=True) if shown else ((), ())
+    each = alt.Scale(type="ordinal", domain=shown, range=list(opacities))  # by default they are spread evenly
     chart = (
         alt.Chart(_rows(rows))
         .mark_bar()
         .encode(
             x=alt.X("sum(count):Q", title=say("utterances"), stack="zero"),
             y=alt.Y("label:N", title=None, sort=[one.name for one in kept], axis=_names(0)),
-            color=alt.Color("part:N", scale=alt.Scale(domain=shown, range=list(colours)), legend=_legend()),
+            color=alt.Color("part:N", scale=alt.Scale(domain=shown, range=list(colors)), legend=_legend()),
             opacity=alt.Opacity("part:N", scale=each, legend=_legend()),
             order="place:Q",
             tooltip=["label:N", "part:N", alt.Tooltip("sum(count):Q", format=",.0f", title=say("utterances"))],
         )
         .transform_filter(alt.FieldOneOfPredicate(field="part", oneOf=shown))
     )
-    return _titled(chart, say("How often each label occurs"), 28 * len(kept))
+    return _titled(chart, say("Label frequencies"), 28 * len(kept))
 
 
 def _legend() -> alt.Legend:
@@ -269,7 +273,7 @@ def _legend() -> alt.Legend:
 
 
 def time_per_answer(pace: Pace) -> Chart:
-    """Draw the median seconds an answer took, 25 answers at a time."""
+    """Draw the median seconds per answer, over 25 answers each."""
     rows = [
         {
             "answers": one.last,
@@ -280,16 +284,16 @@ def time_per_answer(pace: Pace) -> Chart:
     ]
     base = alt.Chart(_rows(rows)).encode(
         x=alt.X("answers:Q", title=say("answers given"), axis=alt.Axis(tickMinStep=1, tickCount=6)),
-        y=alt.Y("seconds:Q", title=say("seconds an answer"), scale=alt.Scale(zero=True), axis=alt.Axis(tickCount=5)),
+        y=alt.Y("seconds:Q", title=say("seconds per answer"), scale=alt.Scale(zero=True), axis=alt.Axis(tickCount=5)),
         tooltip=["which:N", alt.Tooltip("seconds:Q", format=".1f")],
     )
     line = base.mark_line(color=BLUE, point={"color": BLUE, "size": 50, "filled": True})
-    all_ = alt.Chart(_rows([{"seconds": pace.seconds or 0}])).mark_rule(color=GREY, strokeDash=[4, 4])
-    return _titled(alt.layer(line, all_.encode(y="seconds:Q")), say("How long an answer takes"), 150)
+    all_ = alt.Chart(_rows([{"seconds": pace.seconds or 0}])).mark_rule(color=GRAY, strokeDash=[4, 4])
+    return _titled(alt.layer(line, all_.encode(y="seconds:Q")), say("Time per answer"), 150)
 
 
 def svg(chart: Chart, name: str, width: int = 420) -> str:
-    """Draw a chart as SVG without script, fetching nothing. `name` keeps its ids apart from others'."""
-    written = io.StringIO()
-    chart.properties(width=width, background="#ffffff").save(written, format="svg")
-    return re.sub(r'( id="|url\(#)(clip|gradient)', rf"\1{name}-\2", written.getvalue())
+    """Return a chart as self-contained SVG. `name` keeps its ids apart from those of other charts."""
+    drawn = io.StringIO()
+    chart.properties(width=width, background="#ffffff").save(drawn, format="svg")
+    return re.sub(r'( id="|url\(#)(clip|gradient)', rf"\1{name}-\2", drawn.getvalue())

@@ -1,7 +1,8 @@
-"""Scouts that are taught some answers and asked about others: what comparisons and learning curves are made of."""
+"""Probes fitted to some answers and tested on others: the basis of comparisons and learning curves."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +17,12 @@ from model.probe.probe import Probe, blank
 from model.types import States
 from store import annotations, states
 
+Answers = Sequence[Mapping[str, Any]]  # the rows of `annotations.answers`, which a run reads once and passes on
+
 
 @dataclass(frozen=True)
 class Answered:
-    """What the backbone makes of answered utterances, and what was answered."""
+    """Hidden states of answered utterances with their labels."""
 
     states: States  # (n, width)
     columns: Labels  # (n,)
@@ -37,30 +40,31 @@ class Answered:
         return Answered(self.states[rows], self.columns[rows])
 
 
-def hits(training_examples: Answered, judged: Answered, probe: Probe) -> NDArray[np.bool_]:
-    """Teach a scout these lessons and no other, and say which of the judged answers it foresees.
+def hits(training_examples: Answered, tested: Answered, probe: Probe) -> NDArray[np.bool_]:
+    """Refit a probe to the training examples and return (n,) whether it predicts each tested answer.
 
-    It is not made honest: that takes five times as long and changes little in which label is likeliest.
+    The probe is not calibrated: that takes five times as long and seldom changes which label is likeliest.
     """
-    taught = probe.refitted(training_examples.states, training_examples.columns.tolist())
-    return np.asarray(taught.loglik(judged.states).argmax(axis=1) == judged.columns)
+    fitted = probe.refitted(training_examples.states, training_examples.columns.tolist())
+    return np.asarray(fitted.loglik(tested.states).argmax(axis=1) == tested.columns)
 
 
 # Of a project
 
 
 def untrained_probe(project: Project, order: tuple[int, ...], width: int) -> Probe:
-    """Return a scout that has the codebook's words from the round in use, and nothing that answers have taught it."""
+    """Return a probe with the label descriptions of the round in use and no training examples."""
     return replace(blank(width, len(order)), described=probe_in_use(project, order, width).described)
 
 
-def drawn_at_random(project: Project, order: Sequence[int]) -> dict[int, int]:
-    """Return the audit answers of utterances that the backbone has read: utterance -> column."""
-    agreed = consensus_labels(one for one in annotations.answers(project.db) if one["slice"] == AUDIT)
+def drawn_at_random(project: Project, order: Sequence[int], answers: Answers | None = None) -> dict[int, int]:
+    """Return the audit answers of utterances with hidden states as utterance id -> column."""
+    answers = annotations.answers(project.db) if answers is None else answers
+    agreed = consensus_labels(one for one in answers if one["slice"] == AUDIT)
     known = states.known(project.db, list(agreed))
     return {i: order.index(label) for i, label in sorted(agreed.items()) if label in order and i in known}
 
 
-def answered(project: Project, given: Mapping[int, int]) -> Answered:
-    """Look up the states of answered utterances, utterance -> column, which the backbone has read."""
-    return Answered(states.matrix(project.db, list(given)), np.array(list(given.values()), dtype=np.int64))
+def answered(project: Project, columns: Mapping[int, int]) -> Answered:
+    """Look up the hidden states of answered utterances, utterance id -> column."""
+    return Answered(states.matrix(project.db, list(columns)), np.array(list(columns.values()), dtype=np.int64))

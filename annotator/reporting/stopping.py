@@ -1,9 +1,9 @@
-"""Whether another round is worth it: advice with its reason, never an automatic stop.
+"""Advise whether another round is worth it, with the reason; the loop never stops by itself.
 
-Rules are best chosen before labelling starts, so there is one rule, and simulations tell when it would have spoken:
-the last rounds say the same of the same utterances, and their measured accuracies cannot be told apart. The first is
-Bloodgood and Vijay-Shanker's (2009, aclanthology W09-1107), who wait for a kappa of 0.99. What another batch is
-expected to give is told beside it.
+A stopping rule should be chosen before labeling starts, so there is one rule, which simulations evaluate: the
+predictions of the last rounds agree, and their measured accuracies cannot be told apart. The first condition is from
+Bloodgood and Vijay-Shanker (2009, aclanthology W09-1107), who wait for a kappa of 0.99. The advice also gives the
+expected gain of another batch.
 """
 
 from collections.abc import Sequence
@@ -19,27 +19,28 @@ from annotator.i18n import say
 from annotator.project import Project
 from annotator.reporting import summary
 from annotator.reporting.gain import recent_gain
+from annotator.reporting.learning_curve import Answers
 from annotator.reporting.summary import Measured
 from annotator.rounds.batch import AUDIT, Candidates
 from annotator.rounds.candidates import candidates
 from model.finite import check_finite
 from store import rounds, utterances
 
-STEADY = 0.97  # kappa between two rounds from which on they say the same, see docs/label-efficiency.md
+STEADY = 0.97  # kappa from which two rounds count as agreeing, see docs/label-efficiency.md
 ROUNDS = 3  # trained rounds in a row that must agree
-LEAST = 30  # utterances on which their agreement is worth anything
+LEAST = 30  # utterances that a kappa must be based on
 
 
 @dataclass(frozen=True)
 class Advice:
-    """What speaks for going on and what against; None where it is not known."""
+    """Evidence for another round and against it; None where it is not known."""
 
-    kappas: tuple[float, ...]  # between each two of the last rounds, newest first, on the audit slice
+    kappas: tuple[float, ...]  # between each two of the last rounds, newest first, on the audit sample
     overlap: bool | None  # whether the intervals of the last rounds' accuracies all overlap
-    wrong: float | None  # suggestions expected to be wrong among those that nobody has answered
-    open: int  # utterances that nobody has answered
-    gain: float | None = None  # suggestions that another batch is expected to put right
-    batch: int = 0  # answers in it
+    wrong: float | None  # expected number of wrong suggestions for unanswered utterances
+    open: int  # unanswered utterances
+    gain: float | None = None  # suggestions that another batch is expected to correct
+    batch: int = 0  # answers in that batch
 
     @property
     def is_steady(self) -> bool:
@@ -49,12 +50,12 @@ class Advice:
 
 
 def advise(project: Project, rest: Candidates | None = None) -> Advice:
-    """Weigh the last rounds against each other, and what is `left`. For what another batch gives see `with_gain`."""
+    """Compare the last rounds and estimate the errors in what is `left`. `with_gain` adds the gain of another batch."""
     trained = [row for row in rounds.history(project.db) if row["state"] == "promoted" and row["trained_on"]]
     last = trained[:ROUNDS]
     measured = [summary.measured(row) for row in last]
-    said = [_likeliest(project, row) for row in last]
-    kappas = [_kappa(new, old) for new, old in pairwise(said)]
+    predictions = [_likeliest(project, row) for row in last]
+    kappas = [_kappa(new, old) for new, old in pairwise(predictions)]
     rest = rest or left(project)
     wrong = None if rest.view is None else float((1 - rest.view.probabilities.max(axis=1)).sum())
     check_finite("probabilities", wrong)
@@ -62,69 +63,70 @@ def advise(project: Project, rest: Candidates | None = None) -> Advice:
     return Advice(known, _overlap(measured), wrong, len(rest.pool))
 
 
-def with_gain(project: Project, advice: Advice, wait: bool = True) -> Advice:
-    """Weigh another batch too. That takes seconds after a new round or ten answers; not if there is no `wait`."""
-    gain = recent_gain(project, wait)
+def with_gain(project: Project, advice: Advice, wait: bool = True, answers: Answers | None = None) -> Advice:
+    """Add the gain of another batch. It takes seconds after a new round or ten answers, when `wait=False` skips it."""
+    gain = recent_gain(project, wait, answers)
     if gain is None or advice.wrong is None:
         return advice
     return replace(advice, gain=min(gain * advice.open, advice.wrong), batch=project.config.batch_size)
 
 
 def left(project: Project) -> Candidates:
-    """Return what nobody has answered, as the round in use sees it."""
+    """Return the unanswered utterances with the predictions of the round in use."""
     promoted = rounds.promoted(project.db)
     return candidates(project, rounds.predictions_of(project.db, promoted) if promoted else None)
 
 
 def sentence(advice: Advice) -> str:
-    """Say it in a sentence or two."""
+    """Describe the advice in a sentence or two."""
     if not advice.open:
-        return say("Everything has an answer.")
-    return " ".join(filter(None, (_worth(advice), _rest(advice))))
+        return say("Every utterance has an answer.")
+    return " ".join(filter(None, (_verdict(advice), _expected_errors(advice))))
 
 
-def _worth(advice: Advice) -> str:
+def _verdict(advice: Advice) -> str:
     if len(advice.kappas) < ROUNDS - 1:
-        return say("Go on: whether more labels still help can be told after {n} rounds.", n=ROUNDS)
+        return say("Keep labeling: it takes {n} rounds to see whether more answers still help.", n=ROUNDS)
     if advice.is_steady:
         return say(
-            "More labels are likely to change little: the last rounds say the same of nearly all utterances, and are "
-            "as often right, as far as the audit answers tell."
+            "More answers are likely to change little: the last rounds agree on nearly all utterances, and their "
+            "accuracies on the audit answers do not clearly differ."
         )
     if not all(kappa >= STEADY for kappa in advice.kappas):
         return say(
-            "Go on: the last rounds still differ (agreement {kappa:.2f}; {steady:.2f} would be steady).",
+            "Keep labeling: predictions still change from round to round (agreement {kappa:.2f}; stable from "
+            "{steady:.2f}).",
             kappa=min(advice.kappas),
             steady=STEADY,
         )
-    return say("Go on: the last rounds differ in how often they are right.")
+    return say("Keep labeling: the accuracy still changes from round to round.")
 
 
-def _rest(advice: Advice) -> str:
+def _expected_errors(advice: Advice) -> str:
     if advice.wrong is None:
         return ""
     left = say(
-        "Of the {n:,} without an answer the model expects to be wrong about {wrong:,.0f}.",
+        "Of the suggestions for {n:,} unanswered utterances, about {wrong:,.0f} are expected to be wrong.",
         n=advice.open,
         wrong=advice.wrong,
     )
-    return " ".join(filter(None, (left, _next(advice))))
+    return " ".join(filter(None, (left, _next_batch(advice))))
 
 
-def _next(advice: Advice) -> str:
+def _next_batch(advice: Advice) -> str:
     if advice.gain is None:
         return ""
     if advice.gain < 1:
-        return say("Another {batch} answers are not likely to change that.", batch=advice.batch)
+        return say("Another {batch} answers are unlikely to change that.", batch=advice.batch)
     return say(
-        "Another {batch} answers are likely to put about {gain:,.0f} of them right.",
+        "Another {batch} answers are likely to correct about {gain:,.0f} of them.",
         batch=advice.batch,
         gain=advice.gain,
     )
 
 
 def _likeliest(project: Project, row: Any) -> dict[int, int]:
-    """Return the likeliest label of each audit utterance, which are a random sample and scored in every round."""
+    """Return the predicted label of each audit utterance: a random sample that every round scores."""
     known = rounds.predictions_of(project.db, row)
     audit = set(utterances.ids_in(project.db, AUDIT))
     best = np.array(known.label_ids)[known.probabilities.argmax(axis=1)] if len(known.utterance_ids) else []
@@ -135,9 +137,9 @@ def _kappa(one: dict[int, int], other: dict[int, int]) -> float | None:
     shared = sorted(one.keys() & other.keys())
     if len(shared) < LEAST:
         return None
-    first, second = (np.array([said[i] for i in shared]) for said in (one, other))
+    first, second = (np.array([labels[i] for i in shared]) for labels in (one, other))
     if (first == second).all():
-        return 1.0  # also where both say one label throughout, for which kappa is not defined
+        return 1.0  # also where both predict one label throughout, for which kappa is not defined
     return float(cohen_kappa_score(first, second))
 
 

@@ -1,7 +1,10 @@
-"""What the answers and the rounds say about the model and the work: numbers only, each with its n.
+"""Compute the figures of the Insights page and the report, each with its n.
 
-How good the model is comes from audit answers alone, a random sample. The one figure that does not is named for
-what it is: `queried_accuracy` describes what the strategy chose and not the data.
+Figures of the model come from audit answers alone, which are a random sample. The one exception is
+`queried_accuracy`, which describes the utterances a strategy chose and not the data.
+
+`answers` are the rows of `annotations.answers`. Whoever needs several figures reads them once and passes them on;
+without them each function reads its own.
 """
 
 from collections import Counter, defaultdict
@@ -20,20 +23,21 @@ from annotator.methods.guarantee import Evidence
 from annotator.methods.metrics import TAILS, Array, Bin, Labels, risk_coverage
 from annotator.methods.query_strategies import STRATEGIES
 from annotator.project import Project
+from annotator.reporting.learning_curve import Answers
 from annotator.rounds.batch import AUDIT
 from annotator.rounds.consensus import Agreement, agreement, consensus, consensus_labels
 from annotator.rounds.summaries import likeliest, round_before
 from store import acceptances, annotations, labels, rounds, utterances
 from store.faults import CALIBRATION, METRICS, parsed
 
-STEP = 25  # answers whose pace is told together: about a batch
+STEP = 25  # answers whose median time is taken together: about a batch
 
 Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class InUse:
-    """The round in use, with what is known of it: read once, for all that is computed from it."""
+    """The round in use with its metrics and evidence, read once for all figures computed from it."""
 
     row: Mapping[str, Any]
     metrics: Mapping[str, Any]
@@ -45,27 +49,27 @@ class InUse:
 
     @property
     def calibrator(self) -> Calibrator:
-        """What makes probabilities of what the round says, and knows how far they can be trusted."""
+        """The calibrator fitted to the round's log-likelihoods."""
         return Calibrator.from_dict(parsed(self.row["calibration"], CALIBRATION))
 
 
-def in_use(project: Project) -> InUse | None:
+def in_use(project: Project, answers: Answers | None = None) -> InUse | None:
     """Read the round in use; None before the first."""
     row = rounds.promoted(project.db)
     if row is None:
         return None
-    evidence, open_ids = evidence_of(project, row)
+    evidence, open_ids = evidence_of(project, row, answers)
     codebook = codebook_of(project)
     left = len(set(utterances.ids_in(project.db, AUDIT)) - annotations.answered_ids(project.db))
     return InUse(row, parsed(row["metrics"], METRICS), codebook.ids, codebook.names, evidence, open_ids, left)
 
 
-# How good the rounds are
+# Quality of the rounds
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A promoted round and what was measured of it; None where it was not, as with fewer than two audit answers."""
+    """A promoted round and its metrics; None for those not measured, as with fewer than two audit answers."""
 
     number: int
     trained_on: int
@@ -80,7 +84,7 @@ class Measured:
 
 
 def measured(row: Mapping[str, Any]) -> Measured:
-    """Read a round's metrics, of those too that were made before a figure was measured."""
+    """Read a round's metrics; rounds of earlier versions lack some of them."""
     found = parsed(row["metrics"] or "{}", METRICS)
     figures: dict[str, Any] = {name: found.get(name) for name in ("accuracy", "macro_f1", "nll", "ece")}
     pairs: dict[str, Any] = {
@@ -96,13 +100,13 @@ def learning_curve(project: Project) -> list[Measured]:
 
 
 def reliability_bins(used: InUse) -> list[Bin]:
-    """Return the bins of the round in use, least sure first; none where it was not measured."""
+    """Return the reliability bins of the round in use, least confident first; none where it was not measured."""
     return [Bin(**one) for one in used.metrics.get("reliability", [])]
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """The surest `n` audit answers: which share of all they are, and which share of them is wrong."""
+    """The `n` most confident predictions of audit answers: their share of all, and the share of them that is wrong."""
 
     coverage: float
     error: float
@@ -112,9 +116,9 @@ class Coverage:
 
 
 def coverage_curve(used: InUse) -> list[Coverage]:
-    """Return the risk-coverage curve of the round in use, from the surest audit answer to all of them.
+    """Return the risk-coverage curve of the round in use, from the most confident prediction to all of them.
 
-    Where several answers are equally sure each counts with their mean error, so errors need not be whole.
+    Where several are equally confident, each counts with their mean error, so the number of errors need not be whole.
     """
     answers = len(used.evidence.truth)
     if not answers:
@@ -133,48 +137,48 @@ def coverage_curve(used: InUse) -> list[Coverage]:
 
 @dataclass(frozen=True)
 class Confusion:
-    """How often the model says one label where another is right: rows what it says, columns the truth."""
+    """Confusion matrix: rows are predicted labels, columns are true labels."""
 
     names: tuple[str, ...]
     counts: Array  # (k, k)
 
     @property
     def total(self) -> float:
-        """How many utterances are in it."""
+        """Number of utterances counted."""
         return float(self.counts.sum())
 
     def worst(self, most: int) -> "Confusion":
-        """Keep the labels that are confused most, in codebook order."""
+        """Keep the `most` labels with the most confusions, in codebook order."""
         off = self.counts - np.diag(np.diag(self.counts))
         kept = np.sort(np.argsort(-(off.sum(axis=0) + off.sum(axis=1)), kind="stable")[:most])
         return Confusion(tuple(self.names[i] for i in kept), self.counts[np.ix_(kept, kept)])
 
 
 def observed_confusion(used: InUse) -> Confusion:
-    """Count consensus against likeliest label on the audit answers for which a label of the round is right."""
+    """Count predicted against consensus labels on the audit utterances that a label of the round fits."""
     size, truth = len(used.names), used.evidence.truth
     cells = used.evidence.audit.argmax(axis=1)[truth >= 0] * size + truth[truth >= 0]
     return Confusion(used.names, np.bincount(cells, minlength=size * size).reshape(size, size).astype(float))
 
 
 def expected_confusion(used: InUse) -> Confusion:
-    """Sum over the open pool the probability of each label, by the label that is likeliest.
+    """Sum the probabilities of each label over the open pool, by predicted label.
 
-    Unbiased where the probabilities are calibrated: among utterances with 0.2 for a label, one in five has it.
+    Unbiased where the probabilities are calibrated: of the utterances with 0.2 for a label, one in five has it.
     """
     best, size = used.evidence.pool.argmax(axis=1), len(used.names)
     return Confusion(used.names, np.eye(size)[best].T @ used.evidence.pool)
 
 
-# What has been labelled, and what is left
+# Labeled and unlabeled utterances
 
 
 @dataclass(frozen=True)
 class LabelCount:
-    """How often a label was given, how often accepted, and how often to be expected in what is left."""
+    """How often a label was given by people, auto-accepted, and is expected among open utterances."""
 
     name: str
-    pool: int  # utterances whose consensus it is
+    pool: int  # utterances with this consensus label
     audit: int
     accepted: int
     expected: float  # sum of its probabilities over the open pool
@@ -185,22 +189,22 @@ class LabelCount:
         return self.pool + self.audit + self.accepted + self.expected
 
 
-def label_counts(project: Project, used: InUse | None) -> list[LabelCount]:
-    """Count the labels of the codebook, in its order; nothing is expected before the first round."""
+def label_counts(project: Project, used: InUse | None, answers: Answers | None = None) -> list[LabelCount]:
+    """Count the labels of the codebook, in its order; without a round in use the expected counts are 0."""
     in_audit = set(utterances.ids_in(project.db, AUDIT))
-    given = consensus_labels(annotations.answers(project.db))
-    counted = Counter((label, i in in_audit) for i, label in given.items())
-    taken = Counter(row["label_id"] for row in acceptances.standing(project.db))
+    agreed = consensus_labels(annotations.answers(project.db) if answers is None else answers)
+    counted = Counter((label, i in in_audit) for i, label in agreed.items())
+    accepted = Counter(row["label_id"] for row in acceptances.standing(project.db))
     sums = dict(zip(used.label_ids, used.evidence.pool.sum(axis=0).tolist(), strict=True)) if used else {}
     return [
-        LabelCount(one.name, counted[one.id, False], counted[one.id, True], taken[one.id], sums.get(one.id, 0.0))
+        LabelCount(one.name, counted[one.id, False], counted[one.id, True], accepted[one.id], sums.get(one.id, 0.0))
         for one in codebook_of(project).labels
     ]
 
 
 @dataclass(frozen=True)
 class Flip:
-    """An utterance whose likeliest label has changed from one round to the next."""
+    """An utterance whose predicted label has changed from one round to the next."""
 
     utterance_id: int
     text: str
@@ -212,17 +216,17 @@ class Flip:
 
 @dataclass(frozen=True)
 class Flips:
-    """What has changed between two rounds, the surest first."""
+    """Predictions that changed between two rounds, most confident first."""
 
     before: int  # round numbers
     now: int
     compared: int  # utterances that both have scored
     changed: int
-    flips: tuple[Flip, ...]  # the surest of them
+    flips: tuple[Flip, ...]  # the most confident of them
 
 
 def flips(project: Project, used: InUse, most: int) -> Flips | None:
-    """Compare the round in use with the promoted one before it, and read that many; None where it is the first."""
+    """Compare the round in use with the promoted one before it and read up to `most` flips; None for the first."""
     older = round_before(project, used.row)
     if older is None:
         return None
@@ -242,7 +246,7 @@ def flips(project: Project, used: InUse, most: int) -> Flips | None:
 
 @dataclass(frozen=True)
 class PaceStep:
-    """Some answers in a row and the median time they took."""
+    """Consecutive answers and their median time."""
 
     first: int  # counted from 1
     last: int
@@ -251,57 +255,57 @@ class PaceStep:
 
 @dataclass(frozen=True)
 class Pace:
-    """How long answers take, and what is left at that pace."""
+    """Time per answer, and the time left at that pace."""
 
-    timed: int  # answers whose time was taken
-    seconds: float | None  # median of all; None where no time was taken
+    timed: int  # answers with a time
+    seconds: float | None  # median of all; None if no answer has a time
     steps: tuple[PaceStep, ...]
-    left: int  # utterances without an answer and not accepted
+    left: int  # utterances neither answered nor auto-accepted
     hours_left: float
 
 
-def time_per_answer(project: Project) -> Pace:
-    """Return the median time from seeing an utterance to answering it, 25 answers at a time."""
-    given = annotations.answers(project.db)
-    taken = [a["milliseconds"] / 1000 for a in given if a["milliseconds"] is not None]
-    edges = [*range(0, len(taken), STEP), len(taken)]
-    steps = [PaceStep(a + 1, b, float(np.median(taken[a:b]))) for a, b in pairwise(edges) if b > a]
+def time_per_answer(project: Project, answers: Answers | None = None) -> Pace:
+    """Return the median time from seeing an utterance to answering it, over 25 answers each."""
+    answers = annotations.answers(project.db) if answers is None else answers
+    seconds = [a["milliseconds"] / 1000 for a in answers if a["milliseconds"] is not None]
+    edges = [*range(0, len(seconds), STEP), len(seconds)]
+    steps = [PaceStep(a + 1, b, float(np.median(seconds[a:b]))) for a, b in pairwise(edges) if b > a]
     slices = utterances.count_slices(project.db)
     done = annotations.count_answered(project.db) + acceptances.count_standing(project.db)
     left = slices["pool"] + slices["audit"] - done
-    median = float(np.median(taken)) if taken else None
-    return Pace(len(taken), median, tuple(steps), left, left * pace(project) / 3600)
+    median = float(np.median(seconds)) if seconds else None
+    return Pace(len(seconds), median, tuple(steps), left, left * pace(project, answers) / 3600)
 
 
-def people_agree(project: Project) -> Agreement | None:
-    """Compare people's answers to the same utterance, “none fits” among them; what came with a file is nobody's."""
-    return agreement(annotations.answers(project.db))
+def people_agree(project: Project, answers: Answers | None = None) -> Agreement | None:
+    """Return the agreement between people, “none fits” included; imported labels do not count as anybody's."""
+    return agreement(annotations.answers(project.db) if answers is None else answers)
 
 
 @dataclass(frozen=True)
 class QueriedAccuracy:
-    """How often a round was right on what its strategy chose to ask: hard ones, so not representative."""
+    """Accuracy of a round on the utterances its strategy chose: hard ones, so not representative."""
 
     number: int
     right: int
     n: int
 
 
-def queried_accuracy(project: Project) -> list[QueriedAccuracy]:
-    """Compare consensus with the likeliest label of the round that put the utterance in the queue, oldest first.
+def queried_accuracy(project: Project, answers: Answers | None = None) -> list[QueriedAccuracy]:
+    """Compare consensus with the prediction of the round that queued the utterance, oldest round first.
 
-    Where people agree that none fits the round was wrong, whatever it had found likeliest.
+    Where people agree that no label fits, the prediction counts as wrong.
     """
-    given = annotations.answers(project.db)
-    agreed, asked = consensus(given), defaultdict(set)
-    for one in given:
+    answers = annotations.answers(project.db) if answers is None else answers
+    agreed, queried = consensus(answers), defaultdict(set)
+    for one in answers:
         chosen = one["strategy"] in STRATEGIES and one["strategy"] != "random" and one["slice"] == "pool"
         if chosen and one["utterance_id"] in agreed:
-            asked[one["round_id"]].add(one["utterance_id"])
+            queried[one["round_id"]].add(one["utterance_id"])
     found = []
     for row in reversed(rounds.history(project.db)):
-        if asked[row["id"]]:
-            said = likeliest(project, row)
-            hits = [said[i][0] == agreed[i] for i in asked[row["id"]] if i in said]
+        if queried[row["id"]]:
+            predicted = likeliest(project, row)
+            hits = [predicted[i][0] == agreed[i] for i in queried[row["id"]] if i in predicted]
             found.append(QueriedAccuracy(row["number"], sum(hits), len(hits)))
     return found

@@ -1,6 +1,6 @@
-"""What the numbers mean, in sentences for an expert who is no statistician: the same on the page and in the report.
+"""Describe the figures in sentences for experts who are not statisticians, on the Insights page and in the report.
 
-Plain text: whoever shows it escapes it. Shares are said as so many in 100.
+All functions return plain text; the caller escapes it. Shares are given as so many in 100.
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from annotator.methods.metrics import Bin, proportion_interval
 from annotator.reporting.summary import Confusion, Flips, InUse, Measured, Pace, QueriedAccuracy, measured
 from annotator.rounds.consensus import Agreement
 
-EXAMPLE = 0.9  # a probability people know what to think of
-MOST_CONFUSED = 10  # labels that can be read in one picture
+EXAMPLE = 0.9  # an example probability that people have a feeling for
+MOST_CONFUSED = 10  # labels that can be read in one chart
 
 SURE = {
-    "not yet": later("It is too early to say whether its probabilities can be believed"),
+    "not yet": later("It is too early to say whether its probabilities can be trusted"),
     "rough": later("Its probabilities are roughly calibrated"),
     "good": later("Its probabilities are well calibrated"),
 }
@@ -25,21 +25,23 @@ STATES = (later("not yet"), later("rough"), later("good"))  # of the calibration
 
 
 def calibrated() -> str:
-    """Explain the states of the calibration."""
-    return say("Not yet below {rough} audit answers, rough below {good}, good from {good} on.", rough=ROUGH, good=GOOD)
+    """Explain the calibration states."""
+    return say(
+        "“Not yet” below {rough} audit answers, “rough” below {good}, “good” from {good}.", rough=ROUGH, good=GOOD
+    )
 
 
 def figures_explained() -> str:
-    """Explain the figures of a round."""
+    """Explain the columns of the table of rounds."""
     return say(
-        "Accuracy and macro-F1 with 95\u00a0% intervals (Clopper and Pearson's; a bootstrap's). NLL, the negative "
-        "log-likelihood: lower is better. ECE, the mean gap between confidence and accuracy, with what exact "
-        "probabilities would show at this n."
+        "Accuracy and macro-F1 with 95\u00a0% intervals (Clopper–Pearson; bootstrap). NLL: negative log-likelihood, "
+        "lower is better. ECE: mean gap between confidence and accuracy, with the range that exact probabilities would "
+        "show at this sample size."
     )
 
 
 def in_100(share: float) -> str:
-    """Write a share as a number in 100; nearly none and nearly all are told from none and all."""
+    """Format a share as a number out of 100, keeping nearly none and nearly all distinct from none and all."""
     percent = 100 * share
     if percent in (0, 100) or 0.5 <= percent < 99.5:
         return number(percent, ".0f")
@@ -49,7 +51,7 @@ def in_100(share: float) -> str:
 
 
 def hours(time: float) -> str:
-    """Put hours into words a person would use."""
+    """Format a duration in hours as minutes or hours."""
     if time < 1.5:
         return say_many("about {n:,} minute", "about {n:,} minutes", max(1, round(60 * time)))
     return say_many("about {n:,} hour", "about {n:,} hours", round(time))
@@ -59,26 +61,24 @@ def hours(time: float) -> str:
 
 
 def how_right(used: InUse) -> str:
-    """Say how often the round in use is right, and how surely that is known."""
+    """Describe the accuracy of the round in use with its interval and n."""
     one = measured(used.row)
     if one.accuracy is None:
         return say_many(
-            "How often the model is right is not known yet: round {round} was measured on {n:,} audit answer, and that "
-            "is too few. Go on labelling: one utterance in five measures. Then retrain.",
-            "How often the model is right is not known yet: round {round} was measured on {n:,} audit answers, and "
-            "that is too few. Go on labelling: one utterance in five measures. Then retrain.",
+            "The accuracy is not known yet: round {round} has only {n:,} audit answer. Keep labeling (one utterance in "
+            "five is an audit utterance), then retrain.",
+            "The accuracy is not known yet: round {round} has only {n:,} audit answers. Keep labeling (one utterance "
+            "in five is an audit utterance), then retrain.",
             one.n,
             round=one.number,
         )
     right = in_100(one.accuracy)
     if one.accuracy_interval is None:
-        return say(
-            "The model is right about {right} times in 100. Measured on {n} of your answers.", right=right, n=one.n
-        )
+        return say("Accuracy: about {right}\u00a0%, measured on {n} audit answers.", right=right, n=one.n)
     low, high = (in_100(edge) for edge in one.accuracy_interval)
     return say(
-        "The model is right about {right} times in 100. Measured on {n} of your answers, so it may be anything from "
-        "{low} to {high}.",
+        "Accuracy: about {right}\u00a0%, measured on {n} audit answers. The true value is probably between {low} and "
+        "{high}\u00a0%.",
         right=right,
         n=one.n,
         low=low,
@@ -87,44 +87,45 @@ def how_right(used: InUse) -> str:
 
 
 def unfitting(used: InUse) -> str:
-    """Say on how many audit answers no label of the round is right, which its accuracy leaves out."""
+    """Give the number of audit utterances that no label of the round fits, which its accuracy leaves out."""
     n = int((used.evidence.truth < 0).sum())
     if not n:
         return ""
     return say_many(
-        "On {n:,} more audit utterance, people found that no label of this round fits. Any suggestion is wrong there; "
-        "the figures of rounds leave it out, what may be accepted unseen does not.",
-        "On {n:,} more audit utterances, people found that no label of this round fits. Any suggestion is wrong there; "
-        "the figures of rounds leave them out, what may be accepted unseen does not.",
+        "No label of this round fits {n:,} more audit utterance, so any suggestion for it is wrong. The accuracy "
+        "leaves it out; auto-accept counts it as an error.",
+        "No label of this round fits {n:,} more audit utterances, so any suggestion for them is wrong. The accuracy "
+        "leaves them out; auto-accept counts them as errors.",
         n,
     )
 
 
 def how_believable(used: InUse) -> str:
-    """Say whether the round's probabilities may be believed."""
+    """Describe how well calibrated the round's probabilities are."""
     one, state = measured(used.row), used.calibrator.state
     lead = say(SURE[state])
     if one.ece is None or one.ece_band is None:
-        return say("{lead}: nothing has been measured. {calibrated}", lead=lead, calibrated=calibrated())
+        return say("{lead}: there are no measurements. {calibrated}", lead=lead, calibrated=calibrated())
     found = {"gap": in_100(one.ece), "most": in_100(one.ece_band[1]), "n": one.n}
     if not one.ece <= one.ece_band[1]:
         return say(
-            "Do not take its probabilities at their word: what it says and how often it is right differ by {gap} in "
-            "100 on average; exact ones would show {most} at most on {n} answers, so part of the gap is real.",
+            "Do not rely on its probabilities: they differ from the observed accuracy by {gap} percentage points on "
+            "average. On {n} answers, exact probabilities would differ by at most {most}, so chance does not explain "
+            "the whole gap.",
             **found,
         )
     if state == "not yet":
         return say(
-            "{lead}: what it says and how often it is right differ by {gap} in 100 on average; exact ones would show a "
-            "gap of up to {most} on {n} answers.",
+            "{lead}: they differ from the observed accuracy by {gap} percentage points on average. On {n} answers, "
+            "exact probabilities would differ by up to {most}.",
             lead=lead,
             **found,
         )
     low, high = (in_100(edge) for edge in used.calibrator.within(EXAMPLE))
     return say(
-        "{lead}: what it says and how often it is right differ by {gap} in 100 on average; exact ones would show a gap "
-        "of up to {most} on {n} answers, so nothing speaks against them. As far as answers tell, what it says with "
-        "{example} in 100 is right between {low} and {high} times.",
+        "{lead}: they differ from the observed accuracy by {gap} percentage points on average. On {n} answers, exact "
+        "probabilities would differ by up to {most}, so there is no sign of a problem. Suggestions given "
+        "{example}\u00a0% are probably right {low} to {high} times in 100.",
         lead=lead,
         example=in_100(EXAMPLE),
         low=low,
@@ -134,26 +135,26 @@ def how_believable(used: InUse) -> str:
 
 
 def in_use(used: InUse) -> str:
-    """Say which round is meant, and what its calibration is called."""
-    return say("Round {round} is in use. Calibrated: {calibrated}", round=used.row["number"], calibrated=calibrated())
+    """Name the round in use and explain the calibration states."""
+    return say("Round {round} is in use. Calibration: {calibrated}", round=used.row["number"], calibrated=calibrated())
 
 
 def from_audit(n: int) -> str:
-    """Say what a figure rests on."""
+    """Give the number of audit answers a figure is based on."""
     return say_many(
-        "From {n:,} audit answer, drawn at random, answered without a suggestion.",
-        "From {n:,} audit answers, drawn at random, answered without a suggestion.",
+        "Based on {n:,} audit answer, drawn at random and given without a suggestion.",
+        "Based on {n:,} audit answers, drawn at random and given without a suggestion.",
         n,
     )
 
 
 def day(at: str) -> str:
-    """Write a moment as it is stored (UTC) without its seconds."""
+    """Format a stored time (UTC) without its seconds."""
     return at[:16].replace("T", " ")
 
 
 def figures(one: Measured) -> dict[str, Any]:
-    """Put a round's figures in a row of a table."""
+    """Return a round's figures as a table row."""
     return {
         say("Round"): one.number,
         say("Trained on"): one.trained_on,
@@ -177,110 +178,116 @@ def _figure(value: float | None, edges: tuple[float, float] | None) -> str:
 
 
 def curve(found: Sequence[Measured]) -> str:
-    """Explain the learning curve."""
+    """Return the caption of the learning curve."""
     last = next((one for one in reversed(found) if one.accuracy is not None), None)
     n = last.n if last else 0
     return say(
-        "Each round from the audit answers there were then, {n} at last, drawn at random, answered without a "
-        "suggestion. Shaded: 95\u00a0% intervals.",
+        "Each round is measured on the audit answers available at the time, {n} for the latest; they were drawn at "
+        "random and given without a suggestion. Shaded: 95\u00a0% intervals.",
         n=n,
     )
 
 
 def bins(found: Sequence[Bin]) -> str:
-    """Explain the reliability diagram."""
+    """Return the caption of the reliability diagram."""
     explained = say(
-        "Grey: where exact probabilities would lie 95 times in 100 with so many answers; outside it the gap is real. "
-        "Blue lines: 95\u00a0% intervals."
+        "Gray: where exact probabilities would lie 95 times in 100 with this many answers; a point outside it is a "
+        "statistically significant gap. Blue lines: 95\u00a0% intervals."
     )
     return f"{from_audit(sum(one.n for one in found))} {explained}"
 
 
 def confusion_observed(found: Confusion) -> str:
-    """Explain the counted confusion."""
-    against = say("The consensus against the label that the model finds likeliest.")
+    """Return the caption of the observed confusion matrix."""
+    against = say("Compares the label people agreed on with the model's prediction.")
     return f"{from_audit(round(found.total))} {against}{most(found)}"
 
 
 def confusion_expected(found: Confusion) -> str:
-    """Explain the expected confusion."""
+    """Return the caption of the expected confusion matrix."""
     added = say_many(
-        "The probabilities of {n:,} open utterance of the pool, added up. Nobody has answered them: it is as good as "
-        "the probabilities are.",
-        "The probabilities of {n:,} open utterances of the pool, added up. Nobody has answered them: it is as good as "
-        "the probabilities are.",
+        "Estimated by adding up the model's probabilities for {n:,} unanswered utterance, so it is only as accurate as "
+        "those probabilities.",
+        "Estimated by adding up the model's probabilities for {n:,} unanswered utterances, so it is only as accurate "
+        "as those probabilities.",
         round(found.total),
     )
     return f"{added}{most(found)}"
 
 
 def most(found: Confusion) -> str:
-    """Say what is left out where there are more labels than can be drawn."""
+    """Note which labels are shown where there are more than fit in the chart."""
     labels = len(found.names)
     if labels <= MOST_CONFUSED:
         return ""
-    return say(" The {n} labels confused most, of {labels}.", n=MOST_CONFUSED, labels=labels)
+    return say(" Shows the {n} most confused of {labels} labels.", n=MOST_CONFUSED, labels=labels)
 
 
 def counted(used: InUse | None) -> str:
-    """Explain the label counts."""
-    said = say("Answered counts utterances on which people's answers have a majority.")
+    """Return the caption of the label counts."""
+    answered = say("“Answered” counts utterances with a majority answer.")
     if used is None:
-        return said
+        return answered
     expected = say_many(
-        "Expected is the sum of its probabilities over {n:,} open utterance.",
-        "Expected is the sum of its probabilities over {n:,} open utterances.",
+        "“Expected” adds up the model's probabilities for {n:,} unanswered utterance.",
+        "“Expected” adds up the model's probabilities for {n:,} unanswered utterances.",
         len(used.open_ids),
     )
-    return f"{said} {expected}"
+    return f"{answered} {expected}"
 
 
 def paced(found: Pace) -> str:
-    """Say how long an answer takes and how much is left."""
+    """Describe the time per answer and the work left."""
     if found.seconds is None:
         return say("No answer has been timed yet.")
-    half = say(
-        "Half of the answers took less than {seconds:.0f} seconds (median of {n:,} timed answers).",
-        seconds=found.seconds,
-        n=found.timed,
-    )
+    if found.seconds < 1:
+        half = say("Half of the answers took under a second (median of {n:,} timed answers).", n=found.timed)
+    else:
+        half = say_many(
+            "Half of the answers took up to {n:,} second (median of {timed:,} timed answers).",
+            "Half of the answers took up to {n:,} seconds (median of {timed:,} timed answers).",
+            round(found.seconds),
+            timed=found.timed,
+        )
     rest = say_many(
-        "Counting the slow ones too, the {n:,} utterance left takes {time}.",
-        "Counting the slow ones too, the {n:,} utterances left take {time}.",
+        "Including slow ones, the {n:,} remaining utterance will take {time}.",
+        "Including slow ones, the {n:,} remaining utterances will take {time}.",
         found.left,
         time=hours(found.hours_left),
     )
-    return f"{half} {rest if found.left else say('None is left.')}"
+    return f"{half} {rest if found.left else say('No utterances are left.')}"
 
 
 def agreed(found: Agreement | None) -> str:
-    """Say how far people agree, and why that matters."""
+    """Describe how far people agree."""
     if found is None:
-        return say("How far people agree is not known: no utterance has been answered by two of them.")
+        return say("Agreement between people is not known: no utterance has been answered by two people.")
     on = say_many("{n:,} utterance", "{n:,} utterances", found.utterances)
-    said = say_many(
-        "Two people chose the same label in {share} of 100 pairs ({n:,} pair on {utterances}).",
-        "Two people chose the same label in {share} of 100 pairs ({n:,} pairs on {utterances}).",
+    parts = say_many(
+        "Two people chose the same label in {share} of 100 cases ({n:,} pair of answers to {utterances}).",
+        "Two people chose the same label in {share} of 100 cases ({n:,} pairs of answers to {utterances}).",
         found.pairs,
         share=in_100(found.share),
         utterances=on,
     )
-    said += " " + say("“None fits” counts as a label of its own.")
+    parts += " " + say("“None fits” counts as a label of its own.")
     if found.alpha is not None:
-        said += " " + say("Beyond chance, that is a Krippendorff's alpha of {alpha:.2f}.", alpha=found.alpha)
-    return f"{said} {say('No model can be seen to be right much more often than people are of one mind.')}"
+        parts += " " + say("Corrected for chance: Krippendorff's alpha of {alpha:.2f}.", alpha=found.alpha)
+    return f"{parts} {say('The measured accuracy of a model can hardly exceed the agreement between people.')}"
 
 
 def pulled(found: Pull | None) -> str:
-    """Say what seeing a suggestion does to answers."""
+    """Describe how suggestions affect answers."""
     if found is None:
         return say(
-            "What suggestions do to answers can be told from {n} answers on where they are hidden by chance.", n=FEW
+            "How suggestions affect answers is not known yet: that takes {n} answers with the suggestion hidden at "
+            "random.",
+            n=FEW,
         )
     low, high = (round(100 * edge) for edge in found.interval)
-    said = say(
-        "People agree with the model {shown} times in 100 where they see its suggestion (n = {n_shown}), {hidden} "
-        "times where it is hidden by chance (n = {n_hidden}).",
+    rates = say(
+        "People agree with the model {shown} times in 100 when they see its suggestion (n = {n_shown}), and {hidden} "
+        "times when it is hidden at random (n = {n_hidden}).",
         shown=in_100(found.agreed_shown / found.shown),
         n_shown=found.shown,
         hidden=in_100(found.agreed_hidden / found.hidden),
@@ -288,24 +295,27 @@ def pulled(found: Pull | None) -> str:
     )
     edges = {"low": low, "high": high}
     if not (low > 0 or high < 0):
-        seen = say(
-            "Seeing it may change anything from {low:+d} to {high:+d} answers in 100, so nothing speaks for it.",
+        effect = say(
+            "The effect of seeing it is between {low:+d} and {high:+d} answers in 100: not statistically significant.",
             **edges,
         )
     else:
-        seen = say("Seeing it may change anything from {low:+d} to {high:+d} answers in 100, so it is real.", **edges)
-    return f"{said} {seen}"
+        effect = say(
+            "The effect of seeing it is between {low:+d} and {high:+d} answers in 100: statistically significant.",
+            **edges,
+        )
+    return f"{rates} {effect}"
 
 
 def queried(found: list[QueriedAccuracy]) -> str:
-    """Say how the newest round with such answers did on what it chose to ask."""
+    """Describe the accuracy of the newest round with such answers on the utterances it chose."""
     if not found:
-        return say("None of the utterances that the model chose to ask has been answered yet.")
+        return say("No utterance chosen by the model has been answered yet.")
     last = found[-1]
     low, high = proportion_interval(last.right, last.n)
     return say(
-        "On the utterances that round {round} chose to ask it was right {right} times in {n} ({low} to {high} in 100). "
-        "Not representative: it asks what it finds hard.",
+        "On the utterances that round {round} chose, it was right {right} times out of {n} ({low} to {high} in 100). "
+        "This is not representative: it chooses difficult utterances.",
         round=last.number,
         right=last.right,
         n=last.n,
@@ -315,14 +325,12 @@ def queried(found: list[QueriedAccuracy]) -> str:
 
 
 def flipped(found: Flips | None) -> str:
-    """Say how much has changed since the round before."""
+    """Describe how many predictions have changed since the round before."""
     if found is None:
-        return say("There is no round before this one to compare it with.")
+        return say("There is no earlier round to compare this one with.")
     return say_many(
-        "Round {now} finds another label likeliest than round {before} on {n:,} utterance of {both:,} that both have "
-        "read.",
-        "Round {now} finds another label likeliest than round {before} on {n:,} utterances of {both:,} that both have "
-        "read.",
+        "Round {now} predicts a different label than round {before} for {n:,} of {both:,} utterances scored by both.",
+        "Round {now} predicts different labels than round {before} for {n:,} of {both:,} utterances scored by both.",
         found.changed,
         now=found.now,
         before=found.before,

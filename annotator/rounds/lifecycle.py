@@ -118,8 +118,13 @@ def recover(project: Project) -> bool:
     if why_frozen(project.db):
         return False
     found = jobs.recover(project.db)
-    if _left_behind(project):  # every page calls this, so it takes no lock unless there is something to delete
-        with immediate(project.db):  # so that no job starts to write one in the meantime
+    if rounds.abandoned(project.db):
+        with immediate(project.db):
+            for round_id in rounds.abandoned(project.db):
+                rounds.close(project.db, round_id, "interrupted")
+        found = True
+    if _left_behind(project):  # every page looks: without anything to do it waits for no writer
+        with immediate(project.db):  # so that no job begins to write one in the meantime
             for path in _left_behind(project):
                 shutil.rmtree(path, ignore_errors=True)
     return found

@@ -20,10 +20,12 @@ from annotator.rounds.batch import choose_from_pool
 from annotator.rounds.candidates import candidates, probe_in_use, training_states
 from annotator.rounds.lifecycle import calibrator_in_use
 from model.probe.probe import Probe, blend
-from store import annotations, queue, rounds, states
+from store import annotations, queue, rounds, settings, states
+from store.database import immediate
 from store.rounds import Predictions
 
 EVERY, OF_ALL = 5, 100  # re-rank after five answers, or after one in a hundred if that is more
+LAST = "reranked_after"  # the setting with the last annotation that a re-ranking has taken into account
 PROBE_WEIGHT = 0.5  # of the quick classifier; the round was trained on all but the latest answers
 CHOSEN = sorted(set(STRATEGIES) - {"random"})
 
@@ -33,6 +35,15 @@ _busy = threading.Lock()  # one at a time in this process: the next one includes
 def every(project: Project) -> int:
     """Return after how many answers the batch is re-ranked: five, or one in a hundred of all answers if more."""
     return max(EVERY, annotations.last_id(project.db) // OF_ALL)
+
+
+def is_due(project: Project) -> bool:
+    """Return whether enough answers have come since the last round in use or re-ranking, whoever gave them."""
+    since = rounds.watermark(project.db)
+    if since is None or project.config.strategy == "random":
+        return False
+    since, count = max(since, settings.get(project.db, LAST, 0)), every(project)
+    return annotations.count_acts(project.db, since, count) >= count
 
 
 def reorder(project: Project) -> int:
@@ -48,6 +59,7 @@ def reorder(project: Project) -> int:
     last = annotations.last_id(project.db)
     probe = fit_to_answers(project, predictions.label_ids)
     if probe is None:
+        settings.put(project.db, LAST, last)
         return 0
     combined = _combined(project, predictions, probe, as_made=predictions.label_ids == rounds.labels_of(promoted))
     without = frozenset(queue.leased_ids(project.db))
@@ -55,7 +67,9 @@ def reorder(project: Project) -> int:
     left = queue.count_left(project.db, CHOSEN)
     chosen = choose_from_pool(candidates(project, combined, without), config, left, rng)
     batch = [replace(entry, chosen_after=last) for entry in chosen]
-    return queue.exchange(project.db, promoted["id"], batch, CHOSEN)
+    with immediate(project.db):
+        settings.put(project.db, LAST, last)
+        return queue.exchange(project.db, promoted["id"], batch, CHOSEN)
 
 
 def fit_to_answers(project: Project, order: tuple[int, ...]) -> Probe | None:

@@ -75,9 +75,12 @@ def take_snapshot(project: Project, config: RoundConfig, rng: np.random.Generato
     return Snapshot(train, evaluated, scored, frozenset(open_pool), last, codebook, drawn, few)
 
 
-def training_labels(project: Project, order: Sequence[int]) -> dict[int, int]:
+def training_labels(
+    project: Project, order: Sequence[int], answers: Sequence[Mapping[str, Any]] | None = None
+) -> dict[int, int]:
     """Return the consensus label of every answered pool utterance as its column in `order`, a sequence of label ids."""
-    agreed = consensus_labels(answer for answer in annotations.answers(project.db) if answer["slice"] == "pool")
+    answers = annotations.answers(project.db) if answers is None else answers
+    agreed = consensus_labels(answer for answer in answers if answer["slice"] == "pool")
     return {i: order.index(label) for i, label in agreed.items() if label in order}
 
 

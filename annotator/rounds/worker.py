@@ -14,9 +14,10 @@ from pathlib import Path
 
 from annotator.codebook.definition import codebook_of
 from annotator.errors import AnnotatorError, ProjectBusy, RoundCancelled
-from annotator.loop import due, retrain_reason, run_round
+from annotator.loop import run_round
 from annotator.project import Project
 from annotator.rounds.progress import Listener, Report
+from annotator.rounds.schedule import due
 from model.backbones.fingerprint import pinned
 from store import annotations, jobs, rounds
 
@@ -45,12 +46,6 @@ def patient() -> dict[str, str]:
     Threads that wait by spinning keep the processor from those they wait for.
     """
     return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
-
-
-def start_round_if_due(project: Project) -> int | None:
-    """Start a round if enough has been answered since the last; return the job's id if so."""
-    reason = retrain_reason(project)
-    return start_round(project, reason) if reason else None
 
 
 def work(project: Project, job: int) -> None:

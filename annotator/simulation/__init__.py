@@ -1,1 +1,1 @@
-"""Sessions replayed from known labels: oracle, runner, curves and report."""
+"""Simulated sessions on a labeled file: oracle, runner, curves and report."""

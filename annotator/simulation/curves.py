@@ -1,6 +1,6 @@
-"""Learning curves of simulated sessions: what one more label is worth, and what a strategy saves against another.
+"""Compare learning curves of simulated sessions: area under the curve, and answers saved over a baseline.
 
-Curves of one seed share their pool, their test and the oracle's mistakes, so strategies are compared seed by seed.
+Curves with the same seed share their pool, test set and oracle errors, so strategies are compared seed by seed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,12 +13,12 @@ from scipy.stats import t as student
 
 from annotator.methods.query_strategies import Scores
 
-DRAWS = 2_000  # of seeds, for an interval
+DRAWS = 2_000  # bootstrap samples of seeds for an interval
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One strategy's scores over the labels given: (m,) labels, (seeds, m) values."""
+    """One strategy's scores by number of answers: (m,) labels, (seeds, m) values."""
 
     strategy: str
     labels: NDArray[np.int64]
@@ -27,51 +27,51 @@ class Curve:
 
     @property
     def mean(self) -> Scores:
-        """(m,) over the seeds."""
+        """(m,) mean over the seeds."""
         return np.asarray(self.values.mean(axis=0))
 
     @property
     def areas(self) -> Scores:
-        """(seeds,) area under the curve, as a mean score: what one has on the way, not only at the end."""
+        """(seeds,) area under the curve, as the mean score over all numbers of answers."""
         return area(self.labels, self.values)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a strategy gains over a baseline, each with its 95 % interval over the seeds."""
+    """A strategy's gain over a baseline, with 95 % intervals over the seeds."""
 
     strategy: str
     area: float
     area_interval: tuple[float, float]  # of the difference in area
-    saved: float  # share of the labels, to be as good as the baseline is in the end; negative: it takes more
+    saved: float  # share of answers saved to reach the baseline's final score; negative where it takes more
     saved_interval: tuple[float, float]
 
     @property
     def verdict(self) -> str:
-        """Say whether it is “better”, “worse” or “as good”, as far as the seeds tell."""
+        """“better” or “worse” where the interval of the difference in area excludes 0, otherwise “as good”."""
         low, high = self.area_interval
         return "better" if low > 0 else "worse" if high < 0 else "as good"
 
 
 def curve_of(runs: Sequence[Mapping[str, Any]], strategy: str, score: str = "accuracy") -> Curve:
-    """Collect the runs of a strategy; only label counts that every seed has reached."""
-    mine = [run for run in runs if run["strategy"] == strategy]
-    seeds = tuple(sorted({run["seed"] for run in mine}))
-    found = {(run["seed"], run["labels"]): float(run[score]) for run in mine}
-    labels = sorted({run["labels"] for run in mine if all((seed, run["labels"]) in found for seed in seeds)})
+    """Return a strategy's curve over the numbers of answers that every seed has reached."""
+    chosen = [run for run in runs if run["strategy"] == strategy]
+    seeds = tuple(sorted({run["seed"] for run in chosen}))
+    found = {(run["seed"], run["labels"]): float(run[score]) for run in chosen}
+    labels = sorted({run["labels"] for run in chosen if all((seed, run["labels"]) in found for seed in seeds)})
     values = [[found[seed, count] for count in labels] for seed in seeds]
     return Curve(strategy, np.array(labels), np.array(values).reshape(len(seeds), len(labels)), seeds)
 
 
 def area(labels: NDArray[np.int64], values: NDArray[np.float64]) -> Scores:
-    """Return the mean height of curves (…, m) between the first and the last count of labels."""
+    """Return the mean height of curves (…, m) between the first and the last number of answers."""
     if len(labels) < 2:
         return np.asarray(values.mean(axis=-1))
     return np.asarray(np.trapezoid(values, labels, axis=-1) / (labels[-1] - labels[0]))
 
 
 def needed(labels: NDArray[np.int64], values: Scores, target: float) -> float:
-    """Return after how many labels a curve (m,) first reaches a score, between two counts in proportion.
+    """Return the number of answers at which a curve (m,) first reaches a score, by linear interpolation.
 
     Infinite if it never does.
     """
@@ -86,9 +86,9 @@ def needed(labels: NDArray[np.int64], values: Scores, target: float) -> float:
 
 
 def saved(labels: NDArray[np.int64], ours: Scores, baseline: Scores) -> float:
-    """Return the share of labels that the better of two mean curves saves to end up as good as the other.
+    """Return the share of answers that the better of two mean curves saves to reach the other's final score.
 
-    Negative where it is the baseline that saves.
+    Negative where the baseline is the better one.
     """
     if ours.max() >= baseline[-1]:
         return 1 - needed(labels, ours, float(baseline[-1])) / float(labels[-1])
@@ -96,19 +96,19 @@ def saved(labels: NDArray[np.int64], ours: Scores, baseline: Scores) -> float:
 
 
 def reached(curve: Curve, target: float) -> tuple[float, float, float]:
-    """Return after how many labels the mean curve reaches a score, and the 95 % interval over the seeds.
+    """Return the number of answers at which the mean curve reaches a score, with its 95 % interval over the seeds.
 
-    Each is infinite where the curve does not get there.
+    Each is infinite where the curve does not reach the score.
     """
     rng = np.random.default_rng(0)
     draws = rng.integers(len(curve.seeds), size=(DRAWS, len(curve.seeds)))
     found = [needed(curve.labels, curve.values[draw].mean(axis=0), target) for draw in draws]
-    low, high = np.quantile(found, (0.025, 0.975), method="inverted_cdf")  # between two labels and infinity is nothing
+    low, high = np.quantile(found, (0.025, 0.975), method="inverted_cdf")  # infinity cannot be interpolated
     return needed(curve.labels, curve.mean, target), float(low), float(high)
 
 
 def compare(ours: Curve, baseline: Curve) -> Comparison:
-    """Compare two strategies seed by seed, over the label counts and seeds that both have."""
+    """Compare two strategies seed by seed, over the numbers of answers and the seeds that both have."""
     seeds = [seed for seed in ours.seeds if seed in baseline.seeds]
     labels = np.intersect1d(ours.labels, baseline.labels)
     one, other = (_part(curve, seeds, labels) for curve in (ours, baseline))
@@ -127,7 +127,7 @@ def compare(ours: Curve, baseline: Curve) -> Comparison:
 
 
 def mean_interval(values: Scores) -> tuple[float, float]:
-    """Return the 95 % interval of a mean over few seeds (Student's t); of one seed, everything."""
+    """Return the 95 % interval of a mean over seeds (Student's t); infinite for a single seed."""
     if len(values) < 2:
         return float("-inf"), float("inf")
     half = float(student.ppf(0.975, len(values) - 1)) * float(values.std(ddof=1)) / np.sqrt(len(values))

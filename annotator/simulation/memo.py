@@ -1,4 +1,4 @@
-"""A classifier that remembers what does not change from one simulated session to the next: it is asked only once."""
+"""Cache the results of an untrained backbone across simulated sessions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from model.types import Adapter, Classifier, Logits, Origin, Progress, States, T
 
 @dataclass(frozen=True)
 class Memo:
-    """What an untrained backbone makes of utterances, and what it says of them."""
+    """Hidden states and zero-shot log-likelihoods of an untrained backbone, by utterance."""
 
     states: dict[Utterance, NDArray[np.float32]] = field(default_factory=dict)
     logits: dict[Utterance, NDArray[np.float64]] = field(default_factory=dict)
@@ -20,43 +20,43 @@ class Memo:
 
 @dataclass(frozen=True)
 class Remembering:
-    """A classifier with a memo that it shares with others of the same backbone and task."""
+    """A classifier that shares a memo with others of the same backbone and task."""
 
     inner: Classifier
     memo: Memo
 
     @property
     def task(self) -> Task:
-        """What it is asked."""
+        """The classification task."""
         return self.inner.task
 
     @property
     def reading(self) -> str:
-        """Name all that states depend on."""
+        """Identifier of everything the hidden states depend on."""
         return self.inner.reading
 
     @property
     def origin(self) -> Origin:
-        """From which weights the backbone was loaded."""
+        """The weights the backbone was loaded from."""
         return self.inner.origin
 
     def states(self, utterances: Sequence[Utterance], progress: Progress = no_progress) -> States:
-        """Read utterances that no one has read yet; return (n, width) for all."""
+        """Return (n, width) hidden states, computing those not in the memo."""
         new = [one for one in dict.fromkeys(utterances) if one not in self.memo.states]
         self.memo.states.update(zip(new, self.inner.states(new, progress), strict=True))
         return np.array([self.memo.states[one] for one in utterances])
 
     @property
     def described(self) -> States:
-        """What the backbone makes of the codebook's words for each label."""
+        """Hidden states of each label's description in the codebook."""
         return self.inner.described
 
     def remember(self, utterances: Sequence[Utterance], states: States) -> None:
-        """Take over states that were computed before."""
+        """Add hidden states computed before."""
         self.inner.remember(utterances, states)
 
     def zero_shot(self) -> Adapter:
-        """Answer from the instruction alone, from memory where that is possible."""
+        """Return the untrained adapter, which reads log-likelihoods from the memo where it has them."""
         return _Recalling(self.inner.zero_shot(), self.memo)
 
     def fit(
@@ -66,11 +66,11 @@ class Remembering:
         progress: Progress = no_progress,
         unfinished: Path | None = None,
     ) -> Adapter:
-        """Learn afresh."""
+        """Train an adapter."""
         return self.inner.fit(utterances, labels, progress, unfinished)
 
     def load(self, folder: Path) -> Adapter:
-        """Read back what `Adapter.save` wrote."""
+        """Load an adapter that `Adapter.save` wrote."""
         return self.inner.load(folder)
 
 

@@ -1,7 +1,7 @@
-"""A simulated annotator, and `simulate`: the loop as experts run it, answered from known labels.
+"""Run the loop with a simulated annotator who answers from known labels.
 
-It shows on a finished project what the tool would have been worth: how good the model is after so many
-answers. Every answer counts towards the budget, those that only measure included.
+On a finished project, `simulate` shows how good the model would have been after a given number of answers. All answers
+count toward the budget, including audit answers.
 """
 
 import tempfile
@@ -39,35 +39,35 @@ SCORES = ("accuracy", "macro_f1", "nll", "brier", "ece")
 
 @dataclass(frozen=True)
 class Plan:
-    """What to simulate."""
+    """Settings of a simulation."""
 
     data: Path
-    context: Path | None = None  # more turns of the same conversations, to be read but not labelled
+    context: Path | None = None  # more turns of the same conversations, read as context but not labeled
     codebook: CodebookDraft | None = None
     labels: int = 100
     rounds: int = 1
     pool_limit: int | None = 1000
     test_limit: int | None = None
-    noise: float = 0.0  # the share of answers that are wrong, at random
-    annotators: int = 1  # who take turns, and err apart from one another
-    resplit: bool = False  # test on a random fifth of all rows, whatever split the file gives
-    keep: Path | None = None  # a folder for each round's logits and known labels, to try calibration on them later
+    noise: float = 0.0  # share of answers that are wrong, at random
+    annotators: int = 1  # who take turns and make independent errors
+    resplit: bool = False  # test on a random fifth of all rows instead of the file's split
+    keep: Path | None = None  # folder for each round's logits and known labels, for benchmarks of calibration
     config: RoundConfig = RoundConfig()  # noqa: RUF009  (frozen, hence safe to share)
 
 
 @dataclass(frozen=True)
 class Gold:
-    """A labelled file, read once: what can be asked, what is only tested on, what is read around them."""
+    """The rows of a labeled file: for training, for testing, and for context."""
 
     train: tuple[NewUtterance, ...]
     test: tuple[NewUtterance, ...]
     context: tuple[NewUtterance, ...]
     draft: CodebookDraft
-    order: tuple[str, ...] = ()  # the ids of all of them as they stand in the file, then of those in the other file
+    order: tuple[str, ...] = ()  # external ids in the order of the file, followed by those of the context file
 
 
 def read_gold(plan: Plan) -> Gold:
-    """Read the labelled file, and the file of turns around it if there is one. Raises BadInput."""
+    """Read the labeled file and, if given, the file with context turns. Raises BadInput."""
     columns = detect_columns(read_header(plan.data))
     if columns.label is None:
         raise BadInput(f"{plan.data.name} has no label column.", "Name the column of known labels “label”.")
@@ -76,12 +76,12 @@ def read_gold(plan: Plan) -> Gold:
     around, order = [row for row in rows if not row.given_label], [row.external_id for row in rows]
     if plan.context:
         turns = _accepted(plan.context, ImportPlan(detect_columns(read_header(plan.context)), keep_copies=True))
-        known = {row.external_id for row in rows}  # a whole transcript has the labelled turns too
+        known = {row.external_id for row in rows}  # a full transcript includes the labeled turns
         others = [row for row in turns if row.external_id not in known]
         around, order = around + others, order + [row.external_id for row in others]
     train, test = _split(labeled, None if plan.resplit else columns.split)
     if len({row.given_label for row in train}) < 2:
-        raise BadInput(f"{plan.data.name} has one label only.", "Take a file with two or more.")
+        raise BadInput(f"{plan.data.name} has only one label.", "Use a file with at least two.")
     draft = plan.codebook or draft_from_names(sorted({row.given_label or "" for row in labeled}))
     context = tuple(replace(row, context_only=True) for row in around)
     return Gold(tuple(train), tuple(test), context, draft, tuple(order))
@@ -92,13 +92,13 @@ def _accepted(path: Path, plan: ImportPlan) -> list[NewUtterance]:
 
 
 def _split(rows: list[NewUtterance], column: str | None) -> tuple[list[NewUtterance], list[NewUtterance]]:
-    """Follow the file's split column; without one, hold a random fifth back for testing."""
+    """Split rows into training and test by the file's split column; without one, test on a random fifth."""
     if column:
         is_test = np.array([row.metadata.get(column) == "test" for row in rows])
     else:
         is_test = np.random.default_rng(0).random(len(rows)) < 0.2
     if not is_test.any() or is_test.all():
-        raise BadInput(f"{int(is_test.sum())} of {len(rows)} rows are marked as test.", "Mark some, not all.")
+        raise BadInput(f"{int(is_test.sum())} of {len(rows)} rows are test rows.", "Mark some rows as test, not all.")
     return [r for r, t in zip(rows, is_test, strict=True) if not t], [
         r for r, t in zip(rows, is_test, strict=True) if t
     ]
@@ -107,7 +107,7 @@ def _split(rows: list[NewUtterance], column: str | None) -> tuple[list[NewUttera
 def simulate(
     plan: Plan, seeds: Sequence[int], listener: Listener = discard, memo: Memo | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Yield the test metrics after every round of every seed. A memo serves all of one file and task."""
+    """Yield the test metrics after every round of every seed. A memo can be shared by plans with one file and task."""
     gold, memo = read_gold(plan), Memo() if memo is None else memo
     for seed in seeds:
         config = replace(plan.config, seed=seed, batch_size=-(-plan.labels // plan.rounds), retrain_every=0)
@@ -119,21 +119,21 @@ def simulate(
 
 @dataclass(frozen=True)
 class Answers:
-    """What the oracle knows: the label of every utterance it may be asked, and of the test's."""
+    """The known labels of training and test utterances, and the oracle's errors."""
 
     gold: Gold
-    test: Mapping[int, int]  # utterance id -> column of its label
+    test: Mapping[int, int]  # utterance id -> column of the known label
     noise: float = 0.0
     seed: int = 0
 
     def of(self, external_id: str) -> str:
-        """Return the known label's name, or a wrong one where the oracle errs."""
+        """Return the name of the known label, or a wrong one where the oracle makes an error."""
         right = self.truth[external_id]
         return self.mistakes.get(external_id, right)
 
     @cached_property
     def mistakes(self) -> dict[str, str]:
-        """Say where the oracle errs, and what it says there: the same for every strategy."""
+        """Wrong answers by external id, the same for every strategy."""
         rng = np.random.default_rng([self.seed, 1])
         names = sorted({label.name for label in self.gold.draft.labels})
         wrong = {}
@@ -145,7 +145,7 @@ class Answers:
 
     @cached_property
     def truth(self) -> dict[str, str]:
-        """Name the known label of every utterance that may be asked."""
+        """Names of the known labels of training rows, by external id."""
         return {row.external_id: row.given_label or "" for row in self.gold.train}
 
 
@@ -165,9 +165,9 @@ def _run_rounds(
         done = run_round(project, classifier, config, Report(listener))
         logits = done.adapter.logits(test)
         if plan.keep:
-            told, path = (logits, done.adapter.heard(test)), plan.keep / f"labels-{answered}-seed-{config.seed}.npz"
-            keep(path, project, done, told, known)
-        scores = judge(done, logits, list(known.test.values()))
+            path = plan.keep / f"labels-{answered}-seed-{config.seed}.npz"
+            keep(path, project, done, (logits, done.adapter.heard(test)), known)
+        scores = test_metrics(done, logits, list(known.test.values()))
         yield {
             "strategy": config.strategy,
             "seed": config.seed,
@@ -181,32 +181,33 @@ def _run_rounds(
         }
 
 
-def keep(path: Path, project: Project, done: Round, told: tuple[Logits, Logits | None], known: Answers) -> None:
-    """Write what a round said where the answer is known: `audit` and `test` logits with the true columns, by name.
+def keep(path: Path, project: Project, done: Round, test: tuple[Logits, Logits | None], known: Answers) -> None:
+    """Write a round's log-likelihoods with known labels to an .npz file: arrays `audit` and `test` with `…_truth`.
 
-    Told are the logits of the test, and those of the scout alone, if there is one: `heard`, made honest by so many
-    `lessons`, of which that share was `chosen`. The audit's are those that the round was measured on, blind also where
-    they were trained on.
+    `test` holds the log-likelihoods of the test rows by the round and, if there is one, by its probe alone. The probe's
+    are stored as `heard`, with the number of training examples (`lessons`) and the share of them that a strategy chose
+    (`chosen`). The audit log-likelihoods are those the round was measured on, cross-fitted where audit answers were
+    trained on.
     """
-    said = rounds.predictions_of(project.db, done.row)
-    order = said.label_ids
+    predictions = rounds.predictions_of(project.db, done.row)
+    order = predictions.label_ids
     truth = {a["utterance_id"]: order.index(a["label_id"]) for a in annotations.answers(project.db) if a["label_id"]}
-    asked = np.array([i in truth for i in said.utterance_ids.tolist()])
+    is_answered = np.array([i in truth for i in predictions.utterance_ids.tolist()])
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(
         path,
-        audit=said.logits[asked],
-        audit_truth=np.array([truth[i] for i in said.utterance_ids[asked].tolist()], dtype=np.int64),
-        test=told[0],
+        audit=predictions.logits[is_answered],
+        audit_truth=np.array([truth[i] for i in predictions.utterance_ids[is_answered].tolist()], dtype=np.int64),
+        test=test[0],
         test_truth=np.array(list(known.test.values()), dtype=np.int64),
         lessons=done.row["trained_on"],
         chosen=take_snapshot(project, project.config, np.random.default_rng(0)).selected_share,
-        heard=() if told[1] is None else told[1],
+        heard=() if test[1] is None else test[1],
     )
 
 
 def _answer_until(project: Project, known: Answers, target: int, annotators: int = 1) -> int:
-    """Answer questions until so many have been answered or none is left; return how many were."""
+    """Answer questions until `target` answers exist or no question is left; return the number of answers."""
     codebook = codebook_of(project)
     answered = annotations.counts(project.db)["label"]
     names = [ORACLE, *(f"{ORACLE} {number}" for number in range(2, annotators + 1))]
@@ -217,31 +218,28 @@ def _answer_until(project: Project, known: Answers, target: int, annotators: int
     return answered
 
 
-def judge(done: Round, logits: Logits, truth: Sequence[int]) -> dict[str, Any]:
-    """Evaluate on the test split, calibrated, with NLL and ECE before calibration beside it."""
+def test_metrics(done: Round, logits: Logits, truth: Sequence[int]) -> dict[str, Any]:
+    """Return the calibrated metrics on the test split, with NLL and ECE before calibration."""
     raw = evaluate(Calibrator(1.0)(logits), truth)
     return {**evaluate(done.calibrator(logits), truth), "raw_nll": raw["nll"], "raw_ece": raw["ece"]}
 
 
 def outlook(project: Project, done: Round, known: Answers) -> dict[str, Any]:
-    """Say whether an expert would be advised to stop here, and what is wrong among the suggestions for the rest.
-
-    How many are expected to be wrong, and how many are, as the oracle knows the answers.
-    """
+    """Return whether the advice is to stop, with the expected and the actual number of wrong open suggestions."""
     rest = left(project)
     advice = advise(project, rest)
-    said = {"steady": advice.is_steady, "open": 0, "wrong_expected": 0.0, "wrong": 0}
-    if rest.view is None:  # everything that the round has scored is answered
-        return said
+    found = {"steady": advice.is_steady, "open": 0, "wrong_expected": 0.0, "wrong": 0}
+    if rest.view is None:  # every utterance the round has scored is answered
+        return found
     order, codebook = rounds.labels_of(done.row), codebook_of(project)
     ids = {name: codebook.id_of(name) for name in set(known.truth.values())}
     truth = [ids[known.truth[row["external_id"]]] for row in utterances.read(project.db, rest.pool)]
     wrong = np.array(order)[rest.view.probabilities.argmax(axis=1)] != truth
-    return said | {"open": len(wrong), "wrong_expected": advice.wrong, "wrong": int(wrong.sum())}
+    return found | {"open": len(wrong), "wrong_expected": advice.wrong, "wrong": int(wrong.sum())}
 
 
-def summarise(runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Return mean and standard deviation over seeds of each seed's last round."""
+def summarize(runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return the mean and standard deviation of each score over seeds, from each seed's last round."""
     last = list({run["seed"]: run for run in runs}.values())
     values = {name: np.array([run[name] for run in last]) for name in SCORES}
     means = {f"mean_{name}": float(value.mean()) for name, value in values.items()}
@@ -250,24 +248,24 @@ def summarise(runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def _fill(project: Project, gold: Gold, plan: Plan, seed: int) -> dict[int, int]:
-    """Put a sample of the training rows into the pool, all others in as context; return the test's labels."""
+    """Add a sample of the training rows as pool and all other rows as context; return the test labels by id."""
     rng = np.random.default_rng(seed)
-    asked = set(rng.permutation(len(gold.train))[: plan.pool_limit].tolist())
+    pool = set(rng.permutation(len(gold.train))[: plan.pool_limit].tolist())
     limit = np.random.default_rng(0).permutation(len(gold.test))[: plan.test_limit]  # the same for all seeds
     rows = [
-        *(replace(row, context_only=i not in asked) for i, row in enumerate(gold.train)),
+        *(replace(row, context_only=i not in pool) for i, row in enumerate(gold.train)),
         *(replace(row, context_only=True) for row in gold.test),
         *gold.context,
     ]
-    place = {name: i for i, name in enumerate(gold.order)}  # turns of the same number are read as the file has them
+    place = {name: i for i, name in enumerate(gold.order)}  # keeps turns with the same number in file order
     rows.sort(key=lambda row: place.get(row.external_id, len(place)))
     ids = dict(zip((row.external_id for row in rows), add_utterances(project, rows), strict=True))
     codebook = codebook_of(project)
     known = [(row.external_id, codebook.id_of(row.given_label or "")) for row in gold.test]
-    return {ids[known[i][0]]: codebook.ids.index(_known(known[i][1])) for i in sorted(limit)}
+    return {ids[known[i][0]]: codebook.ids.index(_present(known[i][1])) for i in sorted(limit)}
 
 
-def _known(label_id: int | None) -> int:
+def _present(label_id: int | None) -> int:
     if label_id is None:
-        raise BadInput("The file has labels that the codebook has not.", "Add them to the codebook file.")
+        raise BadInput("The file has labels that the codebook lacks.", "Add them to the codebook file.")
     return label_id

@@ -1,7 +1,6 @@
-"""Whether the tool will pay off: what replayed sessions tell, in sentences and on one page."""
+"""Report on simulated sessions, in sentences and as an HTML page: what the tool would save on a labeled file."""
 
 from collections.abc import Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -12,11 +11,11 @@ from annotator.simulation.curves import Comparison, Curve, compare, curve_of, me
 from annotator.simulation.runner import BASELINE, EVERYTHING, Run
 
 FIGURES = ("accuracy", "macro_f1", "ece", "open", "wrong", "wrong_expected")
-SHARES = (0.90, 0.95)  # of what the whole pool gives
+SHARES = (0.90, 0.95)  # of the accuracy with the whole pool answered
 
 
 def comparisons(runs: Sequence[Run], score: str = "accuracy") -> list[Comparison]:
-    """Compare every strategy with the baseline, if that was run."""
+    """Compare every strategy with the baseline; empty if the baseline was not run."""
     names = strategies(runs)
     if BASELINE not in names:
         return []
@@ -25,12 +24,12 @@ def comparisons(runs: Sequence[Run], score: str = "accuracy") -> list[Comparison
 
 
 def strategies(runs: Sequence[Run]) -> list[str]:
-    """List what was replayed, but for sessions in which everything was answered."""
+    """List the strategies that were run, without the sessions that answer everything."""
     return [name for name in dict.fromkeys(run["strategy"] for run in runs) if name != EVERYTHING]
 
 
 def sentences(runs: Sequence[Run]) -> list[str]:
-    """Say what each strategy gives, how many labels it takes, and when it would have been advised to stop."""
+    """Describe each strategy's gain, the answers it takes, and when it would have been advised to stop."""
     return [
         *map(sentence, comparisons(runs)),
         *filter(None, (_reach(runs, name) for name in strategies(runs))),
@@ -39,22 +38,22 @@ def sentences(runs: Sequence[Run]) -> list[str]:
 
 
 def sentence(one: Comparison) -> str:
-    """Say what a strategy is worth."""
+    """Describe how a strategy compares with random sampling."""
     shown = _shown(one.strategy)
     low, high = one.saved_interval
     if one.verdict == "as good":
-        return f"{shown}: no better and no worse than drawing at random, as far as these sessions tell."
-    saved = f"{one.saved:.0%} of the labels saved (95 % interval {low:.0%} to {high:.0%})"
-    return f"{shown}: {one.verdict} than drawing at random; {saved} to be as good as that is in the end."
+        return f"{shown}: not clearly better or worse than random sampling in these sessions."
+    saved = f"{one.saved:.0%} fewer answers (95 % interval {low:.0%} to {high:.0%})"
+    return f"{shown}: {one.verdict} than random sampling; {saved} for the accuracy that it reaches in the end."
 
 
 def _reach(runs: Sequence[Run], name: str) -> str:
-    """Say how many labels give nearly what the whole pool gives; nothing where that was not tried."""
+    """Describe how many answers give nearly the accuracy of the whole pool; empty if that was not run."""
     whole, curve = curve_of(runs, EVERYTHING), curve_of(runs, name)
     if not whole.values.size:
         return ""
     best = float(whole.mean[-1])
-    parts = ", ".join(f"{share:.0%} of that {_after(curve, share * best)}" for share in SHARES)
+    parts = ", ".join(f"{share:.0%} of it {_after(curve, share * best)}" for share in SHARES)
     return f"{_shown(name)}: all {whole.labels[-1]:,} answers give an accuracy of {best:.3f}; {parts}."
 
 
@@ -69,17 +68,17 @@ def _after(curve: Curve, target: float) -> str:
 
 
 def _stop(runs: Sequence[Run], name: str) -> str:
-    """Say when sessions would have been advised to stop, and what going on gave them."""
+    """Describe when sessions would have been advised to stop, and how going on changed the accuracy."""
     mine = [run for run in runs if run["strategy"] == name]
     last = {run["seed"]: run for run in mine}
-    stopped = {run["seed"]: run for run in reversed(mine) if run["steady"]}  # the first time that it came
+    stopped = {run["seed"]: run for run in reversed(mine) if run["steady"]}  # the first such round of each seed
     if not stopped:
-        return f"{_shown(name)}: in none of {len(last)} sessions did the advice to stop come."
+        return f"{_shown(name)}: none of {len(last)} sessions was advised to stop."
     gains = [last[seed]["accuracy"] - run["accuracy"] for seed, run in stopped.items()]
     labels = np.mean([run["labels"] for run in stopped.values()])
     return (
-        f"{_shown(name)}: the advice to stop came in {len(stopped)} of {len(last)} sessions, after {labels:,.0f} "
-        f"answers on average; to go on to the end changed the accuracy by {np.mean(gains):+.3f} "
+        f"{_shown(name)}: {len(stopped)} of {len(last)} sessions were advised to stop, after {labels:,.0f} "
+        f"answers on average; continuing to the end changed the accuracy by {np.mean(gains):+.3f} "
         f"({min(gains):+.3f} to {max(gains):+.3f})."
     )
 
@@ -89,17 +88,15 @@ def _shown(name: str) -> str:
 
 
 def page(runs: Sequence[Run], title: str) -> str:
-    """Write it all as one HTML page."""
+    """Return the simulation report as an HTML page."""
     rows = [row for name in strategies(runs) for row in _rows(runs, name)]
-    drawn = charts.svg(charts.label_curves(rows), "curves", width=640)
-    said = "".join(f"<p>{escape(one)}</p>" for one in sentences(runs))
     seeds = len({run["seed"] for run in runs})
-    how = (
-        f"{seeds} simulated sessions a strategy, each on another sample of the pool. Every answer counts, "
-        "audit answers included. Bands are 95 % intervals of the mean over sessions."
+    caption = (
+        f"{seeds} simulated sessions per strategy, each on its own sample of the pool. All answers are counted, "
+        "including audit answers. Bands: 95 % intervals of the mean over sessions."
     )
-    body = f"<h1>{escape(title)}</h1>{said}{drawn}<p class='quiet'>{escape(how)}</p>{html.table(_table(rows))}"
-    return html.html(title, body)
+    curves = html.figure(charts.label_curves(rows), "curves", caption, width=640, half=False)
+    return html.page(title, [*map(html.Paragraph, sentences(runs)), curves, html.table(_table(rows))])
 
 
 def _rows(runs: Sequence[Run], name: str) -> list[dict[str, Any]]:
@@ -121,8 +118,8 @@ def _table(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
             "95 % interval": f"{row['low']:.3f} to {row['high']:.3f}",
             "Macro-F1": f"{row['macro_f1']:.3f}",
             "ECE": f"{row['ece']:.3f}",
-            "Wrong in the rest": f"{row['wrong']:,.0f} of {row['open']:,.0f}",
-            "Expected wrong": f"{row['wrong_expected']:,.0f}",
+            "Wrong suggestions": f"{row['wrong']:,.0f} of {row['open']:,.0f}",
+            "Expected": f"{row['wrong_expected']:,.0f}",
         }
         for row in rows
     ]

@@ -1,4 +1,4 @@
-"""Simulated sessions on a finished project: run, one by one or several at once, and resumed. `payoff` tells of them."""
+"""Run simulated sessions on a labeled file, one by one or in parallel, and resume them. `report` describes them."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from annotator.simulation.memo import Memo
 from annotator.simulation.oracle import Plan, read_gold, simulate
 
 BASELINE = "random"
-EVERYTHING = "everything"  # in place of a strategy: the whole pool is answered, then there is one round
+EVERYTHING = "everything"  # in place of a strategy: the whole pool is answered before a single round
 Run = dict[str, Any]
 Session = tuple[str, int]  # strategy and seed
 
@@ -31,20 +31,20 @@ def replay(
 ) -> Iterator[Run]:
     """Yield the figures after every round of every strategy and seed, session by session.
 
-    Each session that has ended is written to `finished`, and is read from there instead of being run again. With
-    several jobs, as many sessions run at once, each in a process with its share of the processors, and are told in
-    the order in which they end.
+    Finished sessions are appended to `finished` and read from there instead of being run again. With several jobs,
+    that many sessions run in parallel, each in a process with its share of the processors, and are yielded in the
+    order in which they finish.
     """
     names = [name if name == EVERYTHING else strategy_named(name).name for name in strategies]
-    asked = [(name, seed) for name in names for seed in seeds]
-    before = read_runs(finished, plan)
-    yield from (run for one in asked for run in before if (run["strategy"], run["seed"]) == one)
-    ended = {(run["strategy"], run["seed"]) for run in before}
-    for fresh in _sessions(plan, [one for one in asked if one not in ended], listener, jobs):
+    sessions = [(name, seed) for name in names for seed in seeds]
+    earlier = read_runs(finished, plan)
+    yield from (run for one in sessions for run in earlier if (run["strategy"], run["seed"]) == one)
+    ended = {(run["strategy"], run["seed"]) for run in earlier}
+    for runs in _sessions(plan, [one for one in sessions if one not in ended], listener, jobs):
         if finished:
             with finished.open("a", encoding="utf-8") as lines:
-                lines.writelines(json.dumps({**run, "plan": _told(plan)}) + "\n" for run in fresh)
-        yield from fresh
+                lines.writelines(json.dumps({**run, "plan": _key(plan)}) + "\n" for run in runs)
+        yield from runs
 
 
 def _sessions(plan: Plan, left: Sequence[Session], listener: Listener, jobs: int) -> Iterator[list[Run]]:
@@ -73,7 +73,7 @@ def _session(plan: Plan, one: Session, memo: Memo, listener: Listener = discard)
 
 
 def _begin_process(threads: int) -> None:
-    """Leave the other processors to the other processes. Nothing has started a thread yet."""
+    """Limit the threads of a worker process; must run before any library starts threads."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
 
 
@@ -82,9 +82,9 @@ def _session_in_process(plan: Plan, one: Session) -> list[Run]:
 
 
 def end_with_parent(stage: str, share: float, seconds_left: float | None) -> None:
-    """End the process if the one that asked for the session has died: killed, it could tell no one."""
-    asking = parent_process()
-    if asking is not None and not asking.is_alive():
+    """End the process if its parent has died: a killed parent cannot stop its workers."""
+    parent = parent_process()
+    if parent is not None and not parent.is_alive():
         raise SystemExit
 
 
@@ -94,15 +94,15 @@ def _memo_of_process() -> Memo:
 
 
 def read_runs(path: Path | None, plan: Plan) -> list[Run]:
-    """Read the runs of this very plan; those of others, or from before there was advice in them, are passed over."""
+    """Read the runs of this plan; runs of other plans and of versions without stopping advice are skipped."""
     if path is None or not path.is_file():
         return []
     runs = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return [
-        {k: v for k, v in run.items() if k != "plan"} for run in runs if run["plan"] == _told(plan) and "steady" in run
+        {k: v for k, v in run.items() if k != "plan"} for run in runs if run["plan"] == _key(plan) and "steady" in run
     ]
 
 
-def _told(plan: Plan) -> str:
-    """Name all that a session depends on but its strategy and seed."""
+def _key(plan: Plan) -> str:
+    """Return everything a session depends on, except its strategy and seed."""
     return repr(replace(plan, keep=None, config=replace(plan.config, strategy="", seed=0)))

@@ -168,6 +168,19 @@ class CausalScorer:
             finally:
                 self.cached = None
 
+    @contextmanager
+    def without_shared(self) -> Iterator[None]:
+        """Within a session, score bodies that do not begin with what the others share: behind the instruction alone."""
+        from transformers import DynamicCache
+
+        whole, shared, kept = self.cached, self.shared, len(self._first(()))
+        self.cached = DynamicCache([(one.keys[:, :, :kept], one.values[:, :, :kept]) for one in whole.layers])
+        self.shared = ()
+        try:
+            yield
+        finally:
+            self.cached, self.shared = whole, shared
+
     def forward(self, asking: list[Columns], present: list[Columns], asked: Ints, cache: Any) -> torch.Tensor:
         """Compute lanes of columns behind those in the cache; return (asked, vocabulary) logits at some places.
 

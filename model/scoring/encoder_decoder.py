@@ -104,6 +104,11 @@ class EncoderDecoderScorer:
         """Nothing to prepare: the encoder reads instruction and utterance as one."""
         yield
 
+    @contextmanager
+    def without_shared(self) -> Iterator[None]:
+        """Nothing is shared."""
+        yield
+
 
 class _Read:
     """Utterances that the encoder has read, and what the decoder needs to say something about them.

@@ -58,8 +58,13 @@ class Scorer(Protocol):
     def session(self, shared: Sequence[int] = ()) -> Iterator[None]:
         """Prepare for many calls without gradients between which no weight changes.
 
-        All bodies must begin with the `shared` tokens, and have more.
+        All bodies must begin with the `shared` tokens, and have more; those that do not go into `without_shared`.
         """
+        ...
+
+    @contextmanager
+    def without_shared(self) -> Iterator[None]:
+        """Within a session, prepare for bodies that do not begin with its shared tokens."""
         ...
 
 

@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from annotator.codebook import changes
 from annotator.codebook.definition import CodebookDraft, codebook_of, create_project, parse_codebook
 from annotator.config import RoundConfig
@@ -149,3 +151,17 @@ def another_writes(folder: Path) -> Iterator[None]:
         other.execute("BEGIN IMMEDIATE")
         yield
         other.execute("ROLLBACK")
+
+
+def answers_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that grows by a statement with every read of all standing answers, whatever connection it uses."""
+    found: list[str] = []
+    real = annotations.fetch
+
+    def fetch(db: Any, sql: str, parameters: Any = ()) -> list[dict[str, Any]]:
+        if "FROM answer JOIN utterance" in sql:
+            found.append(sql)
+        return real(db, sql, parameters)
+
+    monkeypatch.setattr(annotations, "fetch", fetch)
+    return found

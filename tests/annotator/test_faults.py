@@ -174,7 +174,7 @@ def test_a_project_without_its_folder_of_adapters_opens_and_is_labelled(tmp_path
 def test_the_doctor_lists_what_is_wrong_with_a_project(tmp_path: Path) -> None:
     answered(tmp_path / "project")
     assert problems_of(tmp_path / "project") == []
-    assert "No problem found" in annotator("doctor", tmp_path / "project").stdout
+    assert "No problems found" in annotator("doctor", tmp_path / "project").stdout
     with Project.open(tmp_path / "project") as project:
         project.db.execute("UPDATE setting SET value = '{' WHERE key = 'config'")
     assert problems_of(tmp_path / "project") == ["value in row 1 of setting is no JSON"]

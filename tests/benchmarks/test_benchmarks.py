@@ -103,7 +103,7 @@ def test_an_option_beats_the_size_and_is_of_its_kind(capsys: pytest.CaptureFixtu
     for wrong in (["--set", "c"], ["--seeds", "many"], ["--quick", "--tiny"]):
         with pytest.raises(SystemExit):
             command.read(wrong)
-    assert "'c' is none of a, b" in capsys.readouterr().err
+    assert "'c' is not one of a, b" in capsys.readouterr().err
 
 
 def test_what_could_not_be_measured_is_null_in_the_last_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -77,7 +77,7 @@ def test_axe_objects_to_no_page(visit: Visit, project: str) -> None:
     assert found == {name: [] for name in PAGES}
 
 
-@pytest.mark.parametrize("opens", ["Keys", "Conversation", "How you like to work"])
+@pytest.mark.parametrize("opens", ["Keys", "Conversation", "Preferences"])
 def test_axe_objects_to_no_window_of_the_label_page(visit: Visit, opens: str) -> None:
     visit.open(project="used")
     visit.utterance()

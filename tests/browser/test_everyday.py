@@ -42,11 +42,11 @@ def test_a_file_of_ones_own_becomes_a_project_with_labels_typed_in(visit: Visit,
     new.locator("input[type=file]").first.set_input_files(
         {"name": "speeches.csv", "mimeType": "text/csv", "buffer": FILE}
     )
-    expect(new.get_by_text("The first rows as they would be taken")).to_be_visible()
-    create = page.get_by_role("button", name="Create the project")
+    expect(new.get_by_text("Preview", exact=True)).to_be_visible()
+    create = page.get_by_role("button", name="Create project")
     create.click()
-    expect(page.get_by_text("Write at least two labels.")).to_be_visible()
-    new.get_by_role("textbox", name="Labels, one a line").press_sequentially("promise: what will be done\nother")
+    expect(page.get_by_text("Enter at least two labels.")).to_be_visible()
+    new.get_by_role("textbox", name="Labels, one per line").press_sequentially("promise: what will be done\nother")
     create.click()
     expect(page.get_by_text("4 utterances")).to_be_visible()
     page.get_by_role("link", name="Label", exact=True).click()
@@ -65,13 +65,13 @@ def test_two_labels_are_merged_and_the_change_is_taken_back(visit: Visit, talk: 
     page = visit.page
     page.locator(".st-key-choose-2").get_by_role("button").click()  # hidden there is another, for narrow screens
     page.get_by_role("radio", name="Merge").click()
-    expect(page.get_by_text("Answers “neutral” count as")).to_be_visible()  # the last form's button has this name, too
-    page.get_by_role("button", name="See what this changes").click()
-    page.get_by_role("button", name="Do it").click()
+    expect(page.get_by_text("Count answers “neutral” as")).to_be_visible()  # the last form's button has this name, too
+    page.get_by_role("button", name="Preview the change").click()
+    page.get_by_role("button", name="Apply").click()
     expect(page.get_by_text("counts as “change”")).to_be_attached()
     assert consensus_labels(annotations.answers(talk.db)) == {first: 1, second: 1}
-    page.get_by_role("button", name="Take back").click()
-    expect(page.get_by_role("button", name="Do again")).to_be_visible()
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_role("button", name="Redo")).to_be_visible()
     assert consensus_labels(annotations.answers(talk.db)) == {first: 1, second: 2}
 
 
@@ -117,7 +117,7 @@ def test_suggestions_are_accepted_unseen_and_taken_back(visit: Visit, folder: Pa
         visit.open("insights", project=folder.name)
         page = visit.page
         page.get_by_role("button", name="Accept").click()
-        back = page.get_by_role("button", name="Take back")
+        back = page.get_by_role("button", name="Undo")
         expect(back).to_be_visible()
         accepted = project.db["standing"].count
         assert accepted > 100

@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,8 +28,8 @@ def run(folder: Path, statement: str) -> None:
 @pytest.fixture
 def app(browser: object, tmp_path: Path) -> Iterator[App]:
     """A workspace whose first project is empty, with one that nobody foresaw and one that is sound."""
-    with create_sample("client_talk", tmp_path / "sound"):
-        pass
+    with create_sample("client_talk", tmp_path / "sound") as project:
+        project.config = replace(project.config, retrain_every=0)  # no round that outlives the test
     (tmp_path / "a-broken").mkdir()
     (tmp_path / "a-broken" / "project.db").touch()
     shutil.copytree(tmp_path / "sound", tmp_path / "unforeseen")
@@ -69,7 +70,7 @@ def test_every_page_of_a_broken_project_says_what_to_do_beside_the_sidebar(visit
 
 def test_what_nobody_foresaw_is_told_in_words_of_ours_and_written_down(visit: Visit) -> None:
     visit.open("codebook", "unforeseen")
-    expect(visit.page.get_by_text("Something went wrong that was not foreseen")).to_be_visible()
+    expect(visit.page.get_by_text("An unexpected error occurred")).to_be_visible()
     expect(chosen_project(visit.page)).to_have_value("unforeseen")
     no_box_of_streamlit(visit.page)
     log = visit.app.projects / "annotator.log"
@@ -101,7 +102,8 @@ def test_no_other_site_can_show_the_app_in_a_frame(visit: Visit, tmp_path: Path)
 
 def test_an_answer_that_a_full_disk_refuses_stays_on_screen_with_a_word(browser: object, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 8) as disk:
-        create_sample("client_talk", disk / "sound").close()
+        with create_sample("client_talk", disk / "sound") as project:
+            project.config = replace(project.config, retrain_every=0)
         running = serve(disk)
         try:
             page = browser.new_page()  # type: ignore[attr-defined]

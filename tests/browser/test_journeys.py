@@ -35,8 +35,8 @@ def test_label_retrain_label_on_and_export_with_the_network_cut(visit: Visit) ->
     visit.open()
     # The first look, before any label: utterances are there at once, suggestions once the model has read them.
     expect(page.locator(".utterance")).to_be_visible()
-    expect(page.get_by_test_id("stProgress").filter(has_text="The model is")).to_be_visible()
-    expect(page.get_by_test_id("stProgress").filter(has_text="The model is")).to_have_count(0, timeout=5 * MINUTE)
+    expect(page.get_by_test_id("stProgress")).to_be_visible()
+    expect(page.get_by_test_id("stProgress")).to_have_count(0, timeout=5 * MINUTE)
 
     shown = 0
     for number in range(20):
@@ -65,7 +65,7 @@ def test_label_retrain_label_on_and_export_with_the_network_cut(visit: Visit) ->
         assert annotations.counts(project.db)["label"] == 23
 
     page.get_by_role("link", name="Export").click()
-    page.get_by_role("button", name="Prepare the files").click()
+    page.get_by_role("button", name="Create export").click()
     with page.expect_download() as download:
         page.get_by_role("button", name="Download", exact=True).click()
     rows, card = unpacked(download.value.path().read_bytes())
@@ -120,7 +120,7 @@ def test_a_newcomer_is_led_by_keyboard_to_a_trained_model(visit: Visit) -> None:
     with Project.open(visit.app.projects / "political-promises") as project:
         project.config = replace(project.config, **quick, recipe=replace(project.config.recipe, probe_weight=1.0))
     page, strip = visit.page, visit.page.locator(".tour")
-    onward = page.get_by_role("link", name="Take me there")
+    onward = page.get_by_role("link", name="Go there")
     visit.open()
     expect(strip).to_contain_text("Step 1 of 6")
     visit.press("1")

@@ -81,7 +81,7 @@ def test_an_answer_given_while_another_program_writes_is_kept_and_stored_by_itse
         expect(waits).to_be_visible()
         page.wait_for_timeout(4 * SECOND)  # a key counts again, and several tries have failed
         page.keyboard.press("1")
-        expect(page.get_by_test_id("stToast")).to_contain_text("This key was not taken")
+        expect(page.get_by_test_id("stToast")).to_contain_text("Key ignored")
         expect(waits).to_be_visible()
         assert page.locator(".utterance").inner_text() == before
         assert given(talk) == []
@@ -112,12 +112,12 @@ def test_who_waits_for_others_goes_on_by_himself_when_something_is_free(
     other.open(project=talk.folder.name, annotator="ben")
     other.utterance()
     visit.open(project=talk.folder.name)
-    expect(visit.page.get_by_text("Nothing is left for you now: 2 are with others.")).to_be_visible()
+    expect(visit.page.get_by_text("Nothing to label right now: 2 utterances are reserved for others.")).to_be_visible()
     other.press("s")
     assert visit.utterance()
     other.page.close()
     visit.page.wait_for_timeout(300)
     visit.page.keyboard.press("s")
     expect(visit.page.get_by_text("1 utterance that you skipped has no answer yet.")).to_be_visible()
-    visit.page.get_by_role("button", name="Look at the skipped ones again").click()
+    visit.page.get_by_role("button", name="Return to the skipped utterances").click()
     visit.utterance()

@@ -34,7 +34,7 @@ def page(browser: Browser, served: App, tmp_path: Path) -> Iterator[Page]:
 
 
 def field(page: Page) -> Locator:
-    return page.get_by_role("textbox", name="Labels, one a line")
+    return page.get_by_role("textbox", name="Labels, one per line")
 
 
 def choose(page: Page, what: str, option: str) -> None:
@@ -44,18 +44,18 @@ def choose(page: Page, what: str, option: str) -> None:
 
 
 def create(page: Page, name: str) -> None:
-    page.get_by_role("textbox", name="Name of the project").fill(name)
-    page.get_by_role("button", name="Create the project").click()
+    page.get_by_role("textbox", name="Project name").fill(name)
+    page.get_by_role("button", name="Create project").click()
     expect(page.get_by_text("Added 4 utterances")).to_be_visible()
 
 
 def test_no_letter_of_a_codebook_typed_quickly_is_lost(page: Page, served: App) -> None:
-    choose(page, "Known labels", "none")
+    choose(page, "Existing labels", "none")
     expect(field(page)).to_have_value("")
     field(page).click()
     for name, definition in TYPED.items():
         page.keyboard.type(f"{name}: {definition}\n")
-    page.get_by_role("textbox", name="Name of the project").click()  # sends what was typed; the page is drawn anew
+    page.get_by_role("textbox", name="Project name").click()  # sends what was typed; the page is drawn anew
     field(page).click()
     page.keyboard.press("Control+End")
     page.keyboard.type("the last: typed while the page was drawn", delay=20)
@@ -67,15 +67,15 @@ def test_no_letter_of_a_codebook_typed_quickly_is_lost(page: Page, served: App) 
 
 def test_what_was_typed_stays_whatever_column_of_labels_is_chosen(page: Page, served: App) -> None:
     expect(field(page)).to_have_value("no\nsmall talk\nyes")
-    choose(page, "Known labels", "none")
+    choose(page, "Existing labels", "none")
     expect(field(page)).to_have_value("")
     field(page).fill("mine: what I typed\nalso mine")
-    choose(page, "Known labels", "label")
-    expect(page.get_by_role("button", name="Add 3 labels of the file")).to_be_visible()
+    choose(page, "Existing labels", "label")
+    expect(page.get_by_role("button", name="Add 3 labels from the file")).to_be_visible()
     expect(field(page)).to_have_value("mine: what I typed\nalso mine")
-    page.get_by_role("textbox", name="Whose turns are to be labelled").fill("client")
-    page.get_by_role("textbox", name="Whose turns are to be labelled").press("Enter")
-    page.get_by_role("button", name="Add 2 labels of the file").click()
+    page.get_by_role("textbox", name="Speakers to label").fill("client")
+    page.get_by_role("textbox", name="Speakers to label").press("Enter")
+    page.get_by_role("button", name="Add 2 labels from the file").click()
     expect(field(page)).to_have_value("mine: what I typed\nalso mine\nno\nyes")
     page.get_by_role("link", name="Export").click()
     page.get_by_role("link", name="Data").click()
@@ -89,6 +89,6 @@ def test_what_was_typed_stays_whatever_column_of_labels_is_chosen(page: Page, se
 
 
 def test_labels_of_rows_that_are_context_are_not_offered(page: Page, served: App) -> None:
-    page.get_by_role("textbox", name="Whose turns are to be labelled").fill("client")
-    page.get_by_role("textbox", name="Whose turns are to be labelled").press("Enter")
+    page.get_by_role("textbox", name="Speakers to label").fill("client")
+    page.get_by_role("textbox", name="Speakers to label").press("Enter")
     expect(field(page)).to_have_value("no\nyes")

@@ -73,7 +73,7 @@ def test_a_message_leaves_the_page_as_it_looks(visit: Visit, talk: Project) -> N
     assert large != page.locator(".turn").first.evaluate("element => getComputedStyle(element).fontSize")
     page.wait_for_timeout(300)
     page.keyboard.press("u")
-    expect(page.get_by_test_id("stToast")).to_contain_text("no answer of yours")
+    expect(page.get_by_test_id("stToast")).to_contain_text("no answer to undo")
     page.wait_for_timeout(500)
     expect(text).to_have_css("font-size", large)
 
@@ -156,8 +156,8 @@ def test_how_one_likes_to_work_is_chosen_in_a_window_and_kept_over_a_reload(visi
     page = labeling(visit, talk)
     while not page.locator(".reading .turn").count():  # the first turn of a conversation has none before it
         visit.press("s")
-    page.get_by_role("button", name="How you like to work").click()
-    page.get_by_label("Turns before the utterance").fill("0")
+    page.get_by_role("button", name="Preferences").click()
+    page.get_by_label("Turns shown before the utterance").fill("0")
     page.keyboard.press("Tab")
     page.wait_for_timeout(500)
     page.keyboard.press("Escape")
@@ -271,11 +271,11 @@ def test_what_a_search_found_is_answered_at_once_and_taken_back_at_once(visit: V
             break
     expect(page.get_by_text("get this answer.")).to_be_visible()
     page.get_by_role("button", name="with “neutral”").click()
-    back = page.get_by_role("button", name="Take back")
+    back = page.get_by_role("button", name="Undo")
     expect(back).to_be_enabled()
     assert {row["strategy"] for row in annotations.answers(talk.db)} == {"bulk"}
     back.click()
-    expect(page.get_by_role("button", name="Taken back")).to_be_disabled()
+    expect(page.get_by_role("button", name="Undone")).to_be_disabled()
     assert given(talk) == []
 
 

@@ -27,7 +27,7 @@ def chosen(label: int, act: str = "Change") -> AppTest:
 
 def submit(app: AppTest) -> AppTest:
     """Press the button of the one form or act that is open."""
-    button = next(b for b in app.button if b.label == "See what this changes" and in_label(b))
+    button = next(b for b in app.button if b.label == "Preview the change" and in_label(b))
     button.click().run()
     assert not app.exception, app.exception
     return app
@@ -64,7 +64,7 @@ def test_a_change_is_shown_with_what_it_touches_before_it_is_made(project: Proje
 
 
 def test_what_is_not_wanted_after_all_is_left(project: Project) -> None:
-    app = submit(chosen(1, "Put out of use"))
+    app = submit(chosen(1, "Retire"))
     app.button(key="leave-it").click().run()
     assert len(codebook_of(project).labels) == 3
     assert [event.author for event in labels.events(project.db)] == ["", "", ""]
@@ -79,10 +79,10 @@ def test_a_split_leads_to_the_worklist_and_can_be_taken_back(project: Project) -
     app.button(key="do-it").click().run()
     assert codebook_of(project).names[:2] == ("wish", "plan")
     assert codebook_of(project).labels[1].definition == "Does it: now."
-    assert "2 utterances** should be looked at again" in said(app)
+    assert "2 utterances** need review" in said(app)
     app.button(key="undo-4").click().run()
     assert annotations.answers(project.db) == before
-    assert "should be looked at again" not in said(app)
+    assert "need review" not in said(app)
 
 
 def test_merging_moving_and_using_again(project: Project) -> None:
@@ -109,7 +109,7 @@ def test_a_label_is_added_and_what_none_fitted_is_looked_at_again(project: Proje
     assert "1 utterance where no label fitted should be reviewed" in said(app)
     app.button(key="do-it").click().run()
     assert codebook_of(project).names[3] == "ambivalent"
-    assert "1 utterance** should be looked at again" in said(app)
+    assert "1 utterance** needs review" in said(app)
 
 
 def test_the_instruction_changes_and_the_old_one_can_be_read(project: Project) -> None:
@@ -133,7 +133,7 @@ def test_what_cannot_be_is_refused_with_a_hint_and_changes_nothing(project: Proj
 def test_somebody_else_came_first(project: Project) -> None:
     from annotator.codebook import changes
 
-    app = submit(chosen(1, "Put out of use"))
+    app = submit(chosen(1, "Retire"))
     changes.make(project, changes.propose(project, changes.instruct(project, "Decide.")), "ben")
     app.button(key="do-it").click().run()
     assert "Somebody else has changed it" in app.error[0].value

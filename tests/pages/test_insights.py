@@ -21,7 +21,7 @@ from annotator.reporting import stopping
 from store import acceptances, annotations, rounds, utterances
 from store.annotations import NewAnnotation
 from store.utterances import NewUtterance
-from tests.annotator.scenes import CONFIG, classifier_of, draft, label_pool, texts, truth
+from tests.annotator.scenes import CONFIG, answers_read, classifier_of, draft, label_pool, texts, truth
 from tests.fake import FakeClassifier
 
 
@@ -91,7 +91,7 @@ def test_without_audit_answers_nothing_is_claimed(project: Project) -> None:
     make_round(project)
     app = page()
     assert "not known yet" in shown(app)
-    assert "times in 100. Measured" not in shown(app)
+    assert "Accuracy: about" not in shown(app)
     assert "Not yet: about 59 more audit answers are needed" in shown(app)
     assert not [button for button in app.button if button.key == "accept"]
 
@@ -99,7 +99,7 @@ def test_without_audit_answers_nothing_is_claimed(project: Project) -> None:
 def test_what_a_promise_lacks_is_asked_next_by_a_button(project: Project) -> None:
     make_round(project)
     (button,) = (button for button in page().button if button.key == "measure")
-    assert button.label == "Ask me 59 audit utterances next"
+    assert button.label == "Queue 59 audit utterances next"
     button.click().run()
     for _ in range(3):
         question = next_question(project, "anna")
@@ -120,9 +120,9 @@ def test_one_sentence_says_how_often_the_model_is_right_and_how_surely(project: 
     row = rounds.promoted(project.db)
     assert row
     app = page()
-    assert f"Measured on {row['audited_on']} of your answers, so it may be anything from" in shown(app)
-    assert "may be believed" not in shown(app)
-    assert "Not yet below 30 audit answers" in shown(app)
+    assert f"measured on {row['audited_on']} audit answers. The true value is probably between" in shown(app)
+    assert "well calibrated" not in shown(app)
+    assert "“Not yet” below 30 audit answers" in shown(app)
     assert charts(app) >= 5
 
 
@@ -131,17 +131,25 @@ def test_what_another_batch_gives_is_weighed_last_and_at_once_when_known(
 ) -> None:
     waited: list[bool] = []
     real = stopping.with_gain
-    monkeypatch.setattr(stopping, "with_gain", lambda p, a, wait=True: waited.append(wait) or real(p, a, wait))
+    monkeypatch.setattr(
+        stopping, "with_gain", lambda p, a, wait=True, **given: waited.append(wait) or real(p, a, wait, **given)
+    )
     app = page("easy")
     assert waited == [False, True]
-    (told,) = [piece.value for piece in app.markdown if "without an answer the model expects" in piece.value]
+    (told,) = [piece.value for piece in app.markdown if "unanswered utterances, about" in piece.value]
     assert "Another" in told, "the sentence that could be told at once is not there beside it"
+
+
+def test_a_run_reads_all_answers_once(easy: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = answers_read(monkeypatch)
+    page("easy")
+    assert len(read) == 1
 
 
 def test_what_choosing_has_given_is_told_and_drawn(easy: Project) -> None:
     with_it = page("easy")
-    assert "hoosing what to ask" in shown(with_it)
-    assert "dealt 12 times" in shown(with_it)
+    assert "ctive learning" in shown(with_it)
+    assert "split 12 times" in shown(with_it)
 
 
 def test_while_audit_answers_are_few_choosing_is_not_drawn(workspace: Path) -> None:
@@ -151,8 +159,8 @@ def test_while_audit_answers_are_few_choosing_is_not_drawn(workspace: Path) -> N
         label_pool(small, 40)
         make_round(small)
     app = page("small")
-    assert "can be told from 40 audit answers on" in shown(app)
-    assert "dealt 12 times" not in shown(app)
+    assert "takes at least 40 audit answers" in shown(app)
+    assert "split 12 times" not in shown(app)
 
 
 def test_suggestions_are_accepted_and_taken_back(easy: Project) -> None:
@@ -160,17 +168,17 @@ def test_suggestions_are_accepted_and_taken_back(easy: Project) -> None:
     guaranteed = offer(easy, target).accepts
     assert guaranteed > 0, "else this test tests nothing"
     app = page("easy")
-    assert f"These {guaranteed:,} suggestions may be accepted unseen: at least 95 in 100" in shown(app)
+    assert f"These {guaranteed:,} suggestions can be auto-accepted: at least 95 in 100" in shown(app)
     assert "none of them wrong" in shown(app) or "of them wrong" in shown(app)
     app.button(key="accept").click().run()
     assert not app.exception
     (one,) = acceptances.history(easy.db)
     assert (one["size"], one["annotator"], one["ended"]) == (guaranteed, "anna", None)
-    assert f"{guaranteed} suggestions of round 1, by anna" in shown(app)
-    assert "Stands" in shown(app)
+    assert f"{guaranteed} suggestions of round 1, accepted by anna" in shown(app)
+    assert "In effect" in shown(app)
     app.button(key=f"take-back-{one['id']}").click().run()
     assert acceptances.history(easy.db)[0]["ended"] == "undone"
-    assert "Taken back by anna" in shown(app)
+    assert "Undone by anna" in shown(app)
     assert not [button for button in app.button if (button.key or "").startswith("take-back")]
 
 
@@ -193,13 +201,13 @@ def test_a_refused_acceptance_is_said_and_not_raised(easy: Project, monkeypatch:
     from annotator.errors import RoundError
 
     def refuse(*_: object) -> int:
-        raise RoundError("The codebook has changed since this round was made.", "Retrain, then accept.")
+        raise RoundError("The codebook has changed since this round was made.", "Retrain first, then accept.")
 
     monkeypatch.setattr("annotator.pages.insights.accept", refuse)
     app = page("easy")
     app.button(key="accept").click().run()
     assert not app.exception
-    assert "Retrain, then accept" in shown(app)
+    assert "Retrain first, then accept" in shown(app)
 
 
 def test_what_the_last_round_changed_is_listed_and_can_be_undone(easy: Project) -> None:
@@ -211,8 +219,8 @@ def test_what_the_last_round_changed_is_listed_and_can_be_undone(easy: Project) 
     back = rounds.promoted(easy.db)
     assert back
     assert back["number"] == 0
-    assert "no round before this one" in shown(app)
-    assert "Go back to round 1" in [button.label for button in app.button]
+    assert "no earlier round" in shown(app)
+    assert "Use round 1" in [button.label for button in app.button]
 
 
 def test_the_report_is_made_when_asked_for_and_offered(easy: Project) -> None:
@@ -249,4 +257,4 @@ def test_a_codebook_of_77_labels_does_not_break_the_page(workspace: Path) -> Non
             annotations.record(project.db, NewAnnotation(utterance, "ada", "label", 1 + utterance % 77, "audit", 1))
         make_round(project)
     app = page("many")
-    assert "The 10 labels confused most, of 77" in shown(app)
+    assert "the 10 most confused of 77 labels" in shown(app)

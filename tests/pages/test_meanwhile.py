@@ -125,9 +125,9 @@ def test_while_others_are_at_what_is_left_the_page_says_so_and_goes_on_when_it_i
     assert question
     app = page()
     assert "Every utterance has an answer" not in shown(app)
-    assert "Nothing is left for you now: 2 are with others." in told(app)
+    assert "Nothing to label right now: 2 utterances are reserved for others." in told(app)
     answer(two, question, "ben", Answer("label", 1))
-    assert "1 is with others" in told(app.run())
+    assert "1 utterance is reserved for others" in told(app.run())
     two.db.execute("UPDATE queue SET leased_until = '2020-01-01T00:00:00.000+00:00'")
     app.run()
     app.button(key="label-2").click().run()
@@ -149,7 +149,7 @@ def test_an_answer_is_kept_while_another_program_writes_and_stored_once_when_it_
         assert given(talk) == []
         assert fields(app) == (True, "because")
         app.button(key="label-2").click().run()
-        assert "not taken" in app.toast[0].value
+        assert "Key ignored" in app.toast[0].value
         assert f"{NOT_SAVED}. Your answer “change” is kept" in warned(app)
         app.text_input(key="comment").set_value("because of this").run()
     app.run()
@@ -215,7 +215,7 @@ def _with_what_waits(name: str) -> None:
     from annotator.pages.components import layout, pending
 
     with layout.errors_shown():
-        pending.tell()
+        pending.show()
         import_module(f"annotator.pages.{name}").show()
 
 
@@ -287,7 +287,7 @@ def test_an_answer_that_waits_is_not_lost_when_another_answers_first_and_the_pag
         note(app, "mine").button(key="label-1").click().run()
     say(talk, asked, "ben", 2)
     app.run()
-    assert "“ben” has answered this utterance meanwhile" in app.error[0].value
+    assert "“ben” has answered this utterance in the meantime" in app.error[0].value
     assert "Your comment was not stored: “mine”" in shown(app)
     assert given(talk) == [("label", 2, 0, "")]
     assert fields(app) == (False, "")

@@ -8,14 +8,14 @@ from streamlit.testing.v1 import AppTest
 from annotator.codebook import changes
 from annotator.codebook.definition import codebook_of
 from annotator.labeling.review import (
+    MOST_UNUSUAL,
     QUEUES,
-    STRANGEST,
     against_model,
     case,
     disagreements,
     flips,
+    missing_labels,
     settle,
-    strangers,
     to_label_again,
 )
 from annotator.loop import run_round
@@ -116,10 +116,10 @@ def test_what_a_change_of_the_codebook_calls_into_question_is_found_with_the_rea
 
 
 def test_what_may_lack_a_label_is_open_and_measures_nothing(project: Project) -> None:
-    assert strangers(project) == []
+    assert missing_labels(project) == []
     trained(project)
-    found = strangers(project)
-    assert 0 < len(found) <= STRANGEST
+    found = missing_labels(project)
+    assert 0 < len(found) <= MOST_UNUSUAL
     assert not set(found) & (annotations.answered_ids(project.db) | set(utterances.ids_in(project.db, "audit")))
 
 
@@ -130,9 +130,9 @@ def test_as_long_as_people_are_divided_on_all_they_have_answered_the_least_sure_
     say(project, first, "cleo", 2)
     row = rounds.promoted(project.db)
     assert row
-    said = rounds.predictions_of(project.db, row, strangers(project))
+    said = rounds.predictions_of(project.db, row, missing_labels(project))
     sure = dict(zip(said.utterance_ids.tolist(), said.probabilities.max(axis=1), strict=True))
-    found = [sure[i] for i in strangers(project)]
+    found = [sure[i] for i in missing_labels(project)]
     assert found == sorted(found)
     assert len(found) > 1
     assert disagreements(project) == [first]
@@ -179,7 +179,7 @@ def test_a_case_can_wait_and_none_may_fit(project: Project) -> None:
     app = page("review")
     app.button(key="later").click().run()
     app.button(key="settle-none").click().run()
-    assert "Nothing else is left here. 1 passed over." in shown(app)
+    assert "No more cases in this list. 1 postponed." in shown(app)
     (adjudicated,) = (a for a in annotations.answers(project.db) if a["strategy"] == "adjudicated")
     assert (adjudicated["kind"], adjudicated["utterance_id"]) == ("none_fits", pool(project)[1])
     app.button(key="again").click().run()

@@ -44,7 +44,7 @@ def test_it_says_how_many_were_found_and_shows_them(project: Project) -> None:
 
 def test_a_wrong_pattern_is_told_on_the_page(project: Project) -> None:
     app = searched(pattern="(")
-    assert "cannot be read" in app.error[0].value
+    assert "is invalid" in app.error[0].value
 
 
 def test_all_that_was_found_is_answered_and_taken_back(project: Project) -> None:
@@ -52,11 +52,11 @@ def test_all_that_was_found_is_answered_and_taken_back(project: Project) -> None
     app.selectbox(key="bulk-label").select(1).run()
     pool = set(find(project, Search("really"))).intersection(utterances.ids_in(project.db, "pool"))
     assert f"{len(pool)} get this answer." in shown(app)
-    assert "measure the model" in shown(app)
+    assert "belong to the audit sample" in shown(app)
     app.button(key="bulk-do").click().run()
     assert not app.exception
     assert {row["utterance_id"] for row in annotations.answers(project.db)} == pool
-    assert "Answered at once" in headings(app)
+    assert "Bulk answers" in headings(app)
     app.button(key="take-back-1").click().run()
     assert annotations.answers(project.db) == []
     assert app.button(key="take-back-1").disabled
@@ -68,7 +68,7 @@ def test_around_an_utterance_stands_its_conversation_and_what_is_like_it(project
     app.button(key=f"around-{found}").click().run()
     assert not app.exception
     assert 'class="turn here"' in shown(app)
-    assert "Most like it" in [caption.value for caption in app.caption]
+    assert "Most similar" in [caption.value for caption in app.caption]
     app.button(key=f"around-{found}").click().run()
     assert 'class="turn here"' not in shown(app)
 
@@ -121,12 +121,12 @@ def test_labels_and_people_named_like_our_own_words_are_told_apart(workspace: Pa
     with create_project(workspace / "client-talk", parse_codebook({"labels": names})) as project:
         project.config = replace(project.config, retrain_every=0)
         add_utterances(project, [NewUtterance(str(i), f"text {i}") for i in range(5)])
-        for utterance, label, who in zip(range(1, 6), (1, 2, 3, None, None), ("anybody", *"abcd"), strict=True):
+        for utterance, label, who in zip(range(1, 6), (1, 2, 3, None, None), ("anyone", *"abcd"), strict=True):
             kind: Kind = "label" if label else "none_fits"
             annotations.record(project.db, NewAnnotation(utterance, who, kind, label, "random", 1))
     one, two, all_ = ([f"{n} found"] for n in ("1 utterance", "2 utterances", "5 utterances"))
     assert [chosen(page("search"), label=value) for value in (-1, 1, 2, 3, 0)] == [all_, one, one, one, two]
-    assert [chosen(page("search"), by=value) for value in ("", "anybody")] == [all_, one]
+    assert [chosen(page("search"), by=value) for value in ("", "anyone")] == [all_, one]
 
 
 def test_a_label_named_like_our_own_answer_is_given_to_all_that_was_found(workspace: Path) -> None:

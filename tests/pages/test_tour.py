@@ -51,7 +51,7 @@ def test_other_pages_say_where_to_go(project: Project) -> None:
     for name in ("rounds", "insights", "export"):
         app = page(name)
         assert step(app) == "Step 1 of 6"
-        assert [link.proto.label for link in app.get("page_link")] == ["Take me there"]
+        assert [link.proto.label for link in app.get("page_link")] == ["Go there"]
 
 
 @pytest.mark.parametrize("name", ["insights", "export"])

@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from annotator.codebook.definition import codebook_of, create_project, parse_codebook
 from annotator.errors import BackboneMissing
 from annotator.exchange.imports import add_utterances
-from annotator.labeling.explanation import Asking, Explanation
+from annotator.labeling.explanation import Explanation, PendingExplanation
 from annotator.labeling.screen import Screen
 from annotator.labeling.session import next_question
 from annotator.loop import run_round
@@ -50,7 +50,7 @@ def process(monkeypatch: pytest.MonkeyPatch) -> type[Process]:
         Process.started.append((folder, utterance_id))
         return Process()
 
-    monkeypatch.setattr(Asking, "start", start)
+    monkeypatch.setattr(PendingExplanation, "start", start)
     return Process
 
 

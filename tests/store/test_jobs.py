@@ -36,8 +36,8 @@ def child() -> Iterator[subprocess.Popen[bytes]]:
 def start(db: Database, pid: int | None = None) -> int:
     """Begin a job in the name of a process, with a round attached to it."""
     job = jobs.begin(db, "asked", last_annotation=3)
+    jobs.attach_round(db, begin_round(db, [1])["id"], 3)  # as the process would: this one may not for another
     jobs.sign(db, job, pid)
-    jobs.attach_round(db, begin_round(db, [1])["id"], 3)
     return job
 
 

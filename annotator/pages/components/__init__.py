@@ -1,1 +1,1 @@
-"""Parts that several pages share: layout, keys, label cards and dialogs."""
+"""Components shared by several pages: layout, keys, label cards and dialogs."""

@@ -1,4 +1,4 @@
-"""Where nothing is asked on the label page: why that is, and what can be done."""
+"""Shown on the label page when nothing is left to ask: the reason and the next steps."""
 
 import time
 from collections.abc import Callable
@@ -10,20 +10,20 @@ from annotator.labeling.session import Rest, rest
 from annotator.pages.components import layout
 from annotator.project import Project
 
-SOON = 1.0  # seconds after which a page that was drawn may be drawn again
+SOON = 1.0  # seconds to wait before the page is redrawn
 
 
 def tell(project: Project, annotator: str, ask_again: Callable[[], None]) -> None:
-    """Say that all is answered, or that others have what is left on screen, or how many were skipped."""
+    """Show whether all utterances are answered, reserved for others, or skipped."""
     left = rest(project, annotator)
     if left == Rest(0, 0, 0):
         st.success(say("Every utterance has an answer."))
-        st.write(say("Export the dataset, import more utterances, or take answers back."))
+        st.write(say("Export the dataset, import more utterances, or undo answers."))
     if left.with_others:
         st.info(
             say_many(
-                "Nothing is left for you now: {n:,} is with others.",
-                "Nothing is left for you now: {n:,} are with others.",
+                "Nothing to label right now: {n:,} utterance is reserved for others.",
+                "Nothing to label right now: {n:,} utterances are reserved for others.",
                 left.with_others,
             )
         )
@@ -35,14 +35,14 @@ def tell(project: Project, annotator: str, ask_again: Callable[[], None]) -> Non
                 left.skipped,
             )
         )
-        st.button(say("Look at the skipped ones again"), key="skipped", type="primary", on_click=ask_again)
+        st.button(say("Return to the skipped utterances"), key="skipped", type="primary", on_click=ask_again)
     if left.with_others or left.to_ask:
         _watch(annotator, time.monotonic())
 
 
 @st.fragment(run_every="5s")
 def _watch(annotator: str, since: float) -> None:
-    """Draw the page anew once something is free, or nothing is with others any more."""
+    """Redraw the page once an utterance is free or none is reserved for others."""
     if time.monotonic() - since < SOON:
         return
     with layout.opened_project(layout.PATIENCE) as project:

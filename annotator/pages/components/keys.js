@@ -1,12 +1,11 @@
-// Keys where utterances are answered or settled that the framework has no words for, and one promise: an answer counts
-// for what is on screen.
-// This text is fixed: nothing that a person has written comes into it.
+// Key handling for answering and adjudicating that the framework lacks. It guarantees that an answer counts for the
+// utterance on screen. This text is fixed: nothing that a person has written is inserted into it.
 (() => {
   if (window.annotatorKeys) return;
   window.annotatorKeys = true;
 
-  const MOMENT = 120; // ms an utterance must have been on screen: nobody reads in less, but keys are pressed twice
-  const PATIENCE = 3000; // ms after which a key counts again although nothing new has come
+  const MOMENT = 120; // ms that an utterance must have been on screen; guards against double key presses
+  const PATIENCE = 3000; // ms after which a key counts again although no new utterance has appeared
   const CLICKS = { "?": ".st-key-keys button", q: ".st-key-unsure input" };
   const FIELDS = { m: ".st-key-comment input", "/": "[class*='st-key-search-'] input" };
   const ANSWERS = ["[class*='st-key-label-']", ".st-key-none-fits", ".st-key-skip",
@@ -17,12 +16,12 @@
   const stop = (event) => { event.preventDefault(); event.stopImmediatePropagation(); };
   const tooSoon = () => performance.now() - since < MOMENT || performance.now() - answered < PATIENCE;
 
-  const answers = () => JSON.parse(reading().dataset.keys); // key -> the name of its button
+  const answers = () => JSON.parse(reading().dataset.keys); // key -> name of its button
   const answering = (key) => document.querySelector(`.st-key-${answers()[key]} button`);
   const find = (places, key) => places[key] && document.querySelector(places[key]);
 
-  // A key may be pressed before the page has drawn what it is for, and a button stands a moment before the framework
-  // has told it of its key: so we click it, as soon as it is there, for the same utterance and until that is answered.
+  // A key may be pressed before its button is drawn or before the framework has bound the key to it. So the button is
+  // clicked as soon as it exists, for the same utterance and until that is answered.
   function obey() {
     const { key } = wanted, same = reading()?.dataset.asked === wanted.asked;
     const clicked = same ? answering(key) ?? find(CLICKS, key) : null, entered = same ? find(FIELDS, key) : null;
@@ -31,7 +30,7 @@
     entered?.focus();
   }
 
-  // Where a text goes on beyond its place, the style lets it fade.
+  // Mark where text extends beyond its area; the style fades it there.
   function fade(place) {
     if (!place) return;
     place.toggleAttribute("data-above", place.scrollTop > 1);
@@ -54,14 +53,14 @@
       answered = -PATIENCE;
     }
     const text = place.querySelector(".utterance");
-    if (!text) return; // where nothing is scrolled
+    if (!text) return; // nothing to scroll
     const long = text.offsetHeight > place.clientHeight;
     place.scrollTop = long ? text.offsetTop - place.offsetTop : place.scrollHeight;
     fade(place);
   }
   new MutationObserver(settle).observe(document.body, { childList: true, subtree: true, attributes: true,
     attributeFilter: ["data-asked"] });
-  settle(); // all may stand already
+  settle(); // the page may be complete already
 
   function guard(event) {
     if (event.repeat || tooSoon()) return stop(event);
@@ -81,7 +80,7 @@
     const key = event.key.toLowerCase();
     wanted = null;
     if (document.querySelector("[role=dialog]")) {
-      if (key.length === 1 && key !== " ") stop(event); // behind a window nothing is answered
+      if (key.length === 1 && key !== " ") stop(event); // nothing is answered behind a dialog
       return;
     }
     if (event.repeat && key === "u") return stop(event);

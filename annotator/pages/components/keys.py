@@ -1,4 +1,4 @@
-"""The keys by which one answers: which they are, what says so, and what the framework has no words for."""
+"""Keyboard shortcuts for answering: the table of keys, and key handling that the framework lacks."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,50 +13,50 @@ from annotator.i18n import later, say
 from annotator.pages.components import layout
 
 NONE_FITS, SKIP, UNDO, TRANSCRIPT = "n", "s", "u", "t"
-EXAMPLES, WHY = "e", "w"  # where no label of the codebook has them
+EXAMPLES, WHY = "e", "w"  # unless a label of the codebook has them
 TABLE = (
-    (later("1 to 9, then as shown"), later("answer with the label, go on")),
+    (later("1 to 9, then as shown"), later("assign label and continue")),
     ("N", later("none of the labels fits")),
     ("S", later("skip: you are not asked again, others may be")),
-    ("U", later("take back your last answer; again and again, also after a reload")),
-    ("Q", later("mark the answer to come as unsure")),
-    ("M", later("write a comment; Enter brings you back")),
-    ("/", later("find a label by name, where there are more than nine")),
-    ("T", later("the whole conversation")),
-    ("E", later("examples of every label, where no label has this key")),
-    ("W", later("why? where a suggestion shows and no label has this key")),
+    ("U", later("undo your last answer; repeat for earlier ones, also after a reload")),
+    ("Q", later("mark the next answer as unsure")),
+    ("M", later("write a comment; Enter returns to the labels")),
+    ("/", later("find a label by name, if there are more than nine")),
+    ("T", later("show the whole conversation")),
+    ("E", later("show examples of every label, if no label has this key")),
+    ("W", later("ask why, if there is a suggestion and no label has this key")),
     ("↑ ↓", later("scroll the text")),
-    ("?", later("this list")),
+    ("?", later("list of keys")),
 )
 _SCRIPT = Path(__file__).with_name("keys.js").read_text(encoding="utf-8")
 
 
 def listen() -> None:
-    """Let the page hear its own keys. Once a visit: the script keeps itself from running twice."""
+    """Install the key handler. The script guards against running twice in a visit."""
     st.html(f"<script>{_SCRIPT}</script>", unsafe_allow_javascript=True)
 
 
 def asks(utterance_id: int, offered: Sequence[CodebookLabel], button: str, others: Mapping[str, str]) -> str:
-    """Return the attributes of the place that says what is asked: the utterance, and which button each key presses.
+    """Return the HTML attributes that declare the utterance in question and the button for each key.
 
-    A label's is `button`-id; `others` are key -> name.
+    A label's button is named `button`-id; `others` maps further keys to button names.
     """
     buttons = {label.key: f"{button}-{label.id}" for label in offered if label.key} | dict(others)
     return f'data-asked="{utterance_id}" data-keys="{escape(json.dumps(buttons))}"'
 
 
 def numbered(few: Sequence[CodebookLabel]) -> list[CodebookLabel]:
-    """Put labels on the number keys, whatever keys they have otherwise."""
+    """Return the labels with the number keys in place of their own keys."""
     return [replace(label, key=str(place)) for place, label in enumerate(few, start=1)]
 
 
 def spare(key: str, codebook: Codebook) -> str | None:
-    """Return a key if no label has it."""
+    """Return the key, or None if a label has it."""
     return None if any(label.key == key for label in codebook.labels) else key
 
 
 def tell() -> None:
-    """List the keys."""
+    """Show the table of keys."""
     rows = "".join(f"<tr><th><kbd>{say(key)}</kbd></th><td>{say(does)}</td></tr>" for key, does in TABLE)
     st.html(f'<table class="keys">{rows}</table>')
-    layout.html("quiet", say("In a text field letters are letters; Escape leaves it."))
+    layout.html("quiet", say("In a text field these keys type letters; Escape leaves the field."))

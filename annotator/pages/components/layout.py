@@ -1,4 +1,4 @@
-"""What all pages share: which project, who annotates, what the model is doing, how text and errors are shown."""
+"""Shared layout: project and annotator in the sidebar, job status, styles, and display of text and errors."""
 
 import getpass
 import os
@@ -23,31 +23,31 @@ from annotator.rounds.lifecycle import recover
 from store import jobs
 from store.database import fault_of, hold_open, now, why_frozen
 
-PATIENCE = 0.5  # seconds that a page waits for another program that writes, before it says so and goes on
-ICON = str(Path(__file__).with_name("icon.png"))  # a file: icons by name are fetched from the network
+PATIENCE = 0.5  # seconds that a page waits while another program writes
+ICON = str(Path(__file__).with_name("icon.png"))  # a file, because icons by name are fetched from the network
 
 LOG = "annotator.log"  # in the folder of all projects
 
 STAGES = {
-    "": later("The model is starting"),
-    "load": later("The model is loading the language model"),
-    "check": later("The model is learning from all but some of the answers, to be measured on those"),
-    "learn": later("The model is learning from the answers"),
-    "save": later("The model is saving"),
-    "read": later("The model is reading what is new"),
-    "score": later("The model is asking about the other utterances"),
-    "calibrate": later("The model is calibrating"),
-    "promote": later("The model is choosing what to ask next"),
+    "": later("Starting"),
+    "load": later("Loading the language model"),
+    "check": later("Training without some of the answers, to measure on those"),
+    "learn": later("Training on the answers"),
+    "save": later("Saving the model"),
+    "read": later("Reading new utterances"),
+    "score": later("Scoring the remaining utterances"),
+    "calibrate": later("Calibrating"),
+    "promote": later("Choosing the next batch"),
 }
 
 _STYLE = """<style>
-[data-testid="stElementContainer"]:has(.rules) { display: none; }  /* they hold all the same, and take no room */
+[data-testid="stElementContainer"]:has(.rules) { display: none; }  /* the rules apply but take no space */
 .status { display: flex; flex-wrap: wrap; gap: .2rem 2rem; font-size: .85rem; line-height: 1.3; opacity: .85; }
 .status .part { min-width: 11rem; font-variant-numeric: tabular-nums; }
 .status .track { height: .2rem; margin-top: .2rem; }
 .reading { height: clamp(10rem, 28vh, 22rem); overflow-y: auto; display: flex; flex-direction: column;
     max-width: 46rem; border-radius: .5rem; padding: 0 .2rem; position: relative; }
-.reading > :first-child { margin-top: auto; }  /* short texts stand next to their labels, long ones can be scrolled */
+.reading > :first-child { margin-top: auto; }  /* short texts sit next to the labels, long ones scroll */
 .reading[data-above] { mask-image: linear-gradient(transparent, black 1rem); }  /* there is more to read */
 .reading[data-below] { mask-image: linear-gradient(to top, transparent, black 2.2rem); }
 .reading[data-above][data-below] {
@@ -65,7 +65,7 @@ _STYLE = """<style>
 .likely { display: flex; align-items: center; gap: .6rem; font-size: .9rem; margin-bottom: .2rem; max-width: 30rem; }
 .track { flex: 1; height: .5rem; border-radius: .25rem; background: rgba(128, 128, 128, .25); }
 .bar { height: 100%; border-radius: .25rem; background: THEME_COLOUR; }
-.unsaid { height: 1.65rem; }  /* the place of a bar that does not show: nothing moves when one does */
+.unsaid { height: 1.65rem; }  /* space of a hidden bar, so that nothing moves when one appears */
 .examples { font-size: .9rem; line-height: 1.4; opacity: .85; margin: .2rem 0 0; padding-inline-start: 1.2rem; }
 .keys th { text-align: start; padding: .25rem 1.2rem .25rem 0; font-weight: 600; vertical-align: top; }
 .keys td { padding: .25rem 0; }
@@ -86,23 +86,23 @@ div[class*="st-key-label-"] button :is(div, span, p) { white-space: normal; over
     .reading { height: clamp(9rem, 26vh, 16rem); }
     div[class*="st-key-label-"], div[class*="st-key-label-"] button {
         width: 100% !important; flex: 1 1 100% !important; }
-    div[class*="st-key-choice-"] { row-gap: .3rem; }  /* what is said of a label is nearer to it than to the next */
+    div[class*="st-key-choice-"] { row-gap: .3rem; }  /* a definition is nearer to its label than to the next */
     .utterance { font-size: 1.25rem; }
     .status .part { min-width: 8rem; }
-    .tour { min-height: 4.2rem; font-size: .95rem; }  /* three lines, as the longest step takes */
-    .st-key-tour [data-testid="stMarkdownContainer"] { position: absolute; clip-path: inset(50%); }  /* icons do */
+    .tour { min-height: 4.2rem; font-size: .95rem; }  /* three lines, for the longest step */
+    .st-key-tour [data-testid="stMarkdownContainer"] { position: absolute; clip-path: inset(50%); }  /* icons suffice */
     .definition { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; }
 }
 </style>"""
 
 
 def style() -> None:
-    """Add the few rules that the theme has no words for."""
+    """Add the style rules that the theme cannot express."""
     wear(_STYLE.replace("THEME_COLOUR", st.get_option("theme.primaryColor") or "currentColor"))
 
 
 def wear(rules: str) -> None:
-    """Add rules, and keep them: alone they would go where messages go, and one out of a fragment sweeps them away."""
+    """Add style rules with a hidden element, so that a rerun of a fragment does not remove them."""
     st.html(f'<span class="rules"></span>{rules}')
 
 
@@ -112,9 +112,9 @@ def plain(text: str) -> str:
 
 
 def told_apart(ours: Mapping[Any, str], theirs: Mapping[Any, str]) -> dict[Any, str]:
-    """Return what a list of choices shows for each: one choice a name, or Streamlit would take one for the other.
+    """Return distinct display names for a list of choices; Streamlit confuses choices with equal names.
 
-    What people have named goes in quotes where we use the same word ourselves.
+    Names given by people are put in quotes if they equal one of ours.
     """
     taken = set(ours.values())
     named = {key: say("“{name}”", name=name) if name in taken else name for key, name in theirs.items()}
@@ -122,19 +122,19 @@ def told_apart(ours: Mapping[Any, str], theirs: Mapping[Any, str]) -> dict[Any, 
 
 
 def html(kind: str, text: str, lead: str = "") -> None:
-    """Show foreign text literally: nothing in it is ever rendered."""
+    """Show foreign text literally; nothing in it is rendered."""
     st.html(spoken(kind, lead, text))
 
 
 def spoken(kind: str, speaker: str | None, text: str) -> str:
-    """Write who says what as HTML in which nothing foreign is rendered."""
+    """Return speaker and text as HTML, with both escaped."""
     head = f'<span class="speaker">{escape(speaker)}</span>' if speaker else ""
     return f'<div class="{kind}" dir="auto">{head}{escape(text)}</div>'
 
 
 @contextmanager
 def errors_shown() -> Iterator[None]:
-    """Show message and hint of our own errors in place of the page; `tell_unexpected` gets all others."""
+    """Show message and hint of our own errors in place of the page; `show_unexpected` handles all others."""
     try:
         yield
     except AnnotatorError as error:
@@ -142,31 +142,31 @@ def errors_shown() -> Iterator[None]:
 
 
 def show_error(error: AnnotatorError) -> None:
-    """Say what happened and what to do."""
+    """Show an error's message and hint."""
     message, hint = f"**{plain(tell_stored(error.message))}**", _with_commands(tell_stored(error.hint))
     st.error(f"{message}\n\n{hint}" if hint else message)
 
 
 def _with_commands(hint: str) -> str:
-    """Escape a hint but for the commands in it, which stand between backticks."""
+    """Escape a hint except for commands in backticks."""
     pieces = re.split(r"`([^`\n]+)`", hint)
     return "".join(f"`{piece}`" if place % 2 else plain(piece) for place, piece in enumerate(pieces))
 
 
 def guarded(action: Callable[..., None]) -> Callable[..., None]:
-    """Let a widget's callback fail readably: its error is shown by the run that follows."""
+    """Wrap a widget's callback so that the following run shows its error."""
 
     def run(*args: object) -> None:
         try:
             action(*args)
-        except Exception as error:  # kept for the run that follows, which has the sidebar and the page around it
+        except Exception as error:  # shown by the following run, with sidebar and page around it
             st.session_state["error"] = error
 
     return run
 
 
 def tell_failure() -> None:
-    """Show why what was last asked for has failed, if it has. What nobody foresaw is raised again."""
+    """Show the error of the last action, if any. Unexpected errors are raised again."""
     match st.session_state.pop("error", None):
         case AnnotatorError() as error:
             show_error(error)
@@ -174,17 +174,17 @@ def tell_failure() -> None:
             raise error
 
 
-def tell_unexpected(error: Exception) -> bool:
-    """Show that something failed that nobody foresaw, in place of Streamlit's own box, and write it down."""
+def show_unexpected(error: Exception) -> bool:
+    """Show and log an unexpected error, in place of Streamlit's own message."""
     log = workspace() / LOG
     try:
         with os.fdopen(os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600), "a", encoding="utf-8") as file:
             file.write(f"{now()}\n{''.join(traceback.format_exception(error))}\n")
         where = say("in {log}", log=plain(str(log)))
-    except OSError:  # the disk may be what failed
-        where = say("in the window in which the app was started")
-    happened = say("Something went wrong that was not foreseen. What you did last may not have been saved.")
-    hint = say("All earlier answers are saved. Reload the page and try again. The details are {where}.", where=where)
+    except OSError:  # the disk may have failed
+        where = say("in the terminal where the app was started")
+    happened = say("An unexpected error occurred. Your last action may not have been saved.")
+    hint = say("All earlier answers are saved. Reload the page and try again. Details are {where}.", where=where)
     st.error(f"{happened}\n\n{hint}")
     return True
 
@@ -195,8 +195,8 @@ def folder() -> Path | None:
     return workspace() / name if name else None
 
 
-def speak() -> None:
-    """Settle the language of this visit: what the annotator has chosen, else what his browser asks for."""
+def set_language() -> None:
+    """Set the language of this visit: the annotator's choice, else the browser's."""
     chosen = ""
     if path := folder():
         with suppress(AnnotatorError), Project.open(path) as project:
@@ -205,7 +205,7 @@ def speak() -> None:
 
 
 def _spoken() -> str:
-    """Return the language of the visit that is being served; English where nobody is, as in a thread of ours."""
+    """Return the language of the current visit; English outside a visit, as in a background thread."""
     visit = get_script_run_ctx(suppress_warning=True)
     return str(st.session_state.get("language", i18n.ENGLISH)) if visit else i18n.ENGLISH
 
@@ -214,15 +214,15 @@ i18n.follow(_spoken)
 
 
 def annotator() -> str:
-    """Name whoever sits before the screen, without spaces around the name."""
+    """Return the annotator's name, stripped."""
     return str(st.session_state.get("annotator") or "").strip() or getpass.getuser()
 
 
 @contextmanager
 def opened_project(patience: float | None = None) -> Iterator[Project]:
-    """Open the chosen project for this run; without one, say where to make it and end the page.
+    """Open the chosen project for this run; without one, show where to create it and stop the page.
 
-    `patience` says how many seconds to wait for another program that writes.
+    `patience` is the number of seconds to wait while another program writes.
     """
     path = folder()
     if path is None:
@@ -239,12 +239,12 @@ def _keep_open(path: Path) -> Any:
     return hold_open(path)
 
 
-def settle() -> list[str]:
-    """Settle project, annotator and language for this run; return the names of all projects."""
+def prepare_visit() -> list[str]:
+    """Set project, annotator and language for this run; return the names of all projects."""
     names = [path.name for path in _folders()]
     _remember("project", names)
     _remember("annotator", None)
-    speak()
+    set_language()
     return names
 
 
@@ -257,16 +257,16 @@ def _folders() -> list[Path]:
 
 
 def _shown(name: str) -> str:
-    """Return a project's name as the list shows it."""
+    """Return a project's name as shown in the list."""
     return say("{name} (cannot be opened)", name=name) if fault_of(workspace() / name) else name
 
 
 def sidebar(names: list[str]) -> None:
-    """Choose the project and the name answers are stored under; show what the model is doing."""
+    """Show the fields for project and annotator, and the job status."""
     with st.sidebar:
         if names:
             st.selectbox(say("Project"), names, key="project", format_func=_shown)
-        about = say("Stored with every answer. Nobody is asked to prove it.")
+        about = say("Stored with every answer; no sign-in.")
         st.text_input(say("Your name"), key="annotator", help=about)
         if names:
             st.query_params["project"] = st.session_state["project"]
@@ -275,28 +275,28 @@ def sidebar(names: list[str]) -> None:
 
 
 def _remember(key: str, among: list[str] | None) -> None:
-    """Keep a choice over reloads, in the address, and over pages, in the session."""
+    """Keep a choice across reloads, in the address, and across pages, in the session."""
     entered = st.session_state.pop("enter", None) if key == "project" else None
     kept = entered or st.session_state.get(key) or st.query_params.get(key)
     if kept and (among is None or kept in among):
         st.session_state[key] = kept
     else:
-        st.session_state[key] = getpass.getuser() if among is None else _first_sound(among)
+        st.session_state[key] = getpass.getuser() if among is None else _first_usable(among)
 
 
-def _first_sound(names: list[str]) -> str | None:
-    """Return the first project that can be opened; the first of all if none can."""
+def _first_usable(names: list[str]) -> str | None:
+    """Return the first project that can be opened, or the first of all if none can."""
     return next((name for name in names if not fault_of(workspace() / name)), names[0] if names else None)
 
 
 def job_status() -> None:
-    """Show the job under way, refreshing itself only while there is one."""
+    """Show the running job; refreshes itself only while there is one."""
     path = folder()
     if path is None:
         return
     active = False
-    with suppress(AnnotatorError), Project.open(path, PATIENCE) as project:  # the page says why it cannot be opened
-        tidy(project)
+    with suppress(AnnotatorError), Project.open(path, PATIENCE) as project:  # the page shows why it cannot be opened
+        recover_dead_round(project)
         active = jobs.active(project.db) is not None
     st.session_state["job_active"] = active
     _live_status(path) if active else None
@@ -305,46 +305,46 @@ def job_status() -> None:
 @st.fragment(run_every="1.5s")
 def _live_status(path: Path) -> None:
     with Project.open(path, PATIENCE) as project:
-        tidy(project)
+        recover_dead_round(project)
         job = jobs.active(project.db)
     if job is None:
-        st.rerun()  # the whole app: the new round is in use
+        st.rerun()  # the whole app, because the new round is in use
     else:
         st.progress(min(1.0, job["share"]), text=describe_job(job))
-        if normalized_entropy := doubt_of(job):
-            html("quiet", normalized_entropy)
+        if warning := stall_warning(job):
+            html("quiet", warning)
 
 
-def tidy(project: Project) -> None:
-    """Tidy up after a round that died, unless another program is writing: then there will be another time."""
+def recover_dead_round(project: Project) -> None:
+    """Clean up after a round whose process died, unless another program is writing; the next run tries again."""
     with suppress(ProjectBusy):
         recover(project)
 
 
-def doubt_of(job: Mapping[str, Any]) -> str:
-    """Say that a job seems to hang, and what to do; nothing where it does not."""
+def stall_warning(job: Mapping[str, Any]) -> str:
+    """Return a warning if a job seems to hang, else an empty text."""
     if job["cancel"]:
         return ""
     if silent := jobs.silence(job):
-        said = say("It has given no sign of life for {time}.", time=duration(silent.total_seconds()))
+        warning = say("It has not responded for {time}.", time=duration(silent.total_seconds()))
     elif stands := jobs.standstill(job):
-        said = say("It is alive, but has got no further for {time}.", time=duration(stands.total_seconds()))
+        warning = say("It is running but has made no progress for {time}.", time=duration(stands.total_seconds()))
     else:
         return ""
-    return f"{said} {say('If it hangs, cancel it on the Rounds page: then another can start.')}"
+    return f"{warning} {say('If it hangs, cancel it on the Rounds page and start another.')}"
 
 
 def describe_job(job: Mapping[str, Any]) -> str:
-    """Say in a line what a job is doing and how long it will take."""
+    """Return one line with the stage of a job and the time left."""
     if job["cancel"]:
-        return say("The round is being stopped")
+        return say("Stopping the round")
     left = job["seconds_left"]
     stage = say(STAGES.get(str(job["stage"]), str(job["stage"])))
     return stage if left is None else say("{stage}, {time} left", stage=stage, time=duration(float(str(left))))
 
 
 def duration(seconds: float) -> str:
-    """Put seconds into words a person would use."""
+    """Return a rounded duration in words."""
     if seconds < 90:
         return say("about {n} seconds", n=max(5, round(seconds / 5) * 5))
     return say_many("about {n} minute", "about {n} minutes", round(seconds / 60))

@@ -1,4 +1,4 @@
-"""What the label page says in small print: why this utterance, what the bars are, what the model had thought."""
+"""Notes on the label page: reason for the utterance, meaning of the bars, prediction for the previous utterance."""
 
 from annotator.codebook.definition import Codebook
 from annotator.i18n import say
@@ -8,35 +8,41 @@ from annotator.project import Project
 
 
 def reasons(project: Project, question: Question) -> str:
-    """Say why this utterance is asked, and what its bars are."""
-    said = (say(question.reason), _when_chosen(question), _about_bars(project, question))
-    return " ".join(filter(None, said))
+    """Return why this utterance is asked, and what its bars show."""
+    sentences = (say(question.reason), _when_chosen(question), _about_bars(project, question))
+    return " ".join(filter(None, sentences))
 
 
 def _when_chosen(question: Question) -> str:
-    """Say where it was not the round that chose it: what the bars show has not heard the answers that did."""
-    return say("Chosen from the latest answers, ahead of the next round.") if question.is_ahead else ""
+    """Return a note if the utterance was chosen between rounds: the bars do not reflect the answers that chose it."""
+    return say("Chosen from the latest answers, before the next round.") if question.is_ahead else ""
 
 
 def _about_bars(project: Project, question: Question) -> str:
-    """Say what the bars are, or why there are none."""
+    """Return what the bars show, or why there are none."""
     if question.suggestion:
-        return say("The bars are round {n}'s probabilities.", n=question.suggestion.round_number)
+        return say("The bars show the probabilities from round {n}.", n=question.suggestion.round_number)
     if question.withheld == "chance":
-        return say("Its suggestion is hidden, drawn at random, to learn what suggestions do to answers.")
+        return say("Its suggestion is hidden at random, to measure how suggestions influence answers.")
     if question.withheld == "choice":
-        return say("Suggestions are hidden, as you have chosen.")
+        return say("You have turned off suggestions.")
     none_yet = not question.is_audit and project.config.show_suggestions
-    return say("There is no suggestion before the model's first round.") if none_yet else ""
+    return say("Suggestions appear after the first round.") if none_yet else ""
 
 
 def outcome(codebook: Codebook, screen: Screen) -> str:
-    """Say what the model had thought of the last utterance, if that is wanted."""
+    """Return the prediction for the previous utterance, if the annotator wants to see it."""
     if not screen.preferences.outcome or screen.outcome is None:
         return ""
     label_id, share = screen.outcome.thought.best
     names = dict(zip(codebook.ids, codebook.names, strict=True))
-    name = names.get(label_id) or say("a label no longer in use")
+    name = names.get(label_id) or say("a retired label")
     if screen.outcome.agrees:
-        return say("Before: The model was {share:.0%} sure of {label}, as you were.", share=share, label=name)
-    return say("Before: The model was {share:.0%} sure of {label}. You said otherwise.", share=share, label=name)
+        return say(
+            "Previous utterance: the model predicted {label} ({share:.0%}), as you answered.", share=share, label=name
+        )
+    return say(
+        "Previous utterance: the model predicted {label} ({share:.0%}). You answered differently.",
+        share=share,
+        label=name,
+    )

@@ -1,4 +1,4 @@
-"""The strip above a page that says to a newcomer what to do next. It keeps its height, and covers nothing."""
+"""The onboarding strip above a page, with the next step. It has a constant height and covers nothing."""
 
 import streamlit as st
 
@@ -8,13 +8,13 @@ from annotator.labeling import onboarding
 from annotator.pages.components import layout
 from annotator.project import Project
 
-ENDS_ON = ("insights", "export")  # who comes here with a trained round has been all the way
+ENDS_ON = ("insights", "export")  # reaching one of these with a trained round completes the tour
 
 
 def strip(project: Project, here: str) -> None:
-    """Say the next step, if there is a tour. Once it is over, the database is not asked again."""
+    """Show the next step, if there is a tour. Once it is over, the database is not queried again."""
     owner = (project.folder, layout.annotator())
-    over = st.session_state.get("tour_over")  # whose, and the page on which the farewell stands until it is left
+    over = st.session_state.get("tour_over")  # owner, and the page that shows the farewell until it is left
     if over is None or over[0] != owner:
         step = onboarding.next_step(project, layout.annotator())
         arrived = step == onboarding.LOOK and here in ENDS_ON
@@ -28,24 +28,24 @@ def strip(project: Project, here: str) -> None:
         over = (owner, "")
     st.session_state["tour_over"] = over
     if over[1]:
-        st.html(_said("", say(onboarding.FAREWELL)))
+        st.html(_strip_html("", say(onboarding.FAREWELL)))
 
 
 def _draw(step: onboarding.Step, here: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="tour"):
         with st.container(width="stretch"):
-            st.html(_said(say("Step {n} of {whole}", n=step.number, whole=onboarding.STEPS), say(step.text)))
+            st.html(_strip_html(say("Step {n} of {whole}", n=step.number, whole=onboarding.STEPS), say(step.text)))
         if step.page != here:
-            there = st.Page(_as_the_app_says, title=step.page, url_path=step.page)
-            st.page_link(there, label=say("Take me there"), icon=":material/arrow_forward:")
+            there = st.Page(_placeholder, title=step.page, url_path=step.page)
+            st.page_link(there, label=say("Go there"), icon=":material/arrow_forward:")
         st.button(say("End the tour"), key="end-tour", type="tertiary", icon=":material/close:", on_click=_end)
 
 
-def _as_the_app_says() -> None:
-    """Stand for a page in a link to it: it is known by its address alone."""
+def _placeholder() -> None:
+    """Stand in for a page in a link; only its address matters."""
 
 
-def _said(lead: str, text: str) -> str:
+def _strip_html(lead: str, text: str) -> str:
     return f'<div class="tour" role="status">{layout.spoken("", lead, text)}</div>'
 
 
@@ -56,9 +56,9 @@ def _end() -> None:
 
 
 def offer(project: Project) -> None:
-    """Let the tour be started again, where there is one."""
-    if is_sample(project) and st.button(say("Start the tour again"), key="tour-again", on_click=_begin):
-        st.rerun()  # which closes the window
+    """Show the button that restarts the tour, in sample projects."""
+    if is_sample(project) and st.button(say("Restart the tour"), key="tour-again", on_click=_begin):
+        st.rerun()  # closes the dialog
 
 
 @layout.guarded

@@ -1,4 +1,4 @@
-"""An answer that waits for another program to end its writing: kept, shown, and stored once, as soon as it can be."""
+"""An answer that waits while another program writes: it is kept, shown, and stored as soon as possible."""
 
 import time
 from collections.abc import Callable
@@ -12,24 +12,24 @@ from annotator.i18n import say
 from annotator.pages.components import layout
 from annotator.project import Project
 
-MOMENT = 0.5  # seconds after which a page that was drawn may be drawn again
+MOMENT = 0.5  # seconds to wait before the page is redrawn
 Write = Callable[[Project], None]
-"""Stores the answer and does what follows from it. Raises ProjectBusy if nothing has been written."""
+"""Stores the answer and handles what follows. Raises ProjectBusy if nothing was written."""
 
 
 @dataclass(frozen=True)
 class Unsaved:
-    """An answer that is not stored yet."""
+    """An answer that has not been stored yet."""
 
-    told: str  # the answer in words
-    folder: Path  # of its project, whichever is open by now
+    answer: str  # in words
+    folder: Path  # of its project, which may no longer be the open one
     write: Write
 
 
-def submit(told: str, write: Write) -> None:
-    """Store an answer now, or keep it while another program writes. Until it is stored, others are refused."""
+def submit(answer: str, write: Write) -> None:
+    """Store an answer now, or keep it while another program writes. Further answers are refused until it is stored."""
     if kept():
-        st.toast(say("This key was not taken: the answer before it is not saved yet."))
+        st.toast(say("Key ignored: the previous answer is not saved yet."))
         return
     try:
         with layout.opened_project(layout.PATIENCE) as project:
@@ -37,21 +37,21 @@ def submit(told: str, write: Write) -> None:
     except ProjectBusy:
         path = layout.folder()
         assert path
-        st.session_state["unsaved"] = Unsaved(told, path, write)
+        st.session_state["unsaved"] = Unsaved(answer, path, write)
 
 
 def kept() -> Unsaved | None:
-    """Return the answer that waits, if there is one."""
+    """Return the waiting answer, if there is one."""
     return st.session_state.get("unsaved")
 
 
 def drop() -> bool:
-    """Forget the answer that waits; say whether there was one."""
+    """Discard the waiting answer; return whether there was one."""
     return st.session_state.pop("unsaved", None) is not None
 
 
-def tell() -> None:
-    """Store the answer that waits, or say that it does and try again every second. Before the page is drawn."""
+def show() -> None:
+    """Store the waiting answer, or show that it waits and retry every second. Call before the page is drawn."""
     if kept():
         _try()
     st.session_state["told_unsaved"] = kept()
@@ -60,9 +60,9 @@ def tell() -> None:
 
 
 def reach_the_page() -> None:
-    """Draw the whole page anew where only a part of it has been, and an answer waits that nothing shows yet.
+    """Redraw the whole page if only a part was drawn and the waiting answer is not shown yet.
 
-    After the widgets of that part: those that a run does not reach lose what was typed.
+    Call after the widgets of that part: widgets that a run does not reach lose their input.
     """
     if kept() is not st.session_state.get("told_unsaved"):
         st.rerun()
@@ -77,7 +77,7 @@ def _try_again(drawn: float) -> None:
             say(
                 "Not saved yet: another program is writing to this project. Your answer “{answer}” is kept and will be "
                 "saved as soon as possible.",
-                answer=layout.plain(waiting.told),
+                answer=layout.plain(waiting.answer),
             )
         )
     else:
@@ -85,7 +85,7 @@ def _try_again(drawn: float) -> None:
 
 
 def _try() -> None:
-    """Store the answer that waits, once; an error other than that another program is writing is shown."""
+    """Try to store the waiting answer; show any error other than ProjectBusy."""
     waiting = kept()
     if waiting is None:
         return
@@ -100,12 +100,12 @@ def _try() -> None:
 
 
 def await_project() -> None:
-    """Say that the page cannot be shown while another program writes, and look again every second."""
+    """Show that the page is unavailable while another program writes, and retry every second."""
     st.info(say("Another program is writing to this project. This page appears as soon as it can be read."))
     _look_again(time.monotonic())
 
 
 @st.fragment(run_every="1s")
 def _look_again(since: float) -> None:
-    if time.monotonic() - since > MOMENT:  # not at once, as the page is drawn
+    if time.monotonic() - since > MOMENT:  # not immediately, while the page is being drawn
         st.rerun()

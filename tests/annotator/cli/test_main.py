@@ -204,7 +204,7 @@ def test_the_status_counts_answers_and_lists_rounds(folder):
     output = good("status", folder)
     with Project.open(folder) as project:
         answered = len(annotations.answered_ids(project.db))
-    assert f"Test: {answered} of 60 utterances have an answer." in output
+    assert f"Test: {answered} of 60 utterances are answered." in output
     assert "No round is running." in output
     assert "promoted" in output
 
@@ -223,7 +223,7 @@ def test_while_another_program_writes_a_command_says_so(folder, labeled, command
 
 def test_while_another_program_writes_a_project_is_shown_and_exported(folder, tmp_path):
     with another_writes(folder):
-        assert "utterances have an answer" in good("status", folder)
+        assert "utterances are answered" in good("status", folder)
         good("export", folder, "--out", tmp_path / "out.csv")
 
 
@@ -318,7 +318,7 @@ def test_a_simulation_that_cannot_be_run_is_refused(labeled, tmp_path):
     for wrong in (["--rounds", 0], ["--labels", 0], ["--seeds", "x"]):
         assert run("simulate", labeled, *wrong).exit_code == 2
     odd = run("simulate", labeled, "--labels", "30,50", "--batch", 20)
-    assert "No round ends at 30 labels: there is one every 20" in odd.output
+    assert "No round ends at 30 answers: rounds end every 20 answers" in odd.output
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,7 @@ def test_accepted_labels_are_never_trained_or_measured_on(project):
 def test_nothing_is_accepted_twice(project):
     accept(project, "ada", WISH)
     first = acceptances.standing_ids(project.db)
-    with pytest.raises(RoundError, match="0 suggestions"):
+    with pytest.raises(RoundError, match="No suggestions"):
         accept(project, "ada", WISH)
     assert acceptances.standing_ids(project.db) == first
     with pytest.raises(ValueError, match="have a label already"):
@@ -218,7 +218,7 @@ def test_an_acceptance_is_taken_back_as_a_whole_and_leaves_a_trace(project):
     assert acceptances.standing_ids(project.db) == set()
     assert taken <= set(candidates(project, None).pool)
     (stored,) = acceptances.history(project.db)
-    assert (stored["ended"], stored["reason"], stored["size"]) == ("undone", "taken back by ben", len(taken))
+    assert (stored["ended"], stored["reason"], stored["size"]) == ("undone", "undone by ben", len(taken))
     assert not take_back(project, done, "ben")
     assert offer(project, WISH).accepts == len(taken)
 
@@ -284,7 +284,7 @@ def test_a_promise_is_withdrawn_when_spot_checks_speak_against_it(project):
     assert len(checked) < 20
     (stored,) = acceptances.history(project.db)
     assert stored["ended"] == "withdrawn"
-    assert "spot checks were answered otherwise" in stored["reason"]
+    assert "spot checks contradicted the suggestion" in stored["reason"]
     assert acceptances.standing_ids(project.db) == set()
     assert not set(checked) & set(candidates(project, None).pool), "what a person has answered stays answered"
 
@@ -340,7 +340,7 @@ def test_a_person_who_answers_an_accepted_utterance_has_the_last_word(project):
 def test_what_was_taken_back_leaves_no_label_but_a_line_on_the_card(project):
     take_back(project, accept(project, "ada", WISH), "ben")
     assert not [row for row in export_rows(project, ExportPlan()) if row["source"] == "accepted"]
-    assert "undone: taken back by ben" in dataset_card(project, ExportPlan(), 1)
+    assert "undone: undone by ben" in dataset_card(project, ExportPlan(), 1)
 
 
 # Rolling back

@@ -129,7 +129,7 @@ def test_the_database_itself_refuses_audit_utterances(project):
 
 
 def test_no_utterance_is_no_act(project):
-    with pytest.raises(BadInput, match="0 utterances"):
+    with pytest.raises(BadInput, match="No utterances"):
         bulk.answer_all(project, "ada", WISH, PROMISE, ())
 
 

@@ -14,7 +14,7 @@ import pytest
 from annotator.codebook.definition import codebook_of
 from annotator.errors import AnnotatorError, BackboneError, BadInput, NoProject
 from annotator.labeling import explanation as why
-from annotator.labeling.explanation import Asking, Explanation
+from annotator.labeling.explanation import Explanation, PendingExplanation
 from annotator.loop import run_round
 from annotator.project import Project
 from annotator.rounds.snapshot import read_texts
@@ -103,7 +103,7 @@ def running(script: str) -> subprocess.Popen[str]:
     )
 
 
-def outcome(asking: Asking) -> Explanation:
+def outcome(asking: PendingExplanation) -> Explanation:
     while (found := asking.answer()) is None:
         time.sleep(0.05)
     return found
@@ -111,7 +111,7 @@ def outcome(asking: Asking) -> Explanation:
 
 def test_there_is_no_answer_until_the_process_has_ended() -> None:
     process = running(f"input(); print({json.dumps(TOLD)!r})")
-    asking = Asking(process, limit=60)
+    asking = PendingExplanation(process, limit=60)
     assert asking.answer() is None
     assert process.stdin
     process.stdin.write("\n")
@@ -121,20 +121,20 @@ def test_there_is_no_answer_until_the_process_has_ended() -> None:
 
 def test_a_question_can_be_dropped() -> None:
     process = running("input()")
-    Asking(process, limit=60).stop()
+    PendingExplanation(process, limit=60).stop()
     assert process.returncode is not None
 
 
 def test_a_process_that_dies_is_an_error_that_names_the_log() -> None:
     with pytest.raises(BackboneError, match="code 3") as caught:
-        outcome(Asking(running("raise SystemExit(3)"), limit=60))
+        outcome(PendingExplanation(running("raise SystemExit(3)"), limit=60))
     assert "worker.log" in caught.value.hint
 
 
 def test_a_process_that_takes_too_long_is_ended() -> None:
     process = running("import time; time.sleep(600)")
     with pytest.raises(BackboneError, match="within 0 seconds"):
-        Asking(process, limit=0).answer()
+        PendingExplanation(process, limit=0).answer()
     assert process.returncode is not None
 
 
@@ -143,7 +143,7 @@ def test_asking_starts_a_process_that_writes_its_troubles_to_the_log(
 ) -> None:
     monkeypatch.setattr(why.sys, "executable", str(_failing(project.folder)))
     with pytest.raises(BackboneError, match="code 7"):
-        outcome(Asking.start(project.folder, 5))
+        outcome(PendingExplanation.start(project.folder, 5))
     assert (
         f"-m annotator.labeling.explanation {project.folder.resolve()} 5" in (project.folder / "worker.log").read_text()
     )
@@ -163,7 +163,7 @@ def _failing(folder: Path) -> Path:
 )
 def test_the_starter_gives_a_reason_and_a_label(project: Project) -> None:
     wanted = in_pool(project)
-    first = outcome(Asking.start(project.folder, wanted, limit=600))
+    first = outcome(PendingExplanation.start(project.folder, wanted, limit=600))
     assert first.label in codebook_of(project).names
     assert first.backbone == STARTER
     assert len(first.text.split()) > 2

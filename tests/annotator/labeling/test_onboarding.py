@@ -53,7 +53,7 @@ def test_it_leads_from_the_first_answer_to_a_trained_round(sample):
     say(sample, 1)
     assert step(sample) == onboarding.TAKE_BACK
     undo(sample, "ada")
-    assert step(sample).text.endswith("So far: 0 and 0.")
+    assert step(sample).text.endswith("0 of 10 training and 0 of 2 audit answers.")
     enough(sample)
     assert step(sample) == onboarding.RETRAIN
     job = jobs.begin(sample.db, "the button", annotations.last_id(sample.db))
@@ -69,7 +69,7 @@ def test_it_leads_from_the_first_answer_to_a_trained_round(sample):
 def test_it_asks_for_no_more_answers_than_a_round_needs(sample):
     enough(sample)
     found = take_snapshot(sample, sample.config, None)
-    assert min(len(found.train) - sample.config.minimum_labels, len(found.audit) - onboarding.MEASURING) == 0
+    assert min(len(found.train) - sample.config.minimum_labels, len(found.audit) - onboarding.AUDIT_ANSWERS) == 0
     run_round(sample, classifier_of(sample), sample.config)
     assert step(sample) == onboarding.LOOK
 

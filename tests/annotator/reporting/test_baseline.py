@@ -12,7 +12,7 @@ from annotator.codebook.definition import codebook_of
 from annotator.loop import run_round
 from annotator.methods.query_strategies import DEFAULT
 from annotator.reporting import baseline, charts
-from annotator.reporting.baseline import LEAST, Comparison, Step, compare, recent_comparison, sentence
+from annotator.reporting.baseline import MINIMUM, Comparison, Step, compare, recent_comparison, sentence
 from annotator.reporting.learning_curve import Answered
 from model.probe.heads import ASPECTS
 from model.probe.probe import blank
@@ -65,7 +65,7 @@ def test_where_choosing_finds_what_a_draw_misses_it_is_seen_to_pay():
 def test_where_one_label_alone_was_asked_for_it_is_seen_not_to_pay():
     last = steps_of(of(np.r_[np.zeros(30, dtype=int), 1]), slice_of(80), SIZE)[-1]
     assert last.interval[1] < 0
-    assert last.asked < last.drawn
+    assert last.queried < last.random
 
 
 def test_where_what_was_asked_for_was_drawn_as_well_nothing_is_claimed():
@@ -74,15 +74,15 @@ def test_where_what_was_asked_for_was_drawn_as_well_nothing_is_claimed():
 
 
 def test_few_audit_answers_tell_nothing_and_neither_do_few_others():
-    assert steps_of(drawn(60), drawn(LEAST - 1), SIZE) == ()
-    assert steps_of(drawn(9), drawn(LEAST), SIZE) == ()
-    assert len(steps_of(drawn(60), drawn(LEAST), SIZE)) > 1
+    assert steps_of(drawn(60), drawn(MINIMUM - 1), SIZE) == ()
+    assert steps_of(drawn(9), drawn(MINIMUM), SIZE) == ()
+    assert len(steps_of(drawn(60), drawn(MINIMUM), SIZE)) > 1
 
 
 def test_a_slice_on_which_nothing_differs_proves_little():
     easy = steps_of(of(np.arange(30) % 2), of(np.arange(40) % 2), 2)[-1]
     assert easy.gain == 0
-    assert easy.normalized_entropy > 1 / 40
+    assert easy.half_width > 1 / 40
 
 
 def test_no_audit_answer_ever_teaches_what_judges_it():
@@ -113,7 +113,7 @@ def test_labels_that_follow_no_rule_are_guessed_no_better_than_by_chance():
     rng = np.random.default_rng(0)
     noise = Answered(in_all_aspects(rng.normal(size=(200, 60))), rng.integers(2, size=200))
     last = steps_of(noise.first(100), noise.at(np.arange(100, 200)), 2)[-1]
-    assert last.drawn < 0.6
+    assert last.random < 0.6
 
 
 # Of a project
@@ -148,36 +148,37 @@ def test_a_project_with_answers_of_both_kinds_is_told_what_choosing_gives(projec
     ask(project, 50)
     found = recent_comparison(project)
     assert [step.answers for step in found.steps][-1] == 30
-    assert (found.audit, found.slice, found.untold) == (60, 60, "")
+    assert (found.audit, found.audit_size, found.unavailable) == (60, 60, "")
     assert recent_comparison(project) is found, "a page need not wait again"
 
 
 def test_what_was_labelled_on_the_label_page_counts_in_the_order_of_asking(project):
     label_pool(project, 30)
-    asked = baseline.asked_for(project, codebook_of(project).ids)
+    asked = baseline.queried_answers(project, codebook_of(project).ids)
     assert len(asked) == 30
     first, second = list(asked)[:2]
     annotations.record(project.db, NewAnnotation(first, "ada", "label", 1, "adjudicated", 1))
-    assert list(baseline.asked_for(project, codebook_of(project).ids))[:2] == [first, second], "settled, asked no later"
+    queried = baseline.queried_answers(project, codebook_of(project).ids)
+    assert list(queried)[:2] == [first, second], "adjudicated later"
 
 
 def test_what_a_search_found_was_not_asked_for(project):
     ask(project, 10, strategy="bulk")
-    assert baseline.asked_for(project, codebook_of(project).ids) == {}
+    assert baseline.queried_answers(project, codebook_of(project).ids) == {}
 
 
-@pytest.mark.parametrize(("strategy", "audit", "untold"), [("random", 60, "random"), (DEFAULT, 39, "few")])
-def test_nothing_is_told_where_all_was_drawn_or_audit_answers_are_few(project, strategy, audit, untold):
+@pytest.mark.parametrize(("strategy", "audit", "unavailable"), [("random", 60, "random"), (DEFAULT, 39, "few")])
+def test_nothing_is_told_where_all_was_drawn_or_audit_answers_are_few(project, strategy, audit, unavailable):
     answer_audit(project, audit)
     ask(project, 50, strategy)
     found = recent_comparison(project)
-    assert (found.untold, found.steps) == (untold, ())
-    assert "can" in sentence(found)
+    assert (found.unavailable, found.steps) == (unavailable, ())
+    assert "omparing" in sentence(found) or "compared" in sentence(found)
 
 
 def test_nothing_is_told_where_labels_came_with_the_file(project):
     ask(project, 1, GIVEN)
-    assert "labels came with the file" in sentence(recent_comparison(project))
+    assert "the file came with labels" in sentence(recent_comparison(project))
 
 
 # In words
@@ -190,13 +191,16 @@ FOUND = Comparison(80, 100, 40, (STEP,))
 @pytest.mark.parametrize(
     ("step", "said"),
     [
-        (STEP, "pays: with the first 40 answers the scout is right 10 times more in 100"),
-        (replace(STEP, asked=0.6), "has not paid: with the first 40 answers the scout is right 10 times less in 100"),
+        (STEP, "helps: after the first 40 answers, the quick classifier is right 10 more times in 100"),
         (
-            replace(STEP, asked=0.72, normalized_entropy=0.1),
-            "from -8 to +12. To tell a difference of 5 takes about 320",
+            replace(STEP, queried=0.6),
+            "has not helped: after the first 40 answers, the quick classifier is right 10 fewer times in 100",
         ),
-        (replace(STEP, asked=0.71), "from -3 to +5. If there is a difference, it is a small one."),
+        (
+            replace(STEP, queried=0.72, half_width=0.1),
+            "from -8 to +12. Detecting a difference of 5 in 100 takes about 320",
+        ),
+        (replace(STEP, queried=0.71), "from -3 to +5. If there is a difference, it is small."),
     ],
 )
 def test_the_sentence_says_what_is_known_and_no_more(step: Step, said: str):
@@ -205,11 +209,11 @@ def test_the_sentence_says_what_is_known_and_no_more(step: Step, said: str):
 
 def test_the_interval_of_a_loss_is_told_from_the_smaller_to_the_larger():
     assert "(6 to 14)" in sentence(FOUND)
-    assert "(6 to 14)" in sentence(replace(FOUND, steps=(replace(STEP, asked=0.6),)))
+    assert "(6 to 14)" in sentence(replace(FOUND, steps=(replace(STEP, queried=0.6),)))
 
 
 @pytest.mark.parametrize("asked", [0.8, 0.6])
 def test_it_is_drawn_with_both_lines_named(asked: float):
-    drawn_ = charts.svg(charts.choosing((replace(STEP, answers=10), replace(STEP, asked=asked))), "choosing")
+    drawn_ = charts.svg(charts.active_learning((replace(STEP, answers=10), replace(STEP, queried=asked))), "choosing")
     assert ">chosen<" in drawn_
-    assert ">at random<" in drawn_
+    assert ">random<" in drawn_

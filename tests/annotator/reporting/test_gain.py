@@ -8,7 +8,7 @@ import pytest
 from annotator.codebook.definition import codebook_of
 from annotator.loop import run_round
 from annotator.reporting import gain
-from annotator.reporting.gain import EXAMPLES, JUDGES, MOST, expected_gain, recent_gain
+from annotator.reporting.gain import EXAMPLES, MOST, TESTS, expected_gain, recent_gain
 from annotator.reporting.learning_curve import Answered, hits
 from annotator.rounds.snapshot import training_labels
 from model.probe.heads import ASPECTS
@@ -70,12 +70,12 @@ def test_of_many_lessons_some_are_looked_at_and_the_curve_is_carried_on(monkeypa
     assert found == pytest.approx((4 * MOST) ** -0.5 - (4 * MOST + 100) ** -0.5, rel=0.05)
 
 
-@pytest.mark.parametrize(("training_examples", "judges"), [(EXAMPLES - 1, 100), (100, JUDGES - 1)])
+@pytest.mark.parametrize(("training_examples", "judges"), [(EXAMPLES - 1, 100), (100, TESTS - 1)])
 def test_of_a_handful_nothing_is_told(training_examples, judges):
     assert expected_gain(drawn(training_examples, 0), drawn(judges, 1), untrained(), 25) is None
 
 
-def test_a_real_scout_still_gains_early_and_hardly_late():
+def test_a_real_probe_still_gains_early_and_hardly_late():
     judges = drawn(300, 1)
     early, late = (expected_gain(drawn(count, 0), judges, untrained(), 25) for count in (40, 400))
     assert early is not None
@@ -106,5 +106,5 @@ def test_in_a_project_audit_answers_judge_and_teach_not(tmp_path, monkeypatch):
         audit = set(utterances.ids_in(project.db, "audit"))
         lessons_of = training_labels(project, codebook_of(project).ids)
         assert len(training_examples) == len(lessons_of.keys() - audit) >= 90
-        assert len(judges) >= JUDGES
+        assert len(judges) >= TESTS
         assert more == project.config.batch_size

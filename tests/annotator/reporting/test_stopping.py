@@ -29,7 +29,7 @@ def test_before_three_rounds_nothing_can_be_told(project):
     for _ in range(2):
         go_round(project)
         assert not advise(project).is_steady
-    assert sentence(advise(project)).startswith("Go on: whether more labels still help can be told after 3 rounds.")
+    assert sentence(advise(project)).startswith("Keep labeling: it takes 3 rounds to see")
 
 
 def test_rounds_that_say_the_same_are_steady(project):
@@ -38,7 +38,7 @@ def test_rounds_that_say_the_same_are_steady(project):
     found = advise(project)
     assert len(found.kappas) == 2
     assert found.is_steady
-    assert sentence(found).startswith("More labels are likely to change little")
+    assert sentence(found).startswith("More answers are likely to change little")
 
 
 def test_what_is_left_is_counted_with_what_is_expected_to_be_wrong(project):
@@ -47,14 +47,14 @@ def test_what_is_left_is_counted_with_what_is_expected_to_be_wrong(project):
     assert 0 < found.open < 240
     assert found.wrong is not None
     assert 0 < found.wrong < found.open
-    assert f"Of the {found.open:,} without an answer" in sentence(found)
+    assert f"{found.open:,} unanswered utterances" in sentence(found)
 
 
 def test_where_everything_has_an_answer_there_is_nothing_to_advise(tmp_path):
     with new_project(tmp_path / "q", 20) as project:
         change(project, retrain_every=0)
         work_through(project, 20)
-        assert sentence(advise(project)) == "Everything has an answer."
+        assert sentence(advise(project)) == "Every utterance has an answer."
 
 
 def test_what_another_batch_is_expected_to_give_is_no_more_than_is_wrong(project):
@@ -72,9 +72,9 @@ def test_what_another_batch_is_expected_to_give_is_no_more_than_is_wrong(project
 @pytest.mark.parametrize(
     ("gain", "said"),
     [
-        (None, "about 12."),
-        (0.4, "about 12. Another 25 answers are not likely to change that."),
-        (3.2, "about 12. Another 25 answers are likely to put about 3 of them right."),
+        (None, "about 12 are expected to be wrong."),
+        (0.4, "about 12 are expected to be wrong. Another 25 answers are unlikely to change that."),
+        (3.2, "about 12 are expected to be wrong. Another 25 answers are likely to correct about 3 of them."),
     ],
 )
 def test_another_batch_is_weighed_in_suggestions_put_right(gain, said):
@@ -84,11 +84,14 @@ def test_another_batch_is_weighed_in_suggestions_put_right(gain, said):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({}, "More labels are likely to change little"),
-        ({"kappas": (0.98, 0.8)}, "Go on: the last rounds still differ (agreement 0.80; 0.97 would be steady)"),
-        ({"overlap": False}, "Go on: the last rounds differ in how often they are right"),
-        ({"kappas": (0.99,)}, "Go on: whether more labels still help"),
-        ({"open": 0}, "Everything has an answer."),
+        ({}, "More answers are likely to change little"),
+        (
+            {"kappas": (0.98, 0.8)},
+            "Keep labeling: predictions still change from round to round (agreement 0.80; stable from 0.97)",
+        ),
+        ({"overlap": False}, "Keep labeling: the accuracy still changes from round to round."),
+        ({"kappas": (0.99,)}, "Keep labeling: it takes 3 rounds"),
+        ({"open": 0}, "Every utterance has an answer."),
     ],
 )
 def test_the_advice_gives_its_reason(changes, said):

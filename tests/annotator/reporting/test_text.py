@@ -38,32 +38,32 @@ PROMISE = Guarantee(WISH, 0.91, 62, 0, 3400)
 
 def test_how_often_it_is_right_comes_with_its_interval_and_n():
     assert text.how_right(used(**MEASURED)) == (
-        "The model is right about 84 times in 100. Measured on 43 of your answers, so it may be anything from 69 to 93."
+        "Accuracy: about 84\u00a0%, measured on 43 audit answers. The true value is probably between 69 and 93\u00a0%."
     )
 
 
 @pytest.mark.parametrize("metrics", [{}, {"n": 0}, {"n": 1}])
 def test_what_was_not_measured_is_not_claimed(metrics):
     assert "not known yet" in text.how_right(used(**metrics))
-    assert "nothing has been measured" in text.how_believable(used(**metrics))
+    assert "there are no measurements" in text.how_believable(used(**metrics))
 
 
 def test_a_round_of_an_earlier_version_has_no_interval_and_none_is_made_up():
-    assert text.how_right(used(n=40, accuracy=0.8)) == (
-        "The model is right about 80 times in 100. Measured on 40 of your answers."
-    )
+    assert text.how_right(used(n=40, accuracy=0.8)) == ("Accuracy: about 80\u00a0%, measured on 40 audit answers.")
 
 
 def test_probabilities_are_doubted_where_the_gap_is_more_than_chance():
-    assert "nothing speaks against them" in text.how_believable(used(**MEASURED))
+    assert "no sign of a problem" in text.how_believable(used(**MEASURED))
     doubted = text.how_believable(used(120, **{**MEASURED, "ece": 0.12}))
-    assert "Do not take its probabilities at their word" in doubted
+    assert "Do not rely on its probabilities" in doubted
     assert "well calibrated" not in doubted
 
 
-@pytest.mark.parametrize(("spread", "said"), [(0.3, "between 77 and 98 times"), (0.05, "between 88 and 92 times")])
+@pytest.mark.parametrize(("spread", "said"), [(0.3, "77 to 98 times in 100"), (0.05, "88 to 92 times in 100")])
 def test_it_says_how_far_off_a_probability_may_be(spread, said):
-    assert f"what it says with 90 in 100 is right {said}" in text.how_believable(used(spread=spread, **MEASURED))
+    assert f"Suggestions given 90\u00a0% are probably right {said}" in text.how_believable(
+        used(spread=spread, **MEASURED)
+    )
 
 
 def test_below_thirty_audit_answers_probabilities_are_never_called_calibrated():
@@ -73,15 +73,15 @@ def test_below_thirty_audit_answers_probabilities_are_never_called_calibrated():
 def test_an_offer_says_size_precision_confidence_and_what_it_saves():
     said = guarantees.offered(an_offer(3400, PROMISE)).replace("\u00a0", " ")
     assert said == (
-        "These 3,400 suggestions may be accepted unseen: at least 95 in 100 of them are right, at 95 % confidence. "
-        "That saves about 4 hours."
+        "These 3,400 suggestions can be auto-accepted: at least 95 in 100 are right, with 95 % confidence. "
+        "This saves about 4 hours of work."
     )
-    assert "for each label by itself" in guarantees.offered(an_offer(10, PROMISE, NotYet(WISH, 3, 70)))
+    assert "for each label separately" in guarantees.offered(an_offer(10, PROMISE, NotYet(WISH, 3, 70)))
 
 
 def test_a_promise_that_nothing_open_meets_is_no_offer():
     assert "Nothing to accept" in guarantees.offered(an_offer(0, replace(PROMISE, accepts=0)))
-    assert "no utterance with a suggestion is open" in guarantees.offered(an_offer(0, NotYet(WISH, 9, None), open_=0))
+    assert "no open utterance with a suggestion" in guarantees.offered(an_offer(0, NotYet(WISH, 9, None), open_=0))
     assert guarantees.offered(an_offer(0, NotYet(WISH, 9, 50))) == ""
 
 
@@ -90,11 +90,11 @@ def test_each_label_says_what_it_accepts_or_what_is_missing():
     assert guarantees.of_label("yes", replace(PROMISE, errors=1)) == {
         "Label": "yes",
         "Accepts": 3400,
-        "Rests on": "62, 1 wrong",
+        "Based on": "62, 1 wrong",
         "Missing": "",
     }
     assert guarantees.of_label("no", NotYet(WISH, 9, 50))["Missing"] == "50"
-    assert guarantees.of_label("no", NotYet(WISH, 9, None))["Missing"] == "not clearly right often enough"
+    assert guarantees.of_label("no", NotYet(WISH, 9, None))["Missing"] == "not right often enough"
 
 
 def test_what_a_promise_rests_on_is_said_with_its_errors():
@@ -106,8 +106,8 @@ def test_what_a_promise_rests_on_is_said_with_its_errors():
 def test_how_many_answers_are_missing_and_whether_there_are_so_many():
     said = guarantees.not_yet(NotYet(WISH, 43, 30), used(left=100))
     assert said == "Not yet: about 30 more audit answers are needed."
-    assert "only 12 are left to ask" in guarantees.not_yet(NotYet(WISH, 43, 30), used(left=12))
-    assert "none is left to ask" in guarantees.not_yet(NotYet(WISH, 43, 1), used(left=0))
+    assert "Only 12 audit utterances are left" in guarantees.not_yet(NotYet(WISH, 43, 30), used(left=12))
+    assert "audit sample is exhausted" in guarantees.not_yet(NotYet(WISH, 43, 1), used(left=0))
     assert "would hardly help" in guarantees.not_yet(NotYet(WISH, 43, None), used())
 
 
@@ -122,16 +122,18 @@ def test_a_round_that_learned_from_audit_answers_asks_for_a_new_round_and_not_fo
 def test_an_acceptance_says_what_became_of_it():
     one = {"size": 1, "round_number": 3, "annotator": "ada", "at": "2026-11-21T10:00:00.000", "target": 0.95}
     stands = guarantees.acceptance({**one, "checks": 0, "errors": 0, "ended": None, "reason": None})
-    assert stands.startswith("1 suggestion of round 3, by ada, 2026-11-21 10:00: at least 95 in 100 right.")
-    assert stands.endswith("No spot check yet. Stands.")
+    assert stands.startswith("1 suggestion of round 3, accepted by ada, 2026-11-21 10:00: at least 95 in 100 right.")
+    assert stands.endswith("No spot checks yet. In effect.")
     fallen = {**one, "checks": 9, "errors": 4, "ended": "withdrawn", "reason": "4 of 9 spot checks"}
-    assert guarantees.acceptance(fallen).endswith("9 spot checks, 4 answered otherwise. Withdrawn: 4 of 9 spot checks.")
+    assert guarantees.acceptance(fallen).endswith(
+        "9 spot checks, 4 answered differently. Withdrawn: 4 of 9 spot checks."
+    )
 
 
 def test_what_was_chosen_is_marked_as_not_representative():
     said = text.queried([QueriedAccuracy(1, 9, 9), QueriedAccuracy(2, 5, 10)])
-    assert "round 2 chose to ask it was right 5 times in 10 (19 to 81 in 100)" in said
-    assert "Not representative" in said
+    assert "round 2 chose, it was right 5 times out of 10 (19 to 81 in 100)" in said
+    assert "not representative" in said
 
 
 def test_agreement_is_not_made_up_where_nobody_was_asked_twice():
@@ -141,8 +143,8 @@ def test_agreement_is_not_made_up_where_nobody_was_asked_twice():
 
 
 def test_the_pace_says_what_is_left():
-    assert "139 utterances left take about 13 minutes" in text.paced(Pace(60, 5.5, (), 139, 139 * 5.5 / 3600))
-    assert text.paced(Pace(60, 5.5, (), 0, 0.0)).endswith("None is left.")
+    assert "139 remaining utterances will take about 13 minutes" in text.paced(Pace(60, 5.5, (), 139, 139 * 5.5 / 3600))
+    assert text.paced(Pace(60, 5.5, (), 0, 0.0)).endswith("No utterances are left.")
 
 
 @pytest.mark.parametrize(

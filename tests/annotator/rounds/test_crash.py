@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -17,11 +18,12 @@ import pytest
 from annotator.loop import run_round
 from annotator.project import Project
 from annotator.rounds.lifecycle import recover, roll_back
+from annotator.rounds.progress import Report
 from annotator.rounds.snapshot import take_snapshot
 from store import annotations, jobs, queue, rounds
-from store.database import fetch_value
+from store.database import fetch_value, wait_at_most
 from tests.annotator import doomed
-from tests.annotator.scenes import change, classifier_of, label_pool, new_project, work_through
+from tests.annotator.scenes import another_writes, change, classifier_of, label_pool, new_project, work_through
 
 # Each process is forked from a server that has done the imports: real processes, but started in milliseconds.
 processes = multiprocessing.get_context("forkserver")
@@ -224,3 +226,87 @@ def test_the_adapter_of_a_round_that_runs_without_a_job_stays(tmp_path, monkeypa
 
 def stop(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+# A round that a person runs by hand, without a job
+
+
+def by_hand(folder: Path, told: Any) -> None:
+    with Project.open(folder) as project:
+
+        def listen(stage: str, *_: object) -> None:
+            told.send(stage)
+            time.sleep(0.2)
+
+        run_round(project, classifier_of(project, 0.05), project.config, Report(listen))
+
+
+def test_a_round_by_hand_is_closed_once_its_process_was_killed_and_not_before(tmp_path):
+    folder = tmp_path / "p"
+    with new_project(folder, 60) as project:
+        running = Doomed.start(by_hand, folder)
+        assert running.wait_for("score")
+        assert [row["state"] for row in rounds.history(project.db)] == ["running"]
+        assert not recover(project)
+        assert [row["state"] for row in rounds.history(project.db)] == ["running"], "it is made right now"
+        running.kill()
+        assert recover(project)
+        assert [row["state"] for row in rounds.history(project.db)] == ["interrupted"]
+        assert not list((folder / "adapters").iterdir())
+        assert not recover(project)
+        assert run_round(project, classifier_of(project), project.config).row["number"] == 1
+
+
+@pytest.mark.parametrize(("started", "closed"), [("2020-01-01T00:00:00+00:00", True), (None, False)])
+def test_of_a_round_whose_process_was_not_noted_the_age_decides(tmp_path, monkeypatch, started, closed):
+    with new_project(tmp_path / "p", 60) as project:
+        monkeypatch.setattr(rounds, "promote", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run_round(project, classifier_of(project), project.config)
+        sql = "UPDATE round SET pid = NULL, pid_started = NULL, started_at = coalesce(?, started_at)"
+        project.db.execute(sql, (started,))
+        assert recover(project) is closed
+        assert rounds.history(project.db)[0]["state"] == ("interrupted" if closed else "running")
+
+
+def test_the_job_of_another_process_neither_takes_nor_closes_a_round_by_hand(tmp_path, monkeypatch):
+    with new_project(tmp_path / "p", 60) as project:
+        job = jobs.begin(project.db, "test", 0)
+        jobs.sign(project.db, job, os.getppid())
+        monkeypatch.setattr(rounds, "promote", lambda *_: jobs.finish(project.db, job, "done") or stop())
+        with pytest.raises(KeyboardInterrupt):
+            run_round(project, classifier_of(project), project.config)
+        assert jobs.get(project.db, job)["round_id"] is None
+        assert rounds.history(project.db)[0]["state"] == "running"
+
+
+# What a round reads
+
+
+def test_a_snapshot_does_not_wait_for_who_writes_and_writes_nothing(tmp_path):
+    with new_project(tmp_path / "p", 60) as project:
+        label_pool(project, 12)
+        wait_at_most(project.db, 0)
+        asked: list[str] = []
+        project.db.conn.set_trace_callback(asked.append)
+        with another_writes(project.folder):
+            snapshot = take_snapshot(project, project.config, np.random.default_rng(0))
+        project.db.conn.set_trace_callback(None)
+        assert len(snapshot.train) >= 12
+        assert {sql.split()[0] for sql in asked} <= {"BEGIN", "SELECT", "SAVEPOINT", "RELEASE", "ROLLBACK"}
+        assert asked.count("BEGIN DEFERRED") == 1
+
+
+def test_a_snapshot_is_of_one_moment(tmp_path, monkeypatch):
+    with new_project(tmp_path / "p", 60) as project, Project.open(tmp_path / "p") as other:
+        answers = annotations.answers
+
+        def answered_meanwhile(db: Any) -> list[dict[str, Any]]:
+            found = answers(db)
+            monkeypatch.undo()
+            label_pool(other, 3)
+            return found
+
+        monkeypatch.setattr(annotations, "answers", answered_meanwhile)
+        assert take_snapshot(project, project.config, np.random.default_rng(0)).last_annotation == 0
+        assert annotations.last_id(project.db) > 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from annotator.labeling.session import Answer, answer, next_question, undo
-from annotator.loop import retrain_reason
+from annotator.rounds.schedule import retrain_reason
 from store import annotations, jobs, utterances
 from store.annotations import NewAnnotation
 from tests.annotator.scenes import change, label_pool, new_project

@@ -13,10 +13,11 @@ import pytest
 
 from annotator.codebook.definition import codebook_of
 from annotator.errors import BackboneMissing, RoundRunning, TooFewAnswers
+from annotator.labeling.after_answer import follow_up
 from annotator.labeling.session import answer, next_question
 from annotator.rounds.lifecycle import recover
 from annotator.rounds.summaries import summaries
-from annotator.rounds.worker import start_round, start_round_if_due, work
+from annotator.rounds.worker import start_round, work
 from model import load
 from store import annotations, jobs, rounds
 from store.database import wait_at_most
@@ -185,13 +186,13 @@ def test_a_second_round_is_refused_while_one_is_under_way(project, started):
 
 
 def test_a_due_round_is_started_once_however_often_the_page_reloads(project, started):
-    first = start_round_if_due(project)
-    assert [start_round_if_due(project) for _ in range(3)] == [None] * 3
-    jobs.finish(project.db, first, "done")
-    assert start_round_if_due(project) is None
+    assert follow_up(project).round
+    assert [follow_up(project).round for _ in range(3)] == [None] * 3
+    jobs.finish(project.db, 1, "done")
+    assert follow_up(project).round is None
     label_pool(project, 10)
-    assert start_round_if_due(project)
-    assert start_round_if_due(project) is None
+    assert follow_up(project).round
+    assert follow_up(project).round is None
     assert len(started()) == 2
 
 

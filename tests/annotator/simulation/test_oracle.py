@@ -15,7 +15,7 @@ from annotator.codebook.definition import parse_codebook
 from annotator.config import RoundConfig
 from annotator.errors import BadInput
 from annotator.simulation import oracle
-from annotator.simulation.oracle import Plan, read_gold, simulate, summarise
+from annotator.simulation.oracle import Plan, read_gold, simulate, summarize
 from tests.annotator.scenes import draft, texts, truth, write_csv
 from tests.fake import FakeClassifier
 
@@ -222,7 +222,7 @@ def test_the_figures_do_not_depend_on_how_labels_are_written(labeled):
 
 
 def test_a_label_that_the_codebook_has_not_is_refused(labeled):
-    with pytest.raises(BadInput, match="labels that the codebook has not"):
+    with pytest.raises(BadInput, match="labels that the codebook lacks"):
         list(simulate(Plan(labeled, labels=30, config=CONFIG, codebook=draft("promise", "report")), [0]))
 
 
@@ -235,7 +235,7 @@ def test_a_file_without_labels_is_refused(tmp_path):
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_a_file_that_is_all_train_or_all_test_is_refused(tmp_path, split):
     path = write_csv(tmp_path / "f.csv", [{"text": text, "label": truth(text), "split": split} for text in texts(20)])
-    with pytest.raises(BadInput, match="of 20 rows are marked as test"):
+    with pytest.raises(BadInput, match="of 20 rows are test rows"):
         list(simulate(Plan(path), [0]))
 
 
@@ -249,7 +249,7 @@ def test_the_test_can_be_drawn_anew_from_all_rows(labeled):
 def test_a_file_with_one_label_is_refused(tmp_path):
     splits = ("train", "train", "test")
     rows = [{"text": text, "label": "promise", "split": splits[i % 3]} for i, text in enumerate(texts(9))]
-    with pytest.raises(BadInput, match="one label only"):
+    with pytest.raises(BadInput, match="has only one label"):
         list(simulate(Plan(write_csv(tmp_path / "f.csv", rows)), [0]))
 
 
@@ -257,11 +257,11 @@ def test_a_summary_is_of_the_last_round_of_every_seed():
     def run(seed, number, value):
         return {"seed": seed, "round": number} | dict.fromkeys(oracle.SCORES, value)
 
-    found = summarise([run(0, 1, 0.1), run(0, 2, 0.6), run(1, 1, 0.2), run(1, 2, 0.8)])
+    found = summarize([run(0, 1, 0.1), run(0, 2, 0.6), run(1, 1, 0.2), run(1, 2, 0.8)])
     assert found["mean_accuracy"] == pytest.approx(0.7)
     assert found["sd_accuracy"] == pytest.approx(np.std([0.6, 0.8], ddof=1))
     assert set(found) == {f"{kind}_{name}" for kind in ("mean", "sd") for name in oracle.SCORES}
-    assert summarise([run(0, 1, 0.5)])["sd_nll"] == 0
+    assert summarize([run(0, 1, 0.5)])["sd_nll"] == 0
 
 
 def test_an_oracle_errs_as_often_as_asked_and_the_same_for_every_strategy(labeled):

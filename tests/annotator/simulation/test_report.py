@@ -27,7 +27,7 @@ def test_a_strategy_is_compared_with_drawing_at_random_and_with_nothing_else():
     (one,) = comparisons(RUNS)
     assert one.strategy == "margin"
     assert one.area == pytest.approx(0.1)
-    assert sentence(one).startswith("Closest call: better than drawing at random; 50% of the labels saved")
+    assert sentence(one).startswith("Closest call: better than random sampling; 50% fewer answers")
     assert comparisons([run for run in RUNS if run["strategy"] == "margin"]) == []
 
 
@@ -36,15 +36,15 @@ def test_a_difference_that_the_seeds_do_not_bear_out_is_not_claimed():
         {**run, "accuracy": run["accuracy"] - (0.1 if run["seed"] else 0)} if run["strategy"] == "margin" else run
         for run in RUNS
     ]
-    assert "no better and no worse" in sentence(comparisons(uneven)[0])
+    assert "not clearly better or worse" in sentence(comparisons(uneven)[0])
 
 
 def test_the_page_shows_curves_figures_and_verdict():
     made = page(RUNS, "What <b>it</b> takes")
     assert "What &lt;b&gt;it&lt;/b&gt; takes" in made
     assert "<svg" in made
-    assert "Closest call: better than drawing at random" in made
-    assert "3 simulated sessions a strategy" in made
+    assert "Closest call: better than random sampling" in made
+    assert "3 simulated sessions per strategy" in made
     assert made.count("<tr>") >= 1 + 2 * 3, "a heading, and each strategy at each number of labels"
     assert "0.810" in made, "what margin has at 200 labels on average: 0.6 + 0.2 + 0.01"
     assert "120 of 800" in made
@@ -56,17 +56,17 @@ def test_what_the_whole_pool_gives_says_how_many_labels_are_enough():
     said = sentences(RUNS + whole)
     assert len(strategies(RUNS + whole)) == 2, "to answer everything is no strategy"
     assert said[1:3] == [
-        "Closest call: all 1,000 answers give an accuracy of 0.810; 90% of that takes 119 (95 % interval 109 to 129), "
-        "95% of that takes 159 (95 % interval 149 to 169).",
-        "Random: all 1,000 answers give an accuracy of 0.810; 90% of that takes more than 200, "
-        "95% of that takes more than 200.",
+        "Closest call: all 1,000 answers give an accuracy of 0.810; 90% of it takes 119 (95 % interval 109 to 129), "
+        "95% of it takes 159 (95 % interval 149 to 169).",
+        "Random: all 1,000 answers give an accuracy of 0.810; 90% of it takes more than 200, "
+        "95% of it takes more than 200.",
     ]
     assert "<svg" in page(RUNS + whole, "x")
 
 
 def test_one_session_tells_no_interval():
     alone = [run for run in RUNS if run["seed"] == 0] + [made_up(EVERYTHING, 0, 1000, 0.8)]
-    told = "Closest call: all 1,000 answers give an accuracy of 0.800; 90% of that takes 120, 95% of that takes 160."
+    told = "Closest call: all 1,000 answers give an accuracy of 0.800; 90% of it takes 120, 95% of it takes 160."
     assert told in sentences(alone)
 
 
@@ -74,7 +74,7 @@ def test_where_some_draws_of_seeds_do_not_get_there_the_interval_is_open():
     uneven = [
         made_up("margin", seed, labels, 0.5 + 0.1 * seed + 0.001 * labels) for seed in (0, 1) for labels in (50, 200)
     ]
-    assert "95% of that takes 180 (95 % interval 130 to more than 200)" in " ".join(
+    assert "95% of it takes 180 (95 % interval 130 to more than 200)" in " ".join(
         sentences(uneven + [made_up(EVERYTHING, seed, 1000, 0.73 / 0.95) for seed in (0, 1)])
     )
 
@@ -84,7 +84,7 @@ def test_when_the_advice_to_stop_came_and_what_going_on_gave():
         run | {"steady": run["labels"] >= 100 and run["seed"] < 2} for run in RUNS if run["strategy"] == "margin"
     ]
     assert sentences(stopping) == [
-        "Closest call: the advice to stop came in 2 of 3 sessions, after 100 answers on average; "
-        "to go on to the end changed the accuracy by +0.100 (+0.100 to +0.100)."
+        "Closest call: 2 of 3 sessions were advised to stop, after 100 answers on average; "
+        "continuing to the end changed the accuracy by +0.100 (+0.100 to +0.100)."
     ]
-    assert "Closest call: in none of 3 sessions did the advice to stop come." in sentences(RUNS)
+    assert "Closest call: none of 3 sessions was advised to stop." in sentences(RUNS)

@@ -71,7 +71,7 @@ def test_a_large_codebook_is_scored_to_the_tolerance_with_less_than_all_of_it(
         return look(logits, nodes, trie)
 
     for family in ("causal", "encoder_decoder"):
-        monkeypatch.setattr(f"model.{family}.edge_loglik", count)
+        monkeypatch.setattr(f"model.scoring.{family}.edge_loglik", count)
     classifier = classifier_of(backbone, task, tolerance=tolerance)
     found = classifier.zero_shot().logits(UTTERANCES)
     off = np.abs(softmax(found, axis=1) - softmax(exact, axis=1)).sum(axis=1) / 2
@@ -128,6 +128,21 @@ def test_t2_a_label_that_begins_another_can_win_and_so_can_the_longer_one(llama:
 def test_logits_do_not_depend_on_how_many_tokens_are_computed_at_once(backbone: Backbone, budget: int) -> None:
     expected = classifier_of(backbone, NESTED).zero_shot().logits(UTTERANCES)
     assert_close(classifier_of(backbone, NESTED, row_tokens=budget).zero_shot().logits(UTTERANCES), expected)
+
+
+@pytest.mark.parametrize("kept", ["with turns", "without turns", "both"])
+def test_utterances_with_and_without_turns_are_scored_in_one_session(
+    llama: Backbone, monkeypatch: pytest.MonkeyPatch, kept: str
+) -> None:
+    adapter = classifier_of(llama, NESTED).zero_shot()
+    asked = [Utterance(one.text, turns) for one in UTTERANCES for turns in ((), ("agent: Hello.",))]
+    alone = np.concatenate([adapter.logits([one]) for one in asked])
+    chosen = [i for i, one in enumerate(asked) if kept == "both" or bool(one.context) == (kept == "with turns")]
+    session, opened = CausalScorer.session, []
+    monkeypatch.setattr(CausalScorer, "session", lambda self, *shared: opened.append(shared) or session(self, *shared))
+    found = adapter.logits([asked[i] for i in chosen])
+    assert len(opened) == 1
+    assert_close(found, alone[chosen])
 
 
 def test_logits_do_not_depend_on_order_or_company(backbone: Backbone) -> None:

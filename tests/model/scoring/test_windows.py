@@ -138,7 +138,7 @@ def test_a_text_beyond_the_positions_of_an_encoder_is_refused(tmp_path: Path) ->
 
 def unread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the windows of configurations go unread, as those of a model we know nothing of."""
-    monkeypatch.setattr("model.scoring.scoring.causal.read_windows", lambda config: Windows())
+    monkeypatch.setattr("model.scoring.causal.read_windows", lambda config: Windows())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,58 @@
+"""A project that the last version made, with rounds, an acceptance and a merge: it opens, goes on, exports its rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from annotator.codebook.definition import codebook_of
+from annotator.exchange.export import ExportPlan, Rows, export_project
+from annotator.labeling.session import answer, next_question, undo
+from annotator.loop import run_round
+from annotator.project import Project
+from store import acceptances, rounds
+from tests.annotator.scenes import classifier_of, right
+from tests.store.frozen import thaw
+
+PLACE = Path(__file__).with_name("last_version")
+FORMER_KINDS = ("label", "none_fits")  # the last version left all other utterances out
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    folder = thaw((PLACE / "project.sql").read_text(encoding="utf-8"), tmp_path / "p")
+    (folder / "adapters").mkdir()
+    with Project.open(folder) as opened:
+        yield opened
+
+
+def exported(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return {(row["id"], row["annotator"] if path.stem == "answers" else ""): row for row in rows}
+
+
+@pytest.mark.parametrize("rows", ["utterances", "answers"])
+def test_it_exports_the_same_rows(project: Project, tmp_path: Path, rows: Rows) -> None:
+    name = "rows.jsonl" if rows == "utterances" else "answers.jsonl"
+    export_project(project, tmp_path / name, ExportPlan("jsonl", rows))
+    now, before = exported(tmp_path / name), exported(PLACE / name)
+    for key, row in before.items():
+        assert {column: now[key][column] for column in row} == row
+    new = [row for key, row in now.items() if key not in before]
+    assert all(row["kind"] not in FORMER_KINDS for row in new), "only utterances without a label may be new"
+
+
+def test_it_goes_on(project: Project) -> None:
+    assert codebook_of(project).names == ("promise", "report")
+    assert [act["size"] for act in acceptances.history(project.db)] == [3]
+    before = len(rounds.history(project.db))
+    for _ in range(6):
+        question = next_question(project, "ada")
+        assert question
+        answer(project, question, "ada", right(project, question))
+    assert undo(project, "ada")
+    assert run_round(project, classifier_of(project), project.config).row["number"] == before
