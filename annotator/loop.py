@@ -130,14 +130,12 @@ def read(project: Project, classifier: Classifier, config: RoundConfig, ids: Seq
     for start in range(0, len(new), READ_AT_ONCE):
         part = new[start : start + READ_AT_ONCE]
         states.save(project.db, part, classifier.states([texts[i] for i in part]))
-        classifier.remember(
-            [texts[i] for i in part], states.matrix(project.db, part)
-        )  # as stored, which a later round reads
+        classifier.remember([texts[i] for i in part], states.matrix(project.db, part))  # as later rounds read them
         progress((start + len(part)) / len(new))
 
 
 def stage_costs(snapshot: Snapshot, config: RoundConfig, unread: int) -> dict[str, float]:
-    """Return the cost of each stage, where scoring an utterance costs 1, reading 0.5, and training 3 per epoch."""
+    """Return the cost of each stage: scoring an utterance costs 1, reading it 0.5, training on it 3 per epoch."""
     folds = min(FOLDS, len(snapshot.audit)) if snapshot.cross_fitted else 0
     in_folds = folds * len(snapshot.training_examples) - len(snapshot.audit) * bool(folds)
     per_example = 3 * config.recipe.epochs if config.recipe.probe_weight < 1 else 0

@@ -137,7 +137,7 @@ def recover(db: Database) -> bool:
         if promoted:  # killed after its work was done, before it could say so
             finish(db, job["id"], "done")
         elif job["cancel"]:
-            finish(db, job["id"], "cancelled", "The round was cancelled.", "The round before it stays in use.")
+            finish(db, job["id"], "cancelled", "The round was canceled.", "The round before it stays in use.")
         else:
             finish(
                 db, job["id"], "interrupted", "The round's process ended without a word.", "Retrain to start it again."

@@ -1,4 +1,4 @@
-"""When a round is due, and which rounds are then made. Decided from the database alone."""
+"""Decide from the database when a round is due, and with which settings rounds are then run."""
 
 from dataclasses import replace
 
@@ -8,10 +8,10 @@ from store import annotations, jobs, rounds, utterances
 
 
 def due(project: Project) -> list[RoundConfig]:
-    """Return how the rounds are to be made that are due now, one after the other.
+    """Return the settings of the rounds to run now, in order.
 
-    As soon as there is something to learn from, the scout learns it alone: what comes of that is there in seconds, and
-    with few answers about as often right (decision 0012). Then, as ever after, the language model is fine-tuned too.
+    The first training examples train the quick classifier alone: this takes seconds, and with few answers its accuracy
+    is similar (decision 0012). A second round follows, and like all later ones it fine-tunes the language model too.
     """
     config, row = project.config, rounds.promoted(project.db)
     untrained = row is not None and row["trained_on"] == 0
@@ -21,10 +21,11 @@ def due(project: Project) -> list[RoundConfig]:
 
 
 def retrain_reason(project: Project) -> str | None:
-    """Say why a round is due now, or None. Read from the database, so that asking twice starts nothing twice.
+    """Return why a round is due now; None if it is not.
 
-    Due are the zero-shot round of a new project, and a round for every `retrain_every` labels that no job has
-    seen yet. A job that failed has seen its labels too: it is not started again by itself.
+    A round is due in a new project (zero-shot), and after every `retrain_every` training labels that no job has used.
+    Labels of a failed job count as used, so it is not restarted automatically. The result depends on the database
+    alone, so two calls do not start two rounds.
     """
     config = project.config
     if not config.retrain_every or jobs.active(project.db):
@@ -32,7 +33,7 @@ def retrain_reason(project: Project) -> str | None:
     if not utterances.any_to_label(project.db):
         return None
     if jobs.last(project.db) is None and rounds.promoted(project.db) is None:
-        return "a first look, before any label"
+        return "an initial pass, before any labels"
     new = annotations.count_new_training_labels(project.db, jobs.last_watermark(project.db))
     due = new >= config.retrain_every and (
         new >= config.minimum_labels or annotations.count_new_training_labels(project.db, 0) >= config.minimum_labels

@@ -19,7 +19,7 @@ STATES = {
     "promoted": later("ready"),
     "running": later("running"),
     "failed": later("failed"),
-    "cancelled": later("cancelled"),
+    "cancelled": later("canceled"),
     "interrupted": later("interrupted"),
 }
 FIGURES = ("accuracy", "macro_f1", "nll", "ece")

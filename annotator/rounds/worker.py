@@ -1,7 +1,7 @@
-"""A round, or the first two, in a process of its own: `python -m annotator.rounds.worker FOLDER JOB`.
+"""Run the rounds that are due in a process of their own: `python -m annotator.rounds.worker FOLDER JOB`.
 
-The database stands between this process and the app. A page that reloads cannot train twice, the memory comes
-back when the process ends, and labelling goes on meanwhile.
+The process and the app communicate through the database. A page that reloads cannot start a second round, the memory is
+freed when the process ends, and labeling continues in the meantime.
 """
 
 import os
@@ -22,34 +22,34 @@ from model.backbones.fingerprint import pinned
 from store import annotations, jobs, rounds
 
 LOG = "worker.log"
-_QUIET_SECONDS = 0.5  # between two reports to the database
-_BEAT_SECONDS = 10.0  # between two signs of life, also while a step takes long
-_PATIENCE = 600.0  # seconds for which a round waits for another program that writes: it would lose minutes of work
+_QUIET_SECONDS = 0.5  # minimum between two progress reports
+_BEAT_SECONDS = 10.0  # between two heartbeats, also during long steps
+_PATIENCE = 600.0  # seconds to wait for a lock of another program, because failing would lose minutes of work
 
 
 def start_round(project: Project, reason: str) -> int:
-    """Start a round in its own process and return the job's id. Raises RoundRunning if one is under way."""
+    """Start a round in its own process and return the id of the job. Raises RoundRunning if one is running."""
     job = jobs.begin(project.db, reason, annotations.last_id(project.db))
     command = [sys.executable, "-m", "annotator.rounds.worker", str(project.folder.resolve()), str(job)]
     with (project.folder / LOG).open("ab") as log:
         process = subprocess.Popen(
             command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True, env=patient()
         )
-    with suppress(ProjectBusy):  # it signs by itself, too
+    with suppress(ProjectBusy):  # the process also signs the job itself
         jobs.sign(project.db, job, process.pid)
     return job
 
 
 def patient() -> dict[str, str]:
-    """Return the environment for a process that computes beside the app.
+    """Return the environment for a process that computes next to the app.
 
-    Threads that wait by spinning keep the processor from those they wait for.
+    OpenMP threads then wait without spinning, which would take processor time from the app.
     """
     return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
 
 
 def work(project: Project, job: int) -> None:
-    """Do the job and record how it ended. An error is recorded and raised again."""
+    """Run the rounds of a job and record how it ended. An error is recorded and raised again."""
     from model.load import load_classifier  # here, so that starting a round imports no torch
 
     listener = _listener(project, job)
@@ -65,7 +65,7 @@ def work(project: Project, job: int) -> None:
     except AnnotatorError as error:
         jobs.finish(project.db, job, "failed", error.message, error.hint)
         raise
-    except Exception as error:  # the only place that catches everything: a person must learn that it failed
+    except Exception as error:  # everything is caught here, so that the failure is shown in the app
         stage = (jobs.last(project.db) or {}).get("stage", "")
         hint = f"The details are in {LOG} in the project's folder. No answer is lost; retrain to try again."
         jobs.finish(project.db, job, "failed", f"The round failed at “{stage}”: {type(error).__name__}: {error}", hint)
@@ -75,7 +75,7 @@ def work(project: Project, job: int) -> None:
 
 
 def _listener(project: Project, job: int) -> Listener:
-    """Write progress to the job's row, not more often than a person can see, and stop if it is cancelled."""
+    """Return a listener that writes progress to the job's row, and raises RoundCancelled if the job is canceled."""
     reported: tuple[str, float] = ("", 0.0)
 
     def listen(stage: str, share: float, seconds_left: float | None) -> None:
@@ -84,7 +84,7 @@ def _listener(project: Project, job: int) -> Listener:
             return
         reported = (stage, time.monotonic())
         if jobs.report(project.db, job, stage, share, seconds_left):
-            raise RoundCancelled("The round was cancelled.", "The round before it stays in use.")
+            raise RoundCancelled("The round was canceled.", "The round before it stays in use.")
 
     return listen
 
@@ -92,15 +92,15 @@ def _listener(project: Project, job: int) -> Listener:
 def main() -> None:
     """Run the job named on the command line."""
     folder, job = Path(sys.argv[1]), int(sys.argv[2])
-    os.nice(10)  # the label page goes first
+    os.nice(10)  # the label page has priority
     with Project.open(folder, _PATIENCE) as project:
         jobs.sign(project.db, job)
-        threading.Thread(target=_live, args=(folder, job), name="signs of life", daemon=True).start()
+        threading.Thread(target=_live, args=(folder, job), name="heartbeat", daemon=True).start()
         work(project, job)
 
 
 def _live(folder: Path, job: int) -> None:
-    """Give a sign of life every few seconds, as long as this process runs. How far it is, `work` reports."""
+    """Write a heartbeat to the job's row every few seconds, as long as this process runs."""
     with Project.open(folder) as project:
         while True:
             with suppress(ProjectBusy):  # the next one comes soon

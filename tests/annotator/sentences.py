@@ -34,7 +34,7 @@ RETOLD_FROM = [
 RETOLD = {  # functions whose sentences are stored in rows, or come from where nobody can be asked for his language
     "annotator/labeling/auto_accept.py": {"take_back", "withdraw_broken"},
     "annotator/rounds/schedule.py": {"retrain_reason"},
-    "annotator/project.py": {"given"},
+    "annotator/exchange/imports.py": {"given"},
     "annotator/rounds/worker.py": {"work"},
     "annotator/pages/rounds.py": {"_retrain"},
     "model/backbones/memory.py": {"way_out"},

@@ -241,7 +241,7 @@ def test_answers_know_the_text_they_were_given_under(project):
         ({"name": "report"}, "both said “report”"),
         ({"name": " "}, "no name"),
         ({"key": "1"}, "used twice"),
-        ({"key": "s"}, "cannot be used"),
+        ({"key": "s"}, "not available"),
         ({"name": "wish"}, "No field of “wish” would change"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A round starts by itself once for so many new labels, and never twice for the same."""
+"""Test when rounds start automatically: after so many new labels, and never twice for the same ones."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def begin_and_finish(project, state_="done"):
     jobs.finish(project.db, job, state_)
 
 
-def test_a_new_project_is_due_for_a_first_look_and_an_empty_one_is_not(project, tmp_path):
-    assert "first look" in retrain_reason(project)
-    assert "first look" in retrain_reason(project)  # asking starts nothing
+def test_a_new_project_is_due_for_an_initial_pass_and_an_empty_one_is_not(project, tmp_path):
+    assert "initial pass" in retrain_reason(project)
+    assert "initial pass" in retrain_reason(project)  # asking starts nothing
     with new_project(tmp_path / "empty", 0) as empty:
         assert retrain_reason(empty) is None
 

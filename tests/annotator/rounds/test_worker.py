@@ -137,7 +137,7 @@ def test_a_job_cancelled_in_the_middle_ends_cancelled_and_its_round_with_it(proj
     job = begin(project)
     work(project, job)
     row = jobs.get(project.db, job)
-    assert (row["state"], row["error"]) == ("cancelled", "The round was cancelled.")
+    assert (row["state"], row["error"]) == ("cancelled", "The round was canceled.")
     assert rounds.history(project.db)[0]["state"] == "cancelled"
     assert rounds.promoted(project.db) == before
 
