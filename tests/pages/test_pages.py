@@ -160,7 +160,8 @@ def test_while_a_round_runs_none_can_be_started_and_it_can_be_cancelled(project:
 
 
 @pytest.mark.parametrize(
-    ("column", "told"), [("heartbeat_at", "has not responded for"), ("progress_at", "running but has made no progress for")]
+    ("column", "told"),
+    [("heartbeat_at", "has not responded for"), ("progress_at", "running but has made no progress for")],
 )
 def test_a_round_that_hangs_says_so_beside_the_way_to_cancel_it(project: Project, column: str, told: str) -> None:
     job = jobs.begin(project.db, "another", 0)
@@ -172,8 +173,8 @@ def test_a_round_that_hangs_says_so_beside_the_way_to_cancel_it(project: Project
     assert told in shown(app)
     assert told in shown(page())
     app.button(key="cancel").click().run()
-    assert "ended within 15 seconds" in app.toast[0].value
-    assert "being stopped" in str([bar.proto.text for bar in page().get("progress")])
+    assert "ended after 15 seconds" in app.toast[0].value
+    assert "Stopping the round" in str([bar.proto.text for bar in page().get("progress")])
 
 
 def test_a_failed_round_shows_message_and_hint(project: Project) -> None:
