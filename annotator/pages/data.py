@@ -58,7 +58,7 @@ def _overview(project: Project) -> None:
     counts, answered = utterances.count_slices(project.db), annotations.count_answered(project.db)
     figures = {
         say("Answered"): answered,
-        say("To label"): counts["pool"] + counts["audit"],
+        say("To label in total"): counts["pool"] + counts["audit"],
         say("In the audit sample"): counts["audit"],
         say("Context only"): counts["context"],
     }

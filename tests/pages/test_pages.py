@@ -173,8 +173,8 @@ def test_a_round_that_hangs_says_so_beside_the_way_to_cancel_it(project: Project
     assert told in shown(app)
     assert told in shown(page())
     app.button(key="cancel").click().run()
-    assert "ended within 15 seconds" in app.toast[0].value
-    assert "being stopped" in str([bar.proto.text for bar in page().get("progress")])
+    assert "ended after 15 seconds" in app.toast[0].value
+    assert "Stopping the round" in str([bar.proto.text for bar in page().get("progress")])
 
 
 def test_a_failed_round_shows_message_and_hint(project: Project) -> None:

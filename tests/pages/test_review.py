@@ -101,7 +101,7 @@ def test_flips_are_open_utterances_of_which_the_rounds_differ(project: Project) 
     found = flips(project)
     assert found
     assert not set(found) & (annotations.answered_ids(project.db) | set(utterances.ids_in(project.db, "audit")))
-    assert "Round 1 said" in case(project, found[0]).notes[-1]
+    assert "Round 1 predicted" in case(project, found[0]).notes[-1]
 
 
 def test_what_a_change_of_the_codebook_calls_into_question_is_found_with_the_reason(project: Project) -> None:

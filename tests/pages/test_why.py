@@ -103,15 +103,15 @@ def test_the_answer_is_shown_as_it_is_with_what_it_is_not(project: Project, proc
     app.button(key="ask-why").click().run()
     assert process.started == [(project.folder, question.utterance["id"])]
     assert app.button(key="ask-why").disabled
-    assert "You can label on" in app.status[0].label
+    assert "You can keep labeling" in app.status[0].label
     process.found = Explanation(WORDS, "neutral", "smollm2-135m-instruct")
     app.run()
     assert not app.exception
     assert [text.value for text in app.text] == [WORDS], "plain text, nothing in it rendered"
     (caption,) = (text.value for text in app.caption)
-    assert "before any training" in caption
+    assert "without any training" in caption
     assert "“neutral”" in caption
-    assert "no account of how the probabilities" in caption
+    assert "does not explain how the probabilities" in caption
     assert not app.status
     app.run()
     assert len(process.started) == 1

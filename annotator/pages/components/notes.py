@@ -21,7 +21,7 @@ def _when_chosen(question: Question) -> str:
 def _about_bars(project: Project, question: Question) -> str:
     """Return what the bars show, or why there are none."""
     if question.suggestion:
-        return say("The bars show the probabilities from round {n}.", n=question.suggestion.round_number)
+        return say("Bars: probabilities from round {n}.", n=question.suggestion.round_number)
     if question.withheld == "chance":
         return say("Its suggestion is hidden at random, to measure how suggestions influence answers.")
     if question.withheld == "choice":

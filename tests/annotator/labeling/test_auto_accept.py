@@ -263,7 +263,7 @@ def test_spot_checks_come_with_the_batch_blind_and_say_why(project):
     for question in questions:
         assert question.utterance["id"] in taken
         assert question.suggestion is None
-        assert "accepted unseen" in question.reason
+        assert "auto-accepted" in question.reason
     (stored,) = acceptances.history(project.db)
     assert (stored["checks"], stored["errors"]) == (len(questions), 0)
 

@@ -80,7 +80,7 @@ def test_the_process_writes_one_line_that_the_app_reads(
 ) -> None:
     told = told_by([str(project.folder), str(in_pool(project))], monkeypatch, capsys)
     assert told == {"text": "Because.", "label": "wish", "backbone": project.config.backbone}
-    assert why._read(f"a library says hello\n{json.dumps(told)}\n", 0) == Explanation(**told)
+    assert why._parse(f"a library says hello\n{json.dumps(told)}\n", 0) == Explanation(**told)
 
 
 def test_an_error_in_the_process_is_told_with_message_and_hint(
@@ -90,7 +90,7 @@ def test_an_error_in_the_process_is_told_with_message_and_hint(
         Project.open(tmp_path / "none")
     told = told_by([str(tmp_path / "none"), "1"], monkeypatch, capsys)
     with pytest.raises(AnnotatorError) as caught:
-        why._read(json.dumps(told), 0)
+        why._parse(json.dumps(told), 0)
     assert (caught.value.message, caught.value.hint) == (direct.value.message, direct.value.hint)
 
 
