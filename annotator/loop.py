@@ -97,7 +97,7 @@ def score(
 ) -> tuple[Logits, Logits | None]:
     """Return the (n, k) logits of all that is scored, and what the scout says alone. Raises NotFinite."""
     texts = read_texts(project, snapshot.scored, config.context_turns)
-    logits, heard = adapter.logits(texts, report.stage("score")), adapter.heard(texts)
+    logits, heard = adapter.logits(texts, report.stage("score")), adapter.probe_logits(texts)
     logits = np.array([held_out.get(i, given) for i, given in zip(snapshot.scored, logits, strict=True)])
     check_finite("logits", logits, heard)
     return logits, heard

@@ -53,7 +53,7 @@ class Known:
     def fit(self, rows: Rows, wording: int = 0) -> Probe:
         """Fit a scout to some of them."""
         described = self.described[wording]
-        untrained = replace(blank(self.states[wording].shape[1], len(described)), described=described)
+        untrained = replace(blank(self.states[wording].shape[1], len(described)), label_states=described)
         return untrained.refitted(self.states[wording][rows], self.columns[rows].tolist())
 
     def say(self, probe: Probe, rows: Rows, wording: int = 0) -> Array:
@@ -74,7 +74,7 @@ def read(name: str, given: Namespace) -> tuple[Known, Known]:
         taken = [rows[i] for i in rng.permutation(len(rows))[:count] if (rows[i].given_label or "") in names]
         states = [one.states([Utterance(row.text) for row in taken]) for one in classifiers]
         columns = np.array([names.index(row.given_label or "") for row in taken])
-        found.append(Known(states, columns, [one.described for one in classifiers]))
+        found.append(Known(states, columns, [one.label_states for one in classifiers]))
     return found[0], found[1]
 
 

@@ -53,7 +53,7 @@ def read(name: str, given: Namespace) -> tuple[Answered, States]:
     )
     asked, chosen = read_in_context(gold, config), np.random.default_rng(0).permutation(len(gold.train))[: given.rows]
     columns = np.array([names.index(gold.train[i].given_label or "") for i in chosen])
-    return Answered(classifier.states([asked[i] for i in chosen]), columns), classifier.described
+    return Answered(classifier.states([asked[i] for i in chosen]), columns), classifier.label_states
 
 
 def foretell(rows: Answered, described: States, count: int, given: Namespace) -> Iterator[tuple[float, float]]:

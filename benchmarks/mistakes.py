@@ -96,7 +96,7 @@ def measure(name: str, given: Namespace) -> dict[float, dict[str, list[float]]]:
         for noise in given.noise:
             wrong = rng.random(count) < noise
             told = np.where(wrong, (right + rng.integers(1, len(names), count)) % len(names), right)
-            heard = out_of_fold(states, told.tolist(), classifier.described)
+            heard = out_of_fold(states, told.tolist(), classifier.label_states)
             said, ways, expected = np.exp(heard), results[noise], expected_wrong(heard, told)
             if wrong.any():
                 ways["scout"].append(found_by(said[np.arange(count), told], wrong))

@@ -27,7 +27,7 @@ from benchmarks.data import SETS, plan_of
 from benchmarks.measure import print_last
 from model.backbones.catalog import STARTER
 from model.load import load_classifier
-from model.probe.heads import meanings
+from model.probe.heads import semantic_states
 from model.recipe import Recipe
 from model.types import Classifier, Label, Task, Utterance
 from store.utterances import NewUtterance
@@ -59,7 +59,7 @@ def by_scout(
     strange: NDArray[np.bool_],
 ) -> Iterator[tuple[str, str, float]]:
     """Rank by the scout alone, and by the strategy that looks for such utterances."""
-    taught, pool = (meanings(classifier.states(texts)) for texts in (training_examples[0], asked))
+    taught, pool = (semantic_states(classifier.states(texts)) for texts in (training_examples[0], asked))
     logits = classifier.fit(*training_examples).logits(asked)
     view = View(np.exp(logits), lambda rows: pool[rows], lambda: taught)
     for name in ("least_confidence", "entropy", "none_fits"):

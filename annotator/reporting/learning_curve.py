@@ -51,7 +51,7 @@ def hits(training_examples: Answered, judged: Answered, probe: Probe) -> NDArray
 
 def untrained_probe(project: Project, order: tuple[int, ...], width: int) -> Probe:
     """Return a scout that has the codebook's words from the round in use, and nothing that answers have taught it."""
-    return replace(blank(width, len(order)), described=probe_in_use(project, order, width).described)
+    return replace(blank(width, len(order)), label_states=probe_in_use(project, order, width).label_states)
 
 
 def drawn_at_random(project: Project, order: Sequence[int]) -> dict[int, int]:

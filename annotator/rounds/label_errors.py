@@ -56,7 +56,7 @@ def entropies(project: Project, order: tuple[int, ...]) -> Doubts:
     if len(ids) < LEAST or len(set(columns)) < 2:
         return Doubts({}, None)
     labels = np.array(columns, dtype=np.int64)
-    heard = out_of_fold(vectors, columns, probe_in_use(project, order, vectors.shape[1]).described)
+    heard = out_of_fold(vectors, columns, probe_in_use(project, order, vectors.shape[1]).label_states)
     chances = np.exp(heard[np.arange(len(ids)), labels])
     ranked = np.argsort(chances, kind="stable")
     return Doubts({ids[i]: float(chances[i]) for i in ranked}, expected_wrong(heard, labels))
@@ -70,7 +70,7 @@ def expected_wrong(heard: Logits, labels: Columns) -> float | None:
     unsure is not laid at the answers' door: confident learning (Northcutt et al. 2021, arXiv 1911.00068) counts several
     times too many here (`python -m benchmarks.mistakes`).
     """
-    check_finite("logits of the scout", heard)
+    check_finite("logits of the probe", heard)
     rows, others = np.arange(len(labels)), heard.shape[1] - 1
     if not (heard.argmax(axis=1) == labels).mean() >= FORESEEN:
         return None

@@ -68,7 +68,7 @@ class Backbone:
         """Count the tokens of the soft prompt that comes before everything else."""
         return self.soft_prompt().shape[1] if self.soft_prompt else 0
 
-    def reading(self, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    def model_inputs(self, ids: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return what the model reads for (n, tokens) ids, the first of which hold the soft prompt's place."""
         if self.soft_prompt is None:
             return {"input_ids": ids}

@@ -154,7 +154,7 @@ class PromptTokens:
         half = self.max_tokens // 2
         return ids[: self.max_tokens - half] + ids[len(ids) - half :] + self.suffix
 
-    def own(self, utterance: Utterance, body: Sequence[int]) -> slice:
+    def own_slice(self, utterance: Utterance, body: Sequence[int]) -> slice:
         """Say which tokens of its body are the utterance's own: no context, no suffix."""
         end = len(body) - len(self.suffix)
         size = len(self._ends(utterance_text(Utterance(utterance.text)))) if utterance.context else end

@@ -82,7 +82,7 @@ class LabelTrie:
         inner: NDArray[np.int64] = nodes[nodes > 0]  # from the top: nodes are numbered by depth
         return inner
 
-    def said_at(self, nodes: NDArray[np.int64], label: int) -> NDArray[np.int64]:
+    def tokens_at(self, nodes: NDArray[np.int64], label: int) -> NDArray[np.int64]:
         """Return the token a label says at each of some nodes on its path."""
         mine = np.flatnonzero(self.paths[label])
         return self.edge_tokens[mine[np.searchsorted(self.edge_nodes[mine], nodes)]]

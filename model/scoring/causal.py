@@ -13,7 +13,7 @@ from annotator.errors import UtteranceTooLong
 from model.backbones.backbone import Backbone
 from model.finite import refuse_model
 from model.prompts.tokens import PromptTokens
-from model.scoring.hidden_states import listening, pooled
+from model.scoring.hidden_states import capture_layers, mean_by_owner
 from model.scoring.likeness import check_row
 from model.scoring.loglik import edge_loglik, label_loglik, path_loglik
 from model.scoring.packing import (
@@ -21,6 +21,7 @@ from model.scoring.packing import (
     Bodies,
     Columns,
     Ints,
+    attention_mask,
     body_columns,
     common_start,
     fill_lanes,
@@ -28,7 +29,6 @@ from model.scoring.packing import (
     node_columns,
     owners_within,
     prefix_columns,
-    sight,
     split_rows,
 )
 from model.scoring.trie_search import FEW_NODES, Logs, best_first
@@ -60,7 +60,7 @@ class CausalScorer:
         logits = self._whole(bodies, np.repeat(np.arange(n), inner), np.tile(np.arange(1, trie.nodes), n))
         return label_loglik(torch.cat([logits[:n, None], logits[n:].view(n, inner, logits.shape[-1])], dim=1), trie)
 
-    def said(self, bodies: Bodies, labels: Ints) -> torch.Tensor:
+    def chosen_loglik(self, bodies: Bodies, labels: Ints) -> torch.Tensor:
         """Score one label each: only its own nodes are in the row."""
         paths = [self.tokens.trie.inner_path(label) for label in labels]
         owners = np.repeat(np.arange(len(bodies)), [len(path) for path in paths])
@@ -70,7 +70,7 @@ class CausalScorer:
     def search(self, bodies: Bodies, tolerance: float) -> Logs:
         """Compute the utterances in one packed row, then those nodes that matter behind it. Needs a session."""
         trie, n = self.tokens.trie, len(bodies)
-        row, texts, ends = self._laid(bodies)
+        row, texts, ends = self._lay_out(bodies)
 
         def expand(owners: Ints, nodes: Ints) -> Logs:
             if nodes.any():
@@ -85,14 +85,14 @@ class CausalScorer:
 
         Needs a session in which bodies share nothing: what is in the cache is not heard.
         """
-        row, texts, _ = self._laid(bodies)
+        row, texts, _ = self._lay_out(bodies)
         everyone, first = np.arange(len(bodies)), int(texts.positions.min())
         asking = row.lay(texts)
-        with listening(self.backbone.model) as heard:
+        with capture_layers(self.backbone.model) as heard:
             self.forward(asking, row.present, np.zeros(1, dtype=np.int64), row.cache)
         owners = [owners_within(lane, own, first) for lane in asking]
-        meant = pooled(heard.halfway, np.concatenate(owners), len(bodies))
-        last = torch.from_numpy(_find(asking, everyone, 0 * everyone)).to(meant.device)
+        meant = mean_by_owner(heard.halfway, np.concatenate(owners), len(bodies))
+        last = torch.from_numpy(_locate(asking, everyone, 0 * everyone)).to(meant.device)
         return torch.cat([meant, heard.further.flatten(0, 1)[last].float()], dim=1)
 
     def check(self, bodies: Bodies, budget: int) -> None:
@@ -105,12 +105,12 @@ class CausalScorer:
 
     def _whole(self, bodies: Bodies, owners: Ints, nodes: Ints) -> torch.Tensor:
         """Compute a row in one pass; return the logits at each utterance's end, then those at each node."""
-        row, texts, ends = self._laid(bodies, np.bincount(owners, minlength=len(bodies)))
-        columns = texts.then(node_columns(owners, nodes, ends, self.tokens.trie))
+        row, texts, ends = self._lay_out(bodies, np.bincount(owners, minlength=len(bodies)))
+        columns = texts.concatenate(node_columns(owners, nodes, ends, self.tokens.trie))
         everyone = np.arange(len(bodies))
         return row.compute(columns, np.concatenate([everyone, owners]), np.concatenate([0 * everyone, nodes]))
 
-    def _laid(self, bodies: Bodies, behind: Ints | int = 0) -> tuple[_Row, Columns, Ints]:
+    def _lay_out(self, bodies: Bodies, behind: Ints | int = 0) -> tuple[_Row, Columns, Ints]:
         """Begin a row; return it, what each body has to itself, and the positions of their last tokens.
 
         What all of them begin with is computed once, as the instruction is. `behind`: nodes to come at each end.
@@ -127,27 +127,27 @@ class CausalScorer:
         return prefix_columns([0] * self.backbone.virtual_tokens + self.tokens.prefix + list(shared))
 
     @torch.inference_mode()
-    def keeps_apart(self) -> bool:
+    def isolates_utterances(self) -> bool:
         """Try whether an utterance reads the same behind another as alone: better than to trust a list of models.
 
         Backbones with recurrent layers or with distances in place of positions do not.
         """
         shared, first, second = [5, 6, 7], list(range(8, 24)), [50, 51, 52, 53]
-        row = prefix_columns(shared).then(body_columns([first, second], len(shared)))
+        row = prefix_columns(shared).concatenate(body_columns([first, second], len(shared)))
         try:
             packed = self.forward([row], [row], np.array([len(row) - 1]), None)[0].float()
         except torch.OutOfMemoryError:  # says nothing about it; the round will say that memory has run out
             return True
         except (TypeError, ValueError, RuntimeError):  # it takes no positions, or no mask of ours
             return False
-        alone, behind = (self._plainly([*shared, *before, *second]) for before in ([], first))
+        alone, behind = (self._reference_logits([*shared, *before, *second]) for before in ([], first))
         if not bool(torch.isfinite(alone).all() and torch.isfinite(behind).all()):
             refuse_model(self.backbone.name)
         # Measured by what it does to hear all that was said before. Rounding in bf16 is up to 0.15 of the spread of the
         # starter's logits, and on a processor a twentieth of that; a recurrent layer, or distances, make half of it.
         return bool((packed - alone).norm() < 0.25 * (behind - alone).norm())
 
-    def _plainly(self, ids: list[int]) -> torch.Tensor:
+    def _reference_logits(self, ids: list[int]) -> torch.Tensor:
         """Return (vocabulary,) logits behind a text, as the model itself computes them."""
         asked = torch.tensor([ids], device=self.backbone.device)
         logits: torch.Tensor = self.backbone.model(input_ids=asked, use_cache=False).logits
@@ -160,8 +160,10 @@ class CausalScorer:
 
         cache = DynamicCache()
         ids = torch.from_numpy(self._first(shared).ids)[None].to(self.backbone.device)
-        with _attention_for_lanes(self.backbone):
-            self.backbone.model(**self.backbone.reading(ids), past_key_values=cache, use_cache=True, logits_to_keep=1)
+        with _eager_attention_on_cpu(self.backbone):
+            self.backbone.model(
+                **self.backbone.model_inputs(ids), past_key_values=cache, use_cache=True, logits_to_keep=1
+            )
             self.cached, self.shared = cache, shared
             try:
                 yield
@@ -178,9 +180,9 @@ class CausalScorer:
         device = self.backbone.device
         ids = torch.from_numpy(np.stack([lane.ids for lane in asking])).to(device)
         leads = asking[0].owners[0] == PREFIX
-        with _head_reads(self.backbone.model, torch.from_numpy(asked).to(device)):
+        with _logits_only_at(self.backbone.model, torch.from_numpy(asked).to(device)):
             output = self.backbone.model(
-                **(self.backbone.reading(ids) if leads else {"input_ids": ids}),
+                **(self.backbone.model_inputs(ids) if leads else {"input_ids": ids}),
                 position_ids=torch.from_numpy(np.stack([lane.positions for lane in asking])).to(device),
                 attention_mask=self._masks(asking, present),
                 past_key_values=cache,
@@ -191,7 +193,7 @@ class CausalScorer:
     def _masks(self, asking: list[Columns], present: list[Columns]) -> Any:
         """Return the mask that all layers take, or one for each kind of layer; those that see all share it."""
         lanes = list(zip(asking, present, strict=True))
-        sees = np.stack([sight(lane, before, self.tokens.trie) for lane, before in lanes])
+        sees = np.stack([attention_mask(lane, before, self.tokens.trie) for lane, before in lanes])
         narrowed = self.windows.narrowed(1 + max(int(lane.positions.max()) for lane in asking))
 
         def mask(kind: str | None) -> torch.Tensor:
@@ -220,24 +222,24 @@ class _Row:
 
     def __init__(self, scorer: CausalScorer, first: Columns, lanes: list[list[int]]) -> None:
         self.scorer, self.lanes = scorer, lanes
-        self.cache = _widened(scorer.cached, len(lanes)) if scorer.cached else None
+        self.cache = _expand_cache(scorer.cached, len(lanes)) if scorer.cached else None
         self.present = [first] * len(lanes)
 
     def compute(self, columns: Columns, owners: Ints, nodes: Ints) -> torch.Tensor:
         """Compute columns; return (pairs, vocabulary) logits at nodes of utterances, which must be among them."""
         asking = self.lay(columns)
-        return self.scorer.forward(asking, self.present, _find(asking, owners, nodes), self.cache)
+        return self.scorer.forward(asking, self.present, _locate(asking, owners, nodes), self.cache)
 
     def lay(self, columns: Columns) -> list[Columns]:
         """Put columns behind what is present; return those to compute, lane by lane."""
         parts = [columns.of(members) for members in self.lanes]
         width = max(len(part) for part in parts)
-        parts = [part.filled_up(width) for part in parts]
-        self.present = [before.then(part) for before, part in zip(self.present, parts, strict=True)]
+        parts = [part.padded(width) for part in parts]
+        self.present = [before.concatenate(part) for before, part in zip(self.present, parts, strict=True)]
         return parts if self.cache else self.present
 
 
-def _find(lanes: list[Columns], owners: Ints, nodes: Ints) -> Ints:
+def _locate(lanes: list[Columns], owners: Ints, nodes: Ints) -> Ints:
     """Find the columns of nodes, the last ones of bodies for roots; count through the lanes."""
     all_owners = np.concatenate([lane.owners for lane in lanes])
     all_nodes = np.concatenate([lane.nodes for lane in lanes])
@@ -245,7 +247,7 @@ def _find(lanes: list[Columns], owners: Ints, nodes: Ints) -> Ints:
     return np.array([place[pair] for pair in zip(owners.tolist(), nodes.tolist(), strict=True)], dtype=np.int64)
 
 
-def _widened(cache: Any, lanes: int) -> Any:
+def _expand_cache(cache: Any, lanes: int) -> Any:
     """Let so many lanes read one cached prefix; what they add is their own."""
     from transformers import DynamicCache
 
@@ -255,7 +257,7 @@ def _widened(cache: Any, lanes: int) -> Any:
 
 
 @contextmanager
-def _attention_for_lanes(backbone: Backbone) -> Iterator[None]:
+def _eager_attention_on_cpu(backbone: Backbone) -> Iterator[None]:
     """Let a processor compute attention step by step: in lanes as short as ours the fused kernel takes longer."""
     usual = backbone.model.config._attn_implementation
     if backbone.device.type != "cpu" or usual != "sdpa":
@@ -269,7 +271,7 @@ def _attention_for_lanes(backbone: Backbone) -> Iterator[None]:
 
 
 @contextmanager
-def _head_reads(model: Any, places: torch.Tensor) -> Iterator[None]:
+def _logits_only_at(model: Any, places: torch.Tensor) -> Iterator[None]:
     """Let the output layer compute logits at some places only: over a whole vocabulary they cost as much as layers.
 
     The model's own way of choosing them takes the same places of every lane.

@@ -12,7 +12,7 @@ import torch
 from model.backbones.backbone import Backbone
 from model.prompts.tokens import PromptTokens
 from model.prompts.verbalizer import LabelTrie
-from model.scoring.hidden_states import pooled
+from model.scoring.hidden_states import mean_by_owner
 from model.scoring.loglik import edge_loglik, label_loglik, path_loglik
 from model.scoring.packing import NOBODY, Bodies, Ints, split_rows
 from model.scoring.trie_search import FEW_NODES, Logs, best_first
@@ -50,7 +50,7 @@ class EncoderDecoderScorer:
             logits = torch.cat([logits, said[:, path, step]], dim=1)
         return label_loglik(logits, trie)
 
-    def said(self, bodies: Bodies, labels: Ints) -> torch.Tensor:
+    def chosen_loglik(self, bodies: Bodies, labels: Ints) -> torch.Tensor:
         """Score one label each: one decoder path an utterance."""
         trie, read = self.tokens.trie, self._read(bodies)
         paths = [trie.inner_path(label) for label in labels]
@@ -83,7 +83,7 @@ class EncoderDecoderScorer:
             owners[row, first + part.start : first + part.stop] = row
         ends = torch.tensor([first + len(body) - 1 for body in bodies], device=encoded.device)
         last = encoded[torch.arange(len(bodies), device=encoded.device), ends].float()
-        return torch.cat([pooled(encoded, owners.ravel(), len(bodies)), last], dim=1)
+        return torch.cat([mean_by_owner(encoded, owners.ravel(), len(bodies)), last], dim=1)
 
     def check(self, bodies: Bodies, budget: int) -> None:
         """Nothing to refuse: the encoder reads each text in a row of its own."""
@@ -96,7 +96,7 @@ class EncoderDecoderScorer:
         ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=0).to(device)
         sizes = torch.tensor([len(row) for row in rows], device=device)
         mask = (torch.arange(ids.shape[1], device=device) < sizes[:, None]).long()
-        encoded = model.get_encoder()(**self.backbone.reading(ids), attention_mask=mask).last_hidden_state
+        encoded = model.get_encoder()(**self.backbone.model_inputs(ids), attention_mask=mask).last_hidden_state
         return _Read(model, self.tokens.trie, encoded, mask)
 
     @contextmanager

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from model.prompts.tokens import whole_characters
 from model.scoring.packing import Ints
 
-MADE_OF = "own tokens, last token, letters"  # states that are made of something else do not compare
+STATE_FORMAT = "own tokens, last token, letters"  # states that are made of something else do not compare
 PIECES = (3, 5)  # letters, within words
 
 
@@ -27,7 +27,7 @@ class _Enough(BaseException):
     """Ends a forward pass: nothing above is needed."""
 
 
-class Heard:
+class LayerOutputs:
     """What came out of two layers: (rows, tokens, width) each."""
 
     halfway: torch.Tensor
@@ -35,9 +35,9 @@ class Heard:
 
 
 @contextmanager
-def listening(model: Any) -> Iterator[Heard]:
+def capture_layers(model: Any) -> Iterator[LayerOutputs]:
     """Run a forward pass in it that ends three fifths up, without logits."""
-    heard = Heard()
+    heard = LayerOutputs()
 
     def note(_: Any, __: Any, output: Any) -> None:
         heard.halfway = _hidden(output)
@@ -65,7 +65,7 @@ def _hidden(output: Any) -> torch.Tensor:
     return output[0] if isinstance(output, tuple) else output  # type: ignore[no-any-return]
 
 
-def pooled(hidden: torch.Tensor, owners: Ints, size: int) -> torch.Tensor:
+def mean_by_owner(hidden: torch.Tensor, owners: Ints, size: int) -> torch.Tensor:
     """Return (size, width) means over the tokens of each owner; `owners` is (tokens,), negative for no one's."""
     place = torch.from_numpy(owners).to(hidden.device)
     mine = place >= 0
@@ -74,7 +74,7 @@ def pooled(hidden: torch.Tensor, owners: Ints, size: int) -> torch.Tensor:
     return sums / torch.bincount(place[mine], minlength=size).clamp(min=1)[:, None]
 
 
-def spelled(texts: Sequence[str], width: int) -> NDArray[np.float32]:
+def spelling_states(texts: Sequence[str], width: int) -> NDArray[np.float32]:
     """Return (n, width) unit vectors that are near each other where texts share pieces of words.
 
     Pieces fall on dimensions by their hash, with a sign, so that those which collide cancel out on average (Weinberger

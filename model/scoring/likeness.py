@@ -118,20 +118,20 @@ def _compare(scorer: PackedScorer, row: list[list[int]]) -> tuple[float, float]:
     path = _path(scorer)
     packed = scorer.at_ends(row, np.zeros(len(path), np.int64), np.array(path, np.int64))
     said = scorer.tokens.trie.tokens[np.array(path, np.int64) - 1].tolist()
-    plain = _plainly(scorer, [*row[0], *(said or row[0][-1:])], 1 + max(1, len(said)))
-    alone = _plainly(scorer, row[0], 1)
+    plain = _reference_logits(scorer, [*row[0], *(said or row[0][-1:])], 1 + max(1, len(said)))
+    alone = _reference_logits(scorer, row[0], 1)
     pairs = [(packed[0], plain[0]), *zip(packed[len(row) :], plain[1:], strict=False)]
     if len(row) > 1:
-        pairs.append((packed[len(row) - 1], _plainly(scorer, row[-1], 1)[0]))
+        pairs.append((packed[len(row) - 1], _reference_logits(scorer, row[-1], 1)[0]))
     strict = scorer.backbone.dtype == torch.float32 and not scorer.backbone.quantized
     spread = float((plain - plain.mean(dim=-1, keepdim=True)).norm(dim=-1).mean())
     allowed = max(NOISE * float((plain[0] - alone[0]).norm()), (EXACT if strict else ROUNDED) * spread)
     return float(torch.stack([(one - other).norm() for one, other in pairs]).max()), allowed
 
 
-def _plainly(scorer: PackedScorer, body: list[int], last: int) -> torch.Tensor:
+def _reference_logits(scorer: PackedScorer, body: list[int], last: int) -> torch.Tensor:
     """Return (last, vocabulary) log-probabilities at the end of instruction and body, as the model computes them."""
     backbone = scorer.backbone
     ids = torch.tensor([[0] * backbone.virtual_tokens + scorer.tokens.prefix + body], device=backbone.device)
-    logits: torch.Tensor = backbone.model(**backbone.reading(ids), use_cache=False).logits
+    logits: torch.Tensor = backbone.model(**backbone.model_inputs(ids), use_cache=False).logits
     return logits[0, -last:].float().log_softmax(dim=-1)

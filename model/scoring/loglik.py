@@ -42,8 +42,8 @@ def path_loglik(roots: torch.Tensor, below: torch.Tensor, labels: Ints, trie: La
     """
     paths = [trie.inner_path(label) for label in labels]
     owners = np.concatenate([np.arange(len(labels)), np.repeat(np.arange(len(labels)), [len(p) for p in paths])])
-    tokens = np.concatenate([trie.said_at(np.zeros(1, np.int64), label) for label in labels])
-    tokens = np.concatenate([tokens, *(trie.said_at(p, label) for p, label in zip(paths, labels, strict=True))])
+    tokens = np.concatenate([trie.tokens_at(np.zeros(1, np.int64), label) for label in labels])
+    tokens = np.concatenate([tokens, *(trie.tokens_at(p, label) for p, label in zip(paths, labels, strict=True))])
     logits = torch.cat([roots, below]).float()
     said = -torch.nn.functional.cross_entropy(logits, torch.from_numpy(tokens).to(logits.device), reduction="none")
     return said.new_zeros(len(labels)).index_add(0, torch.from_numpy(owners).to(said.device), said)

@@ -43,7 +43,7 @@ class Columns:
         """Count the tokens."""
         return len(self.ids)
 
-    def then(self, *others: Columns) -> Columns:
+    def concatenate(self, *others: Columns) -> Columns:
         """Put others behind these."""
         parts = (self, *others)
         return Columns(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Columns)))
@@ -53,10 +53,10 @@ class Columns:
         mine = np.isin(self.owners, owners)
         return Columns(self.ids[mine], self.positions[mine], self.owners[mine], self.nodes[mine])
 
-    def filled_up(self, length: int) -> Columns:
+    def padded(self, length: int) -> Columns:
         """Add columns that no one sees."""
         empty = np.zeros(length - len(self), dtype=np.int64)
-        return self.then(Columns(empty, empty, empty + NOBODY, empty))
+        return self.concatenate(Columns(empty, empty, empty + NOBODY, empty))
 
 
 def common_start(bodies: Bodies) -> list[int]:
@@ -84,7 +84,7 @@ def node_columns(owners: Ints, nodes: Ints, ends: Ints, trie: LabelTrie) -> Colu
     return Columns(trie.tokens[nodes - 1], ends[owners] + trie.depths[nodes - 1], owners, nodes)
 
 
-def sight(asking: Columns, present: Columns, trie: LabelTrie) -> NDArray[np.bool_]:
+def attention_mask(asking: Columns, present: Columns, trie: LabelTrie) -> NDArray[np.bool_]:
     """Say what each token may attend to: (asking, present), where `asking` are the last of the `present`."""
     below = np.zeros((trie.nodes, trie.nodes), dtype=np.bool_)  # [i, j]: node j is node i, or above it
     below[:, 0] = True

@@ -28,7 +28,7 @@ class Scorer(Protocol):
         """Return (n, k) log-likelihoods in fp32 for tokenised utterances computed together, with gradients."""
         ...
 
-    def said(self, bodies: Bodies, labels: Ints) -> torch.Tensor:
+    def chosen_loglik(self, bodies: Bodies, labels: Ints) -> torch.Tensor:
         """Return (n,) the log-likelihood of one label for each utterance, with gradients; no other is computed."""
         ...
 
@@ -69,7 +69,7 @@ def make_scorer(backbone: Backbone, tokens: PromptTokens) -> Scorer:
         return EncoderDecoderScorer(backbone, tokens)
     scorer = CausalScorer(backbone, tokens)
     if backbone.packs is None:
-        backbone.packs = scorer.keeps_apart()
+        backbone.packs = scorer.isolates_utterances()
     if not backbone.packs:
         raise BackboneRefused(
             f"“{backbone.name}” does not keep utterances apart that share a row: it has its own way with positions or "

@@ -60,7 +60,7 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class TrainingExample:
+class TrainingSet:
     """What is to be learned, and how."""
 
     bodies: Bodies
@@ -99,7 +99,7 @@ class Checkpoint:
 def train(
     backbone: Backbone,
     scorer: Scorer,
-    example: TrainingExample,
+    example: TrainingSet,
     progress: Progress,
     checkpoint: Checkpoint | None = None,
 ) -> None:
@@ -283,7 +283,7 @@ def _epochs(n: int, recipe: Recipe) -> list[np.ndarray]:
     return [batch for _ in range(recipe.epochs) for batch in np.split(rng.permutation(n), cuts)]
 
 
-def _mean_loss(scorer: Scorer, example: TrainingExample, rows: np.ndarray, budget: Budget) -> float:
+def _mean_loss(scorer: Scorer, example: TrainingSet, rows: np.ndarray, budget: Budget) -> float:
     """Return the mean negative log-probability of the labels among the labels."""
     bodies = example.bodies
 
@@ -308,7 +308,7 @@ def _loss(labels: np.ndarray, recipe: Recipe) -> Loss:
     def loss(scorer: Scorer, bodies: Bodies, rows: np.ndarray) -> torch.Tensor:
         truth = labels[rows]
         if recipe.loss == "tokens":  # the usual one: the label's tokens among all tokens
-            each = -scorer.said(bodies, truth)
+            each = -scorer.chosen_loglik(bodies, truth)
         else:
             loglik = scorer.loglik(bodies)
             target = torch.from_numpy(truth).to(loglik.device)

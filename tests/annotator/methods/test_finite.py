@@ -221,7 +221,7 @@ FAULTS: dict[str, tuple[Any, str, Any]] = {
     "NaN": (FakeAdapter, "logits", bad_logits(np.nan, 7)),
     "infinite": (FakeAdapter, "logits", bad_logits(np.inf, 50)),
     "of an audit utterance": (FakeAdapter, "logits", bad_logits(np.nan, -1)),
-    "the scout": (FakeAdapter, "heard", lambda self, given_: np.full((len(given_), 3), np.nan)),
+    "the scout": (FakeAdapter, "probe_logits", lambda self, given_: np.full((len(given_), 3), np.nan)),
     "the loss": (FakeClassifier, "fit", not_finite),
     "states": (FakeClassifier, "states", lambda self, given_, *_: np.full((len(given_), 9), np.nan, np.float32)),
     "probabilities": (Calibrator, "__call__", lambda self, logits: np.full(logits.shape, np.nan)),

@@ -255,5 +255,5 @@ def test_a_scout_that_is_damaged_is_refused_and_never_left_out(folders: dict[str
         restore(tmp_path)
     for damage in (drop_one, altered("bias", 0, float("nan"))):
         save_file(damage({name: weight.clone() for name, weight in weights.items()}), file)
-        with pytest.raises(ProjectError, match="does not hold what a round has learned"):
+        with pytest.raises(ProjectError, match="does not contain a trained quick classifier"):
             restore(tmp_path)

@@ -108,9 +108,9 @@ def test_states_of_other_weights_do_not_count_and_training_does_not_go_on_with_t
     replace_weights(mine)
     other = LanguageModelClassifier(load_backbone(str(mine)), TASK, quick(), "options")
     assert first.reading != other.reading
-    from model.training.training import TrainingExample
+    from model.training.training import TrainingSet
 
-    example = TrainingExample([first.tokens.body(TEXTS[0])], np.array([0]), first.recipe)
+    example = TrainingSet([first.tokens.body(TEXTS[0])], np.array([0]), first.recipe)
     assert first._fingerprint(example) != other._fingerprint(example)
 
 

@@ -20,11 +20,11 @@ from sklearn.preprocessing import StandardScaler
 from annotator.errors import ProjectError
 from model.adapter import LanguageModelClassifier
 from model.backbones.backbone import Backbone
-from model.probe.heads import ASPECTS, PENALTY, RARE, TrainingExamples, aspects, make_heads, meanings
-from model.probe.probe import USUAL, Probe, blank, blend, compare_only, fit_probe, out_of_fold
+from model.probe.heads import ASPECTS, PENALTY, RARE, TrainingExamples, aspects, make_heads, semantic_states
+from model.probe.probe import PRIOR_SHARES, Probe, blank, blend, fit_probe, out_of_fold, zero_shot_probe
 from model.prompts.verbalizer import label_words
 from model.restore import restore
-from model.scoring.hidden_states import spelled
+from model.scoring.hidden_states import spelling_states
 from model.types import Label, Task, Utterance
 from tests.model.conftest import ROUNDING
 from tests.model.tiny import quick, toy
@@ -56,7 +56,7 @@ def plain_states(classifier: LanguageModelClassifier, utterance: Utterance) -> n
                 hook.remove()
             halfway, further = found
     heard = torch.cat([halfway[0, own].float().mean(dim=0), further[0, -1].float()]).cpu().numpy()
-    return np.concatenate([heard, spelled([utterance.text], len(heard) // 2)[0]])
+    return np.concatenate([heard, spelling_states([utterance.text], len(heard) // 2)[0]])
 
 
 def states(n: int = 60, width: int = 12, k: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -83,7 +83,7 @@ def test_an_utterance_keeps_its_own_words_where_its_context_and_its_middle_are_c
     turns = ("client: " + "before " * 60, "therapist: and then?")
     for text in ("Yes.", "long " * 200):
         body = tokens.body(Utterance(text, turns))
-        own = tokens.own(Utterance(text, turns), body)
+        own = tokens.own_slice(Utterance(text, turns), body)
         assert own.stop == len(body) - len(tokens.suffix)
         assert body[own] == tokens.body(Utterance(text))[: -len(tokens.suffix)]
 
@@ -115,15 +115,15 @@ def test_a_reading_is_named_after_all_that_states_depend_on(llama: Backbone) -> 
 
 
 @pytest.mark.parametrize("weight", [0.4, 1.0])
-def test_a_round_with_a_scout_is_saved_and_read_back(backbone: Backbone, weight: float, tmp_path: Path) -> None:
-    adapter = classifier_of(backbone, probe=weight).fit(UTTERANCES, LABELS)
+def test_a_round_with_a_probe_is_saved_and_read_back(backbone: Backbone, weight: float, tmp_path: Path) -> None:
+    adapter = classifier_of(backbone, probe_weight=weight).fit(UTTERANCES, LABELS)
     learned = adapter.logits(UTTERANCES)
     adapter.save(tmp_path)
     np.testing.assert_allclose(restore(tmp_path).logits(UTTERANCES), learned, atol=1e-4)
     assert restore(tmp_path).logits([]).shape == (0, SIZE)
     as_written = (tmp_path / "round.json").read_text()
     (tmp_path / "round.json").write_text(re.sub('"reading": "[0-9a-f]+"', '"reading": "another"', as_written))
-    with pytest.raises(ProjectError, match="computed otherwise"):
+    with pytest.raises(ProjectError, match="computes differently"):
         restore(tmp_path)
     (tmp_path / "round.json").write_text(as_written)
     (tmp_path / "scout.safetensors").unlink()
@@ -148,16 +148,16 @@ def test_a_round_says_what_adapter_and_scout_say_together(llama: Backbone) -> No
 def test_a_round_tells_what_its_scout_says_alone_and_nothing_where_there_is_none(llama: Backbone) -> None:
     alone = classifier_of(llama, probe_weight=1.0).fit(UTTERANCES, LABELS).logits(UTTERANCES)
     both = classifier_of(llama, probe_weight=0.4).fit(UTTERANCES, LABELS)
-    np.testing.assert_allclose(both.heard(UTTERANCES), alone, atol=ROUNDING)
-    assert both.heard([]) is None
-    assert classifier_of(llama, probe_weight=0.0).zero_shot().heard(UTTERANCES) is None
+    np.testing.assert_allclose(both.probe_logits(UTTERANCES), alone, atol=ROUNDING)
+    assert both.probe_logits([]) is None
+    assert classifier_of(llama, probe_weight=0.0).zero_shot().probe_logits(UTTERANCES) is None
 
 
 @pytest.mark.parametrize("k", [2, 3, 7])
 def test_a_head_is_the_logistic_regression_of_scikit_learn(k: int) -> None:
     given_states, labels = states(70, k=k)
     head = make_heads(TrainingExamples(given_states, labels, undescribed(k)))[0]
-    vectors = StandardScaler().fit_transform(meanings(given_states).astype(np.float64)) / np.sqrt(12)
+    vectors = StandardScaler().fit_transform(semantic_states(given_states).astype(np.float64)) / np.sqrt(12)
     theirs = LogisticRegression(C=PENALTY, max_iter=500)
     theirs.fit(np.concatenate([vectors, np.zeros((k, 12))]), [*labels, *range(k)])  # a first example that says nothing
     np.testing.assert_allclose(head.loglik(given_states), theirs.predict_log_proba(vectors), atol=1e-5)
@@ -182,7 +182,7 @@ def test_it_says_the_weighted_sum_of_its_voices() -> None:
     probe = fit_probe(given_states, labels.tolist(), described)
     voices = make_heads(TrainingExamples(given_states, labels, described))
     summed = sum(share * voice.loglik(given_states) for voice, share in zip(voices, probe.shares, strict=True))
-    np.testing.assert_allclose(probe.loglik(given_states), log_softmax(summed + probe.leaning, axis=1), atol=1e-9)
+    np.testing.assert_allclose(probe.loglik(given_states), log_softmax(summed + probe.label_bias, axis=1), atol=1e-9)
 
 
 def test_a_voice_that_tells_nothing_loses_its_share() -> None:
@@ -217,7 +217,7 @@ def test_labels_that_nobody_has_given_are_known_by_what_the_codebook_says_of_the
 
 def test_before_any_answer_utterances_are_compared_with_the_codebook() -> None:
     utterances, labels, described = likened()
-    said = compare_only(utterances, described).loglik(utterances)
+    said = zero_shot_probe(utterances, described).loglik(utterances)
     assert (said.argmax(axis=1) == labels).mean() > 0.9
     np.testing.assert_allclose(np.exp(said).sum(axis=1), 1)
 
@@ -273,8 +273,8 @@ def test_shares_fitted_to_few_answers_do_not_make_it_too_sure(monkeypatch: pytes
 def test_with_a_handful_of_answers_every_voice_counts_the_same() -> None:
     given_states, labels = muddled(4, 0)
     few = fit_probe(given_states, labels.tolist(), np.zeros((3, 180), dtype=np.float32))
-    np.testing.assert_array_equal(few.shares, USUAL)
-    assert not few.leaning.any()
+    np.testing.assert_array_equal(few.shares, PRIOR_SHARES)
+    assert not few.label_bias.any()
 
 
 def test_refitted_to_the_same_answers_it_says_the_same_and_to_others_it_keeps_the_shares() -> None:
@@ -290,9 +290,9 @@ def test_a_codebook_in_another_order_finds_what_was_known_of_its_labels() -> Non
     utterances, labels, described = likened(5)
     probe = fit_probe(utterances, labels.tolist(), described)
     turned = probe.for_labels([4, None, 3, 2, 1, 0])  # one is new
-    np.testing.assert_array_equal(turned.described[[5, 4, 3, 2, 0]], probe.described)
-    np.testing.assert_array_equal(turned.leaning[[5, 4, 3, 2, 0]], probe.leaning)
-    assert not turned.described[1].any()
+    np.testing.assert_array_equal(turned.label_states[[5, 4, 3, 2, 0]], probe.label_states)
+    np.testing.assert_array_equal(turned.label_bias[[5, 4, 3, 2, 0]], probe.label_bias)
+    assert not turned.label_states[1].any()
     place = np.array([5, 4, 3, 2, 0])
     said = turned.refitted(utterances, place[labels].tolist()).loglik(utterances)
     assert (said.argmax(axis=1) == place[labels]).mean() > 0.9
@@ -334,7 +334,7 @@ def test_labels_are_read_as_if_somebody_said_their_words_definition_and_examples
     classifier = LanguageModelClassifier(backbone, told, quick(), "options")
     said = [Utterance(text) for text in ("joy", "lost card", "My card is lost.", "Gone!", "Where is it?")]
     read = classifier.states(said)
-    np.testing.assert_allclose(classifier.described, [read[0], read[1:].mean(axis=0)], atol=1e-4)
+    np.testing.assert_allclose(classifier.label_states, [read[0], read[1:].mean(axis=0)], atol=1e-4)
 
 
 def test_before_any_answer_a_scout_alone_compares_what_was_read_and_asks_no_language_model(

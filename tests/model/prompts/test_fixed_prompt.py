@@ -117,14 +117,14 @@ def test_a_round_that_noted_no_prompt_gets_the_date_of_the_day_it_was_made_and_n
 def as_an_earlier_version_left_it(folder: Path, classifier: LanguageModelClassifier) -> str | None:
     """Take from a description what earlier versions did not write, and name the reading as they did."""
     from model import adapter
-    from model.scoring.hidden_states import MADE_OF
+    from model.scoring.hidden_states import STATE_FORMAT
 
     described = json.loads((folder / "round.json").read_text())
     for name in ("frame", "fingerprint", "revision"):
         del described[name]
     if described["reading"]:
         recipe, tokens = classifier.recipe, classifier.tokens
-        told = [MADE_OF, classifier.backbone.name, recipe.quantization, recipe.max_tokens, tokens.prefix]
+        told = [STATE_FORMAT, classifier.backbone.name, recipe.quantization, recipe.max_tokens, tokens.prefix]
         described["reading"] = adapter.short_hash(told)
     (folder / "round.json").write_text(json.dumps(described))
     reading: str | None = described["reading"]
@@ -205,8 +205,8 @@ def test_a_tokenizer_without_an_end_of_text_is_refused(llama: Backbone, t5: Back
         (lambda text: "[]", "does not describe a round"),
         (lambda text: "", "cannot be read"),
         (lambda text: re.sub('"backbone": "[^"]*",', "", text), "lacks backbone"),
-        (lambda text: text.replace('"labels"', '"marks"'), "does not hold the task"),
-        (lambda text: text.replace('"before"', '"behind"'), "does not hold the prompt"),
+        (lambda text: text.replace('"labels"', '"marks"'), "does not contain the task"),
+        (lambda text: text.replace('"before"', '"behind"'), "does not contain the prompt"),
     ],
 )
 def test_half_a_description_is_refused_in_words(llama: Backbone, tmp_path: Path, damage: Any, told: str) -> None:

@@ -21,7 +21,7 @@ from model.prompts.prompt import utterance_text
 from model.prompts.tokens import PromptTokens
 from model.prompts.verbalizer import label_words
 from model.recipe import Recipe
-from model.scoring.hidden_states import spelled
+from model.scoring.hidden_states import spelling_states
 from model.types import Label, Task, Utterance
 from tests.model.tiny import CHATML, LABEL_SETS, plain_tokenizer, quick
 
@@ -157,7 +157,7 @@ def test_halves_of_surrogates_are_joined_or_read_as_the_replacement_character(
 
 
 def test_how_an_utterance_is_spelt_is_told_with_half_a_surrogate_too() -> None:
-    broken, read = spelled(["so \ud83d sad", "so \ufffd sad"], 64)
+    broken, read = spelling_states(["so \ud83d sad", "so \ufffd sad"], 64)
     assert (broken == read).all()
 
 

@@ -257,7 +257,7 @@ def test_one_label_scored_alone_equals_it_among_all_and_so_does_its_gradient(bac
     classifier.fit(UTTERANCES, truth)
     bodies = [classifier.tokens.body(utterance) for utterance in UTTERANCES]
     among_all = classifier._scorer.loglik(bodies)[range(len(truth)), truth]
-    alone = classifier._scorer.said(bodies, truth)
+    alone = classifier._scorer.chosen_loglik(bodies, truth)
     assert_close(alone.detach().cpu().numpy(), among_all.detach().cpu().numpy())
     model = classifier.backbone.model
     expected = gradient_of(model, among_all.mean())
