@@ -1,6 +1,6 @@
-"""Compare a packed row with the model's own passes over one text at a time, at the lengths that are in use.
+"""Compare packed rows with the model's own passes over one text at a time, at the lengths in use.
 
-What is known of windows and positions is read from configurations (see `windows`). This finds what is not known.
+Known limits of attention are read from configurations (see `windows`). This check finds the others.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from model.recipe import LANE
 from model.scoring.packing import Bodies, Ints
 from model.scoring.windows import Windows
 
-EXACT = 1e-3  # of the spread of the logits: fp32 stays far below
-ROUNDED = 0.25  # the same in bf16, whose rounding makes up to 0.15 of it on a GPU
-NOISE = 5.0  # times what more text behind changes, which is rounding alone
-STEP = 64  # tokens: lengths are rounded up to a multiple, so that few lengths are ever tried
+EXACT = 1e-3  # tolerance in fp32, relative to the spread of the logits; actual differences are far below
+ROUNDED = 0.25  # the same in bf16, whose rounding causes up to 0.15 on a GPU
+NOISE = 5.0  # multiple of the change from appending text, which is pure rounding
+STEP = 64  # tokens: lengths are rounded up to a multiple, so that few are tested
 
 
 class PackedScorer(Protocol):
-    """What a scorer of packed rows is asked here."""
+    """The part of a packed-row scorer that is used here."""
 
     backbone: Backbone
     tokens: PromptTokens
@@ -41,7 +41,7 @@ class PackedScorer(Protocol):
 
 
 class Reach(NamedTuple):
-    """How long a text and a row have been found to be computed right."""
+    """The longest text and row, in tokens, verified so far."""
 
     text: int = 0
     row: int = 0
@@ -49,9 +49,9 @@ class Reach(NamedTuple):
 
 @torch.no_grad()
 def check_row(scorer: PackedScorer, bodies: Bodies, budget: int) -> None:
-    """Refuse bodies that get other numbers in a row than alone, longest text and longest row considered.
+    """Check that bodies get the same numbers in a row as alone, for the longest text and the longest row.
 
-    Tried once for each length and layout. Raises BackboneRefused, NotFinite.
+    Tested once for each length and layout. Raises BackboneRefused, NotFinite.
     """
     if not bodies:
         return
@@ -61,7 +61,7 @@ def check_row(scorer: PackedScorer, bodies: Bodies, budget: int) -> None:
         except RuntimeError as error:
             if not should_reduce_batch_size(error):
                 raise
-    # What memory does not suffice for, the round will say: nothing is known of it here.
+    # Memory does not suffice even for the smaller row: inconclusive, and the round will report it.
 
 
 def _check(scorer: PackedScorer, row: list[list[int]]) -> None:
@@ -76,8 +76,8 @@ def _check(scorer: PackedScorer, row: list[list[int]]) -> None:
         refuse_model(scorer.backbone.name)
     if not off <= allowed:
         raise BackboneRefused(
-            f"“{scorer.backbone.name}” computes other numbers for a text of {reach.text} tokens in a row with others "
-            "than alone.",
+            f"“{scorer.backbone.name}” computes different numbers for a text of {reach.text} tokens in a row with "
+            "others than alone.",
             "Choose a backbone with plain attention, such as Llama, Qwen, Gemma, Mistral or Flan-T5, or lower "
             "max_tokens.",
         )
@@ -85,9 +85,9 @@ def _check(scorer: PackedScorer, row: list[list[int]]) -> None:
 
 
 def _rows_of(scorer: PackedScorer, bodies: Bodies, budget: int) -> Iterator[list[list[int]]]:
-    """Return the longest body, lengthened to a round number of tokens, with as many others as a row holds.
+    """Yield the longest body, repeated up to a round number of tokens, with as many others as a row holds.
 
-    Then, for a machine that cannot compute so much at once, the longest and the shortest as they are.
+    Then, for a machine without enough memory for that, the longest and the shortest body.
     """
     first, path = len(scorer.tokens.prefix) + scorer.backbone.virtual_tokens, _path(scorer)
     shortest, *_, last = sorted([*bodies, bodies[0]], key=len)
@@ -101,7 +101,7 @@ def _rows_of(scorer: PackedScorer, bodies: Bodies, budget: int) -> Iterator[list
     row = [longest]
     for body in bodies:
         left -= len(body)
-        if left < 0 and (windows.columns or len(row) > 1):  # one other at least, where a row may be so long
+        if left < 0 and (windows.columns or len(row) > 1):  # at least one other, unless the row is limited
             break
         row.append(list(body))
     yield row
@@ -114,11 +114,11 @@ def _path(scorer: PackedScorer) -> list[int]:
 
 
 def _compare(scorer: PackedScorer, row: list[list[int]]) -> tuple[float, float]:
-    """Return how far the row's logits are off at most, and how far they may be."""
+    """Return the largest difference of the row's log-probabilities, and the tolerance."""
     path = _path(scorer)
     packed = scorer.at_ends(row, np.zeros(len(path), np.int64), np.array(path, np.int64))
-    said = scorer.tokens.trie.tokens[np.array(path, np.int64) - 1].tolist()
-    plain = _reference_logits(scorer, [*row[0], *(said or row[0][-1:])], 1 + max(1, len(said)))
+    tokens = scorer.tokens.trie.tokens[np.array(path, np.int64) - 1].tolist()
+    plain = _reference_logits(scorer, [*row[0], *(tokens or row[0][-1:])], 1 + max(1, len(tokens)))
     alone = _reference_logits(scorer, row[0], 1)
     pairs = [(packed[0], plain[0]), *zip(packed[len(row) :], plain[1:], strict=False)]
     if len(row) > 1:

@@ -205,7 +205,7 @@ def test_layers_that_the_backbone_does_not_have_are_refused(llama: Backbone) -> 
 
 
 def test_modules_that_the_backbone_does_not_have_are_refused(llama: Backbone) -> None:
-    with pytest.raises(BackboneRefused, match="cannot be adapted so"):
+    with pytest.raises(BackboneRefused, match="cannot be adapted with these settings"):
         classifier_of(llama, NESTED, target_modules="no_such_module").fit(UTTERANCES, LABELS)
 
 

@@ -204,7 +204,7 @@ def test_a_tokenizer_without_an_end_of_text_is_refused(llama: Backbone, t5: Back
         (lambda text: text[: len(text) // 2], "cannot be read"),
         (lambda text: "[]", "does not describe a round"),
         (lambda text: "", "cannot be read"),
-        (lambda text: re.sub('"backbone": "[^"]*",', "", text), "lacks backbone"),
+        (lambda text: re.sub('"backbone": "[^"]*",', "", text), "has no backbone"),
         (lambda text: text.replace('"labels"', '"marks"'), "does not contain the task"),
         (lambda text: text.replace('"before"', '"behind"'), "does not contain the prompt"),
     ],

@@ -164,5 +164,5 @@ def test_codes_are_one_token_each_and_the_prompt_says_what_they_stand_for(folder
 def test_a_codebook_with_more_labels_than_codes_is_refused(folders: dict[str, str]) -> None:
     backbone = load_backbone(folders["llama"])
     task = task_of(*(f"label {number}" for number in range(800)))
-    with pytest.raises(BadCodebook, match="codes of one token, the codebook 800 labels"):
+    with pytest.raises(BadCodebook, match="one-token codes, the codebook has 800 labels"):
         _ = PromptTokens(backbone.tokenizer, backbone.family, task, "codes", 64).trie

@@ -44,7 +44,7 @@ def form_of(backbone: Backbone, task: Task = TASK) -> Form:
 
 def speak(form: Form, preferences: Any, width: int) -> list[int]:
     """Let a model with these wishes, logits by step, say the likeliest allowed token until the end."""
-    processor, said = FormProcessor(form, begun=0), list[int]()
+    processor, said = FormProcessor(form, start=0), list[int]()
     while not said or said[-1] != form.end:
         assert len(said) < form.longest
         logits = processor(torch.tensor([said], dtype=torch.long), preferences(len(said), width)[None].clone())
@@ -261,7 +261,7 @@ def test_the_tokenizer_stays_as_it_was_and_nothing_is_cached(
 
 def test_a_prompt_that_leaves_no_room_for_a_reason_is_refused_with_both_numbers(llama: Backbone) -> None:
     llama.model.config.max_position_embeddings = 100
-    with pytest.raises(UtteranceTooLong, match=r"take \d+ tokens, .* reads 100"):
+    with pytest.raises(UtteranceTooLong, match=r"take \d+ tokens; .* reads 100"):
         explain(classifier_of(llama), tiny.UTTERANCES[0])
 
 

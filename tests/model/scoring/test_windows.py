@@ -113,14 +113,14 @@ def test_a_text_that_overfills_a_window_that_counts_columns_is_refused(tmp_path:
 def test_a_text_past_the_original_length_of_longrope_is_refused(tmp_path: Path) -> None:
     classifier = classifier_of(loaded(windows.longrope(200), tmp_path), NESTED)
     assert_close(classifier.zero_shot().logits(UTTERANCES), plainly(classifier, UTTERANCES))
-    with pytest.raises(UtteranceTooLong, match=r"take \d+ tokens, .* reads 200"):
+    with pytest.raises(UtteranceTooLong, match=r"take \d+ tokens; .* reads 200"):
         classifier.zero_shot().logits(TEXTS)
 
 
 def test_positions_of_a_nested_configuration_limit_texts_too(tmp_path: Path) -> None:
     config = windows.CONFIGS["gemma3 nested"]()
     config.text_config.max_position_embeddings = 200
-    with pytest.raises(UtteranceTooLong, match=r"take \d+ tokens, .* reads 200"):
+    with pytest.raises(UtteranceTooLong, match=r"take \d+ tokens; .* reads 200"):
         classifier_of(loaded(config, tmp_path), NESTED).zero_shot().logits(TEXTS)
 
 
@@ -132,7 +132,7 @@ def test_a_text_beyond_the_positions_of_an_encoder_is_refused(tmp_path: Path) ->
         decoder_start_token_id=0, pad_token_id=0, bos_token_id=1, eos_token_id=1, forced_eos_token_id=None,
     )  # fmt: skip
     backbone = load_backbone(tiny._save(transformers.BartForConditionalGeneration, config, tokenizer, tmp_path))
-    with pytest.raises(UtteranceTooLong, match=r"take \d+ tokens, .* reads 100"):
+    with pytest.raises(UtteranceTooLong, match=r"take \d+ tokens; .* reads 100"):
         classifier_of(backbone, NESTED).zero_shot().logits(TEXTS)
 
 

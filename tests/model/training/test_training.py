@@ -136,7 +136,7 @@ def test_training_stops_when_the_held_out_loss_no_longer_falls(llama: Backbone) 
 def test_a_holdout_that_leaves_nothing_to_train_on_is_refused(llama: Backbone, holdout: float) -> None:
     fitted(llama, epochs=1, holdout=0.8)  # one is left
     with pytest.raises(
-        TooFewAnswers, match=f"holdout of {holdout} keeps back .* of 6 labels, .* to train on"
+        TooFewAnswers, match=f"holdout of {holdout} holds out .* of 6 labels and leaves .* for training"
     ) as caught:
         fitted(llama, epochs=1, holdout=holdout)
     assert "holdout=0.2" in caught.value.hint
