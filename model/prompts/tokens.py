@@ -64,8 +64,8 @@ class PromptTokens:
         """Return the tokens reserved to the chat template.
 
         A tokenizer may produce them although `split_special_tokens` is set: a unigram tokenizer such as T5's still maps
-        the spelling "</s>" to the token, and tokens such as Qwen3's "</think>" belong to the template but are not marked
-        as special. The unknown token is allowed, unless it also begins or ends texts.
+        the spelling "</s>" to the token, and tokens such as Qwen3's "</think>" belong to the template without being
+        marked as special. The unknown token is allowed, unless it also begins or ends texts.
         """
         added = self.tokenizer.added_tokens_decoder
         written = {number for part in (self._around.before, self._around.after) for number in self._ids(part)}

@@ -52,7 +52,8 @@ def check_words(labels: Sequence[Label]) -> None:
 class LabelTrie:
     """The token sequences of all labels as a tree, flattened for array work.
 
-    Node 0 is the root; nodes 1.. are tokens that others follow. An edge is one token generated at one node. The log-likelihood of a label is the sum over its edges.
+    Node 0 is the root; nodes 1.. are tokens that others follow. An edge is one token generated at one node. The
+    log-likelihood of a label is the sum over its edges.
     """
 
     tokens: NDArray[np.int64]  # (nodes - 1,) token of node i + 1
