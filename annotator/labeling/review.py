@@ -61,7 +61,7 @@ class Case:
 
 def disagreements(project: Project) -> list[int]:
     """Find the utterances of which people say different things, and which nobody has settled."""
-    adjudicated = annotations.settled_ids(project.db)
+    adjudicated = annotations.adjudicated_ids(project.db)
     return [i for i in people_differ(project) if i not in adjudicated]
 
 
@@ -74,7 +74,7 @@ def against_model(project: Project) -> list[int]:
     if row is None or row["trained_on"] == 0:
         return []
     said, audit = likeliest(project, row), set(utterances.ids_in(project.db, AUDIT))
-    asked = (said.keys() & annotations.answered_ids(project.db)) - audit - annotations.settled_ids(project.db)
+    asked = (said.keys() & annotations.answered_ids(project.db)) - audit - annotations.adjudicated_ids(project.db)
     agreed = consensus(annotations.answers_to(project.db, asked))
     against = [i for i, label in agreed.items() if said[i][0] != label]
     return sorted(against, key=lambda i: (-said[i][1], i))
@@ -98,7 +98,7 @@ def to_label_again(project: Project) -> list[int]:
 
 def slips(project: Project) -> list[int]:
     """Find the answers that a model which has not seen them finds least likely, and that nobody has settled."""
-    adjudicated = annotations.settled_ids(project.db)
+    adjudicated = annotations.adjudicated_ids(project.db)
     return [i for i in recent_doubts(project).first(AGAIN) if i not in adjudicated]
 
 

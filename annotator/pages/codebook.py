@@ -250,7 +250,7 @@ def _out_of_use(project: Project) -> None:
     names = labels.names(project.db)
     with st.expander(say("Out of use ({n})", n=len(gone))):
         for row in gone:
-            count = _answers(annotations.count_said(project.db, [row["id"]])[0])
+            count = _answers(annotations.count_given(project.db, [row["id"]])[0])
             other = say("counts as “{label}”", label=names[row["counts_as"]]) if row["merged_into"] else ""
             with st.container(horizontal=True, vertical_alignment="center"):
                 with st.container(width="stretch"):

@@ -49,7 +49,8 @@ def attend_exactly() -> None:
     """Disable an attention kernel that is wrong for rare shapes on GPUs, for the whole process.
 
     On an H100 with torch 2.11 in fp32, 65 queries, 112 keys and one of our masks, the memory-efficient kernel
-    computed a wrong value for the last query: one label in ten was off by 0.4 nats. The other kernels agreed with the CPU.
+    computed a wrong value for the last query: one label in ten was off by 0.4 nats. The other kernels agreed with
+    the CPU.
     """
     import torch
 
