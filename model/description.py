@@ -22,7 +22,9 @@ def read_description(folder: Path) -> dict[str, Any]:
     try:
         description = read_json(path)
     except FileNotFoundError as error:
-        raise ProjectError(f"{DESCRIPTION} is missing from {folder}.", "Restore the folder from a backup, or retrain.") from error
+        raise ProjectError(
+            f"{DESCRIPTION} is missing from {folder}.", "Restore the folder from a backup, or retrain."
+        ) from error
     except (OSError, ValueError) as error:
         raise ProjectError(f"{path} cannot be read: {error}.", _RESTORE) from error
     if not isinstance(description, dict):

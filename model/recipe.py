@@ -99,7 +99,7 @@ def renamed(stored: dict[str, Any]) -> dict[str, Any]:
 
 def read_recipe(stored: dict[str, Any]) -> Recipe:
     """Read a stored recipe; settings that are missing get their defaults, unknown ones are ignored."""
-    known = {field.name for field in fields(Recipe)}
+    names = {field.name for field in fields(Recipe)}
     stored = renamed(stored)
     values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in stored.items()}
-    return Recipe(**{name: value for name, value in values.items() if name in known})
+    return Recipe(**{name: value for name, value in values.items() if name in names})

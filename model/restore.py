@@ -69,13 +69,13 @@ def _reconstruct_prompt(
 
     The stored reading confirms the day; a round without a probe has none, and gets the date of its folder.
     """
-    backbone, wanted = plain.backbone, description.get("reading")
+    backbone, stored_reading = plain.backbone, description.get("reading")
     written = date.fromtimestamp((folder / DESCRIPTION).stat().st_mtime)
     for day in (written, written - timedelta(days=1), DAY):
         frame = frame_of(backbone.tokenizer, backbone.family, day)
         classifier = LanguageModelClassifier(backbone, plain.task, plain.recipe, plain.tokens.template, frame)
         about = (backbone.name, plain.recipe.quantization, plain.recipe.max_tokens)
-        if not description.get("scout") and wanted in (
+        if not description.get("scout") and stored_reading in (
             None,
             short_hash([STATE_FORMAT, *about, classifier.tokens.prefix]),
         ):
@@ -88,12 +88,12 @@ def _reconstruct_prompt(
 
 def _record_origin(folder: Path, description: dict[str, Any], classifier: LanguageModelClassifier) -> None:
     """Record the prompt and the weights of a round that was restored for the first time."""
-    found = {
+    recorded = {
         "reading": classifier.reading if description.get("reading") else None,
         "frame": asdict(classifier.tokens.frame),
         **asdict(classifier.origin),
         "noted": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     with suppress(OSError):  # in a read-only project this is repeated each time
-        write_description(folder, description | found)
+        write_description(folder, description | recorded)
         _LOG.warning("%s did not name its weights. Recorded those it was restored with: %s", folder, classifier.origin)

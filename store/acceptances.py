@@ -31,10 +31,10 @@ def accept(db: Database, new: NewAcceptance, labels: Mapping[int, tuple[int, flo
     Raises ValueError if an utterance is accepted already or has been answered by a person.
     """
     with immediate(db):
-        taken = standing_ids(db) | {
+        labeled = standing_ids(db) | {
             row[0] for row in db.execute("SELECT utterance_id FROM answer WHERE kind IN ('label', 'none_fits')")
         }
-        if clash := taken & set(labels):
+        if clash := labeled & set(labels):
             raise ValueError(f"{len(clash)} of these utterances have a label already")
         row = {**asdict(new), "at": now()}
         columns, marks = ", ".join(row), ", ".join(f":{name}" for name in row)

@@ -68,17 +68,17 @@ class Connection(sqlite3.Connection):
         """Return a cursor whose errors are translated."""
         return super().cursor(factory)
 
-    def execute(self, *given: Any) -> Any:
+    def execute(self, *arguments: Any) -> Any:
         """Run a statement."""
-        return self.cursor().execute(*given)
+        return self.cursor().execute(*arguments)
 
-    def executemany(self, *given: Any) -> Any:
+    def executemany(self, *arguments: Any) -> Any:
         """Run a statement for many rows."""
-        return self.cursor().executemany(*given)
+        return self.cursor().executemany(*arguments)
 
-    def executescript(self, *given: Any) -> Any:
+    def executescript(self, *arguments: Any) -> Any:
         """Run several statements."""
-        return self.cursor().executescript(*given)
+        return self.cursor().executescript(*arguments)
 
     def translate(self, error: sqlite3.Error, waits: bool) -> ProjectError | None:
         """Return the error to raise in place of one of SQLite; None to keep that one.

@@ -159,11 +159,11 @@ def _process(job: Mapping[str, Any]) -> psutil.Process | None:
 
 def _terminate(job: Mapping[str, Any]) -> None:
     """Terminate the process group of a job after the grace period of a cancel request."""
-    asked = age(job["cancelled_at"]) if job["cancelled_at"] else CANCEL_GRACE  # by an earlier version
+    waited = age(job["cancelled_at"]) if job["cancelled_at"] else CANCEL_GRACE  # by an earlier version
     process = _process(job) if job["pid"] else None
-    if process is None or process.pid == os.getpid() or asked < CANCEL_GRACE:
+    if process is None or process.pid == os.getpid() or waited < CANCEL_GRACE:
         return
-    last = asked >= CANCEL_GRACE + TERM_GRACE
+    last = waited >= CANCEL_GRACE + TERM_GRACE
     with suppress(ProcessLookupError, PermissionError):
         leads = os.getpgid(process.pid) == process.pid
         send = os.killpg if leads else os.kill

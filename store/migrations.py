@@ -109,8 +109,8 @@ def m011_names_of_the_field(db: Database) -> None:
 def _answers_in_use(db: Database) -> str:
     """Return the SQL of the view `answer`: standing annotations in labels in use.
 
-    Recreate it when annotations get a new column. Answers are read through the codebook only here. A merged label counts
-    as the other; an answer whose label was retired or split is 'out_of_use' and has no label.
+    Recreate it when annotations get a new column. Answers are read through the codebook only here. A merged label
+    counts as the other; an answer whose label was retired or split is 'out_of_use' and has no label.
     """
     resolved = {
         "kind": "CASE WHEN label.retired_at IS NULL THEN said.kind ELSE 'out_of_use' END AS kind",

@@ -57,9 +57,9 @@ def begin(db: Database, new: NewRound) -> dict[str, Any]:
         row = {**asdict(new), "number": number, "state": "running", "started_at": now()}
         columns, marks = ", ".join(row), ", ".join(f":{name}" for name in row)
         db.execute(f"INSERT INTO round ({columns}) VALUES ({marks})", row)
-        found = fetch_one(db, "SELECT * FROM round WHERE number = ?", (number,))
-        assert found is not None
-        return found
+        created = fetch_one(db, "SELECT * FROM round WHERE number = ?", (number,))
+        assert created is not None
+        return created
 
 
 def note_weights(db: Database, round_id: int, fingerprint: str, revision: str) -> None:
@@ -81,8 +81,8 @@ def with_other_weights(db: Database, row: Mapping[str, Any]) -> int | None:
     sql = """SELECT number, fingerprint FROM round WHERE state = 'promoted' AND backbone = ? AND number < ?
              ORDER BY number DESC LIMIT 1"""
     before = fetch_one(db, sql, (row["backbone"], row["number"]))
-    known = before is not None and before["fingerprint"] and row["fingerprint"]
-    return int(before["number"]) if before and known and before["fingerprint"] != row["fingerprint"] else None
+    comparable = before is not None and before["fingerprint"] and row["fingerprint"]
+    return int(before["number"]) if before and comparable and before["fingerprint"] != row["fingerprint"] else None
 
 
 def close(db: Database, round_id: int, state: str) -> None:
@@ -232,10 +232,10 @@ def in_codebook(db: Database, made: Predictions) -> Predictions:
 
 def is_current(db: Database, round_row: Mapping[str, Any]) -> bool:
     """Return whether a round covers exactly the labels in use, counting merged labels as the one they count as."""
-    known = set(parsed(round_row["label_ids"], "the labels of a round"))
+    covered = set(parsed(round_row["label_ids"], "the labels of a round"))
     rows = labels.every(db)
     used = {row["id"] for row in rows if labels.in_use(row)}
-    return {row["counts_as"] for row in rows if row["id"] in known} == used
+    return {row["counts_as"] for row in rows if row["id"] in covered} == used
 
 
 def _matrix(blobs: Iterable[bytes], shape: tuple[int, int]) -> NDArray[np.float64]:

@@ -31,54 +31,57 @@ class Conditions:
     high: float = 1.0  # upper bound
 
     @property
-    def asks_the_model(self) -> bool:
+    def uses_predictions(self) -> bool:
         """Whether a condition concerns the round in use."""
         return self.quarrel == "model" or self.likeliest_id is not None or (self.low, self.high) != (0.0, 1.0)
 
 
-def candidates(db: Database, asked: Conditions, in_use: Mapping[str, Any] | None) -> Iterator[tuple[int, str]]:
+def candidates(db: Database, conditions: Conditions, in_use: Mapping[str, Any] | None) -> Iterator[tuple[int, str]]:
     """Stream id and text of pool and audit utterances that meet the conditions, in import order.
 
     `in_use` is the round in use. Conditions on predictions never match unanswered audit utterances, whose answers must
     be blind.
     """
-    parts, parameters = ["slice IN ('pool', 'audit')"], asked.__dict__ | {"round": in_use["id"] if in_use else None}
-    parts += _about_answers(asked)
-    if asked.asks_the_model:
+    parts, parameters = (
+        ["slice IN ('pool', 'audit')"],
+        conditions.__dict__ | {"round": in_use["id"] if in_use else None},
+    )
+    parts += _about_answers(conditions)
+    if conditions.uses_predictions:
         _define_likeliest(db, in_use)
-        parts += _about_model(asked)
+        parts += _about_model(conditions)
     sql = f"SELECT id, text FROM utterance WHERE {' AND '.join(parts)} ORDER BY id"
     yield from db.execute(sql, parameters)
 
 
-def _about_answers(asked: Conditions) -> Iterator[str]:
+def _about_answers(conditions: Conditions) -> Iterator[str]:
     answered = "id {} (SELECT utterance_id FROM answer WHERE kind IN ('label', 'none_fits'))"
-    if asked.state != "any":
-        yield answered.format("IN" if asked.state == "answered" else "NOT IN")
+    if conditions.state != "any":
+        yield answered.format("IN" if conditions.state == "answered" else "NOT IN")
     clauses = []
-    if asked.label_id is not None:
-        clauses.append("kind = 'none_fits'" if asked.label_id == NONE_FITS else "label_id = :label_id")
-    if asked.annotator:
+    if conditions.label_id is not None:
+        clauses.append("kind = 'none_fits'" if conditions.label_id == NONE_FITS else "label_id = :label_id")
+    if conditions.annotator:
         clauses.append("annotator = :annotator")
-    if asked.round_id is not None:
+    if conditions.round_id is not None:
         clauses.append("round_id = :round_id")
     if clauses:
-        clauses += [] if asked.annotator else [COUNTS]
+        clauses += [] if conditions.annotator else [COUNTS]
         where = " AND ".join(["kind IN ('label', 'none_fits')", *clauses])
         yield f"id IN (SELECT utterance_id FROM answer WHERE {where})"
-    if asked.quarrel == "people":
+    if conditions.quarrel == "people":
         yield """id IN (SELECT utterance_id FROM answer WHERE kind IN ('label', 'none_fits') GROUP BY utterance_id
                  HAVING count(DISTINCT coalesce(label_id, 0)) > 1)"""
 
 
-def _about_model(asked: Conditions) -> Iterator[str]:
+def _about_model(conditions: Conditions) -> Iterator[str]:
     yield "(slice = 'pool' OR id IN (SELECT utterance_id FROM answer WHERE kind IN ('label', 'none_fits')))"
     predicted = "SELECT utterance_id FROM prediction WHERE round_id = :round"
-    if asked.likeliest_id is not None:
+    if conditions.likeliest_id is not None:
         yield f"id IN ({predicted} AND likeliest(probabilities) = :likeliest_id)"
-    if (asked.low, asked.high) != (0.0, 1.0):
+    if (conditions.low, conditions.high) != (0.0, 1.0):
         yield f"id IN ({predicted} AND surety(probabilities) BETWEEN :low AND :high)"
-    if asked.quarrel == "model":
+    if conditions.quarrel == "model":
         yield f"""id IN (SELECT answer.utterance_id FROM answer JOIN prediction USING (utterance_id)
                   WHERE prediction.round_id = :round AND kind IN ('label', 'none_fits') AND {COUNTS}
                   AND likeliest(probabilities) != coalesce(label_id, 0))"""

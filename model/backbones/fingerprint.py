@@ -75,18 +75,18 @@ def digest(path: Path, check: Check | None = None) -> str:
     """Return the SHA-256 of a file, cached while the file is unchanged; run `check` on it once, if given."""
     path = path.resolve()
     record, before = _record_of(path), stamp(path)
-    known = _read_record(record)
-    same = known.get("stamp") == before
-    if same and (known["checked"] or check is None):
-        return str(known["sha256"])
+    cached = _read_record(record)
+    same = cached.get("stamp") == before
+    if same and (cached["checked"] or check is None):
+        return str(cached["sha256"])
     is_settled = time.time_ns() - max(before[3:]) > _SETTLED
     if check is not None:
         check(path)
     with path.open("rb") as file:
-        found = str(known["sha256"]) if same else hashlib.file_digest(file, "sha256").hexdigest()
+        sha256 = str(cached["sha256"]) if same else hashlib.file_digest(file, "sha256").hexdigest()
     if is_settled and stamp(path) == before:
-        _write_record(record, {"path": str(path), "stamp": before, "sha256": found, "checked": check is not None})
-    return found
+        _write_record(record, {"path": str(path), "stamp": before, "sha256": sha256, "checked": check is not None})
+    return sha256
 
 
 def _is_cached(path: Path) -> bool:
@@ -99,9 +99,9 @@ def _record_of(path: Path) -> Path:
 
 def _read_record(record: Path) -> dict[str, Any]:
     with suppress(OSError, ValueError):
-        found = read_json(record)
-        if isinstance(found, dict) and {"stamp", "sha256", "checked"} <= found.keys():
-            return found
+        content = read_json(record)
+        if isinstance(content, dict) and {"stamp", "sha256", "checked"} <= content.keys():
+            return content
     return {}
 
 
@@ -117,8 +117,10 @@ def _settings(path: Path) -> Any:
     """Read settings without those that do not affect numbers or are stored in the round."""
     if not path.is_file():
         return None
-    found = read_json(path)
-    return {name: value for name, value in found.items() if name not in _UNREAD} if isinstance(found, dict) else found
+    content = read_json(path)
+    if not isinstance(content, dict):
+        return content
+    return {name: value for name, value in content.items() if name not in _UNREAD}
 
 
 # Names and places

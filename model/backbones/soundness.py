@@ -29,7 +29,7 @@ def check_loaded(name: str, config: Any, info: dict[str, Any]) -> None:
     missing, surplus = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
     if any(getattr(config, sense, None) is not None for sense in _SENSES):
         surplus = [key for key in surplus if not _OTHER_SENSES.search(key)]
-    shapes = sorted(f"{key} {list(there)} for {list(wanted)}" for key, there, wanted in info["mismatched_keys"])
+    shapes = sorted(f"{key} {list(there)} for {list(expected)}" for key, there, expected in info["mismatched_keys"])
     if shapes:
         raise BackboneRefused(
             f"The checkpoint of “{name}” does not fit its config.json: {len(shapes)} weights have another shape, "
@@ -74,15 +74,15 @@ def is_finite(weights: torch.Tensor) -> bool:
     return True
 
 
-def misfit(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> str:
+def misfit(weights: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> str:
     """Return, in words, why trained weights do not fit a backbone; empty if they fit and are finite."""
-    if missing := sorted(wanted.keys() - found.keys()):
+    if missing := sorted(expected.keys() - weights.keys()):
         return f"{len(missing)} weights are missing, as in {_some(missing)}"
-    if surplus := sorted(found.keys() - wanted.keys()):
+    if surplus := sorted(weights.keys() - expected.keys()):
         return f"{len(surplus)} weights have no place in the model, as in {_some(surplus)}"
-    if other := sorted(key for key, weight in found.items() if weight.shape != wanted[key].shape):
+    if other := sorted(key for key, weight in weights.items() if weight.shape != expected[key].shape):
         return f"{len(other)} weights have another shape, as in {_some(other)}"
-    if unfit := sorted(key for key, weight in found.items() if not is_finite(weight)):
+    if unfit := sorted(key for key, weight in weights.items() if not is_finite(weight)):
         return f"{len(unfit)} weights are not finite numbers, as in {_some(unfit)}"
     return ""
 

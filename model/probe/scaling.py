@@ -29,15 +29,15 @@ def normalized_entropy(logits: Array) -> Array:
     return np.asarray(entr(softmax(logits, axis=1)).sum(axis=1) / np.log(logits.shape[1]))
 
 
-def temperature_at(wanted: float, logits: Array) -> float:
-    """Return the temperature at which (n, k) logits have the wanted mean normalized entropy, or the nearest bound.
+def temperature_at(entropy: float, logits: Array) -> float:
+    """Return the temperature at which (n, k) logits have this mean normalized entropy, or the nearest bound.
 
     Raises NotFinite.
     """
-    check_finite("logits", wanted, logits)
+    check_finite("logits", entropy, logits)
 
     def above(log_temperature: float) -> float:
-        return float(normalized_entropy(logits / np.exp(log_temperature)).mean()) - wanted
+        return float(normalized_entropy(logits / np.exp(log_temperature)).mean()) - entropy
 
     low, high = REACH
     log_temperature = low if above(low) >= 0 else high if above(high) <= 0 else brentq(above, low, high)

@@ -82,7 +82,7 @@ def _render(tokenizer: Any, chat: list[Any], ask: bool, day: date) -> str:
 def _format_date(day: date, form: str) -> str:
     if day != DAY:
         return day.strftime(form)
-    return DAY.strftime(re.sub(r"%.", lambda found: _IN_ENGLISH.get(found[0], found[0]), form))
+    return DAY.strftime(re.sub(r"%.", lambda code: _IN_ENGLISH.get(code[0], code[0]), form))
 
 
 @contextmanager

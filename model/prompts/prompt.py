@@ -44,8 +44,8 @@ def _with_definitions(task: Task, answers: Sequence[str]) -> str:
 
 def _with_reason(task: Task, answers: Sequence[str]) -> str:
     # Asked for reasons, small models repeat the definitions; asked what the speaker does, they describe it.
-    asked = "Say in one short sentence what the speaker does, then answer with the option that fits."
-    return f"{_listed(task, answers)}\n\n{asked}"
+    request = "Say in one short sentence what the speaker does, then answer with the option that fits."
+    return f"{_listed(task, answers)}\n\n{request}"
 
 
 def _with_options(task: Task, answers: Sequence[str]) -> str:

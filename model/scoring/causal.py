@@ -279,8 +279,8 @@ def _logits_only_at(model: Any, places: torch.Tensor) -> Iterator[None]:
     The model's own option selects the same places in every lane.
     """
 
-    def choose(_: Any, given: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
-        return (given[0].flatten(0, 1)[places][None],)
+    def choose(_: Any, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        return (inputs[0].flatten(0, 1)[places][None],)
 
     hook = model.get_output_embeddings().register_forward_pre_hook(choose)
     try:

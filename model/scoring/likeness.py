@@ -68,8 +68,8 @@ def _check(scorer: PackedScorer, row: list[list[int]]) -> None:
     checked, layout = scorer.backbone.checked, "lanes" if scorer.cached else "row"
     before = len(scorer.tokens.prefix)
     reach = Reach(before + len(row[0]), 0 if scorer.cached else before + sum(map(len, row)))  # lanes are short
-    known = Reach(*checked.get(layout, ()))
-    if reach.text <= known.text and reach.row <= known.row:
+    verified = Reach(*checked.get(layout, ()))
+    if reach.text <= verified.text and reach.row <= verified.row:
         return
     off, allowed = _compare(scorer, row)
     if not np.isfinite(off):
@@ -81,7 +81,7 @@ def _check(scorer: PackedScorer, row: list[list[int]]) -> None:
             "Choose a backbone with plain attention, such as Llama, Qwen, Gemma, Mistral or Flan-T5, or lower "
             "max_tokens.",
         )
-    checked[layout] = Reach(max(reach.text, known.text), max(reach.row, known.row))
+    checked[layout] = Reach(max(reach.text, verified.text), max(reach.row, verified.row))
 
 
 def _rows_of(scorer: PackedScorer, bodies: Bodies, budget: int) -> Iterator[list[list[int]]]:
@@ -94,8 +94,8 @@ def _rows_of(scorer: PackedScorer, bodies: Bodies, budget: int) -> Iterator[list
     longest = list(last)
     windows = scorer.windows
     room = min(limit for limit in (windows.longest, windows.columns, 2**31) if limit) - first - len(path)
-    wanted = max(len(longest), min(-(-(first + len(longest)) // STEP) * STEP - first, room))
-    longest = [token for token, _ in zip(cycle(longest), range(wanted), strict=False)]
+    length = max(len(longest), min(-(-(first + len(longest)) // STEP) * STEP - first, room))
+    longest = [token for token, _ in zip(cycle(longest), range(length), strict=False)]
     left = min(budget, len(longest) + 2 * LANE) if scorer.cached else budget
     left = min(left, windows.columns - first if windows.columns else left) - len(longest) - len(path)
     row = [longest]

@@ -42,8 +42,8 @@ def best_first(trie: LabelTrie, n: int, expand: Expand, tolerance: float, at_onc
     reach[:, 0] = 0
     is_open = np.zeros((n, trie.nodes), dtype=np.bool_)  # reached, but not opened
     is_open[:, 0] = True
-    found = np.full((n, len(trie.paths)), -np.inf)
-    while (chosen := _worth_opening(reach, is_open, found, tolerance)).any():
+    loglik = np.full((n, len(trie.paths)), -np.inf)
+    while (chosen := _worth_opening(reach, is_open, loglik, tolerance)).any():
         owners, nodes = _likeliest(chosen, reach, at_once)
         is_open[owners, nodes] = False
         place, edges = edges_of(nodes, trie)
@@ -54,19 +54,19 @@ def best_first(trie: LabelTrie, n: int, expand: Expand, tolerance: float, at_onc
         leads_on = trie.edge_children[edges] > 0
         reach[owners[leads_on], trie.edge_children[edges[leads_on]]] = logs[leads_on]
         is_open[owners[leads_on], trie.edge_children[edges[leads_on]]] = True
-        found[owners[~leads_on], trie.edge_labels[edges[~leads_on]]] = logs[~leads_on]
+        loglik[owners[~leads_on], trie.edge_labels[edges[~leads_on]]] = logs[~leads_on]
     for owner, node in np.argwhere(is_open):
         under = trie.labels_under(int(node))
-        found[owner, under] = reach[owner, node] - np.log(len(under))
-    return found
+        loglik[owner, under] = reach[owner, node] - np.log(len(under))
+    return loglik
 
 
-def _worth_opening(reach: Logs, is_open: NDArray[np.bool_], found: Logs, tolerance: float) -> NDArray[np.bool_]:
+def _worth_opening(reach: Logs, is_open: NDArray[np.bool_], loglik: Logs, tolerance: float) -> NDArray[np.bool_]:
     """Select for each utterance the fewest open nodes such that the rest is within the tolerance."""
     bounds = np.where(is_open, reach, -np.inf)
-    scale = np.maximum(bounds.max(axis=1), found.max(axis=1))[:, None]
+    scale = np.maximum(bounds.max(axis=1), loglik.max(axis=1))[:, None]
     mass = np.exp(bounds - scale)
-    whole = mass.sum(axis=1, keepdims=True) + np.exp(found - scale).sum(axis=1, keepdims=True)
+    whole = mass.sum(axis=1, keepdims=True) + np.exp(loglik - scale).sum(axis=1, keepdims=True)
     order = np.argsort(mass, axis=1)  # ascending: the least likely nodes are skipped up to the tolerance
     skipped = np.cumsum(np.take_along_axis(mass, order, axis=1), axis=1) <= tolerance * whole
     chosen = np.zeros_like(is_open)

@@ -85,5 +85,5 @@ def _columns(text: Any) -> int | None:
 
 
 def _number(config: Any, name: str) -> int | None:
-    found = getattr(config, name, None)
-    return found if isinstance(found, int) and found > 0 else None
+    value = getattr(config, name, None)
+    return value if isinstance(value, int) and value > 0 else None

@@ -59,7 +59,7 @@ class PeftTuning(Tuning):
 
     def save(self, folder: Path) -> None:
         """Write the weights and configuration in the format of peft."""
-        state = _learned(self.peft)
+        state = _trained_weights(self.peft)
         save_file({name: tensor.detach().contiguous().cpu() for name, tensor in state.items()}, folder / _PEFT[0])
         self.peft.peft_config[_NAME].save_pretrained(folder)
 
@@ -133,12 +133,12 @@ def start_tuning(backbone: Backbone, recipe: Recipe) -> Tuning:
 
 def _check_layers(backbone: Backbone, layers: Sequence[int]) -> None:
     """Raise BackboneRefused for layers the backbone does not have: nothing, or everything, would be trained."""
-    found = re.findall(rf"\.{_STACKS}\.(\d+)\.", "\n".join(name for name, _ in backbone.model.named_modules()))
-    known = {int(number) for _, number in found}
-    missing = sorted(set(layers) - known)
+    matches = re.findall(rf"\.{_STACKS}\.(\d+)\.", "\n".join(name for name, _ in backbone.model.named_modules()))
+    existing = {int(number) for _, number in matches}
+    missing = sorted(set(layers) - existing)
     if missing:
         raise BackboneRefused(
-            f"The backbone “{backbone.name}” has {len(known)} layers to choose from, and none with the number "
+            f"The backbone “{backbone.name}” has {len(existing)} layers to choose from, and none with the number "
             f"{', '.join(map(str, missing))}.",
             "Layers count from 0. Leave the setting empty to adapt all of them.",
         )
@@ -150,12 +150,12 @@ def load_tuning(backbone: Backbone, folder: Path) -> Tuning:
     if kind == "none":
         return Tuning(backbone)
     if kind == "full":
-        found = _read(folder / _FULL[0])
-        _check_fit(folder, found, dict(backbone.model.named_parameters()))
+        weights = _read(folder / _FULL[0])
+        _check_fit(folder, weights, dict(backbone.model.named_parameters()))
         full = FullTuning(backbone)
-        _overwrite(backbone.model, found)
+        _overwrite(backbone.model, weights)
         return full
-    found = _read(folder / _PEFT[0])
+    weights = _read(folder / _PEFT[0])
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Found missing adapter keys", UserWarning)  # refused below
@@ -164,14 +164,14 @@ def load_tuning(backbone: Backbone, folder: Path) -> Tuning:
         raise ProjectError(f"The weights of a round cannot be read from {folder}: {error}", _RESTORE) from error
     tuning = PeftTuning(backbone, model.eval())
     try:
-        _check_fit(folder, found, _learned(model))
+        _check_fit(folder, weights, _trained_weights(model))
     except ProjectError:
         tuning.remove()
         raise
     return tuning
 
 
-def _learned(model: Any) -> dict[str, torch.Tensor]:
+def _trained_weights(model: Any) -> dict[str, torch.Tensor]:
     """Return the weights peft has trained, without embeddings, for which it would query the hub."""
     state: dict[str, torch.Tensor] = peft.get_peft_model_state_dict(
         model, adapter_name=_NAME, save_embedding_layers=False
@@ -186,18 +186,18 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
         raise ProjectError(f"{path} is damaged: {error}.", _RESTORE) from error
 
 
-def _check_fit(folder: Path, found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
-    if why := misfit(found, wanted):
+def _check_fit(folder: Path, weights: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    if why := misfit(weights, expected):
         raise ProjectError(f"The weights of a round in {folder} are damaged: {why}.", _RESTORE)
 
 
 def weights_in(folder: Path) -> str:
     """Return the kind of weights in a folder: “none”, “peft” or “full”. Other formats than safetensors can run code."""
-    found = {path.name for path in folder.glob("*")}
-    if set(_FULL) <= found:
+    names = {path.name for path in folder.glob("*")}
+    if set(_FULL) <= names:
         return "full"
-    trained = any(name.startswith("adapter_") for name in found)
-    missing = set(_PEFT) - found if trained else set()
+    trained = any(name.startswith("adapter_") for name in names)
+    missing = set(_PEFT) - names if trained else set()
     if missing:
         raise ProjectError(f"{' and '.join(sorted(missing))} is missing from {folder}.", _RESTORE)
     return "peft" if trained else "none"

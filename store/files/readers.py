@@ -225,12 +225,12 @@ def _jsonl_objects(path: Path, encoding: str) -> Iterator[_Row]:
 
 
 def _jsonl_header(path: Path, encoding: str) -> list[str]:
-    found: dict[str, None] = {}
+    keys: dict[str, None] = {}
     for _, row in islice(_jsonl_objects(path, encoding), LINES_FOR_HEADER):
-        found |= dict.fromkeys(row) if isinstance(row, dict) else {}
-    if not found:
+        keys |= dict.fromkeys(row) if isinstance(row, dict) else {}
+    if not keys:
         raise BadFile(f"{path.name} contains no JSON object.", 'Write one object per line, such as {"text": "…"}.')
-    return list(found)
+    return list(keys)
 
 
 def _parquet_header(path: Path, _: str) -> list[str]:

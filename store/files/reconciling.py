@@ -84,13 +84,13 @@ class Stored:
         ids = json.dumps([new.external_id for new in news])
         sql = "SELECT * FROM utterance WHERE external_id IN (SELECT value FROM json_each(?))"
         rows = {row["external_id"]: row for row in fetch(db, sql, (ids,))}
-        found = json.dumps([row["id"] for row in rows.values()])
+        found_ids = json.dumps([row["id"] for row in rows.values()])
         sql = """SELECT utterance_id, strategy, label_id FROM answer
                  WHERE kind != 'skip' AND utterance_id IN (SELECT value FROM json_each(?))"""
-        answers = fetch(db, sql, (found,))
+        answers = fetch(db, sql, (found_ids,))
         given = {row["utterance_id"]: row["label_id"] for row in answers if row["strategy"] == "given"}
-        alone = [new.text_hash for new in news if new.conversation is None]
-        twins = {digest: one for part in chunks(alone) for digest, one in twins_of(db, part).items()}
+        hashes = [new.text_hash for new in news if new.conversation is None]
+        twins = {digest: one for part in chunks(hashes) for digest, one in twins_of(db, part).items()}
         return cls(rows, given, {row["utterance_id"] for row in answers}, twins, _turns(db, news))
 
 
@@ -106,10 +106,10 @@ def reconcile(rows: Sequence[tuple[int, NewUtterance]], stored: Stored, seen: Se
     """Yield the outcome of each row, in order."""
     for number, new in rows:
         earlier = seen.row_of(new.external_id, number)
-        known = stored.rows.get(new.external_id)
+        existing = stored.rows.get(new.external_id)
         if earlier is not None:
             yield _refused(number, _twice(earlier, new))
-        elif known is not None:
+        elif existing is not None:
             yield _known(number, new, stored, terms, seen)
         elif reason := _copied(new, stored, seen, terms):
             yield _refused(number, reason)
@@ -151,8 +151,8 @@ def _label(number: int, new: NewUtterance, terms: Terms) -> tuple[int | None, tu
     """Return the label id of a row, or its rejection."""
     if new.label_refused:
         return None, (Rejected(number, new.label_refused, "label"),)
-    found = terms.given(new.given_label) if new.given_label else None
-    return (None, (Rejected(number, found, "label"),)) if isinstance(found, str) else (found, ())
+    label = terms.given(new.given_label) if new.given_label else None
+    return (None, (Rejected(number, label, "label"),)) if isinstance(label, str) else (label, ())
 
 
 def _known(number: int, new: NewUtterance, stored: Stored, terms: Terms, seen: Seen) -> Outcome:
@@ -171,8 +171,8 @@ def _known(number: int, new: NewUtterance, stored: Stored, terms: Terms, seen: S
     if becomes_asked and new.conversation is None and (twin := _copied(new, stored, seen, terms)):
         return Outcome(rejections=(Rejected(number, twin, "change"),), already_there=True)
     stays_asked = row["slice"] != "context" and new.context_only
-    if reason := _not_applied(differences, stays_asked):
-        rejections = (*rejections, Rejected(number, reason, "change"))
+    if not_applied := _not_applied(differences, stays_asked):
+        rejections = (*rejections, Rejected(number, not_applied, "change"))
     slice_ = "pool" if becomes_asked else None
     completed = label is not None or becomes_asked
     return Outcome(
@@ -186,8 +186,8 @@ def _differences(new: NewUtterance, row: Mapping[str, Any], terms: Terms) -> Ite
         value = getattr(new, name)
         if value is not None and value != row[name]:
             yield terms.columns.get(name, name), f"{value:.17g}" if isinstance(value, float) else value
-    known = json.loads(row["metadata"])
-    yield from ((name, value) for name, value in new.metadata.items() if known.get(name) != value)
+    metadata = json.loads(row["metadata"])
+    yield from ((name, value) for name, value in new.metadata.items() if metadata.get(name) != value)
 
 
 def _not_applied(differences: Sequence[Difference], stays_asked: bool) -> str | None:
