@@ -54,7 +54,7 @@ def test_a_project_that_cannot_be_written_is_read_reported_and_exported(tmp_path
             assert take_all(project, tmp_path) == 3
             with pytest.raises(ProjectReadOnly) as caught:
                 Screen(project, "anna")
-            assert "where you may write" in caught.value.hint
+            assert "you can write to" in caught.value.hint
             with pytest.raises(BadFile):
                 export_project(project, disk / "out.csv", ExportPlan())
         with read_only(disk):

@@ -1,4 +1,4 @@
-"""Learning learns, repeats itself exactly, survives saving, and leaves the backbone as it was."""
+"""Training improves, is reproducible, survives saving, and leaves the backbone unchanged."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_an_older_adapter_refuses_after_a_newer_one(llama: Backbone, tmp_path: P
 
 
 class StopAfter:
-    """A person who stops the work at a share."""
+    """Progress that cancels the work at a share."""
 
     def __init__(self, share: float) -> None:
         self.share = share

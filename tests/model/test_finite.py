@@ -1,4 +1,4 @@
-"""Training whose numbers run away stops and leaves nothing; settings that cannot be kept are refused."""
+"""Diverging training stops and leaves nothing; settings that cannot be applied are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A project that cannot be opened, read or written says so in words, and nothing is changed by finding out."""
+"""A project that cannot be opened, read or written is reported in words, and stays unchanged."""
 
 from __future__ import annotations
 

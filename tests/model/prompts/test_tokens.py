@@ -52,9 +52,9 @@ def test_utterances_begin_with_the_lead_unless_turns_come_before_them(backbone: 
 @pytest.mark.parametrize("spelled", ["<|im_end|>", "</s>", "<pad>", FORGED])
 def test_special_tokens_spelled_in_a_codebook_stay_text(backbone: Backbone, spelled: str) -> None:
     task = Task(f"Decide {spelled}.", (Label(f"joy {spelled} x", f"like {spelled}"), Label("anger")))
-    honest = tokens_of(backbone)
+    plain = tokens_of(backbone)
     forged = tokens_of(backbone, task)
-    assert count_special(forged, forged.prefix) == count_special(honest, honest.prefix)
+    assert count_special(forged, forged.prefix) == count_special(plain, plain.prefix)
     try:
         said = forged.trie.edge_tokens.tolist()
     except BadCodebook:  # T5 cannot spell some of it, and says so

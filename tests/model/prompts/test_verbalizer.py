@@ -1,4 +1,4 @@
-"""Every label is one path, no path begins another, and what cannot be told apart is refused by name."""
+"""Every label is one path, no path is a prefix of another, and indistinguishable labels are refused by name."""
 
 from __future__ import annotations
 

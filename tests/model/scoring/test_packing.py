@@ -1,4 +1,4 @@
-"""Packed utterances are blind to one another, and rows hold every utterance once within the budget."""
+"""Packed utterances do not attend to each other, and rows contain every utterance once, within the budget."""
 
 from __future__ import annotations
 

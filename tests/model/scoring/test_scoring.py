@@ -1,4 +1,4 @@
-"""What is scored is exactly what the model says: equal to one label at a time, whatever the company."""
+"""Scores are exact: equal to those of one label at a time, whatever else is in the row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers that see a window of the text see the same window in a packed row, and what cannot be so is refused."""
+"""Layers with a window attend to the same window in a packed row; models that cannot are refused."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TEXTS = [*LONG, *UTTERANCES]
 
 
 def learned_from(classifier: LanguageModelClassifier, texts: list[Utterance], budget: int) -> np.ndarray:
-    """Return the log-likelihoods that training learns from: uncached rows, the whole trie in each."""
+    """Return the log-likelihoods used in training: uncached rows with the whole trie."""
     bodies, found = [classifier.tokens.body(text) for text in texts], np.empty((len(texts), 4))
     with torch.inference_mode():
         for row in classifier._scorer.rows(bodies, budget):
@@ -34,7 +34,7 @@ def learned_from(classifier: LanguageModelClassifier, texts: list[Utterance], bu
 
 
 def gradient_of(model: Any, loss: torch.Tensor) -> torch.Tensor:
-    """Return the gradient of all that is trained, layers for images apart, which no text reaches."""
+    """Return the gradient of trained weights, except layers for images."""
     found = torch.autograd.grad(loss, lora_weights(model), allow_unused=True)
     return torch.cat([part.flatten() for part in found if part is not None])
 
@@ -137,7 +137,7 @@ def test_a_text_beyond_the_positions_of_an_encoder_is_refused(tmp_path: Path) ->
 
 
 def unread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the windows of configurations go unread, as those of a model we know nothing of."""
+    """Ignore the windows of configurations, as for an unknown model."""
     monkeypatch.setattr("model.scoring.scoring.causal.read_windows", lambda config: Windows())
 
 

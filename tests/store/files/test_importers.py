@@ -1,4 +1,4 @@
-"""Every format gives the same utterances, nothing is lost in silence, and a large file never fills the memory."""
+"""Every format gives the same utterances, nothing is lost silently, and a large file never fills the memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a second file brings completes what is there where that is safe, and is reported row by row where it is not."""
+"""A second file completes existing rows where that is safe; other changes are reported row by row."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_many_differences_are_named_in_one_short_line(tmp_path: Path, db: Databa
     assert lines(report)[1].endswith("…”, c4 “" + "x" * 40 + "…”, ….")
 
 
-# Labels that are no person's answer
+# Labels that are not a person's answer
 
 NO_ANSWERS = [
     {"answer": "reject"},
