@@ -101,7 +101,7 @@ def score(
     `held_out` replaces the logits of audit answers that the adapter was trained on. Raises NotFinite.
     """
     texts = read_texts(project, snapshot.scored, config.context_turns)
-    logits, probe_logits = adapter.logits(texts, report.stage("score")), adapter.heard(texts)
+    logits, probe_logits = adapter.logits(texts, report.stage("score")), adapter.probe_logits(texts)
     logits = np.array([held_out.get(i, row) for i, row in zip(snapshot.scored, logits, strict=True)])
     check_finite("logits", logits, probe_logits)
     return logits, probe_logits

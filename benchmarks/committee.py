@@ -58,7 +58,7 @@ class Labeled:
     def fit(self, rows: Rows, wording: int = 0) -> Probe:
         """Fit a probe to these rows."""
         described = self.described[wording]
-        untrained = replace(blank(self.states[wording].shape[1], len(described)), described=described)
+        untrained = replace(blank(self.states[wording].shape[1], len(described)), label_states=described)
         return untrained.refitted(self.states[wording][rows], self.columns[rows].tolist())
 
     def predict(self, probe: Probe, rows: Rows, wording: int = 0) -> Array:
@@ -79,7 +79,7 @@ def read(name: str, given: Namespace) -> tuple[Labeled, Labeled]:
         taken = [rows[i] for i in rng.permutation(len(rows))[:count] if (rows[i].given_label or "") in names]
         states = [one.states([Utterance(row.text) for row in taken]) for one in classifiers]
         columns = np.array([names.index(row.given_label or "") for row in taken])
-        found.append(Labeled(states, columns, [one.described for one in classifiers]))
+        found.append(Labeled(states, columns, [one.label_states for one in classifiers]))
     return found[0], found[1]
 
 

@@ -57,7 +57,7 @@ def read(name: str, given: Namespace) -> tuple[Answered, States]:
         np.random.default_rng(0).permutation(len(gold.train))[: given.rows],
     )
     columns = np.array([names.index(gold.train[i].given_label or "") for i in chosen])
-    return Answered(classifier.states([utterances[i] for i in chosen]), columns), classifier.described
+    return Answered(classifier.states([utterances[i] for i in chosen]), columns), classifier.label_states
 
 
 def gains(rows: Answered, described: States, count: int, given: Namespace) -> Iterator[tuple[float, float]]:

@@ -97,7 +97,7 @@ def measure(name: str, given: Namespace) -> dict[float, dict[str, list[float]]]:
         for noise in given.noise:
             wrong = rng.random(count) < noise
             answers = np.where(wrong, (right + rng.integers(1, len(names), count)) % len(names), right)
-            loglik = out_of_fold(states, answers.tolist(), classifier.described)
+            loglik = out_of_fold(states, answers.tolist(), classifier.label_states)
             probabilities, ways, expected = np.exp(loglik), results[noise], expected_wrong(loglik, answers)
             if wrong.any():
                 ways["probe"].append(found_by(probabilities[np.arange(count), answers], wrong))

@@ -27,7 +27,7 @@ from benchmarks.data import SETS, plan_of
 from benchmarks.measure import print_last
 from model.backbones.catalog import STARTER
 from model.load import load_classifier
-from model.probe.heads import meanings
+from model.probe.heads import semantic_states
 from model.recipe import Recipe
 from model.types import Classifier, Label, Task, Utterance
 from store.utterances import NewUtterance
@@ -59,7 +59,7 @@ def by_probe(
     unfitting: NDArray[np.bool_],
 ) -> Iterator[tuple[str, str, float]]:
     """Score by the probe alone, with general strategies and the one that looks for such utterances."""
-    train, pool = (meanings(classifier.states(texts)) for texts in (training_examples[0], tested))
+    train, pool = (semantic_states(classifier.states(texts)) for texts in (training_examples[0], tested))
     logits = classifier.fit(*training_examples).logits(tested)
     view = View(np.exp(logits), lambda rows: pool[rows], lambda: train)
     for name in ("least_confidence", "entropy", "none_fits"):

@@ -1,5 +1,5 @@
-"""The language model: it knows text and arrays, and nothing of projects or annotators.
+"""The language model. This package handles text and arrays, not projects or annotators.
 
-Read `types.py` first: the protocols by which the rest of the product uses a model. `load.py` is the only door to
-torch, so importing this package is cheap.
+Read `types.py` first: it defines the protocols through which the rest of the product uses a model. Only `load.py`
+leads to torch, so importing this package is cheap.
 """

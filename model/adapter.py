@@ -1,4 +1,4 @@
-"""A backbone with a task: train it, ask it, save what it has learned, read that back."""
+"""Combine a backbone with a task: train an adapter, score utterances, save and load."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from safetensors import SafetensorError
 
 from annotator.errors import BackboneChanged, BackboneRefused, NotFinite, ProjectError
 from model.backbones.backbone import Backbone
-from model.description import description_of, write_description
+from model.description import read_description, write_description
 from model.finite import check_finite
-from model.probe.probe import PROBE_FILE, Probe, blank, blend, compare_only, fit_probe
+from model.probe.probe import PROBE_FILE, Probe, blank, blend, fit_probe, zero_shot_probe
 from model.prompts.tokens import PromptTokens
 from model.prompts.verbalizer import label_words
 from model.recipe import Recipe, check_recipe
-from model.scoring.hidden_states import MADE_OF, spelled
+from model.scoring.hidden_states import STATE_FORMAT, spelling_states
 from model.scoring.packing import Bodies
 from model.scoring.scoring import make_scorer, score
-from model.training.training import Budget, Checkpoint, TrainingExample, train
+from model.training.training import Budget, Checkpoint, TrainingSet, train
 from model.training.tuning import Tuning, load_tuning, start_tuning, weights_in
 from model.types import Frame, Logits, Origin, Progress, States, Task, Utterance, no_progress
 
@@ -37,7 +37,7 @@ _RESTORE = "Restore the folder from a backup, or retrain."
 
 
 class LanguageModelClassifier:
-    """A backbone with a task. Holds one adapter at a time: a new `fit` or `load` retires the last one."""
+    """A backbone with a task. Holds one adapter at a time: `fit` and `load` invalidate the previous one."""
 
     def __init__(
         self, backbone: Backbone, task: Task, recipe: Recipe, template: str, frame: Frame | None = None
@@ -47,68 +47,72 @@ class LanguageModelClassifier:
         self.recipe = recipe
         self.tokens = PromptTokens(backbone.tokenizer, backbone.family, task, template, recipe.max_tokens, frame)
         self._scorer = make_scorer(backbone, self.tokens)
-        self._read: dict[Utterance, NDArray[np.float32]] = {}
+        self._cached_states: dict[Utterance, NDArray[np.float32]] = {}
 
     @property
     def reading(self) -> str:
-        """Name all that states depend on: whose weights, and every token around an utterance."""
+        """Return a key of everything states depend on: the weights, and every token around an utterance."""
         around = [*self.tokens.prefix, *self.tokens.suffix]
-        return short_hash([MADE_OF, self.origin.fingerprint, self.recipe.quantization, self.recipe.max_tokens, around])
+        return short_hash(
+            [STATE_FORMAT, self.origin.fingerprint, self.recipe.quantization, self.recipe.max_tokens, around]
+        )
 
     @property
     def origin(self) -> Origin:
-        """From which weights the backbone was loaded."""
+        """The weights the backbone was loaded from."""
         return self.backbone.origin
 
     def remember(self, utterances: Sequence[Utterance], states: States) -> None:
-        """Take over states that were computed before, so that they are not again."""
-        self._read.update(zip(utterances, states, strict=True))
+        """Cache states that were computed earlier."""
+        self._cached_states.update(zip(utterances, states, strict=True))
 
     def states(self, utterances: Sequence[Utterance], progress: Progress = no_progress) -> States:
-        """Read utterances with nothing trained: (n, width)."""
-        found = [self._read.get(utterance) for utterance in utterances]
-        read = iter(
-            self._states([one for one, known in zip(utterances, found, strict=True) if known is None], progress)
-        )
-        return np.array([next(read) if known is None else known for known in found], dtype=np.float32)
+        """Return the (n, width) hidden states of the untrained backbone."""
+        cached = [self._cached_states.get(utterance) for utterance in utterances]
+        missing = [utterance for utterance, state in zip(utterances, cached, strict=True) if state is None]
+        computed = iter(self._states(missing, progress))
+        return np.array([next(computed) if state is None else state for state in cached], dtype=np.float32)
 
     def _states(self, utterances: Sequence[Utterance], progress: Progress = no_progress) -> States:
         if not utterances:
             return np.empty((0, 0), dtype=np.float32)
         bodies = [self.tokens.body(utterance) for utterance in utterances]
-        own = [self.tokens.own(utterance, body) for utterance, body in zip(utterances, bodies, strict=True)]
-        read: list[NDArray[np.float32]] = [np.empty(0, dtype=np.float32)] * len(bodies)
+        own_slices = [
+            self.tokens.own_slice(utterance, body) for utterance, body in zip(utterances, bodies, strict=True)
+        ]
+        computed: list[NDArray[np.float32]] = [np.empty(0, dtype=np.float32)] * len(bodies)
 
-        def ask(row: list[int]) -> None:
-            states = self._scorer.states([bodies[i] for i in row], [own[i] for i in row])
+        def compute(row: list[int]) -> None:
+            states = self._scorer.states([bodies[i] for i in row], [own_slices[i] for i in row])
             for i, state in zip(row, states.cpu().numpy(), strict=True):
-                read[i] = state
+                computed[i] = state
 
         with self.backbone.tuning.off() if self.backbone.tuning else nullcontext():
-            self._in_rows(bodies, ask, progress, lead=())  # the mean over an utterance takes all its tokens
-        heard = np.array(read)
-        check_finite("hidden states", heard)
-        return np.hstack([heard, spelled([utterance.text for utterance in utterances], heard.shape[1] // 2)])
+            self._for_each_row(bodies, compute, progress, lead=())  # the mean is over all tokens of an utterance
+        hidden = np.array(computed)
+        check_finite("hidden states", hidden)
+        spelling = spelling_states([utterance.text for utterance in utterances], hidden.shape[1] // 2)
+        return np.hstack([hidden, spelling])
 
     @cached_property
-    def described(self) -> States:
-        """What the backbone makes of the codebook's words for each label, (k, width): read as if somebody said them.
+    def label_states(self) -> States:
+        """Return (k, width) hidden states of the labels, each text of the codebook encoded like an utterance.
 
-        The mean over the label's words, its definition and its examples.
+        Each row is the mean over a label's words, definition and examples.
         """
         texts = [[label_words(label), label.definition, *label.examples] for label in self.task.labels]
-        said = [[Utterance(text) for text in of_label if text.strip()] for of_label in texts]
-        read = self._states([one for of_label in said for one in of_label])
-        ends = np.cumsum([len(of_label) for of_label in said])[:-1]
-        return np.array([part.mean(axis=0) for part in np.split(read, ends)], dtype=np.float32)
+        by_label = [[Utterance(text) for text in of_label if text.strip()] for of_label in texts]
+        states = self._states([one for of_label in by_label for one in of_label])
+        ends = np.cumsum([len(of_label) for of_label in by_label])[:-1]
+        return np.array([part.mean(axis=0) for part in np.split(states, ends)], dtype=np.float32)
 
     def zero_shot(self) -> RoundAdapter:
-        """Answer from the instruction, and compare what has been read with what the codebook says of each label."""
-        read = np.array(list(self._read.values()))
-        if self.recipe.probe_weight and len(read):
-            return self._with(Tuning(self._bare()), compare_only(read, self.described))
-        return self._with(
-            Tuning(self._bare()), blank(*self.described.T.shape) if self.recipe.probe_weight == 1 else None
+        """Return an untrained adapter, blended with similarities between cached states and those of the labels."""
+        states = np.array(list(self._cached_states.values()))
+        if self.recipe.probe_weight and len(states):
+            return self._attach(Tuning(self._remove_tuning()), zero_shot_probe(states, self.label_states))
+        return self._attach(
+            Tuning(self._remove_tuning()), blank(*self.label_states.T.shape) if self.recipe.probe_weight == 1 else None
         )
 
     def fit(
@@ -118,26 +122,26 @@ class LanguageModelClassifier:
         progress: Progress = no_progress,
         unfinished: Path | None = None,
     ) -> RoundAdapter:
-        """Train a fresh adapter: warm starts generalise worse (Ash and Adams 2020, arXiv 1910.08475).
+        """Train a fresh adapter: warm starts generalize worse (Ash and Adams 2020, arXiv 1910.08475).
 
-        After each epoch the state is written to `unfinished`; the same call takes it up there if it is stopped.
-        Raises NotFinite, after which nothing is left of it.
+        After each epoch the state is written to `unfinished`, from which the same call resumes if it was stopped.
+        Raises NotFinite, after discarding that state.
         """
         check_recipe(self.recipe)
-        probe = fit_probe(self.states(utterances), labels, self.described) if self.recipe.probe_weight else None
+        probe = fit_probe(self.states(utterances), labels, self.label_states) if self.recipe.probe_weight else None
         if self.recipe.probe_weight == 1:
-            return self._with(Tuning(self._bare()), probe)
+            return self._attach(Tuning(self._remove_tuning()), probe)
         bodies = [self.tokens.body(utterance) for utterance in utterances]
-        example = TrainingExample(bodies, np.asarray(labels), self.recipe)
-        checkpoint = Checkpoint(unfinished, self._fingerprint(example)) if unfinished else None
+        training_set = TrainingSet(bodies, np.asarray(labels), self.recipe)
+        checkpoint = Checkpoint(unfinished, self._fingerprint(training_set)) if unfinished else None
         with torch.random.fork_rng():
             torch.manual_seed(self.recipe.seed)
-            tuning = start_tuning(self._bare(), self.recipe)
-            adapter = self._with(tuning, probe)
+            tuning = start_tuning(self._remove_tuning(), self.recipe)
+            adapter = self._attach(tuning, probe)
             try:
-                train(self.backbone, self._scorer, example, progress, checkpoint)
-            except NotFinite:  # what has been learned so far led there, and is not to be gone on from
-                self._bare()
+                train(self.backbone, self._scorer, training_set, progress, checkpoint)
+            except NotFinite:  # resuming from this state would diverge again
+                self._remove_tuning()
                 if unfinished:
                     unfinished.unlink(missing_ok=True)
                 raise
@@ -146,41 +150,43 @@ class LanguageModelClassifier:
         return adapter
 
     def load(self, folder: Path) -> RoundAdapter:
-        """Read an adapter.
+        """Load an adapter from its folder.
 
-        Raises ProjectError if the folder is not what `RoundAdapter.save` left, BackboneChanged if it was trained with
-        other weights than this classifier's.
+        Raises ProjectError if the folder is not as `RoundAdapter.save` left it, BackboneChanged if it was trained with
+        weights other than this classifier's.
         """
-        described = whole(folder)
-        check_origin(described, self.backbone)
-        return self._with(load_tuning(self._bare(), folder), _scout_in(folder) if described.get("reading") else None)
+        description = complete_description(folder)
+        check_origin(description, self.backbone)
+        return self._attach(
+            load_tuning(self._remove_tuning(), folder), _read_probe(folder) if description.get("reading") else None
+        )
 
     def logits(self, utterances: Sequence[Utterance], progress: Progress = no_progress) -> Logits:
-        """Score with whatever adapter is attached now. Raises NotFinite."""
+        """Score with the adapter that is attached. Raises NotFinite."""
         bodies = [self.tokens.body(utterance) for utterance in utterances]
         result = np.empty((len(bodies), len(self.task.labels)))
 
-        def ask(row: list[int]) -> None:
+        def compute(row: list[int]) -> None:
             texts = [bodies[i] for i in row]
             result[row] = score(self._scorer, texts, self.tokens.trie, self.recipe.tolerance)
 
-        self._in_rows(bodies, ask, progress, self.tokens.lead)
+        self._for_each_row(bodies, compute, progress, self.tokens.lead)
         check_finite("logits", result)
         return result
 
-    def _in_rows(
-        self, bodies: Bodies, ask: Callable[[list[int]], None], progress: Progress, lead: Sequence[int]
+    def _for_each_row(
+        self, bodies: Bodies, compute: Callable[[list[int]], None], progress: Progress, lead: Sequence[int]
     ) -> None:
-        """Ask about all bodies, as many at once as memory takes, those with a lead apart from those without.
+        """Compute all bodies in rows as large as memory allows, those that begin with `lead` apart from the others.
 
-        Their company decides nothing, so that an utterance gets the same numbers in any, rounding included.
+        The split depends on each body alone, so an utterance gets the same numbers, rounding included, in any batch.
         """
         leads = np.array([list(body[: len(lead)]) == list(lead) for body in bodies], dtype=np.bool_)
         budget, done = Budget(self.recipe.scored_tokens), 0
 
-        def ask_within(row: list[int], tokens: int) -> None:
+        def compute_within(row: list[int], tokens: int) -> None:
             for part in self._scorer.rows([bodies[i] for i in row], tokens):
-                ask([row[i] for i in part])
+                compute([row[i] for i in part])
 
         with torch.inference_mode(), self._scorer.session(lead) if bodies else nullcontext():
             for places, begin in (
@@ -192,30 +198,30 @@ class LanguageModelClassifier:
                     self._scorer.check(group, budget.tokens)
                     for cut in self._scorer.rows(group, budget.tokens):
                         row = [places[i] for i in cut]
-                        budget.run(lambda tokens, row=row: ask_within(row, tokens))  # type: ignore[misc]
+                        budget.run(lambda tokens, row=row: compute_within(row, tokens))  # type: ignore[misc]
                         done += len(row)
                         progress(done / len(bodies))
 
-    def _bare(self) -> Backbone:
+    def _remove_tuning(self) -> Backbone:
         if self.backbone.tuning is not None:
             self.backbone.tuning.remove()
             self.backbone.tuning = None
         return self.backbone
 
-    def _with(self, tuning: Tuning, probe: Probe | None = None) -> RoundAdapter:
+    def _attach(self, tuning: Tuning, probe: Probe | None = None) -> RoundAdapter:
         self.backbone.tuning = tuning
         return RoundAdapter(self, tuning, probe)
 
-    def _fingerprint(self, example: TrainingExample) -> str:
-        """Name what is learned and how: another lesson must not be taken up where this one stopped."""
-        told = [
+    def _fingerprint(self, training_set: TrainingSet) -> str:
+        """Hash the training set and the recipe: a checkpoint must not be resumed with another one."""
+        content = [
             self.origin.fingerprint,
             self.tokens.prefix,
             asdict(self.recipe),
-            example.bodies,
-            example.labels.tolist(),
+            training_set.bodies,
+            training_set.labels.tolist(),
         ]
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 class RoundAdapter:
@@ -233,15 +239,15 @@ class RoundAdapter:
         if self._probe is None or not utterances:
             return owner.logits(utterances, progress)
         weight = owner.recipe.probe_weight
-        heard = self._probe.loglik(owner.states(utterances, progress if weight == 1 else no_progress))
-        return heard if weight == 1 else blend(owner.logits(utterances, progress), heard, weight)
+        probed = self._probe.loglik(owner.states(utterances, progress if weight == 1 else no_progress))
+        return probed if weight == 1 else blend(owner.logits(utterances, progress), probed, weight)
 
-    def heard(self, utterances: Sequence[Utterance]) -> Logits | None:
-        """Return what the scout says alone: (n, k); None where there is none."""
+    def probe_logits(self, utterances: Sequence[Utterance]) -> Logits | None:
+        """Return the (n, k) logits of the probe alone; None if there is no probe."""
         return self._probe.loglik(self._classifier.states(utterances)) if self._probe and utterances else None
 
     def save(self, folder: Path) -> None:
-        """Write weights, if any were trained, and everything needed to score again elsewhere."""
+        """Write the trained weights, if any, and everything needed to score elsewhere."""
         self._check_live()
         owner = self._classifier
         self._tuning.save(folder)
@@ -263,33 +269,33 @@ class RoundAdapter:
             raise BackboneRefused("This adapter has been replaced by a later one.", "Load it again from its folder.")
 
 
-def check_origin(described: dict[str, Any], backbone: Backbone) -> None:
-    """Refuse weights that are others than those a round was trained with; a round that names none takes any."""
-    trained_with = described.get("fingerprint", "")
+def check_origin(description: dict[str, Any], backbone: Backbone) -> None:
+    """Raise BackboneChanged if a round was trained with other weights; a round that names none accepts any."""
+    trained_with = description.get("fingerprint", "")
     if trained_with and trained_with != backbone.origin.fingerprint:
         raise BackboneChanged(
-            f"The weights of “{backbone.name}” are others than those this round was trained with.",
-            "Put the former weights back, or retrain.",
+            f"The weights of “{backbone.name}” differ from those this round was trained with.",
+            "Restore the former weights, or retrain.",
         )
 
 
-def whole(folder: Path) -> dict[str, Any]:
-    """Return the description of a round. Raises ProjectError if its folder lacks a file that was written."""
+def complete_description(folder: Path) -> dict[str, Any]:
+    """Return the description of a round. Raises ProjectError if a file is missing from its folder."""
     weights_in(folder)
-    described = description_of(folder)
-    if described.get("reading") and not (folder / PROBE_FILE).is_file():
-        raise ProjectError(f"{folder} lacks {PROBE_FILE}.", _RESTORE)
-    return described
+    description = read_description(folder)
+    if description.get("reading") and not (folder / PROBE_FILE).is_file():
+        raise ProjectError(f"{PROBE_FILE} is missing from {folder}.", _RESTORE)
+    return description
 
 
-def _scout_in(folder: Path) -> Probe:
-    """Read the scout of a round that has one. Raises ProjectError if it is damaged."""
+def _read_probe(folder: Path) -> Probe:
+    """Load the probe of a round. Raises ProjectError if it is damaged."""
     try:
         probe = Probe.load(folder)
     except (SafetensorError, OSError, ValueError) as error:
         raise ProjectError(f"{folder / PROBE_FILE} cannot be read: {error}.", _RESTORE) from error
     if probe is None or not all(np.isfinite(array).all() for array in vars(probe).values()):
-        raise ProjectError(f"{folder / PROBE_FILE} does not hold what a round has learned.", _RESTORE)
+        raise ProjectError(f"{folder / PROBE_FILE} does not contain a trained quick classifier.", _RESTORE)
     return probe
 
 

@@ -1,4 +1,4 @@
-"""What a round's folder says of it, `round.json`: backbone and its weights, task, prompt and recipe."""
+"""Read and write `round.json`, the description of a round: backbone, weights, task, prompt and recipe."""
 
 from __future__ import annotations
 
@@ -16,48 +16,50 @@ _ALWAYS = {"backbone": str, "template": str, "task": dict, "recipe": dict}
 _RESTORE = "Restore the folder from a backup, or retrain."
 
 
-def description_of(folder: Path) -> dict[str, Any]:
-    """Read what a round's folder says of it. Raises ProjectError if that is not whole."""
+def read_description(folder: Path) -> dict[str, Any]:
+    """Return the description in a round's folder. Raises ProjectError if it is missing or incomplete."""
     path = folder / DESCRIPTION
     try:
-        described = read_json(path)
+        description = read_json(path)
     except FileNotFoundError as error:
-        raise ProjectError(f"{folder} lacks {DESCRIPTION}.", "Restore the folder from a backup, or retrain.") from error
+        raise ProjectError(
+            f"{DESCRIPTION} is missing from {folder}.", "Restore the folder from a backup, or retrain."
+        ) from error
     except (OSError, ValueError) as error:
         raise ProjectError(f"{path} cannot be read: {error}.", _RESTORE) from error
-    if not isinstance(described, dict):
+    if not isinstance(description, dict):
         raise ProjectError(f"{path} does not describe a round.", _RESTORE)
-    lacking = sorted(name for name, kind in _ALWAYS.items() if not isinstance(described.get(name), kind))
-    if lacking:
-        raise ProjectError(f"{path} lacks {', '.join(lacking)}.", _RESTORE)
-    return described
+    missing = sorted(name for name, kind in _ALWAYS.items() if not isinstance(description.get(name), kind))
+    if missing:
+        raise ProjectError(f"{path} is incomplete: it has no {', '.join(missing)}.", _RESTORE)
+    return description
 
 
-def task_in(described: dict[str, Any]) -> Task:
-    """Return the task a round was trained on. Raises ProjectError if the description does not hold it."""
+def read_task(description: dict[str, Any]) -> Task:
+    """Return the task a round was trained on. Raises ProjectError if the description does not contain it."""
     try:
-        labels = [Label(**{**label, "examples": tuple(label["examples"])}) for label in described["task"]["labels"]]
-        return Task(described["task"]["instruction"], tuple(labels))
+        labels = [Label(**{**label, "examples": tuple(label["examples"])}) for label in description["task"]["labels"]]
+        return Task(description["task"]["instruction"], tuple(labels))
     except (LookupError, TypeError) as error:
-        raise ProjectError(f"{DESCRIPTION} does not hold the task of the round ({error}).", _RESTORE) from error
+        raise ProjectError(f"{DESCRIPTION} does not contain the task of the round ({error}).", _RESTORE) from error
 
 
-def frame_in(described: dict[str, Any]) -> Frame:
-    """Return the prompt a round was trained with. Raises ProjectError if the description does not hold it."""
+def read_frame(description: dict[str, Any]) -> Frame:
+    """Return the prompt a round was trained with. Raises ProjectError if the description does not contain it."""
     try:
-        return Frame(**described["frame"])
+        return Frame(**description["frame"])
     except TypeError as error:
-        raise ProjectError(f"{DESCRIPTION} does not hold the prompt of the round ({error}).", _RESTORE) from error
+        raise ProjectError(f"{DESCRIPTION} does not contain the prompt of the round ({error}).", _RESTORE) from error
 
 
-def write_description(folder: Path, described: dict[str, Any]) -> None:
-    """Write what there is to say of a round, whole or not at all. Raises OSError."""
+def write_description(folder: Path, description: dict[str, Any]) -> None:
+    """Write the description of a round atomically. Raises OSError."""
     unfinished = folder / f"{DESCRIPTION}.{os.getpid()}.tmp"
-    unfinished.write_text(json.dumps(described, indent=2, ensure_ascii=False), encoding="utf-8")
+    unfinished.write_text(json.dumps(description, indent=2, ensure_ascii=False), encoding="utf-8")
     os.replace(unfinished, folder / DESCRIPTION)
 
 
-def made_with(folder: Path) -> Origin:
-    """Return the weights a round's folder says it is for; nothing where it does not say."""
-    described = description_of(folder)
-    return Origin(str(described.get("fingerprint", "")), str(described.get("revision", "")))
+def stored_origin(folder: Path) -> Origin:
+    """Return the origin of the weights a round was trained with; empty if it was not recorded."""
+    description = read_description(folder)
+    return Origin(str(description.get("fingerprint", "")), str(description.get("revision", "")))

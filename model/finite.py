@@ -1,4 +1,4 @@
-"""Refuse numbers that are infinite or undefined where they come in, before anything is concluded from them."""
+"""Reject numbers that are infinite or undefined before anything is computed from them."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from annotator.errors import NotFinite
 
 
 def check_finite(what: str, *values: Any) -> None:
-    """Raise NotFinite unless all numbers, or arrays of them, are finite; None counts as no number."""
+    """Raise NotFinite unless all numbers and arrays are finite; None is ignored."""
     for value in values:
         if value is None or np.isfinite(np.asarray(value, dtype=np.float64)).all():
             continue
         raise NotFinite(
-            f"Some numbers are infinite or undefined ({what}), so nothing may be concluded from them.",
-            "The round before stays in use. Lower the learning rate or choose another backbone, then retrain.",
+            f"Some numbers are infinite or undefined ({what}), so they cannot be used.",
+            "The previous round stays in use. Lower the learning rate or choose another backbone, then retrain.",
         )
 
 
 def refuse_model(name: str) -> NoReturn:
-    """Refuse a backbone, or what it has been trained to, for what it computes. Raises NotFinite."""
+    """Raise NotFinite: a backbone or its adapter computes numbers that are not finite."""
     raise NotFinite(
         f"The backbone “{name}” computes numbers that are infinite or undefined.",
         "If it was trained, lower the learning rate. Otherwise its weights are damaged, or too large for the "

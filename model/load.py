@@ -1,4 +1,4 @@
-"""Load a classifier or a trained round: the one door to torch. Everything heavy is imported when called."""
+"""Load a classifier or a trained round: the only way to torch, which is imported when a function is called."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def load_classifier(backbone: str, task: Task, recipe: Recipe, template: str = "definitions") -> Classifier:
-    """Load a backbone by catalog name, hub id or folder. This and the two below are the doors to torch."""
+    """Load a backbone by catalog name, hub id or folder."""
     from model.adapter import LanguageModelClassifier
     from model.backbones.backbone import load_backbone
 
@@ -23,10 +23,10 @@ def load_classifier(backbone: str, task: Task, recipe: Recipe, template: str = "
 
 
 def load_adapter(folder: Path) -> Adapter:
-    """Read a round back from its folder alone: it names its backbone, its task and how it was trained.
+    """Restore a round from its folder, which names its backbone, task and recipe.
 
-    Raises ProjectError if the folder is not whole, BackboneMissing if the backbone is not on this machine,
-    BackboneChanged if it has other weights by now.
+    Raises ProjectError if the folder is incomplete, BackboneMissing if the backbone is not on this machine,
+    BackboneChanged if its weights have changed.
     """
     from model.restore import restore
 
@@ -36,17 +36,17 @@ def load_adapter(folder: Path) -> Adapter:
 def explain_label(
     backbone: str, task: Task, recipe: Recipe, utterance: Utterance, round_folder: Path | None = None
 ) -> Rationale:
-    """Load a backbone and let it say, untrained, why it would give which label.
+    """Load an untrained backbone and generate a label with a reason.
 
-    It is asked as the round in `round_folder` asks it, if there is one. Raises BackboneMissing, BackboneRefused,
+    The prompt is that of the round in `round_folder`, if given. Raises BackboneMissing, BackboneRefused,
     BackboneChanged, UtteranceTooLong, BadCodebook.
     """
     if find_spec("outlines") is None:
         raise BackboneRefused(
             "Reasons need the package outlines, which is not installed.",
-            "It comes with the installation on Python 3.11 to 3.13, not on later ones.",
+            "It is installed on Python 3.11 to 3.13, not on later versions.",
         )
-    from model.restore import explained
+    from model.restore import load_for_explanation
     from model.scoring.generation import explain
 
-    return explain(explained(round_folder, backbone, task, recipe), utterance)
+    return explain(load_for_explanation(round_folder, backbone, task, recipe), utterance)

@@ -1,5 +1,6 @@
-"""How an adapter is trained: every number with its reason. Imports nothing heavy, so settings can be shown
-and stored without torch.
+"""The recipe of training an adapter: every setting with its reason.
+
+Imports nothing heavy, so settings can be shown and stored without torch.
 """
 
 from __future__ import annotations
@@ -13,77 +14,77 @@ from annotated_types import Ge, Interval
 from annotator.errors import BadInput
 
 LEARNING_RATES = {
-    "lora": 1e-3,  # about ten times what full fine-tuning takes (Schulman et al. 2025, LoRA Without Regret)
-    "prompt": 3e-2,  # few weights, far from the loss (Lester et al. 2021 take 0.3, with another optimiser)
+    "lora": 1e-3,  # about ten times that of full fine-tuning (Schulman et al. 2025, LoRA Without Regret)
+    "prompt": 3e-2,  # few weights, far from the loss (Lester et al. 2021 use 0.3, with another optimizer)
     "full": 5e-5,
 }
 
-LEAST_TOKENS = 64  # rows are halved down to this when memory runs out: a shorter one holds no utterance worth labelling
-LANE = 128  # tokens side by side in which a row is scored, behind the instruction
+LEAST_TOKENS = 64  # rows are halved down to this when memory runs out: a shorter row is too short for one utterance
+LANE = 128  # tokens of a lane, into which a row is divided for scoring
 
 
 Count = Annotated[int, Ge(1)]
 Amount = Annotated[float, Interval(ge=0, lt=math.inf)]
 Positive = Annotated[float, Interval(gt=0, lt=math.inf)]
 Share = Annotated[float, Interval(ge=0, le=1)]
-Part = Annotated[float, Interval(ge=0, lt=1)]  # of a whole of which something has to be left
+Part = Annotated[float, Interval(ge=0, lt=1)]  # less than the whole
 
 Quantization = Literal["none", "nf4"]
 
 
-FORMER = {"scout": "probe_weight"}  # settings by their names in earlier versions
+FORMER = {"scout": "probe_weight"}  # names of settings in earlier versions
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Settings of one fine-tuning run. Stored with the round, so a round can be repeated: on a processor bit by bit."""
+    """Settings of one fine-tuning run. Stored with the round to reproduce it: bit by bit on a CPU."""
 
-    quantization: Quantization = "none"  # 4-bit pays from about a billion parameters on
+    quantization: Quantization = "none"  # 4-bit is worthwhile from about a billion parameters
     method: Literal["lora", "prompt", "full"] = "lora"  # LoRA layers; a soft prompt; all weights, twice the memory
     virtual_tokens: Count = 20  # of a soft prompt: 20 to 100 are usual (Lester et al. 2021, arXiv 2104.08691)
     rank: Count = 16  # quality hardly depends on it if all layers are adapted (Dettmers et al. 2023, arXiv 2305.14314)
     alpha: Count = 32  # twice the rank: the update enters at scale 2
-    dropout: Part = 0.05  # none is a quarter faster on a processor; whether it is as good is not settled
+    dropout: Part = 0.05  # 0 is a quarter faster on a CPU; whether it is as good is unknown
     target_modules: str = "all-linear"  # attention alone learns less (Biderman et al. 2024, arXiv 2405.09673)
-    learning_rate: Positive | None = None  # none: what suits the method, see LEARNING_RATES
-    probe_weight: Share = (
-        0.6  # of the quick classifier in a round; 0: adapter alone; 1: it alone, nothing is fine-tuned
-    )
+    learning_rate: Positive | None = None  # None: the default of the method, see LEARNING_RATES
+    probe_weight: Share = 0.6  # of the probe in the blend; 0: adapter alone; 1: probe alone, nothing is fine-tuned
     epochs: Count = 8
     average: Share = 0.5  # of the last steps, whose weights are averaged (Izmailov et al. 2018, arXiv 1803.05407)
     batch_size: Count = 8
     warmup: Share = 0.06  # share of steps
     weight_decay: Amount = 0.0
-    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"] = "adamw"  # 8 bit: a quarter the state
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"] = "adamw"  # 8-bit: smaller state
     loss: Literal["labels", "tokens"] = "labels"  # among the labels, or the label's tokens among all tokens
     label_smoothing: Part = 0.0  # over the labels, not over the vocabulary
     class_weights: bool = False  # weigh labels by inverse square root of frequency
     clip: Positive = 1.0
-    layers: tuple[Annotated[int, Ge(0)], ...] = ()  # to adapt; none: all of them
+    layers: tuple[Annotated[int, Ge(0)], ...] = ()  # to adapt; empty: all of them
     rslora: bool = False  # scale by the root of the rank (Kalajdzievski 2023, arXiv 2312.03732)
-    dora: bool = False  # magnitude apart from direction (Liu et al. 2024, arXiv 2402.09353); slower
-    loraplus: Positive = 1.0  # how much faster the B matrices learn
-    neftune: Amount = 0.0  # noise on embeddings; shown to help in chat, not in classification
+    dora: bool = False  # separates magnitude and direction (Liu et al. 2024, arXiv 2402.09353); slower
+    loraplus: Positive = 1.0  # ratio of the B matrices' learning rate
+    neftune: Amount = 0.0  # noise on embeddings; shown to help chat, not classification
     checkpointing: bool = False  # recompute activations: less memory, a third more time
-    holdout: Part = 0.0  # share of the labels kept back to stop early; few labels are better trained on
-    patience: Count = 2  # epochs without a lower held-out loss, then it stops
-    max_tokens: Count = 512  # of an utterance with its context; what is over is cut, options never are
-    row_tokens: Count = 1024  # tokens learned at once: bounds memory, not results
-    tolerance: Part = 1e-3  # of a distribution over a large codebook, total variation; small ones are exact
+    holdout: Part = 0.0  # share of labels held out for early stopping; if labels are few, training on all is better
+    patience: Count = 2  # epochs without a lower held-out loss before stopping
+    max_tokens: Count = 512  # of an utterance with its context; longer ones are truncated, options never
+    row_tokens: Count = 1024  # tokens trained on at once: limits memory, does not change results
+    tolerance: Part = 1e-3  # total variation of distributions over a large codebook; small codebooks are exact
     seed: int = 0
 
     @property
     def scored_tokens(self) -> int:
-        """Return how many tokens are scored at once: more than are learned, since nothing is kept for a way back."""
+        """Return the number of tokens scored at once: twice as many as in training, as no activations are kept."""
         return 2 * self.row_tokens
 
 
 def check_recipe(recipe: Recipe) -> None:
-    """Refuse numbers that nothing can be learned with, and settings without effect. Raises BadInput."""
+    """Raise BadInput for settings that are not finite or have no effect."""
     for field in fields(Recipe):
         value = getattr(recipe, field.name)
         if isinstance(value, float) and not math.isfinite(value):
-            raise BadInput(f"“{field.name}” cannot be set to “{value}”: it is no number.", "Set it to a finite one.")
+            raise BadInput(
+                f"“{field.name}” cannot be set to “{value}”: it is not a finite number.", "Enter a finite number."
+            )
     if recipe.loss == "tokens" and recipe.label_smoothing:
         raise BadInput(
             f"“label_smoothing” {recipe.label_smoothing:g} has no effect with the loss “tokens”.",
@@ -92,13 +93,13 @@ def check_recipe(recipe: Recipe) -> None:
 
 
 def renamed(stored: dict[str, Any]) -> dict[str, Any]:
-    """Return stored settings under the names they have now."""
+    """Return stored settings under their current names."""
     return {FORMER.get(name, name): value for name, value in stored.items()}
 
 
 def read_recipe(stored: dict[str, Any]) -> Recipe:
-    """Read a stored recipe; what a later version has added takes its default, what it has dropped is passed over."""
-    known = {field.name for field in fields(Recipe)}
+    """Read a stored recipe; settings that are missing get their defaults, unknown ones are ignored."""
+    names = {field.name for field in fields(Recipe)}
     stored = renamed(stored)
     values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in stored.items()}
-    return Recipe(**{name: value for name, value in values.items() if name in known})
+    return Recipe(**{name: value for name, value in values.items() if name in names})

@@ -1,4 +1,4 @@
-"""Read a round back from its folder: with its own prompt and weights, also where an earlier version noted neither."""
+"""Restore a round from its folder with its own prompt and weights, also if an earlier version recorded neither."""
 
 from __future__ import annotations
 
@@ -10,79 +10,90 @@ from pathlib import Path
 from typing import Any
 
 from annotator.errors import ProjectError
-from model.adapter import LanguageModelClassifier, RoundAdapter, check_origin, short_hash, whole
+from model.adapter import LanguageModelClassifier, RoundAdapter, check_origin, complete_description, short_hash
 from model.backbones.backbone import load_backbone
 from model.backbones.fingerprint import pinned
-from model.description import DESCRIPTION, description_of, frame_in, task_in, write_description
+from model.description import DESCRIPTION, read_description, read_frame, read_task, write_description
 from model.prompts.chat import DAY, frame_of
 from model.prompts.prompt import REASON
 from model.recipe import Recipe, read_recipe
-from model.scoring.hidden_states import MADE_OF
+from model.scoring.hidden_states import STATE_FORMAT
 from model.types import Task
 
 _LOG = logging.getLogger(__name__)
 
 
 def restore(folder: Path) -> RoundAdapter:
-    """Load the backbone a folder names and the adapter in it.
+    """Load the backbone named in a folder, and the adapter.
 
-    What a round of an earlier version lacks, its prompt and the weights it is for, is taken down when it is first
-    restored. Raises ProjectError, BackboneMissing, BackboneChanged.
+    For rounds of earlier versions, the prompt and the weights are recorded when the round is first restored.
+    Raises ProjectError, BackboneMissing, BackboneChanged.
     """
-    described = whole(folder)
-    recipe = read_recipe(described["recipe"])
-    backbone = load_backbone(pinned(described["backbone"], described.get("revision", "")), recipe.quantization)
-    check_origin(described, backbone)
-    task = task_in(described)
-    if "frame" in described:
-        classifier = LanguageModelClassifier(backbone, task, recipe, described["template"], frame_in(described))
-        if described.get("reading") not in (None, classifier.reading):
-            raise ProjectError(f"The scout in {folder} is for states that are computed otherwise by now.", "Retrain.")
+    description = complete_description(folder)
+    recipe = read_recipe(description["recipe"])
+    backbone = load_backbone(pinned(description["backbone"], description.get("revision", "")), recipe.quantization)
+    check_origin(description, backbone)
+    task = read_task(description)
+    if "frame" in description:
+        classifier = LanguageModelClassifier(backbone, task, recipe, description["template"], read_frame(description))
+        if description.get("reading") not in (None, classifier.reading):
+            raise ProjectError(
+                f"The quick classifier in {folder} needs hidden states that this version computes differently.",
+                "Retrain.",
+            )
     else:
-        plain = LanguageModelClassifier(backbone, task, recipe, described["template"])
-        classifier = _as_it_was(plain, described, folder)
+        plain = LanguageModelClassifier(backbone, task, recipe, description["template"])
+        classifier = _reconstruct_prompt(plain, description, folder)
     adapter = classifier.load(folder)
-    if not described.get("fingerprint"):
-        _take_down(folder, described, classifier)
+    if not description.get("fingerprint"):
+        _record_origin(folder, description, classifier)
     return adapter
 
 
-def explained(folder: Path | None, name: str, task: Task, recipe: Recipe) -> LanguageModelClassifier:
-    """Load a bare backbone to ask it for reasons: with the weights and the frame of the round in a folder, if any."""
-    described = description_of(folder) if folder and (folder / DESCRIPTION).is_file() else {}
-    backbone = load_backbone(pinned(name, described.get("revision", "")), recipe.quantization)  # nothing is trained
-    check_origin(described, backbone)
-    frame = replace(frame_in(described), opening="") if "frame" in described else None
+def load_for_explanation(folder: Path | None, name: str, task: Task, recipe: Recipe) -> LanguageModelClassifier:
+    """Load an untrained backbone to generate reasons, with the weights and frame of the round in a folder, if any."""
+    description = read_description(folder) if folder and (folder / DESCRIPTION).is_file() else {}
+    backbone = load_backbone(pinned(name, description.get("revision", "")), recipe.quantization)
+    check_origin(description, backbone)
+    frame = replace(read_frame(description), opening="") if "frame" in description else None
     return LanguageModelClassifier(backbone, task, recipe, REASON.name, frame)
 
 
-# Rounds of versions that noted neither prompt nor weights
+# Rounds of versions that recorded neither prompt nor weights
 
 
-def _as_it_was(plain: LanguageModelClassifier, described: dict[str, Any], folder: Path) -> LanguageModelClassifier:
-    """Give the classifier the prompt of a round that did not note it: with the date, if any, of the day it was made.
+def _reconstruct_prompt(
+    plain: LanguageModelClassifier, description: dict[str, Any], folder: Path
+) -> LanguageModelClassifier:
+    """Return the classifier with the prompt of a round that did not record it, dated on the day the round was made.
 
-    Its reading tells whether that is right; a round without a scout has none, and gets the day its folder tells.
+    The stored reading confirms the day; a round without a probe has none, and gets the date of its folder.
     """
-    backbone, wanted = plain.backbone, described.get("reading")
+    backbone, stored_reading = plain.backbone, description.get("reading")
     written = date.fromtimestamp((folder / DESCRIPTION).stat().st_mtime)
     for day in (written, written - timedelta(days=1), DAY):
         frame = frame_of(backbone.tokenizer, backbone.family, day)
         classifier = LanguageModelClassifier(backbone, plain.task, plain.recipe, plain.tokens.template, frame)
         about = (backbone.name, plain.recipe.quantization, plain.recipe.max_tokens)
-        if not described.get("scout") and wanted in (None, short_hash([MADE_OF, *about, classifier.tokens.prefix])):
+        if not description.get("scout") and stored_reading in (
+            None,
+            short_hash([STATE_FORMAT, *about, classifier.tokens.prefix]),
+        ):
             return classifier
-    raise ProjectError(f"The scout in {folder} is for states that are computed otherwise by now.", "Retrain.")
+    raise ProjectError(
+        f"The quick classifier in {folder} needs hidden states that this version computes differently.",
+        "Retrain.",
+    )
 
 
-def _take_down(folder: Path, described: dict[str, Any], classifier: LanguageModelClassifier) -> None:
-    """Note for a round what was found now that it was restored for the first time."""
-    found = {
-        "reading": classifier.reading if described.get("reading") else None,
+def _record_origin(folder: Path, description: dict[str, Any], classifier: LanguageModelClassifier) -> None:
+    """Record the prompt and the weights of a round that was restored for the first time."""
+    recorded = {
+        "reading": classifier.reading if description.get("reading") else None,
         "frame": asdict(classifier.tokens.frame),
         **asdict(classifier.origin),
         "noted": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    with suppress(OSError):  # a project that cannot be written is read as it is, each time
-        write_description(folder, described | found)
-        _LOG.warning("%s named no weights. Those it was restored with now were noted: %s", folder, classifier.origin)
+    with suppress(OSError):  # in a read-only project this is repeated each time
+        write_description(folder, description | recorded)
+        _LOG.warning("%s did not name its weights. Recorded those it was restored with: %s", folder, classifier.origin)

@@ -1,4 +1,4 @@
-"""What the rest of the product knows of a language model: tasks and utterances in, log-likelihoods of labels out."""
+"""Protocols and data types of the language model: tasks and utterances in, log-likelihoods of labels out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Label:
-    """A class the model may answer with. `words` is what it says for it; by default its name, spelled out."""
+    """A class of the codebook. `words` is the answer the model generates for it; by default its name, spelled out."""
 
     name: str
     definition: str = ""
@@ -39,9 +39,9 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Frame:
-    """What stands around a message: text before and after it, special tokens spelled, and the token that ends answers.
+    """The fixed text around a message: before and after it, with special tokens spelled out, and the end token.
 
-    `opening` is the instruction as it was written when a round was trained; empty where the task is to write it.
+    `opening` is the instruction as rendered when a round was trained; empty if it is to be rendered from the task.
     """
 
     before: str
@@ -52,36 +52,36 @@ class Frame:
 
 @dataclass(frozen=True)
 class Origin:
-    """From which weights a backbone was loaded; `revision` is the commit on the hub, empty for what is on the disk."""
+    """The weights a backbone was loaded from; `revision` is the commit on the hub, empty for local files."""
 
     fingerprint: str = ""
     revision: str = ""
 
 
 Logits = NDArray[np.float64]
-"""(n, k): natural-log likelihood of each label, in codebook order. Not normalised over the labels: what the
-row lacks to one is the probability the model gives to saying something that is no label."""
+"""(n, k): natural-log likelihood of each label, in codebook order. Not normalized over the labels: the remaining
+probability mass is the model's probability of generating something that is not a label."""
 
 States = NDArray[np.float32]
-"""(n, width): what the untrained backbone makes of each utterance on the way to an answer, as one vector."""
+"""(n, width): hidden states of the untrained backbone, one vector for each utterance."""
 
 Progress = Callable[[float], None]
-"""Called with the share done, 0 to 1. May raise `RoundCancelled`, which then ends the work."""
+"""Called with the completed share, 0 to 1. May raise `RoundCancelled`, which ends the work."""
 
 
 def no_progress(share: float) -> None:
-    """Ignore progress."""
+    """Discard progress."""
 
 
 class Adapter(Protocol):
-    """What one round has learned."""
+    """The trained model of one round."""
 
     def logits(self, utterances: Sequence[Utterance], progress: Progress = no_progress) -> Logits:
         """Score every label for every utterance: (n, k), exact, rows in the order given."""
         ...
 
-    def heard(self, utterances: Sequence[Utterance]) -> Logits | None:
-        """Return what the scout says alone, (n, k), which answers have made honest; None where there is no scout."""
+    def probe_logits(self, utterances: Sequence[Utterance]) -> Logits | None:
+        """Return the (n, k) logits of the probe alone, scaled on held-out answers; None if there is no probe."""
         ...
 
     def save(self, folder: Path) -> None:
@@ -90,38 +90,38 @@ class Adapter(Protocol):
 
 
 class Classifier(Protocol):
-    """A backbone with a task: it can answer as it is (`zero_shot`) or after learning (`fit`)."""
+    """A backbone with a task: used untrained (`zero_shot`) or after training (`fit`)."""
 
     @property
     def task(self) -> Task:
-        """What it is asked."""
+        """The instruction and the labels."""
         ...
 
     @property
     def reading(self) -> str:
-        """Name all that states depend on, backbone and instruction: states of another reading do not compare."""
+        """Return a key of everything states depend on, backbone and instruction; states compare only within a key."""
         ...
 
     @property
     def origin(self) -> Origin:
-        """From which weights the backbone was loaded."""
+        """The weights the backbone was loaded from."""
         ...
 
     def states(self, utterances: Sequence[Utterance], progress: Progress = no_progress) -> States:
-        """Read utterances without answering: (n, width), whatever has been trained meanwhile."""
+        """Return the (n, width) hidden states of the untrained backbone, whatever is being trained."""
         ...
 
     @property
-    def described(self) -> States:
-        """What the untrained backbone makes of the codebook's words for each label: (k, width)."""
+    def label_states(self) -> States:
+        """Return the (k, width) hidden states of each label's words, definition and examples in the codebook."""
         ...
 
     def remember(self, utterances: Sequence[Utterance], states: States) -> None:
-        """Take over states that were computed before, so that they are not again."""
+        """Cache states that were computed earlier."""
         ...
 
     def zero_shot(self) -> Adapter:
-        """Answer from the instruction alone."""
+        """Return an untrained adapter, which answers from the instruction alone."""
         ...
 
     def fit(
@@ -131,12 +131,12 @@ class Classifier(Protocol):
         progress: Progress = no_progress,
         unfinished: Path | None = None,
     ) -> Adapter:
-        """Learn from labelled utterances; `labels` index the task's labels. Starts afresh every time.
+        """Train a fresh adapter on labeled utterances; `labels` index the task's labels.
 
-        Except after being stopped: then the same call goes on from what it left in `unfinished`.
+        If training is stopped, the same call resumes from the state left in `unfinished`.
         """
         ...
 
     def load(self, folder: Path) -> Adapter:
-        """Read back what `Adapter.save` wrote."""
+        """Read what `Adapter.save` wrote."""
         ...

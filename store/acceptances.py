@@ -1,4 +1,4 @@
-"""Acceptances: a round's suggestions taken unseen, in one act; ended by a person or by what spot checks show."""
+"""Store acceptances: auto-accepted suggestions of a round, until a person or spot checks end them."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -10,12 +10,12 @@ from sqlite_utils import Database
 from store.database import fetch, fetch_value, immediate, now
 from store.faults import parsed
 
-SPOT_CHECK = "spot_check"  # the strategy of questions drawn from what has been accepted
+SPOT_CHECK = "spot_check"  # the strategy of questions drawn from accepted utterances
 
 
 @dataclass(frozen=True)
 class NewAcceptance:
-    """Who accepts a round's suggestions, and on which promise (JSON)."""
+    """The round, annotator and guarantee (JSON) of a new acceptance."""
 
     round_id: int
     annotator: str
@@ -26,35 +26,35 @@ class NewAcceptance:
 
 
 def accept(db: Database, new: NewAcceptance, labels: Mapping[int, tuple[int, float]]) -> int:
-    """Store one act: utterance id -> label id and probability. Returns its id.
+    """Store an acceptance and return its id. `labels` maps utterance ids to label ids and probabilities.
 
-    Raises ValueError for an utterance that has been accepted already or that a person has answered.
+    Raises ValueError if an utterance is accepted already or has been answered by a person.
     """
     with immediate(db):
-        taken = standing_ids(db) | {
+        labeled = standing_ids(db) | {
             row[0] for row in db.execute("SELECT utterance_id FROM answer WHERE kind IN ('label', 'none_fits')")
         }
-        if clash := taken & set(labels):
+        if clash := labeled & set(labels):
             raise ValueError(f"{len(clash)} of these utterances have a label already")
         row = {**asdict(new), "at": now()}
         columns, marks = ", ".join(row), ", ".join(f":{name}" for name in row)
-        done = int(db.execute(f"INSERT INTO acceptance ({columns}) VALUES ({marks})", row).lastrowid or 0)
-        rows = ((done, utterance, label, probability) for utterance, (label, probability) in labels.items())
+        acceptance_id = int(db.execute(f"INSERT INTO acceptance ({columns}) VALUES ({marks})", row).lastrowid or 0)
+        rows = ((acceptance_id, utterance, label, probability) for utterance, (label, probability) in labels.items())
         db.conn.executemany("INSERT INTO accepted VALUES (?, ?, ?, ?)", rows)
-    return done
+    return acceptance_id
 
 
 def end(db: Database, acceptance_id: int, kind: Literal["undone", "withdrawn"], reason: str) -> bool:
-    """End an acceptance as a whole; False if it had been ended before."""
+    """End an acceptance as a whole; return False if it had ended before."""
     sql = "INSERT OR IGNORE INTO acceptance_end (acceptance_id, kind, reason, at) VALUES (?, ?, ?, ?)"
     with immediate(db):
         return bool(db.execute(sql, (acceptance_id, kind, reason, now())).rowcount == 1)
 
 
 def history(db: Database) -> list[dict[str, Any]]:
-    """Return all acceptances, newest first, with their size, how they ended, and what spot checks found.
+    """Return all acceptances, newest first, with their size, how they ended, and the results of spot checks.
 
-    `checks` are people's labels on what was accepted, asked as spot checks, `errors` those that differ.
+    `checks` counts the answers to spot checks, `errors` those that differ from the accepted label.
     """
     rows = fetch(
         db,
@@ -70,10 +70,10 @@ def history(db: Database) -> list[dict[str, Any]]:
 
 
 def spot_checks(db: Database, acceptance_id: int) -> dict[str, int]:
-    """Count the spot checks of an acceptance, and how many of them a person answered otherwise.
+    """Count the spot checks of an acceptance, and those whose answer differs from the accepted label.
 
-    “None fits” is otherwise too; where people disagree each answer counts. Where a label has gone out of use since
-    there is nothing to compare.
+    “None fits” counts as different; if people disagree, each answer counts. Labels that are no longer in use are
+    excluded.
     """
     sql = """SELECT count(*), coalesce(sum(answer.label_id IS NOT label.id), 0)
              FROM accepted JOIN answer ON answer.utterance_id = accepted.utterance_id
@@ -90,22 +90,22 @@ _UNANSWERED = """NOT EXISTS (SELECT 1 FROM answer
 
 
 def standing(db: Database) -> list[dict[str, Any]]:
-    """Return every accepted suggestion that stands and that no person has answered since."""
+    """Return accepted suggestions that have not ended and that no person has answered since."""
     return fetch(db, f"SELECT * FROM standing WHERE {_UNANSWERED}")
 
 
 def standing_ids(db: Database) -> set[int]:
-    """Return the utterances whose suggestion has been accepted and stands, answered since or not."""
+    """Return the utterances with an accepted suggestion that has not ended, answered since or not."""
     return {row[0] for row in db.execute("SELECT utterance_id FROM standing")}
 
 
 def count_standing(db: Database) -> int:
-    """Count the accepted suggestions that stand and that no person has answered."""
+    """Count accepted suggestions that have not ended and that no person has answered."""
     return int(fetch_value(db, f"SELECT count(*) FROM standing WHERE {_UNANSWERED}"))
 
 
-def count_said(db: Database, label_ids: Iterable[int]) -> int:
-    """Count the utterances whose suggestion was accepted in one of these labels and has not been taken back."""
+def count_given(db: Database, label_ids: Iterable[int]) -> int:
+    """Count utterances with an accepted suggestion of one of these labels that has not ended."""
     sql = """SELECT count(DISTINCT utterance_id) FROM accepted WHERE label_id IN (SELECT value FROM json_each(?))
              AND NOT EXISTS (SELECT 1 FROM acceptance_end e WHERE e.acceptance_id = accepted.acceptance_id)"""
     return int(fetch_value(db, sql, (json.dumps(list(label_ids)),)))

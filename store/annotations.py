@@ -1,4 +1,4 @@
-"""Annotations: recorded, undone, read. Append-only: nothing said is ever changed or deleted."""
+"""Record, undo and read annotations. The table is append-only: no annotation is ever changed or deleted."""
 
 import json
 import unicodedata
@@ -13,16 +13,16 @@ from sqlite_utils import Database
 from store.database import fetch, fetch_one, fetch_value, immediate, now
 
 Kind = Literal["label", "skip", "none_fits", "clear"]
-ANSWERED = ("label", "none_fits")  # the kinds of answers that say something of the utterance
-GIVEN = "given"  # the annotator and the strategy of labels that came with a file
-ADJUDICATED = "adjudicated"  # the strategy of answers that settle a case: they stand beside the annotator's own
-Withheld = Literal["", "chance", "choice"]  # why a suggestion that there was did not show: drawn, or wished
-BULK = "bulk"  # the strategy of answers given to many utterances in one act
+ANSWERED = ("label", "none_fits")  # the kinds that answer the question; a skip does not
+GIVEN = "given"  # annotator and strategy of labels imported from a file
+ADJUDICATED = "adjudicated"  # the strategy of adjudicating answers, kept in addition to the annotator's own
+Withheld = Literal["", "chance", "choice"]  # why a suggestion was hidden: at random, or by preference
+BULK = "bulk"  # the strategy of answers given to many utterances at once
 
 
 @dataclass(frozen=True)
 class NewAnnotation:
-    """One annotator's act on one utterance, with the reason it was shown."""
+    """One act of an annotator on an utterance, and why the utterance was shown."""
 
     utterance_id: int
     annotator: str
@@ -42,10 +42,10 @@ class NewAnnotation:
     withheld_label_id: int | None = None
     withheld_probability: float | None = None
     bulk_id: int | None = None
-    chosen_after: int | None = None  # the last annotation known where it was chosen between two rounds
+    chosen_after: int | None = None  # the last annotation used, if chosen between two rounds
 
 
-# A label that came with the file counts only while no person has answered; a skip is no answer.
+# An imported label counts only until a person answers; a skip is not an answer.
 COUNTS = f"""NOT (answer.strategy = '{GIVEN}' AND EXISTS (
     SELECT 1 FROM answer person WHERE person.utterance_id = answer.utterance_id
     AND person.strategy != '{GIVEN}' AND person.kind != 'skip'))"""
@@ -53,21 +53,21 @@ COUNTS = f"""NOT (answer.strategy = '{GIVEN}' AND EXISTS (
 
 @lru_cache(maxsize=10_000)
 def same_person(name: str) -> str:
-    """Return what is equal for names of one person: outer spaces, case and Unicode form aside."""
+    """Normalize a person's name: ignore outer spaces, case and Unicode form."""
     return unicodedata.normalize("NFKC", name).strip().casefold()
 
 
 def record(db: Database, annotation: NewAnnotation) -> int:
-    """Append one annotation and return its id. It is on disk when this returns."""
+    """Append one annotation, durably, and return its id."""
     with immediate(db):
         return _append(db, asdict(annotation))
 
 
 def undo(db: Database, annotator: str, adjudicated: bool = False) -> dict[str, Any] | None:
-    """Take back the annotator's last act that still stands and return it; None if there is none.
+    """Undo the annotator's last standing act and return it; None if there is none.
 
-    What he adjudicated is taken back by itself, and what was answered in bulk in bulk (`store/bulk.py`). May be called
-    again and again: each call goes one step further back, also in another session.
+    Adjudications are undone separately, and bulk answers in `store/bulk.py`. Repeated calls go further back, also
+    across sessions.
     """
     with immediate(db):
         last = fetch_one(
@@ -93,9 +93,9 @@ def _append(db: Database, row: dict[str, Any]) -> int:
 
 
 def answers(db: Database) -> list[dict[str, Any]]:
-    """Return every standing answer in the labels in use, with the slice of its utterance, oldest first.
+    """Return all standing answers in labels in use, with the slice of the utterance, oldest first.
 
-    `kind` is `out_of_use` where the label has been retired or split; `said_label_id` is the label as it was said.
+    `kind` is `out_of_use` if the label was retired or split; `said_label_id` is the label as originally given.
     """
     return fetch(
         db,
@@ -110,17 +110,17 @@ def answers_to(db: Database, ids: Iterable[int]) -> list[dict[str, Any]]:
     return fetch(db, sql, (json.dumps(list(ids)),))
 
 
-def settled_ids(db: Database) -> set[int]:
-    """Return the utterances that somebody has settled in a label that is in use."""
+def adjudicated_ids(db: Database) -> set[int]:
+    """Return the utterances adjudicated in a label in use."""
     sql = f"""SELECT utterance_id FROM answer
               WHERE strategy = '{ADJUDICATED}' AND kind IN ('label', 'none_fits')"""
     return {row[0] for row in db.execute(sql)}
 
 
 def differing_ids(db: Database) -> list[int]:
-    """Return the utterances of which standing answers say different things, the longest answered first.
+    """Return the utterances with differing standing answers, in the order of their first answer.
 
-    Whoever gave them: whether people differ is for `annotator.rounds.consensus` to say.
+    This also includes differing answers of one person; `annotator.rounds.consensus` determines disagreement.
     """
     sql = """SELECT utterance_id FROM answer WHERE kind IN ('label', 'none_fits')
              GROUP BY utterance_id HAVING count(DISTINCT coalesce(label_id, 0)) > 1 ORDER BY min(id)"""
@@ -128,33 +128,33 @@ def differing_ids(db: Database) -> list[int]:
 
 
 def annotators(db: Database) -> list[str]:
-    """Name everyone who has ever answered."""
+    """Return the names of all annotators."""
     return [row[0] for row in db.execute("SELECT DISTINCT annotator FROM annotation ORDER BY annotator")]
 
 
 def answered_ids(db: Database) -> set[int]:
-    """Return the utterances that need not be asked again: someone labelled them or said that none fits."""
+    """Return the answered utterances: those with a label or “none fits” from anyone."""
     sql = "SELECT DISTINCT utterance_id FROM answer WHERE kind IN ('label', 'none_fits')"
     return {row[0] for row in db.execute(sql)}
 
 
 def first_asked(db: Database) -> dict[int, str]:
-    """Return why each answered utterance was first answered, its strategy, in the order in which that was."""
+    """Return the strategy of the first answer to each utterance, in the order of these answers."""
     sql = """SELECT utterance_id, strategy, min(id) FROM annotation WHERE kind IN ('label', 'none_fits')
-             GROUP BY utterance_id ORDER BY min(id)"""  # beside min(), SQLite takes the others from its row
+             GROUP BY utterance_id ORDER BY min(id)"""  # with min(), SQLite takes the other columns from the same row
     return {row[0]: row[1] for row in db.execute(sql)}
 
 
 def is_answered(db: Database, utterance_id: int) -> bool:
-    """Say whether an utterance need not be asked again."""
+    """Return whether an utterance is answered."""
     sql = "SELECT 1 FROM answer WHERE utterance_id = ? AND kind IN ('label', 'none_fits') LIMIT 1"
     return fetch_value(db, sql, (utterance_id,)) is not None
 
 
 def answered_since(db: Database, utterance_id: int, annotator: str, since: int) -> dict[str, Any] | None:
-    """Return the newest standing answer to an utterance that came after a watermark, None if there is none.
+    """Return the newest standing answer to an utterance after a watermark; None if there is none.
 
-    Of skips only the annotator's own counts: those of others leave the utterance to be asked.
+    Only the annotator's own skips count: the utterance stays open after those of others.
     """
     sql = """SELECT * FROM answer WHERE utterance_id = ? AND id > ?
              AND (kind != 'skip' OR annotator = ?) ORDER BY id DESC LIMIT 1"""
@@ -162,22 +162,22 @@ def answered_since(db: Database, utterance_id: int, annotator: str, since: int) 
 
 
 def acted_on_since(db: Database, annotator: str, since: int) -> set[int]:
-    """Return the utterances on which an annotator has done anything after a watermark, settling aside."""
+    """Return the utterances on which an annotator acted after a watermark, except adjudications."""
     sql = f"""SELECT DISTINCT utterance_id FROM annotation
               WHERE annotator = ? AND id > ? AND strategy != '{ADJUDICATED}'"""
     return {row[0] for row in db.execute(sql, (annotator, since))}
 
 
 def taken_back(db: Database, annotator: str, ids: Iterable[int]) -> dict[int, dict[str, Any]]:
-    """Return what an annotator last said of these utterances, where they have taken it back since, by utterance."""
+    """Return, by utterance, the last answers of an annotator that were undone and not replaced."""
     sql = f"""SELECT old.*, max(a.id) AS last FROM annotation a LEFT JOIN annotation old ON old.id = a.undoes
               WHERE a.annotator = ? AND a.utterance_id IN (SELECT value FROM json_each(?))
-              AND a.strategy != '{ADJUDICATED}' GROUP BY a.utterance_id"""  # beside max(), SQLite takes its row
+              AND a.strategy != '{ADJUDICATED}' GROUP BY a.utterance_id"""  # max() decides the row of old.*
     return {row["utterance_id"]: row for row in fetch(db, sql, (annotator, json.dumps(list(ids)))) if row["id"]}
 
 
 def undo_skips(db: Database, annotator: str) -> int:
-    """Take back all that an annotator has skipped and nobody has answered; return how many that are."""
+    """Undo an annotator's skips of utterances that nobody has answered; return their number."""
     skipped = sorted(skipped_ids(db, annotator) - answered_ids(db))
     sql = """INSERT INTO annotation (utterance_id, annotator, kind, undoes, strategy, round_id, codebook_version, at)
              SELECT utterance_id, annotator, 'undo', id, strategy, round_id, codebook_version, ? FROM answer
@@ -187,13 +187,13 @@ def undo_skips(db: Database, annotator: str) -> int:
 
 
 def skipped_ids(db: Database, annotator: str) -> set[int]:
-    """Return the utterances that an annotator has passed over."""
+    """Return the utterances that an annotator has skipped."""
     sql = "SELECT utterance_id FROM answer WHERE kind = 'skip' AND annotator = ?"
     return {row[0] for row in db.execute(sql, (annotator,))}
 
 
 def count_answered(db: Database) -> int:
-    """Count the utterances that need not be asked again."""
+    """Count the answered utterances."""
     sql = "SELECT count(DISTINCT utterance_id) FROM answer WHERE kind IN ('label', 'none_fits')"
     return int(fetch_value(db, sql))
 
@@ -210,18 +210,18 @@ def count_acts(db: Database, since: int, at_most: int) -> int:
 
 
 def count_new_training_labels(db: Database, since: int) -> int:
-    """Count labels given to pool utterances after a watermark and still standing.
+    """Count standing labels of pool utterances given after a watermark.
 
-    Skips, undone answers and audit answers change nothing in what a round trains on and do not count.
+    Skips, undone answers and audit answers do not count, because they do not change the training data.
     """
-    # CROSS: new answers are few, utterances many; left to choose, SQLite walks through the latter.
+    # CROSS JOIN fixes the order: new answers are few, and SQLite would otherwise scan all utterances.
     sql = """SELECT count(*) FROM answer CROSS JOIN utterance ON utterance.id = answer.utterance_id
              WHERE answer.kind = 'label' AND utterance.slice = 'pool' AND answer.id > ?"""
     return int(fetch_value(db, sql, (since,)))
 
 
 def count_by_slice(db: Database) -> dict[tuple[str, int], int]:
-    """Count the utterances that have a label, by slice and label in use."""
+    """Count labeled utterances by slice and label in use."""
     sql = f"""SELECT utterance.slice, answer.label_id, count(DISTINCT utterance.id)
              FROM answer CROSS JOIN utterance ON utterance.id = answer.utterance_id
              WHERE answer.kind = 'label' AND {COUNTS} GROUP BY 1, 2"""
@@ -229,13 +229,13 @@ def count_by_slice(db: Database) -> dict[tuple[str, int], int]:
 
 
 def acts(db: Database, annotator: str, since: int) -> dict[str, int]:
-    """Count by kind what an annotator has done after a watermark, also what he has taken back."""
+    """Count an annotator's acts after a watermark by kind, including undone ones."""
     sql = "SELECT kind, count(*) FROM annotation WHERE annotator = ? AND id > ? GROUP BY kind"
     return dict(db.execute(sql, (annotator, since)).fetchall())
 
 
 def times(db: Database, annotator: str, since: datetime) -> list[datetime]:
-    """Return when an annotator gave the answers that stand, one by one, since a moment in UTC; oldest first."""
+    """Return the times of an annotator's standing answers since a moment in UTC, except bulk answers, oldest first."""
     sql = f"""SELECT at FROM answer WHERE annotator = ? AND at >= ? AND kind IN ('label', 'none_fits')
               AND strategy NOT IN ('given', '{BULK}', '{ADJUDICATED}') ORDER BY id"""
     found = db.execute(sql, (annotator, since.isoformat(timespec="milliseconds")))
@@ -243,7 +243,7 @@ def times(db: Database, annotator: str, since: datetime) -> list[datetime]:
 
 
 def counts(db: Database, annotator: str | None = None) -> dict[str, int]:
-    """Count standing answers by kind, of one annotator or of all."""
+    """Count standing answers by kind, for one annotator or all."""
     where, parameters = ("WHERE annotator = ?", (annotator,)) if annotator else ("", ())
     found = dict(db.execute(f"SELECT kind, count(*) FROM answer {where} GROUP BY kind", parameters).fetchall())
     return {"label": 0, "skip": 0, "none_fits": 0} | found
@@ -254,8 +254,8 @@ def count_labels(db: Database) -> dict[int, int]:
     return dict(db.execute("SELECT label_id, count(*) FROM answer WHERE kind = 'label' GROUP BY label_id").fetchall())
 
 
-def count_said(db: Database, label_ids: Iterable[int]) -> tuple[int, int, int]:
-    """Count the standing answers that were given in these labels, the people who gave them, and the utterances."""
+def count_given(db: Database, label_ids: Iterable[int]) -> tuple[int, int, int]:
+    """Count the standing answers originally given in these labels, their annotators, and their utterances."""
     among = "FROM said WHERE label_id IN (SELECT value FROM json_each(:ids))"
     parameters = {"ids": json.dumps(list(label_ids))}
     counted = db.execute(f"SELECT count(*), count(DISTINCT utterance_id) {among}", parameters).fetchone()
@@ -265,10 +265,10 @@ def count_said(db: Database, label_ids: Iterable[int]) -> tuple[int, int, int]:
 
 
 def to_look_at(db: Database, none_fits_since: int, utterance_id: int | None = None) -> list[dict[str, Any]]:
-    """Return the answers that a change of the codebook calls into question, oldest first.
+    """Return the answers to review after changes of the codebook, oldest first, for all utterances or one.
 
-    Those whose label is out of use; those given before their label's meaning changed; and “none fits” before the
-    version named. Not where anyone has answered since that change. Of all utterances, or of one.
+    These are answers whose label is out of use, those given before their label's definition changed, and “none fits”
+    before the given version; but not if anyone has answered since the change.
     """
     return fetch(
         db,

@@ -1,4 +1,4 @@
-"""Acts that give many utterances the same answer: done as one, taken back as one, none of their rows ever changed."""
+"""Store bulk answers: the same answer to many utterances, given and undone together, in append-only rows."""
 
 import json
 from collections.abc import Sequence
@@ -11,15 +11,15 @@ from store.annotations import NewAnnotation
 from store.database import fetch, fetch_value, immediate, now
 
 
-def answer_all(db: Database, search: str, said: NewAnnotation, ids: Sequence[int]) -> int:
-    """Give all these utterances the answer that `said` gives to one, in one transaction; return the act's id.
+def answer_all(db: Database, search: str, answer: NewAnnotation, ids: Sequence[int]) -> int:
+    """Give `answer` to all these utterances, in one transaction; return the id of the act.
 
-    `search` says what was looked for, as JSON. The database refuses audit utterances.
+    `search` is the search that found them, as JSON. The database rejects audit utterances.
     """
     with immediate(db):
         sql = "INSERT INTO bulk (annotator, search, at) VALUES (?, ?, ?)"
-        act = int(db.execute(sql, (said.annotator, search, now())).lastrowid or 0)
-        row = {**asdict(said), "bulk_id": act, "at": now()}
+        act = int(db.execute(sql, (answer.annotator, search, now())).lastrowid or 0)
+        row = {**asdict(answer), "bulk_id": act, "at": now()}
         del row["utterance_id"]
         columns, marks = ", ".join(row), ", ".join(f":{name}" for name in row)
         sql = f"INSERT INTO annotation (utterance_id, {columns}) SELECT value, {marks} FROM json_each(:ids)"
@@ -28,12 +28,12 @@ def answer_all(db: Database, search: str, said: NewAnnotation, ids: Sequence[int
 
 
 def size(db: Database, act: int) -> int:
-    """Count the answers that an act has given."""
+    """Count the answers of an act."""
     return int(fetch_value(db, "SELECT count(*) FROM annotation WHERE bulk_id = ?", (act,)))
 
 
 def take_back(db: Database, act: int, annotator: str) -> int:
-    """Undo an act of this annotator as a whole and return how many answers that takes back; what was before stands."""
+    """Undo a whole act of this annotator and return the number of undone answers; earlier answers stand again."""
     sql = """INSERT INTO annotation (utterance_id, annotator, kind, undoes, strategy, codebook_version, at)
              SELECT utterance_id, annotator, 'undo', id, strategy, codebook_version, ? FROM annotation a
              WHERE bulk_id = ? AND annotator = ? AND NOT EXISTS (SELECT 1 FROM annotation u WHERE u.undoes = a.id)"""
@@ -42,7 +42,7 @@ def take_back(db: Database, act: int, annotator: str) -> int:
 
 
 def history(db: Database, annotator: str) -> list[dict[str, Any]]:
-    """Return an annotator's acts, newest first, with the answer given, to how many, and whether it was taken back."""
+    """Return an annotator's acts, newest first, with the answer, the number of utterances, and whether undone."""
     return fetch(
         db,
         """SELECT bulk.id, bulk.at, bulk.search, a.kind, a.label_id, count(*) AS size,

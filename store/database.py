@@ -1,8 +1,8 @@
-"""Open a project's database: where it lies, how it is connected to, and how a write is made safe.
+"""Open a project's database, and run transactions and queries on it.
 
-A connection belongs to the thread that opened it, so open one per page run or process. Every
-read-modify-write runs in `immediate`: a deferred transaction that starts by reading cannot become a writer
-once another process has written, and fails at once with "database is locked", whatever the timeout.
+A connection belongs to the thread that opened it, so open one per page run or process. Every read-modify-write runs in
+`immediate`: a deferred transaction that starts by reading cannot write after another process has written, and fails
+at once with "database is locked", whatever the timeout.
 """
 
 import os
@@ -26,24 +26,24 @@ from annotator.errors import (
     ProjectTooNew,
     ProjectUnreadable,
 )
-from store.faults import connect, damaged, empty, foreign, journal_unread, look_at_file, read_only
+from store.faults import check_file_type, connect, damaged, empty, foreign, journal_unread, read_only
 from store.migrations import migrations
 
 FILENAME = "project.db"
 _Item = TypeVar("_Item")
-_CHUNK = 500  # SQLite takes at most 32,766 parameters a statement; this also keeps rows streaming
-BUSY_SECONDS = 30.0  # longer than any write of ours takes, shorter than a person's patience
+_CHUNK = 500  # SQLite accepts 32,766 parameters per statement; smaller chunks also keep rows streaming
+BUSY_SECONDS = 30.0  # longer than any of our writes, shorter than a person's patience
 _MIGRATED = "_sqlite_migrations"
-_CHECKED_BYTES = 32 * 2**20  # larger files are checked by `annotator doctor` alone: opening must not take seconds
-_sound: set[tuple[int, int, int]] = set()  # files this process has checked, as they were
-_looked_at: set[tuple[object, ...]] = set()  # projects this process has found to open, as they were
+_CHECKED_BYTES = 32 * 2**20  # larger files are checked only by `annotator doctor`, because opening must be fast
+_checked: set[tuple[int, int, int]] = set()  # stamps of files this process has checked
+_opened_before: set[tuple[object, ...]] = set()  # stamps of projects this process could open
 
 
 def create_database(folder: Path) -> Database:
-    """Create the folder and an empty database in it, for this user alone. Raises ProjectExists, ProjectError."""
+    """Create the folder with an empty database, accessible to this user only. Raises ProjectExists, ProjectError."""
     path = folder / FILENAME
     if os.path.lexists(path):
-        raise ProjectExists(f"There is a project in {folder} already.", "Open it, or choose another name.")
+        raise ProjectExists(f"{folder} already contains a project.", "Open it, or choose another name.")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -51,7 +51,8 @@ def create_database(folder: Path) -> Database:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except OSError as error:
         raise ProjectUnreadable(
-            f"{folder} cannot be created: {error.strerror}.", "Choose a place where you may write, on a disk with room."
+            f"{folder} cannot be created: {error.strerror}.",
+            "Choose a folder you can write to, on a disk with free space.",
         ) from error
     try:
         return _opened(path, is_new=True)
@@ -63,20 +64,20 @@ def create_database(folder: Path) -> Database:
 def _remove_new(path: Path) -> None:
     for left in path.parent.glob(f"{path.name}*"):
         left.unlink()
-    with suppress(OSError):  # the folder may have been there before, with something else in it
+    with suppress(OSError):  # the folder may have existed before, with other content
         (path.parent / "adapters").rmdir()
         path.parent.rmdir()
 
 
 def open_database(folder: Path) -> Database:
-    """Open the database of an existing project and bring it to the newest schema.
+    """Open the database of an existing project and migrate it to the newest schema.
 
-    Where nothing can be written, it is opened to be read. Raises NoProject, ProjectError.
+    If it cannot be written, it is opened read-only. Raises NoProject, ProjectError.
     """
     path = folder / FILENAME
     if not os.path.lexists(path):
         raise NoProject(f"There is no project in {folder}.", "Create one with `annotator new`, or check the path.")
-    look_at_file(path)
+    check_file_type(path)
     reason: ProjectError = read_only(path)
     if all(os.access(one, os.W_OK) for one in (path, path.resolve().parent)):
         try:
@@ -87,23 +88,23 @@ def open_database(folder: Path) -> Database:
 
 
 def why_frozen(db: Database) -> ProjectError | None:
-    """Return why a database can only be read; None if it can be written."""
+    """Return why a database is read-only; None if it can be written."""
     return getattr(db.conn, "frozen", None)
 
 
 def hold_open(folder: Path) -> sqlite3.Connection:
-    """Open a connection that is only held, and may be closed by any thread.
+    """Open a connection that only stays open, and may be closed by any thread.
 
-    Whenever the last connection to a database closes, its journal is written back and removed, which takes longer than
-    an answer; a program that opens one for every answer holds another meanwhile.
+    When the last connection to a database closes, SQLite writes back and removes the journal, which takes longer than
+    storing an answer. A program that opens a connection per answer keeps this one open to avoid that.
     """
     connection = connect(folder / FILENAME, any_thread=True)
-    connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # not before it has read does it hold anything
+    connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # it has no effect before its first read
     return connection
 
 
 def wait_at_most(db: Database, seconds: float) -> None:
-    """Say how long a statement waits for another program that is writing, before it raises ProjectBusy."""
+    """Set how long a statement waits for another writer before raising ProjectBusy."""
     db.execute(f"PRAGMA busy_timeout = {round(seconds * 1000)}")
 
 
@@ -112,7 +113,7 @@ def _opened(path: Path, is_new: bool = False) -> Database:
     try:
         if not is_new:
             _refuse_foreign(db, path)  # before anything is changed
-        # FULL: an answer is on the disk itself, not only handed to the system, before the next utterance shows.
+        # FULL: an answer is on the disk, not only in the system's cache, before the next utterance is shown.
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
             db.execute(f"PRAGMA {pragma}")
         _migrate(db, path)
@@ -124,13 +125,13 @@ def _opened(path: Path, is_new: bool = False) -> Database:
 
 
 def _opened_to_read(path: Path, reason: ProjectError) -> Database:
-    """Open a project without writing anything. Raises ProjectReadOnly if it is of an earlier version."""
+    """Open a project read-only. Raises ProjectReadOnly if it needs migration."""
     db = _reading(path, reason)
     if migrations.pending(db):
         db.close()
         raise ProjectReadOnly(
-            f"{path} was made by an earlier version, and cannot be brought up to date where it is.",
-            "Copy the folder to a place where you may write, and open it there.",
+            f"{path} was created by an earlier version and cannot be updated, because it is read-only.",
+            "Copy the folder to a place you can write to, and open it there.",
         )
     return db
 
@@ -139,9 +140,9 @@ _LEAVING_NOTHING = ("mode=ro", "mode=ro&immutable=1")
 
 
 def _reading(path: Path, reason: ProjectError, ways: Sequence[str] = _LEAVING_NOTHING) -> Database:
-    """Open a database without writing anything, if need be without the files that SQLite keeps beside it.
+    """Open a database read-only, if necessary without the files SQLite keeps next to it.
 
-    Without them, answers that are still in the journal could not be seen; then the project is refused.
+    Without them, answers still in the journal would be missing; in that case ProjectReadOnly is raised.
     """
     journal = path.with_name(f"{path.name}-wal")
     is_whole = not journal.exists() or not journal.stat().st_size
@@ -163,17 +164,17 @@ def _reading(path: Path, reason: ProjectError, ways: Sequence[str] = _LEAVING_NO
 
 
 def fault_of(folder: Path) -> ProjectError | None:
-    """Return why a project cannot be opened, None if it can. Nothing is written, and each state is looked at once."""
+    """Return why a project cannot be opened; None if it can. Writes nothing, and checks each state of a file once."""
     path = folder / FILENAME
     try:
-        look_at_file(path)
+        check_file_type(path)
         found = path.stat()
         state = (path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-        if state not in _looked_at:
-            # Who opens a file only to read leaves its journal's files behind, who may write removes them.
+        if state not in _opened_before:
+            # A read-only connection leaves the journal's files behind; one that can write removes them.
             _reading(path, read_only(path), ("mode=rw", *_LEAVING_NOTHING)).close()
-            _looked_at.add(state)
-    except ProjectBusy:  # somebody is writing: that is no fault
+            _opened_before.add(state)
+    except ProjectBusy:  # being written to is not a fault
         return None
     except ProjectError as error:
         return error
@@ -191,18 +192,18 @@ def _refuse_foreign(db: Database, path: Path) -> None:
 
 
 def _refuse_damaged(db: Database, path: Path) -> None:
-    """Compare the schema with what it should be and, once for each file, see that its pages hang together."""
+    """Raise ProjectDamaged if the schema is incomplete or, checked once per file, the pages are inconsistent."""
     names, columns = _expected()
     if missing := names - _names(db):
-        raise damaged(path, f"it lacks {', '.join(sorted(missing)[:3])}")
+        raise damaged(path, f"it has no {', '.join(sorted(missing)[:3])}")
     found = path.stat()
     file = (found.st_dev, found.st_ino, found.st_mtime_ns)
-    if file not in _sound and found.st_size <= _CHECKED_BYTES:
+    if file not in _checked and found.st_size <= _CHECKED_BYTES:
         if missing := columns - _columns(db, path):
-            raise damaged(path, f"it lacks {', '.join(sorted(missing)[:3])}")
+            raise damaged(path, f"it has no {', '.join(sorted(missing)[:3])}")
         if (first := str(fetch_value(db, "PRAGMA quick_check(1)"))) != "ok":
             raise damaged(path, first.splitlines()[-1])
-        _sound.add(file)
+        _checked.add(file)
 
 
 def _names(db: Database) -> set[str]:
@@ -211,7 +212,7 @@ def _names(db: Database) -> set[str]:
 
 
 def _columns(db: Database, path: Path) -> set[str]:
-    """Name all columns of tables and views. That compiles every view, which a damaged schema does not survive."""
+    """Return all columns of tables and views. This compiles every view, which fails if the schema is damaged."""
     sql = """SELECT m.name || '.' || c.name FROM sqlite_master m, pragma_table_info(m.name) c
              WHERE m.type IN ('table', 'view')"""
     try:
@@ -224,7 +225,7 @@ def _columns(db: Database, path: Path) -> set[str]:
 
 @lru_cache
 def _expected() -> tuple[frozenset[str], frozenset[str]]:
-    """Return the names of tables, views, indexes and triggers, and those of columns, of a new project."""
+    """Return the names of a new project's tables, views, indexes and triggers, and of its columns."""
     with closing(Database(memory=True)) as fresh:
         migrations.apply(fresh)
         return frozenset(_names(fresh)), frozenset(_columns(fresh, Path()))
@@ -238,23 +239,21 @@ def _migrate(db: Database, path: Path) -> None:
             f"{path} was written by a later version (it has {', '.join(sorted(unknown))}).", "Update this program."
         )
     if migrations.pending(db):
-        with immediate(db):  # two processes that open an old project at once must not both migrate it
+        with immediate(db):  # two processes must not migrate the same project
             migrations.apply(db)
 
 
 @contextmanager
 def immediate(db: Database) -> Iterator[None]:
-    """Run the block as one transaction that is a writer from its start; nested, as part of the outer one.
+    """Run the block in one transaction that can write from its start; nested, as part of the outer one.
 
-    Raises ProjectBusy, before the block begins, if another program goes on writing for longer than we wait.
+    Raises ProjectBusy, before the block begins, if another program keeps writing beyond the timeout.
     """
     if db.conn.in_transaction:
         with db.atomic():
             yield
         return
-    db.conn.execute(
-        "BEGIN" if why_frozen(db) else "BEGIN IMMEDIATE"
-    )  # what only reads may go on where nothing is written
+    db.conn.execute("BEGIN" if why_frozen(db) else "BEGIN IMMEDIATE")  # a read-only database can still be read
     try:
         yield
         db.commit()
@@ -265,7 +264,7 @@ def immediate(db: Database) -> Iterator[None]:
 
 @contextmanager
 def reading(db: Database) -> Iterator[None]:
-    """Run the block on one state of the database without making writers wait; nested, on the outer one's state."""
+    """Run the block on one snapshot of the database without blocking writers; nested, on the outer snapshot."""
     if db.conn.in_transaction:
         yield
         return
@@ -293,11 +292,11 @@ def fetch_value(db: Database, sql: str, parameters: Any = ()) -> Any:
 
 
 def now() -> str:
-    """Return the present moment in UTC, to the millisecond, in the form all tables use."""
+    """Return the current time in UTC in milliseconds, in the format of all tables."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def chunks(items: Sequence[_Item]) -> Iterator[list[_Item]]:
-    """Cut a list of ids into pieces that a statement takes."""
+    """Split a list into chunks small enough for the parameters of a statement."""
     for start in range(0, len(items), _CHUNK):
         yield list(items[start : start + _CHUNK])

@@ -1,8 +1,8 @@
-"""Turn what SQLite reports about a project's database into errors that a person can act on.
+"""Translate SQLite's errors about a project's database into errors that a person can act on.
 
-This is the one door: every statement runs on a `Connection`, and its cursors translate damaged files, full disks and
-missing permissions into `annotator.errors`. Constraints stay as they are: the code that meets them knows better
-what they mean. So do locks met within a transaction.
+Every statement runs on a `Connection`, whose cursors translate damaged files, full disks and missing permissions into
+`annotator.errors`. Violated constraints pass through, because the calling code knows their meaning. So do locks within
+a transaction.
 """
 
 import json
@@ -24,7 +24,7 @@ _DAMAGED = {
     sqlite3.SQLITE_IOERR,
 }
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-_NO_ROOM = {  # I/O errors that come from writing: quotas and file size limits are reported this way
+_NO_ROOM = {  # I/O errors of writing, which also report quotas and file size limits
     sqlite3.SQLITE_IOERR_WRITE,
     sqlite3.SQLITE_IOERR_SHMSIZE,
     sqlite3.SQLITE_IOERR_TRUNCATE,
@@ -39,17 +39,17 @@ class _Cursor(sqlite3.Cursor):
 
 
 def _translated(plain: Callable[..., Any]) -> Callable[..., Any]:
-    def run(self: _Cursor, *given: Any) -> Any:
-        waits = not self.connection.in_transaction  # inside one, no waiting helps: there the transaction is wrong
+    def run(self: _Cursor, *arguments: Any) -> Any:
+        waits = not self.connection.in_transaction  # in a transaction, waiting does not help
         try:
-            return plain(self, *given)
-        except UnicodeDecodeError as error:  # a message of SQLite's that quotes damaged bytes
-            raise damaged(self.connection.path, "it holds bytes that are no text") from error
+            return plain(self, *arguments)
+        except UnicodeDecodeError as error:  # a message of SQLite that quotes damaged bytes
+            raise damaged(self.connection.path, "it contains bytes that are not text") from error
         except sqlite3.Error as error:
-            told = self.connection.told(error, waits)
-            if told is None:
+            translated = self.connection.translate(error, waits)
+            if translated is None:
                 raise
-            raise told from error
+            raise translated from error
 
     return run
 
@@ -59,7 +59,7 @@ for _name in ("execute", "executemany", "executescript", "fetchone", "fetchmany"
 
 
 class Connection(sqlite3.Connection):
-    """A connection to a project's database. `frozen` is why it can only be read, if so."""
+    """A connection to a project's database. `frozen` is the reason it is read-only, if it is."""
 
     path: Path = Path()
     frozen: ProjectError | None = None
@@ -68,25 +68,25 @@ class Connection(sqlite3.Connection):
         """Return a cursor whose errors are translated."""
         return super().cursor(factory)
 
-    def execute(self, *given: Any) -> Any:
+    def execute(self, *arguments: Any) -> Any:
         """Run a statement."""
-        return self.cursor().execute(*given)
+        return self.cursor().execute(*arguments)
 
-    def executemany(self, *given: Any) -> Any:
+    def executemany(self, *arguments: Any) -> Any:
         """Run a statement for many rows."""
-        return self.cursor().executemany(*given)
+        return self.cursor().executemany(*arguments)
 
-    def executescript(self, *given: Any) -> Any:
+    def executescript(self, *arguments: Any) -> Any:
         """Run several statements."""
-        return self.cursor().executescript(*given)
+        return self.cursor().executescript(*arguments)
 
-    def told(self, error: sqlite3.Error, waits: bool) -> ProjectError | None:
-        """Return the error to show in place of one of SQLite's, None if that one is to stay.
+    def translate(self, error: sqlite3.Error, waits: bool) -> ProjectError | None:
+        """Return the error to raise in place of one of SQLite; None to keep that one.
 
-        `waits`: whether the statement stood alone, and had waited in vain for its turn if another program was writing.
+        `waits`: whether the statement was outside a transaction, so that a lock means the timeout has passed.
         """
         code = getattr(error, "sqlite_errorcode", None)
-        if code is None:  # raised by the driver: bytes that are no text
+        if code is None:  # raised by the driver: bytes that are not text
             return damaged(self.path, str(error)) if "decode" in str(error) else None
         if code == sqlite3.SQLITE_READONLY_DBMOVED:
             return moved(self.path)
@@ -99,9 +99,9 @@ class Connection(sqlite3.Connection):
         return _by_code(code & 0xFF, self.path, str(error))
 
 
-def _by_code(code: int, path: Path, said: str) -> ProjectError | None:
+def _by_code(code: int, path: Path, message: str) -> ProjectError | None:
     if code in _DAMAGED:
-        return damaged(path, said)
+        return damaged(path, message)
     if code == sqlite3.SQLITE_FULL:
         return full(path)
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
@@ -110,10 +110,10 @@ def _by_code(code: int, path: Path, said: str) -> ProjectError | None:
 
 
 def connect(path: Path, options: str = "", timeout: float = 5.0, any_thread: bool = False) -> Connection:
-    """Open a database; `options` are those of SQLite's file addresses. Raises ProjectUnreadable."""
+    """Open a database; `options` are URI parameters of SQLite. Raises ProjectUnreadable."""
     address = f"{path.absolute().as_uri()}?{options or 'mode=rw'}"
     try:
-        # isolation_level None: the driver opens no transaction of its own, ours are the only ones.
+        # isolation_level None: the driver does not open transactions of its own.
         connection = sqlite3.connect(
             address, timeout, uri=True, isolation_level=None, factory=Connection, check_same_thread=not any_thread
         )
@@ -123,8 +123,8 @@ def connect(path: Path, options: str = "", timeout: float = 5.0, any_thread: boo
     return connection
 
 
-def look_at_file(path: Path) -> None:
-    """Refuse a file that cannot be a database, from its kind and first bytes. Raises ProjectError."""
+def check_file_type(path: Path) -> None:
+    """Raise ProjectError for a file whose type or first bytes show that it is not a database."""
     try:
         if not S_ISREG(path.stat().st_mode):
             raise not_a_file(path)
@@ -141,21 +141,21 @@ def look_at_file(path: Path) -> None:
 
 
 def parsed(text: str | bytes, where: str) -> Any:
-    """Read JSON that a row holds. Raises ProjectDamaged."""
+    """Parse JSON stored in a row. Raises ProjectDamaged."""
     try:
         return json.loads(text)
-    except (ValueError, TypeError) as error:  # a flipped byte may be no UTF-8 either
+    except (ValueError, TypeError) as error:  # a flipped byte may also be invalid UTF-8
         raise ProjectDamaged(
-            f"The project holds data that cannot be read: {where} is no JSON.",
+            f"The project contains data that cannot be read: {where} is not valid JSON.",
             "Restore the folder from a backup. `annotator doctor` with the project's folder lists what is broken.",
         ) from error
 
 
-# The errors. Nothing has been changed when one of them is raised.
+# The errors. Nothing has been changed when one of these is raised.
 
 
 def damaged(path: Path, why: str) -> ProjectDamaged:
-    """Say that a database cannot be read, and how to save what can."""
+    """Return the error for a database that cannot be read, with a hint how to recover data."""
     return ProjectDamaged(
         f"{path} is damaged: {why}.",
         "Stop the app and restore the folder from a backup. Without one, `sqlite3 project.db .recover` saves what can "
@@ -164,14 +164,14 @@ def damaged(path: Path, why: str) -> ProjectDamaged:
 
 
 def empty(path: Path) -> ProjectDamaged:
-    """Say that a database has no content."""
+    """Return the error for an empty database."""
     return ProjectDamaged(
-        f"{path} is empty.", "Restore the folder from a backup, or delete it if nothing was in it yet."
+        f"{path} is empty.", "Restore the folder from a backup, or delete it if it contained nothing yet."
     )
 
 
 def not_sqlite(path: Path) -> ProjectDamaged:
-    """Say that a file is something else, or has lost its beginning."""
+    """Return the error for a file that is not a database, or has lost its beginning."""
     return ProjectDamaged(
         f"{path} is not a database: its beginning is missing or overwritten.",
         "Restore the folder from a backup. If the file belongs to something else, move it away.",
@@ -179,69 +179,70 @@ def not_sqlite(path: Path) -> ProjectDamaged:
 
 
 def foreign(path: Path) -> ProjectDamaged:
-    """Say that a database was made by another program."""
+    """Return the error for a database of another program."""
     return ProjectDamaged(
         f"{path} is a database of another program.", "Move it away, or restore the project from a backup."
     )
 
 
 def not_a_file(path: Path) -> ProjectDamaged:
-    """Say that there is a folder or a device where the database should be."""
+    """Return the error for a folder or device in place of the database."""
     return ProjectDamaged(
         f"{path} is not a file.", "Move it away, and restore the project from a backup if there was one."
     )
 
 
 def dangling(path: Path) -> ProjectDamaged:
-    """Say that a link leads nowhere."""
+    """Return the error for a broken link."""
     return ProjectDamaged(
-        f"{path} is a link to a file that is not there.",
+        f"{path} is a link to a file that does not exist.",
         "Connect the disk that holds the file, or restore the folder from a backup.",
     )
 
 
 def unreadable(path: Path) -> ProjectUnreadable:
-    """Say that a file may not be opened."""
+    """Return the error for a file that cannot be opened."""
     return ProjectUnreadable(
         f"{path} cannot be opened.",
-        "Check that you may read the folder and the files in it, and that its disk is connected.",
+        "Check that you have permission to read the folder and its files, and that the disk is connected.",
     )
 
 
 def moved(path: Path) -> ProjectUnreadable:
-    """Say that a file has gone while it was open."""
+    """Return the error for a file that disappeared while it was open."""
     return ProjectUnreadable(
-        f"{path} was moved, replaced or deleted while it was open.", "Start the app again; check what became of it."
+        f"{path} was moved, replaced or deleted while it was open.",
+        "Check where the file went, then start the app again.",
     )
 
 
 def read_only(path: Path) -> ProjectReadOnly:
-    """Say that a project can be read, but not changed."""
+    """Return the error for a read-only project."""
     return ProjectReadOnly(
         f"{path} can be read, but not changed.",
-        "Looking at it, reports and exports work. To label or train, allow writing to its folder, or copy the folder "
-        "to a place where you may write.",
+        "Viewing, reports and exports still work. To label or train, allow writing to its folder, or copy the folder "
+        "to a place you can write to.",
     )
 
 
 def journal_unread(path: Path, journal: Path) -> ProjectReadOnly:
-    """Say that a project would miss its latest answers if it were only read."""
+    """Return the error for a project whose latest answers would be missing if opened read-only."""
     return ProjectReadOnly(
-        f"{path} cannot be opened where nothing can be written: its latest answers are still in {journal.name}.",
-        "Copy the whole folder to a place where you may write, and open it there.",
+        f"{path} cannot be opened read-only, because its latest answers are still in {journal.name}.",
+        "Copy the whole folder to a place you can write to, and open it there.",
     )
 
 
 def full(path: Path) -> DiskFull:
-    """Say that a disk takes no more."""
+    """Return the error for a full disk."""
     return DiskFull(
         f"The disk with {path} is full: the last step was not saved.",
-        "Free some space, then do it again. What was saved before is safe, and exports to another disk work.",
+        "Free some space and try again. Everything saved before is safe, and exports to another disk still work.",
     )
 
 
 def busy() -> ProjectBusy:
-    """Say that another program has been writing for longer than we wait."""
+    """Return the error for another program that keeps writing beyond the timeout."""
     return ProjectBusy(
         "Another program is writing to this project, such as an import.",
         "Try again in a moment. Nothing that was stored is lost.",

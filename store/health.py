@@ -1,4 +1,4 @@
-"""Check a project's database thoroughly: pages, references, and whether what rows hold can be read."""
+"""Check a project's database thoroughly: pages, references, texts and JSON values."""
 
 import json
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from sqlite_utils import Database
 
 from annotator.errors import ProjectDamaged
 
-_MOST = 20  # problems listed of one kind
+_MOST = 20  # problems listed per kind
 _JSON = {
     "setting": ("value",),
     "utterance": ("metadata",),
@@ -20,7 +20,7 @@ _JSON = {
 
 
 def problems(db: Database) -> list[str]:
-    """List what is wrong with a database, at most a few of each kind; nothing if all is well. Takes seconds."""
+    """Return the problems of a database, at most 20 of each kind; empty if there are none. Takes seconds."""
     found = []
     for check in (_pages, _references, _texts, _json):
         try:
@@ -31,13 +31,13 @@ def problems(db: Database) -> list[str]:
 
 
 def _pages(db: Database) -> Iterator[str]:
-    for (said,) in db.execute(f"PRAGMA integrity_check({_MOST})"):
-        yield from (line for line in said.splitlines() if line != "ok")
+    for (message,) in db.execute(f"PRAGMA integrity_check({_MOST})"):
+        yield from (line for line in message.splitlines() if line != "ok")
 
 
 def _references(db: Database) -> Iterator[str]:
     for table, row, parent, _ in db.execute("PRAGMA foreign_key_check"):
-        yield f"row {row} of {table} refers to a row of {parent} that is not there"
+        yield f"row {row} of {table} refers to a row of {parent} that does not exist"
 
 
 def _texts(db: Database) -> Iterator[str]:
@@ -45,7 +45,7 @@ def _texts(db: Database) -> Iterator[str]:
         try:
             text.decode()
         except UnicodeDecodeError:
-            yield f"utterance {row} holds bytes that are no text"
+            yield f"utterance {row} contains bytes that are not text"
 
 
 def _json(db: Database) -> Iterator[str]:
@@ -55,4 +55,4 @@ def _json(db: Database) -> Iterator[str]:
                 try:
                     json.loads(stored[0] or b"null")
                 except ValueError:
-                    yield f"{column} in row {place} of {table} is no JSON"
+                    yield f"{column} in row {place} of {table} is not valid JSON"

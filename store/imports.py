@@ -1,8 +1,8 @@
-"""The one import under way: its rows wait in a table of their own, then move into the project in short transactions.
+"""Run an import: rows are staged in a table of their own, then moved into the project in short transactions.
 
-While rows are staged nothing of them is visible, and an import that ends early leaves nothing. Once all rows are there
-the import is complete: from then on whoever opens the project moves on where a process that died has stopped. No
-transaction is long, and between two of them others can write.
+Staged rows are not visible, and an import that ends early leaves nothing. Once all rows are staged, the import is
+complete: if its process dies, the next process that opens the project finishes it. Transactions are short, so others
+can write in between. There is at most one import at a time.
 """
 
 import json
@@ -28,21 +28,21 @@ _FEWEST, _MOST = 100, 4_000  # rows a transaction
 
 @dataclass(frozen=True)
 class StagedRow:
-    """What a row of the file will do: add an utterance, or complete the one with the id `utterance_id`."""
+    """A row of the file: a new utterance, or values that complete the one with the id `utterance_id`."""
 
     number: int
     new: NewUtterance
-    slice: str | None  # pool or context; None where the utterance stays as it is
+    slice: str | None  # pool or context; None if the utterance keeps its slice
     label_id: int | None = None
     utterance_id: int | None = None
 
 
 @contextmanager
 def staging(db: Database, codebook_version: int) -> Iterator[None]:
-    """Begin an import; complete it when the block ends well, and otherwise drop it. Raises ImportRunning."""
+    """Begin an import; mark it complete when the block succeeds, otherwise drop it. Raises ImportRunning."""
     _begin(db, codebook_version)
     try:
-        with _written_later(db):
+        with _relaxed_sync(db):
             yield
     except BaseException:
         drop(db)
@@ -52,7 +52,7 @@ def staging(db: Database, codebook_version: int) -> Iterator[None]:
 
 
 def stage(db: Database, rows: Iterable[StagedRow]) -> None:
-    """Put rows of the file behind those that wait already."""
+    """Append rows to the staged ones."""
     values = [
         (
             row.number,
@@ -74,9 +74,10 @@ def stage(db: Database, rows: Iterable[StagedRow]) -> None:
 
 
 def to_label(db: Database, whole_conversations: bool) -> Iterator[dict[str, Any]]:
-    """Stream the staged rows that will be asked, without their texts.
+    """Stream the staged rows to label, without their texts.
 
-    `drawn` is the slice in which their text lies already, or their conversation if asked; None where neither does.
+    `drawn` is the slice that already contains the same text or, with `whole_conversations`, the same conversation; None
+    if there is none.
     """
     sql = """SELECT number AS id, text_hash, conversation, CASE
                  WHEN conversation IS NULL THEN (SELECT u.slice FROM utterance u WHERE u.text_hash = staged.text_hash
@@ -87,8 +88,8 @@ def to_label(db: Database, whole_conversations: bool) -> Iterator[dict[str, Any]
     yield from db.query(sql, (whole_conversations,))
 
 
-def measure_on(db: Database, numbers: Iterable[int]) -> None:
-    """Put staged rows that will be asked into the audit slice."""
+def assign_to_audit(db: Database, numbers: Iterable[int]) -> None:
+    """Assign staged rows to the audit sample."""
     for chunk in chunks(list(numbers)):
         with immediate(db):
             sql = "UPDATE staged SET slice = 'audit' WHERE number IN (SELECT value FROM json_each(?))"
@@ -96,35 +97,35 @@ def measure_on(db: Database, numbers: Iterable[int]) -> None:
 
 
 def move(db: Database) -> None:
-    """Move the rows of a complete import into the project, or what another process has left of them."""
+    """Move the remaining rows of a complete import into the project."""
     try:
-        with _written_later(db):
+        with _relaxed_sync(db):
             _in_short_steps(db, _move_some)
     except BaseException:
-        with suppress(DatabaseError), immediate(db):  # whoever opens the project next goes on
+        with suppress(DatabaseError), immediate(db):  # the next process that opens the project continues
             db.execute("UPDATE import SET pid = NULL")
         raise
 
 
 def close(db: Database) -> None:
-    """End an import of which every row has been moved."""
+    """End an import whose rows have all been moved."""
     with immediate(db):
         db.execute("DELETE FROM import WHERE NOT EXISTS (SELECT 1 FROM staged)")
 
 
 def drop(db: Database) -> None:
-    """End an import as if it had never begun."""
+    """Discard an import and its staged rows."""
     _in_short_steps(db, _drop_some)
     close(db)
 
 
 def recover(db: Database) -> bool:
-    """Finish a complete import whose process is gone, drop an incomplete one; say whether rows were moved.
+    """Finish a complete import whose process is gone, or drop an incomplete one; return whether rows were moved.
 
-    The caller closes the import that was moved.
+    If so, the caller must close the import.
     """
     left = fetch_one(db, "SELECT * FROM import")
-    if left is None or _lives(left):
+    if left is None or _is_alive(left):
         return False
     if left["state"] == "complete":
         move(db)
@@ -134,14 +135,14 @@ def recover(db: Database) -> bool:
 
 
 def under_way(db: Database) -> bool:
-    """Say whether an import is under way, or has been left behind."""
+    """Return whether an import is running or was left behind."""
     return fetch_value(db, "SELECT 1 FROM import") is not None
 
 
 def refuse_beside_another(db: Database) -> None:
-    """Raise ImportRunning if utterances cannot be added now, since an import counts on what there is."""
+    """Raise ImportRunning if an import is running, during which no utterances may be added."""
     if under_way(db):
-        raise ImportRunning("Another import into this project is under way.", "Wait until it has ended.")
+        raise ImportRunning("Another import into this project is running.", "Wait until it has finished.")
 
 
 def _begin(db: Database, codebook_version: int) -> None:
@@ -158,13 +159,13 @@ def _begin(db: Database, codebook_version: int) -> None:
         time.sleep(0.1)
 
 
-def _lives(row: dict[str, Any]) -> bool:
+def _is_alive(row: dict[str, Any]) -> bool:
     return row["pid"] is not None and find_process(row["pid"], row["pid_started"]) is not None
 
 
 @contextmanager
-def _written_later(db: Database) -> Iterator[None]:
-    """Do not wait for the disk after every step: what a power cut takes is done again, or has never begun."""
+def _relaxed_sync(db: Database) -> Iterator[None]:
+    """Do not wait for the disk after every step: steps lost in a power failure are repeated or discarded."""
     db.execute("PRAGMA synchronous = NORMAL")
     try:
         yield
@@ -173,10 +174,10 @@ def _written_later(db: Database) -> Iterator[None]:
 
 
 def _in_short_steps(db: Database, step: Callable[[Database, int], bool]) -> None:
-    """Repeat a step on so many rows that it stays brief, each in a transaction of its own, until it has none left.
+    """Repeat a step, each in a short transaction of its own, until no rows are left.
 
-    The pause between two is as long as the step, give or take: SQLite lets no one queue, so who waits tries again at
-    intervals and has to meet a pause.
+    The number of rows adapts to the time a step takes. A random pause of about that time follows each step, because
+    SQLite does not queue writers: others retry at intervals and must hit a pause.
     """
     rows, goes_on = _FEWEST, True
     while goes_on:

@@ -1,4 +1,4 @@
-"""Jobs: the one process that may work on a project beside the app, how far it is, and whether it lives."""
+"""Store jobs: the one background process of a project, its progress, and whether it is alive."""
 
 import os
 import signal
@@ -14,18 +14,18 @@ from annotator.errors import RoundRunning
 from store.database import fetch_one, fetch_value, immediate, now
 from store.processes import find_process
 
-START_GRACE = timedelta(seconds=60)  # from the row to the process that signs it; torch takes seconds to import
-SILENT = timedelta(minutes=2)  # without a sign of life, which is due every few seconds: the process is stopped or stuck
-STUCK = timedelta(minutes=30)  # alive without getting any further: longer than a step takes
-CANCEL_GRACE = timedelta(seconds=10)  # from asking a job to stop to ending its process
-TERM_GRACE = timedelta(seconds=5)  # from ending the process to killing it
+START_GRACE = timedelta(seconds=60)  # from the row to the registration of the process; importing torch takes seconds
+SILENT = timedelta(minutes=2)  # without a heartbeat, due every few seconds: the process is stopped or stuck
+STUCK = timedelta(minutes=30)  # alive without progress: longer than any step takes
+CANCEL_GRACE = timedelta(seconds=10)  # from the cancel request to SIGTERM
+TERM_GRACE = timedelta(seconds=5)  # from SIGTERM to SIGKILL
 
 
 def begin(db: Database, reason: str, last_annotation: int) -> int:
     """Reserve the project for a job and return its id. Raises RoundRunning if another is alive.
 
-    `last_annotation` is the watermark that makes counting new labels idempotent: a second call for the same
-    labels finds either this job active or its watermark taken.
+    `last_annotation` is the watermark that makes automatic retraining idempotent: a second call for the same labels
+    finds this job active, or its watermark recorded.
     """
     with immediate(db):
         recover(db)
@@ -42,7 +42,7 @@ def begin(db: Database, reason: str, last_annotation: int) -> int:
 
 
 def sign(db: Database, job_id: int, pid: int | None = None) -> None:
-    """Enter the process that does the job: this one, or a child just started."""
+    """Register the process of the job: this one, or a child just started."""
     process = psutil.Process(pid or os.getpid())
     with immediate(db):
         db.execute(
@@ -52,7 +52,7 @@ def sign(db: Database, job_id: int, pid: int | None = None) -> None:
 
 
 def report(db: Database, job_id: int, stage: str, share: float, seconds_left: float | None) -> bool:
-    """Write how far the job is; return whether it has to stop: a person has asked for it, or it was given up."""
+    """Store the progress of a job; return whether it must stop, because it was canceled or given up."""
     with immediate(db):
         moment = now()
         db.execute(
@@ -63,13 +63,13 @@ def report(db: Database, job_id: int, stage: str, share: float, seconds_left: fl
 
 
 def beat(db: Database, job_id: int) -> None:
-    """Give a sign of life, however long a step takes."""
+    """Store a heartbeat, however long a step takes."""
     with immediate(db):
         db.execute("UPDATE job SET heartbeat_at = ? WHERE id = ? AND state = 'active'", (now(), job_id))
 
 
 def attach_round(db: Database, round_id: int, last_annotation: int) -> None:
-    """Connect the active job, if this process does it, with the round it makes and the answers that round has seen."""
+    """Store with the active job, if any, its round and the last annotation of the round's snapshot."""
     with immediate(db):
         sql = """UPDATE job SET round_id = ?, last_annotation = ?
                  WHERE state = 'active' AND (pid IS NULL OR pid = ?)"""
@@ -84,7 +84,7 @@ def request_cancel(db: Database) -> None:
 
 
 def finish(db: Database, job_id: int, state: str, error: str | None = None, hint: str | None = None) -> None:
-    """End a job, once: a job that has been found dead stays interrupted. Its unfinished round ends with it."""
+    """End a job and its unfinished round, once: a job already marked interrupted stays so."""
     with immediate(db):
         db.execute(
             "UPDATE job SET state = ?, error = ?, hint = ?, finished_at = ? WHERE id = ? AND state = 'active'",
@@ -98,86 +98,84 @@ def finish(db: Database, job_id: int, state: str, error: str | None = None, hint
 
 
 def active(db: Database) -> dict[str, Any] | None:
-    """Return the job that is under way, if any."""
+    """Return the active job, if any."""
     return fetch_one(db, "SELECT * FROM job WHERE state = 'active'")
 
 
 def is_learning(db: Database) -> bool:
-    """Say whether the job under way learns from answers, or will, as far as its round has not begun."""
+    """Return whether the active job trains on answers, or will once its round begins."""
     sql = """SELECT coalesce(round.trained_on, job.last_annotation) > 0
              FROM job LEFT JOIN round ON round.id = job.round_id WHERE job.state = 'active'"""
     return bool(fetch_value(db, sql))
 
 
 def last(db: Database) -> dict[str, Any] | None:
-    """Return the newest job, under way or ended."""
+    """Return the newest job, active or ended."""
     return fetch_one(db, "SELECT * FROM job ORDER BY id DESC LIMIT 1")
 
 
 def last_watermark(db: Database) -> int:
-    """Return the newest annotation that any job has taken into account."""
+    """Return the newest annotation taken into account by any job."""
     return int(fetch_value(db, "SELECT max(last_annotation) FROM job") or 0)
 
 
 def recover(db: Database) -> bool:
-    """Mark the active job ended if its process is gone; say whether that was so. Only then does it write.
+    """Mark the active job as ended if its process is gone; return whether it was. Writes only in that case.
 
-    A process that was asked to stop and has not is ended first, and killed if that does not help.
+    A process that ignored a cancel request is terminated first, and then killed.
     """
     job = active(db)
     if job is not None and job["cancel"]:
-        _press(job)
-    if job is None or _lives(job):
+        _terminate(job)
+    if job is None or _is_alive(job):
         return False
     with immediate(db):
         job = active(db)
-        if job is None or _lives(job):
+        if job is None or _is_alive(job):
             return False
         promoted = fetch_value(db, "SELECT state FROM round WHERE id = ?", (job["round_id"],)) == "promoted"
-        if promoted:  # killed after its work was done, before it could say so
+        if promoted:  # killed after promotion, before it finished the job
             finish(db, job["id"], "done")
         elif job["cancel"]:
             finish(db, job["id"], "cancelled", "The round was canceled.", "The round before it stays in use.")
         else:
-            finish(
-                db, job["id"], "interrupted", "The round's process ended without a word.", "Retrain to start it again."
-            )
+            finish(db, job["id"], "interrupted", "The round stopped unexpectedly.", "Retrain to start it again.")
         return True
 
 
-def _lives(job: Mapping[str, Any]) -> bool:
+def _is_alive(job: Mapping[str, Any]) -> bool:
     if job["pid"] is None:
         return age(job["started_at"]) < (CANCEL_GRACE if job["cancel"] else START_GRACE)
     return find_process(job["pid"], job["pid_started"]) is not None
 
 
-def _press(job: Mapping[str, Any]) -> None:
-    """End the process of a job that has been asked to stop for long enough, with all that it has started."""
-    asked = age(job["cancelled_at"]) if job["cancelled_at"] else CANCEL_GRACE  # by an earlier version
+def _terminate(job: Mapping[str, Any]) -> None:
+    """Terminate the process group of a job after the grace period of a cancel request."""
+    waited = age(job["cancelled_at"]) if job["cancelled_at"] else CANCEL_GRACE  # by an earlier version
     process = find_process(job["pid"], job["pid_started"]) if job["pid"] else None
-    if process is None or process.pid == os.getpid() or asked < CANCEL_GRACE:
+    if process is None or process.pid == os.getpid() or waited < CANCEL_GRACE:
         return
-    last = asked >= CANCEL_GRACE + TERM_GRACE
+    last = waited >= CANCEL_GRACE + TERM_GRACE
     with suppress(ProcessLookupError, PermissionError):
         leads = os.getpgid(process.pid) == process.pid
         send = os.killpg if leads else os.kill
         send(process.pid, signal.SIGKILL if last else signal.SIGTERM)
-        send(process.pid, signal.SIGCONT)  # one that is stopped hears of its end only when it goes on
+        send(process.pid, signal.SIGCONT)  # a stopped process handles signals only when continued
 
 
 def age(moment: str) -> timedelta:
-    """Return how long ago a moment was. One to come was noted while the clock was wrong, and counts as long ago."""
+    """Return the time since a moment. Future moments, stored while the clock was wrong, count by their distance."""
     return abs(datetime.now(UTC) - datetime.fromisoformat(moment))
 
 
 def silence(job: Mapping[str, Any]) -> timedelta | None:
-    """Return for how long a job has given no sign of life; None if it gave one not long ago."""
+    """Return the time since the last heartbeat of a job; None if recent."""
     since = age(job["heartbeat_at"])
     return since if since > SILENT else None
 
 
 def standstill(job: Mapping[str, Any]) -> timedelta | None:
-    """Return for how long a job that lives has got no further; None if it got on not long ago."""
+    """Return the time since the last progress of a job; None if recent."""
     since = age(job["progress_at"] or job["started_at"])
     return since if since > STUCK else None
 

@@ -1,7 +1,7 @@
-"""Labels and the history of the codebook. Ids are never reused, labels never deleted.
+"""Store labels and the history of the codebook. Ids are never reused, labels never deleted.
 
-A change is a set of new values, by label. It is written into the rows and, with the values before, into the
-history, in one transaction: so any version can be read again, and any change taken back by one more.
+A change is a set of new values by label. One transaction writes it to the rows and, with the values before, to the
+history. So any version can be reconstructed, and any change undone by another.
 """
 
 import json
@@ -19,7 +19,7 @@ from store.database import fetch, fetch_value, immediate, now
 from store.faults import parsed
 
 Fields = Mapping[str, Any]
-GUIDE = ("instruction", "none_fits_since")  # what belongs to no label: settings, with a history all the same
+GUIDE = ("instruction", "none_fits_since")  # settings of the codebook as a whole, which also have a history
 DEFAULTS: Fields = {"definition": "", "examples": "[]", "words": "", "key": "", "colour": ""}
 
 
@@ -34,20 +34,22 @@ class Change:
 
 @dataclass(frozen=True)
 class Event:
-    """A change as it was made. Its version is the codebook's from then on."""
+    """A change of the codebook. Its version is that of the codebook from then on."""
 
     version: int
     kind: str
     author: str
     at: str
-    labels: Mapping[int, Mapping[str, tuple[Any, Any]]]  # label id -> field -> before and after; None before it was
+    labels: Mapping[
+        int, Mapping[str, tuple[Any, Any]]
+    ]  # label id -> field -> (before, after); before is None for a new label
     guide: Mapping[str, tuple[Any, Any]]
     undoes: int | None
     undone: bool
 
     @property
     def added(self) -> set[int]:
-        """The labels that had no name before."""
+        """The labels added by this change."""
         return {i for i, pairs in self.labels.items() if "name" in pairs and pairs["name"][0] is None}
 
 
@@ -61,7 +63,7 @@ def add(db: Database, name: str, **details: Any) -> int:
 
 
 def write(db: Database, change: Change, author: str = "", undoes: int | None = None) -> int:
-    """Make a change for everybody, in one transaction, and return the version that it makes."""
+    """Apply a change in one transaction and return the new version."""
     with immediate(db):
         known = {row["id"]: row for row in fetch(db, "SELECT * FROM label")}
         changed = {}
@@ -92,7 +94,7 @@ def _update(db: Database, label_id: int, values: Fields) -> int:
 
 
 def _follow_merges(db: Database) -> None:
-    """Note of every label where its merges lead."""
+    """Store, for every label, the label it counts as after all merges."""
     db.execute(
         """WITH RECURSIVE path (first, id) AS (
                SELECT id, id FROM label
@@ -104,13 +106,13 @@ def _follow_merges(db: Database) -> None:
 
 
 def every(db: Database) -> list[dict[str, Any]]:
-    """Return all labels there ever were, in codebook order, with `examples` as a list."""
+    """Return all labels, in use or not, in codebook order, with `examples` as a list."""
     rows = fetch(db, "SELECT * FROM label ORDER BY position, id")
     return [{**row, "examples": parsed(row["examples"], "the examples of a label")} for row in rows]
 
 
 def in_use(row: Mapping[str, Any]) -> bool:
-    """Say whether a label may be given: it is neither merged nor retired."""
+    """Return whether a label is in use: neither merged nor retired."""
     return row["merged_into"] is None and row["retired_at"] is None
 
 
@@ -120,27 +122,27 @@ def current(db: Database) -> list[dict[str, Any]]:
 
 
 def names(db: Database) -> dict[int, str]:
-    """Return the name of every label there ever was, by id."""
+    """Return the names of all labels, in use or not, by id."""
     return dict(db.execute("SELECT id, name FROM label").fetchall())
 
 
 def version(db: Database) -> int:
-    """Return the version of the codebook: it grows with every change."""
+    """Return the version of the codebook, which increases with every change."""
     return int(fetch_value(db, "SELECT max(id) FROM codebook_event") or 0)
 
 
 def events(db: Database) -> list[Event]:
-    """Return every change, oldest first."""
+    """Return all changes, oldest first."""
     rows = fetch(db, "SELECT * FROM codebook_event ORDER BY id")
     undone: set[int] = set()
-    for row in reversed(rows):  # what took one back may have been taken back itself
+    for row in reversed(rows):  # an undo may have been undone itself
         undone |= {row["undoes"]} - {None} if row["id"] not in undone else set()
     return [_event(row, row["id"] in undone) for row in rows]
 
 
 def _event(row: Mapping[str, Any], undone: bool) -> Event:
     details = parsed(row["details"], "a change of the codebook")
-    if "label_id" in details:  # as the first versions wrote it: new values alone
+    if "label_id" in details:  # written by the first versions: new values only
         label_id = details.pop("label_id")
         details = {"labels": {label_id: {name: (None, value) for name, value in details.items()}}, "guide": {}}
     changed = {int(i): {name: (a, b) for name, (a, b) in pairs.items()} for i, pairs in details["labels"].items()}
@@ -149,10 +151,10 @@ def _event(row: Mapping[str, Any], undone: bool) -> Event:
 
 
 def shares(db: Database, label_ids: tuple[int, ...]) -> tuple[tuple[int, ...], NDArray[np.float64]]:
-    """Say how a round's labels pass their probability on to those in use: their ids, and (k of the round, k in use).
+    """Return the ids of the labels in use, and the (k of the round, k in use) matrix that maps probabilities to them.
 
-    A merged label passes all of it to the other. What a split one had is divided evenly between its parts, and what
-    a retired one had between all: the round cannot tell them apart. Rows sum to one; a new label's column is zero.
+    A merged label maps to the other one. A split label is divided evenly between its parts, and a retired one between
+    all labels, because the round cannot distinguish these. Rows sum to one; the column of a new label is zero.
     """
     rows = {row["id"]: row for row in every(db)}
     used = tuple(i for i, row in rows.items() if in_use(row))
@@ -161,7 +163,7 @@ def shares(db: Database, label_ids: tuple[int, ...]) -> tuple[tuple[int, ...], N
         parts[row["split_from"]].append(i)
 
     def heirs(label: int, seen: frozenset[int]) -> list[dict[int, float]]:
-        """List what each heir of a label has, leaving out those that lead back to it."""
+        """Return the distributions over labels in use that a label maps to, ignoring cycles."""
         if label in seen:
             return []
         if in_use(rows[label]):

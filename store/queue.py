@@ -1,4 +1,4 @@
-"""The queue: what is asked next, in which order and why, and who has which utterance on screen."""
+"""Store the queue: the utterances to ask, their order and strategy, and the leases of annotators."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -10,15 +10,15 @@ from sqlite_utils import Database
 
 from store.database import fetch, fetch_value, immediate
 
-LEASE = timedelta(minutes=10)  # long enough to think, short enough that a closed laptop blocks nobody
-FURTHEST = LEASE + timedelta(minutes=1)  # what ends later was leased while the clock was wrong, by more than a little
+LEASE = timedelta(minutes=10)  # long enough to think, short enough that a closed laptop does not block others
+FURTHEST = LEASE + timedelta(minutes=1)  # a lease that ends later was made while the clock was wrong
 
 
 @dataclass(frozen=True)
 class QueueEntry:
     """One utterance to ask. `score` is the acquisition score: higher means ask sooner.
 
-    `chosen_after` is the last annotation that was known where it was chosen between two rounds, None where a round chose it.
+    `chosen_after` is the last annotation used, if chosen between two rounds; None if chosen by a round.
     """
 
     utterance_id: int
@@ -30,7 +30,7 @@ class QueueEntry:
 
 
 def replace(db: Database, round_id: int | None, entries: Iterable[QueueEntry]) -> None:
-    """Put a new batch in place of the old one. What is in both and on someone's screen stays his."""
+    """Replace the batch. Utterances in both batches keep their leases."""
     with immediate(db):
         held = fetch(db, "SELECT utterance_id, leased_by, leased_until FROM queue WHERE leased_by IS NOT NULL")
         db.execute("DELETE FROM queue")
@@ -44,7 +44,7 @@ def replace(db: Database, round_id: int | None, entries: Iterable[QueueEntry]) -
 
 
 def refill(db: Database, round_id: int | None, entries: Iterable[QueueEntry]) -> None:
-    """Put a new batch behind what annotators have on screen; the rest of the old one goes."""
+    """Replace the batch except leased utterances, which stay first."""
     with immediate(db):
         held = leased_ids(db)
         for utterance_id in queued_ids(db) - held:
@@ -53,7 +53,7 @@ def refill(db: Database, round_id: int | None, entries: Iterable[QueueEntry]) ->
 
 
 def extend(db: Database, round_id: int | None, entries: Iterable[QueueEntry]) -> None:
-    """Append to the batch; what is in it already stays where it is."""
+    """Append to the batch; utterances already in it keep their places."""
     sql = """INSERT OR IGNORE INTO queue (utterance_id, round_id, strategy, score, propensity, pool_size, chosen_after)
              VALUES (:utterance_id, :round_id, :strategy, :score, :propensity, :pool_size, :chosen_after)"""
     with immediate(db):
@@ -61,19 +61,19 @@ def extend(db: Database, round_id: int | None, entries: Iterable[QueueEntry]) ->
             db.execute(sql, {**asdict(entry), "round_id": round_id})
 
 
-# On somebody's screen: their lease has not run out, nobody has labelled it and they have not skipped it.
+# Leased: the lease has not expired, nobody has labeled the utterance and its holder has not skipped it.
 _HELD = """leased_until IS NOT NULL AND leased_until BETWEEN :now AND :latest
            AND NOT EXISTS (SELECT 1 FROM answer WHERE answer.utterance_id = queue.utterance_id
                AND (answer.kind IN ('label', 'none_fits')
                    OR answer.kind = 'skip' AND answer.annotator = queue.leased_by))"""
-# Open to an annotator: nobody has labelled it, he has not skipped it, and no one else has it on screen.
+# Open to an annotator: nobody has labeled it, they have not skipped it, and nobody else has leased it.
 _OPEN = f"""NOT EXISTS (SELECT 1 FROM answer WHERE answer.utterance_id = queue.utterance_id
                AND (answer.kind IN ('label', 'none_fits')
                    OR answer.kind = 'skip' AND answer.annotator = :annotator))
            AND (leased_by = :annotator OR NOT ({_HELD}))"""
 
 
-# Still to come, and free to be exchanged.
+# Replaceable: neither answered nor leased.
 _LEFT = f"""strategy IN (SELECT value FROM json_each(:strategies)) AND NOT ({_HELD})
            AND NOT EXISTS (SELECT 1 FROM answer WHERE answer.utterance_id = queue.utterance_id
                AND answer.kind IN ('label', 'none_fits', 'skip'))"""
@@ -84,13 +84,13 @@ def _left(strategies: Sequence[str]) -> dict[str, str]:
 
 
 def _now() -> dict[str, str]:
-    """Return the moments between which a lease that holds ends. Read the clock only once the lock is ours."""
+    """Return the bounds between which a valid lease ends. Call only after the lock is acquired."""
     moment = datetime.now(UTC)
     return {"now": _stamp(moment), "latest": _stamp(moment + FURTHEST)}
 
 
 def lease(db: Database, annotator: str, count: int) -> list[dict[str, Any]]:
-    """Reserve the next `count` utterances for an annotator and return their queue rows in order.
+    """Lease the next `count` utterances to an annotator and return their queue rows in order.
 
     Calling again renews the lease and returns the same utterances until they are answered.
     """
@@ -107,9 +107,9 @@ def lease(db: Database, annotator: str, count: int) -> list[dict[str, Any]]:
 
 
 def exchange(db: Database, round_id: int, entries: Sequence[QueueEntry], strategies: Sequence[str]) -> int:
-    """Put other utterances in the places of those that were chosen by a strategy and that nobody has on screen.
+    """Replace the open utterances of some strategies that are not leased, keeping their ranks.
 
-    Entries beyond the places are passed over, places beyond the entries are closed. Returns how many were put in.
+    Surplus entries are ignored, surplus places removed. Returns the number of utterances put in.
     """
     with immediate(db):
         rows = fetch(db, f"SELECT rank, utterance_id FROM queue WHERE {_LEFT} ORDER BY rank", _left(strategies))
@@ -119,20 +119,22 @@ def exchange(db: Database, round_id: int, entries: Sequence[QueueEntry], strateg
         chosen = [entry for entry in entries if entry.utterance_id not in others]
         for row, entry in zip(rows, chosen, strict=False):
             db.execute(
-                """INSERT INTO queue (rank, utterance_id, round_id, strategy, score, propensity, pool_size, chosen_after)
-                   VALUES (:rank, :utterance_id, :round_id, :strategy, :score, :propensity, :pool_size, :chosen_after)""",
+                """INSERT INTO queue
+                   (rank, utterance_id, round_id, strategy, score, propensity, pool_size, chosen_after)
+                   VALUES (:rank, :utterance_id, :round_id, :strategy, :score, :propensity, :pool_size, :chosen_after)
+                """,
                 {**asdict(entry), "rank": row["rank"], "round_id": round_id},
             )
     return min(len(rows), len(chosen))
 
 
 def count_left(db: Database, strategies: Sequence[str]) -> int:
-    """Count what was chosen by these strategies, has no answer and is on nobody's screen."""
+    """Count the utterances of these strategies that are neither answered nor leased."""
     return int(fetch_value(db, f"SELECT count(*) FROM queue WHERE {_LEFT}", _left(strategies)))
 
 
 def put_ahead(db: Database, round_id: int | None, entries: Sequence[QueueEntry]) -> None:
-    """Put utterances before all others, in their order, also those that are in the batch already."""
+    """Move utterances to the front in the given order, adding those not in the batch."""
     with immediate(db):
         extend(db, round_id, entries)
         first = int(fetch_value(db, "SELECT min(rank) FROM queue") or 0)
@@ -141,14 +143,14 @@ def put_ahead(db: Database, round_id: int | None, entries: Sequence[QueueEntry])
 
 
 def drop(db: Database, ids: Iterable[int]) -> None:
-    """Take utterances out of the batch that need no answer any more, also those held for someone."""
+    """Remove utterances that no longer need an answer, including leased ones."""
     with immediate(db):
         for utterance_id in queued_ids(db) & set(ids):
             db.execute("DELETE FROM queue WHERE utterance_id = ?", (utterance_id,))
 
 
 def put_first(db: Database, round_id: int | None, entry: QueueEntry, annotator: str) -> None:
-    """Put an utterance at the front for the annotator who took his answer back, also if it had left the batch."""
+    """Put an utterance first, leased to the annotator who undid their answer, even if it had left the batch."""
     with immediate(db):
         first = int(fetch_value(db, "SELECT min(rank) FROM queue") or 0)
         extend(db, round_id, [entry])  # does nothing if it is still in the batch
@@ -159,7 +161,7 @@ def put_first(db: Database, round_id: int | None, entry: QueueEntry, annotator: 
 
 
 def count_open(db: Database, annotator: str) -> int:
-    """Count what is left of the batch for an annotator."""
+    """Count the utterances of the batch that are open to an annotator."""
     sql = f"SELECT count(*) FROM queue WHERE {_OPEN}"
     return int(fetch_value(db, sql, {"annotator": annotator, **_now()}))
 
@@ -170,13 +172,13 @@ def size(db: Database) -> int:
 
 
 def leased_ids(db: Database, but: str | None = None) -> set[int]:
-    """Return what annotators have on screen and have not answered, those of one left out: leases that hold."""
+    """Return the utterances with a valid lease, except those of the annotator `but`."""
     sql = f"SELECT utterance_id FROM queue WHERE leased_by IS NOT :but AND {_HELD}"
     return {row[0] for row in db.execute(sql, {"but": but, **_now()})}
 
 
 def holder(db: Database, utterance_id: int) -> str | None:
-    """Return who has an utterance on screen, None if nobody does."""
+    """Return who has leased an utterance; None if nobody has."""
     sql = f"SELECT leased_by FROM queue WHERE utterance_id = :id AND {_HELD}"
     value = fetch_value(db, sql, {"id": utterance_id, **_now()})
     return None if value is None else str(value)

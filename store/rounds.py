@@ -1,4 +1,4 @@
-"""Rounds and their predictions: begun, promoted, read. A round is promoted in one transaction or not at all."""
+"""Store rounds and their predictions. A round is promoted in one transaction."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ LONGEST = timedelta(days=1)  # that a round may take whose process was not noted
 
 @dataclass(frozen=True)
 class NewRound:
-    """What a round is made from."""
+    """The inputs of a round."""
 
     config: str  # JSON
     backbone: str
@@ -39,22 +39,22 @@ class NewRound:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a round says: rows are utterances, columns the round's labels."""
+    """Predictions of a round: rows are utterances, columns its labels."""
 
     utterance_ids: NDArray[np.int64]  # (n,)
     probabilities: NDArray[np.float64]  # (n, k), calibrated, rows sum to one
     logits: NDArray[np.float64]  # (n, k), log-likelihoods before calibration
     label_ids: tuple[int, ...]  # (k,)
-    unknown: frozenset[int] = frozenset()  # labels that the round has never heard of: their columns are zero
+    unknown: frozenset[int] = frozenset()  # labels added after the round; their columns are zero
 
     @property
     def mass(self) -> NDArray[np.float64]:
-        """(n,) natural log of the probability that any label is said at all."""
+        """(n,) natural log of the total probability of all labels."""
         return np.asarray(np.logaddexp.reduce(self.logits, axis=1))
 
 
 def begin(db: Database, new: NewRound) -> dict[str, Any]:
-    """Insert a running round with the next number: 1, 2, …; or 0 first, for one that trains on nothing."""
+    """Insert a running round with the next number: 1, 2, …; or 0 for a first round without training data."""
     with immediate(db):
         last = fetch_value(db, "SELECT max(number) FROM round")
         number = (0 if new.trained_on == 0 else 1) if last is None else last + 1
@@ -63,13 +63,13 @@ def begin(db: Database, new: NewRound) -> dict[str, Any]:
         row = {**asdict(new), **made_by, "number": number, "state": "running", "started_at": now()}
         columns, marks = ", ".join(row), ", ".join(f":{name}" for name in row)
         db.execute(f"INSERT INTO round ({columns}) VALUES ({marks})", row)
-        found = fetch_one(db, "SELECT * FROM round WHERE number = ?", (number,))
-        assert found is not None
-        return found
+        created = fetch_one(db, "SELECT * FROM round WHERE number = ?", (number,))
+        assert created is not None
+        return created
 
 
 def note_weights(db: Database, round_id: int, fingerprint: str, revision: str) -> None:
-    """Note the weights of a round that was made before weights were noted, if the project can be written."""
+    """Store the weights of a round of an earlier version that did not record them, if the project can be written."""
     sql = """UPDATE round SET fingerprint = ?, revision = ?, fingerprint_noted = ?
              WHERE id = ? AND fingerprint IS NULL"""
     with suppress(OperationalError), immediate(db):
@@ -77,22 +77,22 @@ def note_weights(db: Database, round_id: int, fingerprint: str, revision: str) -
 
 
 def revision_of(db: Database, backbone: str) -> str:
-    """Return the commit at which a backbone was used last, empty if it came from no hub or was never used."""
+    """Return the commit of a backbone in the last round that used it; empty if local or never used."""
     sql = "SELECT revision FROM round WHERE backbone = ? AND revision IS NOT NULL ORDER BY id DESC LIMIT 1"
     return str(fetch_value(db, sql, (backbone,)) or "")
 
 
 def with_other_weights(db: Database, row: Mapping[str, Any]) -> int | None:
-    """Return the number of the finished round before one if that used other weights of the same name, else None."""
+    """Return the number of the previous finished round if it used other weights of the same name, otherwise None."""
     sql = """SELECT number, fingerprint FROM round WHERE state = 'promoted' AND backbone = ? AND number < ?
              ORDER BY number DESC LIMIT 1"""
     before = fetch_one(db, sql, (row["backbone"], row["number"]))
-    known = before is not None and before["fingerprint"] and row["fingerprint"]
-    return int(before["number"]) if before and known and before["fingerprint"] != row["fingerprint"] else None
+    comparable = before is not None and before["fingerprint"] and row["fingerprint"]
+    return int(before["number"]) if before and comparable and before["fingerprint"] != row["fingerprint"] else None
 
 
 def close(db: Database, round_id: int, state: str) -> None:
-    """End a running round that will not be promoted: failed, cancelled or interrupted."""
+    """End a running round that will not be promoted: failed, canceled or interrupted."""
     with immediate(db):
         db.execute(
             "UPDATE round SET state = ?, finished_at = ? WHERE id = ? AND state = 'running'", (state, now(), round_id)
@@ -118,7 +118,7 @@ def _is_made(row: Mapping[str, Any]) -> bool:
 def promote(
     db: Database, round_id: int, adapter: str, calibration: Any, metrics: Any, peak_memory: int | None = None
 ) -> None:
-    """Make a running round the one in use; `peak_memory` in bytes.
+    """Promote a running round to the one in use; `peak_memory` is in bytes.
 
     Call inside the transaction that stores its predictions and batch.
     """
@@ -136,7 +136,7 @@ def _finite_json(value: Any) -> str:
         return json.dumps(value, allow_nan=False)
     except ValueError as error:
         raise NotFinite(
-            "Some metrics are infinite or undefined, so the round was not promoted.", "The round before stays in use."
+            "Some metrics are infinite or undefined, so the round was not promoted.", "The previous round stays in use."
         ) from error
 
 
@@ -147,12 +147,12 @@ _IN_USE = f"coalesce((SELECT to_round FROM roll_back WHERE from_round = {_NEWEST
 
 
 def promoted(db: Database) -> dict[str, Any] | None:
-    """Return the round in use, or None before the first: the newest, or the one that was rolled back to since."""
+    """Return the round in use, the newest or the one rolled back to; None before the first."""
     return fetch_one(db, f"SELECT * FROM round WHERE id = {_IN_USE}")
 
 
 def promoted_id(db: Database) -> int | None:
-    """Return the id of the round in use, without its metrics and settings; None before the first."""
+    """Return the id of the round in use; None before the first."""
     value = fetch_value(db, f"SELECT {_IN_USE}")
     return None if value is None else int(value)
 
@@ -164,13 +164,13 @@ def watermark(db: Database) -> int | None:
 
 
 def has_learned(db: Database, since: int) -> bool:
-    """Say whether a finished round has learned from answers and has seen one after a watermark."""
+    """Return whether a finished round was trained on answers and includes one after a watermark."""
     sql = "SELECT 1 FROM round WHERE state = 'promoted' AND trained_on > 0 AND last_annotation > ? LIMIT 1"
     return fetch_value(db, sql, (since,)) is not None
 
 
 def roll_back(db: Database, round_id: int, annotator: str) -> None:
-    """Put an older round in use, or the newest again; it holds until another is promoted.
+    """Roll back to an older round, or forward to the newest, until another is promoted.
 
     Raises ValueError for a round that was never in use.
     """
@@ -187,7 +187,7 @@ def history(db: Database) -> list[dict[str, Any]]:
 
 
 def numbers_never_promoted(db: Database) -> list[int]:
-    """Return the numbers of rounds that have ended without being in use; none that runs, or was ever in use."""
+    """Return the numbers of rounds that ended without ever being in use."""
     sql = "SELECT number FROM round WHERE state NOT IN ('running', 'promoted') AND adapter IS NULL"
     return [row[0] for row in db.execute(sql).fetchall()]
 
@@ -203,12 +203,12 @@ def labels_of(round_row: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def save_predictions(db: Database, round_id: int, predictions: Predictions) -> None:
-    """Store one row an utterance, float32 as blobs. Raises NotFinite: what is no number is never stored."""
-    with np.errstate(over="ignore"):  # what is too large for a float32 is found here as well
-        stored = [np.asarray(given).astype("<f4") for given in (predictions.probabilities, predictions.logits)]
-    if not all(np.isfinite(given).all() for given in stored):
+    """Store one row for each utterance, with float32 blobs. Raises NotFinite."""
+    with np.errstate(over="ignore"):  # overflow of float32 is detected below
+        stored = [np.asarray(array).astype("<f4") for array in (predictions.probabilities, predictions.logits)]
+    if not all(np.isfinite(array).all() for array in stored):
         raise NotFinite(
-            "Some predictions are infinite or undefined, so none was stored.", "The round before stays in use."
+            "Some predictions are infinite or undefined, so none was stored.", "The previous round stays in use."
         )
     sql = "INSERT INTO prediction (round_id, utterance_id, probabilities, logits, mass) VALUES (?, ?, ?, ?, ?)"
     with immediate(db):
@@ -223,9 +223,9 @@ def _prediction_rows(round_id: int, predictions: Predictions) -> Iterator[tuple[
 
 
 def predictions_of(db: Database, round_row: Mapping[str, Any], only: Sequence[int] | None = None) -> Predictions:
-    """Read a round's predictions, of all its utterances or of some, in order of utterance id.
+    """Return a round's predictions for all or some utterances, in order of utterance id.
 
-    They are for the labels in use, whatever the codebook was when the round was made.
+    They are translated to the labels in use now.
     """
     where, parameters = "", [round_row["id"]]
     if only is not None:
@@ -246,24 +246,24 @@ def predictions_of(db: Database, round_row: Mapping[str, Any], only: Sequence[in
 
 
 def in_codebook(db: Database, made: Predictions) -> Predictions:
-    """Turn what a round said into probabilities of the labels in use: those of merged labels are added up."""
+    """Translate predictions to the labels in use; probabilities of merged labels are added."""
     used, passed = labels.shares(db, made.label_ids)
     if used == made.label_ids and np.array_equal(passed, np.eye(len(used))):
         return made
-    logits = np.full((len(made.logits), len(used)), -np.inf)  # said by nobody: a label that the round does not know
+    logits = np.full((len(made.logits), len(used)), -np.inf)  # -inf for labels added after the round
     for column, share in enumerate(passed.T):
-        given = share > 0
-        logits[:, column] = np.logaddexp.reduce(made.logits[:, given] + np.log(share[given]), axis=1)
+        sources = share > 0
+        logits[:, column] = np.logaddexp.reduce(made.logits[:, sources] + np.log(share[sources]), axis=1)
     unknown = frozenset(np.array(used)[~passed.any(axis=0)].tolist())
     return replace(made, probabilities=made.probabilities @ passed, logits=logits, label_ids=used, unknown=unknown)
 
 
 def is_current(db: Database, round_row: Mapping[str, Any]) -> bool:
-    """Say whether a round knows every label in use and no other but such as were merged into one."""
-    known = set(parsed(round_row["label_ids"], "the labels of a round"))
+    """Return whether a round covers exactly the labels in use, counting merged labels as the one they count as."""
+    covered = set(parsed(round_row["label_ids"], "the labels of a round"))
     rows = labels.every(db)
     used = {row["id"] for row in rows if labels.in_use(row)}
-    return {row["counts_as"] for row in rows if row["id"] in known} == used
+    return {row["counts_as"] for row in rows if row["id"] in covered} == used
 
 
 def _matrix(blobs: Iterable[bytes], shape: tuple[int, int]) -> NDArray[np.float64]:

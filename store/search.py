@@ -1,4 +1,4 @@
-"""Which utterances meet conditions on answers and on what a round says; their texts are for the domain to look at."""
+"""Find utterances by conditions on answers and predictions. Conditions on texts are left to the caller."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,77 +14,81 @@ from store.faults import parsed
 
 State = Literal["any", "open", "answered"]
 Quarrel = Literal["", "people", "model"]
-NONE_FITS = 0  # stands for “none fits” where a label is asked for; no label has this id
+NONE_FITS = 0  # represents “none fits” as a label id; no label has this id
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What must be true of an utterance. Whatever is left at its default is not asked."""
+    """Conditions on an utterance; those left at their default do not apply."""
 
     state: State = "any"
     label_id: int | None = None  # a standing answer gives this label
-    annotator: str = ""  # that answer is this person's
-    round_id: int | None = None  # that answer was asked for by this round
-    quarrel: Quarrel = ""  # answers differ (the domain says whose), or a person's and the round in use
-    likeliest_id: int | None = None  # what the round in use suggests
-    low: float = 0.0  # the probability of its suggestion, from
-    high: float = 1.0  # and to
+    annotator: str = ""  # that answer is by this annotator
+    round_id: int | None = None  # that answer was queued by this round
+    quarrel: Quarrel = ""  # answers differ from each other, or from the round in use
+    likeliest_id: int | None = None  # the suggestion of the round in use
+    low: float = 0.0  # lower bound of the suggestion's probability
+    high: float = 1.0  # upper bound
 
     @property
-    def asks_the_model(self) -> bool:
-        """Whether the round in use has a say in it."""
+    def uses_predictions(self) -> bool:
+        """Whether a condition concerns the round in use."""
         return self.quarrel == "model" or self.likeliest_id is not None or (self.low, self.high) != (0.0, 1.0)
 
 
-def candidates(db: Database, asked: Conditions, in_use: Mapping[str, Any] | None) -> Iterator[tuple[int, str]]:
-    """Stream id and text of the utterances to be labelled that meet the conditions, in import order.
+def candidates(db: Database, conditions: Conditions, in_use: Mapping[str, Any] | None) -> Iterator[tuple[int, str]]:
+    """Stream id and text of pool and audit utterances that meet the conditions, in import order.
 
-    `in_use` is the round in use. An audit utterance that nobody has answered yet is never found by what the model
-    says of it: whoever is to answer it must not learn that.
+    `in_use` is the round in use. Conditions on predictions never match unanswered audit utterances, whose answers must
+    be blind.
     """
-    parts, parameters = ["slice IN ('pool', 'audit')"], asked.__dict__ | {"round": in_use["id"] if in_use else None}
-    parts += _about_answers(asked)
-    if asked.asks_the_model:
+    parts, parameters = (
+        ["slice IN ('pool', 'audit')"],
+        conditions.__dict__ | {"round": in_use["id"] if in_use else None},
+    )
+    parts += _about_answers(conditions)
+    if conditions.uses_predictions:
         _define_likeliest(db, in_use)
-        parts += _about_model(asked)
+        parts += _about_model(conditions)
     sql = f"SELECT id, text FROM utterance WHERE {' AND '.join(parts)} ORDER BY id"
     yield from db.execute(sql, parameters)
 
 
-def _about_answers(asked: Conditions) -> Iterator[str]:
+def _about_answers(conditions: Conditions) -> Iterator[str]:
     answered = "id {} (SELECT utterance_id FROM answer WHERE kind IN ('label', 'none_fits'))"
-    if asked.state != "any":
-        yield answered.format("IN" if asked.state == "answered" else "NOT IN")
-    said = []
-    if asked.label_id is not None:
-        said.append("kind = 'none_fits'" if asked.label_id == NONE_FITS else "label_id = :label_id")
-    if asked.annotator:
-        said.append("annotator = :annotator")
-    if asked.round_id is not None:
-        said.append("round_id = :round_id")
-    if said:
-        said += [] if asked.annotator else [COUNTS]
-        yield f"id IN (SELECT utterance_id FROM answer WHERE kind IN ('label', 'none_fits') AND {' AND '.join(said)})"
-    if asked.quarrel == "people":
+    if conditions.state != "any":
+        yield answered.format("IN" if conditions.state == "answered" else "NOT IN")
+    clauses = []
+    if conditions.label_id is not None:
+        clauses.append("kind = 'none_fits'" if conditions.label_id == NONE_FITS else "label_id = :label_id")
+    if conditions.annotator:
+        clauses.append("annotator = :annotator")
+    if conditions.round_id is not None:
+        clauses.append("round_id = :round_id")
+    if clauses:
+        clauses += [] if conditions.annotator else [COUNTS]
+        where = " AND ".join(["kind IN ('label', 'none_fits')", *clauses])
+        yield f"id IN (SELECT utterance_id FROM answer WHERE {where})"
+    if conditions.quarrel == "people":
         yield """id IN (SELECT utterance_id FROM answer WHERE kind IN ('label', 'none_fits') GROUP BY utterance_id
                  HAVING count(DISTINCT coalesce(label_id, 0)) > 1)"""
 
 
-def _about_model(asked: Conditions) -> Iterator[str]:
+def _about_model(conditions: Conditions) -> Iterator[str]:
     yield "(slice = 'pool' OR id IN (SELECT utterance_id FROM answer WHERE kind IN ('label', 'none_fits')))"
-    said = "SELECT utterance_id FROM prediction WHERE round_id = :round"
-    if asked.likeliest_id is not None:
-        yield f"id IN ({said} AND likeliest(probabilities) = :likeliest_id)"
-    if (asked.low, asked.high) != (0.0, 1.0):
-        yield f"id IN ({said} AND surety(probabilities) BETWEEN :low AND :high)"
-    if asked.quarrel == "model":
+    predicted = "SELECT utterance_id FROM prediction WHERE round_id = :round"
+    if conditions.likeliest_id is not None:
+        yield f"id IN ({predicted} AND likeliest(probabilities) = :likeliest_id)"
+    if (conditions.low, conditions.high) != (0.0, 1.0):
+        yield f"id IN ({predicted} AND surety(probabilities) BETWEEN :low AND :high)"
+    if conditions.quarrel == "model":
         yield f"""id IN (SELECT answer.utterance_id FROM answer JOIN prediction USING (utterance_id)
                   WHERE prediction.round_id = :round AND kind IN ('label', 'none_fits') AND {COUNTS}
                   AND likeliest(probabilities) != coalesce(label_id, 0))"""
 
 
 def _define_likeliest(db: Database, in_use: Mapping[str, Any] | None) -> None:
-    """Let SQL read a round's probabilities: the id of the likeliest label in use, and how likely that is."""
+    """Define SQL functions of a round's probabilities: `likeliest`, a label id, and `surety`, its probability."""
     ids, passed = labels.shares(db, tuple(parsed(in_use["label_ids"], "the labels of a round") if in_use else ()))
 
     def read(blob: bytes) -> NDArray[np.float64]:

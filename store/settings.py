@@ -1,4 +1,4 @@
-"""Settings of a project: one JSON value a key."""
+"""Store settings of a project: one JSON value per key."""
 
 import json
 from collections.abc import Callable
@@ -15,7 +15,7 @@ T = TypeVar("T")
 def get(db: Database, key: str, default: Any = None) -> Any:
     """Return a setting, or the default if it was never set.
 
-    Raises BadSetting if what is stored is no JSON, or not of the default's type.
+    Raises BadSetting if the stored value is not JSON or not of the default's type.
     """
     stored = fetch_value(db, "SELECT value FROM setting WHERE key = ?", (key,))
     if stored is None:
@@ -32,7 +32,7 @@ def get(db: Database, key: str, default: Any = None) -> Any:
 
 
 def read(db: Database, key: str, default: Any, reader: Callable[[Any], T]) -> T:
-    """Return what `reader` makes of a setting. Raises BadSetting if it refuses the value."""
+    """Return a setting parsed by `reader`. Raises BadSetting if `reader` rejects the value."""
     stored = get(db, key, default)
     try:
         return reader(stored)
@@ -49,7 +49,7 @@ def put(db: Database, key: str, value: Any) -> None:
 
 
 def reset(db: Database, key: str) -> bool:
-    """Forget a setting, so that its default holds; return whether it was stored."""
+    """Delete a setting, so that its default applies; return whether it was stored."""
     with immediate(db):
         return bool(db.execute("DELETE FROM setting WHERE key = ?", (key,)).rowcount)
 
@@ -59,8 +59,8 @@ def keys(db: Database) -> list[str]:
     return [key for (key,) in db.execute("SELECT key FROM setting ORDER BY key")]
 
 
-def unusable(key: str, why: str = "it was changed by something else, or damaged") -> BadSetting:
-    """Say that a stored setting cannot be used, and how to get rid of it."""
+def unusable(key: str, why: str = "it was changed by another program, or is damaged") -> BadSetting:
+    """Return the error for a stored setting that cannot be used, with a hint how to reset it."""
     return BadSetting(
         f"The stored setting “{key}” cannot be used: {why}.",
         f"Restore the folder from a backup, or run `annotator settings FOLDER --reset '{key}'` to use the default.",

@@ -1,4 +1,4 @@
-"""States: what the untrained backbone makes of each utterance, one vector, read once."""
+"""Store hidden states of the untrained backbone: one vector for each utterance, computed once."""
 
 from collections.abc import Sequence
 
@@ -11,11 +11,11 @@ from store import settings
 from store.database import chunks, immediate
 
 _MOST = float(np.finfo("<f2").max)
-_READING = "reading"  # the setting that names which states are of use now
+_READING = "reading"  # the setting with the current reading
 
 
 def use(db: Database, reading: str) -> bool:
-    """Say of which reading states are of use from now on; others count as not there. Tell whether there were others."""
+    """Set the current reading; states of others are ignored. Return whether it replaced another reading."""
     before = settings.get(db, _READING, "")
     if before == reading:
         return False
@@ -24,9 +24,9 @@ def use(db: Database, reading: str) -> bool:
 
 
 def save(db: Database, ids: Sequence[int], vectors: NDArray[np.float32]) -> None:
-    """Keep (n, width) states of the reading in use, in half precision, in which the largest are cut.
+    """Store (n, width) states of the current reading, clipped to half precision.
 
-    Raises NotFinite for states that are no numbers.
+    Raises NotFinite.
     """
     if not np.isfinite(vectors).all():
         raise NotFinite("Some hidden states are infinite or undefined, so none was stored.", "Choose another backbone.")
@@ -38,12 +38,12 @@ def save(db: Database, ids: Sequence[int], vectors: NDArray[np.float32]) -> None
 
 
 def known(db: Database, ids: Sequence[int]) -> set[int]:
-    """Return those of the utterances that have a state."""
+    """Return the utterances that have a state."""
     return {row[0] for chunk in chunks(ids) for row in _select(db, "utterance_id", chunk)}
 
 
 def matrix(db: Database, ids: Sequence[int]) -> NDArray[np.float32]:
-    """Return (n, width) states in the order of `ids`, (0, 0) for none. Raises KeyError where there is no state."""
+    """Return (n, width) states in the order of `ids`, (0, 0) for none. Raises KeyError if a state is missing."""
     if not len(ids):
         return np.empty((0, 0), dtype=np.float32)
     blobs = {row[0]: row[1] for chunk in chunks(ids) for row in _select(db, "utterance_id, vector", chunk)}

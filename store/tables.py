@@ -1,7 +1,7 @@
-"""The tables of the first version, as the first migration makes them. Never edited: later ones change them."""
+"""Tables of the first version, created by the first migration. Never edited: later migrations change them."""
 
 FIRST_TABLES = (
-    # Settings of the project, one JSON value a key.
+    # Settings of the project, one JSON value per key.
     """CREATE TABLE setting (
         key TEXT PRIMARY KEY,
         value TEXT NOT NULL

@@ -1,4 +1,4 @@
-"""Utterances: put in, taken out, with the turns around them."""
+"""Store and read utterances, with the turns around them."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from store.database import chunks, fetch, fetch_value, now
 
 @dataclass(frozen=True)
 class NewUtterance:
-    """One text as it came from a file. `context_only` ones are read around others, never asked."""
+    """One text from a file. With `context_only`, it is context for others and never asked."""
 
     external_id: str
     text: str
@@ -25,16 +25,16 @@ class NewUtterance:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     context_only: bool = False
     given_label: str | None = None
-    label_refused: str = ""  # why the label of its row is not taken as a person's answer
+    label_refused: str = ""  # why the label of its row does not count as a person's answer
 
     @cached_property
     def text_hash(self) -> bytes:
-        """Hash the text as `text_hash` does."""
+        """The hash of the text, see `text_hash`."""
         return text_hash(self.text)
 
 
 def text_hash(text: str) -> bytes:
-    """Hash a text so that copies that differ in case, spacing or Unicode form come out the same."""
+    """Hash a text, ignoring case, spacing and Unicode form."""
     plain = " ".join((text if text.isascii() else unicodedata.normalize("NFKC", text)).casefold().split())
     return hashlib.blake2b(plain.encode(), digest_size=16).digest()
 
@@ -61,7 +61,7 @@ def add(db: Database, utterance: NewUtterance) -> int:
 
 
 def twins_of(db: Database, hashes: Sequence[bytes]) -> dict[bytes, str]:
-    """Name, for each of these texts, the first utterance to be labeled that has it, outside conversations."""
+    """Return, by text hash, the first pool or audit utterance with the same text, outside conversations."""
     sql = f"""SELECT text_hash, external_id, min(id) FROM utterance
               WHERE text_hash IN ({",".join("?" * len(hashes))}) AND conversation IS NULL AND slice != 'context'
               GROUP BY text_hash"""
@@ -69,10 +69,10 @@ def twins_of(db: Database, hashes: Sequence[bytes]) -> dict[bytes, str]:
 
 
 def move_to_audit(db: Database, ids: Iterable[int]) -> None:
-    """Put freshly imported pool utterances into the audit slice.
+    """Move newly imported pool utterances to the audit sample.
 
-    Refuses silently none: an utterance that has been annotated stays where it is, or the slice would not be
-    random; such a call is a fault and raises. Labels that came with the file were given before anything was drawn.
+    Raises ValueError if one has been annotated, because the sample would no longer be random. Imported labels do not
+    count, as they were given before the draw.
     """
     for chunk in chunks(list(ids)):
         marks = ",".join("?" * len(chunk))
@@ -99,16 +99,16 @@ def iterate(db: Database, slices: Sequence[str] = ("pool", "audit")) -> Iterator
 
 
 def metadata_names(db: Database) -> list[str]:
-    """Name what is kept beside the fields of utterances to be labelled, in the order of its first appearance."""
+    """Return the names of metadata of pool and audit utterances, in order of first appearance."""
     sql = """SELECT metadata FROM utterance WHERE slice IN ('pool', 'audit') AND metadata != '{}' ORDER BY id"""
     found: dict[str, None] = {}
-    for (metadata,) in db.execute(sql):  # not read by SQLite, whose JSON has no NaN
+    for (metadata,) in db.execute(sql):  # parsed here, because JSON of SQLite does not allow NaN
         found |= dict.fromkeys(json.loads(metadata))
     return list(found)
 
 
 def drawn_before(db: Database, ids: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """Stream new utterances with the slice in which their text lies already, outside conversations, as `drawn`."""
+    """Stream new utterances; `drawn` is the slice that already contains the same text, outside conversations."""
     sql = """SELECT id, text_hash, conversation, CASE WHEN conversation IS NULL THEN (
                  SELECT u.slice FROM utterance u WHERE u.text_hash = utterance.text_hash AND u.id < ?
                  AND u.conversation IS NULL AND u.slice != 'context' ORDER BY u.slice LIMIT 1) END AS drawn
@@ -124,9 +124,9 @@ def ids_in(db: Database, slice_name: str) -> list[int]:
 def turns_before(db: Database, utterance: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
     """Return up to `count` turns of the same conversation before this one, oldest first; all if `count` is below 0.
 
-    Turns stand in the order of their numbers, and those of the same number in the order in which they came in. An
-    utterance without a turn number has no place, so there is nothing before it, nor is it before any other. Files that
-    are in no project are read by this query, too (`store/files/spool.py`).
+    Turns are ordered by number, then by import. An utterance without a turn number has no place in its conversation, so
+    no turns precede it, and it precedes none. Files outside a project are also read with this query
+    (`store/files/spool.py`).
     """
     name, turn = utterance["conversation"], utterance["turn"]
     if name is None or turn is None or not count:
@@ -143,12 +143,12 @@ def count_slices(db: Database) -> dict[str, int]:
 
 
 def any_to_label(db: Database) -> bool:
-    """Say whether there is any utterance to label at all, without counting them."""
+    """Return whether there are utterances to label, without counting them."""
     return fetch_value(db, "SELECT 1 FROM utterance WHERE slice IN ('pool', 'audit') LIMIT 1") is not None
 
 
 def turns_around(db: Database, utterance: Mapping[str, Any], count: int | None = None) -> list[dict[str, Any]]:
-    """Return the conversation of an utterance in its order, itself included: all, or `count` turns either side."""
+    """Return the conversation of an utterance in order, itself included: all of it, or `count` turns on either side."""
     name, turn = utterance["conversation"], utterance["turn"]
     if name is None or turn is None:
         return [dict(utterance)]

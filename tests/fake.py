@@ -38,7 +38,7 @@ class FakeAdapter:
         # a tenth of the probability is left to saying no label at all
         return np.asarray(log_softmax(self._scores(utterances), axis=1) + np.log(0.9))
 
-    def heard(self, utterances: Sequence[Utterance]) -> Logits:
+    def probe_logits(self, utterances: Sequence[Utterance]) -> Logits:
         """Say the same half as surely."""
         return np.asarray(log_softmax(self._scores(utterances) / 2, axis=1))
 
@@ -74,7 +74,7 @@ class FakeClassifier:
         return np.tile(bags, ASPECTS)
 
     @property
-    def described(self) -> States:
+    def label_states(self) -> States:
         return self.states([Utterance(label.name) for label in self.task.labels])
 
     def remember(self, utterances: Sequence[Utterance], states: States) -> None:

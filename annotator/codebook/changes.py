@@ -180,7 +180,7 @@ def propose(project: Project, change: Change) -> Proposal:
     rows, promoted = _rows(project), rounds.promoted(project.db)
     changed = {i for i, values in change.labels.items() if i > 0 and set(values) != {"position"}}
     touched = [i for i in rows if changed & _path(rows, i)]
-    answers, annotators, answered = annotations.count_said(project.db, touched)
+    answers, annotators, answered = annotations.count_given(project.db, touched)
     suggested = 0
     if promoted:
         predictions = rounds.predictions_of(project.db, promoted)
@@ -192,7 +192,7 @@ def propose(project: Project, change: Change) -> Proposal:
     flagged = (
         answered if flags else annotations.counts(project.db)["none_fits"] if change.guide.get("none_fits_since") else 0
     )
-    accepted, version = acceptances.count_said(project.db, touched), labels.version(project.db)
+    accepted, version = acceptances.count_given(project.db, touched), labels.version(project.db)
     return Proposal(change, version, answers, annotators, suggested, accepted, trained, flagged)
 
 

@@ -55,7 +55,7 @@ def preview(project: Project, annotator: str, found: Sequence[int], given: Answe
         kept=0 if replace else len(differs),
         replaced=len(differs) if replace else 0,
         beside=len(others.intersection(ids)),
-        adjudicated=len(annotations.settled_ids(project.db).intersection(ids)),
+        adjudicated=len(annotations.adjudicated_ids(project.db).intersection(ids)),
         accepted=len(acceptances.standing_ids(project.db).intersection(ids)),
         seen=seen,
     )

@@ -61,7 +61,7 @@ class Case:
 
 def disagreements(project: Project) -> list[int]:
     """Return the utterances with differing answers that have not been adjudicated."""
-    adjudicated = annotations.settled_ids(project.db)
+    adjudicated = annotations.adjudicated_ids(project.db)
     return [i for i in people_differ(project) if i not in adjudicated]
 
 
@@ -74,7 +74,9 @@ def against_model(project: Project) -> list[int]:
     if row is None or row["trained_on"] == 0:
         return []
     predicted, audit = likeliest(project, row), set(utterances.ids_in(project.db, AUDIT))
-    answered = (predicted.keys() & annotations.answered_ids(project.db)) - audit - annotations.settled_ids(project.db)
+    answered = (
+        (predicted.keys() & annotations.answered_ids(project.db)) - audit - annotations.adjudicated_ids(project.db)
+    )
     agreed = consensus(annotations.answers_to(project.db, answered))
     against = [i for i, label in agreed.items() if predicted[i][0] != label]
     return sorted(against, key=lambda i: (-predicted[i][1], i))
@@ -98,7 +100,7 @@ def to_label_again(project: Project) -> list[int]:
 
 def label_errors(project: Project) -> list[int]:
     """Return the utterances whose answers are least likely under a model trained without them, unless adjudicated."""
-    adjudicated = annotations.settled_ids(project.db)
+    adjudicated = annotations.adjudicated_ids(project.db)
     return [i for i in recent_label_errors(project).first(SUSPECT_SHARE) if i not in adjudicated]
 
 

@@ -253,7 +253,7 @@ def _retired(project: Project) -> None:
     names = labels.names(project.db)
     with st.expander(say("Retired ({n})", n=len(retired))):
         for row in retired:
-            count = _answers(annotations.count_said(project.db, [row["id"]])[0])
+            count = _answers(annotations.count_given(project.db, [row["id"]])[0])
             other = say("counts as “{label}”", label=names[row["counts_as"]]) if row["merged_into"] else ""
             with st.container(horizontal=True, vertical_alignment="center"):
                 with st.container(width="stretch"):

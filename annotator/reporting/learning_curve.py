@@ -54,7 +54,7 @@ def hits(training_examples: Answered, tested: Answered, probe: Probe) -> NDArray
 
 def untrained_probe(project: Project, order: tuple[int, ...], width: int) -> Probe:
     """Return a probe with the label descriptions of the round in use and no training examples."""
-    return replace(blank(width, len(order)), described=probe_in_use(project, order, width).described)
+    return replace(blank(width, len(order)), label_states=probe_in_use(project, order, width).label_states)
 
 
 def drawn_at_random(project: Project, order: Sequence[int], answers: Answers | None = None) -> dict[int, int]:

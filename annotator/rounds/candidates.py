@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from annotator.methods.query_strategies import View
 from annotator.rounds.batch import AUDIT, Candidates
 from annotator.rounds.snapshot import training_labels
-from model.probe.heads import meanings
+from model.probe.heads import semantic_states
 from model.probe.probe import Probe, blank
 from model.types import States
 from store import acceptances, annotations, rounds, states, utterances
@@ -78,10 +78,10 @@ def _view(project: "Project", predictions: Predictions, scored: NDArray[np.int64
     ids = predictions.utterance_ids[scored]
 
     def states_of(rows: NDArray[np.int64]) -> States:
-        return meanings(states.matrix(project.db, ids[rows].tolist()))
+        return semantic_states(states.matrix(project.db, ids[rows].tolist()))
 
     def states_of_examples() -> States:
-        return meanings(training_states(project, predictions.label_ids)[1])
+        return semantic_states(training_states(project, predictions.label_ids)[1])
 
     have_all = len(states.known(project.db, ids.tolist())) == len(ids)
     view = View(predictions.probabilities[scored], label_counts=label_counts)

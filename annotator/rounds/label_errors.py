@@ -56,7 +56,7 @@ def find_label_errors(project: Project, order: tuple[int, ...]) -> LabelErrors:
     if len(ids) < LEAST or len(set(columns)) < 2:
         return LabelErrors({}, None)
     labels = np.array(columns, dtype=np.int64)
-    probe_logits = out_of_fold(vectors, columns, probe_in_use(project, order, vectors.shape[1]).described)
+    probe_logits = out_of_fold(vectors, columns, probe_in_use(project, order, vectors.shape[1]).label_states)
     given = np.exp(probe_logits[np.arange(len(ids)), labels])
     ranked = np.argsort(given, kind="stable")
     return LabelErrors({ids[i]: float(given[i]) for i in ranked}, expected_wrong(probe_logits, labels))

@@ -24,7 +24,7 @@ from annotator.methods.metrics import Array
 from annotator.methods.query_strategies import Probabilities
 from annotator.project import Project
 from annotator.rounds.snapshot import spoken
-from model.description import made_with
+from model.description import stored_origin
 from model.load import load_adapter
 from model.types import Adapter, Progress, Utterance, no_progress
 from store import labels, rounds
@@ -148,13 +148,13 @@ class Labeler:
 def _restored(project: Project, row: Mapping[str, Any]) -> Adapter:
     """Load a round's adapter, and record its weights if an older version did not."""
     folder = project.folder / "adapters" / row["adapter"]
-    if row["fingerprint"] not in (None, made_with(folder).fingerprint):
+    if row["fingerprint"] not in (None, stored_origin(folder).fingerprint):
         raise ProjectError(
             f"The adapter in {folder} is not the one that round {row['number']} saved.",
             "Restore the folder from a backup, or retrain.",
         )
     adapter = load_adapter(folder)
-    origin = made_with(folder)
+    origin = stored_origin(folder)
     if row["fingerprint"] is None and origin.fingerprint:
         rounds.note_weights(project.db, row["id"], origin.fingerprint, origin.revision)
     return adapter

@@ -47,9 +47,9 @@ class Remembering:
         return np.array([self.memo.states[one] for one in utterances])
 
     @property
-    def described(self) -> States:
+    def label_states(self) -> States:
         """Hidden states of each label's description in the codebook."""
-        return self.inner.described
+        return self.inner.label_states
 
     def remember(self, utterances: Sequence[Utterance], states: States) -> None:
         """Add hidden states computed before."""
@@ -84,8 +84,8 @@ class _Recalling:
         self.memo.logits.update(zip(new, self.inner.logits(new, progress), strict=True))
         return np.array([self.memo.logits[one] for one in utterances])
 
-    def heard(self, utterances: Sequence[Utterance]) -> Logits | None:
-        return self.inner.heard(utterances)
+    def probe_logits(self, utterances: Sequence[Utterance]) -> Logits | None:
+        return self.inner.probe_logits(utterances)
 
     def save(self, folder: Path) -> None:
         self.inner.save(folder)

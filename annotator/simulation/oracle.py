@@ -166,7 +166,7 @@ def _run_rounds(
         logits = done.adapter.logits(test)
         if plan.keep:
             path = plan.keep / f"labels-{answered}-seed-{config.seed}.npz"
-            keep(path, project, done, (logits, done.adapter.heard(test)), known)
+            keep(path, project, done, (logits, done.adapter.probe_logits(test)), known)
         scores = test_metrics(done, logits, list(known.test.values()))
         yield {
             "strategy": config.strategy,

@@ -1,6 +1,6 @@
-"""Load the frozen pretrained model: from a Python package, a folder or the hub; device, precision, 4-bit.
+"""Load the frozen pretrained model from a Python package, a folder or the hub; choose device, precision, 4-bit.
 
-What cannot be done is refused with a reason; nothing falls back silently to something slower or smaller.
+Unsupported requests are refused with a reason; nothing falls back silently to something slower or smaller.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _UNFIT = (
 
 @dataclass
 class Backbone:
-    """A loaded language model, and what has been put on it to be trained (see `tuning`)."""
+    """A loaded language model, with the tuning attached to it (see `model/training/tuning.py`)."""
 
     name: str
     model: Any  # transformers model, or peft model around it
@@ -57,19 +57,21 @@ class Backbone:
     device: torch.device
     dtype: torch.dtype
     quantized: bool
-    packs: bool | None = None  # whether utterances can share a row; none: not tried yet
-    checked: dict[str, tuple[int, int]] = field(default_factory=dict)  # by layout: tokens of texts and rows tried
+    packs: bool | None = None  # whether utterances can share a row; None: not tested yet
+    checked: dict[str, tuple[int, int]] = field(
+        default_factory=dict
+    )  # by layout: longest text and row tested, in tokens
     tuning: Any = None
     soft_prompt: Callable[[], torch.Tensor] | None = None  # returns (1, virtual tokens, width)
     origin: Origin = field(default_factory=Origin)
 
     @property
     def virtual_tokens(self) -> int:
-        """Count the tokens of the soft prompt that comes before everything else."""
+        """The number of tokens of the soft prompt, which precedes everything else."""
         return self.soft_prompt().shape[1] if self.soft_prompt else 0
 
-    def reading(self, ids: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Return what the model reads for (n, tokens) ids, the first of which hold the soft prompt's place."""
+    def model_inputs(self, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the model's inputs for (n, tokens) ids, the first of which are placeholders of the soft prompt."""
         if self.soft_prompt is None:
             return {"input_ids": ids}
         prompt = self.soft_prompt()
@@ -79,11 +81,11 @@ class Backbone:
 
 
 def load_backbone(name: str, quantization: Quantization = "none", recipe: Recipe | None = None) -> Backbone:
-    """Load a backbone by catalog name, local folder or hub id; with the recipe, if it is to be trained.
+    """Load a backbone by catalog name, local folder or hub id; pass the recipe if it is to be trained.
 
     A hub id may name a revision, as in “org/name@v1.0”, and be `pinned` to a commit. Raises BackboneMissing if the
-    weights cannot be found, BackboneRefused if this machine cannot run it so, both before any weight is loaded; and
-    BackboneRefused if the weights are not whole.
+    weights cannot be found and BackboneRefused if this machine cannot run them, both before any weight is loaded; also
+    BackboneRefused if the weights are incomplete.
     """
     name, commit = split_pin(name)
     device = best_device()
@@ -113,7 +115,7 @@ def load_backbone(name: str, quantization: Quantization = "none", recipe: Recipe
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a backbone's files are read from: a folder, or a commit on the hub, so that all are of the same one."""
+    """The source of a backbone's files: a folder, or one commit on the hub for all of them."""
 
     source: str
     revision: str = ""
@@ -127,20 +129,20 @@ def _place_of(name: str, commit: str) -> _Place:
     entry = CATALOG.get(name)
     if entry and entry.package:
         return _Place(str(_converted(entry)))
-    source, wished = source_of(name)
+    source, revision = source_of(name)
     if Path(source).is_dir():
         return _Place(source)
-    return _Place(source, commit or _fetch(_commit_of, name, _Place(source, wished)))
+    return _Place(source, commit or _fetch(_commit_of, name, _Place(source, revision)))
 
 
 def _commit_of(source: str, revision: str, trust_remote_code: bool) -> str:
-    """Return the commit a branch is at: as the hub says, or where it cannot be asked, as it said last."""
-    del trust_remote_code  # nothing is run
+    """Return the current commit of a branch on the hub; offline, the last one known."""
+    del trust_remote_code  # no code is run here
     return Path(transformers.utils.cached_file(source, "config.json", revision=revision)).parent.name
 
 
 def _load_weights(name: str, place: _Place, config: Any, options: dict[str, Any]) -> tuple[Any, Origin]:
-    """Load a model of which every weight is known to be right, and tell it from others of its name."""
+    """Load a model, check every weight, and compute the fingerprint of the weights."""
     kind = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
     before = _stamps(place.folder)
     model, info = _fetch(
@@ -158,7 +160,7 @@ def _stamps(folder: Path) -> list[list[int]]:
 
 
 def _check_kind(name: str, config: Any, place: _Place) -> None:
-    """Refuse what is no language model by itself, and weights that were quantized by other means than ours."""
+    """Raise BackboneRefused for adapters without a model, and for weights that are quantized already."""
     if transformers.utils.find_adapter_config_file(place.source, revision=place.revision or None):
         raise BackboneRefused(
             f"“{name}” is an adapter for a language model, not a language model.", "Choose the model it was made for."
@@ -173,21 +175,21 @@ def _check_kind(name: str, config: Any, place: _Place) -> None:
 
 
 def _look_for_newer(name: str) -> None:
-    """Ask the hub whether its branch has moved, and say so. The commit in use stays."""
-    source, wished = source_of(name)
+    """Fetch the newest commit of the hub's branch into the client's cache. The commit in use stays."""
+    source, revision = source_of(name)
     with suppress(OSError, ValueError):
-        transformers.utils.cached_file(source, "config.json", revision=wished or "main")
+        transformers.utils.cached_file(source, "config.json", revision=revision or "main")
 
 
 def _check_memory(name: str, config: Any, recipe: Recipe, dtype: torch.dtype, training: bool) -> None:
-    """Refuse what cannot fit, even in the shortest rows. An architecture we cannot judge is tried."""
+    """Raise BackboneRefused if memory does not suffice even for the shortest rows. Unknown architectures pass."""
     shape = read_shape(config.to_dict())
     if shape is None:
         return
     needed, free = least(shape, recipe, dtype.itemsize, training), free_memory()
     if needed > free:
         raise BackboneRefused(
-            f"The backbone “{name}” needs at least {in_gb(needed)} of memory, {in_gb(free)} are free.",
+            f"The backbone “{name}” needs at least {in_gb(needed)} of memory; {in_gb(free)} are free.",
             way_out(shape, recipe, free, dtype.itemsize),
         )
 
@@ -196,8 +198,8 @@ def _converted(entry: Entry) -> Path:
     """Return the folder with the package's weights as safetensors, converting them once.
 
     Reading a GGUF file takes some twenty seconds each time, a safetensors file less than one. The lock and the rename
-    keep two processes that start together from seeing half a folder; what is not as it was converted, or was converted
-    from another file, is converted again.
+    keep concurrent processes from seeing half a folder. Files that were altered, or converted from another source, are
+    converted again.
     """
     folder = cache_folder() / "backbones" / entry.name
     weights = package_file(entry)
@@ -216,13 +218,13 @@ def _converted(entry: Entry) -> Path:
     except OSError as error:
         raise BackboneRefused(
             f"{entry.name} could not be converted in {folder}: {error}.",
-            "Free space on the disk, or name a folder that can be written in ANNOTATOR_CACHE.",
+            "Free space on the disk, or set ANNOTATOR_CACHE to a folder that can be written.",
         ) from error
     return folder
 
 
 def _is_whole(folder: Path, weights: Path | None) -> bool:
-    """Say whether a folder holds all that was converted and nothing else, from the package's file if that is there."""
+    """Return whether a folder holds exactly the converted files, made from the package's file if that is installed."""
     try:
         made = read_json(folder / MADE)
         source = digest(weights) if weights else made["source"]
@@ -246,7 +248,7 @@ def _convert(weights: Path, folder: Path) -> None:
 
 
 def _convert_gguf(weights: Path, folder: Path) -> None:
-    # bf16 is what the weights were released in; the 4-bit blocks carry fewer bits than that.
+    # The weights were released in bf16; the 4-bit blocks carry fewer bits than that.
     dense = transformers.GgufConfig(dequantize=True)
     with _quiet_transformers():
         tokenizer = transformers.AutoTokenizer.from_pretrained(weights.parent, gguf_file=weights.name)
@@ -259,10 +261,10 @@ def _convert_gguf(weights: Path, folder: Path) -> None:
 
 
 def _list_added_tokens(folder: Path) -> None:
-    """Write the added tokens into tokenizer_config.json if they are not there, as in most models on the hub.
+    """Add the added tokens to tokenizer_config.json, as in most models on the hub.
 
-    Without them transformers parses all of tokenizer.json a second time, in Python, to find them: half of what
-    loading the starter takes.
+    Without them transformers parses all of tokenizer.json a second time, in Python: half the time of loading the
+    starter.
     """
     path = folder / "tokenizer_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
@@ -304,15 +306,15 @@ def _nf4(dtype: torch.dtype) -> Any:
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,  # without its instructions, a processor is several times slower in bf16
+        bnb_4bit_compute_dtype=dtype,  # a CPU without bf16 instructions is several times slower in bf16
     )
 
 
 def _keep_trainable(model: Any) -> None:
     """Keep 4-bit layers from packing themselves for inference, after which no gradient passes through them.
 
-    On processors with bf16 instructions bitsandbytes 0.50 does that, for good, at the first text that is only read;
-    and what was packed is rounded, so that the weights are others than before.
+    On CPUs with bf16 instructions, bitsandbytes 0.50 does so irreversibly at the first forward pass without gradients.
+    Packing also rounds the weights.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -321,7 +323,7 @@ def _keep_trainable(model: Any) -> None:
 
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """Keep loading bars out of logs and pages; warnings still pass."""
+    """Hide progress bars and log messages of transformers, except errors."""
     transformers.utils.logging.disable_progress_bar()
     before = transformers.utils.logging.get_verbosity()
     transformers.utils.logging.set_verbosity(logging.ERROR)
@@ -332,5 +334,5 @@ def _quiet_transformers() -> Iterator[None]:
         transformers.utils.logging.enable_progress_bar()
 
 
-if __name__ == "__main__":  # `make install` converts the starter once, so that the first round need not
+if __name__ == "__main__":  # `make install` converts the starter, which saves the first round the time
     load_backbone(STARTER)

@@ -1,7 +1,7 @@
-"""The backbones offered: where each comes from, its family, its licence, and the shape that tells what it needs.
+"""The catalog of backbones: source, family, license, and shape, from which memory is estimated.
 
-A catalog entry is a recommendation, not a limit: any local folder or hub id that transformers can load as a
-causal or encoder-decoder language model is a backbone too.
+The catalog is a recommendation, not a limit: any local folder or hub id that transformers can load as a causal or
+encoder-decoder language model can be a backbone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ STARTER = "smollm2-135m-instruct"
 
 @dataclass(frozen=True)
 class Entry:
-    """One backbone on offer. `source` is a hub id, or `package:file` for weights inside a Python package."""
+    """One backbone of the catalog. `source` is a hub id, or `package:file` for weights inside a Python package."""
 
     name: str
     source: str
@@ -33,7 +33,7 @@ class Entry:
 
     @property
     def package(self) -> str | None:
-        """Name the Python package that carries the weights, if one does."""
+        """The Python package that contains the weights, if any."""
         return self.source.partition(":")[0] if self.source.endswith(".gguf") else None
 
 
@@ -87,7 +87,7 @@ SHAPES = {  # as published: hidden, layers, heads, heads of keys, width of a hea
 
 
 def shape_of(name: str) -> Shape | None:
-    """Find the shape of a catalog entry or of a local folder; None where it is not known before it is fetched."""
+    """Return the shape of a catalog entry or a local folder; None if it is unknown until fetched."""
     for entry in CATALOG.values():
         if name in (entry.name, entry.source):
             return SHAPES[entry.name]
@@ -99,7 +99,7 @@ def shape_of(name: str) -> Shape | None:
 
 
 def package_file(entry: Entry) -> Path | None:
-    """Find the weights that a Python package carries; None if the package is not installed."""
+    """Return the weights file in a Python package; None if the package is not installed."""
     package, _, filename = entry.source.partition(":")
     found = find_spec(package)
     folders = list(found.submodule_search_locations or []) if found else []
@@ -108,6 +108,6 @@ def package_file(entry: Entry) -> Path | None:
 
 
 def cache_folder() -> Path:
-    """Return where converted backbones are kept: ANNOTATOR_CACHE, or annotator/ in the user's cache folder."""
+    """Return the folder of converted backbones: ANNOTATOR_CACHE, or annotator/ in the user's cache folder."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("ANNOTATOR_CACHE") or Path(cache) / "annotator")

@@ -1,4 +1,4 @@
-"""What this machine offers a language model: device, precision, memory. Imports torch only where a GPU is asked for."""
+"""Query this machine's device, precision and memory. Imports torch only when a GPU is queried."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def best_device() -> torch.device:
-    """Choose the GPU if there is one."""
+    """Return the GPU if there is one, otherwise the CPU."""
     import torch
 
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def preferred_dtype(device: torch.device) -> torch.dtype:
-    """Choose bf16 where the processor is quick at it, fp32 elsewhere: fp16 overflows in T5."""
+    """Return bf16 if the device computes it fast, otherwise fp32: fp16 overflows in T5."""
     import torch
 
     if device.type == "cuda":
@@ -33,23 +33,24 @@ def preferred_dtype(device: torch.device) -> torch.dtype:
 
 
 def processor_width() -> int:
-    """Return the bytes of a number in the precision preferred on the processor."""
+    """Return the bytes of a number in the precision preferred on the CPU."""
     return BF16 if _cpu_is_quick_at_bf16() else FP32
 
 
 def _cpu_is_quick_at_bf16() -> bool:
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="ignore")
-    except OSError:  # not Linux; Apple and Windows give no such list, and fp32 is right everywhere
+    except OSError:  # macOS and Windows have no such file, and fp32 works everywhere
         return False
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def attend_exactly() -> None:
-    """Let a GPU attend without the kernel that is wrong in rare shapes. From here on, in all of the process.
+    """Disable an attention kernel that is wrong for rare shapes on GPUs, for the whole process.
 
-    On an H100 with torch 2.11 and numbers in fp32, 65 queries, 112 keys and a mask of ours, the memory-efficient kernel
-    gave the last query another value: one label in ten was off by 0.4 nats. The others gave what a processor gives.
+    On an H100 with torch 2.11 in fp32, 65 queries, 112 keys and one of our masks, the memory-efficient kernel
+    computed a wrong value for the last query: one label in ten was off by 0.4 nats. The other kernels agreed with
+    the CPU.
     """
     import torch
 
@@ -57,19 +58,19 @@ def attend_exactly() -> None:
 
 
 def can_load_4bit() -> bool:
-    """Say whether bitsandbytes has kernels for this machine."""
+    """Return whether bitsandbytes has kernels for this machine."""
     import torch
 
     return torch.cuda.is_available() or torch.backends.cpu.get_cpu_capability().startswith("AVX")
 
 
 def precision_name() -> str:
-    """Name the precision a backbone is loaded in here."""
+    """Return the precision in which backbones are loaded on this machine."""
     return str(preferred_dtype(best_device())).removeprefix("torch.")
 
 
 def gpu_name() -> str | None:
-    """Name the GPU and its memory; None if there is none."""
+    """Return the name and memory of the GPU; None if there is none."""
     import torch
 
     if not torch.cuda.is_available():
@@ -79,12 +80,12 @@ def gpu_name() -> str | None:
 
 
 def may_have_gpu() -> bool:
-    """Tell, without torch, whether a driver is installed: then the main memory is not what counts."""
+    """Return, without torch, whether a GPU driver is installed; then main memory is not the limit."""
     return shutil.which("nvidia-smi") is not None
 
 
 def free_memory() -> int:
-    """Return the bytes free for a backbone, the GPU's if there is one."""
+    """Return the bytes available to a backbone: of the GPU if there is one, otherwise of main memory."""
     import torch
 
     if torch.cuda.is_available():
@@ -98,14 +99,14 @@ def free_main_memory() -> int:
 
 
 def peak_memory() -> int:
-    """Return the most bytes this process has held: on the GPU if it has computed there, else in main memory."""
+    """Return this process's peak memory in bytes: on the GPU if it has been used, otherwise in main memory."""
     torch = sys.modules.get("torch")  # a process that has not imported it holds nothing on a GPU
     on_gpu = int(torch.cuda.max_memory_allocated()) if torch and torch.cuda.is_available() else 0
     return on_gpu or _peak_resident()
 
 
 def _peak_resident() -> int:
-    # Linux first: what getrusage says there begins with the peak of the process that started this one.
+    # On Linux, getrusage starts from the peak of the parent process.
     status = Path("/proc/self/status")
     found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="ascii")) if status.is_file() else None
     if found:

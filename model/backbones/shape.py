@@ -1,6 +1,6 @@
-"""What an architecture's few numbers tell: how many weights it has, and where. Imports nothing heavy.
+"""Derive the number of weights from an architecture's dimensions. Imports nothing heavy.
 
-So the memory a backbone needs can be known from its catalog entry or its config.json alone, without torch.
+This allows estimating the memory of a backbone from its catalog entry or config.json alone, without torch.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from typing import Any, NamedTuple
 
 
 class Linear(NamedTuple):
-    """A linear layer, which LoRA can adapt and 4-bit loading can quantise."""
+    """A linear layer, which LoRA can adapt and 4-bit loading can quantize."""
 
     inputs: int
     outputs: int
-    is_wo: bool = False  # T5's last one, never quantised: its outputs overflow what is coarser than bf16
+    is_wo: bool = False  # T5's output projection, never quantized: its outputs overflow in formats coarser than bf16
 
     @property
     def weights(self) -> int:
-        """Count them."""
+        """The number of weights."""
         return self.inputs * self.outputs
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The numbers of an architecture, named as its config.json names them where that is clear."""
+    """Dimensions of an architecture, named as in config.json where those names are clear."""
 
     hidden: int
     layers: int  # of the decoder
@@ -37,14 +37,14 @@ class Shape:
     tied: bool = True  # the output layer is the embedding
     gated: bool = True  # the feed-forward part has a gate
     biased: bool = False  # queries, keys and values have a bias (Qwen2)
-    head_norms: bool = False  # queries and keys are normalised (Qwen3, Gemma 3)
-    norms: int = 2  # a layer
-    encoder_layers: int = 0  # none: causal
-    distances: int = 0  # what T5 has for positions
+    head_norms: bool = False  # queries and keys are normalized (Qwen3, Gemma 3)
+    norms: int = 2  # per layer
+    encoder_layers: int = 0  # 0: causal
+    distances: int = 0  # buckets of T5's relative positions
 
     @property
     def queries(self) -> int:
-        """Width of the queries, and of what attention returns."""
+        """Width of the queries, and of the output of attention."""
         return self.heads * self.head_width
 
     @property
@@ -72,19 +72,19 @@ class Shape:
 
     @property
     def parameters(self) -> int:
-        """Count all weights."""
+        """The number of all weights."""
         embeddings = self.vocabulary * self.hidden * (1 if self.tied else 2)
         biases = (self.queries + 2 * self.keys) * self.layers if self.biased else 0
         return sum(linear.weights for linear in self.linears) + embeddings + biases + self._norms + self._distances
 
     @property
     def quantizable(self) -> int:
-        """Count the weights that 4-bit loading turns into 4 bits: those of linear layers, except T5's `wo`."""
+        """The number of weights that 4-bit loading quantizes: those of linear layers, except T5's `wo`."""
         return sum(linear.weights for linear in self.linears if not linear.is_wo)
 
     @property
     def _norms(self) -> int:
-        if self.encoder_layers:  # the decoder has one more, for what it reads of the encoder
+        if self.encoder_layers:  # the decoder has one more, for cross-attention
             return (self.norms * self.encoder_layers + (self.norms + 1) * self.layers + 2) * self.hidden
         of_heads = 2 * self.head_width * self.layers if self.head_norms else 0
         return (self.norms * self.layers + 1) * self.hidden + of_heads
@@ -106,13 +106,13 @@ _LIKE_LLAMA: dict[str, dict[str, Any]] = {
 
 
 def read_shape(config: Mapping[str, Any]) -> Shape | None:
-    """Read the shape from what config.json holds; None for an architecture whose numbers we cannot vouch for."""
+    """Read the shape from the content of config.json; None for an unknown architecture."""
     kind = config.get("model_type")
     try:
         if kind in _LIKE_LLAMA:
             return _like_llama(config, **_LIKE_LLAMA[kind])
         return _t5(config) if kind == "t5" else None
-    except KeyError:  # a file by hand, or by a version that left out what was usual
+    except KeyError:  # edited by hand, or by a version that omits defaults
         return None
 
 
@@ -133,7 +133,7 @@ def _like_llama(config: Mapping[str, Any], **special: Any) -> Shape:
 
 def _t5(config: Mapping[str, Any]) -> Shape:
     heads, layers = config["num_heads"], config["num_layers"]
-    # transformers 5 reports every T5 as tied; what its file said of that is in another place
+    # transformers 5 reports every T5 as tied; the value of the file is in another field
     tied = config.get("scale_decoder_outputs", config.get("tie_word_embeddings", True))
     return Shape(
         config["d_model"],

@@ -1,4 +1,4 @@
-"""Whether a checkpoint is whole: every weight there, of the right shape, a finite number, and none too many."""
+"""Check that a checkpoint is complete: every weight present, finite and of the right shape, and no others."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from annotator.errors import BackboneRefused
 
 _AGAIN = "Download the checkpoint again, or choose another backbone."
 _SHOWN = 3
-_AT_ONCE = 1 << 24  # numbers that are looked at together
-# Parts of a checkpoint that read pictures or sound: what is asked about text does without them.
+_AT_ONCE = 1 << 24  # numbers checked at a time
+# Parts of a checkpoint for images or sound, which are not needed for text.
 _OTHER_SENSES = re.compile(r"(^|[._])(vision|visual|image|audio|speech|multi_modal|mm)([._]|_?projector|$)")
 _SENSES = ("vision_config", "audio_config", "speech_config")
 
 
 def check_loaded(name: str, config: Any, info: dict[str, Any]) -> None:
-    """Refuse a model whose checkpoint did not give it every weight, or gave it others.
+    """Raise BackboneRefused if a checkpoint lacks weights of the model or has others.
 
-    `info` is what transformers tells of the loading. It leaves out weights that are tied to others or that the
-    architecture is known to make or to drop itself.
+    `info` is the loading report of transformers. It omits weights that are tied to others, or that the architecture
+    initializes or drops itself.
     """
     missing, surplus = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
     if any(getattr(config, sense, None) is not None for sense in _SENSES):
         surplus = [key for key in surplus if not _OTHER_SENSES.search(key)]
-    shapes = sorted(f"{key} {list(there)} for {list(wanted)}" for key, there, wanted in info["mismatched_keys"])
+    shapes = sorted(f"{key} {list(there)} for {list(expected)}" for key, there, expected in info["mismatched_keys"])
     if shapes:
         raise BackboneRefused(
             f"The checkpoint of “{name}” does not fit its config.json: {len(shapes)} weights have another shape, "
@@ -50,7 +50,7 @@ def check_loaded(name: str, config: Any, info: dict[str, Any]) -> None:
 
 
 def check_finite(path: Path) -> None:
-    """Refuse a safetensors file that holds NaN or an infinite number, or that is cut off."""
+    """Raise BackboneRefused for a safetensors file with NaN or infinite numbers, or that is truncated."""
     try:
         with safe_open(path, "pt") as file:
             unfit = [key for key in file.keys() if not is_finite(file.get_tensor(key))]  # noqa: SIM118  (no mapping)
@@ -64,7 +64,7 @@ def check_finite(path: Path) -> None:
 
 
 def is_finite(weights: torch.Tensor) -> bool:
-    """Say whether all numbers are finite. The least and the largest tell, and are found much faster."""
+    """Return whether all numbers are finite, from the minimum and the maximum, which is much faster."""
     if not weights.is_floating_point() or not weights.numel():
         return True
     for part in torch.split(weights.detach().flatten(), _AT_ONCE):
@@ -74,15 +74,15 @@ def is_finite(weights: torch.Tensor) -> bool:
     return True
 
 
-def misfit(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> str:
-    """Say what keeps trained weights from a backbone, in words; nothing if they fit and are finite."""
-    if missing := sorted(wanted.keys() - found.keys()):
+def misfit(weights: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> str:
+    """Return, in words, why trained weights do not fit a backbone; empty if they fit and are finite."""
+    if missing := sorted(expected.keys() - weights.keys()):
         return f"{len(missing)} weights are missing, as in {_some(missing)}"
-    if surplus := sorted(found.keys() - wanted.keys()):
+    if surplus := sorted(weights.keys() - expected.keys()):
         return f"{len(surplus)} weights have no place in the model, as in {_some(surplus)}"
-    if other := sorted(key for key, weight in found.items() if weight.shape != wanted[key].shape):
+    if other := sorted(key for key, weight in weights.items() if weight.shape != expected[key].shape):
         return f"{len(other)} weights have another shape, as in {_some(other)}"
-    if unfit := sorted(key for key, weight in found.items() if not is_finite(weight)):
+    if unfit := sorted(key for key, weight in weights.items() if not is_finite(weight)):
         return f"{len(unfit)} weights are not finite numbers, as in {_some(unfit)}"
     return ""
 

@@ -1,7 +1,7 @@
-"""The voices of the scout: linear maps from one aspect of an utterance's state to a log-probability for each label.
+"""The heads of the probe: linear maps from one aspect of an utterance's state to a log-probability for each label.
 
-A head is a logistic regression on answers, in which the codebook's words for a label are its first example. A
-comparison asks how like those words an utterance is, and needs no answer. Imports no torch.
+A trained head is a logistic regression on answers, in which the codebook's words for a label are its first example. A
+similarity head compares an utterance with those words, and needs no answers. Imports no torch.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ from model.finite import check_finite
 if TYPE_CHECKING:
     from model.types import Logits, States
 
-ASPECTS = 3  # of a state, side by side and equally wide: what the words mean, where they lead, how they are spelt
-SPELLING = 2  # the last of them
-COMPARED = (0, SPELLING)  # those in which an utterance can be compared with the words for a label
-HEADS = ASPECTS + len(COMPARED)
+ASPECTS = 3  # of a state, equally wide and concatenated: mean of the own tokens, last token, spelling
+SPELLING = 2  # index of the last aspect
+COMPARABLE = (0, SPELLING)  # aspects in which utterances can be compared with the words for a label
+HEADS = ASPECTS + len(COMPARABLE)
 PENALTY = 20.0  # inverse: 10 to 80 are equally good on four data sets at 80 and 160 answers
-RARE = 0.02  # deviation of a dimension of spelling below which a few letters would count too much
-SAME = 1e-5  # deviation of a dimension, of its size, up to which it is rounding: utterances do not differ in it
-NEAR = 1e-3  # a distance or deviation, of what is on one scale, up to which it is none
+RARE = 0.02  # floor of the deviation of a spelling dimension: below it, a few letters would count too much
+SAME = 1e-5  # deviation of a dimension, relative to its size, that is only rounding
+NEAR = 1e-3  # standardized distance or deviation that counts as zero
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class TrainingExamples:
-    """What there is to learn from: answers, and the codebook."""
+    """Answered utterances, and the states of the labels."""
 
     states: States  # (n, width)
     labels: NDArray[np.int64]  # (n,)
-    described: States  # (k, width): of the codebook's words for each label
+    label_states: States  # (k, width): of the codebook's words for each label
 
     def __post_init__(self) -> None:
-        """Raise NotFinite for states that nothing can be learned from."""
-        check_finite("hidden states", self.states, self.described)
+        """Raise NotFinite for states that are not finite."""
+        check_finite("hidden states", self.states, self.label_states)
 
     def of(self, rows: NDArray[np.int64]) -> TrainingExamples:
-        """Take some of the answers."""
+        """Select answers."""
         return replace(self, states=self.states[rows], labels=self.labels[rows])
 
 
@@ -62,32 +62,32 @@ class Head:
 
 
 def aspects(width: int) -> list[slice]:
-    """Say where in a state of this width each aspect is."""
+    """Return the slice of each aspect in a state of this width."""
     each = width // ASPECTS
     return [slice(i * each, (i + 1) * each) for i in range(ASPECTS)]
 
 
-def meanings(states: States) -> States:
-    """Return the part of (n, width) states in which utterances of like meaning are near each other."""
+def semantic_states(states: States) -> States:
+    """Return the aspect of (n, width) states in which utterances of similar meaning are close to each other."""
     return states[:, aspects(states.shape[1])[0]]
 
 
 def make_heads(training_examples: TrainingExamples) -> list[Head]:
-    """Fit a head to each aspect, and compare where that tells something."""
-    return [
-        _head(_seen(training_examples, aspect), training_examples.labels) for aspect in range(ASPECTS)
-    ] + make_comparisons(training_examples)
+    """Fit a trained head to each aspect; return these, followed by the similarity heads."""
+    standardized = [_standardize(training_examples, aspect) for aspect in range(ASPECTS)]
+    trained = [_trained_head(one, training_examples.labels) for one in standardized]
+    return trained + make_similarity_heads(training_examples)
 
 
-def make_comparisons(training_examples: TrainingExamples) -> list[Head]:
-    """Compare utterances with the words for each label. Of the answers only the utterances count, for their scale."""
-    return [_comparison(_seen(training_examples, aspect)) for aspect in COMPARED]
+def make_similarity_heads(training_examples: TrainingExamples) -> list[Head]:
+    """Return the similarity heads. The answers' labels are not used, only their states, to estimate the scale."""
+    return [_similarity_head(_standardize(training_examples, aspect)) for aspect in COMPARABLE]
 
 
 def combine_heads(heads: Sequence[Head], shares: Array, width: int) -> tuple[Array, Array]:
-    """Return (width, k) weights and (k,) bias of a weighted sum of what voices say.
+    """Return (width, k) weights and (k,) bias of the weighted sum of the heads' logits.
 
-    What each lacks to log-probabilities is the same for all labels, so softmax makes up for it in the end.
+    The normalizing constants, equal for all labels, are left out; a softmax restores them.
     """
     weights, bias = np.zeros((width, len(heads[0].bias))), np.zeros(len(heads[0].bias))
     for head, share in zip(heads, shares, strict=True):
@@ -97,8 +97,8 @@ def combine_heads(heads: Sequence[Head], shares: Array, width: int) -> tuple[Arr
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """One aspect of utterances and labels, on one scale: a distance of one from the mean on average."""
+class _Standardized:
+    """One aspect of utterances and labels, standardized: the root mean square distance from the mean is one."""
 
     part: slice
     mean: Array
@@ -107,22 +107,22 @@ class _Seen:
     words: Array  # (k, width of the aspect)
 
     def head(self, weights: Array, bias: Array) -> Head:
-        """Turn weights for what is on one scale into a voice for states as they are."""
+        """Turn weights for standardized vectors into a head for plain states."""
         plain = weights / self.scale[:, None]
         return Head(self.part, plain, bias - self.mean @ plain)
 
 
-def _seen(training_examples: TrainingExamples, aspect: int) -> _Seen:
-    """Put the dimensions of an aspect on one scale, that of the utterances.
+def _standardize(training_examples: TrainingExamples, aspect: int) -> _Standardized:
+    """Scale the dimensions of an aspect by their deviation over the utterances.
 
-    Of spelling by the root of the deviation: rare letters count more than common ones, but not as much more as they are
-    rare. What the words for all labels have in common is taken away: they are no utterances. A dimension in which the
-    utterances do not differ, as where all are copies of one, keeps its size: what differs there later would count
-    without bound.
+    Spelling is scaled by the root of the deviation: rare letters count more than common ones, but not in proportion to
+    their rarity. Label words are centered on their own mean, because they are not utterances. A dimension without
+    deviation, as when all utterances are copies of one, is scaled by its size: otherwise later differences in it would
+    count without bound.
     """
     part = aspects(training_examples.states.shape[1])[aspect]
     vectors, words = (
-        rows[:, part].astype(np.float64) for rows in (training_examples.states, training_examples.described)
+        rows[:, part].astype(np.float64) for rows in (training_examples.states, training_examples.label_states)
     )
     deviation, size = vectors.std(axis=0), np.sqrt((vectors**2).mean(axis=0))
     scale = np.maximum(np.where(deviation > SAME * size, deviation, size), 1e-6)
@@ -130,33 +130,32 @@ def _seen(training_examples: TrainingExamples, aspect: int) -> _Seen:
         scale = np.sqrt(np.maximum(deviation, RARE))
     mean = vectors.mean(axis=0)
     scale = scale * _distance((vectors - mean) / scale)
-    apart = (words - words.mean(axis=0)) / scale
-    return _Seen(part, mean, scale, (vectors - mean) / scale, apart / _distance(apart))
+    centered = (words - words.mean(axis=0)) / scale
+    return _Standardized(part, mean, scale, (vectors - mean) / scale, centered / _distance(centered))
 
 
 def _distance(vectors: Array) -> float:
-    """Return how far (n, width) vectors are from zero, as a root mean square; one where they are all next to it."""
-    found = float(np.sqrt((vectors**2).sum(axis=1).mean()))
-    return found if found > NEAR else 1.0
+    """Return the root mean square norm of (n, width) vectors; one if it is near zero."""
+    norm = float(np.sqrt((vectors**2).sum(axis=1).mean()))
+    return norm if norm > NEAR else 1.0
 
 
-def _head(seen: _Seen, labels: NDArray[np.int64]) -> Head:
-    """Fit a logistic regression: good at order, too sure or too unsure."""
+def _trained_head(aspect: _Standardized, labels: NDArray[np.int64]) -> Head:
+    """Fit a logistic regression, which ranks well but is not calibrated."""
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
 
-    given, size = np.concatenate([seen.utterances, seen.words]), len(seen.words)
-    with threadpool_limits(1), warnings.catch_warnings():  # threads that wait for one another take ten times as long
-        warnings.filterwarnings("ignore", "The number of unique classes")  # few answers to many labels are usual here
-        head = LogisticRegression(C=PENALTY, max_iter=500).fit(given, np.concatenate([labels, np.arange(size)]))
-    if size == 2:  # one score stands for both
-        return seen.head(np.concatenate([-head.coef_, head.coef_]).T / 2, np.array([-0.5, 0.5]) * head.intercept_)
-    return seen.head(head.coef_.T, head.intercept_)
+    features, size = np.concatenate([aspect.utterances, aspect.words]), len(aspect.words)
+    with threadpool_limits(1), warnings.catch_warnings():  # with several threads it takes ten times as long
+        warnings.filterwarnings("ignore", "The number of unique classes")  # few answers for many labels are normal here
+        head = LogisticRegression(C=PENALTY, max_iter=500).fit(features, np.concatenate([labels, np.arange(size)]))
+    if size == 2:  # scikit-learn fits one score for both
+        return aspect.head(np.concatenate([-head.coef_, head.coef_]).T / 2, np.array([-0.5, 0.5]) * head.intercept_)
+    return aspect.head(head.coef_.T, head.intercept_)
 
 
-def _comparison(seen: _Seen) -> Head:
-    """Say how like the words for each label an utterance is: a cosine but for the utterance's own length."""
-    towards = seen.words / np.maximum(np.linalg.norm(seen.words, axis=1, keepdims=True), 1e-6)
-    likeness = seen.utterances @ towards.T
-    spread = float(likeness.std())
-    return seen.head(towards.T / (spread if spread > NEAR else 1.0), np.zeros(len(towards)))
+def _similarity_head(aspect: _Standardized) -> Head:
+    """Return a head whose logits are projections on label words: cosines times the length of the utterance's vector."""
+    directions = aspect.words / np.maximum(np.linalg.norm(aspect.words, axis=1, keepdims=True), 1e-6)
+    spread = float((aspect.utterances @ directions.T).std())
+    return aspect.head(directions.T / (spread if spread > NEAR else 1.0), np.zeros(len(directions)))

@@ -1,9 +1,9 @@
-"""The scout: what can be said of an utterance at once, by a linear map of what the untrained backbone makes of it.
+"""The probe, in the app the quick classifier: a linear classifier on hidden states of the untrained backbone.
 
-It has several voices (see `voices`), which learn from the same answers as the adapter and err elsewhere, so the two
-together know more than either. How much each voice is worth is fitted to answers that it has not seen, which makes them
-honest together (docs/decisions 0012, 0015 and 0016). Alone it is the quick way where fine-tuning takes too long, and
-between two rounds it says at once what the latest answers change. Imports no torch.
+It combines several heads (see `heads`). They are trained on the same answers as the adapter but make different errors,
+so the blend of both is better than either. The weight of each head is fitted to held-out answers, which calibrates the
+combination (docs/decisions 0012, 0015 and 0016). Alone, the probe is the quick option where fine-tuning takes too
+long, and between rounds it reflects the latest answers at once. Imports no torch.
 """
 
 from __future__ import annotations
@@ -18,137 +18,140 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax, logsumexp
 
 from model.finite import check_finite
-from model.probe.heads import ASPECTS, HEADS, Array, TrainingExamples, combine_heads, make_comparisons, make_heads
+from model.probe.heads import ASPECTS, HEADS, Array, TrainingExamples, combine_heads, make_heads, make_similarity_heads
 from model.probe.scaling import fit_pool, fit_temperature
 
 if TYPE_CHECKING:
     from model.types import Logits, States
 
-FOLDS, POOLS = 5, 10  # in which voices are fitted anew, and in which their shares are: that takes next to no time
-USUAL = np.full(HEADS, 1 / ASPECTS)  # shares while nothing is known: the heads together as much as an honest one
-SPREAD = 1.0  # of the log of a share around that: some voices are worth three times what others are, and some nothing
-UNTAUGHT = np.array([1.0, 0.5])  # shares of the comparisons before there is an answer to fit them to
+FOLDS, POOLS = 5, 10  # folds in which heads are refitted, and in which shares are; the latter is cheap
+PRIOR_SHARES = np.full(HEADS, 1 / ASPECTS)  # prior mean of the shares: together the weight of one calibrated head
+SPREAD = 1.0  # prior deviation of a log share: some heads deserve three times the weight of others, some none
+ZERO_SHOT_SHARES = np.array([1.0, 0.5])  # shares of the similarity heads before there are answers to fit them to
 PROBE_FILE = "scout.safetensors"
+_STORED = {"label_bias": "leaning", "label_states": "described"}  # names in the file, where they differ
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A linear map from states to a log-probability for each of k labels, and what it keeps when it is fitted anew."""
+    """A linear map from states to log-probabilities of k labels, with what is needed to refit it."""
 
     weights: Array  # (width, k)
     bias: Array  # (k,)
-    shares: Array  # (voices,): how much each counts
-    leaning: Array  # (k,): what is added to each label's log-probability
-    described: States  # (k, width): what the backbone makes of the codebook's words for each label; zeros: not known
+    shares: Array  # (heads,): weight of each head
+    label_bias: Array  # (k,): added to each label's log-probability, contained in `bias`
+    label_states: States  # (k, width): states of the codebook's words for each label; zeros where unknown
 
     def loglik(self, states: States) -> Logits:
         """Return (n, k) log-probabilities; rows sum to one. Raises NotFinite."""
-        found = np.asarray(log_softmax(states @ self.weights + self.bias, axis=1))
-        check_finite("logits of the scout", found)
-        return found
+        logits = np.asarray(log_softmax(states @ self.weights + self.bias, axis=1))
+        check_finite("logits of the probe", logits)
+        return logits
 
     def refitted(self, states: States, labels: Sequence[int]) -> Probe:
-        """Fit the voices to other answers, and leave it at what each is worth: to fit that takes five times as long."""
-        return _probe(TrainingExamples(states, np.asarray(labels), self.described), self.shares, self.leaning)
+        """Refit the heads to other answers, keeping the shares, whose fit takes five times as long."""
+        return _probe(TrainingExamples(states, np.asarray(labels), self.label_states), self.shares, self.label_bias)
 
     def for_labels(self, columns: Sequence[int | None]) -> Probe:
-        """Say where the labels of another codebook are in this one, None if nowhere; to be refitted."""
-        kept = blank(len(self.weights), len(columns))
+        """Return a probe, to be refitted, for another codebook; `columns` maps its labels to these, None if new."""
+        new = blank(len(self.weights), len(columns))
         for place, column in enumerate(columns):
             if column is not None:
-                kept.leaning[place], kept.described[place] = self.leaning[column], self.described[column]
-        return Probe(kept.weights, kept.bias, self.shares, kept.leaning, kept.described)
+                new.label_bias[place], new.label_states[place] = self.label_bias[column], self.label_states[column]
+        return Probe(new.weights, new.bias, self.shares, new.label_bias, new.label_states)
 
     def save(self, folder: Path) -> None:
-        """Write it beside the adapter."""
+        """Write the probe next to the adapter."""
         from safetensors.numpy import save_file
 
-        save_file({name: np.ascontiguousarray(array) for name, array in vars(self).items()}, folder / PROBE_FILE)
+        arrays = {_STORED.get(name, name): np.ascontiguousarray(array) for name, array in vars(self).items()}
+        save_file(arrays, folder / PROBE_FILE)
 
     @classmethod
     def load(cls, folder: Path) -> Probe | None:
-        """Read what `save` wrote; None where there is none, or one that an earlier version has left."""
+        """Read what `save` wrote; None if there is no file, or one of an earlier version."""
         from safetensors.numpy import load_file
 
         stored = load_file(folder / PROBE_FILE) if (folder / PROBE_FILE).is_file() else {}
-        return cls(**stored) if stored.keys() == {field.name for field in fields(cls)} else None
+        names = {_STORED.get(field.name, field.name): field.name for field in fields(cls)}
+        return cls(**{names[key]: array for key, array in stored.items()}) if stored.keys() == names.keys() else None
 
 
 def blank(width: int, size: int) -> Probe:
-    """Return one that has heard nothing, not even what the codebook says: all labels are equally likely."""
-    described = np.zeros((size, width), dtype=np.float32)
-    return Probe(np.zeros((width, size)), np.zeros(size), USUAL, np.zeros(size), described)
+    """Return an untrained probe without label states, for which all labels are equally likely."""
+    label_states = np.zeros((size, width), dtype=np.float32)
+    return Probe(np.zeros((width, size)), np.zeros(size), PRIOR_SHARES, np.zeros(size), label_states)
 
 
-def fit_probe(states: States, labels: Sequence[int], described: States) -> Probe:
-    """Fit a scout to (n, width) states of answered utterances and (k, width) of the labels, and make it honest.
+def fit_probe(states: States, labels: Sequence[int], label_states: States) -> Probe:
+    """Fit and calibrate a probe on (n, width) states of answered utterances and (k, width) label states.
 
-    It is as sure, and of each label as fond, as answers ask for that its heads have not seen. A handful of answers
-    cannot tell: then every voice counts the same.
+    Shares and label biases are fitted to out-of-fold predictions. With fewer than FOLDS answers the prior shares are
+    kept.
     """
-    training_examples = TrainingExamples(states, np.asarray(labels), described)
+    training_examples = TrainingExamples(states, np.asarray(labels), label_states)
     if len(labels) < FOLDS:
-        return _probe(training_examples, USUAL, np.zeros(len(described)))
+        return _probe(training_examples, PRIOR_SHARES, np.zeros(len(label_states)))
     return _probe(training_examples, *_shares(_out_of_fold(training_examples), training_examples.labels))
 
 
-def compare_only(states: States, described: States) -> Probe:
-    """Say what can be said before any answer: how like what the codebook says of each label an utterance is.
+def zero_shot_probe(states: States, label_states: States) -> Probe:
+    """Return a probe that needs no answers: it measures the similarity of utterances to the codebook's words.
 
-    `states` are those of the pool, (n, width): they tell on which scale to compare.
+    `states` are those of the pool, (n, width), from which the scale of each dimension is estimated.
     """
-    heads = make_comparisons(TrainingExamples(states, np.empty(0, dtype=np.int64), described))
-    return Probe(*combine_heads(heads, UNTAUGHT, states.shape[1]), USUAL, np.zeros(len(described)), described)
+    heads = make_similarity_heads(TrainingExamples(states, np.empty(0, dtype=np.int64), label_states))
+    combined = combine_heads(heads, ZERO_SHOT_SHARES, states.shape[1])
+    return Probe(*combined, PRIOR_SHARES, np.zeros(len(label_states)), label_states)
 
 
-def out_of_fold(states: States, labels: Sequence[int], described: States) -> Logits:
-    """Return (n, k) log-probabilities of answered utterances, each by heads that have not seen its answer.
+def out_of_fold(states: States, labels: Sequence[int], label_states: States) -> Logits:
+    """Return (n, k) log-probabilities of answered utterances, each by heads trained without its answer.
 
-    They are made honest on the whole, so that those of frequent and rare labels can be compared.
+    They are calibrated overall, so that frequent and rare labels can be compared.
     """
-    training_examples = TrainingExamples(states, np.asarray(labels), described)
-    said = _out_of_fold(training_examples)
-    shares, leaning = _shares(said, training_examples.labels)
-    return np.asarray(log_softmax(np.tensordot(shares, said, 1) + leaning, axis=1))
+    training_examples = TrainingExamples(states, np.asarray(labels), label_states)
+    held_out = _out_of_fold(training_examples)
+    shares, label_bias = _shares(held_out, training_examples.labels)
+    return np.asarray(log_softmax(np.tensordot(shares, held_out, 1) + label_bias, axis=1))
 
 
-def blend(logits: Logits, logits_of: Logits, weight: float) -> Logits:
-    """Mix an adapter's (n, k) log-likelihoods with a scout's: geometric, the adapter's mass on the labels kept.
+def blend(logits: Logits, probe_logits: Logits, weight: float) -> Logits:
+    """Return the geometric mixture of an adapter's (n, k) log-likelihoods and a probe's, with the adapter's mass.
 
     Raises NotFinite.
     """
     mass = logsumexp(logits, axis=1, keepdims=True)
-    check_finite("logits", mass, logits_of, weight)  # a label that a round does not know has no mass, and may
-    return np.asarray(log_softmax((1 - weight) * (logits - mass) + weight * logits_of, axis=1) + mass)
+    check_finite("logits", mass, probe_logits, weight)  # single labels may be -inf: those a round was not trained on
+    return np.asarray(log_softmax((1 - weight) * (logits - mass) + weight * probe_logits, axis=1) + mass)
 
 
-def _probe(training_examples: TrainingExamples, shares: Array, leaning: Array) -> Probe:
+def _probe(training_examples: TrainingExamples, shares: Array, label_bias: Array) -> Probe:
     weights, bias = combine_heads(make_heads(training_examples), shares, training_examples.states.shape[1])
-    return Probe(weights, bias + leaning, shares, leaning, training_examples.described)
+    return Probe(weights, bias + label_bias, shares, label_bias, training_examples.label_states)
 
 
-def _shares(said: Array, labels: NDArray[np.int64]) -> tuple[Array, Array]:
-    """Fit what each voice is worth, and (k,) biases, to (voices, n, k) log-probabilities of answers not seen by them.
+def _shares(held_out: Array, labels: NDArray[np.int64]) -> tuple[Array, Array]:
+    """Fit (heads,) shares and (k,) biases to (heads, n, k) out-of-fold log-probabilities.
 
-    So many numbers fitted to few answers explain these too well, so they are taken for less sure by as much as pools
-    need that were fitted without the answers they are judged on.
+    That many parameters overfit few answers, so both are divided by the temperature that fits cross-validated pools.
     """
-    held_out = np.empty(said.shape[1:])
+    cross_fitted = np.empty(held_out.shape[1:])
     for rest, fold in _folds(POOLS, len(labels)):
-        shares, leaning = fit_pool(said[:, rest], labels[rest], USUAL, SPREAD)
-        held_out[fold] = np.tensordot(shares, said[:, fold], 1) + leaning
-    temperature = fit_temperature(held_out, labels)
-    shares, leaning = fit_pool(said, labels, USUAL, SPREAD)
-    return shares / temperature, leaning / temperature
+        shares, label_bias = fit_pool(held_out[:, rest], labels[rest], PRIOR_SHARES, SPREAD)
+        cross_fitted[fold] = np.tensordot(shares, held_out[:, fold], 1) + label_bias
+    temperature = fit_temperature(cross_fitted, labels)
+    shares, label_bias = fit_pool(held_out, labels, PRIOR_SHARES, SPREAD)
+    return shares / temperature, label_bias / temperature
 
 
 def _out_of_fold(training_examples: TrainingExamples) -> Array:
-    """Return (voices, n, k) log-probabilities of answered utterances, each by voices that have not seen its answer."""
-    said = np.empty((HEADS, len(training_examples.labels), len(training_examples.described)))
+    """Return (heads, n, k) log-probabilities of answered utterances, each by heads trained without its answer."""
+    held_out = np.empty((HEADS, len(training_examples.labels), len(training_examples.label_states)))
     for rest, fold in _folds(FOLDS, len(training_examples.labels)):
-        for head, logits_of in enumerate(make_heads(training_examples.of(rest))):
-            said[head, fold] = logits_of.loglik(training_examples.states[fold])
-    return said
+        for i, head in enumerate(make_heads(training_examples.of(rest))):
+            held_out[i, fold] = head.loglik(training_examples.states[fold])
+    return held_out
 
 
 def _folds(count: int, size: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:

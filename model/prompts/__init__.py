@@ -1,1 +1,1 @@
-"""From words to token ids: the instruction, the utterance, and what the model may answer."""
+"""Prompts as token ids: the instruction, the utterance, and the possible answers."""

@@ -1,7 +1,7 @@
-"""What a chat template writes around a message: the same on every day and in every process.
+"""Render the chat template around a message, independent of date and process.
 
-Templates may ask for today's date or draw at random. Both are fixed here, so that a prompt depends on nothing but the
-template, and on the day a round was made only where the round is older than this rule.
+Templates may use today's date or random numbers. Both are fixed here, so a prompt depends only on the template. Prompts
+of rounds older than this rule also depend on the day they were made.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from annotator.errors import BackboneRefused
 from model.backbones.catalog import Family
 from model.types import Frame
 
-DAY = date(2024, 7, 26)  # what Llama 3 itself writes where it is told no date
-_IN_ENGLISH = {  # what strftime takes from the locale or the time zone of the process, on that day
+DAY = date(2024, 7, 26)  # the default date of the Llama 3 template
+_IN_ENGLISH = {  # strftime codes that depend on locale or time zone, as of that day
     "%A": "Friday", "%a": "Fri", "%B": "July", "%b": "Jul", "%h": "Jul", "%p": "AM", "%P": "am", "%s": "1721952000",
     "%c": "Fri Jul 26 00:00:00 2024", "%x": "07/26/24", "%X": "00:00:00", "%r": "12:00:00 AM", "%Z": "", "%z": "",
 }  # fmt: skip
@@ -30,7 +30,7 @@ _UNFIT = (TemplateError, ValueError, TypeError, KeyError, IndexError, AttributeE
 
 
 def frame_of(tokenizer: Any, family: Family, day: date = DAY) -> Frame:
-    """Render what a backbone's chat template writes around a message. Raises BackboneRefused if it cannot be used."""
+    """Render the chat template of a backbone around a message. Raises BackboneRefused if it cannot be used."""
     if family == "encoder-decoder":
         return Frame("", "", end_of_text(tokenizer))
     if not tokenizer.chat_template:
@@ -45,14 +45,14 @@ def end_of_text(tokenizer: Any) -> int:
     """Return the token that ends a text. Raises BackboneRefused if the tokenizer has none."""
     if tokenizer.eos_token_id is None:
         raise BackboneRefused(
-            "The tokenizer of this backbone names no token that ends a text.",
+            "The tokenizer of this backbone has no end-of-text token.",
             "Set eos_token in its tokenizer_config.json, or choose another backbone.",
         )
     return int(tokenizer.eos_token_id)
 
 
 def _around(tokenizer: Any, turns: list[dict[str, str]], ask: bool, day: date) -> tuple[str, str]:
-    """Return what is written before and after the gap. Some templates take text, others a list of parts."""
+    """Return the text before and after the gap. Some templates take text, others a list of parts."""
     in_parts = [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in turns]
     reason = "the message does not stand in it exactly once"
     for chat in (turns, in_parts):
@@ -65,29 +65,29 @@ def _around(tokenizer: Any, turns: list[dict[str, str]], ask: bool, day: date) -
             return pieces[0], pieces[1]
     raise BackboneRefused(
         f"The chat template of this backbone cannot be used ({reason}).",
-        "Mend the template beside its weights, or choose another backbone.",
+        "Fix the template next to its weights, or choose another backbone.",
     )
 
 
 def _render(tokenizer: Any, chat: list[Any], ask: bool, day: date) -> str:
     compiled = chat_template_utils._compile_jinja_template(tokenizer.get_chat_template())
-    compiled.globals["strftime_now"] = lambda form: _written(day, form)
-    with _drawing_the_same():
+    compiled.globals["strftime_now"] = lambda form: _format_date(day, form)
+    with _seeded():
         rendered = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=ask, enable_thinking=False)
     if re.search(r" at 0x[0-9a-f]+>", rendered):
         raise ValueError("it writes the address of an object, which differs each time")
     return str(rendered)
 
 
-def _written(day: date, form: str) -> str:
+def _format_date(day: date, form: str) -> str:
     if day != DAY:
         return day.strftime(form)
-    return DAY.strftime(re.sub(r"%.", lambda found: _IN_ENGLISH.get(found[0], found[0]), form))
+    return DAY.strftime(re.sub(r"%.", lambda code: _IN_ENGLISH.get(code[0], code[0]), form))
 
 
 @contextmanager
-def _drawing_the_same() -> Iterator[None]:
-    """Let what a template draws at random be the same each time, and leave the generator as it was."""
+def _seeded() -> Iterator[None]:
+    """Seed the random numbers of a template, and restore the generator."""
     before = random.getstate()
     random.seed(0)
     try:

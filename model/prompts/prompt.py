@@ -1,8 +1,8 @@
-"""The sentence the model reads: instruction and options first, the utterance last.
+"""Compose the prompt: instruction and options first, the utterance last.
 
-Everything that is the same for all utterances comes first, so that it can be computed once. Templates differ
-in how they present the options; naming the options matters most, definitions help on tasks the model has
-not seen (Chung et al. 2022, arXiv 2210.11416; Yin et al. 2023, arXiv 2306.01150).
+The part shared by all utterances comes first, so that it can be computed once. Templates differ in how they present
+the options; naming the options matters most, definitions help on tasks the model has not seen (Chung et al. 2022,
+arXiv 2210.11416; Yin et al. 2023, arXiv 2306.01150).
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from annotator.errors import UnknownName
 from model.prompts.verbalizer import label_words
 from model.types import Task, Utterance
 
-LARGE = 20  # labels: from so many on codes are worth their while
+LARGE = 20  # number of labels from which codes are worthwhile
 
 
 @dataclass(frozen=True)
 class Template:
-    """A way to put a task into words. `name` is stored with each round, `shown` is for people.
+    """A prompt template. `name` is stored with each round, `shown` is displayed.
 
-    With `coded`, the model answers with a code of one token for each label, not with its words.
+    With `coded`, the model answers with a one-token code for each label instead of its words.
     """
 
     name: str
@@ -43,9 +43,9 @@ def _with_definitions(task: Task, answers: Sequence[str]) -> str:
 
 
 def _with_reason(task: Task, answers: Sequence[str]) -> str:
-    # A model asked to give reasons repeats the definitions; asked what the speaker does, a small one says something.
-    asked = "Say in one short sentence what the speaker does, then answer with the option that fits."
-    return f"{_listed(task, answers)}\n\n{asked}"
+    # Asked for reasons, small models repeat the definitions; asked what the speaker does, they describe it.
+    request = "Say in one short sentence what the speaker does, then answer with the option that fits."
+    return f"{_listed(task, answers)}\n\n{request}"
 
 
 def _with_options(task: Task, answers: Sequence[str]) -> str:
@@ -69,7 +69,7 @@ TEMPLATES = {
     )
 }
 
-# Not among those to choose from: a round asks for labels and for nothing before them.
+# Not offered as a choice: in a round, nothing precedes the label.
 REASON = Template("reason", "A sentence of reason, then the option", _with_reason)
 
 
@@ -82,7 +82,7 @@ def find_template(name: str) -> Template:
 
 
 def utterance_text(utterance: Utterance) -> str:
-    """Present one utterance with the turns before it, oldest first."""
+    """Format an utterance with the turns before it, oldest first."""
     if not utterance.context:
         return f"Utterance: {utterance.text}"
     turns = "\n".join(utterance.context)

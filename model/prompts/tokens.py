@@ -1,8 +1,7 @@
-"""From words to token ids: the shared prefix, one utterance, and what may be answered.
+"""Tokenize a task: the shared prefix, the utterances, and the possible answers.
 
-The pieces are tokenised apart and joined as ids. That keeps the prefix the same for all utterances, and it
-means that nothing inside an utterance or a codebook can ever become a special token: those exist only in
-the pieces that come from the chat template.
+The pieces are tokenized separately and joined as ids. That keeps the prefix the same for all utterances, and ensures
+that no text of an utterance or a codebook becomes a special token: those occur only in pieces from the chat template.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from model.prompts.prompt import find_template, utterance_text
 from model.prompts.verbalizer import LabelTrie, build_trie, check_words, label_words
 from model.types import Frame, Task, Utterance
 
-_ROOM = 16  # characters a token that are looked at first: written text has some four, few tokens are longer
+_ROOM = 16  # characters per token that are tokenized first: ordinary text has about four
 
 
 @dataclass(frozen=True)
@@ -33,39 +32,40 @@ class PromptTokens:
     task: Task
     template: str
     max_tokens: int
-    fixed: Frame | None = None  # what a round was trained with; none: rendered from the chat template
+    fixed: Frame | None = None  # the frame a round was trained with; None: rendered from the chat template
 
     @cached_property
     def frame(self) -> Frame:
-        """What stands around every utterance: as it was fixed when the round was trained, else as it is written now."""
+        """The text around every utterance: as fixed when the round was trained, otherwise as rendered now."""
         if self.fixed and self.fixed.opening:
             return self.fixed
         return replace(self._around, opening=f"{find_template(self.template).instruction(self.task, self.answers)}\n\n")
 
     @cached_property
     def _around(self) -> Frame:
-        """The frame without the instruction, which cannot be written before it is known how labels are answered."""
+        """The frame without the instruction, whose rendering needs the answers, which in turn need this frame."""
         return self.fixed or frame_of(self.tokenizer, self.family)
 
     def _ids(self, text: str) -> list[int]:
-        """Tokenise what the chat template writes, special tokens included."""
+        """Tokenize text of the chat template, special tokens included."""
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _literal(self, text: str) -> list[int]:
-        """Tokenise what a person writes: every character literally, also those that spell a special token."""
+        """Tokenize user text literally, including text that spells a special token."""
         return [number for number in self._spelled(text) if number not in self._control]
 
     def _spelled(self, text: str) -> list[int]:
-        sound = whole_characters(text)
-        return list(self.tokenizer(sound, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+        return list(
+            self.tokenizer(whole_characters(text), add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        )
 
     @cached_property
     def _control(self) -> set[int]:
-        """List the tokens that only the chat template may write.
+        """Return the tokens reserved to the chat template.
 
-        Some get through a tokenizer that is told to split them: a unigram tokenizer such as T5's makes "</s>" of its
-        spelling all the same, and tokens such as Qwen3's "</think>" are part of the template without counting as
-        special. The token for what cannot be spelled may stay, unless it is what begins or ends a text as well.
+        A tokenizer may produce them although `split_special_tokens` is set: a unigram tokenizer such as T5's still maps
+        the spelling "</s>" to the token, and tokens such as Qwen3's "</think>" belong to the template without being
+        marked as special. The unknown token is allowed, unless it also begins or ends texts.
         """
         added = self.tokenizer.added_tokens_decoder
         written = {number for part in (self._around.before, self._around.after) for number in self._ids(part)}
@@ -75,13 +75,12 @@ class PromptTokens:
         return (special - {self.tokenizer.unk_token_id}) | framing
 
     def _ends(self, text: str) -> list[int]:
-        """Tokenise a text whole, or if it is far over `max_tokens` only its two ends, each with more than that.
+        """Tokenize a text; if it is far longer than `max_tokens`, only its two ends, each with more than that.
 
-        Tokenising takes longer than the model does where a text is long, and each turn of a long conversation is
-        tried. What is kept of a cut text lies near its ends, half of `max_tokens` at each; tokenizers work word by
-        word, so that far from the cut the same tokens come out as of the whole. Where they do not, within one word
-        of thousands of letters, the kept end may be divided differently. Ends with few tokens, such as blanks that
-        a tokenizer joins, are widened until they have enough.
+        For a long text, tokenizing takes longer than the model, and each turn of a long conversation is tried. A
+        truncated text keeps half of `max_tokens` at each end. Tokenizers work word by word, so far from the cut the
+        tokens equal those of the whole text; only within a word of thousands of letters they may differ. Ends with too
+        few tokens, such as runs of blanks that a tokenizer merges, are extended until they have enough.
         """
         room = _ROOM * self.max_tokens + 1000
         while 2 * room < len(text):
@@ -93,58 +92,58 @@ class PromptTokens:
 
     @cached_property
     def prefix(self) -> list[int]:
-        """What comes before every utterance: instruction and options."""
+        """Token ids before every utterance: instruction and options."""
         return self._ids(self.frame.before) + self._literal(self.frame.opening)
 
     @cached_property
     def lead(self) -> list[int]:
-        """What an utterance without turns before it begins with, if its tokenizer divides it there."""
+        """Token ids at the start of utterances without context, provided that the tokenizer splits there."""
         return self._literal(utterance_text(Utterance("")).rstrip())
 
     @cached_property
     def suffix(self) -> list[int]:
-        """What comes after every utterance and leads to the answer."""
+        """Token ids between every utterance and the answer."""
         ending = [end_of_text(self.tokenizer)] if self.family == "encoder-decoder" else []
         return self._ids(self._around.after) + ending
 
     @cached_property
     def answers(self) -> list[str]:
-        """List what the model says for each label: its words, or a code of one token."""
+        """Return the answer for each label: its words, or a one-token code."""
         if not find_template(self.template).coded:
             return [label_words(label) for label in self.task.labels]
         pairs = map("".join, product(ascii_uppercase, repeat=2))
         codes = [code for code in (*ascii_uppercase, *pairs) if len(self._literal(self._lead + code)) == 1]
         if len(codes) < len(self.task.labels):
             raise BadCodebook(
-                f"The backbone has {len(codes)} codes of one token, the codebook {len(self.task.labels)} labels.",
+                f"The backbone has {len(codes)} one-token codes, the codebook has {len(self.task.labels)} labels.",
                 "Choose a template that answers with words.",
             )
         return codes[: len(self.task.labels)]
 
     @property
     def _lead(self) -> str:
-        """Return the space an answer starts with after “Answer:”, none where a line has just begun."""
+        """Return the space before an answer after “Answer:”; empty at the start of a line."""
         after = self._around.after
         return " " if after and not after[-1].isspace() else ""
 
     @cached_property
     def trie(self) -> LabelTrie:
-        """The token sequences of all labels."""
+        """The trie of all labels' token sequences. Raises BadCodebook."""
         check_words(self.task.labels)
         sequences = [self._literal(self._lead + answer) for answer in self.answers]
         for answer in self.answers:
             if self.tokenizer.unk_token_id in self._spelled(self._lead + answer):
                 raise BadCodebook(
                     f"The backbone cannot spell “{answer}”.",
-                    "Give the label words of plain letters in the codebook.",
+                    "In the codebook, give the label words made of plain letters.",
                 )
         return build_trie(sequences, self._around.end, [label.name for label in self.task.labels])
 
     def body(self, utterance: Utterance) -> list[int]:
-        """Tokenise one utterance with its context and the suffix.
+        """Tokenize one utterance with its context and the suffix.
 
-        What is over `max_tokens` is cut: first the oldest turns, then the middle of the utterance itself. Halves of
-        surrogate pairs become U+FFFD.
+        Beyond `max_tokens`, the oldest turns are dropped first, then the middle of the utterance. Unpaired surrogates
+        become U+FFFD.
         """
         for first in range(len(utterance.context) + 1):
             kept = Utterance(utterance.text, utterance.context[first:])
@@ -154,13 +153,13 @@ class PromptTokens:
         half = self.max_tokens // 2
         return ids[: self.max_tokens - half] + ids[len(ids) - half :] + self.suffix
 
-    def own(self, utterance: Utterance, body: Sequence[int]) -> slice:
-        """Say which tokens of its body are the utterance's own: no context, no suffix."""
+    def own_slice(self, utterance: Utterance, body: Sequence[int]) -> slice:
+        """Return the slice of a body with the utterance's own tokens, without context and suffix."""
         end = len(body) - len(self.suffix)
         size = len(self._ends(utterance_text(Utterance(utterance.text)))) if utterance.context else end
         return slice(max(0, end - size), end)
 
 
 def whole_characters(text: str) -> str:
-    """Join the halves of surrogate pairs; one that is alone becomes U+FFFD, since nothing that reads text takes it."""
+    """Join surrogate pairs; unpaired ones become U+FFFD, as tokenizers do not accept them."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -1,8 +1,7 @@
-"""What the model says for a label: label words, their token ids, and the trie that all labels form.
+"""The verbalizer: label words, their token ids, and the trie of all labels.
 
-Training and scoring take the ids from here, so they cannot differ. Two labels that the model could not tell
-apart are refused. A label whose tokens begin another label's gets a terminator, which makes the two disjoint
-events; without it the longer one could never win.
+Training and scoring use the same ids. Labels that the model cannot distinguish are rejected. A label whose tokens are a
+prefix of another's gets a terminator, which makes the two disjoint events; without it the longer one could never win.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 def label_words(label: Label) -> str:
-    """Return the words the model says for a label: those given, or its name spelled out.
+    """Return the words the model generates for a label: those given, or its name spelled out.
 
-    `card_arrival` becomes "card arrival" and `PlayMusic` "play music": words the model has met, not codes.
+    `card_arrival` becomes "card arrival" and `PlayMusic` "play music": words the model was trained on, not codes.
     """
     if label.words.strip():
         return label.words.strip()
@@ -33,7 +32,7 @@ def label_words(label: Label) -> str:
 
 
 def check_words(labels: Sequence[Label]) -> None:
-    """Refuse labels that are missing, empty, or the same to a reader (case and spaces aside)."""
+    """Raise BadCodebook for labels that are missing, empty, or equal except for case and spaces."""
     if len(labels) < 2:
         raise BadCodebook(f"A codebook needs at least two labels, this one has {len(labels)}.", "Add a label.")
     seen: dict[str, str] = {}
@@ -43,8 +42,8 @@ def check_words(labels: Sequence[Label]) -> None:
             raise BadCodebook(f"The label “{label.name}” has no words.", "Give it a name or label words.")
         if words in seen:
             raise BadCodebook(
-                f"The labels “{seen[words]}” and “{label.name}” are both said “{words}”.",
-                "Give one of them other label words in the codebook.",
+                f"The labels “{seen[words]}” and “{label.name}” have the same label words, “{words}”.",
+                "Change the label words of one of them in the codebook.",
             )
         seen[words] = label.name
 
@@ -53,19 +52,19 @@ def check_words(labels: Sequence[Label]) -> None:
 class LabelTrie:
     """The token sequences of all labels as a tree, flattened for array work.
 
-    Node 0 is the root (nothing said yet); nodes 1.. are the tokens after which something still follows.
-    An edge is one token said at one node. The log-likelihood of a label is the sum over its edges.
+    Node 0 is the root; nodes 1.. are tokens that others follow. An edge is one token generated at one node. The
+    log-likelihood of a label is the sum over its edges.
     """
 
     tokens: NDArray[np.int64]  # (nodes - 1,) token of node i + 1
     parents: NDArray[np.int64]  # (nodes - 1,) parent of node i + 1
     depths: NDArray[np.int64]  # (nodes - 1,) tokens from the root, 1 for its children
     ancestors: NDArray[np.bool_]  # (nodes - 1, nodes - 1) [i, j]: node j + 1 is node i + 1 or above it
-    edge_nodes: NDArray[np.int64]  # (edges,) node at which the token is said
+    edge_nodes: NDArray[np.int64]  # (edges,) node at which the token is generated
     edge_tokens: NDArray[np.int64]  # (edges,) the token
-    edge_children: NDArray[np.int64]  # (edges,) node the edge leads to, 0 where it ends a label
-    edge_labels: NDArray[np.int64]  # (edges,) the label it ends, -1 where it leads on
-    paths: NDArray[np.float32]  # (labels, edges) one where the edge lies on the label's path
+    edge_children: NDArray[np.int64]  # (edges,) node the edge leads to, 0 if it ends a label
+    edge_labels: NDArray[np.int64]  # (edges,) label it ends, -1 if none
+    paths: NDArray[np.float32]  # (labels, edges) one if the edge is on the label's path
 
     @property
     def nodes(self) -> int:
@@ -73,24 +72,24 @@ class LabelTrie:
         return len(self.tokens) + 1
 
     def route(self, node: int) -> list[int]:
-        """List the nodes on the way to a node, the root left out."""
+        """Return the nodes from the root, exclusive, to a node, inclusive."""
         return [*self.route(int(self.parents[node - 1])), node] if node else []
 
     def inner_path(self, label: int) -> NDArray[np.int64]:
-        """List the nodes a label's path goes through, the root left out."""
+        """Return the nodes on a label's path, without the root."""
         nodes = self.edge_nodes[self.paths[label] > 0]
         inner: NDArray[np.int64] = nodes[nodes > 0]  # from the top: nodes are numbered by depth
         return inner
 
-    def said_at(self, nodes: NDArray[np.int64], label: int) -> NDArray[np.int64]:
-        """Return the token a label says at each of some nodes on its path."""
+    def tokens_at(self, nodes: NDArray[np.int64], label: int) -> NDArray[np.int64]:
+        """Return the next token of a label at each of some nodes on its path."""
         mine = np.flatnonzero(self.paths[label])
         return self.edge_tokens[mine[np.searchsorted(self.edge_nodes[mine], nodes)]]
 
-    def walk(self, said: Sequence[int]) -> tuple[int, int]:
+    def walk(self, generated: Sequence[int]) -> tuple[int, int]:
         """Follow tokens from the root to the end of a label; return the node reached and the label, -1 if none yet."""
         node, label = 0, -1
-        for token in said:
+        for token in generated:
             (edge,) = np.flatnonzero((self.edge_nodes == node) & (self.edge_tokens == token))
             node, label = int(self.edge_children[edge]), int(self.edge_labels[edge])
             if label >= 0:
@@ -98,18 +97,18 @@ class LabelTrie:
         return node, label
 
     def labels_under(self, node: int) -> NDArray[np.int64]:
-        """List the labels whose path goes through a node."""
+        """Return the labels whose path goes through a node."""
         return np.flatnonzero(self.paths[:, self.edge_nodes == node].any(axis=1))
 
 
 def build_trie(sequences: Sequence[Sequence[int]], terminator: int, names: Sequence[str]) -> LabelTrie:
-    """Build the trie over label token ids, adding the terminator where one label begins another.
+    """Build the trie over label token ids, adding the terminator to labels that are a prefix of another.
 
-    Raises BadCodebook, with the labels' names, if one has no ids or two are not disjoint events.
+    Raises BadCodebook with the labels' names if one has no ids or two are not disjoint events.
     """
     words = [tuple(ids) for ids in sequences]
-    ended = [(*ids, terminator) if _begins_another(ids, words) else ids for ids in words]
-    _refuse_clashes(ended, terminator, names)
+    ended = [(*ids, terminator) if _is_prefix_of_another(ids, words) else ids for ids in words]
+    _check_disjoint(ended, terminator, names)
     inner = sorted({ids[:depth] for ids in ended for depth in range(1, len(ids))}, key=lambda p: (len(p), p))
     node_of = {(): 0} | {path: node for node, path in enumerate(inner, start=1)}
     edges = sorted({(node_of[ids[:depth]], ids[depth]) for ids in ended for depth in range(len(ids))})
@@ -137,17 +136,17 @@ def build_trie(sequences: Sequence[Sequence[int]], terminator: int, names: Seque
     )
 
 
-def _begins_another(ids: tuple[int, ...], words: list[tuple[int, ...]]) -> bool:
+def _is_prefix_of_another(ids: tuple[int, ...], words: list[tuple[int, ...]]) -> bool:
     return any(len(other) > len(ids) and other[: len(ids)] == ids for other in words)
 
 
-def _refuse_clashes(ended: list[tuple[int, ...]], terminator: int, names: Sequence[str]) -> None:
+def _check_disjoint(ended: list[tuple[int, ...]], terminator: int, names: Sequence[str]) -> None:
     for ids, name in zip(ended, names, strict=True):
         if ids in ((), (terminator,)):
-            raise BadCodebook(f"The label “{name}” is nothing to the tokenizer.", "Give it other label words.")
+            raise BadCodebook(f"The tokenizer produces no tokens for the label “{name}”.", "Change its label words.")
     for (ids, name), (others, other) in pairwise(sorted(zip(ended, names, strict=True))):
-        if others[: len(ids)] == ids:  # sorted, so what begins another stands right before one it begins
+        if others[: len(ids)] == ids:  # sorted: a prefix directly precedes a sequence that continues it
             raise BadCodebook(
-                f"The backbone cannot tell “{name}” from “{other}”: their tokens are {[*ids]} and {[*others]}.",
-                "Give one of them other label words.",
+                f"The backbone cannot distinguish “{name}” from “{other}”: their tokens are {[*ids]} and {[*others]}.",
+                "Change the label words of one of them.",
             )

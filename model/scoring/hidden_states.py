@@ -1,9 +1,9 @@
-"""What a backbone makes of an utterance on the way to an answer: one vector, of three aspects that are equally wide.
+"""Compute the state of an utterance: one vector of three aspects, equally wide.
 
-- what its words mean: hidden states halfway up the layers, the mean over its own tokens. Halfway up they tell meanings
-  apart best: a logistic head there was better on three data sets than near the input or the output;
-- where it leads: the hidden state of the last token before the answer, three fifths up. It has read the question;
-- how it is spelt: pieces of its words, hashed. Names and set phrases that the other two hardly tell apart.
+- meaning: hidden states halfway up the layers, averaged over the utterance's own tokens. A logistic head on this layer
+  was better on three data sets than one near the input or the output;
+- answer: the hidden state of the last token before the answer, three fifths up, which has attended to the question;
+- spelling: hashed character n-grams, for names and set phrases that the other two hardly distinguish.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from numpy.typing import NDArray
 from model.prompts.tokens import whole_characters
 from model.scoring.packing import Ints
 
-MADE_OF = "own tokens, last token, letters"  # states that are made of something else do not compare
-PIECES = (3, 5)  # letters, within words
+STATE_FORMAT = "own tokens, last token, letters"  # part of the key of states: other formats do not compare
+PIECES = (3, 5)  # letters of an n-gram, within words
 
 
 class _Enough(BaseException):
-    """Ends a forward pass: nothing above is needed."""
+    """Ends a forward pass early."""
 
 
-class Heard:
-    """What came out of two layers: (rows, tokens, width) each."""
+class LayerOutputs:
+    """Outputs of two layers: (rows, tokens, width) each."""
 
     halfway: torch.Tensor
     further: torch.Tensor
 
 
 @contextmanager
-def listening(model: Any) -> Iterator[Heard]:
-    """Run a forward pass in it that ends three fifths up, without logits."""
-    heard = Heard()
+def capture_layers(model: Any) -> Iterator[LayerOutputs]:
+    """Capture the outputs of a forward pass, which ends three fifths up, without logits."""
+    outputs = LayerOutputs()
 
     def note(_: Any, __: Any, output: Any) -> None:
-        heard.halfway = _hidden(output)
+        outputs.halfway = _hidden(output)
 
     def stop(_: Any, __: Any, output: Any) -> None:
-        heard.further = _hidden(output)
+        outputs.further = _hidden(output)
         raise _Enough
 
     stacks = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
@@ -53,7 +53,7 @@ def listening(model: Any) -> Iterator[Heard]:
         layers[3 * len(layers) // 5].register_forward_hook(stop),  # the same one in a model of two layers
     ]
     try:
-        yield heard
+        yield outputs
     except _Enough:
         pass
     finally:
@@ -65,8 +65,8 @@ def _hidden(output: Any) -> torch.Tensor:
     return output[0] if isinstance(output, tuple) else output  # type: ignore[no-any-return]
 
 
-def pooled(hidden: torch.Tensor, owners: Ints, size: int) -> torch.Tensor:
-    """Return (size, width) means over the tokens of each owner; `owners` is (tokens,), negative for no one's."""
+def mean_by_owner(hidden: torch.Tensor, owners: Ints, size: int) -> torch.Tensor:
+    """Return (size, width) means over the tokens of each owner; `owners` is (tokens,), negative for tokens to skip."""
     place = torch.from_numpy(owners).to(hidden.device)
     mine = place >= 0
     flat = hidden.flatten(0, -2)[mine].float()
@@ -74,11 +74,11 @@ def pooled(hidden: torch.Tensor, owners: Ints, size: int) -> torch.Tensor:
     return sums / torch.bincount(place[mine], minlength=size).clamp(min=1)[:, None]
 
 
-def spelled(texts: Sequence[str], width: int) -> NDArray[np.float32]:
-    """Return (n, width) unit vectors that are near each other where texts share pieces of words.
+def spelling_states(texts: Sequence[str], width: int) -> NDArray[np.float32]:
+    """Return (n, width) unit vectors of hashed character n-grams, near each other for texts that share pieces of words.
 
-    Pieces fall on dimensions by their hash, with a sign, so that those which collide cancel out on average (Weinberger
-    et al. 2009, arXiv 0902.2206): nothing has to be learned, and any text has its place.
+    Signed hashing makes collisions cancel out on average (Weinberger et al. 2009, arXiv 0902.2206). Nothing has to be
+    fitted.
     """
     from sklearn.feature_extraction.text import HashingVectorizer
 

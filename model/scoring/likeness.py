@@ -1,6 +1,6 @@
-"""Compare a packed row with the model's own passes over one text at a time, at the lengths that are in use.
+"""Compare packed rows with the model's own passes over one text at a time, at the lengths in use.
 
-What is known of windows and positions is read from configurations (see `windows`). This finds what is not known.
+Known limits of attention are read from configurations (see `windows`). This check finds the others.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from model.recipe import LANE
 from model.scoring.packing import Bodies, Ints
 from model.scoring.windows import Windows
 
-EXACT = 1e-3  # of the spread of the logits: fp32 stays far below
-ROUNDED = 0.25  # the same in bf16, whose rounding makes up to 0.15 of it on a GPU
-NOISE = 5.0  # times what more text behind changes, which is rounding alone
-STEP = 64  # tokens: lengths are rounded up to a multiple, so that few lengths are ever tried
+EXACT = 1e-3  # tolerance in fp32, relative to the spread of the logits; actual differences are far below
+ROUNDED = 0.25  # the same in bf16, whose rounding causes up to 0.15 on a GPU
+NOISE = 5.0  # multiple of the change from appending text, which is pure rounding
+STEP = 64  # tokens: lengths are rounded up to a multiple, so that few are tested
 
 
 class PackedScorer(Protocol):
-    """What a scorer of packed rows is asked here."""
+    """The part of a packed-row scorer that is used here."""
 
     backbone: Backbone
     tokens: PromptTokens
@@ -41,7 +41,7 @@ class PackedScorer(Protocol):
 
 
 class Reach(NamedTuple):
-    """How long a text and a row have been found to be computed right."""
+    """The longest text and row, in tokens, verified so far."""
 
     text: int = 0
     row: int = 0
@@ -49,9 +49,9 @@ class Reach(NamedTuple):
 
 @torch.no_grad()
 def check_row(scorer: PackedScorer, bodies: Bodies, budget: int) -> None:
-    """Refuse bodies that get other numbers in a row than alone, longest text and longest row considered.
+    """Check that bodies get the same numbers in a row as alone, for the longest text and the longest row.
 
-    Tried once for each length and layout. Raises BackboneRefused, NotFinite.
+    Tested once for each length and layout. Raises BackboneRefused, NotFinite.
     """
     if not bodies:
         return
@@ -61,47 +61,47 @@ def check_row(scorer: PackedScorer, bodies: Bodies, budget: int) -> None:
         except RuntimeError as error:
             if not should_reduce_batch_size(error):
                 raise
-    # What memory does not suffice for, the round will say: nothing is known of it here.
+    # Memory does not suffice even for the smaller row: inconclusive, and the round will report it.
 
 
 def _check(scorer: PackedScorer, row: list[list[int]]) -> None:
     checked, layout = scorer.backbone.checked, "lanes" if scorer.cached else "row"
     before = len(scorer.tokens.prefix)
     reach = Reach(before + len(row[0]), 0 if scorer.cached else before + sum(map(len, row)))  # lanes are short
-    known = Reach(*checked.get(layout, ()))
-    if reach.text <= known.text and reach.row <= known.row:
+    verified = Reach(*checked.get(layout, ()))
+    if reach.text <= verified.text and reach.row <= verified.row:
         return
     off, allowed = _compare(scorer, row)
     if not np.isfinite(off):
         refuse_model(scorer.backbone.name)
     if not off <= allowed:
         raise BackboneRefused(
-            f"“{scorer.backbone.name}” computes other numbers for a text of {reach.text} tokens in a row with others "
-            "than alone.",
+            f"“{scorer.backbone.name}” computes different numbers for a text of {reach.text} tokens in a row with "
+            "others than alone.",
             "Choose a backbone with plain attention, such as Llama, Qwen, Gemma, Mistral or Flan-T5, or lower "
             "max_tokens.",
         )
-    checked[layout] = Reach(max(reach.text, known.text), max(reach.row, known.row))
+    checked[layout] = Reach(max(reach.text, verified.text), max(reach.row, verified.row))
 
 
 def _rows_of(scorer: PackedScorer, bodies: Bodies, budget: int) -> Iterator[list[list[int]]]:
-    """Return the longest body, lengthened to a round number of tokens, with as many others as a row holds.
+    """Yield the longest body, repeated up to a round number of tokens, with as many others as a row holds.
 
-    Then, for a machine that cannot compute so much at once, the longest and the shortest as they are.
+    Then, for a machine without enough memory for that, the longest and the shortest body.
     """
     first, path = len(scorer.tokens.prefix) + scorer.backbone.virtual_tokens, _path(scorer)
     shortest, *_, last = sorted([*bodies, bodies[0]], key=len)
     longest = list(last)
     windows = scorer.windows
     room = min(limit for limit in (windows.longest, windows.columns, 2**31) if limit) - first - len(path)
-    wanted = max(len(longest), min(-(-(first + len(longest)) // STEP) * STEP - first, room))
-    longest = [token for token, _ in zip(cycle(longest), range(wanted), strict=False)]
+    length = max(len(longest), min(-(-(first + len(longest)) // STEP) * STEP - first, room))
+    longest = [token for token, _ in zip(cycle(longest), range(length), strict=False)]
     left = min(budget, len(longest) + 2 * LANE) if scorer.cached else budget
     left = min(left, windows.columns - first if windows.columns else left) - len(longest) - len(path)
     row = [longest]
     for body in bodies:
         left -= len(body)
-        if left < 0 and (windows.columns or len(row) > 1):  # one other at least, where a row may be so long
+        if left < 0 and (windows.columns or len(row) > 1):  # at least one other, unless the row is limited
             break
         row.append(list(body))
     yield row
@@ -114,24 +114,24 @@ def _path(scorer: PackedScorer) -> list[int]:
 
 
 def _compare(scorer: PackedScorer, row: list[list[int]]) -> tuple[float, float]:
-    """Return how far the row's logits are off at most, and how far they may be."""
+    """Return the largest difference of the row's log-probabilities, and the tolerance."""
     path = _path(scorer)
     packed = scorer.at_ends(row, np.zeros(len(path), np.int64), np.array(path, np.int64))
-    said = scorer.tokens.trie.tokens[np.array(path, np.int64) - 1].tolist()
-    plain = _plainly(scorer, [*row[0], *(said or row[0][-1:])], 1 + max(1, len(said)))
-    alone = _plainly(scorer, row[0], 1)
+    tokens = scorer.tokens.trie.tokens[np.array(path, np.int64) - 1].tolist()
+    plain = _reference_logits(scorer, [*row[0], *(tokens or row[0][-1:])], 1 + max(1, len(tokens)))
+    alone = _reference_logits(scorer, row[0], 1)
     pairs = [(packed[0], plain[0]), *zip(packed[len(row) :], plain[1:], strict=False)]
     if len(row) > 1:
-        pairs.append((packed[len(row) - 1], _plainly(scorer, row[-1], 1)[0]))
+        pairs.append((packed[len(row) - 1], _reference_logits(scorer, row[-1], 1)[0]))
     strict = scorer.backbone.dtype == torch.float32 and not scorer.backbone.quantized
     spread = float((plain - plain.mean(dim=-1, keepdim=True)).norm(dim=-1).mean())
     allowed = max(NOISE * float((plain[0] - alone[0]).norm()), (EXACT if strict else ROUNDED) * spread)
     return float(torch.stack([(one - other).norm() for one, other in pairs]).max()), allowed
 
 
-def _plainly(scorer: PackedScorer, body: list[int], last: int) -> torch.Tensor:
+def _reference_logits(scorer: PackedScorer, body: list[int], last: int) -> torch.Tensor:
     """Return (last, vocabulary) log-probabilities at the end of instruction and body, as the model computes them."""
     backbone = scorer.backbone
     ids = torch.tensor([[0] * backbone.virtual_tokens + scorer.tokens.prefix + body], device=backbone.device)
-    logits: torch.Tensor = backbone.model(**backbone.reading(ids), use_cache=False).logits
+    logits: torch.Tensor = backbone.model(**backbone.model_inputs(ids), use_cache=False).logits
     return logits[0, -last:].float().log_softmax(dim=-1)

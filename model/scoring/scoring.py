@@ -1,6 +1,6 @@
-"""The exact log-likelihood of every label: nothing is sampled, nothing can be answered that is no label.
+"""Compute the exact log-likelihood of every label, without sampling.
 
-The same functions serve training (with gradients) and scoring (without).
+Training (with gradients) and scoring (without) use the same functions.
 """
 
 from __future__ import annotations
@@ -22,43 +22,43 @@ from model.scoring.trie_search import FEW_NODES, Logs
 
 
 class Scorer(Protocol):
-    """How one family of models is asked."""
+    """Scores labels with one family of models."""
 
     def loglik(self, bodies: Bodies) -> torch.Tensor:
-        """Return (n, k) log-likelihoods in fp32 for tokenised utterances computed together, with gradients."""
+        """Return (n, k) log-likelihoods in fp32 for tokenized utterances computed together, with gradients."""
         ...
 
-    def said(self, bodies: Bodies, labels: Ints) -> torch.Tensor:
-        """Return (n,) the log-likelihood of one label for each utterance, with gradients; no other is computed."""
+    def chosen_loglik(self, bodies: Bodies, labels: Ints) -> torch.Tensor:
+        """Return (n,) log-likelihoods of one label for each utterance, with gradients; no other label is computed."""
         ...
 
     def search(self, bodies: Bodies, tolerance: float) -> Logs:
-        """Return (n, k) log-likelihoods to a total variation of `tolerance`, looking only where it matters."""
+        """Return (n, k) log-likelihoods within a total variation of `tolerance`, by best-first search."""
         ...
 
     def states(self, bodies: Bodies, own: Sequence[slice]) -> torch.Tensor:
-        """Return (n, 2 · width) hidden states in fp32: the mean over a slice of each body, and its last token's.
+        """Return (n, 2 · width) hidden states in fp32: the mean over a slice of each body, and the last token.
 
         Needs a session.
         """
         ...
 
     def rows(self, bodies: Bodies, budget: int) -> list[list[int]]:
-        """Say which utterances to compute together so that no more than `budget` tokens are."""
+        """Group utterances into rows of at most `budget` tokens; return their indices."""
         ...
 
     def check(self, bodies: Bodies, budget: int) -> None:
-        """Refuse bodies for which rows of so many tokens would give other numbers than the model itself does.
+        """Check that rows of `budget` tokens give the same numbers as the model's own passes.
 
-        Tried on the longest of them, once for each length. Raises BackboneRefused, NotFinite, UtteranceTooLong.
+        Tested on the longest bodies, once for each length. Raises BackboneRefused, NotFinite, UtteranceTooLong.
         """
         ...
 
     @contextmanager
     def session(self, shared: Sequence[int] = ()) -> Iterator[None]:
-        """Prepare for many calls without gradients between which no weight changes.
+        """Prepare for many calls without gradients and without changes of weights.
 
-        All bodies must begin with the `shared` tokens, and have more; those that do not go into `without_shared`.
+        All bodies must begin with the `shared` tokens and be longer.
         """
         ...
 
@@ -74,18 +74,18 @@ def make_scorer(backbone: Backbone, tokens: PromptTokens) -> Scorer:
         return EncoderDecoderScorer(backbone, tokens)
     scorer = CausalScorer(backbone, tokens)
     if backbone.packs is None:
-        backbone.packs = scorer.keeps_apart()
+        backbone.packs = scorer.isolates_utterances()
     if not backbone.packs:
         raise BackboneRefused(
-            f"“{backbone.name}” does not keep utterances apart that share a row: it has its own way with positions or "
-            "attention.",
+            f"“{backbone.name}” cannot score several utterances in one row: it treats positions or attention in a way "
+            "of its own.",
             "Choose a backbone with plain attention, such as Llama, Qwen, Gemma, Mistral or Flan-T5.",
         )
     return scorer
 
 
 def score(scorer: Scorer, bodies: Bodies, trie: LabelTrie, tolerance: float) -> Logs:
-    """Return (n, k) log-likelihoods: exact while the codebook is small, else to the tolerance."""
+    """Return (n, k) log-likelihoods: exact for a small codebook, otherwise within the tolerance."""
     if trie.nodes <= FEW_NODES:
         return scorer.loglik(bodies).double().cpu().numpy()
     return scorer.search(bodies, tolerance)

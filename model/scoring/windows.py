@@ -1,8 +1,8 @@
-"""How far the layers of a model attend, read from its configuration wherever that nests.
+"""Read the attention limits of a model's layers from its configuration.
 
-Layers with a window see the last tokens of a text, chunked ones the tokens of their own chunk. Both are counted in
-positions, which restart at each utterance of a packed row, so that the masks made here equal those that the model makes
-for one text alone. Models that count in columns of the row instead, as GPT-Neo does, are given rows within the window.
+Layers with a sliding window attend to the last tokens of a text, chunked ones to tokens of the same chunk. Both count
+positions, which restart at each utterance of a packed row, so these masks equal those of the model for a single text.
+Models that count columns of the row instead, such as GPT-Neo, get rows within the window.
 """
 
 from __future__ import annotations
@@ -22,48 +22,48 @@ _POSITIONS = ("max_position_embeddings", "max_encoder_position_embeddings")
 
 @dataclass(frozen=True)
 class Windows:
-    """What limits attention: the kinds of layers, how far each sees, and how long a text and a row may be."""
+    """Attention limits: kinds of layers, reach of each kind, maximum length of a text and of a row."""
 
     kinds: tuple[str, ...] = (FULL,)
     window: int | None = None
     chunk: int | None = None
     longest: int | None = None  # tokens of a text
-    columns: int | None = None  # tokens of a row, where the window is counted in them
+    columns: int | None = None  # tokens of a row, if the window counts columns
 
     def narrowed(self, longest: int) -> set[str]:
-        """Return the kinds of layers that see less than a text of so many tokens."""
+        """Return the kinds of layers that attend to less than a text of `longest` tokens."""
         reach = {SLIDING: self.window, CHUNKED: self.chunk}
         return {kind for kind in self.kinds if (reach.get(kind) or longest) < longest}
 
-    def within(self, kind: str, asking: NDArray[np.int64], present: NDArray[np.int64]) -> Sees:
-        """Say what a kind of layer that is narrowed sees, (asking, present), from the positions of both."""
+    def within(self, kind: str, queries: NDArray[np.int64], present: NDArray[np.int64]) -> Sees:
+        """Return the (queries, present) mask of a narrowed kind of layer, from the positions of both."""
         if kind == CHUNKED and self.chunk:
-            return np.asarray(asking[:, None] // self.chunk == present // self.chunk)
-        return np.asarray(asking[:, None] - present < (self.window or np.inf))
+            return np.asarray(queries[:, None] // self.chunk == present // self.chunk)
+        return np.asarray(queries[:, None] - present < (self.window or np.inf))
 
 
 def read_windows(config: Any) -> Windows:
-    """Read what limits attention in a model of this configuration, the part for text if it has several."""
+    """Read the attention limits from a configuration; of a multimodal model, from its text part."""
     text = config.get_text_config(decoder=not config.is_encoder_decoder)
     window, chunk = _number(text, "sliding_window"), _number(text, "attention_chunk_size")
-    usual = SLIDING if window else CHUNKED if chunk else FULL
-    kinds = tuple(sorted(set(getattr(text, "layer_types", None) or [usual])))
+    default = SLIDING if window else CHUNKED if chunk else FULL
+    kinds = tuple(sorted(set(getattr(text, "layer_types", None) or [default])))
     return Windows(kinds, window, chunk, _longest(text), _columns(text))
 
 
 def check_reach(name: str, reach: int | None, longest: int) -> None:
-    """Refuse a text that is longer than the backbone reads. Raises UtteranceTooLong."""
+    """Raise UtteranceTooLong for a text longer than the backbone supports."""
     if reach and longest > reach:
         raise UtteranceTooLong(
-            f"Instruction and utterance take {longest} tokens, {name} reads {reach}.",
+            f"Instruction and utterance take {longest} tokens; {name} reads {reach}.",
             "Lower max_tokens, or shorten the definitions.",
         )
 
 
 def _longest(text: Any) -> int | None:
-    """Return the tokens up to which positions mean the same whatever the company.
+    """Return the length in tokens up to which a text's numbers do not depend on the row.
 
-    Past the original length, LongRoPE turns all positions of a row by other angles.
+    Beyond the original length, LongRoPE rotates all positions of a row by other angles.
     """
     limits = [_number(text, name) for name in _POSITIONS]
     ropes = getattr(text, "rope_parameters", None) or {}
@@ -74,9 +74,9 @@ def _longest(text: Any) -> int | None:
 
 
 def _columns(text: Any) -> int | None:
-    """Return the tokens of a row up to which a model that counts columns does not do so to any effect.
+    """Return the length of a row, in tokens, up to which counting columns has no effect.
 
-    GPT-Neo's local layers see the last columns; Llama 4 sharpens attention from a certain column on.
+    GPT-Neo's local layers attend to the last columns; Llama 4 scales attention from a certain column on.
     """
     if "local" in (getattr(text, "attention_layers", None) or ()):
         return _number(text, "window_size")
@@ -85,5 +85,5 @@ def _columns(text: Any) -> int | None:
 
 
 def _number(config: Any, name: str) -> int | None:
-    found = getattr(config, name, None)
-    return found if isinstance(found, int) and found > 0 else None
+    value = getattr(config, name, None)
+    return value if isinstance(value, int) and value > 0 else None

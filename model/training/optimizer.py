@@ -1,4 +1,4 @@
-"""Which weights are trained, and by which optimiser."""
+"""Select the weights to train, and make the optimizer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from model.recipe import LEARNING_RATES, Recipe
 
 
 def trainable(backbone: Backbone) -> list[torch.Tensor]:
-    """List the weights that are trained: those of the model that ask for it, or the soft prompt."""
+    """Return the weights to train: those of the model that require gradients, or the soft prompt."""
     return [weight for module in _modules(backbone) for weight in module.parameters() if weight.requires_grad]
 
 
@@ -21,7 +21,7 @@ def _modules(backbone: Backbone) -> list[Any]:
 
 
 def make_optimizer(backbone: Backbone, recipe: Recipe) -> Any:
-    """Make the optimiser named; with `loraplus`, the B matrices learn that many times faster (arXiv 2402.12354)."""
+    """Make the optimizer of the recipe; `loraplus` multiplies the B matrices' learning rate (arXiv 2402.12354)."""
     import bitsandbytes
     from peft.optimizers import create_loraplus_optimizer
 
@@ -32,7 +32,9 @@ def make_optimizer(backbone: Backbone, recipe: Recipe) -> Any:
         "paged_adamw_8bit": bitsandbytes.optim.PagedAdamW8bit,
     }
     if recipe.optimizer.startswith("paged") and not torch.cuda.is_available():
-        raise BackboneRefused("Paged optimisers move their state off a GPU, and there is none.", "Choose adamw_8bit.")
+        raise BackboneRefused(
+            "Paged optimizers move their state off a GPU, and this machine has none.", "Choose adamw_8bit."
+        )
     kind, rate = kinds[recipe.optimizer], recipe.learning_rate
     options = {"lr": LEARNING_RATES[recipe.method] if rate is None else rate, "weight_decay": recipe.weight_decay}
     if recipe.loraplus == 1 or recipe.method != "lora":

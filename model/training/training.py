@@ -1,8 +1,8 @@
-"""Training of an adapter: the loss over the labels, the optimiser, the schedule, and what to do when memory ends.
+"""Train an adapter: the loss over the labels, the steps, checkpoints, and recovery when memory runs out.
 
-The loss is the cross-entropy of the label among the labels, on the very log-likelihoods that scoring uses: what is
-trained is what is asked (cf. Liu et al. 2022, arXiv 2205.05638). A batch is computed in packed rows whose gradients
-add up to that of the batch's mean loss, so how it is cut changes nothing but the memory it takes.
+The loss is the cross-entropy over the labels, on the same log-likelihoods that scoring uses (cf. Liu et al. 2022, arXiv
+2205.05638). A batch is computed in packed rows whose gradients add up to that of the batch's mean loss, so the size of
+the rows affects only memory.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ T = TypeVar("T")
 
 @dataclass
 class Budget:
-    """How many tokens are computed at once. Halves when memory runs out, and stays so."""
+    """The number of tokens computed at once. Halved for good when memory runs out."""
 
     tokens: int
 
     def run(self, work: Callable[[int], T]) -> T:
-        """Do the work with so many tokens at once; again with half as many for as long as memory runs out.
+        """Call `work` with the budget; halve it and retry while memory runs out.
 
         Raises BackboneRefused if even the smallest row does not fit.
         """
@@ -60,36 +60,36 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class TrainingExample:
-    """What is to be learned, and how."""
+class TrainingSet:
+    """Tokenized utterances, their labels, and the recipe."""
 
     bodies: Bodies
-    labels: np.ndarray  # (n,) places in the codebook
+    labels: np.ndarray  # (n,) indices into the codebook
     recipe: Recipe
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where the state of unfinished training is kept, and the name of the lesson it belongs to."""
+    """The file with the state of unfinished training, and the fingerprint of its training set."""
 
     path: Path
-    example: str
+    fingerprint: str
 
     def write(self, state: dict[str, Any]) -> None:
-        """Replace the last state; whoever is killed while writing finds the one before."""
+        """Replace the last state atomically."""
         half = self.path.with_name(f"{self.path.name}.tmp")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         random = [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
-        torch.save(state | {"lesson": self.example, "random": random}, half)
+        torch.save(state | {"lesson": self.fingerprint, "random": random}, half)
         os.replace(half, self.path)
 
     def read(self) -> dict[str, Any] | None:
-        """Return the last state of this very lesson, if it can be read, and go on with its random numbers."""
+        """Return the last state if readable and of the same training set, and restore the random number generators."""
         try:
             state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)  # runs no code
-        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError):  # none, or cut short when power failed
+        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError):  # missing, or truncated by a power failure
             return None
-        if state["lesson"] != self.example:
+        if state["lesson"] != self.fingerprint:
             return None
         torch.set_rng_state(state["random"][0])
         torch.cuda.set_rng_state_all(state["random"][1:])
@@ -99,23 +99,23 @@ class Checkpoint:
 def train(
     backbone: Backbone,
     scorer: Scorer,
-    example: TrainingExample,
+    training_set: TrainingSet,
     progress: Progress,
     checkpoint: Checkpoint | None = None,
 ) -> None:
-    """Train what requires gradients. Leaves the model in evaluation mode, whatever happens."""
-    recipe, bodies = example.recipe, example.bodies
+    """Train the weights that require gradients. Leaves the model in evaluation mode, also after an error."""
+    recipe, bodies = training_set.recipe, training_set.bodies
     kept, held_out = _hold_out(len(bodies), recipe)
     batches = [kept[batch] for batch in _epochs(len(kept), recipe)]
     learner = _Learner(backbone, recipe, len(batches))
     step = learner.resume(checkpoint)
-    loss_of, budget = _loss(example.labels, recipe), Budget(recipe.row_tokens)
+    loss_of, budget = _loss(training_set.labels, recipe), Budget(recipe.row_tokens)
     longest = sorted(bodies, key=len)[-recipe.batch_size :]
-    backbone.model.eval()  # layers that have just been put on it would drop some of what they see
+    backbone.model.eval()  # newly added layers are in training mode, with dropout
     scorer.check(longest, budget.tokens)
 
     def backward(batch: np.ndarray, tokens: int) -> None:
-        learner.optimizer.zero_grad()  # also what a row that ran out of memory has left
+        learner.optimizer.zero_grad()  # also gradients left by a row that ran out of memory
         for row in scorer.rows([bodies[i] for i in batch], tokens):
             chosen = batch[row]
             loss = loss_of(scorer, [bodies[i] for i in chosen], chosen) / len(batch)
@@ -131,7 +131,7 @@ def train(
             step += 1
             if step % per_epoch == 0 and len(held_out):
                 backbone.model.eval()
-                learner.judge(_mean_loss(scorer, example, held_out, budget))
+                learner.record_held_out_loss(_mean_loss(scorer, training_set, held_out, budget))
                 backbone.model.train()
             if step % per_epoch == 0 and checkpoint and step < len(batches):
                 checkpoint.write(learner.state() | {"step": step})
@@ -140,7 +140,7 @@ def train(
 
 
 class _Learner:
-    """What changes while training: weights, the optimiser's state, the average of the weights, the best epoch."""
+    """The state of training: weights, optimizer, the average of the weights, the best epoch."""
 
     def __init__(self, backbone: Backbone, recipe: Recipe, steps: int) -> None:
         self.weights = trainable(backbone)
@@ -149,8 +149,8 @@ class _Learner:
         optimizer = make_optimizer(backbone, recipe)
         schedule = get_cosine_schedule_with_warmup(optimizer, round(recipe.warmup * steps), steps)
         self.optimizer, self.schedule = self.accelerator.prepare(optimizer, schedule)
-        self.steps, self.usual = steps, LEARNING_RATES[recipe.method]
-        self.rate = self.usual if recipe.learning_rate is None else recipe.learning_rate
+        self.steps, self.default_rate = steps, LEARNING_RATES[recipe.method]
+        self.rate = self.default_rate if recipe.learning_rate is None else recipe.learning_rate
         self.steps_left, self.to_average = steps, max(1, round(recipe.average * steps)) if recipe.average else 0
         self.average: list[torch.Tensor] = []
         self.averaged = 0
@@ -158,18 +158,18 @@ class _Learner:
         self.best_loss, self.waited = float("inf"), 0
 
     def check(self, value: torch.Tensor | float) -> None:
-        """Stop at a loss, gradient or weight that is infinite or undefined. Raises NotFinite."""
+        """Raise NotFinite for a loss, gradient or weight that is infinite or undefined."""
         if np.isfinite(float(value)):
             return
         step = min(self.steps - self.steps_left + 1, self.steps)
         raise NotFinite(
             f"Training stopped at step {step} of {self.steps}: with a learning rate of {self.rate:g} its numbers are "
             "infinite or undefined.",
-            f"Lower recipe.learning_rate; {self.usual:g} is usual. The round before stays in use.",
+            f"Lower recipe.learning_rate; {self.default_rate:g} is the default. The previous round stays in use.",
         )
 
     def step(self) -> None:
-        """Follow the gradient once, and take the weights into the average if it is late enough."""
+        """Take one optimizer step, and update the average of the weights in the last steps."""
         norm = self.accelerator.clip_grad_norm_(self.weights, self.clip)
         if norm is not None:
             self.check(norm)
@@ -183,8 +183,8 @@ class _Learner:
             for mean, weight in zip(self.average, self.weights, strict=True):
                 mean.lerp_(weight.detach(), 1 / self.averaged)
 
-    def judge(self, loss: float) -> None:
-        """Take note of an epoch's held-out loss, and of its weights if it is the lowest."""
+    def record_held_out_loss(self, loss: float) -> None:
+        """Record the held-out loss of an epoch, and its weights if the loss is the lowest so far."""
         self.check(loss)
         if loss < self.best_loss:
             self.best_loss, self.waited, self.best = loss, 0, _copies(self.weights)
@@ -192,19 +192,19 @@ class _Learner:
             self.waited += 1
 
     def is_over(self, patience: int) -> bool:
-        """Say whether there has been no better epoch for long enough."""
+        """Return whether patience has run out."""
         return self.waited >= patience
 
     @torch.no_grad()
     def finish(self) -> None:
-        """Keep the best epoch's weights if epochs were judged, else the average of the last steps if asked for."""
+        """Load the best epoch's weights if there is held-out data, otherwise the average of the last steps, if any."""
         for weight, kept in zip(self.weights, self.best or self.average, strict=False):
             weight.copy_(kept)
         for weight in self.weights:
             self.check(weight.abs().max())
 
     def state(self) -> dict[str, Any]:
-        """Return all of it as plain values and tensors."""
+        """Return the state as plain values and tensors."""
         plain = {
             name: getattr(self, name) for name in ("steps_left", "average", "averaged", "best", "best_loss", "waited")
         }
@@ -213,7 +213,7 @@ class _Learner:
 
     @torch.no_grad()
     def resume(self, checkpoint: Checkpoint | None) -> int:
-        """Take up where the same lesson was stopped; return the steps done."""
+        """Resume from a checkpoint of the same training set; return the number of completed steps."""
         state = checkpoint.read() if checkpoint else None
         if state is None:
             return 0
@@ -241,7 +241,7 @@ def _in_training(model: Any, recipe: Recipe, mean_length: float) -> Iterator[Non
         if recipe.checkpointing:
             model.activation_checkpointing_enable({"use_reentrant": False})
         yield
-    finally:  # also when a person stops the round: dropout must not outlive it
+    finally:  # also when the round is canceled: dropout must not stay on
         if hook:
             hook.remove()
         if recipe.checkpointing:
@@ -253,7 +253,7 @@ def _add_noise(model: Any, strength: float, mean_length: float) -> Any:
     """Add uniform noise to token embeddings while training: NEFTune (Jain et al. 2023, arXiv 2310.05914)."""
     if model.config.is_encoder_decoder:
         raise BackboneRefused(
-            "NEFTune does nothing on this family: its encoder does not read the embeddings it would change.",
+            "NEFTune has no effect on encoder-decoder models: the encoder does not read the embeddings it changes.",
             "Set neftune to 0.",
         )
 
@@ -265,33 +265,33 @@ def _add_noise(model: Any, strength: float, mean_length: float) -> Any:
 
 
 def _hold_out(n: int, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
-    """Split row numbers into those trained on and those that say when to stop. Raises TooFewAnswers if none is left."""
+    """Split indices into training and held-out data. Raises TooFewAnswers if no training data is left."""
     count = min(round(recipe.holdout * n), n)
     if count == n:
         raise TooFewAnswers(
-            f"A holdout of {recipe.holdout} keeps back {count} of {n} labels, {n - count} are left to train on.",
-            "A fifth, holdout=0.2, is usual; 0 trains on all of them.",
+            f"A holdout of {recipe.holdout} holds out {count} of {n} labels and leaves {n - count} for training.",
+            "Set holdout to 0.2, a common value, or to 0 to train on all labels.",
         )
     held_out = np.random.default_rng([recipe.seed, n]).permutation(n)[:count]
     return np.setdiff1d(np.arange(n), held_out), held_out
 
 
 def _epochs(n: int, recipe: Recipe) -> list[np.ndarray]:
-    """Shuffle anew for every epoch and cut into batches."""
+    """Return batches of indices, reshuffled for every epoch."""
     rng = np.random.default_rng(recipe.seed)
     cuts = range(recipe.batch_size, n, recipe.batch_size)
     return [batch for _ in range(recipe.epochs) for batch in np.split(rng.permutation(n), cuts)]
 
 
-def _mean_loss(scorer: Scorer, example: TrainingExample, rows: np.ndarray, budget: Budget) -> float:
-    """Return the mean negative log-probability of the labels among the labels."""
-    bodies = example.bodies
+def _mean_loss(scorer: Scorer, training_set: TrainingSet, rows: np.ndarray, budget: Budget) -> float:
+    """Return the mean cross-entropy over the labels."""
+    bodies = training_set.bodies
 
     def total(tokens: int) -> float:
         lost = 0.0
         for part in scorer.rows([bodies[i] for i in rows], tokens):
             loglik = scorer.loglik([bodies[i] for i in rows[part]])
-            truth = torch.from_numpy(example.labels[rows[part]]).to(loglik.device)
+            truth = torch.from_numpy(training_set.labels[rows[part]]).to(loglik.device)
             lost += float(torch.nn.functional.cross_entropy(loglik, truth, reduction="sum"))
         return lost
 
@@ -300,15 +300,15 @@ def _mean_loss(scorer: Scorer, example: TrainingExample, rows: np.ndarray, budge
 
 
 def _loss(labels: np.ndarray, recipe: Recipe) -> Loss:
-    """Return the summed loss of a row's utterances, weighed over labels."""
+    """Return a function for the summed loss of a row's utterances, with optional class weights."""
     counts = np.bincount(labels)
     rarity = 1 / np.sqrt(np.maximum(counts, 1))
-    rarity *= len(labels) / (rarity * counts).sum()  # mean weight one: the learning rate keeps its meaning
+    rarity *= len(labels) / (rarity * counts).sum()  # mean weight of one: the learning rate stays comparable
 
     def loss(scorer: Scorer, bodies: Bodies, rows: np.ndarray) -> torch.Tensor:
         truth = labels[rows]
-        if recipe.loss == "tokens":  # the usual one: the label's tokens among all tokens
-            each = -scorer.said(bodies, truth)
+        if recipe.loss == "tokens":  # the standard loss: the label's tokens over the whole vocabulary
+            each = -scorer.chosen_loglik(bodies, truth)
         else:
             loglik = scorer.loglik(bodies)
             target = torch.from_numpy(truth).to(loglik.device)

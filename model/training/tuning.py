@@ -1,4 +1,4 @@
-"""What is trained: LoRA layers, a soft prompt, or all weights. Put on a backbone and taken off without a trace."""
+"""Add LoRA layers or a soft prompt to a backbone, or unfreeze all its weights, and undo this completely."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from model.recipe import Recipe
 _NAME = "round"
 _PEFT = ("adapter_model.safetensors", "adapter_config.json")
 _FULL = ("model.safetensors",)
-_STACKS = "(layers|block|blocks|h)"  # what models call their list of layers
+_STACKS = "(layers|block|blocks|h)"  # names of the list of layers
 _RESTORE = "Restore the folder from a backup, or retrain."
 
 
 class Tuning:
-    """Nothing trained: the backbone answers as it is. A backbone holds one tuning at a time."""
+    """No tuning: the backbone is used untrained. A backbone holds one tuning at a time."""
 
     def __init__(self, backbone: Backbone) -> None:
         self.backbone = backbone
@@ -37,15 +37,15 @@ class Tuning:
 
     @contextmanager
     def off(self) -> Iterator[None]:
-        """Let the backbone be as it was before, for a while."""
+        """Disable the tuning temporarily."""
         yield
 
     def remove(self) -> None:
-        """Leave the backbone as it was."""
+        """Restore the untrained backbone."""
 
 
 class PeftTuning(Tuning):
-    """LoRA layers or a soft prompt, as peft makes them."""
+    """LoRA layers or a soft prompt, made by peft."""
 
     def __init__(self, backbone: Backbone, model: Any) -> None:
         super().__init__(backbone)
@@ -58,14 +58,14 @@ class PeftTuning(Tuning):
             backbone.model = model
 
     def save(self, folder: Path) -> None:
-        """Write what peft reads."""
-        state = _learned(self.peft)
+        """Write the weights and configuration in the format of peft."""
+        state = _trained_weights(self.peft)
         save_file({name: tensor.detach().contiguous().cpu() for name, tensor in state.items()}, folder / _PEFT[0])
         self.peft.peft_config[_NAME].save_pretrained(folder)
 
     @contextmanager
     def off(self) -> Iterator[None]:
-        """Pass the layers by."""
+        """Bypass the layers temporarily."""
         prompt, self.backbone.soft_prompt = self.backbone.soft_prompt, None
         try:
             with nullcontext() if self.is_prompt else self.peft.disable_adapter():
@@ -74,14 +74,14 @@ class PeftTuning(Tuning):
             self.backbone.soft_prompt = prompt
 
     def remove(self) -> None:
-        """Take the layers off."""
+        """Remove the layers."""
         self.backbone.soft_prompt = None
         if not self.is_prompt:
             self.backbone.model = self.peft.unload()
 
 
 class FullTuning(Tuning):
-    """All weights. What they were is kept beside them, so this takes twice the memory."""
+    """All weights. Keeps a copy of the original ones, so this takes twice the memory."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__(backbone)
@@ -96,7 +96,7 @@ class FullTuning(Tuning):
 
     @contextmanager
     def off(self) -> Iterator[None]:
-        """Put the weights back for a while; takes the memory of a third copy."""
+        """Restore the original weights temporarily; takes the memory of a third copy."""
         trained = {name: weight.detach().clone() for name, weight in self.backbone.model.named_parameters()}
         _overwrite(self.backbone.model, self.before)
         try:
@@ -105,12 +105,12 @@ class FullTuning(Tuning):
             _overwrite(self.backbone.model, trained)
 
     def remove(self) -> None:
-        """Put the weights back."""
+        """Restore the original weights."""
         _overwrite(self.backbone.model, self.before)
 
 
 def start_tuning(backbone: Backbone, recipe: Recipe) -> Tuning:
-    """Make afresh what the recipe trains. Raises BackboneRefused if it cannot be trained so."""
+    """Start a new tuning of the recipe's method. Raises BackboneRefused if the backbone does not support it."""
     if recipe.method == "full":
         tuning = FullTuning(backbone)
         backbone.model.requires_grad_(True)
@@ -118,61 +118,61 @@ def start_tuning(backbone: Backbone, recipe: Recipe) -> Tuning:
     if recipe.method == "lora":
         _check_layers(backbone, recipe.layers)
     with warnings.catch_warnings():
-        # peft 0.21 asks transformers 5.23 by a name that goes away in version 6
+        # peft 0.21 uses a name that transformers 5.23 deprecates
         warnings.filterwarnings("ignore", ".is_gradient_checkpointing. is deprecated", FutureWarning)
-        warnings.filterwarnings("ignore", "fan_in_fan_out is set to False", UserWarning)  # it sees to that itself
+        warnings.filterwarnings("ignore", "fan_in_fan_out is set to False", UserWarning)  # peft corrects it
         try:
             model = peft.get_peft_model(backbone.model, _config(backbone, recipe), adapter_name=_NAME)
         except ValueError as error:
             raise BackboneRefused(
-                f"The backbone “{backbone.name}” cannot be adapted so: {str(error).splitlines()[0]}",
+                f"The backbone “{backbone.name}” cannot be adapted with these settings: {str(error).splitlines()[0]}",
                 "Leave target_modules at all-linear and dropout at 0, or choose another backbone.",
             ) from error
     return PeftTuning(backbone, model)
 
 
 def _check_layers(backbone: Backbone, layers: Sequence[int]) -> None:
-    """Refuse numbers of layers that the backbone does not have, which would leave nothing to train, or all."""
-    found = re.findall(rf"\.{_STACKS}\.(\d+)\.", "\n".join(name for name, _ in backbone.model.named_modules()))
-    known = {int(number) for _, number in found}
-    missing = sorted(set(layers) - known)
+    """Raise BackboneRefused for layers the backbone does not have: nothing, or everything, would be trained."""
+    matches = re.findall(rf"\.{_STACKS}\.(\d+)\.", "\n".join(name for name, _ in backbone.model.named_modules()))
+    existing = {int(number) for _, number in matches}
+    missing = sorted(set(layers) - existing)
     if missing:
         raise BackboneRefused(
-            f"The backbone “{backbone.name}” has {len(known)} layers that can be chosen, none with the number "
+            f"The backbone “{backbone.name}” has {len(existing)} layers to choose from, and none with the number "
             f"{', '.join(map(str, missing))}.",
             "Layers count from 0. Leave the setting empty to adapt all of them.",
         )
 
 
 def load_tuning(backbone: Backbone, folder: Path) -> Tuning:
-    """Read a round's weights. Raises ProjectError if the folder is not whole, or its weights do not fit."""
+    """Load a round's weights. Raises ProjectError if the folder is incomplete or its weights do not fit."""
     kind = weights_in(folder)
     if kind == "none":
         return Tuning(backbone)
     if kind == "full":
-        found = _read(folder / _FULL[0])
-        _check_fit(folder, found, dict(backbone.model.named_parameters()))
+        weights = _read(folder / _FULL[0])
+        _check_fit(folder, weights, dict(backbone.model.named_parameters()))
         full = FullTuning(backbone)
-        _overwrite(backbone.model, found)
+        _overwrite(backbone.model, weights)
         return full
-    found = _read(folder / _PEFT[0])
+    weights = _read(folder / _PEFT[0])
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Found missing adapter keys", UserWarning)  # refused below
             model = peft.PeftModel.from_pretrained(backbone.model, str(folder), adapter_name=_NAME)
     except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
-        raise ProjectError(f"What a round has learned cannot be read from {folder}: {error}", _RESTORE) from error
+        raise ProjectError(f"The weights of a round cannot be read from {folder}: {error}", _RESTORE) from error
     tuning = PeftTuning(backbone, model.eval())
     try:
-        _check_fit(folder, found, _learned(model))
+        _check_fit(folder, weights, _trained_weights(model))
     except ProjectError:
         tuning.remove()
         raise
     return tuning
 
 
-def _learned(model: Any) -> dict[str, torch.Tensor]:
-    """Return what peft has trained. It would look on the hub whether embeddings have grown; ours never do."""
+def _trained_weights(model: Any) -> dict[str, torch.Tensor]:
+    """Return the weights peft has trained, without embeddings, for which it would query the hub."""
     state: dict[str, torch.Tensor] = peft.get_peft_model_state_dict(
         model, adapter_name=_NAME, save_embedding_layers=False
     )
@@ -186,20 +186,20 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
         raise ProjectError(f"{path} is damaged: {error}.", _RESTORE) from error
 
 
-def _check_fit(folder: Path, found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
-    if why := misfit(found, wanted):
-        raise ProjectError(f"What a round has learned is damaged in {folder}: {why}.", _RESTORE)
+def _check_fit(folder: Path, weights: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    if why := misfit(weights, expected):
+        raise ProjectError(f"The weights of a round in {folder} are damaged: {why}.", _RESTORE)
 
 
 def weights_in(folder: Path) -> str:
-    """Tell what a round has trained: “none”, “peft” or “full”. Only safetensors: other formats can run code."""
-    found = {path.name for path in folder.glob("*")}
-    if set(_FULL) <= found:
+    """Return the kind of weights in a folder: “none”, “peft” or “full”. Other formats than safetensors can run code."""
+    names = {path.name for path in folder.glob("*")}
+    if set(_FULL) <= names:
         return "full"
-    trained = any(name.startswith("adapter_") for name in found)
-    missing = set(_PEFT) - found if trained else set()
+    trained = any(name.startswith("adapter_") for name in names)
+    missing = set(_PEFT) - names if trained else set()
     if missing:
-        raise ProjectError(f"{folder} lacks {' and '.join(sorted(missing))}.", _RESTORE)
+        raise ProjectError(f"{' and '.join(sorted(missing))} is missing from {folder}.", _RESTORE)
     return "peft" if trained else "none"
 
 
@@ -229,5 +229,5 @@ def _config(backbone: Backbone, recipe: Recipe) -> peft.PeftConfig:
 
 
 def _all_layers_but(layers: Sequence[int]) -> str:
-    """Match the modules of all other layers. peft takes numbers of layers only with a list of module names."""
+    """Return a pattern of all other layers' modules: peft takes layer numbers only with a list of module names."""
     return rf".*\.{_STACKS}\.(?!({'|'.join(map(str, layers))})\.)\d+\..*"

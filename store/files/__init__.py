@@ -1,1 +1,1 @@
-"""Files: rows read from them, and rows written to them whole or not at all."""
+"""Read rows from files, and write them to files atomically."""

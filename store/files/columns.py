@@ -1,16 +1,16 @@
-"""Names of the columns that an export takes over from imported files."""
+"""Name the imported columns of an export."""
 
 from collections.abc import Iterable
 
-PREFIX = "imported_"  # before the name of an imported column that one of ours has taken
+PREFIX = "imported_"  # for imported columns with the name of one of our own
 
 
-def imported_columns(names: Iterable[str], taken: Iterable[str]) -> dict[str, str]:
-    """Name the columns of what was imported without a meaning for us: its name in the file -> its name in an export.
+def imported_columns(names: Iterable[str], reserved: Iterable[str]) -> dict[str, str]:
+    """Return a mapping from names of imported metadata columns to their names in an export.
 
-    A name that one of our columns has, upper and lower case aside, gets `PREFIX` in front, as often as it takes.
+    A name that one of our columns has, ignoring case, gets `PREFIX`, repeated until it is unique.
     """
-    names, ours = list(names), {name.casefold() for name in taken}
+    names, ours = list(names), {name.casefold() for name in reserved}
     free = {name: name for name in names if name.strip() and name.casefold() not in ours}
     used = ours | {name.casefold() for name in free}
     for name in names:

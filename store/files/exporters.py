@@ -1,8 +1,8 @@
-"""What a file written for others looks like: its columns, its types, and that it is there whole or not at all.
+"""Write rows to files: columns, types, formats, and atomic replacement.
 
-JSONL, Parquet and the data set keep every value as it is. CSV is made for spreadsheets: a text that one would run
-as a formula gets an apostrophe in front (take one off wherever `FORMULA` matches, to have the text back), and
-nothing tells an empty text from none.
+JSONL, Parquet and the data set keep every value unchanged. CSV is meant for spreadsheets: a text that would run as a
+formula gets an apostrophe in front (remove one wherever `FORMULA` matches to restore it), and empty texts cannot be
+distinguished from missing ones.
 """
 
 import csv
@@ -31,10 +31,10 @@ Row = Mapping[str, object]
 
 BATCH = 5_000  # rows in memory at once
 SPLITS = MappingProxyType({"pool": "train", "audit": "audit"})
-NO_LABEL = -1  # what Hugging Face data sets write for "not labelled"
+NO_LABEL = -1  # the code for "not labeled" in Hugging Face data sets
 
-# Spreadsheets run what starts so, also in full-width letters (OWASP, CSV injection). Apostrophes before it are
-# matched too: so "=1" and "'=1" come out different, and the original can be told.
+# Spreadsheets run texts that start like this, also with full-width characters (OWASP, CSV injection). Leading
+# apostrophes are matched too, so "=1" and "'=1" remain distinct and the original can be restored.
 FORMULA = re.compile("'*[=+\\-@\t\r\n\0＝＋－＠]")
 
 _ARROW: dict[Kind, pa.DataType] = {
@@ -56,7 +56,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Layout:
-    """What every writer needs to know beside the rows."""
+    """Settings shared by all writers."""
 
     fields: Sequence[Field]
     label_names: Sequence[str]
@@ -65,7 +65,7 @@ class Layout:
 
     @cached_property
     def columns(self) -> list[Field]:
-        """List the columns of a table, the probabilities spread out."""
+        """The columns of a table, with one for each label's probability."""
         return [column for field in self.fields for column in self._spread(field)]
 
     def _spread(self, field: Field) -> list[Field]:
@@ -74,7 +74,7 @@ class Layout:
         return [Field(f"p({label})", "number") for label in self.label_names]
 
     def flat(self, row: Row) -> dict[str, Any]:
-        """Return one row by the names of `columns`."""
+        """Return one row as a mapping from the names of `columns`."""
         values: list[Any] = []
         for field in self.fields:
             value = _value(field.kind, row.get(field.name))
@@ -84,7 +84,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Format:
-    """One kind of file: how it ends, how it is called on a page, and what writes it."""
+    """A file format: suffix, displayed name, and writer."""
 
     suffix: str
     shown: str
@@ -101,42 +101,44 @@ def export(
     bom: bool = True,
     splits: Mapping[str, str] = SPLITS,
 ) -> int:
-    """Write rows to a file, or a folder for `dataset`, and return how many.
+    """Write rows to a file, or a folder for `dataset`, and return their number.
 
-    What is at `path` is replaced once all is written, and stays as it was if anything fails. `bom` is for Excel,
-    which reads a CSV without one as something other than UTF-8; `splits` names the data set's split of each slice.
-    Raises UnknownName for a format, BadInput for columns or labels that clash, BadFile if it cannot be written.
+    Whatever is at `path` is replaced once everything is written, and unchanged if anything fails. `bom` is for Excel,
+    which does not read a CSV without one as UTF-8; `splits` names the data set's split of each slice.
+    Raises UnknownName for an unknown format, BadInput for clashing columns or labels, BadFile if writing fails.
     """
     if format not in FORMATS:
         raise UnknownName.among("export format", format, list(FORMATS))
     layout = Layout(fields, label_names, bom, splits)
-    _refuse_clashes([column.name for column in layout.columns])
-    _refuse_to_replace(path, folder=not FORMATS[format].suffix)
-    with _whole_or_not_at_all(path) as unfinished:
+    _check_names([column.name for column in layout.columns])
+    _check_replaceable(path, folder=not FORMATS[format].suffix)
+    with _atomic(path) as unfinished:
         return FORMATS[format].write(rows, layout, unfinished)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text for others, whole or not at all. Raises BadFile if it cannot be written."""
-    with _whole_or_not_at_all(path) as unfinished:
+    """Write a text file atomically. Raises BadFile if it cannot be written."""
+    with _atomic(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
 
 
-def _refuse_clashes(names: Sequence[str]) -> None:
+def _check_names(names: Sequence[str]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise BadInput(f"{len(twice)} column names are there twice: {', '.join(twice)}.", "Rename or leave out one.")
+        raise BadInput(f"{len(twice)} column names occur twice: {', '.join(twice)}.", "Rename or omit one.")
 
 
-def _refuse_to_replace(path: Path, folder: bool) -> None:
+def _check_replaceable(path: Path, folder: bool) -> None:
     """Raise BadFile if what is at `path` was not written by an export of this kind: a file, or a data set."""
     replaceable = (path / "dataset_dict.json").is_file() if folder else path.is_file()
     if path.exists() and not replaceable:
-        raise BadFile(f"There is something else at {path}.", "Choose another name, or move it away first.")
+        raise BadFile(
+            f"{path} already exists and is not an earlier export.", "Choose another name, or move it away first."
+        )
 
 
 @contextmanager
-def _whole_or_not_at_all(path: Path) -> Iterator[Path]:
+def _atomic(path: Path) -> Iterator[Path]:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -150,7 +152,7 @@ def _whole_or_not_at_all(path: Path) -> Iterator[Path]:
 
 
 def _move(unfinished: Path, path: Path) -> None:
-    if path.is_dir():  # a folder cannot be replaced in one step, so the old one is kept until the new one is there
+    if path.is_dir():  # a folder cannot be replaced atomically, so the old one is kept until the new one is in place
         aside = unfinished.with_suffix(".replaced")
         path.rename(aside)
         unfinished.rename(path)
@@ -170,7 +172,7 @@ def _remove(path: Path) -> None:
 
 
 def _value(kind: Kind, value: Any) -> Any:
-    """Return a value in the plain type of its kind; None where there is none, also for numbers that are not finite."""
+    """Convert a value to the plain type of its kind; None if missing or not finite."""
     if value is None:
         return None
     match kind:
@@ -189,7 +191,7 @@ def _value(kind: Kind, value: Any) -> Any:
 
 
 def _cell(kind: Kind, value: Any) -> Any:
-    """Return a value as CSV shows it; a text as no spreadsheet runs it."""
+    """Convert a value for CSV, with texts escaped so that no spreadsheet runs them."""
     match kind:
         case "text" if value is not None:
             return f"'{value}" if FORMULA.match(value) else value
@@ -239,7 +241,7 @@ def _write_parquet(rows: Iterable[Row], layout: Layout, path: Path) -> int:
 
 
 def _write_dataset(rows: Iterable[Row], layout: Layout, path: Path) -> int:
-    import datasets  # takes half a second, and only this format needs it; it leaves torch alone until asked for tensors
+    import datasets  # takes half a second and is needed only here; does not import torch until tensors are requested
 
     datasets.disable_progress_bars()
     tables = _tables_of_splits(rows, layout)
@@ -250,7 +252,7 @@ def _write_dataset(rows: Iterable[Row], layout: Layout, path: Path) -> int:
     splits = datasets.DatasetDict(
         {name: datasets.Dataset(table.cast(features.arrow_schema), info=info) for name, table in tables.items()}
     )
-    # An empty split written in no part at all could not be loaded again.
+    # An empty split needs one shard, otherwise it could not be loaded again.
     splits.save_to_disk(path, num_shards={name: None if len(split) else 1 for name, split in splits.items()})
     return sum(len(split) for split in splits.values())
 
@@ -273,7 +275,7 @@ def _tables_of_splits(rows: Iterable[Row], layout: Layout) -> dict[str, pa.Table
 def _split(row: Row, layout: Layout) -> str:
     slice_name = str(row.get("slice"))
     if slice_name not in layout.splits:
-        raise BadInput(f"No split is named for the slice “{slice_name}”.", f"Known: {', '.join(layout.splits)}.")
+        raise BadInput(f"No split is given for the slice “{slice_name}”.", f"Known: {', '.join(layout.splits)}.")
     return layout.splits[slice_name]
 
 
@@ -282,7 +284,7 @@ def _coded(flat: dict[str, Any], codes: Mapping[str, int]) -> dict[str, Any]:
         return flat
     label = flat["label"]
     if label is not None and label not in codes:
-        raise BadInput(f"“{label}” is none of the {len(codes)} labels.", f"They are: {', '.join(codes)}.")
+        raise BadInput(f"“{label}” is not one of the {len(codes)} labels.", f"They are: {', '.join(codes)}.")
     return {**flat, "label": NO_LABEL if label is None else codes[label]}
 
 

@@ -1,4 +1,4 @@
-"""What is told of an import: what was taken from the file, what completed earlier rows, and what was not taken."""
+"""Report an import: rows added, earlier rows completed, and everything rejected."""
 
 import csv
 import io
@@ -14,29 +14,29 @@ KINDS: tuple[Kind, ...] = ("row", "label", "change")
 
 @dataclass
 class ImportReport:
-    """What was taken from a file and what was not."""
+    """Counts of an import, and the rejected rows, labels and changes."""
 
     to_label: int = 0
     context: int = 0
     with_label: int = 0
-    unchanged: int = 0  # rows that are in the project already, as the file has them
-    not_applied: int = 0  # those of which something was not taken over
-    completed: int = 0  # those of which all that is new was taken over
+    unchanged: int = 0  # rows already in the project, with the same values
+    not_applied: int = 0  # rows already in the project, with changes that were rejected
+    completed: int = 0  # rows already in the project, whose new values were all added
     labels_added: int = 0  # labels that completed utterances imported before
     now_to_label: int = 0  # utterances imported before as context
     rejected: list[Rejected] = field(default_factory=list)
 
     @property
     def already_there(self) -> int:
-        """Count the rows whose utterance was in the project before."""
+        """The number of rows whose utterance was in the project before."""
         return self.unchanged + self.not_applied + self.completed
 
     def kinds(self) -> dict[Kind, int]:
-        """Count what was not taken, by kind: whole rows, labels, changes."""
+        """Count rejections by kind: whole rows, labels, changes."""
         return dict(Counter(one.kind for one in self.rejected))
 
     def table(self) -> str:
-        """Write all that was not taken as CSV."""
+        """Return all rejections as CSV."""
         text = io.StringIO()
         writer = csv.writer(text)
         writer.writerow(["row", "kind", "reason"])
@@ -44,13 +44,13 @@ class ImportReport:
         return text.getvalue()
 
     def enter(self, outcome: Outcome) -> None:
-        """Count what became of a row."""
-        self.rejected += outcome.said
+        """Count the outcome of a row."""
+        self.rejected += outcome.rejections
         staged = outcome.staged
         if outcome.already_there:
-            self.not_applied += bool(outcome.said)
-            self.completed += bool(staged and not outcome.said)
-            self.unchanged += not staged and not outcome.said
+            self.not_applied += bool(outcome.rejections)
+            self.completed += bool(staged and not outcome.rejections)
+            self.unchanged += not staged and not outcome.rejections
             self.labels_added += bool(staged and staged.label_id is not None)
             self.now_to_label += bool(staged and staged.slice)
         elif staged:
@@ -59,7 +59,7 @@ class ImportReport:
             self.with_label += staged.label_id is not None
 
     def summary(self) -> str:
-        """Say it in plain sentences."""
+        """Return the report in plain sentences."""
         labeled = f" ({self.with_label:,} of them with a label)" if self.with_label else ""
         return " ".join(
             [

@@ -1,7 +1,7 @@
-"""What becomes of each row of a file: an utterance to label, context around one, or a refusal with its number.
+"""Import files: each row becomes an utterance to label, context, or a reported rejection.
 
-A value that cannot be taken as it stands is refused and reported, never repaired in silence; only outer whitespace
-and Windows line ends are normalised. How a file is read at all is in `readers.py`.
+A value that cannot be used unchanged is rejected and reported, never repaired silently; only outer white space and
+Windows line ends are normalized. Reading of formats is in `readers.py`.
 """
 
 import json
@@ -26,10 +26,12 @@ from store.files.reconciling import Given, Seen, Stored, Terms, reconcile
 from store.imports import StagedRow
 from store.utterances import NewUtterance
 
-STRANGE = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")  # of the controls, tab and line ends are text
+STRANGE = re.compile(
+    "[\0-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]"
+)  # control characters, except tab and line ends, and surrogates
 
 Numbered = tuple[int, NewUtterance | Rejected]
-_BATCH, _CHARACTERS = 1_000, 1_000_000  # of rows and of their texts that are in memory at once
+_BATCH, _CHARACTERS = 1_000, 1_000_000  # rows, and characters of their texts, in memory at once
 
 KNOWN_NAMES = {
     "text": ("text", "utterance", "sentence", "content", "message", "body"),
@@ -44,7 +46,7 @@ KNOWN_NAMES = {
 
 @dataclass(frozen=True)
 class Columns:
-    """Which column of a file holds what."""
+    """The roles of a file's columns."""
 
     text: str
     id: str | None = None
@@ -56,14 +58,14 @@ class Columns:
 
     @cached_property
     def taken(self) -> list[str]:
-        """Name the columns that are stored as fields of an utterance; all others become its metadata."""
+        """The columns stored as fields of an utterance; all others become metadata."""
         named = (self.text, self.id, self.label, self.conversation, self.turn, self.speaker)
         return [name for name in named if name is not None]
 
 
 @dataclass(frozen=True)
 class ImportPlan:
-    """How a file is to be taken. `label_only` is a column and the value of the rows to label; others are context."""
+    """Settings of an import. `label_only` is a column and the value of rows to label; other rows are context."""
 
     columns: Columns
     label_only: tuple[str, str] | None = None
@@ -74,7 +76,7 @@ class ImportPlan:
 
 
 def detect_columns(header: Sequence[str]) -> Columns:
-    """Tell from well-known names which column holds what. Raises BadInput if no column is known to hold the text."""
+    """Detect the roles of columns by well-known names. Raises BadInput if there is no text column."""
     by_name = {name.strip().casefold().replace(" ", "_").replace("-", "_"): name for name in reversed(header)}
     found = {
         role: next((by_name[name] for name in names if name in by_name), None) for role, names in KNOWN_NAMES.items()
@@ -82,8 +84,8 @@ def detect_columns(header: Sequence[str]) -> Columns:
     text = found.pop("text")
     if text is None:
         raise BadInput(
-            f"None of the {len(header)} columns is known to hold the text. There are: {', '.join(header)}.",
-            f"Name the text column yourself, or call it one of: {', '.join(KNOWN_NAMES['text'])}.",
+            f"None of the {len(header)} columns has a known name for the text. The columns are: {', '.join(header)}.",
+            f"Choose the text column, or rename it to one of: {', '.join(KNOWN_NAMES['text'])}.",
         )
     return Columns(text, **found)
 
@@ -92,24 +94,24 @@ def parse_filter(text: str, header: Sequence[str]) -> tuple[str, str]:
     """Split `speaker=client` into column and value. Raises BadInput."""
     column, equals, value = text.partition("=")
     if not equals:
-        raise BadInput(f"“{text}” does not say which rows to label.", "Write column=value, such as speaker=client.")
+        raise BadInput(f"“{text}” does not specify which rows to label.", "Write column=value, such as speaker=client.")
     _require([column.strip()], header)
     return column.strip(), value.strip()
 
 
 def read_utterances(path: Path, plan: ImportPlan) -> Iterator[NewUtterance | Rejected]:
-    """Stream what a file would give. Raises BadFile, and BadInput for a column that is not there."""
-    for _, read in _numbered_utterances(path, plan):
-        yield read
+    """Stream the utterances and rejections of a file. Raises BadFile, and BadInput for a missing column."""
+    for _, utterance in _numbered_utterances(path, plan):
+        yield utterance
 
 
 def preview(path: Path, plan: ImportPlan, limit: int = 20) -> list[NewUtterance | Rejected]:
-    """Return what the first rows of a file would give."""
+    """Return the utterances and rejections of the first rows of a file."""
     return list(islice(read_utterances(path, plan), limit))
 
 
 def labels_in(path: Path, plan: ImportPlan) -> dict[str, int]:
-    """Count the labels that an import would take as people's answers, most frequent first."""
+    """Count the labels that an import would store as people's answers, most frequent first."""
     if plan.columns.label is None:
         return {}
     found: Counter[str] = Counter()
@@ -127,24 +129,24 @@ Draw = Callable[[Iterator[dict[str, Any]]], Iterable[int]]
 
 @dataclass(frozen=True)
 class Rules:
-    """What the project says about rows that come in: its labels, and which rows are drawn for measuring."""
+    """The project's rules for an import: its labels, and the draw of the audit sample."""
 
     given: Given
     codebook_version: int
-    draw: Draw  # of the rows that will be asked, the numbers of those that go to the audit slice
+    draw: Draw  # from the rows to label, returns the numbers of those in the audit sample
     whole_conversations: bool = False
 
 
 def import_file(db: Database, path: Path, plan: ImportPlan, rules: Rules) -> ImportReport:
-    """Add a file to the project, all or nothing, in short transactions. Close the import when that is settled.
+    """Add a whole file to the project, in short transactions. The caller must close the import afterwards.
 
-    Importing the same file again adds nothing. Raises BadFile and BadInput; then nothing was added.
+    Importing the same file again adds nothing. Raises BadFile or BadInput, in which case nothing is added.
     """
     report, terms = ImportReport(), _terms(plan, rules.given)
     with imports.staging(db, rules.codebook_version), Seen() as seen:
         for batch in _batches(_numbered_utterances(path, plan)):
             imports.stage(db, _staged(db, batch, seen, terms, report))
-        imports.measure_on(db, rules.draw(imports.to_label(db, rules.whole_conversations)))
+        imports.assign_to_audit(db, rules.draw(imports.to_label(db, rules.whole_conversations)))
     imports.move(db)
     return report
 
@@ -155,7 +157,7 @@ def _terms(plan: ImportPlan, given: Given) -> Terms:
 
 
 def _staged(db: Database, batch: Sequence[Numbered], seen: Seen, terms: Terms, report: ImportReport) -> list[StagedRow]:
-    """Return what is to be staged of some rows, and enter all of them in the report."""
+    """Return the rows to stage, and add all outcomes to the report."""
     before = len(report.rejected)
     report.rejected += [one for _, one in batch if isinstance(one, Rejected)]
     rows = [(number, new) for number, new in batch if isinstance(new, NewUtterance)]
@@ -168,7 +170,7 @@ def _staged(db: Database, batch: Sequence[Numbered], seen: Seen, terms: Terms, r
 
 
 def _batches(rows: Iterable[Numbered]) -> Iterator[list[Numbered]]:
-    """Cut rows into parts of which neither the number nor the texts are large."""
+    """Split rows into batches limited by number of rows and characters."""
     batch: list[Numbered] = []
     characters = 0
     for row in rows:
@@ -230,7 +232,7 @@ def _turn(values: Mapping[str, Any], columns: Columns, conversation: str | None,
         return float(given) if given else None
     if conversation is None:
         return None
-    turns[conversation] += 1  # no column says it: the order of the file does
+    turns[conversation] += 1  # without a turn column, the order of the file counts
     return float(turns[conversation])
 
 
@@ -239,16 +241,16 @@ def _get(values: Mapping[str, Any], column: str | None) -> str:
 
 
 def _why_not_taken(values: Mapping[str, Any], plan: ImportPlan) -> str | None:
-    """Say why a row cannot become an utterance, or None."""
+    """Return why a row cannot become an utterance; None if it can."""
     columns = plan.columns
     for name in columns.taken:
         if not isinstance(values.get(name, ""), str):
-            return f"Column “{name}” holds a list or an object where one value is needed."
+            return f"Column “{name}” contains a list or an object instead of a single value."
     if strange := _strange_character("".join(values)):
-        return f"The name of a column holds {strange}."
+        return f"The name of a column contains {strange}."
     for name, value in values.items():
         if strange := _strange_character(value):
-            return f"Column “{name}” holds {strange}."
+            return f"Column “{name}” contains {strange}."
     length = len(_text(values, columns))
     if length == 0:
         return "There is no text."
@@ -258,7 +260,7 @@ def _why_not_taken(values: Mapping[str, Any], plan: ImportPlan) -> str | None:
 
 
 def _strange_character(value: Any) -> str | None:
-    """Name the first character that is no text: a control character or half of a surrogate pair."""
+    """Describe the first invalid character, a control character or half of a surrogate pair; None if there is none."""
     found = STRANGE.search(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
     if found is None:
         return None
@@ -273,10 +275,10 @@ def _why_no_turn(turn: str, conversation: str) -> str | None:
         finite = math.isfinite(float(turn))
     except ValueError:
         finite = False
-    return None if finite else f"The turn “{turn}” is no number."
+    return None if finite else f"The turn “{turn}” is not a number."
 
 
 def _require(names: Iterable[str], header: Sequence[str]) -> None:
     missing = [name for name in names if name not in header]
     if missing:
-        raise BadInput(f"There is no column “{missing[0]}”.", f"The file has these: {', '.join(header)}.")
+        raise BadInput(f"There is no column “{missing[0]}”.", f"The columns are: {', '.join(header)}.")

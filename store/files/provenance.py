@@ -1,7 +1,7 @@
-"""Whether the label of a row is a person's answer, as far as the row's other columns tell.
+"""Decide from a row's other columns whether its label is a person's answer.
 
-Tools that collect answers also export what was rejected or skipped, and what a model said; a label there is nobody's
-answer. Known are our own exports and the columns of Prodigy, Label Studio, doccano and Argilla, and flat files alike.
+Annotation tools also export rejected or skipped items and predictions of models, whose labels are not answers. The
+rules cover our own exports, those of Prodigy, Label Studio, doccano and Argilla, and similar flat files.
 """
 
 import re
@@ -41,23 +41,25 @@ _Test = Callable[[str], bool]
 
 
 def why_no_answer(values: Mapping[str, Any], label_column: str) -> str | None:
-    """Say why a row's label is not a person's answer; None where nothing speaks against it."""
+    """Return why a row's label is not a person's answer; None if nothing indicates that."""
     label = str(values.get(label_column, "")).strip()
     if _MACHINE_COLUMN.fullmatch(_plain(label_column)):
-        return f"Its label “{label}” was not taken: column “{label_column}” holds what a model said, by its name."
+        return (
+            f"Its label “{label}” was not imported: column “{label_column}” contains predictions, judging by its name."
+        )
     for column, value in values.items():
-        speaks_against = _test_of(column)
-        if speaks_against is None or column == label_column:
+        is_no_answer = _test_of(column)
+        if is_no_answer is None or column == label_column:
             continue
         for one in _each(value):
-            if speaks_against(_plain(one)):
-                return f"Its label “{label}” was not taken as a person's answer: column “{column}” says “{one}”."
+            if is_no_answer(_plain(one)):
+                return f"Its label “{label}” was not imported as a person's answer: column “{column}” contains “{one}”."
     return None
 
 
 @lru_cache(maxsize=10_000)
 def _test_of(column: str) -> _Test | None:
-    """Return what tells from a value in this column that the label is no person's answer; None for most columns."""
+    """Return a test whether a value in this column means that the label is not an answer; None for most columns."""
     name = re.sub("^(is|was|has_been)_", "", _plain(column))
     tests: list[_Test] = [
         *([_NO_ANSWER.__contains__] if name in _VERDICTS else []),

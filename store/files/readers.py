@@ -1,6 +1,6 @@
-"""What counts as a row of a file, whatever the format: its number, and its values as text by column.
+"""Read rows of files of any format: the row number, and values as text by column.
 
-Files are read as streams: no format is ever in memory as a whole.
+All formats are streamed; no file is loaded into memory as a whole.
 """
 
 import codecs
@@ -24,11 +24,11 @@ from openpyxl.utils.escape import unescape
 
 from annotator.errors import BadFile, BadInput
 
-FIELD_LIMIT = 10_000_000  # characters a CSV cell: more than any text, less than a file behind an unclosed quote
+FIELD_LIMIT = 10_000_000  # characters of a CSV cell: more than any text, less than a file after an unclosed quote
 BATCH = 1_000  # Parquet rows in memory at once
-LINES_FOR_HEADER = 1_000  # JSON objects looked at to learn which keys there are
+LINES_FOR_HEADER = 1_000  # JSON objects read to collect the keys
 
-# What readers yield: a row's number with its values, or with why it is no sound row.
+# Readers yield the number of a row with its values, or with the reason it is invalid.
 _Row = tuple[int, dict[str, Any] | str]
 _Cells = tuple[int, list[Any] | str]
 Kind = Literal["row", "label", "change"]
@@ -36,28 +36,28 @@ Kind = Literal["row", "label", "change"]
 
 @dataclass(frozen=True)
 class Rejected:
-    """One row, or one row's label, that was not taken; `row` as a person counts it in the file."""
+    """A rejected row, label or change; `row` is the row number as displayed by other programs."""
 
     row: int
     reason: str
-    kind: Kind = field(default="row", compare=False)  # what was not taken: all of it, its label, or a change
+    kind: Kind = field(default="row", compare=False)  # what was rejected: the whole row, its label, or a change
 
 
 def read_header(path: Path, encoding: str = "utf-8") -> list[str]:
-    """Name the columns of a file; of JSONL, the keys of its first objects. Raises BadFile."""
+    """Return the columns of a file; for JSONL, the keys of its first objects. Raises BadFile."""
     reader = _reader(path)
-    with _told_plainly(path, encoding):
+    with _translated_errors(path, encoding):
         return reader.header(path, encoding)
 
 
 def read_rows(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, dict[str, Any]] | Rejected]:
-    """Stream a file's rows with their numbers; the header of a table is row 1, JSONL counts lines, Parquet from 1.
+    """Stream the rows of a file with their numbers: a table's header is row 1, JSONL counts lines, Parquet from 1.
 
-    Every value is text, "" where there is none, but for lists and objects in JSONL and Parquet. A row that is no
-    sound row comes as Rejected, one that is blank not at all. Raises BadFile if the file cannot be read on.
+    Values are text, "" if missing, except lists and objects in JSONL and Parquet. Invalid rows are yielded as Rejected,
+    blank ones skipped. Raises BadFile if the file cannot be read.
     """
     reader = _reader(path)
-    with _told_plainly(path, encoding):
+    with _translated_errors(path, encoding):
         for number, row in reader.rows(path, encoding):
             if isinstance(row, str):
                 yield Rejected(number, row)
@@ -72,24 +72,24 @@ class _Reader:
 
 
 @contextmanager
-def _told_plainly(path: Path, encoding: str) -> Iterator[None]:
+def _translated_errors(path: Path, encoding: str) -> Iterator[None]:
     try:
         codecs.lookup(encoding)
     except LookupError:
-        raise BadInput(f"There is no encoding “{encoding}”.", "Well-known ones: utf-8, utf-16, cp1252.") from None
+        raise BadInput(f"There is no encoding “{encoding}”.", "Common encodings: utf-8, utf-16, cp1252.") from None
     try:
         yield
     except UnicodeDecodeError as error:
         raise BadFile(
             f"{path.name} is not in {encoding}: {_where_undecodable(path, encoding)} ({error.reason}).",
-            "Save it as UTF-8, or name the encoding it has (Excel in Western Europe: cp1252).",
+            "Save it as UTF-8, or choose its encoding (Excel in Western Europe: cp1252).",
         ) from error
     except (OSError, BadZipFile, EOFError, pa.ArrowException) as error:
-        raise BadFile(f"{path.name} cannot be read: {error}.", "Check that it opens elsewhere.") from error
+        raise BadFile(f"{path.name} cannot be read: {error}.", "Check that another program can open it.") from error
 
 
 def _where_undecodable(path: Path, encoding: str) -> str:
-    # The error itself counts from the start of some buffer, so the file is decoded once more, counting.
+    # The error's position refers to a buffer, so the file is decoded again to find the position in the file.
     decoder, offset, lines = codecs.getincrementaldecoder(encoding)(), 0, 1
     with path.open("rb") as stream:
         for chunk in chain(iter(lambda: stream.read(1 << 16), b""), [b""]):
@@ -106,14 +106,14 @@ def _where_undecodable(path: Path, encoding: str) -> str:
 def _reader(path: Path) -> _Reader:
     reader = READERS.get(path.suffix.lower())
     if reader is None:
-        raise BadFile(f"“{path.suffix}” files cannot be imported.", f"Give one of these: {', '.join(READERS)}.")
+        raise BadFile(f"“{path.suffix}” files cannot be imported.", f"Supported formats: {', '.join(READERS)}.")
     if not path.is_file():
         raise BadFile(f"There is no file {path}.", "Check the name and the folder.")
     return reader
 
 
 def _table(read: Callable[[Path, str], Iterator[_Cells]]) -> _Reader:
-    """Make a reader of a format whose first row names the columns."""
+    """Make a reader for a format with a header row."""
 
     def header(path: Path, encoding: str) -> list[str]:
         return _header(path, next(read(path, encoding), (1, "it is empty"))[1])
@@ -125,7 +125,7 @@ def _table(read: Callable[[Path, str], Iterator[_Cells]]) -> _Reader:
             if isinstance(row, str):
                 yield number, row
             elif len(row) != len(names):
-                yield number, f"It has another number of fields, {len(row):,}, than the header, {len(names):,}."
+                yield number, f"It has {len(row):,} fields, but the header has {len(names):,}."
             else:
                 yield number, dict(zip(names, row, strict=True))
 
@@ -135,10 +135,10 @@ def _table(read: Callable[[Path, str], Iterator[_Cells]]) -> _Reader:
 def _header(path: Path, cells: list[Any] | str) -> list[str]:
     if isinstance(cells, str):
         raise BadFile(f"{path.name} has no header row: {cells}.", "The first row must name the columns.")
-    return _each_once(path, [str(_plain(cell)).strip() or f"column {place}" for place, cell in enumerate(cells, 1)])
+    return _check_unique(path, [str(_plain(cell)).strip() or f"column {place}" for place, cell in enumerate(cells, 1)])
 
 
-def _each_once(path: Path, names: list[str]) -> list[str]:
+def _check_unique(path: Path, names: list[str]) -> list[str]:
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
         raise BadFile(f"{path.name} has columns of the same name: {', '.join(twice)}.", "Rename all but one.")
@@ -150,14 +150,14 @@ def _csv_cells(path: Path, encoding: str) -> Iterator[_Cells]:
     with path.open(encoding=_with_bom(encoding), newline="") as stream:
         first = next((line for line in stream if line.strip()), "")
         stream.seek(0)
-        # strict: without it an unclosed quotation mark swallows the rows behind it and nobody is told.
+        # strict: otherwise an unclosed quotation mark silently consumes the following rows.
         reader = csv.reader(stream, delimiter=_delimiter(path, first), strict=True)
         for number in count(1):
             start = reader.line_num + 1
             try:
                 cells = next(reader, None)
             except csv.Error as error:
-                yield number, f"Lines {start:,} to {reader.line_num:,} of the file are no sound CSV: {error}."
+                yield number, f"Lines {start:,} to {reader.line_num:,} of the file are not valid CSV: {error}."
                 continue
             if cells is None:
                 return
@@ -172,7 +172,7 @@ def _delimiter(path: Path, header_line: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Turn one value into text as a table would show it, so that all formats give the same; keep what is nested."""
+    """Convert a value to text, equally for all formats; keep nested values."""
     match value:
         case str():
             return value
@@ -196,11 +196,11 @@ def _with_bom(encoding: str) -> str:
 def _excel_cells(path: Path, _: str) -> Iterator[_Cells]:
     try:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-    except KeyError as error:  # a zip archive, but of something else
-        raise BadFile(f"{path.name} is no Excel file: {error.args[0]}", "Save it as .xlsx.") from error
+    except KeyError as error:  # a zip archive of another kind
+        raise BadFile(f"{path.name} is not an Excel file: {error.args[0]}", "Save it as .xlsx.") from error
     with closing(book):
         sheet = book.worksheets[0]
-        sheet.reset_dimensions()  # some programs write wrong ones, and rows would be cut off
+        sheet.reset_dimensions()  # some programs write wrong dimensions, which would truncate rows
         width = 0
         for number, cells in enumerate(sheet.iter_rows(values_only=True), 1):
             row = [unescape(cell) if isinstance(cell, str) else cell for cell in cells]
@@ -219,27 +219,27 @@ def _jsonl_objects(path: Path, encoding: str) -> Iterator[_Row]:
             try:
                 value = json.loads(line, parse_constant=lambda _: None)
             except (ValueError, RecursionError) as error:
-                yield number, f"The line is no JSON: {error}."
+                yield number, f"The line is not valid JSON: {error}."
                 continue
-            yield number, value if isinstance(value, dict) else "The line is no JSON object."
+            yield number, value if isinstance(value, dict) else "The line is not a JSON object."
 
 
 def _jsonl_header(path: Path, encoding: str) -> list[str]:
-    found: dict[str, None] = {}
+    keys: dict[str, None] = {}
     for _, row in islice(_jsonl_objects(path, encoding), LINES_FOR_HEADER):
-        found |= dict.fromkeys(row) if isinstance(row, dict) else {}
-    if not found:
-        raise BadFile(f"{path.name} holds no JSON object.", 'Write one object a line, such as {"text": "…"}.')
-    return list(found)
+        keys |= dict.fromkeys(row) if isinstance(row, dict) else {}
+    if not keys:
+        raise BadFile(f"{path.name} contains no JSON object.", 'Write one object per line, such as {"text": "…"}.')
+    return list(keys)
 
 
 def _parquet_header(path: Path, _: str) -> list[str]:
-    return _each_once(path, list(pq.read_schema(path).names))
+    return _check_unique(path, list(pq.read_schema(path).names))
 
 
 def _parquet_rows(path: Path, _: str) -> Iterator[_Row]:
     with pq.ParquetFile(path) as file:
-        # Some programs write text as bytes; those that are no UTF-8 raise here.
+        # Some programs store text as bytes; invalid UTF-8 raises here.
         types = [
             pa.string() if column.type in (pa.binary(), pa.large_binary()) else column.type
             for column in file.schema_arrow

@@ -1,4 +1,4 @@
-"""What a row of a file adds to what is in the project already, and what of it is not taken over."""
+"""Reconcile the rows of a file with the project: additions, completions and rejected changes."""
 
 import json
 import sqlite3
@@ -13,35 +13,35 @@ from store.files.readers import Rejected
 from store.imports import StagedRow
 from store.utterances import NewUtterance, twins_of
 
-Given = Callable[[str], int | str]  # the id of the label of this name, or why it cannot be given
-Brought = tuple[str, object]  # a column of the file and what it says
-_FEW = 5  # differences named in one line
-_SHORT = 40  # characters of a value named in it
+Given = Callable[[str], int | str]  # the id of the label of this name, or why it cannot be used
+Difference = tuple[str, object]  # a column of the file and its value
+_FEW = 5  # differences listed in a message
+_SHORT = 40  # characters of a value in a message
 
 
 @dataclass(frozen=True)
 class Terms:
-    """On which terms rows are taken: which column names what, whether copies are, how labels are found."""
+    """Settings of reconciling: names of columns, treatment of copies, and look-up of labels."""
 
-    columns: Mapping[str, str]  # conversation, turn, speaker, label: the column that holds it
+    columns: Mapping[str, str]  # names of the columns of conversation, turn, speaker and label
     keep_copies: bool
     given: Given
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What becomes of one row: what is staged of it, if anything, and what is said of it."""
+    """The outcome of one row: the row to stage, if any, and rejections."""
 
     staged: StagedRow | None = None
-    said: tuple[Rejected, ...] = ()
+    rejections: tuple[Rejected, ...] = ()
     already_there: bool = False
 
 
 class Seen:
-    """The ids and texts of the rows of a file that came before, on disk where they are many."""
+    """Ids and texts of the preceding rows of a file, on disk if there are many."""
 
     def __init__(self) -> None:
-        self.db = sqlite3.connect("", isolation_level=None)  # without a name: a file that is gone when it is closed
+        self.db = sqlite3.connect("", isolation_level=None)  # without a name: a temporary file, deleted when closed
         self.db.execute("CREATE TABLE id (id TEXT PRIMARY KEY, number INTEGER) WITHOUT ROWID")
         self.db.execute("CREATE TABLE text (hash BLOB PRIMARY KEY, id TEXT) WITHOUT ROWID")
         self.db.execute("BEGIN")
@@ -53,13 +53,13 @@ class Seen:
         self.db.close()
 
     def row_of(self, external_id: str, number: int) -> int | None:
-        """Return the row that had this id before; remember it for this row if there was none."""
+        """Return the number of an earlier row with this id; if there is none, store this one and return None."""
         if self.db.execute("INSERT OR IGNORE INTO id VALUES (?, ?)", (external_id, number)).rowcount:
             return None
         return int(self.db.execute("SELECT number FROM id WHERE id = ?", (external_id,)).fetchone()[0])
 
     def twin_of(self, new: NewUtterance) -> str | None:
-        """Return the id of the utterance to be labeled that had this text before; remember this one if none had."""
+        """Return the id of an earlier row to label with this text; if there is none, store this one and return None."""
         values = (new.text_hash, new.external_id)
         if self.db.execute("INSERT OR IGNORE INTO text VALUES (?, ?)", values).rowcount:
             return None
@@ -68,27 +68,29 @@ class Seen:
 
 @dataclass
 class Stored:
-    """What the project holds of the rows of one part of a file."""
+    """The project's data on the rows of one batch."""
 
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)  # by external id
-    given: dict[int, int | None] = field(default_factory=dict)  # utterance -> label that came with a file
+    given: dict[int, int | None] = field(default_factory=dict)  # utterance -> imported label
     answered: set[int] = field(default_factory=set)  # utterances that have an answer by anyone
-    twins: dict[bytes, str] = field(default_factory=dict)  # text -> utterance to be labeled, outside conversations
-    turns: dict[tuple[str, float, str | None, str], str] = field(default_factory=dict)  # what was said where -> id
+    twins: dict[bytes, str] = field(default_factory=dict)  # text hash -> pool or audit utterance, outside conversations
+    turns: dict[tuple[str, float, str | None, str], str] = field(
+        default_factory=dict
+    )  # (conversation, turn, speaker, text) -> id
 
     @classmethod
     def of(cls, db: Database, news: Sequence[NewUtterance]) -> Self:
-        """Look up all that bears on these rows."""
+        """Look up the data on these rows."""
         ids = json.dumps([new.external_id for new in news])
         sql = "SELECT * FROM utterance WHERE external_id IN (SELECT value FROM json_each(?))"
         rows = {row["external_id"]: row for row in fetch(db, sql, (ids,))}
-        found = json.dumps([row["id"] for row in rows.values()])
+        found_ids = json.dumps([row["id"] for row in rows.values()])
         sql = """SELECT utterance_id, strategy, label_id FROM answer
                  WHERE kind != 'skip' AND utterance_id IN (SELECT value FROM json_each(?))"""
-        answers = fetch(db, sql, (found,))
+        answers = fetch(db, sql, (found_ids,))
         given = {row["utterance_id"]: row["label_id"] for row in answers if row["strategy"] == "given"}
-        alone = [new.text_hash for new in news if new.conversation is None]
-        twins = {digest: one for part in chunks(alone) for digest, one in twins_of(db, part).items()}
+        hashes = [new.text_hash for new in news if new.conversation is None]
+        twins = {digest: one for part in chunks(hashes) for digest, one in twins_of(db, part).items()}
         return cls(rows, given, {row["utterance_id"] for row in answers}, twins, _turns(db, news))
 
 
@@ -101,13 +103,13 @@ def _turns(db: Database, news: Sequence[NewUtterance]) -> dict[tuple[str, float,
 
 
 def reconcile(rows: Sequence[tuple[int, NewUtterance]], stored: Stored, seen: Seen, terms: Terms) -> Iterator[Outcome]:
-    """Yield what becomes of each row, in order."""
+    """Yield the outcome of each row, in order."""
     for number, new in rows:
         earlier = seen.row_of(new.external_id, number)
-        known = stored.rows.get(new.external_id)
+        existing = stored.rows.get(new.external_id)
         if earlier is not None:
             yield _refused(number, _twice(earlier, new))
-        elif known is not None:
+        elif existing is not None:
             yield _known(number, new, stored, terms, seen)
         elif reason := _copied(new, stored, seen, terms):
             yield _refused(number, reason)
@@ -116,24 +118,24 @@ def reconcile(rows: Sequence[tuple[int, NewUtterance]], stored: Stored, seen: Se
 
 
 def _refused(number: int, reason: str) -> Outcome:
-    return Outcome(said=(Rejected(number, reason),))
+    return Outcome(rejections=(Rejected(number, reason),))
 
 
 def _twice(earlier: int, new: NewUtterance) -> str:
-    """Say which row has the id of this one, and what label is lost by that."""
+    """Return the reason for rejecting a repeated id, with the label that is lost."""
     if new.given_label:
-        return f"Row {earlier:,} has the same id, “{new.external_id}”; the label “{new.given_label}” is not taken."
+        return f"Row {earlier:,} has the same id, “{new.external_id}”; the label “{new.given_label}” is not imported."
     return f"Row {earlier:,} has the same id, “{new.external_id}”."
 
 
 def _copied(new: NewUtterance, stored: Stored, seen: Seen, terms: Terms) -> str | None:
-    """Say of which utterance a new one is a copy: of one with the same text, or with the same turn."""
+    """Return why a new utterance is a copy, with the same text or the same turn; None if it is not."""
     if terms.keep_copies:
         return None
     if new.conversation is not None:
         place = (new.conversation, new.turn, new.speaker, new.text)
-        said = stored.turns.get(place) if new.turn is not None else None  # type: ignore[arg-type]
-        return f"“{said}” is the same turn of conversation “{new.conversation}” already." if said else None
+        same = stored.turns.get(place) if new.turn is not None else None  # type: ignore[arg-type]
+        return f"“{same}” is the same turn of conversation “{new.conversation}”." if same else None
     if new.context_only:
         return None
     twin = stored.twins.get(new.text_hash) or seen.twin_of(new)
@@ -141,61 +143,63 @@ def _copied(new: NewUtterance, stored: Stored, seen: Seen, terms: Terms) -> str 
 
 
 def _added(number: int, new: NewUtterance, terms: Terms) -> Outcome:
-    label, said = _label(number, new, terms)
-    return Outcome(StagedRow(number, new, "context" if new.context_only else "pool", label), said)
+    label, rejections = _label(number, new, terms)
+    return Outcome(StagedRow(number, new, "context" if new.context_only else "pool", label), rejections)
 
 
 def _label(number: int, new: NewUtterance, terms: Terms) -> tuple[int | None, tuple[Rejected, ...]]:
-    """Return the label that a row gives, or why it gives none."""
+    """Return the label id of a row, or its rejection."""
     if new.label_refused:
         return None, (Rejected(number, new.label_refused, "label"),)
-    found = terms.given(new.given_label) if new.given_label else None
-    return (None, (Rejected(number, found, "label"),)) if isinstance(found, str) else (found, ())
+    label = terms.given(new.given_label) if new.given_label else None
+    return (None, (Rejected(number, label, "label"),)) if isinstance(label, str) else (label, ())
 
 
 def _known(number: int, new: NewUtterance, stored: Stored, terms: Terms, seen: Seen) -> Outcome:
-    """Take over what completes an utterance that is in the project, and say what is not taken over."""
+    """Complete an utterance that is in the project already, and reject other changes."""
     row = stored.rows[new.external_id]
     if row["text"] != new.text:
-        reason = f"The id “{new.external_id}” is in the project already, with another text."
-        return Outcome(said=(Rejected(number, reason, "change"),), already_there=True)
-    label, said = _label(number, new, terms)
-    brought = list(_brought(new, row, terms))
+        reason = f"The id “{new.external_id}” is already in the project, with another text."
+        return Outcome(rejections=(Rejected(number, reason, "change"),), already_there=True)
+    label, rejections = _label(number, new, terms)
+    differences = list(_differences(new, row, terms))
     if label is not None and row["id"] in stored.answered:
         if stored.given.get(row["id"]) != label:
-            brought.insert(0, (terms.columns["label"], new.given_label))
+            differences.insert(0, (terms.columns["label"], new.given_label))
         label = None
     becomes_asked = row["slice"] == "context" and not new.context_only
     if becomes_asked and new.conversation is None and (twin := _copied(new, stored, seen, terms)):
-        return Outcome(said=(Rejected(number, twin, "change"),), already_there=True)
+        return Outcome(rejections=(Rejected(number, twin, "change"),), already_there=True)
     stays_asked = row["slice"] != "context" and new.context_only
-    if left := _not_applied(brought, stays_asked):
-        said = (*said, Rejected(number, left, "change"))
+    if not_applied := _not_applied(differences, stays_asked):
+        rejections = (*rejections, Rejected(number, not_applied, "change"))
     slice_ = "pool" if becomes_asked else None
     completed = label is not None or becomes_asked
-    return Outcome(StagedRow(number, new, slice_, label, row["id"]) if completed else None, said, already_there=True)
+    return Outcome(
+        StagedRow(number, new, slice_, label, row["id"]) if completed else None, rejections, already_there=True
+    )
 
 
-def _brought(new: NewUtterance, row: Mapping[str, Any], terms: Terms) -> Iterator[Brought]:
-    """Yield what a row says differently from the utterance of the same id, or in addition to it."""
+def _differences(new: NewUtterance, row: Mapping[str, Any], terms: Terms) -> Iterator[Difference]:
+    """Yield the values of a row that differ from those of the utterance with the same id, or are new."""
     for name in ("conversation", "turn", "speaker"):
         value = getattr(new, name)
         if value is not None and value != row[name]:
             yield terms.columns.get(name, name), f"{value:.17g}" if isinstance(value, float) else value
-    known = json.loads(row["metadata"])
-    yield from ((name, value) for name, value in new.metadata.items() if known.get(name) != value)
+    metadata = json.loads(row["metadata"])
+    yield from ((name, value) for name, value in new.metadata.items() if metadata.get(name) != value)
 
 
-def _not_applied(brought: Sequence[Brought], stays_asked: bool) -> str | None:
-    """Say what of a row is not taken over, as its utterance is in the project already."""
-    what = ", ".join([*map(_named, brought[:_FEW]), *["…"] * (len(brought) > _FEW)])
-    if stays_asked and brought:
-        return f"It is imported already, to be labeled, and does not become context; not taken: {what}."
+def _not_applied(differences: Sequence[Difference], stays_asked: bool) -> str | None:
+    """Return which values of a row are rejected, because its utterance is in the project already; None if none are."""
+    what = ", ".join([*map(_named, differences[:_FEW]), *["…"] * (len(differences) > _FEW)])
+    if stays_asked and differences:
+        return f"It is already imported for labeling and does not become context; not applied: {what}."
     if stays_asked:
-        return "It is imported already, to be labeled, and does not become context."
-    return f"It is imported already; not taken: {what}." if brought else None
+        return "It is already imported for labeling and does not become context."
+    return f"It is already imported; not applied: {what}." if differences else None
 
 
-def _named(brought: Brought) -> str:
-    name, value = brought[0], str(brought[1])
+def _named(difference: Difference) -> str:
+    name, value = difference[0], str(difference[1])
     return f"{name} “{value if len(value) <= _SHORT else value[:_SHORT] + '…'}”"

@@ -54,7 +54,7 @@ def test_a_project_that_cannot_be_written_is_read_reported_and_exported(tmp_path
             assert take_all(project, tmp_path) == 3
             with pytest.raises(ProjectReadOnly) as caught:
                 Screen(project, "anna")
-            assert "where you may write" in caught.value.hint
+            assert "you can write to" in caught.value.hint
             with pytest.raises(BadFile):
                 export_project(project, disk / "out.csv", ExportPlan())
         with read_only(disk):
@@ -177,9 +177,9 @@ def test_the_doctor_lists_what_is_wrong_with_a_project(tmp_path: Path) -> None:
     assert "No problems found" in annotator("doctor", tmp_path / "project").stdout
     with Project.open(tmp_path / "project") as project:
         project.db.execute("UPDATE setting SET value = '{' WHERE key = 'config'")
-    assert problems_of(tmp_path / "project") == ["value in row 1 of setting is no JSON"]
+    assert problems_of(tmp_path / "project") == ["value in row 1 of setting is not valid JSON"]
     done = annotator("doctor", tmp_path / "project")
-    assert (done.exit_code, "is no JSON" in done.stdout, "1 problem found" in done.stderr) == (1, True, True)
+    assert (done.exit_code, "is not valid JSON" in done.stdout, "1 problem found" in done.stderr) == (1, True, True)
     (tmp_path / "project" / "project.db").write_bytes(b"")
     assert "is empty" in problems_of(tmp_path / "project")[0]
     with pytest.raises(NoProject):

@@ -1,4 +1,4 @@
-"""Learning learns, repeats itself exactly, survives saving, and leaves the backbone as it was."""
+"""Training improves, is reproducible, survives saving, and leaves the backbone unchanged."""
 
 from __future__ import annotations
 
@@ -109,13 +109,13 @@ def test_a_folder_with_pickled_weights_only_is_refused_unopened(
     (folder / "adapter_model.bin").write_bytes(b"cos\nsystem\n(S'touch pwned'\ntR.")
     for path in [path for path in folder.iterdir() if path.name not in left]:
         path.unlink()
-    with pytest.raises(ProjectError, match=r"lacks .*adapter_model\.safetensors"):
+    with pytest.raises(ProjectError, match=r"adapter_model\.safetensors.* missing"):
         classifier.load(folder)
     assert not Path("pwned").exists()
 
 
 def test_a_folder_that_is_no_round_is_refused(llama: Backbone, tmp_path: Path) -> None:
-    with pytest.raises(ProjectError, match=r"lacks round\.json"):
+    with pytest.raises(ProjectError, match=r"round\.json is missing"):
         classifier_of(llama).load(tmp_path)
     with pytest.raises(ProjectError):
         classifier_of(llama).load(tmp_path / "nowhere")
@@ -136,7 +136,7 @@ def test_an_older_adapter_refuses_after_a_newer_one(llama: Backbone, tmp_path: P
 
 
 class StopAfter:
-    """A person who stops the work at a share."""
+    """Progress that cancels the work at a share."""
 
     def __init__(self, share: float) -> None:
         self.share = share

@@ -1,4 +1,4 @@
-"""Training whose numbers run away stops and leaves nothing; settings that cannot be kept are refused."""
+"""Diverging training stops and leaves nothing; settings that cannot be applied are refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from annotator.errors import BackboneRefused, BadInput, NotFinite, RoundError
 from model.adapter import LanguageModelClassifier
 from model.backbones.backbone import Backbone, load_backbone
 from model.probe.heads import ASPECTS
-from model.probe.probe import blend, compare_only, fit_probe, out_of_fold
+from model.probe.probe import blend, fit_probe, out_of_fold, zero_shot_probe
 from model.probe.scaling import Scaling, fit_pool, fit_scaling, fit_temperature, temperature_at
 from model.scoring.trie_search import best_first
 from model.training.training import _Learner
@@ -144,7 +144,7 @@ def test_what_is_no_number_teaches_nothing(bad: float) -> None:
         with pytest.raises(NotFinite):
             fit(rows, labels, poisoned(words, bad))
     with pytest.raises(NotFinite):
-        compare_only(poisoned(rows, bad), words)
+        zero_shot_probe(poisoned(rows, bad), words)
     with pytest.raises(NotFinite), np.errstate(invalid="ignore"):
         fit_probe(rows, labels, words).loglik(poisoned(rows, bad))
     logits = np.log(np.full((4, 3), 1 / 3))
@@ -205,7 +205,7 @@ def test_layers_that_the_backbone_does_not_have_are_refused(llama: Backbone) -> 
 
 
 def test_modules_that_the_backbone_does_not_have_are_refused(llama: Backbone) -> None:
-    with pytest.raises(BackboneRefused, match="cannot be adapted so"):
+    with pytest.raises(BackboneRefused, match="cannot be adapted with these settings"):
         classifier_of(llama, NESTED, target_modules="no_such_module").fit(UTTERANCES, LABELS)
 
 

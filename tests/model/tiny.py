@@ -69,20 +69,20 @@ def save_qwen2(folder: Path) -> str:
 
 
 def save_qwen3(folder: Path) -> str:
-    """Save a Qwen3: queries and keys are normalised."""
+    """Save a Qwen3: queries and keys are normalized."""
     config = transformers.Qwen3Config(**_sizes(), num_key_value_heads=2, head_dim=16, tie_word_embeddings=True)
     return _save(transformers.Qwen3ForCausalLM, config, _byte_level(CHATML), folder)
 
 
 def save_gemma3(folder: Path) -> str:
-    """Save a Gemma 3: scaled embeddings, and layers that see a window beside layers that see all."""
+    """Save a Gemma 3: scaled embeddings, and layers with and without a window."""
     kinds = ["sliding_attention", "full_attention"]
     config = transformers.Gemma3TextConfig(**_sizes(), num_key_value_heads=1, head_dim=16, layer_types=kinds)
     return _save(transformers.Gemma3ForCausalLM, config, _byte_level(CHATML), folder)
 
 
 def save_mistral(folder: Path, window: int = 1024) -> str:
-    """Save a Mistral, in which every layer sees a window."""
+    """Save a Mistral, in which every layer has a window."""
     config = transformers.MistralConfig(**_sizes(), num_key_value_heads=2, sliding_window=window)
     return _save(transformers.MistralForCausalLM, config, _byte_level(CHATML), folder)
 
@@ -95,7 +95,7 @@ def save_bloom(folder: Path) -> str:
 
 
 def save_mpt(folder: Path) -> str:
-    """Save an MPT: like Bloom it counts distances, but it takes our mask and says nothing."""
+    """Save an MPT: like Bloom it counts distances, but it accepts our mask without an error."""
     config = transformers.MptConfig(
         vocab_size=len(_byte_level(CHATML)), d_model=64, n_layers=2, n_heads=4, initializer_range=0.15
     )
@@ -103,7 +103,7 @@ def save_mpt(folder: Path) -> str:
 
 
 def save_recurrent_gemma(folder: Path) -> str:
-    """Save a RecurrentGemma: attention in every third layer, recurrent ones between, which hear what we mask."""
+    """Save a RecurrentGemma: attention in every third layer, recurrent ones between, which ignore our mask."""
     sizes = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 128}
     config = transformers.RecurrentGemmaConfig(
         vocab_size=len(_byte_level(CHATML)), lru_width=64, initializer_range=0.15, **sizes
@@ -133,7 +133,7 @@ def save_t5(folder: Path, separate_head: bool = False) -> str:
 
 
 def without_dropout(backbone: Backbone) -> Backbone:
-    """Take from a backbone the dropout of its own, which a T5 has: so small, what it learns with noise is noise."""
+    """Disable a backbone's own dropout, which T5 has: a model this small would learn only noise."""
     for module in backbone.model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
@@ -216,7 +216,7 @@ def brute_force(backbone: Backbone, tokens: PromptTokens, utterance: Utterance) 
 
 
 def answers(tokens: PromptTokens) -> list[list[int]]:
-    """Tokenise the label words by the book, with the terminator where one label begins another."""
+    """Tokenize the label words independently, with the terminator where one label is a prefix of another."""
     lead = "" if tokens.family == "encoder-decoder" or tokens.tokenizer.chat_template else " "
     words = [lead + label_words(label) for label in tokens.task.labels]
     ids = [tokens.tokenizer(word, add_special_tokens=False)["input_ids"] for word in words]

@@ -1,4 +1,4 @@
-"""Tiny models whose layers see a window or a chunk of the text, one of each way in which configurations say so."""
+"""Tiny models whose layers attend to a window or a chunk, one for each form of configuration."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ def test_what_cannot_be_is_refused_with_a_hint_and_changes_nothing(project: Proj
     app = chosen(1)
     next(t for t in app.text_input if t.label == "Name").set_value("neutral")
     submit(app)
-    assert "both said" in app.error[0].value
+    assert "have the same label words" in app.error[0].value
     assert labels.version(project.db) == 3
 
 

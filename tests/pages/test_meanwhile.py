@@ -238,9 +238,9 @@ def test_a_decision_waits_as_an_answer_does(talk: Project) -> None:
         assert "Your answer “neutral” is kept" in warned(app)
     app.run()
     assert not app.warning
-    assert annotations.settled_ids(talk.db) == {first}
+    assert annotations.adjudicated_ids(talk.db) == {first}
     app.button(key="settle-1").click().run()
-    assert annotations.settled_ids(talk.db) == {first, second}
+    assert annotations.adjudicated_ids(talk.db) == {first, second}
 
 
 def test_one_answer_for_many_waits_as_an_answer_does(talk: Project) -> None:

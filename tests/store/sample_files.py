@@ -1,4 +1,4 @@
-"""The same utterances as files of every format, written by other means than ours."""
+"""The same utterances as files of every format, written by other libraries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing an annotator has said is lost, and what stands is what he said last and did not take back."""
+"""No annotation is lost, and the last one that was not undone stands."""
 
 from __future__ import annotations
 

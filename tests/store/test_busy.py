@@ -1,4 +1,4 @@
-"""While another program writes: reading goes on, and who waits in vain to write is told so."""
+"""While another program writes, reading works, and writing fails with a message after the timeout."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ SAID = NewAnnotation(1, "ann", "label", 1, "random", 1)
     ],
 )
 def test_who_waits_in_vain_to_write_is_told_that_another_program_is_writing(locked: Database, write) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(ProjectBusy, match="Another program is writing") as told:
+    with pytest.raises(ProjectBusy, match="Another program is writing") as caught:
         write(locked)
-    assert told.value.hint
+    assert caught.value.hint
     assert not locked.conn.in_transaction
 
 

@@ -1,4 +1,4 @@
-"""A project's database opens safely, and a write is whole and waits its turn."""
+"""A project's database opens safely, and writes are atomic and wait for each other."""
 
 from __future__ import annotations
 

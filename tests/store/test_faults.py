@@ -1,4 +1,4 @@
-"""A project that cannot be opened, read or written says so in words, and nothing is changed by finding out."""
+"""A project that cannot be opened, read or written is reported in words, and stays unchanged."""
 
 from __future__ import annotations
 
@@ -148,9 +148,9 @@ def test_damage_that_pages_do_not_show_is_listed_by_the_thorough_check(project: 
     run(path, "INSERT INTO queue (utterance_id, strategy, pool_size) VALUES (9999, 'random', 1)")
     with closing(open_database(project)) as db:
         assert problems(db) == [
-            "row 1 of queue refers to a row of utterance that is not there",
-            "utterance 4 holds bytes that are no text",
-            "metadata in row 3 of utterance is no JSON",
+            "row 1 of queue refers to a row of utterance that does not exist",
+            "utterance 4 contains bytes that are not text",
+            "metadata in row 3 of utterance is not valid JSON",
         ]
 
 

@@ -1,4 +1,4 @@
-"""At most one process works on a project, a dead one blocks nobody, and how a job ended is said once."""
+"""At most one process works on a project, a dead one blocks nobody, and the end of a job is stored once."""
 
 from __future__ import annotations
 
@@ -172,14 +172,14 @@ def test_a_cancelled_job_does_not_cancel_the_next(db: Database) -> None:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lose no time between asking a job to stop, ending its process and killing it."""
+    """Set the grace periods of canceling a job to zero."""
     monkeypatch.setattr(jobs, "CANCEL_GRACE", timedelta(seconds=0.2))
     monkeypatch.setattr(jobs, "TERM_GRACE", timedelta(seconds=0.2))
 
 
 @pytest.fixture
 def deaf() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that heeds no request to end, with a child, in a session of its own as a round's is."""
+    """A process that ignores SIGTERM, with a child, in a session of its own like that of a round."""
     script = (
         "import signal, subprocess, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
         "child = subprocess.Popen([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE); "
@@ -192,7 +192,7 @@ def deaf() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def recovers(db: Database) -> bool:
-    """Look again and again, as pages do, until the job has ended."""
+    """Call recover repeatedly, as pages do, until the job has ended."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         if jobs.recover(db):

@@ -1,4 +1,4 @@
-"""Every utterance of a batch is asked once, of one annotator at a time, and none gets stuck with anybody."""
+"""Every utterance of a batch is asked once, by one annotator at a time, and no lease blocks it for good."""
 
 from __future__ import annotations
 

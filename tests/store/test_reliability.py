@@ -1,4 +1,4 @@
-"""No answer is lost and nobody meets an error while several people label and rounds are promoted meanwhile."""
+"""No answer is lost and no error occurs while several people label and rounds are promoted."""
 
 from __future__ import annotations
 

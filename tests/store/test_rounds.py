@@ -1,4 +1,4 @@
-"""A round is numbered, promoted whole or not at all, and its predictions read back as they were."""
+"""A round is numbered and promoted atomically, and its predictions are read as they were stored."""
 
 from __future__ import annotations
 

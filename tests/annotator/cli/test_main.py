@@ -89,7 +89,7 @@ def test_a_project_is_made_from_the_labels_of_a_file(tmp_path, labeled):
 
 
 def test_a_project_that_exists_is_refused_or_left_alone(folder):
-    assert "There is a project in" in refused("new", folder, "--sample", "client_talk")
+    assert "already contains a project" in refused("new", folder, "--sample", "client_talk")
     good("new", folder, "--sample", "client_talk", "--if-missing")
     with Project.open(folder) as project:
         assert project.name == "Test"
@@ -132,8 +132,8 @@ def test_a_second_import_says_what_is_unchanged_and_what_is_not_applied(tmp_path
     second.write_text(labeled.read_text().replace(",report", ",wish", 1))
     output = good("import", tmp_path / "p", second, "--report", tmp_path / "left.csv")
     assert "59 unchanged, 1 with changes that were not applied, 1 problem reported. Not taken: 1 change." in output
-    assert "row 3: It is imported already; not taken: label “wish”." in output
-    assert "3,change,It is imported already; not taken: label “wish”." in (tmp_path / "left.csv").read_text()
+    assert "row 3: It is already imported; not applied: label “wish”." in output
+    assert "3,change,It is already imported; not applied: label “wish”." in (tmp_path / "left.csv").read_text()
 
 
 def test_a_long_report_is_cut_on_the_screen_and_whole_in_the_file(tmp_path, labeled):
@@ -277,7 +277,7 @@ def test_an_export_may_have_the_rows_of_the_model_too(folder, tmp_path):
 
 def test_an_export_does_not_replace_what_is_something_else(folder, tmp_path):
     (tmp_path / "out.csv").mkdir()
-    assert "There is something else at" in refused("export", folder, "--out", tmp_path / "out.csv")
+    assert "already exists and is not an earlier export" in refused("export", folder, "--out", tmp_path / "out.csv")
 
 
 def test_a_simulation_prints_every_run_and_writes_all_figures(labeled, tmp_path, monkeypatch):

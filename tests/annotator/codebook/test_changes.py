@@ -238,7 +238,7 @@ def test_answers_know_the_text_they_were_given_under(project):
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"name": "report"}, "both said “report”"),
+        ({"name": "report"}, "have the same label words, “report”"),
         ({"name": " "}, "no name"),
         ({"key": "1"}, "used twice"),
         ({"key": "s"}, "not available"),

@@ -1,4 +1,4 @@
-"""Weights are found or refused in words, converted once, and nothing falls back in silence."""
+"""Weights are found or refused with a reason, converted once, and nothing falls back silently."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_a_package_that_is_not_installed_is_reported_missing_by_name(
 
 @pytest.fixture
 def converted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folders: dict[str, str]) -> list[Path]:
-    """Let the starter's package carry another file, and note when it is converted."""
+    """Replace the file in the starter's package, and record conversions."""
     weights, found = tmp_path / "weights.gguf", []
     weights.write_bytes(b"some weights")
 

@@ -1,4 +1,4 @@
-"""A checkpoint that is not whole is refused with a reason, and one that is loads."""
+"""An incomplete checkpoint is refused with a reason, and a complete one loads."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_a_file_that_is_cut_off_is_refused(folders: dict[str, str], tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, r"quantized already \(gptq\)"),
         ({"quantization_config": {"quant_method": "awq", "bits": 4}}, r"quantized already \(awq\)"),
@@ -115,9 +115,9 @@ def test_a_file_that_is_cut_off_is_refused(folders: dict[str, str], tmp_path: Pa
     ],
 )
 def test_what_no_loader_takes_is_refused_in_words(
-    folders: dict[str, str], tmp_path: Path, changes: dict[str, object], told: str
+    folders: dict[str, str], tmp_path: Path, changes: dict[str, object], message: str
 ) -> None:
-    with pytest.raises(BackboneRefused, match=told) as caught:
+    with pytest.raises(BackboneRefused, match=message) as caught:
         load_backbone(with_config(shutil.copytree(folders["llama"], tmp_path / "m"), **changes))
     assert caught.value.hint
 
@@ -137,7 +137,7 @@ def test_an_adapter_is_not_taken_for_a_language_model(folders: dict[str, str], t
         load_backbone(str(folder))
 
 
-# What is whole loads ---------------------------------------------------------------------------------------------
+# Complete checkpoints ---------------------------------------------------------------------------------------------
 
 
 def test_tied_weights_that_are_written_once_are_not_missing(folders: dict[str, str]) -> None:
@@ -193,7 +193,7 @@ def test_weights_in_several_files_load_and_each_is_looked_at(tmp_path: Path, fol
         load_backbone(str(folder))
 
 
-# What a round has learned ------------------------------------------------------------------------------------------
+# Weights of a round --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=["lora", "prompt", "full"])
@@ -244,7 +244,7 @@ def test_a_round_whose_weights_are_cut_off_is_refused(trained: Path) -> None:
         restore(trained)
 
 
-def test_a_scout_that_is_damaged_is_refused_and_never_left_out(folders: dict[str, str], tmp_path: Path) -> None:
+def test_a_probe_that_is_damaged_is_refused_and_never_left_out(folders: dict[str, str], tmp_path: Path) -> None:
     recipe = quick(epochs=1, probe_weight=0.5)
     classifier = LanguageModelClassifier(load_backbone(folders["llama"]), TASK, recipe, "options")
     classifier.fit(TEXTS[:6], LABELS[:6]).save(tmp_path)
@@ -255,5 +255,5 @@ def test_a_scout_that_is_damaged_is_refused_and_never_left_out(folders: dict[str
         restore(tmp_path)
     for damage in (drop_one, altered("bias", 0, float("nan"))):
         save_file(damage({name: weight.clone() for name, weight in weights.items()}), file)
-        with pytest.raises(ProjectError, match="does not hold what a round has learned"):
+        with pytest.raises(ProjectError, match="does not contain a trained quick classifier"):
             restore(tmp_path)

@@ -1,4 +1,4 @@
-"""A backbone is told by its weights: others of the same name are noticed, the same ones elsewhere are the same."""
+"""A backbone is identified by its weights: changed ones are noticed, copies elsewhere are the same."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from annotator.errors import BackboneChanged, BackboneMissing, BackboneRefused
 from model import types as door
 from model.adapter import LanguageModelClassifier
 from model.backbones import backbone as loading
-from model.backbones import fingerprint as told
+from model.backbones import fingerprint
 from model.backbones.backbone import load_backbone
 from model.backbones.fingerprint import digest, has_changed, newest_known, pinned, source_of, split_pin
 from model.recipe import Recipe
@@ -33,7 +33,7 @@ ORG = "some-people/tiny-llama"
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Remember hashes in a folder of the test's own."""
+    """Cache hashes in a folder of this test."""
     monkeypatch.setenv("ANNOTATOR_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
@@ -57,8 +57,8 @@ def replace_weights(folder: Path) -> None:
 
 
 def age(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let files count as written long ago, so that hashes are remembered."""
-    monkeypatch.setattr(told, "_SETTLED", -1)
+    """Treat files as written long ago, so that hashes are cached."""
+    monkeypatch.setattr(fingerprint, "_SETTLED", -1)
 
 
 def round_of(folder: Path, place: Path, **changes: Any) -> tuple[Path, np.ndarray]:
@@ -108,9 +108,9 @@ def test_states_of_other_weights_do_not_count_and_training_does_not_go_on_with_t
     replace_weights(mine)
     other = LanguageModelClassifier(load_backbone(str(mine)), TASK, quick(), "options")
     assert first.reading != other.reading
-    from model.training.training import TrainingExample
+    from model.training.training import TrainingSet
 
-    example = TrainingExample([first.tokens.body(TEXTS[0])], np.array([0]), first.recipe)
+    example = TrainingSet([first.tokens.body(TEXTS[0])], np.array([0]), first.recipe)
     assert first._fingerprint(example) != other._fingerprint(example)
 
 
@@ -134,19 +134,19 @@ def test_the_same_weights_are_the_same_elsewhere_and_in_4_bit(mine: Path, tmp_pa
 def test_settings_that_change_numbers_make_another_backbone(
     mine: Path, file: str, changes: dict[str, Any], same: bool
 ) -> None:
-    first = told.fingerprint_of(mine)
+    first = fingerprint.fingerprint_of(mine)
     (mine / file).write_text(json.dumps(json.loads((mine / file).read_text()) | changes))
-    assert (told.fingerprint_of(mine) == first) is same
+    assert (fingerprint.fingerprint_of(mine) == first) is same
 
 
 def test_another_vocabulary_makes_another_backbone(mine: Path, folders: dict[str, str]) -> None:
-    first = told.fingerprint_of(mine)
+    first = fingerprint.fingerprint_of(mine)
     text = (mine / "tokenizer.json").read_text(encoding="utf-8")
     (mine / "tokenizer.json").write_text(text.replace('"refund"', '"Refund"'), encoding="utf-8")
-    assert told.fingerprint_of(mine) != first
+    assert fingerprint.fingerprint_of(mine) != first
 
 
-# What is remembered of files -----------------------------------------------------------------------------------------
+# The cache of hashes ------------------------------------------------------------------------------------------------
 
 
 def test_a_file_is_hashed_once_and_again_when_it_is_replaced_in_any_way(
@@ -154,8 +154,8 @@ def test_a_file_is_hashed_once_and_again_when_it_is_replaced_in_any_way(
 ) -> None:
     age(monkeypatch)
     path, hashed = tmp_path / "file", []
-    hashing = told.hashlib.file_digest
-    monkeypatch.setattr(told.hashlib, "file_digest", lambda *a: hashed.append(1) or hashing(*a))
+    hashing = fingerprint.hashlib.file_digest
+    monkeypatch.setattr(fingerprint.hashlib, "file_digest", lambda *a: hashed.append(1) or hashing(*a))
     path.write_bytes(b"one")
     first = digest(path)
     assert digest(path) == first

@@ -1,4 +1,4 @@
-"""What a round needs is known before any weight is loaded, agrees with what is held, and is refused if too much."""
+"""The memory of a round is estimated before loading, agrees with measurements, and is refused if too large."""
 
 from __future__ import annotations
 
@@ -170,12 +170,12 @@ def test_to_ask_takes_less_than_to_train() -> None:
 
 
 def unlike_texts(count: int) -> list[str]:
-    """Write so many texts with beginnings of their own: what all begin with is computed once."""
+    """Return texts with different beginnings, because a common start would be computed once."""
     return [f"{number} times I want my money back, please cancel the order " for number in range(count)]
 
 
 def kept_by_autograd(folder: str, recipe: Recipe) -> tuple[int, int]:
-    """Return the bytes kept for the way back from one row, beside the weights, and the row's tokens."""
+    """Return the bytes of activations kept for the backward pass of one row, and the row's tokens."""
     backbone = load_backbone(folder)
     ours = LanguageModelClassifier(backbone, TASK, recipe, "definitions")
     backbone.tuning = start_tuning(backbone, recipe)

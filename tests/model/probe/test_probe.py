@@ -1,4 +1,4 @@
-"""The scout hears what the untrained backbone makes of an utterance, and its word counts as much as was asked."""
+"""The probe is fitted to hidden states of the untrained backbone, calibrated, and blended with the given weight."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from sklearn.preprocessing import StandardScaler
 from annotator.errors import ProjectError
 from model.adapter import LanguageModelClassifier
 from model.backbones.backbone import Backbone
-from model.probe.heads import ASPECTS, PENALTY, RARE, TrainingExamples, aspects, make_heads, meanings
-from model.probe.probe import USUAL, Probe, blank, blend, compare_only, fit_probe, out_of_fold
+from model.probe.heads import ASPECTS, PENALTY, RARE, TrainingExamples, aspects, make_heads, semantic_states
+from model.probe.probe import PRIOR_SHARES, Probe, blank, blend, fit_probe, out_of_fold, zero_shot_probe
 from model.prompts.verbalizer import label_words
 from model.restore import restore
-from model.scoring.hidden_states import spelled
+from model.scoring.hidden_states import spelling_states
 from model.types import Label, Task, Utterance
 from tests.model.conftest import ROUNDING
 from tests.model.tiny import quick, toy
@@ -38,7 +38,7 @@ def classifier_of(backbone: Backbone, **changes: Any) -> LanguageModelClassifier
 
 
 def plain_states(classifier: LanguageModelClassifier, utterance: Utterance) -> np.ndarray:
-    """Read one utterance by itself, all layers: the middle one's mean over its own tokens, a later one's last token."""
+    """Compute the state of one utterance by itself: mean over its tokens halfway up, and a later layer's last token."""
     backbone, tokens = classifier.backbone, classifier.tokens
     body, alone = tokens.body(utterance), tokens.body(Utterance(utterance.text))
     ids = torch.tensor([[*tokens.prefix, *body]], device=backbone.device)
@@ -55,12 +55,12 @@ def plain_states(classifier: LanguageModelClassifier, utterance: Utterance) -> n
             for hook in hooks:
                 hook.remove()
             halfway, further = found
-    heard = torch.cat([halfway[0, own].float().mean(dim=0), further[0, -1].float()]).cpu().numpy()
-    return np.concatenate([heard, spelled([utterance.text], len(heard) // 2)[0]])
+    probe_logits = torch.cat([halfway[0, own].float().mean(dim=0), further[0, -1].float()]).cpu().numpy()
+    return np.concatenate([probe_logits, spelling_states([utterance.text], len(probe_logits) // 2)[0]])
 
 
 def states(n: int = 60, width: int = 12, k: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return states of which every aspect tells of the label, and labels."""
+    """Return states, every aspect of which is informative, and labels."""
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % k
     each = rng.normal(size=(n, ASPECTS, width)) + 2 * np.eye(k, width)[labels][:, None]
@@ -83,7 +83,7 @@ def test_an_utterance_keeps_its_own_words_where_its_context_and_its_middle_are_c
     turns = ("client: " + "before " * 60, "therapist: and then?")
     for text in ("Yes.", "long " * 200):
         body = tokens.body(Utterance(text, turns))
-        own = tokens.own(Utterance(text, turns), body)
+        own = tokens.own_slice(Utterance(text, turns), body)
         assert own.stop == len(body) - len(tokens.suffix)
         assert body[own] == tokens.body(Utterance(text))[: -len(tokens.suffix)]
 
@@ -115,15 +115,15 @@ def test_a_reading_is_named_after_all_that_states_depend_on(llama: Backbone) -> 
 
 
 @pytest.mark.parametrize("weight", [0.4, 1.0])
-def test_a_round_with_a_scout_is_saved_and_read_back(backbone: Backbone, weight: float, tmp_path: Path) -> None:
-    adapter = classifier_of(backbone, probe=weight).fit(UTTERANCES, LABELS)
+def test_a_round_with_a_probe_is_saved_and_read_back(backbone: Backbone, weight: float, tmp_path: Path) -> None:
+    adapter = classifier_of(backbone, probe_weight=weight).fit(UTTERANCES, LABELS)
     learned = adapter.logits(UTTERANCES)
     adapter.save(tmp_path)
     np.testing.assert_allclose(restore(tmp_path).logits(UTTERANCES), learned, atol=1e-4)
     assert restore(tmp_path).logits([]).shape == (0, SIZE)
     as_written = (tmp_path / "round.json").read_text()
     (tmp_path / "round.json").write_text(re.sub('"reading": "[0-9a-f]+"', '"reading": "another"', as_written))
-    with pytest.raises(ProjectError, match="computed otherwise"):
+    with pytest.raises(ProjectError, match="computes differently"):
         restore(tmp_path)
     (tmp_path / "round.json").write_text(as_written)
     (tmp_path / "scout.safetensors").unlink()
@@ -131,33 +131,33 @@ def test_a_round_with_a_scout_is_saved_and_read_back(backbone: Backbone, weight:
         restore(tmp_path)
 
 
-def test_a_scout_alone_trains_nothing(llama: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_probe_alone_trains_nothing(llama: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("model.adapter.train", lambda *_: pytest.fail("trained"))
     logits = classifier_of(llama, probe_weight=1.0).fit(UTTERANCES, LABELS).logits(UTTERANCES)
     np.testing.assert_allclose(logsumexp(logits, axis=1), 0, atol=1e-9)
     assert (logits.argmax(axis=1) == LABELS).mean() > 0.9
 
 
-def test_a_round_says_what_adapter_and_scout_say_together(llama: Backbone) -> None:
+def test_a_round_says_what_adapter_and_probe_say_together(llama: Backbone) -> None:
     alone = classifier_of(llama, probe_weight=0.0).fit(UTTERANCES, LABELS).logits(UTTERANCES)
-    heard = classifier_of(llama, probe_weight=1.0).fit(UTTERANCES, LABELS).logits(UTTERANCES)
+    probe_logits = classifier_of(llama, probe_weight=1.0).fit(UTTERANCES, LABELS).logits(UTTERANCES)
     both = classifier_of(llama, probe_weight=0.4).fit(UTTERANCES, LABELS).logits(UTTERANCES)
-    np.testing.assert_allclose(both, blend(alone, heard, 0.4), atol=1e-6)
+    np.testing.assert_allclose(both, blend(alone, probe_logits, 0.4), atol=1e-6)
 
 
-def test_a_round_tells_what_its_scout_says_alone_and_nothing_where_there_is_none(llama: Backbone) -> None:
+def test_a_round_tells_what_its_probe_says_alone_and_nothing_where_there_is_none(llama: Backbone) -> None:
     alone = classifier_of(llama, probe_weight=1.0).fit(UTTERANCES, LABELS).logits(UTTERANCES)
     both = classifier_of(llama, probe_weight=0.4).fit(UTTERANCES, LABELS)
-    np.testing.assert_allclose(both.heard(UTTERANCES), alone, atol=ROUNDING)
-    assert both.heard([]) is None
-    assert classifier_of(llama, probe_weight=0.0).zero_shot().heard(UTTERANCES) is None
+    np.testing.assert_allclose(both.probe_logits(UTTERANCES), alone, atol=ROUNDING)
+    assert both.probe_logits([]) is None
+    assert classifier_of(llama, probe_weight=0.0).zero_shot().probe_logits(UTTERANCES) is None
 
 
 @pytest.mark.parametrize("k", [2, 3, 7])
 def test_a_head_is_the_logistic_regression_of_scikit_learn(k: int) -> None:
     given_states, labels = states(70, k=k)
     head = make_heads(TrainingExamples(given_states, labels, undescribed(k)))[0]
-    vectors = StandardScaler().fit_transform(meanings(given_states).astype(np.float64)) / np.sqrt(12)
+    vectors = StandardScaler().fit_transform(semantic_states(given_states).astype(np.float64)) / np.sqrt(12)
     theirs = LogisticRegression(C=PENALTY, max_iter=500)
     theirs.fit(np.concatenate([vectors, np.zeros((k, 12))]), [*labels, *range(k)])  # a first example that says nothing
     np.testing.assert_allclose(head.loglik(given_states), theirs.predict_log_proba(vectors), atol=1e-5)
@@ -180,9 +180,9 @@ def test_it_says_the_weighted_sum_of_its_voices() -> None:
     given_states, labels = states()
     described = np.random.default_rng(1).normal(size=(3, given_states.shape[1])).astype(np.float32)
     probe = fit_probe(given_states, labels.tolist(), described)
-    voices = make_heads(TrainingExamples(given_states, labels, described))
-    summed = sum(share * voice.loglik(given_states) for voice, share in zip(voices, probe.shares, strict=True))
-    np.testing.assert_allclose(probe.loglik(given_states), log_softmax(summed + probe.leaning, axis=1), atol=1e-9)
+    heads = make_heads(TrainingExamples(given_states, labels, described))
+    summed = sum(share * head.loglik(given_states) for head, share in zip(heads, probe.shares, strict=True))
+    np.testing.assert_allclose(probe.loglik(given_states), log_softmax(summed + probe.label_bias, axis=1), atol=1e-9)
 
 
 def test_a_voice_that_tells_nothing_loses_its_share() -> None:
@@ -197,7 +197,7 @@ def test_a_voice_that_tells_nothing_loses_its_share() -> None:
 
 
 def likened(k: int = 30) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return states of utterances that are like the words for their labels, labels, and the states of those words."""
+    """Return states of utterances similar to their label words, labels, and the states of the label words."""
     rng = np.random.default_rng(5)
     described = rng.normal(size=(k, ASPECTS * 40)).astype(np.float32)
     labels = rng.permutation(np.repeat(np.arange(k), 10))
@@ -217,13 +217,13 @@ def test_labels_that_nobody_has_given_are_known_by_what_the_codebook_says_of_the
 
 def test_before_any_answer_utterances_are_compared_with_the_codebook() -> None:
     utterances, labels, described = likened()
-    said = compare_only(utterances, described).loglik(utterances)
+    said = zero_shot_probe(utterances, described).loglik(utterances)
     assert (said.argmax(axis=1) == labels).mean() > 0.9
     np.testing.assert_allclose(np.exp(said).sum(axis=1), 1)
 
 
 def muddled(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return states of which one direction tells of the label a little and the rest nothing; one label is common."""
+    """Return states with one slightly informative direction, and labels, one of which is common."""
     rng = np.random.default_rng(seed)
     labels = rng.choice(3, size=count, p=[0.7, 0.2, 0.1])
     found = rng.normal(size=(count, 180)).astype(np.float32)
@@ -235,21 +235,21 @@ def test_it_is_as_sure_as_it_is_right() -> None:
     (given_states, labels), (others, truth) = muddled(150, 0), muddled(5_000, 1)
     nothing = np.zeros((3, 180), dtype=np.float32)
     head = make_heads(TrainingExamples(given_states, labels, nothing))[0].loglik(others)
-    honest = fit_probe(given_states, labels.tolist(), nothing).loglik(others)
+    calibrated = fit_probe(given_states, labels.tolist(), nothing).loglik(others)
     assert too_sure(head, truth) > 0.1, "a head alone is too sure where there is little to learn"
-    assert abs(too_sure(honest, truth)) < too_sure(head, truth) / 2
-    assert log_loss(truth, np.exp(honest)) < log_loss(truth, np.exp(head)) - 0.1
+    assert abs(too_sure(calibrated, truth)) < too_sure(head, truth) / 2
+    assert log_loss(truth, np.exp(calibrated)) < log_loss(truth, np.exp(head)) - 0.1
 
 
 def too_sure(said: np.ndarray, truth: np.ndarray) -> float:
-    """Return by how much the mean probability of the likeliest label is above the share where it is right."""
+    """Return overconfidence: the mean probability of the likeliest label minus accuracy."""
     return float(np.exp(said).max(axis=1).mean() - (said.argmax(axis=1) == truth).mean())
 
 
 def test_it_is_made_honest_by_answers_that_it_has_not_seen() -> None:
     (given_states, labels), nothing = muddled(150, 0), np.zeros((3, 180), dtype=np.float32)
-    honest = fit_probe(given_states, labels.tolist(), nothing).loglik(given_states)
-    assert too_sure(honest, labels) < 0, "it has learned these answers, and is as sure as it was before it had"
+    calibrated = fit_probe(given_states, labels.tolist(), nothing).loglik(given_states)
+    assert too_sure(calibrated, labels) < 0, "it has learned these answers, and is as sure as it was before it had"
     assert abs(too_sure(out_of_fold(given_states, labels.tolist(), nothing), labels)) < 0.05
 
 
@@ -258,23 +258,23 @@ def test_shares_fitted_to_few_answers_do_not_make_it_too_sure(monkeypatch: pytes
 
     def surplus() -> float:
         training_examples = [muddled(40, seed) for seed in range(8)]
-        heard = [
+        probe_logits = [
             fit_probe(given_states, labels.tolist(), nothing).loglik(others)
             for given_states, labels in training_examples
         ]
-        return float(np.mean([too_sure(said, truth) for said in heard]))
+        return float(np.mean([too_sure(said, truth) for said in probe_logits]))
 
-    honest = surplus()
+    calibrated = surplus()
     monkeypatch.setattr("model.probe.probe.fit_temperature", lambda *_: 1.0)
-    assert abs(honest) < 0.04
-    assert surplus() > honest + 0.02
+    assert abs(calibrated) < 0.04
+    assert surplus() > calibrated + 0.02
 
 
 def test_with_a_handful_of_answers_every_voice_counts_the_same() -> None:
     given_states, labels = muddled(4, 0)
     few = fit_probe(given_states, labels.tolist(), np.zeros((3, 180), dtype=np.float32))
-    np.testing.assert_array_equal(few.shares, USUAL)
-    assert not few.leaning.any()
+    np.testing.assert_array_equal(few.shares, PRIOR_SHARES)
+    assert not few.label_bias.any()
 
 
 def test_refitted_to_the_same_answers_it_says_the_same_and_to_others_it_keeps_the_shares() -> None:
@@ -290,9 +290,9 @@ def test_a_codebook_in_another_order_finds_what_was_known_of_its_labels() -> Non
     utterances, labels, described = likened(5)
     probe = fit_probe(utterances, labels.tolist(), described)
     turned = probe.for_labels([4, None, 3, 2, 1, 0])  # one is new
-    np.testing.assert_array_equal(turned.described[[5, 4, 3, 2, 0]], probe.described)
-    np.testing.assert_array_equal(turned.leaning[[5, 4, 3, 2, 0]], probe.leaning)
-    assert not turned.described[1].any()
+    np.testing.assert_array_equal(turned.label_states[[5, 4, 3, 2, 0]], probe.label_states)
+    np.testing.assert_array_equal(turned.label_bias[[5, 4, 3, 2, 0]], probe.label_bias)
+    assert not turned.label_states[1].any()
     place = np.array([5, 4, 3, 2, 0])
     said = turned.refitted(utterances, place[labels].tolist()).loglik(utterances)
     assert (said.argmax(axis=1) == place[labels]).mean() > 0.9
@@ -307,16 +307,16 @@ def test_a_blank_one_finds_all_labels_equally_likely() -> None:
 def test_a_blend_keeps_the_mass_and_lies_between_the_two(seed: int, weight: float) -> None:
     rng = np.random.default_rng(seed)
     adapter = log_softmax(rng.normal(size=(5, 4)), axis=1) - rng.random((5, 1))
-    heard = log_softmax(rng.normal(size=(5, 4)), axis=1)
-    mixed = blend(adapter, heard, weight)
+    probe_logits = log_softmax(rng.normal(size=(5, 4)), axis=1)
+    mixed = blend(adapter, probe_logits, weight)
     np.testing.assert_allclose(logsumexp(mixed, axis=1), logsumexp(adapter, axis=1), atol=1e-9)
-    np.testing.assert_allclose(blend(adapter, heard, 0.0), adapter, atol=1e-9)
+    np.testing.assert_allclose(blend(adapter, probe_logits, 0.0), adapter, atol=1e-9)
     odds = np.diff(mixed, axis=1)
-    expected = (1 - weight) * np.diff(adapter, axis=1) + weight * np.diff(heard, axis=1)
+    expected = (1 - weight) * np.diff(adapter, axis=1) + weight * np.diff(probe_logits, axis=1)
     np.testing.assert_allclose(odds, expected, atol=1e-9)
 
 
-def test_a_scout_is_read_back_as_it_was(tmp_path: Path) -> None:
+def test_a_probe_is_read_back_as_it_was(tmp_path: Path) -> None:
     given_states, labels = states()
     probe = fit_probe(given_states, labels.tolist(), undescribed(3) + np.eye(3, ASPECTS * 12, dtype=np.float32))
     probe.save(tmp_path)
@@ -326,7 +326,7 @@ def test_a_scout_is_read_back_as_it_was(tmp_path: Path) -> None:
         np.testing.assert_array_equal(getattr(found, name), array)
     assert Probe.load(tmp_path / "elsewhere") is None
     save_file({"weights": probe.weights, "bias": probe.bias}, tmp_path / "scout.safetensors")
-    assert Probe.load(tmp_path) is None, "a scout of one voice, as before"
+    assert Probe.load(tmp_path) is None, "a probe of one head, as in earlier versions"
 
 
 def test_labels_are_read_as_if_somebody_said_their_words_definition_and_examples(backbone: Backbone) -> None:
@@ -334,10 +334,10 @@ def test_labels_are_read_as_if_somebody_said_their_words_definition_and_examples
     classifier = LanguageModelClassifier(backbone, told, quick(), "options")
     said = [Utterance(text) for text in ("joy", "lost card", "My card is lost.", "Gone!", "Where is it?")]
     read = classifier.states(said)
-    np.testing.assert_allclose(classifier.described, [read[0], read[1:].mean(axis=0)], atol=1e-4)
+    np.testing.assert_allclose(classifier.label_states, [read[0], read[1:].mean(axis=0)], atol=1e-4)
 
 
-def test_before_any_answer_a_scout_alone_compares_what_was_read_and_asks_no_language_model(
+def test_before_any_answer_a_probe_alone_compares_what_was_read_and_asks_no_language_model(
     llama: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     classifier = classifier_of(llama, probe_weight=1.0)

@@ -1,4 +1,4 @@
-"""Temperature, slope and bias are found again where they are known, and held near what is expected where not."""
+"""Temperature, slope and bias are recovered from enough data, and otherwise stay near their priors."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ BIAS = (0.6, 0.0, -0.6)
 
 
 def leaning(count: int, temperature: float = 1.5) -> tuple[np.ndarray, np.ndarray]:
-    """Draw labels from honest log-probabilities; return these as a model would that is too sure and leans."""
+    """Draw labels from calibrated log-probabilities; return overconfident and biased logits, and the labels."""
     rng = np.random.default_rng(0)
-    honest = log_softmax(rng.normal(size=(count, 3)) * 2, axis=1)
-    labels = np.array([rng.choice(3, p=np.exp(row)) for row in honest])
-    return temperature * (honest - np.array(BIAS)), labels
+    calibrated = log_softmax(rng.normal(size=(count, 3)) * 2, axis=1)
+    labels = np.array([rng.choice(3, p=np.exp(row)) for row in calibrated])
+    return temperature * (calibrated - np.array(BIAS)), labels
 
 
 def sloping(count: int, slope: float) -> tuple[np.ndarray, np.ndarray]:
-    """Draw labels from what this slope makes honest; return what was said before."""
+    """Draw labels such that this slope calibrates the logits; return both."""
     rng = np.random.default_rng(0)
     said = log_softmax(rng.normal(size=(count, 4)) * rng.uniform(0.3, 4, size=(count, 1)), axis=1)
-    honest = softmax(Scaling(1.0, slope)(said, normalized_entropy(said)), axis=1)
-    return said, (rng.random((count, 1)) > honest.cumsum(axis=1)[:, :-1]).sum(axis=1)
+    calibrated = softmax(Scaling(1.0, slope)(said, normalized_entropy(said)), axis=1)
+    return said, (rng.random((count, 1)) > calibrated.cumsum(axis=1)[:, :-1]).sum(axis=1)
 
 
 def evenly(logits: np.ndarray, labels: np.ndarray, expected: float = 1.0, spread: float = 0.5) -> Scaling:
-    """Fit a temperature and a bias where all rows are to be scaled alike."""
+    """Fit a temperature and a bias, equal for all rows."""
     return fit_scaling(logits, labels, np.zeros(len(labels)), Scaling(expected), spread, with_bias=True)
 
 
@@ -145,7 +145,7 @@ def test_the_slope_that_the_pool_follows_is_that_of_its_loss(monkeypatch: pytest
 
 
 class Found:
-    """What an optimiser returns that does not move."""
+    """The result of an optimizer that does not move."""
 
     def __init__(self, start: np.ndarray) -> None:
         self.x = start

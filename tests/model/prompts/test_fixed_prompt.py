@@ -1,4 +1,4 @@
-"""What a chat template writes is the same on every day, and what a round was trained with stays with it."""
+"""A chat template renders the same text every day, and a round keeps the prompt it was trained with."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ IN_PARTS = (
 
 
 def on(monkeypatch: pytest.MonkeyPatch, day: datetime) -> None:
-    """Set the clock by which chat templates are told what day it is."""
+    """Set the clock used by chat templates."""
 
     class Clock(datetime):
         @classmethod
@@ -115,17 +115,17 @@ def test_a_round_that_noted_no_prompt_gets_the_date_of_the_day_it_was_made_and_n
 
 
 def as_an_earlier_version_left_it(folder: Path, classifier: LanguageModelClassifier) -> str | None:
-    """Take from a description what earlier versions did not write, and name the reading as they did."""
+    """Remove from a description what earlier versions did not write, with the reading in their format."""
     from model import adapter
-    from model.scoring.hidden_states import MADE_OF
+    from model.scoring.hidden_states import STATE_FORMAT
 
     described = json.loads((folder / "round.json").read_text())
     for name in ("frame", "fingerprint", "revision"):
         del described[name]
     if described["reading"]:
         recipe, tokens = classifier.recipe, classifier.tokens
-        told = [MADE_OF, classifier.backbone.name, recipe.quantization, recipe.max_tokens, tokens.prefix]
-        described["reading"] = adapter.short_hash(told)
+        content = [STATE_FORMAT, classifier.backbone.name, recipe.quantization, recipe.max_tokens, tokens.prefix]
+        described["reading"] = adapter.short_hash(content)
     (folder / "round.json").write_text(json.dumps(described))
     reading: str | None = described["reading"]
     return reading
@@ -199,20 +199,20 @@ def test_a_tokenizer_without_an_end_of_text_is_refused(llama: Backbone, t5: Back
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "message"),
     [
         (lambda text: text[: len(text) // 2], "cannot be read"),
         (lambda text: "[]", "does not describe a round"),
         (lambda text: "", "cannot be read"),
-        (lambda text: re.sub('"backbone": "[^"]*",', "", text), "lacks backbone"),
-        (lambda text: text.replace('"labels"', '"marks"'), "does not hold the task"),
-        (lambda text: text.replace('"before"', '"behind"'), "does not hold the prompt"),
+        (lambda text: re.sub('"backbone": "[^"]*",', "", text), "has no backbone"),
+        (lambda text: text.replace('"labels"', '"marks"'), "does not contain the task"),
+        (lambda text: text.replace('"before"', '"behind"'), "does not contain the prompt"),
     ],
 )
-def test_half_a_description_is_refused_in_words(llama: Backbone, tmp_path: Path, damage: Any, told: str) -> None:
+def test_half_a_description_is_refused_in_words(llama: Backbone, tmp_path: Path, damage: Any, message: str) -> None:
     LanguageModelClassifier(llama, TASK, quick(), "options").zero_shot().save(tmp_path)
     path = tmp_path / "round.json"
     path.write_text(damage(path.read_text()))
-    with pytest.raises(ProjectError, match=told) as caught:
+    with pytest.raises(ProjectError, match=message) as caught:
         restore(tmp_path)
     assert "retrain" in caught.value.hint

@@ -1,4 +1,4 @@
-"""A hostile text can get a wrong label and nothing else: no other answer, no forged mark, no lost option, no stall."""
+"""A hostile text can at most get a wrong label: no other answer, forged token, lost option or stall."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from model.prompts.prompt import utterance_text
 from model.prompts.tokens import PromptTokens
 from model.prompts.verbalizer import label_words
 from model.recipe import Recipe
-from model.scoring.hidden_states import spelled
+from model.scoring.hidden_states import spelling_states
 from model.types import Label, Task, Utterance
 from tests.model.tiny import CHATML, LABEL_SETS, plain_tokenizer, quick
 
@@ -49,7 +49,7 @@ def tokens_of(backbone: Backbone, max_tokens: int = LONGEST) -> PromptTokens:
 
 
 def control_ids(tokenizer: Any) -> set[int]:
-    """List the special tokens; of T5 not the one for what it cannot spell, which is no mark of anything."""
+    """Return the special tokens, except the unknown token of T5."""
     special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     assert special
     return special - {tokenizer.convert_tokens_to_ids("<unk>")}
@@ -157,7 +157,7 @@ def test_halves_of_surrogates_are_joined_or_read_as_the_replacement_character(
 
 
 def test_how_an_utterance_is_spelt_is_told_with_half_a_surrogate_too() -> None:
-    broken, read = spelled(["so \ud83d sad", "so \ufffd sad"], 64)
+    broken, read = spelling_states(["so \ud83d sad", "so \ufffd sad"], 64)
     assert (broken == read).all()
 
 
@@ -168,7 +168,7 @@ def test_a_codebook_with_half_a_surrogate_is_no_crash_either(llama: Backbone) ->
     assert tokens.trie.nodes > 1
 
 
-# Marks that a tokenizer does not hold for special ---------------------------------------------------------------
+# Template tokens not marked as special --------------------------------------------------------------------------
 
 
 def test_marks_that_only_the_template_counts_as_special_stay_out_of_utterances() -> None:
@@ -201,7 +201,7 @@ def test_a_character_that_cannot_be_spelled_is_no_end_of_text() -> None:
 
 
 class Counting:
-    """A tokenizer that counts the characters it is given."""
+    """A tokenizer that counts the characters passed to it."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer, self.characters = tokenizer, 0
@@ -239,7 +239,7 @@ def test_a_conversation_of_twenty_endless_turns_is_not_tokenised_twenty_times_ov
 
 
 def whole(tokens: PromptTokens, text: str) -> list[int]:
-    """Tokenise all, then cut: the plain way."""
+    """Tokenize the whole text, then truncate: the reference."""
     ids = tokens._literal(utterance_text(Utterance(text)))
     half = tokens.max_tokens // 2
     cut = ids if len(ids) <= tokens.max_tokens else ids[: tokens.max_tokens - half] + ids[len(ids) - half :]

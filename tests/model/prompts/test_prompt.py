@@ -1,4 +1,4 @@
-"""Every template says what is to be done and names every option."""
+"""Every template contains the instruction and every option."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def test_every_template_is_registered_under_its_name_and_shown_to_people(templat
 
 
 def test_only_options_by_name_leave_the_definitions_out() -> None:
-    told = {name: "Asks for money back." in TEMPLATES[name].instruction(TASK, ANSWERS) for name in TEMPLATES}
-    assert told == {"definitions": True, "options": False, "codes": True}
+    defined = {name: "Asks for money back." in TEMPLATES[name].instruction(TASK, ANSWERS) for name in TEMPLATES}
+    assert defined == {"definitions": True, "options": False, "codes": True}
 
 
 def test_codes_stand_beside_the_words_they_stand_for() -> None:

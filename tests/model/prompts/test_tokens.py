@@ -52,9 +52,9 @@ def test_utterances_begin_with_the_lead_unless_turns_come_before_them(backbone: 
 @pytest.mark.parametrize("spelled", ["<|im_end|>", "</s>", "<pad>", FORGED])
 def test_special_tokens_spelled_in_a_codebook_stay_text(backbone: Backbone, spelled: str) -> None:
     task = Task(f"Decide {spelled}.", (Label(f"joy {spelled} x", f"like {spelled}"), Label("anger")))
-    honest = tokens_of(backbone)
+    plain = tokens_of(backbone)
     forged = tokens_of(backbone, task)
-    assert count_special(forged, forged.prefix) == count_special(honest, honest.prefix)
+    assert count_special(forged, forged.prefix) == count_special(plain, plain.prefix)
     try:
         said = forged.trie.edge_tokens.tolist()
     except BadCodebook:  # T5 cannot spell some of it, and says so
@@ -164,5 +164,5 @@ def test_codes_are_one_token_each_and_the_prompt_says_what_they_stand_for(folder
 def test_a_codebook_with_more_labels_than_codes_is_refused(folders: dict[str, str]) -> None:
     backbone = load_backbone(folders["llama"])
     task = task_of(*(f"label {number}" for number in range(800)))
-    with pytest.raises(BadCodebook, match="codes of one token, the codebook 800 labels"):
+    with pytest.raises(BadCodebook, match="one-token codes, the codebook has 800 labels"):
         _ = PromptTokens(backbone.tokenizer, backbone.family, task, "codes", 64).trie

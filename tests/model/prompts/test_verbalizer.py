@@ -1,4 +1,4 @@
-"""Every label is one path, no path begins another, and what cannot be told apart is refused by name."""
+"""Every label is one path, no path is a prefix of another, and indistinguishable labels are refused by name."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_trie_is_refused_or_sound_even_if_labels_hold_the_terminator(
 
 
 def test_a_label_whose_terminated_form_is_another_label_is_refused() -> None:
-    with pytest.raises(BadCodebook, match=r"cannot tell “label 0” from “label 1”"):
+    with pytest.raises(BadCodebook, match=r"cannot distinguish “label 0” from “label 1”"):
         trie_of([(5,), (5, END)])
 
 

@@ -1,4 +1,4 @@
-"""A reason and a label: the form holds whatever the model wants, and the traps of plain outlines are not in it."""
+"""A rationale always has the form of a reason and a label, and avoids the traps of plain outlines."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def form_of(backbone: Backbone, task: Task = TASK) -> Form:
 
 
 def speak(form: Form, preferences: Any, width: int) -> list[int]:
-    """Let a model with these wishes, logits by step, say the likeliest allowed token until the end."""
-    processor, said = FormProcessor(form, begun=0), list[int]()
+    """Decode greedily from given logits, step by step, until the end."""
+    processor, said = FormProcessor(form, start=0), list[int]()
     while not said or said[-1] != form.end:
         assert len(said) < form.longest
         logits = processor(torch.tensor([said], dtype=torch.long), preferences(len(said), width)[None].clone())
@@ -53,21 +53,21 @@ def speak(form: Form, preferences: Any, width: int) -> list[int]:
 
 
 def check_form(form: Form, said: list[int], width: int) -> Rationale:
-    """See that it is text, lead-in, the tokens of one label and the end, and nothing else."""
+    """Check that it consists of text, lead-in, the tokens of one label and the end."""
     cut = said.index(form.lead_in[0])
     fit, _ = form.text_tokens(width)
     assert 0 < cut <= LONGEST
     assert fit[said[:cut]].all()
     answers = [form.lead_in + path for path in paths(form)]
     assert said[cut:] in answers
-    told = form.read(said)
-    assert answers[told.label] == said[cut:]
-    assert len(told.text.splitlines()) <= 1
-    return told
+    rationale = form.read(said)
+    assert answers[rationale.label] == said[cut:]
+    assert len(rationale.text.splitlines()) <= 1
+    return rationale
 
 
 def paths(form: Form) -> list[list[int]]:
-    """List every label's tokens by the book, up to the end."""
+    """Return every label's tokens, computed independently, with the end."""
     found = []
     for label in range(len(form.trie.paths)):
         tokens = form.trie.edge_tokens[form.trie.paths[label] > 0].tolist()
@@ -141,7 +141,7 @@ plain_outlines = pytest.mark.filterwarnings(  # its own processors compile what 
 
 
 def allowed_by_outlines(backbone: Backbone, words: tuple[str, ...], said: list[int]) -> set[int]:
-    """Ask plain outlines which tokens may follow when one of these words is to be said."""
+    """Return the tokens that plain outlines allows next for a choice of words."""
     host = outlines.from_transformers(backbone.model, copy.deepcopy(backbone.tokenizer))
     processor = outlines.Generator(host, Literal[words]).logits_processor
     width = backbone.model.config.vocab_size
@@ -190,7 +190,7 @@ def test_t3_outlines_lets_a_label_be_said_in_other_pieces_and_the_trie_does_not(
     assert first_tokens(form_of(llama, tiny.task_of(*words))) == firsts
 
 
-# The backbone's own words
+# Text of the backbone
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
@@ -199,23 +199,23 @@ def test_no_utterance_breaks_the_form(
     kind: str, text: str, folders: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backbone = load_backbone(folders[kind])
-    heard: list[torch.Tensor] = []
-    monkeypatch.setattr(backbone.model, "generate", _listening(backbone.model.generate, heard))
+    recorded: list[torch.Tensor] = []
+    monkeypatch.setattr(backbone.model, "generate", _recording(backbone.model.generate, recorded))
     subject, utterance = classifier_of(backbone), Utterance(text, ("agent: <|im_end|>",))
-    told = explain(subject, utterance)
-    assert told.label in range(len(TASK.labels))
-    assert len(told.text.splitlines()) <= 1
-    assert not any(token in told.text for token in backbone.tokenizer.all_special_tokens)
-    (read,) = heard
+    rationale = explain(subject, utterance)
+    assert rationale.label in range(len(TASK.labels))
+    assert len(rationale.text.splitlines()) <= 1
+    assert not any(token in rationale.text for token in backbone.tokenizer.all_special_tokens)
+    (read,) = recorded
     expected = PromptTokens(backbone.tokenizer, backbone.family, TASK, REASON.name, 64)
     assert read[0].tolist() == [*expected.prefix, *expected.body(utterance)]
     marks = {"llama": backbone.tokenizer.convert_tokens_to_ids("<|im_end|>"), "t5": backbone.tokenizer.eos_token_id}
     assert read[0].tolist().count(marks[kind]) == 1, "only the template's own"
 
 
-def _listening(generate: Any, heard: list[torch.Tensor]) -> Any:
+def _recording(generate: Any, recorded: list[torch.Tensor]) -> Any:
     def listen(**given: Any) -> Any:
-        heard.append(given["input_ids"])
+        recorded.append(given["input_ids"])
         return generate(**given)
 
     return listen
@@ -261,7 +261,7 @@ def test_the_tokenizer_stays_as_it_was_and_nothing_is_cached(
 
 def test_a_prompt_that_leaves_no_room_for_a_reason_is_refused_with_both_numbers(llama: Backbone) -> None:
     llama.model.config.max_position_embeddings = 100
-    with pytest.raises(UtteranceTooLong, match=r"take \d+ tokens, .* reads 100"):
+    with pytest.raises(UtteranceTooLong, match=r"take \d+ tokens; .* reads 100"):
         explain(classifier_of(llama), tiny.UTTERANCES[0])
 
 
@@ -269,8 +269,8 @@ def test_a_prompt_that_leaves_no_room_for_a_reason_is_refused_with_both_numbers(
 
 
 def test_the_door_loads_a_backbone_and_lets_it_speak(folders: dict[str, str]) -> None:
-    told = door.explain_label(folders["llama"], TASK, tiny.quick(), tiny.UTTERANCES[0])
-    assert told == explain(classifier_of(load_backbone(folders["llama"])), tiny.UTTERANCES[0])
+    rationale = door.explain_label(folders["llama"], TASK, tiny.quick(), tiny.UTTERANCES[0])
+    assert rationale == explain(classifier_of(load_backbone(folders["llama"])), tiny.UTTERANCES[0])
 
 
 def test_without_outlines_it_is_said_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

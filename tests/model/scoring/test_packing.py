@@ -1,4 +1,4 @@
-"""Packed utterances are blind to one another, and rows hold every utterance once within the budget."""
+"""Packed utterances do not attend to each other, and rows contain every utterance once, within the budget."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from model.prompts.verbalizer import build_trie
 from model.scoring.packing import (
     PREFIX,
     Columns,
+    attention_mask,
     body_columns,
     common_start,
     last_of_each,
     node_columns,
     prefix_columns,
-    sight,
     split_rows,
 )
 
@@ -37,13 +37,13 @@ def whole_row(sizes: list[int], prefix: int) -> Columns:
     inner = TRIE.nodes - 1
     owners, nodes = np.repeat(np.arange(len(sizes)), inner), np.tile(np.arange(1, TRIE.nodes), len(sizes))
     shared = prefix_columns(list(range(100, 100 + prefix)))
-    return shared.then(texts, node_columns(owners, nodes, ends, TRIE))
+    return shared.concatenate(texts, node_columns(owners, nodes, ends, TRIE))
 
 
 @given(SIZES, st.integers(1, 4))
 def test_a_token_sees_the_prefix_its_own_utterance_and_its_own_ancestors_only(sizes: list[int], prefix: int) -> None:
     row = whole_row(sizes, prefix)
-    sees = sight(row, row, TRIE)
+    sees = attention_mask(row, row, TRIE)
     for i, (one, node) in enumerate(zip(row.owners, row.nodes, strict=True)):
         for j, (other, above) in enumerate(zip(row.owners, row.nodes, strict=True)):
             mine = other in (PREFIX, one)
@@ -56,13 +56,13 @@ def test_a_row_computed_in_parts_sees_the_same_as_the_whole(sizes: list[int], pr
     row = whole_row(sizes, prefix)
     cut = data.draw(st.integers(0, len(row) - 1))
     rest = Columns(row.ids[cut:], row.positions[cut:], row.owners[cut:], row.nodes[cut:])
-    assert (sight(rest, row, TRIE) == sight(row, row, TRIE)[cut:]).all()
+    assert (attention_mask(rest, row, TRIE) == attention_mask(row, row, TRIE)[cut:]).all()
 
 
 @given(SIZES, st.integers(1, 4))
 def test_positions_restart_so_that_a_token_stands_behind_all_it_sees(sizes: list[int], prefix: int) -> None:
     row = whole_row(sizes, prefix)
-    assert (row.positions == sight(row, row, TRIE).sum(axis=1) - 1).all()
+    assert (row.positions == attention_mask(row, row, TRIE).sum(axis=1) - 1).all()
 
 
 @given(SIZES, st.integers(0, 4))

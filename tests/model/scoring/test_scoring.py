@@ -1,4 +1,4 @@
-"""What is scored is exactly what the model says: equal to one label at a time, whatever the company."""
+"""Scores are exact: equal to those of one label at a time, whatever else is in the row."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ def test_not_one_answer_lies_outside_the_codebook(folders: dict[str, str], famil
 
 def test_an_utterance_beyond_the_backbones_reach_is_refused_with_both_numbers(llama: Backbone) -> None:
     llama.model.config.max_position_embeddings = 60
-    with pytest.raises(UtteranceTooLong, match=r"take \d+ tokens, .* reads 60"):
+    with pytest.raises(UtteranceTooLong, match=r"take \d+ tokens; .* reads 60"):
         classifier_of(llama, NESTED).zero_shot().logits(UTTERANCES)
 
 
@@ -223,7 +223,7 @@ def test_an_utterance_beyond_the_backbones_reach_is_refused_with_both_numbers(ll
     ids=["distances", "distances, silently", "recurrent", "recurrent in part"],
 )  # fmt: skip
 def test_a_backbone_that_would_mix_utterances_up_is_refused(save: Callable[[Path], str], tmp_path: Path) -> None:
-    with pytest.raises(BackboneRefused, match="does not keep utterances apart"):
+    with pytest.raises(BackboneRefused, match="cannot score several utterances in one row"):
         classifier_of(load_backbone(save(tmp_path)), NESTED)
 
 
@@ -272,7 +272,7 @@ def test_one_label_scored_alone_equals_it_among_all_and_so_does_its_gradient(bac
     classifier.fit(UTTERANCES, truth)
     bodies = [classifier.tokens.body(utterance) for utterance in UTTERANCES]
     among_all = classifier._scorer.loglik(bodies)[range(len(truth)), truth]
-    alone = classifier._scorer.said(bodies, truth)
+    alone = classifier._scorer.chosen_loglik(bodies, truth)
     assert_close(alone.detach().cpu().numpy(), among_all.detach().cpu().numpy())
     model = classifier.backbone.model
     expected = gradient_of(model, among_all.mean())

@@ -1,4 +1,4 @@
-"""The search of the trie keeps its promise whatever the model says, and looks only where it matters."""
+"""The search of the trie keeps its tolerance for any distribution, and opens only likely nodes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 
 class Speaker:
-    """A model with a fixed distribution at every node of every utterance; notes what it is asked."""
+    """A model with a fixed distribution at every node of every utterance; records the nodes it is asked for."""
 
     def __init__(self, trie: LabelTrie, n: int, seed: int, sharpness: float = 0.3) -> None:
         rng = np.random.default_rng(seed)

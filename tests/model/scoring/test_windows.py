@@ -1,4 +1,4 @@
-"""Layers that see a window of the text see the same window in a packed row, and what cannot be so is refused."""
+"""Layers with a window attend to the same window in a packed row; models that cannot are refused."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TEXTS = [*LONG, *UTTERANCES]
 
 
 def learned_from(classifier: LanguageModelClassifier, texts: list[Utterance], budget: int) -> np.ndarray:
-    """Return the log-likelihoods that training learns from: uncached rows, the whole trie in each."""
+    """Return the log-likelihoods used in training: uncached rows with the whole trie."""
     bodies, found = [classifier.tokens.body(text) for text in texts], np.empty((len(texts), 4))
     with torch.inference_mode():
         for row in classifier._scorer.rows(bodies, budget):
@@ -34,7 +34,7 @@ def learned_from(classifier: LanguageModelClassifier, texts: list[Utterance], bu
 
 
 def gradient_of(model: Any, loss: torch.Tensor) -> torch.Tensor:
-    """Return the gradient of all that is trained, layers for images apart, which no text reaches."""
+    """Return the gradient of trained weights, except layers for images."""
     found = torch.autograd.grad(loss, lora_weights(model), allow_unused=True)
     return torch.cat([part.flatten() for part in found if part is not None])
 
@@ -113,14 +113,14 @@ def test_a_text_that_overfills_a_window_that_counts_columns_is_refused(tmp_path:
 def test_a_text_past_the_original_length_of_longrope_is_refused(tmp_path: Path) -> None:
     classifier = classifier_of(loaded(windows.longrope(200), tmp_path), NESTED)
     assert_close(classifier.zero_shot().logits(UTTERANCES), plainly(classifier, UTTERANCES))
-    with pytest.raises(UtteranceTooLong, match=r"take \d+ tokens, .* reads 200"):
+    with pytest.raises(UtteranceTooLong, match=r"take \d+ tokens; .* reads 200"):
         classifier.zero_shot().logits(TEXTS)
 
 
 def test_positions_of_a_nested_configuration_limit_texts_too(tmp_path: Path) -> None:
     config = windows.CONFIGS["gemma3 nested"]()
     config.text_config.max_position_embeddings = 200
-    with pytest.raises(UtteranceTooLong, match=r"take \d+ tokens, .* reads 200"):
+    with pytest.raises(UtteranceTooLong, match=r"take \d+ tokens; .* reads 200"):
         classifier_of(loaded(config, tmp_path), NESTED).zero_shot().logits(TEXTS)
 
 
@@ -132,13 +132,13 @@ def test_a_text_beyond_the_positions_of_an_encoder_is_refused(tmp_path: Path) ->
         decoder_start_token_id=0, pad_token_id=0, bos_token_id=1, eos_token_id=1, forced_eos_token_id=None,
     )  # fmt: skip
     backbone = load_backbone(tiny._save(transformers.BartForConditionalGeneration, config, tokenizer, tmp_path))
-    with pytest.raises(UtteranceTooLong, match=r"take \d+ tokens, .* reads 100"):
+    with pytest.raises(UtteranceTooLong, match=r"take \d+ tokens; .* reads 100"):
         classifier_of(backbone, NESTED).zero_shot().logits(TEXTS)
 
 
 def unread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the windows of configurations go unread, as those of a model we know nothing of."""
-    monkeypatch.setattr("model.scoring.causal.read_windows", lambda config: Windows())
+    """Ignore the windows of configurations, as for an unknown model."""
+    monkeypatch.setattr("model.scoring.scoring.causal.read_windows", lambda config: Windows())
 
 
 @pytest.mark.parametrize(

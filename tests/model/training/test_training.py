@@ -1,4 +1,4 @@
-"""Every setting of a recipe does what it says, or is refused; and no memory limit changes what is learned."""
+"""Every setting of a recipe has its effect or is refused; and no memory limit changes the result."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def logits_after(backbone: Backbone, **changes: Any) -> np.ndarray:
     return fitted(backbone, **changes).logits(FEW)
 
 
-class Told:
-    """A scorer that says what it is told."""
+class FixedScorer:
+    """A scorer with fixed log-likelihoods."""
 
     def __init__(self, logits: torch.Tensor) -> None:
         self.logits = logits
@@ -39,12 +39,12 @@ class Told:
     def loglik(self, bodies: Any) -> torch.Tensor:
         return self.logits
 
-    def said(self, bodies: Any, labels: np.ndarray) -> torch.Tensor:
+    def chosen_loglik(self, bodies: Any, labels: np.ndarray) -> torch.Tensor:
         return self.logits[torch.arange(len(labels)), torch.from_numpy(labels)]
 
 
 def loss_on(logits: torch.Tensor, labels: np.ndarray, **changes: Any) -> float:
-    return float(_loss(labels, quick(**changes))(Told(logits), [], np.arange(len(labels))))  # type: ignore[arg-type]
+    return float(_loss(labels, quick(**changes))(FixedScorer(logits), [], np.arange(len(labels))))  # type: ignore[arg-type]
 
 
 def test_class_weights_follow_the_inverse_square_root_of_frequency() -> None:
@@ -103,14 +103,14 @@ def test_only_the_layers_named_are_adapted(llama: Backbone) -> None:
 
 @pytest.mark.parametrize("change", [{"checkpointing": True}, {"row_tokens": 1}], ids=lambda change: next(iter(change)))
 def test_what_saves_memory_changes_nothing_that_is_learned(backbone: Backbone, change: dict[str, Any]) -> None:
-    """The gradient of a batch computed in parts is that of the whole, also for T5, where the usual trainer's is not."""
+    """The gradient of a batch computed in parts is that of the whole, also for T5, unlike that of the usual trainer."""
     without_dropout(backbone)  # drawn anew for every part
     np.testing.assert_allclose(logits_after(backbone, **change), logits_after(backbone), atol=2e-3)
 
 
 def test_t5_neftune_is_refused_where_it_would_do_nothing(folders: dict[str, str]) -> None:
     backbone = load_backbone(folders["t5"])
-    with pytest.raises(BackboneRefused, match="NEFTune does nothing on this family"):
+    with pytest.raises(BackboneRefused, match="NEFTune has no effect"):
         fitted(backbone, neftune=5.0)
     assert not backbone.model.training
 
@@ -136,10 +136,10 @@ def test_training_stops_when_the_held_out_loss_no_longer_falls(llama: Backbone) 
 def test_a_holdout_that_leaves_nothing_to_train_on_is_refused(llama: Backbone, holdout: float) -> None:
     fitted(llama, epochs=1, holdout=0.8)  # one is left
     with pytest.raises(
-        TooFewAnswers, match=f"holdout of {holdout} keeps back .* of 6 labels, .* to train on"
+        TooFewAnswers, match=f"holdout of {holdout} holds out .* of 6 labels and leaves .* for training"
     ) as caught:
         fitted(llama, epochs=1, holdout=holdout)
-    assert "holdout=0.2" in caught.value.hint
+    assert "holdout to 0.2" in caught.value.hint
 
 
 def learner_of(backbone: Backbone, steps: int, **changes: Any) -> _Learner:
@@ -152,7 +152,7 @@ def test_the_best_epoch_is_kept_and_not_the_last(llama: Backbone) -> None:
     over = []
     for epoch, loss in enumerate([3.0, 1.0, 2.0, 1.5]):
         learner.weights[0].data.fill_(epoch)
-        learner.judge(loss)
+        learner.record_held_out_loss(loss)
         over.append(learner.is_over(2))
     learner.finish()
     assert over == [False, False, False, True]
@@ -215,7 +215,7 @@ def test_4_bit_weights_cannot_be_trained_themselves(folders: dict[str, str]) -> 
         fitted(backbone, method="full")
 
 
-# Stopped and taken up again -------------------------------------------------------------------------------------
+# Stopped and resumed --------------------------------------------------------------------------------------------
 
 
 def stopped_after(share: float) -> Callable[[float], None]:
@@ -257,7 +257,7 @@ def test_a_state_that_cannot_be_read_costs_time_and_nothing_else(llama: Backbone
         assert shares == [0.25, 0.5, 0.75, 1.0]
 
 
-def test_another_lesson_does_not_go_on_from_what_was_stopped(llama: Backbone, tmp_path: Path) -> None:
+def test_another_training_set_does_not_resume_from_the_checkpoint(llama: Backbone, tmp_path: Path) -> None:
     unfinished = tmp_path / "unfinished.pt"
     classifier = LanguageModelClassifier(llama, TASK, quick(), "options")
     with pytest.raises(RoundCancelled):

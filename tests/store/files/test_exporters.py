@@ -1,4 +1,4 @@
-"""What is written reads back as it was, opens safely in a spreadsheet, and is there whole or not at all."""
+"""Exports can be read back unchanged, open safely in a spreadsheet, and are written atomically."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_every_format_leaves_the_old_file_and_no_half_one_when_it_fails(tmp_path
 def test_every_format_refuses_to_replace_a_folder_of_something_else(tmp_path: Path, name: str) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
-    with pytest.raises(BadFile, match="something else"):
+    with pytest.raises(BadFile, match="not an earlier export"):
         export(ROWS, FIELDS, LABELS, tmp_path / "mine", name)
     assert (tmp_path / "mine" / "thesis.txt").exists()
 

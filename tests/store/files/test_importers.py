@@ -1,4 +1,4 @@
-"""Every format gives the same utterances, nothing is lost in silence, and a large file never fills the memory."""
+"""Every format gives the same utterances, nothing is lost silently, and a large file never fills the memory."""
 
 from __future__ import annotations
 
@@ -127,11 +127,11 @@ def test_a_filter_that_names_no_column_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ("one,two,three", "another number of fields, 3, than the header, 2"),
-        ("one", "another number of fields, 1, than the header, 2"),
-        ('"one" two,', "Lines 3 to 3 of the file are no sound CSV"),
-        ("nul\0,", "“text” holds the control character U+0000"),
-        ("fine,bell\a", "“note” holds the control character U+0007"),
+        ("one,two,three", "It has 3 fields, but the header has 2"),
+        ("one", "It has 1 fields, but the header has 2"),
+        ('"one" two,', "Lines 3 to 3 of the file are not valid CSV"),
+        ("nul\0,", "“text” contains the control character U+0000"),
+        ("fine,bell\a", "“note” contains the control character U+0007"),
         ("x" * 21 + ",", "21 characters, more than the 20 allowed"),
     ],
 )
@@ -250,7 +250,7 @@ def test_an_id_that_comes_back_with_another_text_is_reported(tmp_path: Path, db:
     plan = ImportPlan(Columns("text"))
     take(db, texts(tmp_path / "calls.csv", "text\nfirst\n"), plan)
     report = take(db, texts(tmp_path / "calls.csv", "text\nsecond\n"), plan)
-    assert report.rejected == [Rejected(2, "The id “calls-2” is in the project already, with another text.")]
+    assert report.rejected == [Rejected(2, "The id “calls-2” is already in the project, with another text.")]
 
 
 def test_a_copy_of_a_text_is_reported_unless_copies_are_kept(tmp_path: Path, db: Database) -> None:

@@ -1,4 +1,4 @@
-"""Every format gives the same rows under the numbers a person counts, and no unsound row is lost in silence."""
+"""Every format gives the same rows under the numbers a person counts, and no invalid row is lost silently."""
 
 from __future__ import annotations
 

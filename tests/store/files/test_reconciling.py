@@ -1,4 +1,4 @@
-"""What a second file brings completes what is there where that is safe, and is reported row by row where it is not."""
+"""A second file completes existing rows where that is safe; other changes are reported row by row."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_whatever_a_second_file_says_differently_is_reported(
     take(db, texts(tmp_path / "a.csv", f"{header}1,c1,1,ann,hi,x\n2,c1,9,ann,ho,x\n"))
     before = list(utterances.iterate(db))
     report = take(db, texts(tmp_path / "b.csv", f"{header}{second}\n2,c1,9,ann,ho,x\n"))
-    assert lines(report) == {2: f"It is imported already; not taken: {brought}."}
+    assert lines(report) == {2: f"It is already imported; not applied: {brought}."}
     assert (report.unchanged, report.not_applied, report.kinds()) == (1, 1, {"change": 1})
     assert "1 unchanged, 1 with changes that were not applied, 1 problem reported" in report.summary()
     assert list(utterances.iterate(db)) == before
@@ -78,7 +78,7 @@ def test_a_label_that_comes_later_is_taken_where_nobody_has_answered(tmp_path: P
     path = texts(tmp_path / "b.csv", "id,text,label\n1,first,yes\n2,second,no\n3,third,perhaps\n")
     report = take(db, path)
     assert answers(db) == {("1", "given", 1), ("2", "ada", 1)}
-    assert lines(report) == {3: "It is imported already; not taken: label “no”.", 4: "“perhaps” is no label"}
+    assert lines(report) == {3: "It is already imported; not applied: label “no”.", 4: "“perhaps” is no label"}
     assert (report.labels_added, report.completed, report.not_applied, report.unchanged) == (1, 1, 2, 0)
     again = take(db, path)
     assert (again.unchanged, again.labels_added, lines(again)) == (1, 0, lines(report))
@@ -87,7 +87,7 @@ def test_a_label_that_comes_later_is_taken_where_nobody_has_answered(tmp_path: P
 def test_another_label_than_the_one_given_is_reported(tmp_path: Path, db: Database) -> None:
     take(db, texts(tmp_path / "a.csv", "id,text,label\n1,first,yes\n"))
     report = take(db, texts(tmp_path / "b.csv", "id,text,label\n1,first,no\n"))
-    assert lines(report) == {2: "It is imported already; not taken: label “no”."}
+    assert lines(report) == {2: "It is already imported; not applied: label “no”."}
     assert answers(db) == {("1", "given", 1)}
 
 
@@ -103,9 +103,9 @@ def test_the_answer_of_a_second_annotator_is_reported_within_a_file_and_between_
     tmp_path: Path, db: Database
 ) -> None:
     path = texts(tmp_path / "a.csv", "id,annotator,text,label\n7,1,nice,yes\n7,2,nice,no\n")
-    assert lines(take(db, path)) == {3: "Row 2 has the same id, “7”; the label “no” is not taken."}
+    assert lines(take(db, path)) == {3: "Row 2 has the same id, “7”; the label “no” is not imported."}
     report = take(db, texts(tmp_path / "b.csv", "id,annotator,text,label\n7,2,nice,no\n"))
-    assert lines(report) == {2: "It is imported already; not taken: label “no”, annotator “2”."}
+    assert lines(report) == {2: "It is already imported; not applied: label “no”, annotator “2”."}
 
 
 def test_what_was_context_by_mistake_is_put_up_for_labeling_by_a_corrected_import(tmp_path: Path, db: Database) -> None:
@@ -118,7 +118,7 @@ def test_what_was_context_by_mistake_is_put_up_for_labeling_by_a_corrected_impor
     assert (report.now_to_label, report.unchanged, report.rejected) == (1, 1, [])
     assert answers(db) == {("a-2", "given", 1)}
     back = take(db, path, label_only=("speaker", "klient"))
-    assert lines(back) == {2: "It is imported already, to be labeled, and does not become context."}
+    assert lines(back) == {2: "It is already imported for labeling and does not become context."}
     assert utterances.count_slices(db)["pool"] == 1
 
 
@@ -127,7 +127,7 @@ def test_a_renamed_copy_does_not_double_the_turns_of_a_conversation(tmp_path: Pa
     take(db, texts(tmp_path / "chat.csv", rows))
     copy = texts(tmp_path / "chat (1).csv", rows + "C1,B,new\n")
     report = take(db, copy)
-    assert lines(report) == {row: f"“chat-{row}” is the same turn of conversation “C1” already." for row in (2, 3, 4)}
+    assert lines(report) == {row: f"“chat-{row}” is the same turn of conversation “C1”." for row in (2, 3, 4)}
     assert [row["text"] for row in utterances.iterate(db)] == ["hello", "hi", "hello", "new"]
     assert take(db, copy, keep_copies=True).to_label == 3
 
@@ -139,7 +139,7 @@ def test_many_differences_are_named_in_one_short_line(tmp_path: Path, db: Databa
     assert lines(report)[1].endswith("…”, c4 “" + "x" * 40 + "…”, ….")
 
 
-# Labels that are no person's answer
+# Labels that are not a person's answer
 
 NO_ANSWERS = [
     {"answer": "reject"},
@@ -185,7 +185,7 @@ def test_a_label_that_is_no_persons_answer_is_not_taken_as_one_and_the_text_is(
     report = take(db, path)
     assert (report.to_label, report.with_label, report.kinds()) == (1, 0, {"label": 1})
     [name] = columns
-    assert lines(report)[1].startswith("Its label “yes” was not taken as a person's answer: column “" + name)
+    assert lines(report)[1].startswith("Its label “yes” was not imported as a person's answer: column “" + name)
     assert answers(db) == set()
     assert labels_in(path, ImportPlan(detect_columns(read_header(path)))) == {}
 
@@ -201,7 +201,7 @@ def test_a_label_column_of_what_a_model_said_gives_no_answers(tmp_path: Path, db
     plan = ImportPlan(Columns("text", label="prediction"))
     report = import_file(db, path, plan, Rules(lambda name: 1, 1, lambda rows: []))
     assert lines(report) == {
-        1: "Its label “yes” was not taken: column “prediction” holds what a model said, by its name."
+        1: "Its label “yes” was not imported: column “prediction” contains predictions, judging by its name."
     }
 
 
