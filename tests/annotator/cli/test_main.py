@@ -153,7 +153,7 @@ def test_a_codebook_is_made_of_the_labels_of_the_rows_that_will_be_labelled(tmp_
     good("new", tmp_path / "p", "--labels-from", path, "--only", "speaker=client")
     with Project.open(tmp_path / "p") as project:
         assert codebook_of(project).names == ("no", "yes")
-    assert "--only chooses among" in refused(
+    assert "--only filters the rows" in refused(
         "new", tmp_path / "q", "--sample", "client_talk", "--only", "speaker=client"
     )
 
