@@ -236,7 +236,7 @@ def test_a_round_that_hangs_is_told_and_cancelled(folder, monkeypatch):
         jobs.sign(project.db, job, hanging.pid)
         project.db.execute("UPDATE job SET heartbeat_at = '2020-01-01T00:00:00+00:00'")
         hanging.send_signal(signal.SIGSTOP)
-        assert "no sign of life" in good("status", folder)
+        assert "not reported progress" in good("status", folder)
         assert "No round is running" in good("cancel", folder)
         assert jobs.get(project.db, job)["state"] == "cancelled"
     assert "No round is running" in good("cancel", folder)
