@@ -153,7 +153,7 @@ def test_a_codebook_is_made_of_the_labels_of_the_rows_that_will_be_labelled(tmp_
     good("new", tmp_path / "p", "--labels-from", path, "--only", "speaker=client")
     with Project.open(tmp_path / "p") as project:
         assert codebook_of(project).names == ("no", "yes")
-    assert "--only chooses among" in refused(
+    assert "--only filters the rows" in refused(
         "new", tmp_path / "q", "--sample", "client_talk", "--only", "speaker=client"
     )
 
@@ -236,7 +236,7 @@ def test_a_round_that_hangs_is_told_and_cancelled(folder, monkeypatch):
         jobs.sign(project.db, job, hanging.pid)
         project.db.execute("UPDATE job SET heartbeat_at = '2020-01-01T00:00:00+00:00'")
         hanging.send_signal(signal.SIGSTOP)
-        assert "no sign of life" in good("status", folder)
+        assert "not reported progress" in good("status", folder)
         assert "No round is running" in good("cancel", folder)
         assert jobs.get(project.db, job)["state"] == "cancelled"
     assert "No round is running" in good("cancel", folder)
@@ -298,7 +298,7 @@ def test_a_simulation_says_how_many_labels_are_enough_if_asked(labeled, tmp_path
     monkeypatch.setattr(oracle, "load_classifier", lambda backbone, task, *_: FakeClassifier(task))
     page = tmp_path / "page.html"
     output = good("simulate", labeled, "--labels", "20,40", "--everything", "--report", page).replace("\n", " ")
-    for said in ("all 48 answers give an accuracy of", "the advice to stop come"):
+    for said in ("all 48 answers give an accuracy of", "advised to stop"):
         assert said in output
         assert said in page.read_text(encoding="utf-8")
     assert "all 48 answers" not in good("simulate", labeled, "--labels", "20,40")
