@@ -165,7 +165,10 @@ def _run_rounds(
         done = run_round(project, classifier, config, Report(listener))
         logits = done.adapter.logits(test)
         if plan.keep:
-            told, path = (logits, done.adapter.probe_logits(test)), plan.keep / f"labels-{answered}-seed-{config.seed}.npz"
+            told, path = (
+                (logits, done.adapter.probe_logits(test)),
+                plan.keep / f"labels-{answered}-seed-{config.seed}.npz",
+            )
             keep(path, project, done, told, known)
         scores = judge(done, logits, list(known.test.values()))
         yield {
