@@ -78,7 +78,7 @@ def test_a_gradient_that_is_no_number_changes_no_weight(
     llama: Backbone, bad: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stepped = list[int]()
-    monkeypatch.setattr(_Learner, "judge", lambda *_: None)
+    monkeypatch.setattr(_Learner, "record_held_out_loss", lambda *_: None)
     hook: Callable[[torch.Tensor], torch.Tensor] = lambda gradient: torch.full_like(gradient, bad)  # noqa: E731
 
     def backward(learner: Any, loss: torch.Tensor, **_: Any) -> None:

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from annotator.errors import BackboneChanged, BackboneMissing, BackboneRefused
-from model import types as door
+from model import load
 from model.adapter import LanguageModelClassifier
 from model.backbones import backbone as loading
 from model.backbones import fingerprint
@@ -83,7 +83,7 @@ def test_a_round_is_refused_with_replaced_weights_and_right_again_when_they_are_
     place, expected = round_of(mine, tmp_path / "round", learning_rate=None, **changes)
     kept = shutil.copytree(mine, tmp_path / "kept")
     replace_weights(mine)
-    with pytest.raises(BackboneChanged, match="others than those this round was trained with") as caught:
+    with pytest.raises(BackboneChanged, match="differ from those this round was trained with") as caught:
         restore(place)
     assert "retrain" in caught.value.hint
     shutil.rmtree(mine)
@@ -95,12 +95,12 @@ def test_a_round_of_other_weights_is_refused_by_a_classifier_and_by_whoever_asks
     mine: Path, tmp_path: Path
 ) -> None:
     place, _ = round_of(mine, tmp_path / "round")
-    assert door.explain_label(str(mine), TASK, quick(), UTTERANCES[0], place)
+    assert load.explain_label(str(mine), TASK, quick(), UTTERANCES[0], place)
     replace_weights(mine)
     with pytest.raises(BackboneChanged):
         LanguageModelClassifier(load_backbone(str(mine)), TASK, quick(), "options").load(place)
     with pytest.raises(BackboneChanged):
-        door.explain_label(str(mine), TASK, quick(), UTTERANCES[0], place)
+        load.explain_label(str(mine), TASK, quick(), UTTERANCES[0], place)
 
 
 def test_states_of_other_weights_do_not_count_and_training_does_not_go_on_with_them(mine: Path) -> None:

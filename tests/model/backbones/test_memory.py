@@ -218,8 +218,8 @@ def test_what_is_kept_for_the_way_back_is_estimated_within_a_quarter(
 def test_what_lanes_cache_while_a_row_is_scored_is_counted_within_a_quarter(
     folders: dict[str, str], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    widen, caches = causal._widened, list[Any]()
-    monkeypatch.setattr(causal, "_widened", lambda *given: caches.append(widen(*given)) or caches[-1])
+    widen, caches = causal._expand_cache, list[Any]()
+    monkeypatch.setattr(causal, "_expand_cache", lambda *given: caches.append(widen(*given)) or caches[-1])
     backbone = load_backbone(folders[name])
     ours = LanguageModelClassifier(backbone, TASK, Recipe(), "definitions")
     ours.zero_shot().logits([Utterance(text) for text in unlike_texts(80)])

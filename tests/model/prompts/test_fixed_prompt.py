@@ -132,7 +132,7 @@ def as_an_earlier_version_left_it(folder: Path, classifier: LanguageModelClassif
 
 
 def test_reasons_are_asked_for_in_the_frame_of_the_round(dated: str, tmp_path: Path) -> None:
-    from model import load as door
+    from model import load
 
     folder = tmp_path / "round"
     folder.mkdir()
@@ -140,7 +140,7 @@ def test_reasons_are_asked_for_in_the_frame_of_the_round(dated: str, tmp_path: P
     classifier.zero_shot().save(folder)
     expected = explain(classifier, UTTERANCES[0])
     (Path(dated) / "chat_template.jinja").write_text("You are a poet." * 9 + CHATML)
-    assert door.explain_label(dated, TASK, quick(), UTTERANCES[0], folder) == expected
+    assert load.explain_label(dated, TASK, quick(), UTTERANCES[0], folder) == expected
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_a_template_that_cannot_be_used_is_refused_with_a_hint(llama: Backbone, 
 def test_a_tokenizer_without_an_end_of_text_is_refused(llama: Backbone, t5: Backbone) -> None:
     for backbone in (with_template(llama, ""), t5):
         backbone.tokenizer.eos_token = None
-        with pytest.raises(BackboneRefused, match="no token that ends a text"):
+        with pytest.raises(BackboneRefused, match="no end-of-text token"):
             LanguageModelClassifier(backbone, TASK, quick(), "options").zero_shot().logits(UTTERANCES)
 
 

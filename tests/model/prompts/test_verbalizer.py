@@ -89,7 +89,7 @@ def test_a_label_whose_terminated_form_is_another_label_is_refused() -> None:
 
 
 def test_a_label_without_tokens_is_refused_by_name() -> None:
-    with pytest.raises(BadCodebook, match="“label 1” is nothing"):
+    with pytest.raises(BadCodebook, match="no tokens for the label “label 1”"):
         trie_of([(5,), ()])
 
 

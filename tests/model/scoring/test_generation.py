@@ -12,7 +12,7 @@ from outlines import caching
 from transformers import GenerationConfig
 
 from annotator.errors import BackboneRefused, UtteranceTooLong
-from model import types as door
+from model import load
 from model.adapter import LanguageModelClassifier
 from model.backbones.backbone import Backbone, load_backbone
 from model.prompts.prompt import REASON
@@ -269,11 +269,11 @@ def test_a_prompt_that_leaves_no_room_for_a_reason_is_refused_with_both_numbers(
 
 
 def test_the_door_loads_a_backbone_and_lets_it_speak(folders: dict[str, str]) -> None:
-    rationale = door.explain_label(folders["llama"], TASK, tiny.quick(), tiny.UTTERANCES[0])
+    rationale = load.explain_label(folders["llama"], TASK, tiny.quick(), tiny.UTTERANCES[0])
     assert rationale == explain(classifier_of(load_backbone(folders["llama"])), tiny.UTTERANCES[0])
 
 
 def test_without_outlines_it_is_said_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "find_spec", lambda name: None)
+    monkeypatch.setattr(load, "find_spec", lambda name: None)
     with pytest.raises(BackboneRefused, match="outlines"):
-        door.explain_label("any", TASK, tiny.quick(), tiny.UTTERANCES[0])
+        load.explain_label("any", TASK, tiny.quick(), tiny.UTTERANCES[0])

@@ -104,9 +104,9 @@ def test_rows_of_a_large_codebook_are_cut_to_a_window_that_counts_columns(tmp_pa
 
 def test_a_text_that_overfills_a_window_that_counts_columns_is_refused(tmp_path: Path) -> None:
     classifier = classifier_of(loaded(windows.gpt_neo(256), tmp_path), NESTED)
-    with pytest.raises(UtteranceTooLong, match=r"take \d+ tokens, .* attends to 256 at once"):
+    with pytest.raises(UtteranceTooLong, match=r"take \d+ tokens; .* attends to 256 at once"):
         classifier.zero_shot().logits(TEXTS)
-    with pytest.raises(UtteranceTooLong, match=r"take \d+ tokens, .* attends to 256 at once"):
+    with pytest.raises(UtteranceTooLong, match=r"take \d+ tokens; .* attends to 256 at once"):
         classifier.fit(TEXTS, [0, 1, 2, 3, 0, 1, 2, 3, 0])
 
 
@@ -138,7 +138,7 @@ def test_a_text_beyond_the_positions_of_an_encoder_is_refused(tmp_path: Path) ->
 
 def unread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ignore the windows of configurations, as for an unknown model."""
-    monkeypatch.setattr("model.scoring.scoring.causal.read_windows", lambda config: Windows())
+    monkeypatch.setattr("model.scoring.causal.read_windows", lambda config: Windows())
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_a_window_that_no_configuration_tells_of_is_found_at_the_lengths_in_use(
 ) -> None:
     unread(monkeypatch)
     classifier = classifier_of(loaded(windows.CONFIGS[kind](), tmp_path), NESTED)
-    with pytest.raises(BackboneRefused, match=r"other numbers for a text of \d+ tokens"):
+    with pytest.raises(BackboneRefused, match=r"different numbers for a text of \d+ tokens"):
         classifier.zero_shot().logits(TEXTS) if does == "scores" else classifier.fit(LONG, [0, 1, 2, 3])
 
 
@@ -163,7 +163,7 @@ def test_a_window_that_counts_columns_is_found_in_the_rows_that_are_learned(
     unread(monkeypatch)
     classifier = classifier_of(loaded(windows.gpt_neo(256), tmp_path), NESTED)
     texts = [Utterance(f"my card is lost {number} " * 3) for number in range(12)]
-    with pytest.raises(BackboneRefused, match="other numbers"):
+    with pytest.raises(BackboneRefused, match="different numbers"):
         classifier.fit(texts, [number % 4 for number in range(12)])
 
 
