@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 from annotated_types import Ge
 from pydantic import TypeAdapter, ValidationError
 
-from annotator.errors import BadInput, UnknownName
+from annotator.errors import BadInput, Message, UnknownName
 from annotator.methods.query_strategies import COLD, DEFAULT, STRATEGIES
 from model.backbones.catalog import STARTER
 from model.prompts.prompt import TEMPLATES
@@ -58,7 +58,9 @@ class RoundConfig:
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"])) or "all"
-            raise BadInput(f"“{place}” cannot be read: {first['msg']}.", "Restore it from a backup.") from error
+            raise BadInput(
+                Message("“{place}” cannot be read: {msg}.", place=place, msg=first["msg"]), "Restore it from a backup."
+            ) from error
 
 
 def _with_current_names(text: str) -> str:
@@ -121,7 +123,14 @@ def _validated(kind: TypeAdapter[T], values: Mapping[str, Any]) -> T:
         return kind.validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
-        raise BadInput(f"“{first['loc'][0]}” cannot be set to “{first['input']}”: {first['msg']}.") from error
+        raise BadInput(
+            Message(
+                "“{value}” cannot be set to “{input}”: {msg}.",
+                value=first["loc"][0],
+                input=first["input"],
+                msg=first["msg"],
+            )
+        ) from error
 
 
 _RECIPE = "recipe."

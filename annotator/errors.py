@@ -35,16 +35,58 @@
 project, so that `store` and `model` can raise these errors without depending on `annotator`.
 """
 
-from typing import Self
+import json
+from collections.abc import Mapping
+from typing import Any, Self
+
+
+class Message(str):
+    """A sentence with named places: an English template, which is its id in catalogs of translations, and values.
+
+    It reads as the English sentence wherever a string is needed.
+    """
+
+    id: str
+    values: Mapping[str, Any]
+
+    def __new__(cls, template: str, /, **values: Any) -> Self:
+        """Write the values into the template, such as “There is no file {path}.”."""
+        self = super().__new__(cls, template.format(**values) if values else template)
+        self.id, self.values = template, values
+        return self
+
+    def dump(self) -> str:
+        """Return what is stored in a row, for `load`: the text itself where there are no values."""
+        if not self.values:
+            return self.id
+        plain = {
+            name: value if isinstance(value, int | float) or value is None else str(value)
+            for name, value in self.values.items()
+        }
+        return json.dumps({"message": self.id, "values": plain}, ensure_ascii=False)
+
+    @classmethod
+    def load(cls, stored: str) -> Self:
+        """Read what `dump` returned; any other text, as in rows of earlier versions, is a message without values."""
+        try:
+            content = json.loads(stored)
+            return cls(content["message"], **content["values"])
+        except (ValueError, KeyError, TypeError, IndexError):
+            return cls(stored)
+
+    @classmethod
+    def of(cls, text: str) -> Self:
+        """Return a message as it is, and a plain text as one without values."""
+        return text if isinstance(text, cls) else cls(text)
 
 
 class AnnotatorError(Exception):
-    """Root of all errors shown to users."""
+    """Root of every error that a person is meant to read. `message` and `hint` can be translated."""
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        super().__init__(message, hint)
+        self.message = Message.of(message)
+        self.hint = Message.of(hint)
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".strip()
@@ -68,7 +110,10 @@ class UnknownName(BadInput):
     @classmethod
     def among(cls, kind: str, name: str, known: list[str]) -> Self:
         """Return the error for an unknown `kind`, whose hint lists the known names."""
-        return cls(f"There is no {kind} called “{name}”.", f"Choose one of: {', '.join(known)}.")
+        return cls(
+            Message("There is no {kind} called “{name}”.", kind=kind, name=name),
+            Message("Choose one of: {known}.", known=", ".join(known)),
+        )
 
 
 class AddressRefused(BadInput):

@@ -19,7 +19,7 @@ from functools import partial
 from ipaddress import ip_address
 from typing import Any
 
-from annotator.errors import AddressRefused, BadInput
+from annotator.errors import AddressRefused, BadInput, Message
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -54,7 +54,10 @@ def checked_names(names: list[str]) -> frozenset[str]:
     given = [name.strip().lower() for name in names if name.strip()]
     for name in given:
         if not _NAME.fullmatch(name):
-            raise BadInput(f"“{name}” is not a host name.", "Use a name such as lab.example.org or 192.168.1.7:8501.")
+            raise BadInput(
+                Message("“{name}” is not a host name.", name=name),
+                "Use a name such as lab.example.org or 192.168.1.7:8501.",
+            )
     return frozenset(given)
 
 
@@ -63,10 +66,16 @@ def refuse_open_address(address: str | None, names: frozenset[str]) -> None:
     if names or is_loopback(address):
         return
     raise AddressRefused(
-        f"The app is not opened at {address or 'every address'}: anyone who can reach this machine could read and "
-        "change all projects, because there is no sign-in.",
-        f"Use 127.0.0.1. To open it anyway, run `annotator serve --address ADDRESS --expose NAME`, or set "
-        f"{EXPOSED} to the host names under which it may be reached.",
+        Message(
+            "The app is not opened at {value}: anyone who can reach this machine could read and "
+            "change all projects, because there is no sign-in.",
+            value=address or "every address",
+        ),
+        Message(
+            "Use 127.0.0.1. To open it anyway, run `annotator serve --address ADDRESS --expose "
+            "NAME`, or set {exposed} to the host names under which it may be reached.",
+            exposed=EXPOSED,
+        ),
     )
 
 

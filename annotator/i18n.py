@@ -5,7 +5,6 @@ with `later`. Only the app sets a language. Everywhere else the language is Engl
 the command line do not depend on it.
 """
 
-import re
 from collections.abc import Callable
 from functools import lru_cache
 from io import BytesIO
@@ -13,6 +12,8 @@ from numbers import Number
 from pathlib import Path
 from string import Formatter
 from typing import Any, NamedTuple
+
+from annotator.errors import Message
 
 ENGLISH = "en"
 FOLDER = Path(__file__).with_name("locale")
@@ -96,21 +97,14 @@ def signs() -> Signs:
     return Signs() if spoken is None else spoken.writer.signs
 
 
-def tell_stored(text: str) -> str:
-    """Translate an English message that was formatted elsewhere: an error, or a message stored in a row.
-
-    The catalog has such sentences with numbered placeholders, as in “There is no file {0}.”; their values are kept. A
-    sentence that is not in the catalog stays English.
-    """
-    spoken = _spoken(_choice())
+def translate(text: str) -> str:
+    """Translate a message of an error or of a row, values included; English where the catalog lacks it."""
+    spoken, message = _spoken(_choice()), Message.of(text)
     if spoken is None or not text:
-        return text
-    if (said := spoken.gettext(text)) != text:
-        return said
-    for pattern, said in spoken.retold:
-        if found := pattern.fullmatch(text):
-            return said.format(*found.groups())
-    return text
+        return str(text)
+    values = {name: translate(value) if isinstance(value, Message) else value for name, value in message.values.items()}
+    found = spoken.gettext(message.id)
+    return spoken.writer.vformat(found, (), values) if values else found
 
 
 class _Writer(Formatter):
@@ -137,7 +131,6 @@ class _Spoken(NamedTuple):
     pgettext: Callable[[str, str], str]
     ngettext: Callable[[str, str, int], str]
     writer: _Writer
-    retold: tuple[tuple[re.Pattern[str], str], ...]
 
 
 @lru_cache
@@ -156,12 +149,4 @@ def _spoken(code: str) -> _Spoken | None:
     write_mo(compiled, catalog)
     compiled.seek(0)
     known = GNUTranslations(compiled)
-    numbered = [(str(one.id), str(one.string)) for one in catalog if isinstance(one.id, str) and "{0}" in one.id]
-    longest_first = sorted(numbered, key=lambda pair: -len(pair[0]))
-    retold = tuple((_pattern(english), said) for english, said in longest_first)
-    return _Spoken(known.gettext, known.pgettext, known.ngettext, _Writer(code), retold)
-
-
-def _pattern(english: str) -> re.Pattern[str]:
-    """Return a regular expression that finds the values of a sentence's numbered placeholders."""
-    return re.compile(re.sub(r"\\\{\d+\\\}", "(.+?)", re.escape(english)), re.DOTALL)
+    return _Spoken(known.gettext, known.pgettext, known.ngettext, _Writer(code))

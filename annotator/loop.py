@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annotator.config import RoundConfig
-from annotator.errors import NotFinite, RoundError, TooFewAnswers
+from annotator.errors import Message, NotFinite, RoundError, TooFewAnswers
 from annotator.methods.calibration import (
     CalibrationPrior,
     Calibrator,
@@ -111,7 +111,10 @@ def check_task(classifier: Classifier, snapshot: Snapshot) -> None:
     """Raise RoundError if the classifier was loaded for another version of the codebook than the snapshot's."""
     if classifier.task != snapshot.codebook.task():
         raise RoundError(
-            f"The codebook was changed to version {snapshot.codebook.version} while the round was starting.",
+            Message(
+                "The codebook was changed to version {version} while the round was starting.",
+                version=snapshot.codebook.version,
+            ),
             "Retrain to start it again.",
         )
 
@@ -239,13 +242,20 @@ def check_trainable(snapshot: Snapshot, config: RoundConfig) -> None:
     """Raise TooFewAnswers if there are training examples but too few; without any, the round is zero-shot."""
     given = len(snapshot.train)
     if not snapshot.scored:
-        raise TooFewAnswers(f"0 utterances are left to label, {given} have a label.", "Import more utterances.")
+        raise TooFewAnswers(
+            Message("0 utterances are left to label, {given} have a label.", given=given), "Import more utterances."
+        )
     if 0 < given < config.minimum_labels:
         raise TooFewAnswers(
-            f"{given} labels can be trained on, {config.minimum_labels} are needed.",
-            f"Label {config.minimum_labels - given} more. Audit answers are used for evaluation only.",
+            Message(
+                "{given} labels can be trained on, {minimum_labels} are needed.",
+                given=given,
+                minimum_labels=config.minimum_labels,
+            ),
+            Message("Label {n} more. Audit answers are used for evaluation only.", n=config.minimum_labels - given),
         )
     if given and len(set(snapshot.train.values())) < 2:
         raise TooFewAnswers(
-            f"All {given} labels to train on are the same.", "Keep labeling until a second label has been used."
+            Message("All {given} labels to train on are the same.", given=given),
+            "Keep labeling until a second label has been used.",
         )

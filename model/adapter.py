@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from annotator.errors import BackboneChanged, BackboneRefused, NotFinite, ProjectError
+from annotator.errors import BackboneChanged, BackboneRefused, Message, NotFinite, ProjectError
 from model.backbones.backbone import Backbone
 from model.description import read_description, write_description
 from model.finite import check_finite
@@ -274,7 +274,7 @@ def check_origin(description: dict[str, Any], backbone: Backbone) -> None:
     trained_with = description.get("fingerprint", "")
     if trained_with and trained_with != backbone.origin.fingerprint:
         raise BackboneChanged(
-            f"The weights of “{backbone.name}” differ from those this round was trained with.",
+            Message("The weights of “{name}” differ from those this round was trained with.", name=backbone.name),
             "Restore the former weights, or retrain.",
         )
 
@@ -284,7 +284,9 @@ def complete_description(folder: Path) -> dict[str, Any]:
     weights_in(folder)
     description = read_description(folder)
     if description.get("reading") and not (folder / PROBE_FILE).is_file():
-        raise ProjectError(f"{PROBE_FILE} is missing from {folder}.", _RESTORE)
+        raise ProjectError(
+            Message("{probe_file} is missing from {folder}.", probe_file=PROBE_FILE, folder=folder), _RESTORE
+        )
     return description
 
 
@@ -293,9 +295,11 @@ def _read_probe(folder: Path) -> Probe:
     try:
         probe = Probe.load(folder)
     except (SafetensorError, OSError, ValueError) as error:
-        raise ProjectError(f"{folder / PROBE_FILE} cannot be read: {error}.", _RESTORE) from error
+        raise ProjectError(
+            Message("{n} cannot be read: {error}.", n=folder / PROBE_FILE, error=error), _RESTORE
+        ) from error
     if probe is None or not all(np.isfinite(array).all() for array in vars(probe).values()):
-        raise ProjectError(f"{folder / PROBE_FILE} does not contain a trained quick classifier.", _RESTORE)
+        raise ProjectError(Message("{n} does not contain a trained quick classifier.", n=folder / PROBE_FILE), _RESTORE)
     return probe
 
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from annotator.errors import ProjectError
+from annotator.errors import Message, ProjectError
 from model.backbones.fingerprint import read_json
 from model.types import Frame, Label, Origin, Task
 
@@ -23,15 +23,18 @@ def read_description(folder: Path) -> dict[str, Any]:
         description = read_json(path)
     except FileNotFoundError as error:
         raise ProjectError(
-            f"{DESCRIPTION} is missing from {folder}.", "Restore the folder from a backup, or retrain."
+            Message("{description} is missing from {folder}.", description=DESCRIPTION, folder=folder),
+            "Restore the folder from a backup, or retrain.",
         ) from error
     except (OSError, ValueError) as error:
-        raise ProjectError(f"{path} cannot be read: {error}.", _RESTORE) from error
+        raise ProjectError(Message("{path} cannot be read: {error}.", path=path, error=error), _RESTORE) from error
     if not isinstance(description, dict):
-        raise ProjectError(f"{path} does not describe a round.", _RESTORE)
+        raise ProjectError(Message("{path} does not describe a round.", path=path), _RESTORE)
     missing = sorted(name for name, kind in _ALWAYS.items() if not isinstance(description.get(name), kind))
     if missing:
-        raise ProjectError(f"{path} is incomplete: it has no {', '.join(missing)}.", _RESTORE)
+        raise ProjectError(
+            Message("{path} is incomplete: it has no {missing}.", path=path, missing=", ".join(missing)), _RESTORE
+        )
     return description
 
 
@@ -41,7 +44,12 @@ def read_task(description: dict[str, Any]) -> Task:
         labels = [Label(**{**label, "examples": tuple(label["examples"])}) for label in description["task"]["labels"]]
         return Task(description["task"]["instruction"], tuple(labels))
     except (LookupError, TypeError) as error:
-        raise ProjectError(f"{DESCRIPTION} does not contain the task of the round ({error}).", _RESTORE) from error
+        raise ProjectError(
+            Message(
+                "{description} does not contain the task of the round ({error}).", description=DESCRIPTION, error=error
+            ),
+            _RESTORE,
+        ) from error
 
 
 def read_frame(description: dict[str, Any]) -> Frame:
@@ -49,7 +57,14 @@ def read_frame(description: dict[str, Any]) -> Frame:
     try:
         return Frame(**description["frame"])
     except TypeError as error:
-        raise ProjectError(f"{DESCRIPTION} does not contain the prompt of the round ({error}).", _RESTORE) from error
+        raise ProjectError(
+            Message(
+                "{description} does not contain the prompt of the round ({error}).",
+                description=DESCRIPTION,
+                error=error,
+            ),
+            _RESTORE,
+        ) from error
 
 
 def write_description(folder: Path, description: dict[str, Any]) -> None:

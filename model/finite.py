@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from annotator.errors import NotFinite
+from annotator.errors import Message, NotFinite
 
 
 def check_finite(what: str, *values: Any) -> None:
@@ -15,7 +15,7 @@ def check_finite(what: str, *values: Any) -> None:
         if value is None or np.isfinite(np.asarray(value, dtype=np.float64)).all():
             continue
         raise NotFinite(
-            f"Some numbers are infinite or undefined ({what}), so they cannot be used.",
+            Message("Some numbers are infinite or undefined ({what}), so they cannot be used.", what=what),
             "The previous round stays in use. Lower the learning rate or choose another backbone, then retrain.",
         )
 
@@ -23,7 +23,7 @@ def check_finite(what: str, *values: Any) -> None:
 def refuse_model(name: str) -> NoReturn:
     """Raise NotFinite: a backbone or its adapter computes numbers that are not finite."""
     raise NotFinite(
-        f"The backbone “{name}” computes numbers that are infinite or undefined.",
+        Message("The backbone “{name}” computes numbers that are infinite or undefined.", name=name),
         "If it was trained, lower the learning rate. Otherwise its weights are damaged, or too large for the "
         "precision of this machine: choose another backbone.",
     )

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Interval
 
-from annotator.errors import BadInput
+from annotator.errors import BadInput, Message
 
 LEARNING_RATES = {
     "lora": 1e-3,  # about ten times that of full fine-tuning (Schulman et al. 2025, LoRA Without Regret)
@@ -83,11 +83,17 @@ def check_recipe(recipe: Recipe) -> None:
         value = getattr(recipe, field.name)
         if isinstance(value, float) and not math.isfinite(value):
             raise BadInput(
-                f"“{field.name}” cannot be set to “{value}”: it is not a finite number.", "Enter a finite number."
+                Message(
+                    "“{name}” cannot be set to “{value}”: it is not a finite number.", name=field.name, value=value
+                ),
+                "Enter a finite number.",
             )
     if recipe.loss == "tokens" and recipe.label_smoothing:
         raise BadInput(
-            f"“label_smoothing” {recipe.label_smoothing:g} has no effect with the loss “tokens”.",
+            Message(
+                "“label_smoothing” {label_smoothing:g} has no effect with the loss “tokens”.",
+                label_smoothing=recipe.label_smoothing,
+            ),
             "Set label_smoothing to 0, or the loss to “labels”.",
         )
 

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from annotator.errors import ProjectError
+from annotator.errors import Message, ProjectError
 from model.adapter import LanguageModelClassifier, RoundAdapter, check_origin, complete_description, short_hash
 from model.backbones.backbone import load_backbone
 from model.backbones.fingerprint import pinned
@@ -38,7 +38,10 @@ def restore(folder: Path) -> RoundAdapter:
         classifier = LanguageModelClassifier(backbone, task, recipe, description["template"], read_frame(description))
         if description.get("reading") not in (None, classifier.reading):
             raise ProjectError(
-                f"The quick classifier in {folder} needs hidden states that this version computes differently.",
+                Message(
+                    "The quick classifier in {folder} needs hidden states that this version computes differently.",
+                    folder=folder,
+                ),
                 "Retrain.",
             )
     else:
@@ -81,7 +84,10 @@ def _reconstruct_prompt(
         ):
             return classifier
     raise ProjectError(
-        f"The quick classifier in {folder} needs hidden states that this version computes differently.",
+        Message(
+            "The quick classifier in {folder} needs hidden states that this version computes differently.",
+            folder=folder,
+        ),
         "Retrain.",
     )
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from sqlite_utils import Database
 
+from annotator.errors import Message
 from store.database import fetch, fetch_value, immediate, now
 from store.faults import parsed
 
@@ -48,7 +49,7 @@ def end(db: Database, acceptance_id: int, kind: Literal["undone", "withdrawn"], 
     """End an acceptance as a whole; return False if it had ended before."""
     sql = "INSERT OR IGNORE INTO acceptance_end (acceptance_id, kind, reason, at) VALUES (?, ?, ?, ?)"
     with immediate(db):
-        return bool(db.execute(sql, (acceptance_id, kind, reason, now())).rowcount == 1)
+        return bool(db.execute(sql, (acceptance_id, kind, Message.of(reason).dump(), now())).rowcount == 1)
 
 
 def history(db: Database) -> list[dict[str, Any]]:
@@ -64,7 +65,12 @@ def history(db: Database) -> list[dict[str, Any]]:
            LEFT JOIN acceptance_end e ON e.acceptance_id = acceptance.id ORDER BY acceptance.id DESC""",
     )
     return [
-        {**row, "guarantee": parsed(row["guarantee"], "the guarantee of an acceptance"), **spot_checks(db, row["id"])}
+        {
+            **row,
+            "reason": row["reason"] and Message.load(row["reason"]),
+            "guarantee": parsed(row["guarantee"], "the guarantee of an acceptance"),
+            **spot_checks(db, row["id"]),
+        }
         for row in rows
     ]
 

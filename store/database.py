@@ -18,6 +18,7 @@ from sqlite_utils import Database
 
 from annotator.errors import (
     DiskFull,
+    Message,
     NoProject,
     ProjectBusy,
     ProjectError,
@@ -43,7 +44,9 @@ def create_database(folder: Path) -> Database:
     """Create the folder with an empty database, accessible to this user only. Raises ProjectExists, ProjectError."""
     path = folder / FILENAME
     if os.path.lexists(path):
-        raise ProjectExists(f"{folder} already contains a project.", "Open it, or choose another name.")
+        raise ProjectExists(
+            Message("{folder} already contains a project.", folder=folder), "Open it, or choose another name."
+        )
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -51,7 +54,7 @@ def create_database(folder: Path) -> Database:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except OSError as error:
         raise ProjectUnreadable(
-            f"{folder} cannot be created: {error.strerror}.",
+            Message("{folder} cannot be created: {strerror}.", folder=folder, strerror=error.strerror),
             "Choose a folder you can write to, on a disk with free space.",
         ) from error
     try:
@@ -76,7 +79,10 @@ def open_database(folder: Path) -> Database:
     """
     path = folder / FILENAME
     if not os.path.lexists(path):
-        raise NoProject(f"There is no project in {folder}.", "Create one with `annotator new`, or check the path.")
+        raise NoProject(
+            Message("There is no project in {folder}.", folder=folder),
+            "Create one with `annotator new`, or check the path.",
+        )
     check_file_type(path)
     reason: ProjectError = read_only(path)
     if all(os.access(one, os.W_OK) for one in (path, path.resolve().parent)):
@@ -130,7 +136,9 @@ def _opened_to_read(path: Path, reason: ProjectError) -> Database:
     if migrations.pending(db):
         db.close()
         raise ProjectReadOnly(
-            f"{path} was created by an earlier version and cannot be updated, because it is read-only.",
+            Message(
+                "{path} was created by an earlier version and cannot be updated, because it is read-only.", path=path
+            ),
             "Copy the folder to a place you can write to, and open it there.",
         )
     return db
@@ -188,7 +196,10 @@ def _refuse_foreign(db: Database, path: Path) -> None:
     if not (_MIGRATED in names and migrations.applied(db)):
         raise foreign(path)
     if version := fetch_value(db, "PRAGMA user_version"):
-        raise ProjectTooNew(f"{path} was written by a later version ({version}).", "Update this program.")
+        raise ProjectTooNew(
+            Message("{path} was written by a later version ({version}).", path=path, version=version),
+            "Update this program.",
+        )
 
 
 def _refuse_damaged(db: Database, path: Path) -> None:
@@ -236,7 +247,12 @@ def _migrate(db: Database, path: Path) -> None:
     unknown = applied - {migration.name for migration in migrations.every()}
     if unknown:
         raise ProjectTooNew(
-            f"{path} was written by a later version (it has {', '.join(sorted(unknown))}).", "Update this program."
+            Message(
+                "{path} was written by a later version (it has {unknown}).",
+                path=path,
+                unknown=", ".join(sorted(unknown)),
+            ),
+            "Update this program.",
         )
     if migrations.pending(db):
         with immediate(db):  # two processes must not migrate the same project

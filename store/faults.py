@@ -12,7 +12,15 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any
 
-from annotator.errors import DiskFull, ProjectBusy, ProjectDamaged, ProjectError, ProjectReadOnly, ProjectUnreadable
+from annotator.errors import (
+    DiskFull,
+    Message,
+    ProjectBusy,
+    ProjectDamaged,
+    ProjectError,
+    ProjectReadOnly,
+    ProjectUnreadable,
+)
 
 CALIBRATION, METRICS = "the calibration of a round", "the metrics of a round"
 _MAGIC = b"SQLite format 3\0"
@@ -146,7 +154,7 @@ def parsed(text: str | bytes, where: str) -> Any:
         return json.loads(text)
     except (ValueError, TypeError) as error:  # a flipped byte may also be invalid UTF-8
         raise ProjectDamaged(
-            f"The project contains data that cannot be read: {where} is not valid JSON.",
+            Message("The project contains data that cannot be read: {where} is not valid JSON.", where=where),
             "Restore the folder from a backup. `annotator doctor` with the project's folder lists what is broken.",
         ) from error
 
@@ -157,7 +165,7 @@ def parsed(text: str | bytes, where: str) -> Any:
 def damaged(path: Path, why: str) -> ProjectDamaged:
     """Return the error for a database that cannot be read, with a hint how to recover data."""
     return ProjectDamaged(
-        f"{path} is damaged: {why}.",
+        Message("{path} is damaged: {why}.", path=path, why=why),
         "Stop the app and restore the folder from a backup. Without one, `sqlite3 project.db .recover` saves what can "
         "still be read. `annotator doctor` with the project's folder lists what is broken.",
     )
@@ -166,14 +174,15 @@ def damaged(path: Path, why: str) -> ProjectDamaged:
 def empty(path: Path) -> ProjectDamaged:
     """Return the error for an empty database."""
     return ProjectDamaged(
-        f"{path} is empty.", "Restore the folder from a backup, or delete it if it contained nothing yet."
+        Message("{path} is empty.", path=path),
+        "Restore the folder from a backup, or delete it if it contained nothing yet.",
     )
 
 
 def not_sqlite(path: Path) -> ProjectDamaged:
     """Return the error for a file that is not a database, or has lost its beginning."""
     return ProjectDamaged(
-        f"{path} is not a database: its beginning is missing or overwritten.",
+        Message("{path} is not a database: its beginning is missing or overwritten.", path=path),
         "Restore the folder from a backup. If the file belongs to something else, move it away.",
     )
 
@@ -181,21 +190,23 @@ def not_sqlite(path: Path) -> ProjectDamaged:
 def foreign(path: Path) -> ProjectDamaged:
     """Return the error for a database of another program."""
     return ProjectDamaged(
-        f"{path} is a database of another program.", "Move it away, or restore the project from a backup."
+        Message("{path} is a database of another program.", path=path),
+        "Move it away, or restore the project from a backup.",
     )
 
 
 def not_a_file(path: Path) -> ProjectDamaged:
     """Return the error for a folder or device in place of the database."""
     return ProjectDamaged(
-        f"{path} is not a file.", "Move it away, and restore the project from a backup if there was one."
+        Message("{path} is not a file.", path=path),
+        "Move it away, and restore the project from a backup if there was one.",
     )
 
 
 def dangling(path: Path) -> ProjectDamaged:
     """Return the error for a broken link."""
     return ProjectDamaged(
-        f"{path} is a link to a file that does not exist.",
+        Message("{path} is a link to a file that does not exist.", path=path),
         "Connect the disk that holds the file, or restore the folder from a backup.",
     )
 
@@ -203,7 +214,7 @@ def dangling(path: Path) -> ProjectDamaged:
 def unreadable(path: Path) -> ProjectUnreadable:
     """Return the error for a file that cannot be opened."""
     return ProjectUnreadable(
-        f"{path} cannot be opened.",
+        Message("{path} cannot be opened.", path=path),
         "Check that you have permission to read the folder and its files, and that the disk is connected.",
     )
 
@@ -211,7 +222,7 @@ def unreadable(path: Path) -> ProjectUnreadable:
 def moved(path: Path) -> ProjectUnreadable:
     """Return the error for a file that disappeared while it was open."""
     return ProjectUnreadable(
-        f"{path} was moved, replaced or deleted while it was open.",
+        Message("{path} was moved, replaced or deleted while it was open.", path=path),
         "Check where the file went, then start the app again.",
     )
 
@@ -219,7 +230,7 @@ def moved(path: Path) -> ProjectUnreadable:
 def read_only(path: Path) -> ProjectReadOnly:
     """Return the error for a read-only project."""
     return ProjectReadOnly(
-        f"{path} can be read, but not changed.",
+        Message("{path} can be read, but not changed.", path=path),
         "Viewing, reports and exports still work. To label or train, allow writing to its folder, or copy the folder "
         "to a place you can write to.",
     )
@@ -228,7 +239,11 @@ def read_only(path: Path) -> ProjectReadOnly:
 def journal_unread(path: Path, journal: Path) -> ProjectReadOnly:
     """Return the error for a project whose latest answers would be missing if opened read-only."""
     return ProjectReadOnly(
-        f"{path} cannot be opened read-only, because its latest answers are still in {journal.name}.",
+        Message(
+            "{path} cannot be opened read-only, because its latest answers are still in {name}.",
+            path=path,
+            name=journal.name,
+        ),
         "Copy the whole folder to a place you can write to, and open it there.",
     )
 
@@ -236,7 +251,7 @@ def journal_unread(path: Path, journal: Path) -> ProjectReadOnly:
 def full(path: Path) -> DiskFull:
     """Return the error for a full disk."""
     return DiskFull(
-        f"The disk with {path} is full: the last step was not saved.",
+        Message("The disk with {path} is full: the last step was not saved.", path=path),
         "Free some space and try again. Everything saved before is safe, and exports to another disk still work.",
     )
 

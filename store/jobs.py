@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 from sqlite_utils import Database
 
-from annotator.errors import RoundRunning
+from annotator.errors import Message, RoundRunning
 from store.database import fetch_one, fetch_value, immediate, now
 from store.processes import find_process
 
@@ -36,7 +36,7 @@ def begin(db: Database, reason: str, last_annotation: int) -> int:
             )
         cursor = db.execute(
             "INSERT INTO job (state, reason, last_annotation, started_at, heartbeat_at) VALUES ('active', ?, ?, ?, ?)",
-            (reason, last_annotation, now(), now()),
+            (Message.of(reason).dump(), last_annotation, now(), now()),
         )
         return int(cursor.lastrowid or 0)
 
@@ -88,7 +88,7 @@ def finish(db: Database, job_id: int, state: str, error: str | None = None, hint
     with immediate(db):
         db.execute(
             "UPDATE job SET state = ?, error = ?, hint = ?, finished_at = ? WHERE id = ? AND state = 'active'",
-            (state, error, hint, now(), job_id),
+            (state, *(text and Message.of(text).dump() for text in (error, hint)), now(), job_id),
         )
         db.execute(
             """UPDATE round SET state = ?, finished_at = ? WHERE state = 'running'
@@ -99,7 +99,7 @@ def finish(db: Database, job_id: int, state: str, error: str | None = None, hint
 
 def active(db: Database) -> dict[str, Any] | None:
     """Return the active job, if any."""
-    return fetch_one(db, "SELECT * FROM job WHERE state = 'active'")
+    return _with_messages(fetch_one(db, "SELECT * FROM job WHERE state = 'active'"))
 
 
 def is_learning(db: Database) -> bool:
@@ -111,7 +111,7 @@ def is_learning(db: Database) -> bool:
 
 def last(db: Database) -> dict[str, Any] | None:
     """Return the newest job, active or ended."""
-    return fetch_one(db, "SELECT * FROM job ORDER BY id DESC LIMIT 1")
+    return _with_messages(fetch_one(db, "SELECT * FROM job ORDER BY id DESC LIMIT 1"))
 
 
 def last_watermark(db: Database) -> int:
@@ -137,9 +137,21 @@ def recover(db: Database) -> bool:
         if promoted:  # killed after promotion, before it finished the job
             finish(db, job["id"], "done")
         elif job["cancel"]:
-            finish(db, job["id"], "cancelled", "The round was canceled.", "The round before it stays in use.")
+            finish(
+                db,
+                job["id"],
+                "cancelled",
+                Message("The round was canceled."),
+                Message("The round before it stays in use."),
+            )
         else:
-            finish(db, job["id"], "interrupted", "The round stopped unexpectedly.", "Retrain to start it again.")
+            finish(
+                db,
+                job["id"],
+                "interrupted",
+                Message("The round stopped unexpectedly."),
+                Message("Retrain to start it again."),
+            )
         return True
 
 
@@ -182,6 +194,13 @@ def standstill(job: Mapping[str, Any]) -> timedelta | None:
 
 def get(db: Database, job_id: int) -> dict[str, Any]:
     """Return a job by id."""
-    row = fetch_one(db, "SELECT * FROM job WHERE id = ?", (job_id,))
+    row = _with_messages(fetch_one(db, "SELECT * FROM job WHERE id = ?", (job_id,)))
     assert row is not None, f"no job {job_id}"
     return row
+
+
+def _with_messages(row: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return a row of jobs whose texts can be translated."""
+    if row is None:
+        return None
+    return row | {name: Message.load(row[name]) for name in ("reason", "error", "hint") if row[name] is not None}

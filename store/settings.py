@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from sqlite_utils import Database
 
-from annotator.errors import BadInput, BadSetting
+from annotator.errors import BadInput, BadSetting, Message
 from store.database import fetch_value, immediate
 
 T = TypeVar("T")
@@ -62,6 +62,9 @@ def keys(db: Database) -> list[str]:
 def unusable(key: str, why: str = "it was changed by another program, or is damaged") -> BadSetting:
     """Return the error for a stored setting that cannot be used, with a hint how to reset it."""
     return BadSetting(
-        f"The stored setting “{key}” cannot be used: {why}.",
-        f"Restore the folder from a backup, or run `annotator settings FOLDER --reset '{key}'` to use the default.",
+        Message("The stored setting “{key}” cannot be used: {why}.", key=key, why=why),
+        Message(
+            "Restore the folder from a backup, or run `annotator settings FOLDER --reset '{key}'` to use the default.",
+            key=key,
+        ),
     )

@@ -16,7 +16,7 @@ from annotator.cli.terminal import FILE, FOLDER, console, progress_bar
 from annotator.codebook.definition import create_project, draft_from_names, read_codebook
 from annotator.config import RoundConfig, changed, settings_of
 from annotator.doctor import examine, problems_of
-from annotator.errors import AnnotatorError, BadInput, ProjectDamaged, UnknownName
+from annotator.errors import AnnotatorError, BadInput, Message, ProjectDamaged, UnknownName
 from annotator.exchange.export import ExportContext, ExportPlan, default_filename, export_project, left_out
 from annotator.exchange.imports import import_file
 from annotator.exchange.samples import SAMPLES, create_sample, workspace
@@ -338,7 +338,7 @@ def _examine(project: Path) -> None:
         console.print(f"  {one}", highlight=False, markup=False)
     if found:
         hint = "Restore the folder from a backup. `sqlite3 project.db .recover` extracts what is still readable."
-        raise ProjectDamaged(f"{len(found)} problem{'s' * (len(found) > 1)} found.", hint)
+        raise ProjectDamaged(Message("{n} problem{n2} found.", n=len(found), n2="s" * (len(found) > 1)), hint)
     console.print(f"No problems found in {project}.")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from annotator.codebook.definition import LabelDraft, codebook_of, parse_codebook
-from annotator.errors import BadCodebook, BadInput
+from annotator.errors import BadCodebook, BadInput, Message
 from annotator.project import Project
 from store import acceptances, annotations, labels, rounds
 from store.database import immediate, now
@@ -38,7 +38,7 @@ def revise(project: Project, label_id: int, written: Fields, look: bool = False)
     row = _rows(project)[label_id]
     values = {name: value for name, value in written.items() if value != row[name]}
     if not values:
-        raise BadInput(f"No field of “{row['name']}” would change.", "Edit a field first.")
+        raise BadInput(Message("No field of “{name}” would change.", name=row["name"]), "Edit a field first.")
     flag = {"look_since": labels.version(project.db) + 1} if look else {}
     return checked(project, Change("revise", {label_id: {**values, **flag}}))
 
@@ -71,7 +71,7 @@ def merge(project: Project, sources: Sequence[int], into: int) -> Change:
 def split(project: Project, label_id: int, parts: Sequence[Fields]) -> Change:
     """Replace a label by two or more; its answers are flagged for review."""
     if len(parts) < 2:
-        raise BadInput(f"A label is split into two or more, not into {len(parts)}.", "Add another label.")
+        raise BadInput(Message("A label is split into two or more, not into {n}.", n=len(parts)), "Add another label.")
     places = sorted({row["position"] for row in _rows(project).values()})
     place = _rows(project)[label_id]["position"]
     room = min((other for other in places if other > place), default=place + 1) - place
@@ -91,7 +91,7 @@ def restore(project: Project, label_id: int) -> Change:
     """Restore a label that was merged, split or retired; its answers count as before."""
     row = _rows(project)[label_id]
     if labels.in_use(row):
-        raise BadInput(f"“{row['name']}” is in use.", "Choose a label that is not.")
+        raise BadInput(Message("“{name}” is in use.", name=row["name"]), "Choose a label that is not.")
     retirements = [
         event.labels[label_id] for event in labels.events(project.db) if "look_since" in _of(event, label_id)
     ]
@@ -144,7 +144,9 @@ def _drafts(used: Rows, without_key: set[int]) -> dict[int, LabelDraft]:
     for i, one in zip(used, written, strict=True):
         one.update({"key": ""} if i in without_key else {})
     if len(written) < 2:
-        raise BadCodebook(f"{len(written)} label would remain; a codebook needs two.", "Add another label first.")
+        raise BadCodebook(
+            Message("{n} label would remain; a codebook needs two.", n=len(written)), "Add another label first."
+        )
     return dict(zip(used, parse_codebook({"labels": written}).labels, strict=True))
 
 
@@ -153,7 +155,10 @@ def _refuse_circles(rows: Rows) -> None:
         path, into = {row.get("id")}, row["merged_into"]
         while into is not None:
             if into in path:
-                raise BadCodebook(f"“{rows[into]['name']}” would be merged into itself.", "Undo the other merge first.")
+                raise BadCodebook(
+                    Message("“{name}” would be merged into itself.", name=rows[into]["name"]),
+                    "Undo the other merge first.",
+                )
             path.add(into)
             into = rows[into]["merged_into"]
 
@@ -211,7 +216,11 @@ def make(project: Project, proposal: Proposal, author: str) -> int:
         version = labels.version(project.db)
         if version != proposal.version:
             raise BadInput(
-                f"The codebook is now at version {version}; this change was prepared for {proposal.version}.",
+                Message(
+                    "The codebook is now at version {version}; this change was prepared for {version2}.",
+                    version=version,
+                    version2=proposal.version,
+                ),
                 "Somebody else has changed it. Review the change again.",
             )
         return labels.write(project.db, proposal.change, author)

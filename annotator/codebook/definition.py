@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from annotator.config import RoundConfig
-from annotator.errors import BadCodebook
+from annotator.errors import BadCodebook, Message
 from annotator.i18n import later
 from annotator.project import Project
 from model.prompts.verbalizer import check_words, label_words
@@ -66,12 +66,15 @@ class CodebookDraft(BaseModel):
         check_words([Label(label.name, words=label.words) for label in self.labels])
         names = [label.name.casefold() for label in self.labels]
         if repeated := {name for name in names if names.count(name) > 1}:
-            raise BadCodebook(f"Label names used twice: {', '.join(sorted(repeated))}.", "Rename one of each.")
+            raise BadCodebook(
+                Message("Label names used twice: {repeated}.", repeated=", ".join(sorted(repeated))),
+                "Rename one of each.",
+            )
         chosen = [label.key.lower() for label in self.labels if label.key]
         if repeated := {key for key in chosen if chosen.count(key) > 1} | (set(chosen) - set(KEYS)):
             raise BadCodebook(
-                f"Keys used twice or not available: {', '.join(sorted(repeated))}.",
-                f"Use each of these at most once: {KEYS}",
+                Message("Keys used twice or not available: {repeated}.", repeated=", ".join(sorted(repeated))),
+                Message("Use each of these at most once: {keys}", keys=KEYS),
             )
         free = iter([key for key in KEYS if key not in chosen] + [""] * len(self.labels))
         keyed = [label.model_copy(update={"key": label.key.lower() or next(free)}) for label in self.labels]
@@ -160,11 +163,13 @@ def _at_colon(line: str) -> tuple[str, str, str]:
 def read_codebook(path: Path) -> CodebookDraft:
     """Read a YAML codebook from a file. Raises BadCodebook, which names the line or field at fault."""
     if not path.is_file():
-        raise BadCodebook(f"There is no codebook file {path}.", "Check the path.")
+        raise BadCodebook(Message("There is no codebook file {path}.", path=path), "Check the path.")
     try:
         return parse_codebook_text(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
-        raise BadCodebook(f"The codebook {path} is not UTF-8 text: {error}.", "Save it as UTF-8.") from error
+        raise BadCodebook(
+            Message("The codebook {path} is not UTF-8 text: {error}.", path=path, error=error), "Save it as UTF-8."
+        ) from error
 
 
 def parse_codebook_text(text: str) -> CodebookDraft:
@@ -172,7 +177,9 @@ def parse_codebook_text(text: str) -> CodebookDraft:
     try:
         return parse_codebook(yaml.safe_load(text))
     except yaml.YAMLError as error:
-        raise BadCodebook(f"The codebook is not valid YAML: {error}", "See data/political_promises.yaml.") from error
+        raise BadCodebook(
+            Message("The codebook is not valid YAML: {error}", error=error), "See data/political_promises.yaml."
+        ) from error
 
 
 def parse_codebook(content: Any) -> CodebookDraft:
@@ -181,7 +188,9 @@ def parse_codebook(content: Any) -> CodebookDraft:
         return CodebookDraft.model_validate(content).checked()
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise BadCodebook(f"The codebook cannot be used: {faults}.", "See data/political_promises.yaml.") from error
+        raise BadCodebook(
+            Message("The codebook cannot be used: {faults}.", faults=faults), "See data/political_promises.yaml."
+        ) from error
 
 
 def codebook_yaml(draft: CodebookDraft) -> str:

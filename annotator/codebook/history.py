@@ -10,7 +10,7 @@ from typing import Any
 
 from annotator.codebook.changes import OUT, WRITTEN, Proposal, checked, retired
 from annotator.codebook.definition import Codebook, CodebookLabel, codebook_of
-from annotator.errors import BadInput
+from annotator.errors import BadInput, Message
 from annotator.i18n import later, say, say_many
 from annotator.project import Project
 from store import labels
@@ -30,16 +30,27 @@ def undo(project: Project, version: int, author: str) -> int:
         event = next(one for one in history if one.version == version)
         if event.undone or not event.author:
             if event.undone:
-                raise BadInput(f"Version {version} is already undone.", "Choose another, or make a new change.")
+                raise BadInput(
+                    Message("Version {version} is already undone.", version=version),
+                    "Choose another, or make a new change.",
+                )
             raise BadInput(
-                f"Version {version} is the initial codebook and cannot be undone.",
+                Message("Version {version} is the initial codebook and cannot be undone.", version=version),
                 "Choose another, or make a new change.",
             )
         for later in history[history.index(event) + 1 :]:
             if _builds_on(later, event):
                 done = describe(later, labels.names(project.db))
                 hint = f"Undo version {later.version} first."
-                raise BadInput(f"Version {later.version} builds on version {version}: {done}.", hint)
+                raise BadInput(
+                    Message(
+                        "Version {version} builds on version {version2}: {done}.",
+                        version=later.version,
+                        version2=version,
+                        done=done,
+                    ),
+                    hint,
+                )
         values = {i: _before(project, i, event) for i in event.labels}
         guide = {name: before for name, (before, _) in event.guide.items()}
         change = checked(project, Change("undo", values, guide), rekey=False)

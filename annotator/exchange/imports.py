@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from annotator.codebook.definition import codebook_of
+from annotator.errors import Message
 from annotator.methods.guarantee import Target
 from annotator.methods.sampling import audit_size, draw_audit
 from annotator.project import Project
@@ -32,7 +33,7 @@ def import_file(project: Project, path: Path, plan: ImportPlan, whole_conversati
     @cache
     def given(name: str) -> int | str:
         label_id = codebook.id_of(name)
-        return f"“{name}” is not a label of the codebook" if label_id is None else label_id
+        return Message("“{name}” is not a label of the codebook", name=name) if label_id is None else label_id
 
     draw = partial(_audit_of, project, whole_conversations=whole_conversations)
     report = importers.import_file(project.db, path, plan, Rules(given, codebook.version, draw, whole_conversations))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from annotator.codebook.definition import CodebookDraft, create_project, read_codebook
-from annotator.errors import ProjectUnreadable, UnknownName
+from annotator.errors import Message, ProjectUnreadable, UnknownName
 from annotator.exchange.imports import import_file
 from annotator.i18n import later
 from annotator.project import Project
@@ -58,7 +58,7 @@ def project_folders(folder: Path) -> list[Path]:
         found = sorted(folder.iterdir()) if folder.is_dir() else []
     except OSError as error:
         raise ProjectUnreadable(
-            f"The folder of all projects, {folder}, cannot be read.",
+            Message("The folder of all projects, {folder}, cannot be read.", folder=folder),
             "Check that you may read it and that its disk is connected.",
         ) from error
     return [path for path in found if os.path.lexists(path / FILENAME)]

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import trim_mean
 
 from annotator.codebook.definition import codebook_of
-from annotator.errors import RoundError
+from annotator.errors import Message, RoundError
 from annotator.methods.calibration import Calibrator
 from annotator.methods.guarantee import (
     WITHDRAWN_AT,
@@ -125,7 +125,9 @@ def accept(project: Project, annotator: str, target: Target, per_label: bool = F
         made = offer(project, target, per_label)
         if not made.accepts:
             raise RoundError(
-                f"No suggestions can be accepted at a precision of {target.precision:.0%}.",
+                Message(
+                    "No suggestions can be accepted at a precision of {precision:.0%}.", precision=target.precision
+                ),
                 "Answer more audit utterances.",
             )
         if made.stale:
@@ -156,7 +158,9 @@ def _stored(guarantee: Guarantee) -> dict[str, float]:
 def take_back(project: Project, acceptance_id: int, annotator: str) -> bool:
     """Undo an acceptance and reopen its utterances; return False if it had already ended."""
     with immediate(project.db):
-        ended = acceptances.end(project.db, acceptance_id, "undone", f"undone by {annotator}")
+        ended = acceptances.end(
+            project.db, acceptance_id, "undone", Message("undone by {annotator}", annotator=annotator)
+        )
         if ended:
             refill_queue(project, annotator)
     return ended
@@ -170,7 +174,11 @@ def withdraw_broken(project: Project) -> list[int]:
             continue
         odds = evidence_against(one["checks"], one["errors"], one["target"])
         if not odds < WITHDRAWN_AT:
-            reason = f"{one['errors']} of {one['checks']} spot checks contradicted the suggestion"
+            reason = Message(
+                "{errors} of {checks} spot checks contradicted the suggestion",
+                errors=one["errors"],
+                checks=one["checks"],
+            )
             if acceptances.end(project.db, one["id"], "withdrawn", reason):
                 withdrawn.append(one["id"])
     return withdrawn

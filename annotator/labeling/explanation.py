@@ -14,7 +14,7 @@ from typing import Self
 
 from annotator.codebook.definition import codebook_of
 from annotator.config import RoundConfig
-from annotator.errors import AnnotatorError, BackboneError, BadInput
+from annotator.errors import AnnotatorError, BackboneError, BadInput, Message
 from annotator.project import Project
 from annotator.rounds.snapshot import read_texts
 from annotator.rounds.worker import LOG, patient
@@ -57,7 +57,7 @@ class PendingExplanation:
                 return None
             self.stop()
             raise BackboneError(
-                f"The backbone did not answer within {self._limit:.0f} seconds.",
+                Message("The backbone did not answer within {limit:.0f} seconds.", limit=self._limit),
                 "Try again when the computer is less busy.",
             )
         output, _ = self._process.communicate()
@@ -74,11 +74,11 @@ def _parse(output: str, code: int) -> Explanation:
         result = json.loads(output.splitlines()[-1])
     except (IndexError, ValueError) as error:
         raise BackboneError(
-            f"The explanation process ended without an answer (code {code}).",
-            f"The details are in {LOG} in the project's folder.",
+            Message("The explanation process ended without an answer (code {code}).", code=code),
+            Message("The details are in {log} in the project's folder.", log=LOG),
         ) from error
     if "message" in result:
-        raise AnnotatorError(result["message"], result["hint"])
+        raise AnnotatorError(Message.load(result["message"]), Message.load(result["hint"]))
     return Explanation(**result)
 
 
@@ -100,7 +100,10 @@ def _check_shown(project: Project, utterance_id: int) -> None:
     """Refuse utterances without a suggestion: audit answers must be independent of the model."""
     if utterance_id not in utterances.ids_in(project.db, "pool") or not project.config.show_suggestions:
         raise BadInput(
-            f"Utterance {utterance_id} shows no suggestion, so there is nothing to explain.",
+            Message(
+                "Utterance {utterance_id} shows no suggestion, so there is nothing to explain.",
+                utterance_id=utterance_id,
+            ),
             "Choose an utterance with a suggestion. Audit utterances never show one.",
         )
 
@@ -112,7 +115,7 @@ def main() -> None:
         with Project.open(folder) as project:
             result = asdict(explain(project, utterance_id))
     except AnnotatorError as error:
-        result = {"message": error.message, "hint": error.hint}
+        result = {"message": error.message.dump(), "hint": error.hint.dump()}
     sys.stdout.write(json.dumps(result) + "\n")
 
 

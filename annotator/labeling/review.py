@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from annotator.codebook.history import describe
-from annotator.errors import AnswerRefused
+from annotator.errors import AnswerRefused, Message
 from annotator.i18n import later, say
 from annotator.methods.query_strategies import STRATEGIES
 from annotator.project import Project
@@ -255,7 +255,8 @@ def _check_unsettled(project: Project, shown: Case) -> None:
     for answer in annotations.answers_to(project.db, [shown.utterance["id"]]):
         if answer["strategy"] == ADJUDICATED and answer["kind"] != "out_of_use" and answer["id"] not in known:
             raise AnswerRefused(
-                f"“{answer['annotator']}” has already decided this case.", "Your decision was not stored."
+                Message("“{annotator}” has already decided this case.", annotator=answer["annotator"]),
+                "Your decision was not stored.",
             )
 
 

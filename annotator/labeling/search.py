@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 
 import regex
 
-from annotator.errors import BadInput
+from annotator.errors import BadInput, Message
 from annotator.project import Project
 from annotator.rounds.statuses import people_differ
 from store import rounds, utterances
@@ -63,7 +63,7 @@ def _matching(found: Iterator[tuple[int, str]], pattern: str) -> Iterator[tuple[
         compiled = regex.compile(pattern, regex.IGNORECASE)
     except regex.error as error:
         raise BadInput(
-            f"The pattern “{pattern}” is invalid: {error}.",
+            Message("The pattern “{pattern}” is invalid: {error}.", pattern=pattern, error=error),
             "Put a \\ before a special character to search for it literally.",
         ) from error
     until = time.monotonic() + PATIENCE
@@ -72,7 +72,11 @@ def _matching(found: Iterator[tuple[int, str]], pattern: str) -> Iterator[tuple[
             hit = compiled.search(text, timeout=max(0.001, until - time.monotonic()))
         except TimeoutError as error:
             raise BadInput(
-                f"The pattern “{pattern}” takes longer than {PATIENCE:.0f} seconds.",
+                Message(
+                    "The pattern “{pattern}” takes longer than {patience:.0f} seconds.",
+                    pattern=pattern,
+                    patience=PATIENCE,
+                ),
                 "Avoid nested repetitions such as (a+)+: they are slow.",
             ) from error
         if hit:

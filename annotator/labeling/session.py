@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from annotator.config import RoundConfig
-from annotator.errors import AnswerRefused
+from annotator.errors import AnswerRefused, Message
 from annotator.i18n import later
 from annotator.labeling.auto_accept import withdraw_broken
 from annotator.labeling.preferences import Preferences
@@ -222,13 +222,16 @@ def _check_unchanged(project: Project, question: Question, annotator: str) -> No
         holder = queue.holder(project.db, asked)
         if holder is not None and holder != annotator:
             raise AnswerRefused(
-                f"“{holder}” now has this utterance on screen because it was not answered for ten minutes.",
+                Message(
+                    "“{holder}” now has this utterance on screen because it was not answered for ten minutes.",
+                    holder=holder,
+                ),
                 "Your answer was not stored. Continue with the next utterance.",
             )
         return
     if since["annotator"] != annotator:
         raise AnswerRefused(
-            f"“{since['annotator']}” has answered this utterance in the meantime.",
+            Message("“{annotator}” has answered this utterance in the meantime.", annotator=since["annotator"]),
             "Your answer was not stored. Continue with the next utterance.",
         )
     if since["kind"] == "skip":
@@ -239,7 +242,8 @@ def _check_unchanged(project: Project, question: Question, annotator: str) -> No
         )
     name = labels.names(project.db)[since["said_label_id"]]
     raise AnswerRefused(
-        f"You already answered this utterance in another window as “{name}”.", "Undo there to change it."
+        Message("You already answered this utterance in another window as “{name}”.", name=name),
+        "Undo there to change it.",
     )
 
 

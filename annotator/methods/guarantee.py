@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.special import betaln
 from scipy.stats import beta, binom, hypergeom
 
-from annotator.errors import BadInput
+from annotator.errors import BadInput, Message
 from annotator.methods.metrics import Array, Labels
 
 SAFETY_SPREADS = 3.0  # a sample lucky enough to pass has also made the temperature too low, so it is raised by these
@@ -43,7 +43,11 @@ class Target:
         """Raise BadInput for a precision or confidence that cannot be certified."""
         if not (0 <= self.precision < 1 and 0 < self.confidence < 1):
             raise BadInput(
-                f"A precision of {self.precision:g} at a confidence of {self.confidence:g} cannot be certified.",
+                Message(
+                    "A precision of {precision:g} at a confidence of {confidence:g} cannot be certified.",
+                    precision=self.precision,
+                    confidence=self.confidence,
+                ),
                 "Choose values below 1 for both, such as 0.95.",
             )
 

@@ -18,10 +18,10 @@ from annotator.codebook.definition import (
     parse_codebook_text,
     read_labels,
 )
-from annotator.errors import BadInput
+from annotator.errors import BadInput, Message
 from annotator.exchange.imports import import_file
 from annotator.exchange.samples import SAMPLES, create_sample, workspace
-from annotator.i18n import number, say, say_many, tell_stored
+from annotator.i18n import number, say, say_many, translate
 from annotator.pages.components import layout
 from annotator.project import Project
 from store import annotations, utterances
@@ -80,7 +80,7 @@ def _show_report(report: ImportReport) -> None:
     show(layout.plain(_summary(report)))
     if report.rejected:
         shown = report.rejected[:SHOWN]
-        rows = [{say("Row"): one.row, say("Reason"): tell_stored(one.reason)} for one in shown]
+        rows = [{say("Row"): one.row, say("Reason"): translate(one.reason)} for one in shown]
         st.dataframe(rows, hide_index=True)
     if len(report.rejected) > SHOWN:
         st.caption(say("Showing the first {n:,} of {all:,}.", n=SHOWN, all=len(report.rejected)))
@@ -192,7 +192,7 @@ def _show_preview(path: Path, plan: ImportPlan) -> None:
 
 def _preview_line(one: Any) -> dict[str, Any]:
     if isinstance(one, Rejected):
-        refused = say("row {row} is skipped: {reason}", row=one.row, reason=tell_stored(one.reason))
+        refused = say("row {row} is skipped: {reason}", row=one.row, reason=translate(one.reason))
         return {say("Text"): "", say("Role"): refused}
     role = say("context") if one.context_only else say("to label")
     known = {say("Speaker"): one.speaker, say("Existing label"): one.given_label}
@@ -323,5 +323,8 @@ def _enter(folder: Path) -> None:
 def _slug(name: str) -> str:
     slug = re.sub(r"[^\w]+", "-", name.strip().lower()).strip("-_")
     if not slug:
-        raise BadInput(f"“{name}” cannot be turned into a folder name.", "Use letters or digits in the project's name.")
+        raise BadInput(
+            Message("“{name}” cannot be turned into a folder name.", name=name),
+            "Use letters or digits in the project's name.",
+        )
     return slug

@@ -7,7 +7,8 @@ import streamlit as st
 
 from annotator.config import RoundConfig
 from annotator.doctor import prospect
-from annotator.i18n import say, say_many, tell_stored
+from annotator.errors import Message
+from annotator.i18n import say, say_many, translate
 from annotator.methods.calibration import ROUGH
 from annotator.methods.query_strategies import STRATEGIES
 from annotator.pages.components import layout, onboarding
@@ -73,7 +74,7 @@ def _button(project: Project) -> None:
         st.button(say("Retrain now"), type="primary", disabled=active is not None, on_click=_retrain, key="retrain")
         if active:
             st.button(say("Cancel"), on_click=_cancel, key="cancel")
-            why = tell_stored(active["reason"])
+            why = translate(active["reason"])
             layout.html(
                 "quiet", say("Reason: {reason}. The current round stays in use until this one is ready.", reason=why)
             )
@@ -88,7 +89,7 @@ def _button(project: Project) -> None:
 @layout.guarded
 def _retrain() -> None:
     with layout.opened_project() as project:
-        start_round(project, f"started by {layout.annotator()}")
+        start_round(project, Message("started by {annotator}", annotator=layout.annotator()))
 
 
 @layout.guarded
@@ -102,7 +103,7 @@ def _cancel() -> None:
 def _last_error(project: Project) -> None:
     last = jobs.last(project.db)
     if last and last["state"] in ("failed", "interrupted"):
-        st.error(f"{layout.plain(tell_stored(last['error'] or ''))}\n\n{layout.plain(tell_stored(last['hint'] or ''))}")
+        st.error(f"{layout.plain(translate(last['error'] or ''))}\n\n{layout.plain(translate(last['hint'] or ''))}")
     elif last and last["state"] == "cancelled":
         st.info(say("The last round was canceled. The round before it stays in use."))
 
@@ -248,7 +249,7 @@ def _backbone(config: RoundConfig) -> tuple[str, Quantization, str]:
         return backbone, weights, ""
     may_not_fit = say("This language model may not fit into memory when utterances are long.")
     verdict = may_not_fit if found.fits else say("This language model will not fit into memory.")
-    return backbone, weights, f"{verdict} {tell_stored(found.hint)}"
+    return backbone, weights, f"{verdict} {translate(found.hint)}"
 
 
 def _weights(config: RoundConfig) -> Quantization:

@@ -6,7 +6,7 @@ All functions return plain text; the caller escapes it.
 from collections.abc import Mapping
 from typing import Any
 
-from annotator.i18n import say, say_many, tell_stored
+from annotator.i18n import say, say_many, translate
 from annotator.labeling.auto_accept import Offer
 from annotator.methods.guarantee import Guarantee, NotYet, needed
 from annotator.reporting.summary import InUse
@@ -133,5 +133,5 @@ def acceptance(one: Mapping[str, Any]) -> str:
 def _status(one: Mapping[str, Any]) -> str:
     if one["ended"] is None:
         return say("In effect.")
-    why = tell_stored(one["reason"])
+    why = translate(one["reason"])
     return f"{why[0].upper()}{why[1:]}." if one["ended"] == "undone" else say("Withdrawn: {why}.", why=why)

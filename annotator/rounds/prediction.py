@@ -18,7 +18,7 @@ import numpy as np
 
 from annotator.codebook.definition import codebook_of
 from annotator.config import RoundConfig
-from annotator.errors import BadInput, ProjectError, RoundError
+from annotator.errors import BadInput, Message, ProjectError, RoundError
 from annotator.methods.calibration import Calibrator
 from annotator.methods.metrics import Array
 from annotator.methods.query_strategies import Probabilities
@@ -69,7 +69,9 @@ class Labeler:
         with Project.open(folder) as project:
             row = rounds.promoted(project.db)
             if row is None:
-                raise RoundError(f"{project.name} has no finished round yet.", "Run `annotator retrain` first.")
+                raise RoundError(
+                    Message("{name} has no finished round yet.", name=project.name), "Run `annotator retrain` first."
+                )
             _, shares = labels.shares(project.db, tuple(parsed(row["label_ids"], "the labels of a round")))
             names, known = codebook_of(project).names, np.asarray(shares.any(axis=0))
             adapter = _restored(project, row)
@@ -150,7 +152,9 @@ def _restored(project: Project, row: Mapping[str, Any]) -> Adapter:
     folder = project.folder / "adapters" / row["adapter"]
     if row["fingerprint"] not in (None, stored_origin(folder).fingerprint):
         raise ProjectError(
-            f"The adapter in {folder} is not the one that round {row['number']} saved.",
+            Message(
+                "The adapter in {folder} is not the one that round {number} saved.", folder=folder, number=row["number"]
+            ),
             "Restore the folder from a backup, or retrain.",
         )
     adapter = load_adapter(folder)
@@ -186,5 +190,6 @@ def format_of(target: Path) -> str:
             return name
     endings = ", ".join(known.suffix for known in FORMATS.values() if known.suffix)
     raise BadInput(
-        f"The format of “{target.name}” is not clear from its name.", f"Use one of these endings: {endings}."
+        Message("The format of “{name}” is not clear from its name.", name=target.name),
+        Message("Use one of these endings: {endings}.", endings=endings),
     )

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from annotator.config import RoundConfig
+from annotator.errors import Message
 from annotator.project import Project
 from store import annotations, jobs, rounds, utterances
 
@@ -33,9 +34,9 @@ def retrain_reason(project: Project) -> str | None:
     if not utterances.any_to_label(project.db):
         return None
     if jobs.last(project.db) is None and rounds.promoted(project.db) is None:
-        return "an initial pass, before any labels"
+        return Message("an initial pass, before any labels")
     new = annotations.count_new_training_labels(project.db, jobs.last_watermark(project.db))
     due = new >= config.retrain_every and (
         new >= config.minimum_labels or annotations.count_new_training_labels(project.db, 0) >= config.minimum_labels
     )
-    return f"{new} new labels" if due else None
+    return Message("{new} new labels", new=new) if due else None

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from annotator.codebook.definition import codebook_of
-from annotator.errors import AnnotatorError, ProjectBusy, RoundCancelled
+from annotator.errors import AnnotatorError, Message, ProjectBusy, RoundCancelled
 from annotator.loop import run_round
 from annotator.project import Project
 from annotator.rounds.progress import Listener, Report
@@ -67,8 +67,18 @@ def work(project: Project, job: int) -> None:
         raise
     except Exception as error:  # everything is caught here, so that the failure is shown in the app
         stage = (jobs.last(project.db) or {}).get("stage", "")
-        hint = f"The details are in {LOG} in the project's folder. No answer is lost; retrain to try again."
-        jobs.finish(project.db, job, "failed", f"The round failed at “{stage}”: {type(error).__name__}: {error}", hint)
+        hint = Message(
+            "The details are in {log} in the project's folder. No answer is lost; retrain to try again.", log=LOG
+        )
+        jobs.finish(
+            project.db,
+            job,
+            "failed",
+            Message(
+                "The round failed at “{stage}”: {name}: {error}", stage=stage, name=type(error).__name__, error=error
+            ),
+            hint,
+        )
         raise
     else:
         jobs.finish(project.db, job, "done")

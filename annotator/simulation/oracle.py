@@ -15,7 +15,7 @@ import numpy as np
 
 from annotator.codebook.definition import CodebookDraft, codebook_of, create_project, draft_from_names
 from annotator.config import RoundConfig
-from annotator.errors import BadInput
+from annotator.errors import BadInput, Message
 from annotator.exchange.imports import add_utterances
 from annotator.labeling.session import Answer, answer, next_question
 from annotator.loop import Round, run_round
@@ -70,7 +70,9 @@ def read_gold(plan: Plan) -> Gold:
     """Read the labeled file and, if given, the file with context turns. Raises BadInput."""
     columns = detect_columns(read_header(plan.data))
     if columns.label is None:
-        raise BadInput(f"{plan.data.name} has no label column.", "Name the column of known labels “label”.")
+        raise BadInput(
+            Message("{name} has no label column.", name=plan.data.name), "Name the column of known labels “label”."
+        )
     rows = _accepted(plan.data, ImportPlan(columns, keep_copies=True))
     labeled = [row for row in rows if row.given_label]
     around, order = [row for row in rows if not row.given_label], [row.external_id for row in rows]
@@ -81,7 +83,7 @@ def read_gold(plan: Plan) -> Gold:
         around, order = around + others, order + [row.external_id for row in others]
     train, test = _split(labeled, None if plan.resplit else columns.split)
     if len({row.given_label for row in train}) < 2:
-        raise BadInput(f"{plan.data.name} has only one label.", "Use a file with at least two.")
+        raise BadInput(Message("{name} has only one label.", name=plan.data.name), "Use a file with at least two.")
     draft = plan.codebook or draft_from_names(sorted({row.given_label or "" for row in labeled}))
     context = tuple(replace(row, context_only=True) for row in around)
     return Gold(tuple(train), tuple(test), context, draft, tuple(order))
@@ -98,7 +100,10 @@ def _split(rows: list[NewUtterance], column: str | None) -> tuple[list[NewUttera
     else:
         is_test = np.random.default_rng(0).random(len(rows)) < 0.2
     if not is_test.any() or is_test.all():
-        raise BadInput(f"{int(is_test.sum())} of {len(rows)} rows are test rows.", "Mark some rows as test, not all.")
+        raise BadInput(
+            Message("{n} of {n2} rows are test rows.", n=int(is_test.sum()), n2=len(rows)),
+            "Mark some rows as test, not all.",
+        )
     return [r for r, t in zip(rows, is_test, strict=True) if not t], [
         r for r, t in zip(rows, is_test, strict=True) if t
     ]

@@ -5,29 +5,22 @@ Unsupported requests are refused with a reason; nothing falls back silently to s
 
 from __future__ import annotations
 
-import json
-import logging
-import os
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from filelock import FileLock
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
-from annotator.errors import BackboneMissing, BackboneRefused
-from model.backbones.catalog import CATALOG, STARTER, Entry, Family, cache_folder, package_file
+from annotator.errors import BackboneMissing, BackboneRefused, Message
+from model.backbones.catalog import CATALOG, STARTER, Family
+from model.backbones.conversion import converted, quiet_transformers
 from model.backbones.fingerprint import (
-    MADE,
-    digest,
     fingerprint_of,
-    read_json,
     snapshot_folder,
     source_of,
     split_pin,
@@ -92,7 +85,7 @@ def load_backbone(name: str, quantization: Quantization = "none", recipe: Recipe
     dtype = preferred_dtype(device)
     if device.type == "cuda":
         attend_exactly()
-    with _quiet_transformers():
+    with quiet_transformers():
         place = _place_of(name, commit)
         config = _fetch(transformers.AutoConfig.from_pretrained, name, place)
         _check_kind(name, config, place)
@@ -128,7 +121,7 @@ class _Place:
 def _place_of(name: str, commit: str) -> _Place:
     entry = CATALOG.get(name)
     if entry and entry.package:
-        return _Place(str(_converted(entry)))
+        return _Place(str(converted(entry)))
     source, revision = source_of(name)
     if Path(source).is_dir():
         return _Place(source)
@@ -151,7 +144,9 @@ def _load_weights(name: str, place: _Place, config: Any, options: dict[str, Any]
     check_loaded(name, config, info)
     fingerprint = fingerprint_of(place.folder, check_finite)
     if before and before != _stamps(place.folder):
-        raise BackboneRefused(f"The weights of “{name}” changed while they were being loaded.", "Try again.")
+        raise BackboneRefused(
+            Message("The weights of “{name}” changed while they were being loaded.", name=name), "Try again."
+        )
     return model, Origin(fingerprint, place.revision)
 
 
@@ -163,13 +158,18 @@ def _check_kind(name: str, config: Any, place: _Place) -> None:
     """Raise BackboneRefused for adapters without a model, and for weights that are quantized already."""
     if transformers.utils.find_adapter_config_file(place.source, revision=place.revision or None):
         raise BackboneRefused(
-            f"“{name}” is an adapter for a language model, not a language model.", "Choose the model it was made for."
+            Message("“{name}” is an adapter for a language model, not a language model.", name=name),
+            "Choose the model it was made for.",
         )
     settings = getattr(config, "quantization_config", None)
     if settings:
         method = settings.get("quant_method") if isinstance(settings, dict) else settings.quant_method
         raise BackboneRefused(
-            f"The weights of “{name}” are quantized already ({getattr(method, 'value', method)}).",
+            Message(
+                "The weights of “{name}” are quantized already ({method}).",
+                name=name,
+                method=getattr(method, "value", method),
+            ),
             "Choose the weights it was made from; quantization “nf4” loads those in 4-bit.",
         )
 
@@ -189,90 +189,14 @@ def _check_memory(name: str, config: Any, recipe: Recipe, dtype: torch.dtype, tr
     needed, free = least(shape, recipe, dtype.itemsize, training), free_memory()
     if needed > free:
         raise BackboneRefused(
-            f"The backbone “{name}” needs at least {in_gb(needed)} of memory; {in_gb(free)} are free.",
+            Message(
+                "The backbone “{name}” needs at least {memory} of memory; {memory2} are free.",
+                name=name,
+                memory=in_gb(needed),
+                memory2=in_gb(free),
+            ),
             way_out(shape, recipe, free, dtype.itemsize),
         )
-
-
-def _converted(entry: Entry) -> Path:
-    """Return the folder with the package's weights as safetensors, converting them once.
-
-    Reading a GGUF file takes some twenty seconds each time, a safetensors file less than one. The lock and the rename
-    keep concurrent processes from seeing half a folder. Files that were altered, or converted from another source, are
-    converted again.
-    """
-    folder = cache_folder() / "backbones" / entry.name
-    weights = package_file(entry)
-    if _is_whole(folder, weights):
-        return folder
-    if weights is None:
-        raise BackboneMissing(
-            f"The package {entry.package}, which carries {entry.name}, is not installed.",
-            "Run `make install`, or choose another backbone.",
-        )
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
-            if not _is_whole(folder, weights):
-                _convert(weights, folder)
-    except OSError as error:
-        raise BackboneRefused(
-            f"{entry.name} could not be converted in {folder}: {error}.",
-            "Free space on the disk, or set ANNOTATOR_CACHE to a folder that can be written.",
-        ) from error
-    return folder
-
-
-def _is_whole(folder: Path, weights: Path | None) -> bool:
-    """Return whether a folder holds exactly the converted files, made from the package's file if that is installed."""
-    try:
-        made = read_json(folder / MADE)
-        source = digest(weights) if weights else made["source"]
-        return bool(made == {"source": source, "files": _digests(folder)})
-    except (OSError, ValueError, LookupError, TypeError):
-        return False
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    return {path.name: digest(path) for path in sorted(folder.iterdir()) if path.name != MADE}
-
-
-def _convert(weights: Path, folder: Path) -> None:
-    half = folder.with_name(f"{folder.name}.tmp")
-    shutil.rmtree(half, ignore_errors=True)
-    _convert_gguf(weights, half)
-    made = {"source": digest(weights), "files": _digests(half)}
-    (half / MADE).write_text(json.dumps(made, indent=2), encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(half, folder)
-
-
-def _convert_gguf(weights: Path, folder: Path) -> None:
-    # The weights were released in bf16; the 4-bit blocks carry fewer bits than that.
-    dense = transformers.GgufConfig(dequantize=True)
-    with _quiet_transformers():
-        tokenizer = transformers.AutoTokenizer.from_pretrained(weights.parent, gguf_file=weights.name)
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            weights.parent, gguf_file=weights.name, dtype=torch.float32, quantization_config=dense
-        )
-        model.to(torch.bfloat16).save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-    _list_added_tokens(folder)
-
-
-def _list_added_tokens(folder: Path) -> None:
-    """Add the added tokens to tokenizer_config.json, as in most models on the hub.
-
-    Without them transformers parses all of tokenizer.json a second time, in Python: half the time of loading the
-    starter.
-    """
-    path = folder / "tokenizer_config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    if "added_tokens_decoder" in config:
-        return
-    tokens = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["added_tokens"]
-    added = {str(token.pop("id")): token for token in tokens}
-    path.write_text(json.dumps(config | {"added_tokens_decoder": added}, indent=2), encoding="utf-8")
 
 
 def _fetch(load: Any, name: str, place: _Place, **options: Any) -> Any:
@@ -280,20 +204,29 @@ def _fetch(load: Any, name: str, place: _Place, **options: Any) -> Any:
         return load(place.source, trust_remote_code=False, revision=place.revision or "main", **options)
     except OSError as error:
         raise BackboneMissing(
-            f"The backbone “{name}” is not on this machine and could not be fetched.",
-            "Check the name, the network, and for a gated model your hub login; "
-            f"or use the starter backbone. ({str(error).splitlines()[0]})",
+            Message("The backbone “{name}” is not on this machine and could not be fetched.", name=name),
+            Message(
+                "Check the name, the network, and for a gated model your hub login; or use the starter "
+                "backbone. ({value})",
+                value=str(error).splitlines()[0],
+            ),
         ) from error
     except SafetensorError as error:
         raise BackboneRefused(
-            f"The weights of “{name}” are damaged: {error}.",
+            Message("The weights of “{name}” are damaged: {error}.", name=name, error=error),
             "Download the checkpoint again, or choose another backbone.",
         ) from error
     except torch.OutOfMemoryError:
         raise
     except _UNFIT as error:
         raise BackboneRefused(
-            f"The backbone “{name}” cannot be loaded: {type(error).__name__}: {error}", "Choose another backbone."
+            Message(
+                "The backbone “{name}” cannot be loaded: {name2}: {error}",
+                name=name,
+                name2=type(error).__name__,
+                error=error,
+            ),
+            "Choose another backbone.",
         ) from error
 
 
@@ -319,19 +252,6 @@ def _keep_trainable(model: Any) -> None:
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
-
-
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Hide progress bars and log messages of transformers, except errors."""
-    transformers.utils.logging.disable_progress_bar()
-    before = transformers.utils.logging.get_verbosity()
-    transformers.utils.logging.set_verbosity(logging.ERROR)
-    try:
-        yield
-    finally:
-        transformers.utils.logging.set_verbosity(before)
-        transformers.utils.logging.enable_progress_bar()
 
 
 if __name__ == "__main__":  # `make install` converts the starter, which saves the first round the time

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 
+from annotator.errors import Message
 from model.backbones.shape import Linear, Shape
 from model.recipe import LANE, LEAST_TOKENS, Recipe
 
@@ -98,8 +99,10 @@ def way_out(shape: Shape, recipe: Recipe, free: int, width: int = FP32) -> str:
     """Return a hint for a round that does not fit into memory."""
     in_4bit = estimate(shape, replace(recipe, quantization="nf4"), width).total
     if may_be_quantized(recipe) and in_4bit <= free:
-        return f"Choose 4-bit weights ({in_gb(in_4bit)}), a smaller backbone, or close other programs."
-    return "Choose a smaller backbone, or close other programs."
+        return Message(
+            "Choose 4-bit weights ({memory}), a smaller backbone, or close other programs.", memory=in_gb(in_4bit)
+        )
+    return Message("Choose a smaller backbone, or close other programs.")
 
 
 def may_be_quantized(recipe: Recipe) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from annotator.errors import BackboneRefused
+from annotator.errors import BackboneRefused, Message
 
 _AGAIN = "Download the checkpoint again, or choose another backbone."
 _SHOWN = 3
@@ -32,19 +32,34 @@ def check_loaded(name: str, config: Any, info: dict[str, Any]) -> None:
     shapes = sorted(f"{key} {list(there)} for {list(expected)}" for key, there, expected in info["mismatched_keys"])
     if shapes:
         raise BackboneRefused(
-            f"The checkpoint of “{name}” does not fit its config.json: {len(shapes)} weights have another shape, "
-            f"as in {_some(shapes)}.",
+            Message(
+                "The checkpoint of “{name}” does not fit its config.json: {n} weights have another "
+                "shape, as in {shapes}.",
+                name=name,
+                n=len(shapes),
+                shapes=_some(shapes),
+            ),
             _AGAIN,
         )
     if missing:
         raise BackboneRefused(
-            f"The checkpoint of “{name}” is incomplete: {len(missing)} weights are missing, as in {_some(missing)}.",
+            Message(
+                "The checkpoint of “{name}” is incomplete: {n} weights are missing, as in {missing}.",
+                name=name,
+                n=len(missing),
+                missing=_some(missing),
+            ),
             _AGAIN,
         )
     if surplus:
         raise BackboneRefused(
-            f"The checkpoint of “{name}” does not fit its config.json: {len(surplus)} weights have no place in the "
-            f"model, as in {_some(surplus)}.",
+            Message(
+                "The checkpoint of “{name}” does not fit its config.json: {n} weights have no place in "
+                "the model, as in {surplus}.",
+                name=name,
+                n=len(surplus),
+                surplus=_some(surplus),
+            ),
             _AGAIN,
         )
 
@@ -55,10 +70,17 @@ def check_finite(path: Path) -> None:
         with safe_open(path, "pt") as file:
             unfit = [key for key in file.keys() if not is_finite(file.get_tensor(key))]  # noqa: SIM118  (no mapping)
     except SafetensorError as error:
-        raise BackboneRefused(f"The file {path.name} is damaged: {error}.", _AGAIN) from error
+        raise BackboneRefused(
+            Message("The file {name} is damaged: {error}.", name=path.name, error=error), _AGAIN
+        ) from error
     if unfit:
         raise BackboneRefused(
-            f"The file {path.name} is damaged: {len(unfit)} weights are not finite numbers, as in {_some(unfit)}.",
+            Message(
+                "The file {name} is damaged: {n} weights are not finite numbers, as in {unfit}.",
+                name=path.name,
+                n=len(unfit),
+                unfit=_some(unfit),
+            ),
             _AGAIN,
         )
 

@@ -16,7 +16,7 @@ from typing import Any
 from jinja2 import TemplateError
 from transformers.utils import chat_template_utils
 
-from annotator.errors import BackboneRefused
+from annotator.errors import BackboneRefused, Message
 from model.backbones.catalog import Family
 from model.types import Frame
 
@@ -64,7 +64,7 @@ def _around(tokenizer: Any, turns: list[dict[str, str]], ask: bool, day: date) -
         if len(pieces) == 2:
             return pieces[0], pieces[1]
     raise BackboneRefused(
-        f"The chat template of this backbone cannot be used ({reason}).",
+        Message("The chat template of this backbone cannot be used ({reason}).", reason=reason),
         "Fix the template next to its weights, or choose another backbone.",
     )
 

@@ -13,7 +13,7 @@ from itertools import product
 from string import ascii_uppercase
 from typing import Any
 
-from annotator.errors import BadCodebook
+from annotator.errors import BadCodebook, Message
 from model.backbones.catalog import Family
 from model.prompts.chat import end_of_text, frame_of
 from model.prompts.prompt import find_template, utterance_text
@@ -115,7 +115,11 @@ class PromptTokens:
         codes = [code for code in (*ascii_uppercase, *pairs) if len(self._literal(self._lead + code)) == 1]
         if len(codes) < len(self.task.labels):
             raise BadCodebook(
-                f"The backbone has {len(codes)} one-token codes, the codebook has {len(self.task.labels)} labels.",
+                Message(
+                    "The backbone has {n} one-token codes, the codebook has {n2} labels.",
+                    n=len(codes),
+                    n2=len(self.task.labels),
+                ),
                 "Choose a template that answers with words.",
             )
         return codes[: len(self.task.labels)]
@@ -134,7 +138,7 @@ class PromptTokens:
         for answer in self.answers:
             if self.tokenizer.unk_token_id in self._spelled(self._lead + answer):
                 raise BadCodebook(
-                    f"The backbone cannot spell “{answer}”.",
+                    Message("The backbone cannot spell “{answer}”.", answer=answer),
                     "In the codebook, give the label words made of plain letters.",
                 )
         return build_trie(sequences, self._around.end, [label.name for label in self.task.labels])

@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from annotator.errors import BadCodebook
+from annotator.errors import BadCodebook, Message
 from model.types import Label
 
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -34,15 +34,24 @@ def label_words(label: Label) -> str:
 def check_words(labels: Sequence[Label]) -> None:
     """Raise BadCodebook for labels that are missing, empty, or equal except for case and spaces."""
     if len(labels) < 2:
-        raise BadCodebook(f"A codebook needs at least two labels, this one has {len(labels)}.", "Add a label.")
+        raise BadCodebook(
+            Message("A codebook needs at least two labels, this one has {n}.", n=len(labels)), "Add a label."
+        )
     seen: dict[str, str] = {}
     for label in labels:
         words = " ".join(label_words(label).casefold().split())
         if not words:
-            raise BadCodebook(f"The label “{label.name}” has no words.", "Give it a name or label words.")
+            raise BadCodebook(
+                Message("The label “{name}” has no words.", name=label.name), "Give it a name or label words."
+            )
         if words in seen:
             raise BadCodebook(
-                f"The labels “{seen[words]}” and “{label.name}” have the same label words, “{words}”.",
+                Message(
+                    "The labels “{words}” and “{name}” have the same label words, “{words2}”.",
+                    words=seen[words],
+                    name=label.name,
+                    words2=words,
+                ),
                 "Change the label words of one of them in the codebook.",
             )
         seen[words] = label.name
@@ -143,10 +152,19 @@ def _is_prefix_of_another(ids: tuple[int, ...], words: list[tuple[int, ...]]) ->
 def _check_disjoint(ended: list[tuple[int, ...]], terminator: int, names: Sequence[str]) -> None:
     for ids, name in zip(ended, names, strict=True):
         if ids in ((), (terminator,)):
-            raise BadCodebook(f"The tokenizer produces no tokens for the label “{name}”.", "Change its label words.")
+            raise BadCodebook(
+                Message("The tokenizer produces no tokens for the label “{name}”.", name=name),
+                "Change its label words.",
+            )
     for (ids, name), (others, other) in pairwise(sorted(zip(ended, names, strict=True))):
         if others[: len(ids)] == ids:  # sorted: a prefix directly precedes a sequence that continues it
             raise BadCodebook(
-                f"The backbone cannot distinguish “{name}” from “{other}”: their tokens are {[*ids]} and {[*others]}.",
+                Message(
+                    "The backbone cannot distinguish “{name}” from “{other}”: their tokens are {value} and {value2}.",
+                    name=name,
+                    other=other,
+                    value=[*ids],
+                    value2=[*others],
+                ),
                 "Change the label words of one of them.",
             )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from annotator.errors import UtteranceTooLong
+from annotator.errors import Message, UtteranceTooLong
 from model.backbones.backbone import Backbone
 from model.finite import refuse_model
 from model.prompts.tokens import PromptTokens
@@ -224,8 +224,12 @@ class CausalScorer:
         columns = self.windows.columns
         if columns and len(present) > columns:
             raise UtteranceTooLong(
-                f"Instruction, utterance and labels take {len(present)} tokens; {self.backbone.name} attends to "
-                f"{columns} at once.",
+                Message(
+                    "Instruction, utterance and labels take {n} tokens; {name} attends to {columns} at once.",
+                    n=len(present),
+                    name=self.backbone.name,
+                    columns=columns,
+                ),
                 "Lower max_tokens, shorten the definitions, or choose a backbone without local attention.",
             )
 

@@ -21,7 +21,7 @@ from outlines.models import Transformers
 from outlines.processors import OutlinesLogitsProcessor
 from transformers import GenerationConfig
 
-from annotator.errors import UtteranceTooLong
+from annotator.errors import Message, UtteranceTooLong
 from model.adapter import LanguageModelClassifier
 from model.backbones.backbone import Backbone
 from model.prompts.prompt import REASON
@@ -201,6 +201,11 @@ def _check_room(backbone: Backbone, needed: int) -> None:
     limit = read_windows(backbone.model.config).longest
     if limit and needed > limit:
         raise UtteranceTooLong(
-            f"Instruction, utterance and reason take {needed} tokens; {backbone.name} reads {limit}.",
+            Message(
+                "Instruction, utterance and reason take {needed} tokens; {name} reads {limit}.",
+                needed=needed,
+                name=backbone.name,
+                limit=limit,
+            ),
             "Lower max_tokens, or shorten the definitions.",
         )

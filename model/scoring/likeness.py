@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
 
-from annotator.errors import BackboneRefused
+from annotator.errors import BackboneRefused, Message
 from model.backbones.backbone import Backbone
 from model.finite import refuse_model
 from model.prompts.tokens import PromptTokens
@@ -76,8 +76,11 @@ def _check(scorer: PackedScorer, row: list[list[int]]) -> None:
         refuse_model(scorer.backbone.name)
     if not off <= allowed:
         raise BackboneRefused(
-            f"“{scorer.backbone.name}” computes different numbers for a text of {reach.text} tokens in a row with "
-            "others than alone.",
+            Message(
+                "“{name}” computes different numbers for a text of {text} tokens in a row with others than alone.",
+                name=scorer.backbone.name,
+                text=reach.text,
+            ),
             "Choose a backbone with plain attention, such as Llama, Qwen, Gemma, Mistral or Flan-T5, or lower "
             "max_tokens.",
         )

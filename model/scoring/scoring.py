@@ -11,7 +11,7 @@ from typing import Protocol
 
 import torch
 
-from annotator.errors import BackboneRefused
+from annotator.errors import BackboneRefused, Message
 from model.backbones.backbone import Backbone
 from model.prompts.tokens import PromptTokens
 from model.prompts.verbalizer import LabelTrie
@@ -77,8 +77,11 @@ def make_scorer(backbone: Backbone, tokens: PromptTokens) -> Scorer:
         backbone.packs = scorer.isolates_utterances()
     if not backbone.packs:
         raise BackboneRefused(
-            f"“{backbone.name}” cannot score several utterances in one row: it treats positions or attention in a way "
-            "of its own.",
+            Message(
+                "“{name}” cannot score several utterances in one row: it treats positions or attention "
+                "in a way of its own.",
+                name=backbone.name,
+            ),
             "Choose a backbone with plain attention, such as Llama, Qwen, Gemma, Mistral or Flan-T5.",
         )
     return scorer

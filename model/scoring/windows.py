@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from annotator.errors import UtteranceTooLong
+from annotator.errors import Message, UtteranceTooLong
 
 Sees = NDArray[np.bool_]
 FULL, SLIDING, CHUNKED = "full_attention", "sliding_attention", "chunked_attention"
@@ -55,7 +55,12 @@ def check_reach(name: str, reach: int | None, longest: int) -> None:
     """Raise UtteranceTooLong for a text longer than the backbone supports."""
     if reach and longest > reach:
         raise UtteranceTooLong(
-            f"Instruction and utterance take {longest} tokens; {name} reads {reach}.",
+            Message(
+                "Instruction and utterance take {longest} tokens; {name} reads {reach}.",
+                longest=longest,
+                name=name,
+                reach=reach,
+            ),
             "Lower max_tokens, or shorten the definitions.",
         )
 

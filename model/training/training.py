@@ -21,7 +21,7 @@ from accelerate import Accelerator
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from transformers import get_cosine_schedule_with_warmup
 
-from annotator.errors import BackboneRefused, NotFinite, TooFewAnswers
+from annotator.errors import BackboneRefused, Message, NotFinite, TooFewAnswers
 from model.backbones.backbone import Backbone
 from model.recipe import LEARNING_RATES, LEAST_TOKENS, Recipe
 from model.scoring.packing import Bodies
@@ -52,7 +52,7 @@ class Budget:
                     raise
                 if self.tokens <= LEAST_TOKENS:
                     raise BackboneRefused(
-                        f"Memory ran out with {self.tokens} tokens computed at once.",
+                        Message("Memory ran out with {tokens} tokens computed at once.", tokens=self.tokens),
                         "Choose a smaller backbone, 4-bit weights, or lower max_tokens.",
                     ) from error
             clear_device_cache(garbage_collection=True)  # outside the handler, which holds the failed tensors
@@ -163,9 +163,17 @@ class _Learner:
             return
         step = min(self.steps - self.steps_left + 1, self.steps)
         raise NotFinite(
-            f"Training stopped at step {step} of {self.steps}: with a learning rate of {self.rate:g} its numbers are "
-            "infinite or undefined.",
-            f"Lower recipe.learning_rate; {self.default_rate:g} is the default. The previous round stays in use.",
+            Message(
+                "Training stopped at step {step} of {steps}: with a learning rate of {rate:g} its "
+                "numbers are infinite or undefined.",
+                step=step,
+                steps=self.steps,
+                rate=self.rate,
+            ),
+            Message(
+                "Lower recipe.learning_rate; {default_rate:g} is the default. The previous round stays in use.",
+                default_rate=self.default_rate,
+            ),
         )
 
     def step(self) -> None:
@@ -269,7 +277,13 @@ def _hold_out(n: int, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
     count = min(round(recipe.holdout * n), n)
     if count == n:
         raise TooFewAnswers(
-            f"A holdout of {recipe.holdout} holds out {count} of {n} labels and leaves {n - count} for training.",
+            Message(
+                "A holdout of {holdout} holds out {n} of {n2} labels and leaves {n3} for training.",
+                holdout=recipe.holdout,
+                n=count,
+                n2=n,
+                n3=n - count,
+            ),
             "Set holdout to 0.2, a common value, or to 0 to train on all labels.",
         )
     held_out = np.random.default_rng([recipe.seed, n]).permutation(n)[:count]

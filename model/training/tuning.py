@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from annotator.errors import BackboneRefused, ProjectError
+from annotator.errors import BackboneRefused, Message, ProjectError
 from model.backbones.backbone import Backbone
 from model.backbones.soundness import misfit
 from model.recipe import Recipe
@@ -125,7 +125,11 @@ def start_tuning(backbone: Backbone, recipe: Recipe) -> Tuning:
             model = peft.get_peft_model(backbone.model, _config(backbone, recipe), adapter_name=_NAME)
         except ValueError as error:
             raise BackboneRefused(
-                f"The backbone “{backbone.name}” cannot be adapted with these settings: {str(error).splitlines()[0]}",
+                Message(
+                    "The backbone “{name}” cannot be adapted with these settings: {value}",
+                    name=backbone.name,
+                    value=str(error).splitlines()[0],
+                ),
                 "Leave target_modules at all-linear and dropout at 0, or choose another backbone.",
             ) from error
     return PeftTuning(backbone, model)
@@ -138,8 +142,12 @@ def _check_layers(backbone: Backbone, layers: Sequence[int]) -> None:
     missing = sorted(set(layers) - existing)
     if missing:
         raise BackboneRefused(
-            f"The backbone “{backbone.name}” has {len(existing)} layers to choose from, and none with the number "
-            f"{', '.join(map(str, missing))}.",
+            Message(
+                "The backbone “{name}” has {n} layers to choose from, and none with the number {n2}.",
+                name=backbone.name,
+                n=len(existing),
+                n2=", ".join(map(str, missing)),
+            ),
             "Layers count from 0. Leave the setting empty to adapt all of them.",
         )
 
@@ -161,7 +169,10 @@ def load_tuning(backbone: Backbone, folder: Path) -> Tuning:
             warnings.filterwarnings("ignore", "Found missing adapter keys", UserWarning)  # refused below
             model = peft.PeftModel.from_pretrained(backbone.model, str(folder), adapter_name=_NAME)
     except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
-        raise ProjectError(f"The weights of a round cannot be read from {folder}: {error}", _RESTORE) from error
+        raise ProjectError(
+            Message("The weights of a round cannot be read from {folder}: {error}", folder=folder, error=error),
+            _RESTORE,
+        ) from error
     tuning = PeftTuning(backbone, model.eval())
     try:
         _check_fit(folder, weights, _trained_weights(model))
@@ -183,12 +194,14 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise ProjectError(f"{path} is damaged: {error}.", _RESTORE) from error
+        raise ProjectError(Message("{path} is damaged: {error}.", path=path, error=error), _RESTORE) from error
 
 
 def _check_fit(folder: Path, weights: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
     if why := misfit(weights, expected):
-        raise ProjectError(f"The weights of a round in {folder} are damaged: {why}.", _RESTORE)
+        raise ProjectError(
+            Message("The weights of a round in {folder} are damaged: {why}.", folder=folder, why=why), _RESTORE
+        )
 
 
 def weights_in(folder: Path) -> str:
@@ -199,7 +212,10 @@ def weights_in(folder: Path) -> str:
     trained = any(name.startswith("adapter_") for name in names)
     missing = set(_PEFT) - names if trained else set()
     if missing:
-        raise ProjectError(f"{' and '.join(sorted(missing))} is missing from {folder}.", _RESTORE)
+        raise ProjectError(
+            Message("{missing} is missing from {folder}.", missing=" and ".join(sorted(missing)), folder=folder),
+            _RESTORE,
+        )
     return "peft" if trained else "none"
 
 

@@ -24,7 +24,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from annotator.errors import BadFile, BadInput, UnknownName
+from annotator.errors import BadFile, BadInput, Message, UnknownName
 
 Kind = Literal["text", "integer", "number", "flag", "time", "probabilities"]
 Row = Mapping[str, object]
@@ -125,7 +125,10 @@ def write_text(path: Path, text: str) -> None:
 def _check_names(names: Sequence[str]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise BadInput(f"{len(twice)} column names occur twice: {', '.join(twice)}.", "Rename or omit one.")
+        raise BadInput(
+            Message("{n} column names occur twice: {twice}.", n=len(twice), twice=", ".join(twice)),
+            "Rename or omit one.",
+        )
 
 
 def _check_replaceable(path: Path, folder: bool) -> None:
@@ -133,7 +136,8 @@ def _check_replaceable(path: Path, folder: bool) -> None:
     replaceable = (path / "dataset_dict.json").is_file() if folder else path.is_file()
     if path.exists() and not replaceable:
         raise BadFile(
-            f"{path} already exists and is not an earlier export.", "Choose another name, or move it away first."
+            Message("{path} already exists and is not an earlier export.", path=path),
+            "Choose another name, or move it away first.",
         )
 
 
@@ -146,7 +150,10 @@ def _atomic(path: Path) -> Iterator[Path]:
         unfinished.chmod(0o700 if unfinished.is_dir() else 0o600)  # texts may be confidential
         _move(unfinished, path)
     except OSError as error:
-        raise BadFile(f"{path} cannot be written: {error.strerror or error}.", "Choose another place.") from error
+        raise BadFile(
+            Message("{path} cannot be written: {value}.", path=path, value=error.strerror or error),
+            "Choose another place.",
+        ) from error
     finally:
         _remove(unfinished)
 
@@ -275,7 +282,10 @@ def _tables_of_splits(rows: Iterable[Row], layout: Layout) -> dict[str, pa.Table
 def _split(row: Row, layout: Layout) -> str:
     slice_name = str(row.get("slice"))
     if slice_name not in layout.splits:
-        raise BadInput(f"No split is given for the slice “{slice_name}”.", f"Known: {', '.join(layout.splits)}.")
+        raise BadInput(
+            Message("No split is given for the slice “{slice_name}”.", slice_name=slice_name),
+            Message("Known: {splits}.", splits=", ".join(layout.splits)),
+        )
     return layout.splits[slice_name]
 
 
@@ -284,7 +294,10 @@ def _coded(flat: dict[str, Any], codes: Mapping[str, int]) -> dict[str, Any]:
         return flat
     label = flat["label"]
     if label is not None and label not in codes:
-        raise BadInput(f"“{label}” is not one of the {len(codes)} labels.", f"They are: {', '.join(codes)}.")
+        raise BadInput(
+            Message("“{label}” is not one of the {n} labels.", label=label, n=len(codes)),
+            Message("They are: {codes}.", codes=", ".join(codes)),
+        )
     return {**flat, "label": NO_LABEL if label is None else codes[label]}
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from annotator.errors import BadInput
+from annotator.errors import BadInput, Message
 from store import imports
 from store.files.import_report import ImportReport
 from store.files.provenance import why_no_answer
@@ -84,8 +84,12 @@ def detect_columns(header: Sequence[str]) -> Columns:
     text = found.pop("text")
     if text is None:
         raise BadInput(
-            f"None of the {len(header)} columns has a known name for the text. The columns are: {', '.join(header)}.",
-            f"Choose the text column, or rename it to one of: {', '.join(KNOWN_NAMES['text'])}.",
+            Message(
+                "None of the {n} columns has a known name for the text. The columns are: {header}.",
+                n=len(header),
+                header=", ".join(header),
+            ),
+            Message("Choose the text column, or rename it to one of: {names}.", names=", ".join(KNOWN_NAMES["text"])),
         )
     return Columns(text, **found)
 
@@ -94,7 +98,10 @@ def parse_filter(text: str, header: Sequence[str]) -> tuple[str, str]:
     """Split `speaker=client` into column and value. Raises BadInput."""
     column, equals, value = text.partition("=")
     if not equals:
-        raise BadInput(f"“{text}” does not specify which rows to label.", "Write column=value, such as speaker=client.")
+        raise BadInput(
+            Message("“{text}” does not specify which rows to label.", text=text),
+            "Write column=value, such as speaker=client.",
+        )
     _require([column.strip()], header)
     return column.strip(), value.strip()
 
@@ -245,17 +252,21 @@ def _why_not_taken(values: Mapping[str, Any], plan: ImportPlan) -> str | None:
     columns = plan.columns
     for name in columns.taken:
         if not isinstance(values.get(name, ""), str):
-            return f"Column “{name}” contains a list or an object instead of a single value."
+            return Message("Column “{name}” contains a list or an object instead of a single value.", name=name)
     if strange := _strange_character("".join(values)):
-        return f"The name of a column contains {strange}."
+        return Message("The name of a column contains {strange}.", strange=strange)
     for name, value in values.items():
         if strange := _strange_character(value):
-            return f"Column “{name}” contains {strange}."
+            return Message("Column “{name}” contains {strange}.", name=name, strange=strange)
     length = len(_text(values, columns))
     if length == 0:
-        return "There is no text."
+        return Message("There is no text.")
     if length > plan.max_characters:
-        return f"The text has {length:,} characters, more than the {plan.max_characters:,} allowed."
+        return Message(
+            "The text has {length:,} characters, more than the {max_characters:,} allowed.",
+            length=length,
+            max_characters=plan.max_characters,
+        )
     return _why_no_turn(_get(values, columns.turn), _get(values, columns.conversation)) if columns.turn else None
 
 
@@ -270,15 +281,22 @@ def _strange_character(value: Any) -> str | None:
 
 def _why_no_turn(turn: str, conversation: str) -> str | None:
     if not turn:
-        return f"It belongs to conversation “{conversation}” but has no turn number." if conversation else None
+        return (
+            Message("It belongs to conversation “{conversation}” but has no turn number.", conversation=conversation)
+            if conversation
+            else None
+        )
     try:
         finite = math.isfinite(float(turn))
     except ValueError:
         finite = False
-    return None if finite else f"The turn “{turn}” is not a number."
+    return None if finite else Message("The turn “{turn}” is not a number.", turn=turn)
 
 
 def _require(names: Iterable[str], header: Sequence[str]) -> None:
     missing = [name for name in names if name not in header]
     if missing:
-        raise BadInput(f"There is no column “{missing[0]}”.", f"The columns are: {', '.join(header)}.")
+        raise BadInput(
+            Message("There is no column “{missing}”.", missing=missing[0]),
+            Message("The columns are: {header}.", header=", ".join(header)),
+        )

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
+from annotator.errors import Message
+
 _VERDICTS = {
     *("answer", "approval", "kind", "state", "status", "verdict"),
     *(f"{what}_status" for what in ("annotation", "label", "response", "review", "task")),
@@ -44,8 +46,10 @@ def why_no_answer(values: Mapping[str, Any], label_column: str) -> str | None:
     """Return why a row's label is not a person's answer; None if nothing indicates that."""
     label = str(values.get(label_column, "")).strip()
     if _MACHINE_COLUMN.fullmatch(_plain(label_column)):
-        return (
-            f"Its label “{label}” was not imported: column “{label_column}” contains predictions, judging by its name."
+        return Message(
+            "Its label “{label}” was not imported: column “{label_column}” contains predictions, judging by its name.",
+            label=label,
+            label_column=label_column,
         )
     for column, value in values.items():
         is_no_answer = _test_of(column)
@@ -53,7 +57,12 @@ def why_no_answer(values: Mapping[str, Any], label_column: str) -> str | None:
             continue
         for one in _each(value):
             if is_no_answer(_plain(one)):
-                return f"Its label “{label}” was not imported as a person's answer: column “{column}” contains “{one}”."
+                return Message(
+                    "Its label “{label}” was not imported as a person's answer: column “{column}” contains “{one}”.",
+                    label=label,
+                    column=column,
+                    one=one,
+                )
     return None
 
 

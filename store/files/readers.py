@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from openpyxl.utils.escape import unescape
 
-from annotator.errors import BadFile, BadInput
+from annotator.errors import BadFile, BadInput, Message
 
 FIELD_LIMIT = 10_000_000  # characters of a CSV cell: more than any text, less than a file after an unclosed quote
 BATCH = 1_000  # Parquet rows in memory at once
@@ -76,16 +76,27 @@ def _translated_errors(path: Path, encoding: str) -> Iterator[None]:
     try:
         codecs.lookup(encoding)
     except LookupError:
-        raise BadInput(f"There is no encoding “{encoding}”.", "Common encodings: utf-8, utf-16, cp1252.") from None
+        raise BadInput(
+            Message("There is no encoding “{encoding}”.", encoding=encoding), "Common encodings: utf-8, utf-16, cp1252."
+        ) from None
     try:
         yield
     except UnicodeDecodeError as error:
         raise BadFile(
-            f"{path.name} is not in {encoding}: {_where_undecodable(path, encoding)} ({error.reason}).",
+            Message(
+                "{name} is not in {encoding}: {path} ({reason}).",
+                name=path.name,
+                encoding=encoding,
+                path=_where_undecodable(path, encoding),
+                reason=error.reason,
+            ),
             "Save it as UTF-8, or choose its encoding (Excel in Western Europe: cp1252).",
         ) from error
     except (OSError, BadZipFile, EOFError, pa.ArrowException) as error:
-        raise BadFile(f"{path.name} cannot be read: {error}.", "Check that another program can open it.") from error
+        raise BadFile(
+            Message("{name} cannot be read: {error}.", name=path.name, error=error),
+            "Check that another program can open it.",
+        ) from error
 
 
 def _where_undecodable(path: Path, encoding: str) -> str:
@@ -106,9 +117,12 @@ def _where_undecodable(path: Path, encoding: str) -> str:
 def _reader(path: Path) -> _Reader:
     reader = READERS.get(path.suffix.lower())
     if reader is None:
-        raise BadFile(f"“{path.suffix}” files cannot be imported.", f"Supported formats: {', '.join(READERS)}.")
+        raise BadFile(
+            Message("“{suffix}” files cannot be imported.", suffix=path.suffix),
+            Message("Supported formats: {readers}.", readers=", ".join(READERS)),
+        )
     if not path.is_file():
-        raise BadFile(f"There is no file {path}.", "Check the name and the folder.")
+        raise BadFile(Message("There is no file {path}.", path=path), "Check the name and the folder.")
     return reader
 
 
@@ -120,12 +134,12 @@ def _table(read: Callable[[Path, str], Iterator[_Cells]]) -> _Reader:
 
     def rows(path: Path, encoding: str) -> Iterator[_Row]:
         cells = read(path, encoding)
-        names = _header(path, next(cells, (1, "it is empty"))[1])
+        names = _header(path, next(cells, (1, Message("it is empty")))[1])
         for number, row in cells:
             if isinstance(row, str):
                 yield number, row
             elif len(row) != len(names):
-                yield number, f"It has {len(row):,} fields, but the header has {len(names):,}."
+                yield number, Message("It has {n:,} fields, but the header has {n2:,}.", n=len(row), n2=len(names))
             else:
                 yield number, dict(zip(names, row, strict=True))
 
@@ -134,14 +148,20 @@ def _table(read: Callable[[Path, str], Iterator[_Cells]]) -> _Reader:
 
 def _header(path: Path, cells: list[Any] | str) -> list[str]:
     if isinstance(cells, str):
-        raise BadFile(f"{path.name} has no header row: {cells}.", "The first row must name the columns.")
+        raise BadFile(
+            Message("{name} has no header row: {cells}.", name=path.name, cells=cells),
+            "The first row must name the columns.",
+        )
     return _check_unique(path, [str(_plain(cell)).strip() or f"column {place}" for place, cell in enumerate(cells, 1)])
 
 
 def _check_unique(path: Path, names: list[str]) -> list[str]:
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
-        raise BadFile(f"{path.name} has columns of the same name: {', '.join(twice)}.", "Rename all but one.")
+        raise BadFile(
+            Message("{name} has columns of the same name: {twice}.", name=path.name, twice=", ".join(twice)),
+            "Rename all but one.",
+        )
     return names
 
 
@@ -157,7 +177,15 @@ def _csv_cells(path: Path, encoding: str) -> Iterator[_Cells]:
             try:
                 cells = next(reader, None)
             except csv.Error as error:
-                yield number, f"Lines {start:,} to {reader.line_num:,} of the file are not valid CSV: {error}."
+                yield (
+                    number,
+                    Message(
+                        "Lines {start:,} to {line_num:,} of the file are not valid CSV: {error}.",
+                        start=start,
+                        line_num=reader.line_num,
+                        error=error,
+                    ),
+                )
                 continue
             if cells is None:
                 return
@@ -197,7 +225,9 @@ def _excel_cells(path: Path, _: str) -> Iterator[_Cells]:
     try:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
     except KeyError as error:  # a zip archive of another kind
-        raise BadFile(f"{path.name} is not an Excel file: {error.args[0]}", "Save it as .xlsx.") from error
+        raise BadFile(
+            Message("{name} is not an Excel file: {args}", name=path.name, args=error.args[0]), "Save it as .xlsx."
+        ) from error
     with closing(book):
         sheet = book.worksheets[0]
         sheet.reset_dimensions()  # some programs write wrong dimensions, which would truncate rows
@@ -219,9 +249,9 @@ def _jsonl_objects(path: Path, encoding: str) -> Iterator[_Row]:
             try:
                 value = json.loads(line, parse_constant=lambda _: None)
             except (ValueError, RecursionError) as error:
-                yield number, f"The line is not valid JSON: {error}."
+                yield number, Message("The line is not valid JSON: {error}.", error=error)
                 continue
-            yield number, value if isinstance(value, dict) else "The line is not a JSON object."
+            yield number, value if isinstance(value, dict) else Message("The line is not a JSON object.")
 
 
 def _jsonl_header(path: Path, encoding: str) -> list[str]:
@@ -229,7 +259,10 @@ def _jsonl_header(path: Path, encoding: str) -> list[str]:
     for _, row in islice(_jsonl_objects(path, encoding), LINES_FOR_HEADER):
         keys |= dict.fromkeys(row) if isinstance(row, dict) else {}
     if not keys:
-        raise BadFile(f"{path.name} contains no JSON object.", 'Write one object per line, such as {"text": "…"}.')
+        raise BadFile(
+            Message("{name} contains no JSON object.", name=path.name),
+            'Write one object per line, such as {"text": "…"}.',
+        )
     return list(keys)
 
 

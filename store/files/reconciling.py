@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from sqlite_utils import Database
 
+from annotator.errors import Message
 from store.database import chunks, fetch
 from store.files.readers import Rejected
 from store.imports import StagedRow
@@ -124,8 +125,13 @@ def _refused(number: int, reason: str) -> Outcome:
 def _twice(earlier: int, new: NewUtterance) -> str:
     """Return the reason for rejecting a repeated id, with the label that is lost."""
     if new.given_label:
-        return f"Row {earlier:,} has the same id, “{new.external_id}”; the label “{new.given_label}” is not imported."
-    return f"Row {earlier:,} has the same id, “{new.external_id}”."
+        return Message(
+            "Row {earlier:,} has the same id, “{external_id}”; the label “{given_label}” is not imported.",
+            earlier=earlier,
+            external_id=new.external_id,
+            given_label=new.given_label,
+        )
+    return Message("Row {earlier:,} has the same id, “{external_id}”.", earlier=earlier, external_id=new.external_id)
 
 
 def _copied(new: NewUtterance, stored: Stored, seen: Seen, terms: Terms) -> str | None:
@@ -135,11 +141,17 @@ def _copied(new: NewUtterance, stored: Stored, seen: Seen, terms: Terms) -> str 
     if new.conversation is not None:
         place = (new.conversation, new.turn, new.speaker, new.text)
         same = stored.turns.get(place) if new.turn is not None else None  # type: ignore[arg-type]
-        return f"“{same}” is the same turn of conversation “{new.conversation}”." if same else None
+        return (
+            Message(
+                "“{same}” is the same turn of conversation “{conversation}”.", same=same, conversation=new.conversation
+            )
+            if same
+            else None
+        )
     if new.context_only:
         return None
     twin = stored.twins.get(new.text_hash) or seen.twin_of(new)
-    return None if twin is None else f"The text is a copy of “{twin}”."
+    return None if twin is None else Message("The text is a copy of “{twin}”.", twin=twin)
 
 
 def _added(number: int, new: NewUtterance, terms: Terms) -> Outcome:
@@ -159,7 +171,9 @@ def _known(number: int, new: NewUtterance, stored: Stored, terms: Terms, seen: S
     """Complete an utterance that is in the project already, and reject other changes."""
     row = stored.rows[new.external_id]
     if row["text"] != new.text:
-        reason = f"The id “{new.external_id}” is already in the project, with another text."
+        reason = Message(
+            "The id “{external_id}” is already in the project, with another text.", external_id=new.external_id
+        )
         return Outcome(rejections=(Rejected(number, reason, "change"),), already_there=True)
     label, rejections = _label(number, new, terms)
     differences = list(_differences(new, row, terms))
@@ -194,10 +208,12 @@ def _not_applied(differences: Sequence[Difference], stays_asked: bool) -> str | 
     """Return which values of a row are rejected, because its utterance is in the project already; None if none are."""
     what = ", ".join([*map(_named, differences[:_FEW]), *["…"] * (len(differences) > _FEW)])
     if stays_asked and differences:
-        return f"It is already imported for labeling and does not become context; not applied: {what}."
+        return Message(
+            "It is already imported for labeling and does not become context; not applied: {what}.", what=what
+        )
     if stays_asked:
-        return "It is already imported for labeling and does not become context."
-    return f"It is already imported; not applied: {what}." if differences else None
+        return Message("It is already imported for labeling and does not become context.")
+    return Message("It is already imported; not applied: {what}.", what=what) if differences else None
 
 
 def _named(difference: Difference) -> str:

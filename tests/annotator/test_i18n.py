@@ -9,15 +9,15 @@ from pathlib import Path
 from string import Formatter
 
 import pytest
-from babel.messages.catalog import Message
+from babel.messages.catalog import Message as Entry
 from babel.messages.pofile import read_po
 
 from annotator import i18n
-from annotator.errors import UnknownName
-from annotator.i18n import number, respell, say, say_many, tell_stored
+from annotator.errors import BadInput, Message, UnknownName
+from annotator.i18n import number, respell, say, say_many, translate
 from annotator.reporting import charts
 from annotator.reporting.summary import Pace, PaceStep
-from tests.annotator.sentences import ROOT, Sentence, marked, told_elsewhere
+from tests.annotator.sentences import ROOT, Sentence, wanted
 
 CODES = [code for code in i18n.CODES if code != i18n.ENGLISH]
 
@@ -27,7 +27,7 @@ def german(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(i18n, "_choice", lambda: "de")
 
 
-def entries(code: str) -> dict[Sentence, Message]:
+def entries(code: str) -> dict[Sentence, Entry]:
     with (i18n.FOLDER / f"{code}.po").open("rb") as file:
         catalogue = read_po(file, code, abort_invalid=True)
     found = {}
@@ -36,12 +36,6 @@ def entries(code: str) -> dict[Sentence, Message]:
             first, many = one.id if isinstance(one.id, tuple) else (one.id, "")
             found[Sentence(first, many, one.context or "")] = one
     return found
-
-
-def wanted() -> set[Sentence]:
-    said = marked()
-    plain = {one.english for one in said if not one.many and not one.sense}
-    return said | {one for one in told_elsewhere() if one.english not in plain}
 
 
 def places(text: str) -> set[tuple[str, str]]:
@@ -94,7 +88,7 @@ def test_english_is_what_stands_in_the_source() -> None:
         "1,200 answers",
     ]
     assert number(0.5, ".0%") == "50%"
-    assert tell_stored("There is no text.") == "There is no text."
+    assert translate("There is no text.") == "There is no text."
     assert respell("4.7 GB") == "4.7 GB"
 
 
@@ -119,7 +113,7 @@ def test_charts_write_numbers_as_the_language_does(monkeypatch: pytest.MonkeyPat
 
 def test_what_has_no_translation_stays_english(german: None) -> None:
     assert say("Flibbertigibbet {n}", n=3) == "Flibbertigibbet 3"
-    assert say("") == tell_stored("") == ""
+    assert say("") == translate("") == ""
 
 
 def test_what_a_person_wrote_is_never_translated_or_read_as_a_place(german: None) -> None:
@@ -128,10 +122,26 @@ def test_what_a_person_wrote_is_never_translated_or_read_as_a_place(german: None
 
 def test_errors_are_recognised_and_what_stands_in_them_is_kept(german: None) -> None:
     error = UnknownName.among("strategy", "x", ["a", "b"])
-    assert tell_stored(error.message) == "„x“ gibt es nicht (strategy)."
-    assert tell_stored(error.hint) == "Eines davon wählen: a, b."
-    assert tell_stored("There is no file /tmp/a {b}.csv.") == "Es gibt keine Datei /tmp/a {b}.csv."
-    assert tell_stored("Something nobody foresaw.") == "Something nobody foresaw."
+    assert translate(error.message) == "„x“ gibt es nicht (strategy)."
+    assert translate(error.hint) == "Eines davon wählen: a, b."
+    assert (
+        translate(Message("There is no file {path}.", path="/tmp/a {b}.csv")) == "Es gibt keine Datei /tmp/a {b}.csv."
+    )
+    assert translate("Something nobody foresaw.") == "Something nobody foresaw."
+
+
+def test_a_value_that_reads_like_a_sentence_is_not_translated(german: None) -> None:
+    error = BadInput(Message("{name} has no header row: {cells}.", name="There is no text.", cells="{n}"))
+    assert translate(error.message).startswith("There is no text.")
+    assert "{n}" in translate(error.message)
+
+
+def test_a_message_survives_a_row_and_a_text_of_an_earlier_version_stays_as_it_is(german: None) -> None:
+    message = Message("There is no file {path}.", path="a.csv")
+    assert Message.load(message.dump()) == message == "There is no file a.csv."
+    assert translate(Message.load(message.dump())) == "Es gibt keine Datei a.csv."
+    for text in ("There is no file a.csv.", "{", '{"message": 1}', "null"):
+        assert translate(Message.load(text)) == text
 
 
 @pytest.mark.parametrize(

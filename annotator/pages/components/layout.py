@@ -16,7 +16,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from annotator import i18n
 from annotator.errors import AnnotatorError, ProjectBusy
 from annotator.exchange.samples import project_folders, workspace
-from annotator.i18n import later, say, say_many, tell_stored
+from annotator.i18n import later, say, say_many, translate
 from annotator.labeling.preferences import preferences
 from annotator.project import Project
 from annotator.rounds.lifecycle import recover
@@ -143,7 +143,7 @@ def errors_shown() -> Iterator[None]:
 
 def show_error(error: AnnotatorError) -> None:
     """Show an error's message and hint."""
-    message, hint = f"**{plain(tell_stored(error.message))}**", _with_commands(tell_stored(error.hint))
+    message, hint = f"**{plain(translate(error.message))}**", _with_commands(translate(error.hint))
     st.error(f"{message}\n\n{hint}" if hint else message)
 
 

@@ -15,7 +15,7 @@ import torch
 from annotator.errors import BackboneMissing, BackboneRefused
 from model.adapter import LanguageModelClassifier
 from model.backbones import backbone as loading
-from model.backbones import machine
+from model.backbones import conversion, machine
 from model.backbones.backbone import load_backbone
 from model.backbones.catalog import CATALOG, STARTER, Entry, Family, cache_folder, package_file
 from model.recipe import Recipe
@@ -149,8 +149,8 @@ def converted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folders: dict[str
         shutil.copytree(folders["llama"], folder)
 
     monkeypatch.setenv("ANNOTATOR_CACHE", str(tmp_path))
-    monkeypatch.setattr(loading, "package_file", lambda entry: weights)
-    monkeypatch.setattr(loading, "_convert_gguf", convert)
+    monkeypatch.setattr(conversion, "package_file", lambda entry: weights)
+    monkeypatch.setattr(conversion, "_convert_gguf", convert)
     return found
 
 
@@ -187,7 +187,7 @@ def test_a_conversion_that_cannot_be_written_is_refused_in_words(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(loading, "_convert_gguf", full)
+    monkeypatch.setattr(conversion, "_convert_gguf", full)
     with pytest.raises(BackboneRefused, match="No space left") as caught:
         load_backbone(STARTER)
     assert "ANNOTATOR_CACHE" in caught.value.hint
@@ -198,7 +198,7 @@ def test_a_folder_that_lists_its_added_tokens_reads_the_same_ids(
     tmp_path: Path, folders: dict[str, str], name: str
 ) -> None:
     listed = shutil.copytree(folders[name], tmp_path / name)
-    loading._list_added_tokens(listed)
+    conversion._list_added_tokens(listed)
     before, after = (load_backbone(str(folder)).tokenizer for folder in (folders[name], listed))
     texts = [utterance.text for utterance in UTTERANCES] + ["<|im_start|>user\n<|im_end|><|endoftext|></s> refund"]
     assert after(texts)["input_ids"] == before(texts)["input_ids"]
@@ -210,11 +210,11 @@ def test_a_folder_that_lists_its_added_tokens_is_loaded_without_parsing_the_voca
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folders: dict[str, str]
 ) -> None:
     listed = shutil.copytree(folders["llama"], tmp_path / "listed")
-    loading._list_added_tokens(listed)
+    conversion._list_added_tokens(listed)
     loads, read = json.loads, []
     monkeypatch.setattr(json, "loads", lambda text, **options: read.append(text) or loads(text, **options))
     load_backbone(str(listed))
-    loading._list_added_tokens(listed)  # nor to find that there is nothing to do
+    conversion._list_added_tokens(listed)  # nor to find that there is nothing to do
     assert read
     assert (listed / "tokenizer.json").read_text(encoding="utf-8") not in read
 
@@ -241,7 +241,7 @@ def test_the_starter_keeps_utterances_apart_whatever_its_numbers_are_rounded_to(
 @pytest.mark.slow
 @needs_starter
 def test_the_converted_starter_loads_without_converting_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "_convert_gguf", lambda weights, folder: pytest.fail("converted again"))
+    monkeypatch.setattr(conversion, "_convert_gguf", lambda weights, folder: pytest.fail("converted again"))
     before = (CONVERTED / "config.json").stat().st_mtime_ns
     backbone = load_backbone(STARTER)
     assert backbone.family == "causal"
