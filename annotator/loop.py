@@ -211,7 +211,7 @@ def temperature_prior(
 ) -> CalibrationPrior:
     """Return the calibrator's prior, estimated from the quick classifier without audit answers.
 
-    The last round's temperature is not used: it was fitted to the same audit answers (docs/decisions 0017).
+    The last round's temperature is not used: it was fitted to the same audit answers (docs/calibration.md).
     """
     if not snapshot.train:
         return CalibrationPrior.untrained(logits)

@@ -1,7 +1,7 @@
 """Turn logits into probabilities: a temperature, a label prior for zero-shot rounds, and an optional bias per label.
 
 The temperature of a row falls with its normalized entropy: high confidences are usually too high and low ones too low
-(docs/decisions 0017). How confident a trained round should be overall is estimated from its quick classifier (0018).
+(docs/calibration.md). How confident a trained round should be overall is estimated from its quick classifier.
 
 Calibrators are fitted on the audit sample only. Reported metrics are cross-fitted, so no answer evaluates a calibrator
 that it helped to fit. A temperature never changes which label is likeliest; it makes 0.9 mean nine in ten.
@@ -22,9 +22,8 @@ from model.probe.scaling import SPREAD, Scaling, fit_scaling, information, norma
 TRAINED_TEMPERATURE = 2.3  # of an adapter alone after 100 answers on TREC and GoEmotions; 1.6 on SNIPS
 TRAINED_SPREAD = 0.3  # standard deviation of a trained round's log temperature across data sets and seeds
 ADAPTER_OFFSET = 0.25  # log temperature by which an adapter may be more confident than its quick classifier
-EXAMPLE_WEIGHT = 0.5  # information of a training example, relative to a fresh answer (0019)
+EXAMPLE_WEIGHT = 0.5  # information of a training example, relative to a fresh answer
 SELECTION_SPREAD = 0.25  # of the log temperature, between actively selected answers, mostly hard, and the others
-SELECTION_BIAS = 0.5  # overestimate of the log temperature from selected answers, in an unambiguous pool (0021)
 ZERO_SHOT_TEMPERATURE = 1.0
 SLOPE = -0.4  # change of the log temperature with normalized entropy, in trained rounds
 ROUGH, GOOD = 30, 100  # audit answers that alone give the log temperature to within about 0.5 and 0.25
@@ -100,11 +99,6 @@ class ProbeEvidence:
         return float(normalized_entropy(self.logits).mean())
 
     @property
-    def selection_bias(self) -> float:
-        """Overestimate of the log temperature: selected answers are harder than an unambiguous pool."""
-        return SELECTION_BIAS * self.selected_share * (1 - self.mean_entropy) ** 2
-
-    @property
     def precision(self) -> float:
         """Inverse variance of the log temperature as the quick classifier estimates it."""
         fitted = EXAMPLE_WEIGHT * self.training_examples * information(self.logits)
@@ -141,7 +135,7 @@ class CalibrationPrior:
         estimates, precisions = [(1 - probe_weight) * np.log(TRAINED_TEMPERATURE)], [TRAINED_SPREAD**-2]
         if probe:
             matching = temperature_at(probe.mean_entropy, pool)
-            estimates.append(np.log(matching) - ADAPTER_OFFSET * (1 - probe_weight) - probe.selection_bias)
+            estimates.append(np.log(matching) - ADAPTER_OFFSET * (1 - probe_weight))
             precisions.append(probe.precision)
         temperature, spread = np.exp(np.average(estimates, weights=precisions)), sum(precisions) ** -0.5
         return cls(float(temperature), spread, slope=SLOPE, mean_entropy=float(normalized_entropy(pool).mean()))

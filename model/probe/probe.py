@@ -2,8 +2,8 @@
 
 It combines several heads (see `heads`). They are trained on the same answers as the adapter but make different errors,
 so the blend of both is better than either. The weight of each head is fitted to held-out answers, which calibrates the
-combination (docs/decisions 0012, 0015 and 0016). Alone, the probe is the quick option where fine-tuning takes too
-long, and between rounds it reflects the latest answers at once. Imports no torch.
+combination (docs/decisions 0012 and 0016, docs/calibration.md). Alone, the probe is the quick option where fine-tuning
+takes too long, and between rounds it reflects the latest answers at once. Imports no torch.
 """
 
 from __future__ import annotations

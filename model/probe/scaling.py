@@ -18,7 +18,7 @@ from scipy.special import entr, log_softmax, softmax
 from model.finite import check_finite
 
 SPREAD = 0.5  # prior deviation of the log temperature
-SLOPE_SPREAD = 0.2  # prior deviation of the slope, as observed over fine-tuned rounds (docs/decisions 0020)
+SLOPE_SPREAD = 0.2  # prior deviation of the slope, as observed over fine-tuned rounds (docs/calibration.md)
 BIAS_SPREAD = 0.5  # prior deviation of a label's bias, in nats: overuse by a factor above three is rare
 REACH = (np.log(0.05), np.log(20))  # bounds of the log temperature
 Array = NDArray[np.float64]

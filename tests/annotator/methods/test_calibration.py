@@ -289,20 +289,6 @@ def test_selected_answers_have_a_bounded_precision():
     assert ProbeEvidence(said, 0, 1.0).precision == 0
 
 
-def test_the_selection_bias_vanishes_in_an_ambiguous_pool():
-    said, _ = overconfident(300, 1.0)
-    nothing = np.zeros_like(said)
-    assert ProbeEvidence(said, 100, 1.0).selection_bias == pytest.approx(
-        2 * ProbeEvidence(said, 100, 0.5).selection_bias
-    )
-    assert ProbeEvidence(said * 99, 100, 1.0).selection_bias > ProbeEvidence(said, 100, 1.0).selection_bias > 0
-    assert ProbeEvidence(nothing, 100, 1.0).selection_bias == pytest.approx(0)
-    drawn, chosen = (
-        CalibrationPrior.trained(1.0, said, ProbeEvidence(said, 100, share)).temperature for share in (0.0, 1.0)
-    )
-    assert chosen < drawn == pytest.approx(1)
-
-
 def test_training_examples_are_half_as_informative_as_fresh_answers():
     said, truth = overconfident(300, 1.0)
     fresh = fit_calibrator(said, truth, CalibrationPrior(1.0, 1e3)).spread ** -2
