@@ -23,10 +23,8 @@ from annotator.errors import (
 )
 
 CALIBRATION, METRICS = "the calibration of a round", "the metrics of a round"
-_MAGIC = b"SQLite format 3\0"
 _DAMAGED = {
     sqlite3.SQLITE_CORRUPT,
-    sqlite3.SQLITE_NOTADB,
     sqlite3.SQLITE_FORMAT,
     sqlite3.SQLITE_TOOBIG,
     sqlite3.SQLITE_IOERR,
@@ -108,6 +106,8 @@ class Connection(sqlite3.Connection):
 
 
 def _by_code(code: int, path: Path, message: str) -> ProjectError | None:
+    if code == sqlite3.SQLITE_NOTADB:
+        return not_sqlite(path)
     if code in _DAMAGED:
         return damaged(path, message)
     if code == sqlite3.SQLITE_FULL:
@@ -132,20 +132,21 @@ def connect(path: Path, options: str = "", timeout: float = 5.0, any_thread: boo
 
 
 def check_file_type(path: Path) -> None:
-    """Raise ProjectError for a file whose type or first bytes show that it is not a database."""
+    """Raise ProjectError for a file whose type or size shows that it is not a database.
+
+    The file is never opened here: closing it would release the locks that SQLite holds on it for this whole process
+    (sqlite.org/howtocorrupt.html, section 2.2), and another process would then delete the journal in use.
+    """
     try:
-        if not S_ISREG(path.stat().st_mode):
-            raise not_a_file(path)
-        with path.open("rb") as file:
-            head = file.read(len(_MAGIC))
+        found = path.stat()
     except (FileNotFoundError, NotADirectoryError) as error:
         raise dangling(path) from error
     except OSError as error:
         raise unreadable(path) from error
-    if not head:
+    if not S_ISREG(found.st_mode):
+        raise not_a_file(path)
+    if not found.st_size:
         raise empty(path)
-    if head != _MAGIC:
-        raise not_sqlite(path)
 
 
 def parsed(text: str | bytes, where: str) -> Any:

@@ -6,6 +6,8 @@ import os
 import random
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
@@ -234,3 +236,19 @@ def test_any_way_a_damaged_file_is_read_ends_in_the_same_error(project: Path) ->
         for read in readers:
             with pytest.raises(ProjectDamaged):
                 read()
+
+
+def test_looking_at_a_project_keeps_the_locks_of_its_open_connections(tmp_path: Path) -> None:
+    """Closing a file drops all locks of the process; another process then deletes the journal, and answers with it."""
+    with closing(create_database(tmp_path / "p")) as db:
+        db.execute("SELECT count(*) FROM utterance").fetchone()
+        for _ in range(2):
+            assert fault_of(tmp_path / "p") is None
+            open_database(tmp_path / "p").close()
+        write = "import sys; from pathlib import Path; from store import settings; from store.database import *\n"
+        write += "db = open_database(Path(sys.argv[1])); settings.put(db, 'name', 'kept'); db.close()"
+        subprocess.run([sys.executable, "-c", write, str(tmp_path / "p")], check=True)
+        assert (tmp_path / "p" / "project.db-wal").exists(), "this process still has the journal open"
+        assert settings.get(db, "name", "") == "kept"
+    with closing(open_database(tmp_path / "p")) as again:
+        assert settings.get(again, "name", "") == "kept"
