@@ -93,7 +93,7 @@ def test_another_site_embeds_nothing_of_ours(site: str, mode: str, passes: bool)
 
 
 def test_a_request_that_comes_in_from_outside_is_refused_whatever_it_calls_us() -> None:
-    assert "on the machine it runs on" in why_refused(request(server="192.168.1.7"), NOBODY)
+    assert "from the machine it runs on" in why_refused(request(server="192.168.1.7"), NOBODY)
     assert why_refused({**request(), "server": None}, NOBODY)
     assert why_refused({**request(), "server": ("/tmp/socket", None)}, NOBODY)
 
@@ -109,7 +109,7 @@ def test_an_exposed_name_is_answered_and_no_other() -> None:
 
 @pytest.mark.parametrize("name", ["*", "*.example.org", "http://lab.example.org", "a b", "lab.example.org/", "a:b"])
 def test_only_a_host_name_can_be_exposed(name: str) -> None:
-    with pytest.raises(BadInput, match="no host name"):
+    with pytest.raises(BadInput, match="not a host name"):
         checked_names([name])
 
 
@@ -121,7 +121,7 @@ def test_the_addresses_of_this_machine_alone_are_open_to_everybody_on_it(address
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "::", "", None, "192.168.1.7", "lab.example.org", "unix:///tmp/app"])
 def test_no_other_address_is_opened_unless_it_is_exposed(address: str | None) -> None:
-    with pytest.raises(AddressRefused, match="nobody has to sign in"):
+    with pytest.raises(AddressRefused, match="there is no sign-in"):
         refuse_open_address(address, NOBODY)
     refuse_open_address(address, frozenset({"lab.example.org"}))
 
@@ -301,5 +301,5 @@ def test_what_is_exposed_answers_under_the_names_that_were_given_and_no_others(t
 def test_serve_tells_what_exposing_means(tmp_path: Path) -> None:
     command = [sys.executable, *SERVE, "--help"]
     done = subprocess.run(command, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, check=True)
-    assert "whoever reaches this machine can read and change all projects" in " ".join(done.stdout.split())
+    assert "anyone who can reach this machine can read and change all projects" in " ".join(done.stdout.split())
     assert EXPOSED == "ANNOTATOR_EXPOSE"

@@ -177,7 +177,7 @@ def test_the_text_column_may_have_any_name(tmp_path, folder):
     path = tmp_path / "f.csv"
     path.write_text("satz,nummer\nein Satz,1\n")
     assert "Added 1 utterance" in good("import", folder, path, "--text", "satz")
-    assert "known to hold the text" in refused("import", folder, path)
+    assert "has a known name for the text" in refused("import", folder, path)
     path.write_text("text,satz\nein Satz,noch einer\n")
     assert "no column “sazt”" in refused("import", folder, path, "--text", "sazt")
 

@@ -322,7 +322,7 @@ def test_accepted_labels_are_exported_as_what_they_are(project):
         assert row["promise"] == "at least 90% right, at 95% confidence"
         assert row["suggested_probability"] >= 0.3
     assert all(row["acceptance"] is None for row in rows.values() if row["source"] != "accepted")
-    assert "| stands |" in dataset_card(project, ExportPlan(), len(rows))
+    assert "| in effect |" in dataset_card(project, ExportPlan(), len(rows))
 
 
 def test_a_person_who_answers_an_accepted_utterance_has_the_last_word(project):

@@ -198,7 +198,7 @@ def test_rounds_whose_agreement_is_no_number_are_not_steady() -> None:
         kappas[place] = np.nan
         advice = Advice(tuple(kappas), True, 1.0, 10)
         assert not advice.is_steady
-        assert stopping.sentence(advice).startswith("Go on")
+        assert stopping.sentence(advice).startswith("Keep labeling")
 
 
 # Rounds
@@ -221,7 +221,7 @@ FAULTS: dict[str, tuple[Any, str, Any]] = {
     "NaN": (FakeAdapter, "logits", bad_logits(np.nan, 7)),
     "infinite": (FakeAdapter, "logits", bad_logits(np.inf, 50)),
     "of an audit utterance": (FakeAdapter, "logits", bad_logits(np.nan, -1)),
-    "the quick classifier": (FakeAdapter, "heard", lambda self, given_: np.full((len(given_), 3), np.nan)),
+    "the quick classifier": (FakeAdapter, "probe_logits", lambda self, given_: np.full((len(given_), 3), np.nan)),
     "the loss": (FakeClassifier, "fit", not_finite),
     "states": (FakeClassifier, "states", lambda self, given_, *_: np.full((len(given_), 9), np.nan, np.float32)),
     "probabilities": (Calibrator, "__call__", lambda self, logits: np.full(logits.shape, np.nan)),

@@ -108,7 +108,7 @@ def test_the_figures_configuration_and_codebook_are_written_out(whole):
     assert "batch_size 10" in text
     assert "recipe: learning_rate" in text
     assert "of round 1, accepted by ada" in text
-    assert "Taken back by bob" in text
+    assert "Undone by bob" in text
     for name in ("promise", "report", "wish"):
         assert name in text
 

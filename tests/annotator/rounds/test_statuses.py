@@ -191,7 +191,7 @@ def test_insights_say_on_how_many_audit_answers_no_label_fits(tmp_path):
         for one in utterances.ids_in(project.db, "audit")[:2]:
             say(project, one, "ada", None, "audit")
         assert (evidence_of(project, rounds.promoted(project.db))[0].truth < 0).sum() == 2
-        assert unfitting(in_use(project)).startswith("On 2 more audit utterances, people found that no label")
+        assert unfitting(in_use(project)).startswith("No label of this round fits 2 more audit utterances")
 
 
 # Imported columns

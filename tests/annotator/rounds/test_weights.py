@@ -118,7 +118,7 @@ def test_a_new_round_works_with_other_weights_and_reads_anew_with_a_word(
         replace_backbone(place)
         with caplog.at_level(logging.WARNING):
             retrain(project)
-        assert "round 2 reads anew" in caplog.text
+        assert "round 2 recomputes all hidden states" in caplog.text
         refused, told = about_weights(project)
         assert not refused
         assert told == ["Round 2 used other weights than round 1 and read all utterances again."]

@@ -323,7 +323,7 @@ def test_the_least_is_what_rows_are_cut_down_to() -> None:
 PEAK = """
 import sys
 import annotator.doctor
-from model import catalog, machine
+from model.backbones import catalog, machine
 before = machine.peak_memory()
 b"." * 200_000_000
 assert "torch" not in sys.modules
