@@ -37,6 +37,7 @@ project, so that `store` and `model` can raise these errors without depending on
 
 import json
 from collections.abc import Mapping
+from numbers import Integral, Real
 from typing import Any, Self
 
 
@@ -59,10 +60,7 @@ class Message(str):
         """Return what is stored in a row, for `load`: the text itself where there are no values."""
         if not self.values:
             return self.id
-        plain = {
-            name: value if isinstance(value, int | float) or value is None else str(value)
-            for name, value in self.values.items()
-        }
+        plain = {name: _plain(value) for name, value in self.values.items()}
         return json.dumps({"message": self.id, "values": plain}, ensure_ascii=False)
 
     @classmethod
@@ -78,6 +76,15 @@ class Message(str):
     def of(cls, text: str) -> Self:
         """Return a message as it is, and a plain text as one without values."""
         return text if isinstance(text, cls) else cls(text)
+
+
+def _plain(value: Any) -> int | float | str | None:
+    """Return what JSON holds for a value, numbers of numpy included: a template may give a number its form."""
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value)
+    return None if value is None else str(value)
 
 
 class AnnotatorError(Exception):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from string import Formatter
 
+import numpy as np
 import pytest
 from babel.messages.catalog import Message as Entry
 from babel.messages.pofile import read_po
@@ -142,6 +143,12 @@ def test_a_message_survives_a_row_and_a_text_of_an_earlier_version_stays_as_it_i
     assert translate(Message.load(message.dump())) == "Es gibt keine Datei a.csv."
     for text in ("There is no file a.csv.", "{", '{"message": 1}', "null"):
         assert translate(Message.load(text)) == text
+
+
+@pytest.mark.parametrize("n", [1200, 1200.0, np.int64(1200), np.float32(1200)], ids=lambda n: type(n).__name__)
+def test_a_number_of_any_kind_keeps_its_form_in_a_row(n: float) -> None:
+    message = Message("{n:,.0f} labels", n=n)
+    assert Message.load(message.dump()) == message == "1,200 labels"
 
 
 @pytest.mark.parametrize(
