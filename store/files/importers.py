@@ -24,7 +24,7 @@ from store.files.provenance import why_no_answer
 from store.files.readers import Rejected, read_header, read_rows
 from store.files.reconciling import Given, Seen, Stored, Terms, reconcile
 from store.imports import StagedRow
-from store.utterances import NewUtterance
+from store.utterances import NewUtterance, SamplingUnit
 
 STRANGE = re.compile(
     "[\0-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]"
@@ -131,7 +131,7 @@ def labels_in(path: Path, plan: ImportPlan) -> dict[str, int]:
     return dict(found.most_common())
 
 
-Draw = Callable[[Iterator[dict[str, Any]]], Iterable[int]]
+Draw = Callable[[Iterator[SamplingUnit]], Iterable[int]]
 
 
 @dataclass(frozen=True)
