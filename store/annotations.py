@@ -82,11 +82,9 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class OutdatedAnswer:
+class OutdatedAnswer(Answer):
     """An answer to review, because the codebook has changed since."""
 
-    id: int
-    utterance_id: int
     since: int  # the version of the codebook that calls it into question
 
 
@@ -309,8 +307,9 @@ def to_look_at(db: Database, none_fits_since: int, utterance_id: int | None = No
     These are answers whose label is out of use, those given before their label's definition changed, and “none fits”
     before the given version; but not if anyone has answered since the change.
     """
-    given = """SELECT answer.*, CASE answer.kind WHEN 'none_fits' THEN ? ELSE label.look_since END AS since
-               FROM answer LEFT JOIN label first ON first.id = answer.said_label_id
+    given = """SELECT answer.*, slice, CASE answer.kind WHEN 'none_fits' THEN ? ELSE label.look_since END AS since
+               FROM answer JOIN utterance ON utterance.id = answer.utterance_id
+               LEFT JOIN label first ON first.id = answer.said_label_id
                LEFT JOIN label ON label.id = first.counts_as
                WHERE answer.kind != 'skip' AND (? IS NULL OR answer.utterance_id = ?)"""
     source = f"""FROM ({given}) given WHERE (kind = 'out_of_use' OR codebook_version < since)

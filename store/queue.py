@@ -36,6 +36,7 @@ class Leased:
     utterance_id: int
     round_id: int | None
     strategy: str
+    score: float | None
     propensity: float | None
     pool_size: int
     chosen_after: int | None

@@ -17,7 +17,7 @@ from annotator.pages import review
 from annotator.pages.components import codebook_history, label_card, layout
 from annotator.project import Project
 from store import annotations, labels
-from store.labels import Change
+from store.labels import Change, Fields
 
 ACTS = (later("Change"), later("Move"), later("Merge"), later("Split"), later("Retire"))
 
@@ -159,7 +159,7 @@ def _change_text(project: Project, label: CodebookLabel, answers: int) -> None:
             _propose(project, label.id, title, lambda: changes.revise(project, label.id, values, look))
 
 
-def _text_fields(label: CodebookLabel, at: str) -> dict[str, Any]:
+def _text_fields(label: CodebookLabel, at: str) -> Fields:
     name = st.text_input(say("Name"), label.name, 200, key=f"name-{at}")
     about, lines_before = say("Read by annotators and by the model."), "\n".join(label.examples)
     definition = st.text_area(say("Definition"), label.definition, help=about, key=f"definition-{at}")

@@ -105,7 +105,7 @@ def test_a_sample_project_has_everything_but_the_labels(name, tmp_path):
         assert slices["pool"] + slices["audit"] == len(wanted)
         assert slices["audit"] == round(0.2 * len(wanted))
         assert annotations.last_id(project.db) == 0
-        stored = {row["metadata"] for row in utterances.iterate(project.db)}
+        stored = {row.metadata_json for row in utterances.iterate(project.db)}
         labels = [label.name for label in codebook_of(project).labels]
         assert not [text for text in stored if any(f'"{name}"' in text for name in labels)]
         assert project.name == SAMPLES[name].codebook.name
