@@ -67,7 +67,7 @@ def test_audit_questions_never_carry_a_suggestion_and_others_do(trained):
     assert all(question.suggestion is None for question in audit)
     assert all(question.suggestion is not None for question in asked if not question.is_audit)
     stored = [row for row in annotations.answers(trained.db) if row.slice == "audit"]
-    assert all(row["suggested_label_id"] is None for row in stored)
+    assert all(row.suggested_label_id is None for row in stored)
 
 
 def test_suggestions_can_be_turned_off(trained):
@@ -108,8 +108,8 @@ def test_undo_brings_the_utterance_back_first_with_the_same_provenance(trained):
     before = stored(trained, annotations.last_id(trained.db))
     assert undo(trained, "ada")
     again = next_question(trained, "ada")
-    assert again.utterance.id == question.utterance.id == before.utterance_id
-    assert {key: again.entry[key] for key in PROVENANCE} == {key: before[key] for key in PROVENANCE}
+    assert again.utterance.id == question.utterance.id == before["utterance_id"]
+    assert {key: getattr(again.entry, key) for key in PROVENANCE} == {key: before[key] for key in PROVENANCE}
     row = stored(trained, answer(trained, again, "ada", right(trained, again)))
     assert {key: row[key] for key in PROVENANCE} == {key: before[key] for key in PROVENANCE}
 
@@ -131,7 +131,7 @@ def test_undo_reaches_back_into_a_batch_that_is_gone(project):
     undo(project, "ada")
     again = next_question(project, "ada")
     assert again.utterance.id == question.utterance.id
-    assert {key: again.entry[key] for key in PROVENANCE} == {key: before[key] for key in PROVENANCE}
+    assert {key: getattr(again.entry, key) for key in PROVENANCE} == {key: before[key] for key in PROVENANCE}
 
 
 def test_undo_takes_back_only_ones_own_answers(project):
