@@ -73,7 +73,7 @@ class ExportContext:
 
     def __init__(self, project: Project, plan: ExportPlan) -> None:
         self.names = labels.names(project.db)
-        self.numbers = {row["id"]: row["number"] for row in rounds.history(project.db)}
+        self.numbers = {one.id: one.number for one in rounds.history(project.db)}
         self._read_predictions(project)
         scored = self._places if plan.with_model and self._order else ()
         self.statuses = statuses(project, scored)
@@ -84,7 +84,7 @@ class ExportContext:
 
     def _read_predictions(self, project: Project) -> None:
         promoted = rounds.promoted(project.db)
-        self.round = promoted["number"] if promoted else None
+        self.round = promoted.number if promoted else None
         self._places: dict[int, int] = {}
         self._order: list[str] = []
         if promoted:
@@ -141,16 +141,16 @@ class ExportContext:
         """Return the row of an auto-accepted utterance, with the label it was accepted with."""
         act = self.statuses.accepted[utterance["id"]]
         return self._unanswered(utterance) | {
-            "label": self.names[act["label_id"]],
-            "given_label": self.names[act["said_label_id"]],
+            "label": self.names[act.label_id],
+            "given_label": self.names[act.said_label_id],
             "source": "accepted",
-            "annotator": act["annotator"],
-            "round": self.numbers[act["round_id"]],
-            "codebook_version": act["codebook_version"],
-            "suggested_label": self.names[act["label_id"]],
-            "suggested_probability": act["probability"],
-            "at": act["at"],
-            "acceptance": act["acceptance_id"],
+            "annotator": act.annotator,
+            "round": self.numbers[act.round_id],
+            "codebook_version": act.codebook_version,
+            "suggested_label": self.names[act.label_id],
+            "suggested_probability": act.probability,
+            "at": act.at,
+            "acceptance": act.acceptance_id,
             "promise": card.guaranteed(act),
         }
 

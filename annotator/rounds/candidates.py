@@ -67,10 +67,10 @@ def training_states(project: "Project", order: Sequence[int]) -> tuple[list[int]
 def probe_in_use(project: "Project", order: Sequence[int], width: int) -> Probe:
     """Return the quick classifier of the round in use for these labels, to be refitted; a blank one if it has none."""
     row = rounds.promoted(project.db)
-    known = Probe.load(project.folder / "adapters" / row["adapter"]) if row else None
+    known = Probe.load(project.adapters / row.folder) if row else None
     if row is None or known is None or len(known.weights) != width:
         return blank(width, len(order))
-    had = rounds.labels_of(row)
+    had = row.label_ids
     return known.for_labels([had.index(label) if label in had else None for label in order])
 
 
@@ -98,7 +98,7 @@ def _committee(project: "Project", predictions: Predictions, scored: NDArray[np.
     wording of the prompt do not reliably find more by their disagreement than the margin does (`python -m
     benchmarks.committee`), and another wording takes another pass over the pool.
     """
-    latest = [rounds.predictions_of(project.db, row) for row in rounds.latest(project.db, MEMBERS)]
+    latest = [rounds.predictions_of(project.db, row) for row in rounds.finished(project.db, MEMBERS)]
     members = [known for known in latest if known.unknown == predictions.unknown]
     if len(members) < 2:
         return None
