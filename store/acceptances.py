@@ -91,23 +91,25 @@ def end(db: Database, acceptance_id: int, kind: Ended, reason: str) -> bool:
         return bool(db.execute(sql, (acceptance_id, kind, Message.of(reason).dump(), now())).rowcount == 1)
 
 
-# Answers to the spot checks of an acceptance, and whether each differs from the accepted label. “None fits” does; if
-# people disagree, each answer counts. Labels that are no longer in use are left out.
-_CHECKS = f"""SELECT answer.label_id IS NOT label.id AS differs
-    FROM accepted JOIN answer ON answer.utterance_id = accepted.utterance_id
+# The results of spot checks. “None fits” differs from any label; if people disagree, each answer counts. Labels that
+# are no longer in use are left out.
+_CHECKS = f"""SELECT act.id AS acceptance_id, count(*) AS checks, sum(answer.label_id IS NOT label.id) AS errors
+    FROM acceptance act JOIN accepted ON accepted.acceptance_id = act.id
+    JOIN answer ON answer.utterance_id = accepted.utterance_id
     JOIN label first ON first.id = accepted.label_id
     JOIN label ON label.id = first.counts_as AND label.retired_at IS NULL
-    WHERE accepted.acceptance_id = acceptance.id AND answer.strategy = '{SPOT_CHECK}'
-    AND answer.kind IN ('label', 'none_fits') AND answer.at >= acceptance.at"""
+    WHERE answer.strategy = '{SPOT_CHECK}' AND answer.kind IN ('label', 'none_fits') AND answer.at >= act.at
+    GROUP BY act.id"""
 
 
 def history(db: Database) -> list[Acceptance]:
     """Return all acceptances, newest first."""
     acts = f"""SELECT acceptance.*, round.number AS round_number, e.kind AS ended, e.reason AS reason,
         (SELECT count(*) FROM accepted WHERE acceptance_id = acceptance.id) AS size,
-        (SELECT count(*) FROM ({_CHECKS})) AS checks, (SELECT coalesce(sum(differs), 0) FROM ({_CHECKS})) AS errors
+        coalesce(c.checks, 0) AS checks, coalesce(c.errors, 0) AS errors
         FROM acceptance JOIN round ON round.id = acceptance.round_id
-        LEFT JOIN acceptance_end e ON e.acceptance_id = acceptance.id"""
+        LEFT JOIN acceptance_end e ON e.acceptance_id = acceptance.id
+        LEFT JOIN ({_CHECKS}) c ON c.acceptance_id = acceptance.id"""
     return list(select(db, Acceptance, f"FROM ({acts}) ORDER BY id DESC"))
 
 

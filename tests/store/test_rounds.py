@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sqlite_utils import Database
 
+from annotator.errors import ProjectDamaged
 from store import queue, rounds
 from store.database import fetch, fetch_value, immediate
 from tests.store.rows import add_labels, add_utterances, begin_round, entries, predictions
@@ -37,6 +38,16 @@ def test_the_round_in_use_is_the_newest_promoted_one(db: Database) -> None:
     assert (found.id, found.folder) == (second.id, "round-0002")
     assert (found.calibration, found.metrics) == ({"temperature": 1.5}, {"accuracy": 0.5})
     assert (found.peak_memory, third.peak_memory) == (7, None)
+
+
+def test_damage_to_one_value_of_a_round_leaves_the_others_readable(db: Database) -> None:
+    promote(db, begin_round(db, [1, 2]).id)
+    db.execute("UPDATE round SET metrics = '{\"accuracy\"'")
+    found = rounds.promoted(db)
+    assert found is not None
+    assert (found.label_ids, found.calibration) == ((1, 2), {"temperature": 1.5})
+    with pytest.raises(ProjectDamaged, match="the metrics of a round"):
+        _ = found.metrics
 
 
 def test_a_round_that_is_over_is_neither_promoted_nor_closed_again(db: Database) -> None:

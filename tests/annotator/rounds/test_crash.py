@@ -137,9 +137,9 @@ def kill_a_round(project: Project, stage: str, delay: float) -> bool:
             assert sorted(queue.queued_ids(opened.db)) == batch
         else:
             kept = "SELECT count(*) FROM prediction WHERE round_id = ?"
-            assert fetch_value(opened.db, kept, (promoted["id"],)) == scored
+            assert fetch_value(opened.db, kept, (promoted.id,)) == scored
         run_round(opened, classifier_of(opened), opened.config)
-        assert is_whole(opened)["number"] > promoted["number"]
+        assert is_whole(opened).number > promoted.number
         return in_use
 
 
