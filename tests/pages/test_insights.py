@@ -110,7 +110,7 @@ def test_what_a_promise_lacks_is_asked_next_by_a_button(project: Project) -> Non
 
 def test_one_sentence_says_how_often_the_model_is_right_and_how_surely(project: Project) -> None:
     with SAMPLES["client_talk"].data.open(encoding="utf-8", newline="") as file:
-        known = {row.id: row.label for row in csv.DictReader(file)}
+        known = {row["id"]: row["label"] for row in csv.DictReader(file)}
     codebook = codebook_of(project)
     for _ in range(60):
         question = next_question(project, "anna")
