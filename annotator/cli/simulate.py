@@ -136,13 +136,8 @@ def simulate(
     console.print(*report.sentences(runs), sep="\n", highlight=False)
     if out:
         settings = {"data": data.name, "labels": most, "rounds": count, "config": json.loads(config.to_json())}
-        found = {
-            **settings,
-            "runs": [run.as_dict() for run in runs],
-            "strategies": summaries,
-            **summaries[strategies[0]],
-        }
-        write_text(out, json.dumps(found, indent=2))
+        figures = {"runs": [run.as_dict() for run in runs], "strategies": summaries, **summaries[strategies[0]]}
+        write_text(out, json.dumps({**settings, **figures}, indent=2))
     if page:
         write_text(page, report.page(runs, f"Simulation on {data.stem}"))
 
