@@ -73,7 +73,7 @@ def problems_of(folder: Path) -> list[str]:
         raise
     except ProjectError as error:
         return [error.message]
-    if in_use and not (adapter := folder / "adapters" / str(in_use["adapter"])).is_dir():
+    if in_use and not (adapter := folder / "adapters" / in_use.folder).is_dir():
         found.append(f"the adapter of the round in use is missing: {adapter}")
     return found
 

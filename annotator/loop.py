@@ -8,7 +8,6 @@ use.
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -22,7 +21,7 @@ from annotator.methods.calibration import (
     cross_fitted,
     fit_calibrator,
 )
-from annotator.methods.metrics import evaluate
+from annotator.methods.metrics import Metrics, Uncalibrated, evaluate
 from annotator.methods.prediction_sets import fit_limit
 from annotator.project import Project
 from annotator.rounds.batch import compose_batch
@@ -33,23 +32,26 @@ from annotator.rounds.snapshot import Snapshot, read_texts, take_snapshot
 from model.finite import check_finite
 from model.types import Adapter, Classifier, Logits, Progress
 from store import rounds, states
-from store.rounds import Predictions
+from store.rounds import Predictions, Round
 
 _LOG = logging.getLogger(__name__)
 READ_AT_ONCE = 512  # utterances between two writes of hidden states to the database
 
 
 @dataclass(frozen=True)
-class Round:
-    """A promoted round: its row and metrics, and the adapter and calibrator that score further utterances."""
+class Promoted:
+    """A promoted round, as it was begun, with its metrics and the adapter and calibrator that score further utterances.
 
-    row: Mapping[str, Any]
+    The metrics are None with fewer than two audit answers.
+    """
+
+    row: Round
     adapter: Adapter
     calibrator: Calibrator
-    metrics: Mapping[str, Any]
+    metrics: Metrics | None
 
 
-def run_round(project: Project, classifier: Classifier, config: RoundConfig, report: Report | None = None) -> Round:
+def run_round(project: Project, classifier: Classifier, config: RoundConfig, report: Report | None = None) -> Promoted:
     """Train on the answers given so far, score the open utterances, and promote the round with its next batch.
 
     Raises TooFewAnswers if there is too little to train on, RoundError if the codebook has changed since the classifier
@@ -62,7 +64,7 @@ def run_round(project: Project, classifier: Classifier, config: RoundConfig, rep
     row = begin_round(project, config, snapshot, classifier.origin)
     to_read = (*snapshot.scored, *snapshot.train)
     if states.use(project.db, classifier.reading):  # hidden states of another backbone or prompt are not comparable
-        _LOG.warning("The backbone or the prompt has changed: round %s recomputes all hidden states.", row["number"])
+        _LOG.warning("The backbone or the prompt has changed: round %s recomputes all hidden states.", row.number)
     report.plan(**stage_costs(snapshot, config, unread=len(to_read) - len(states.known(project.db, to_read))))
 
     read(project, classifier, config, to_read, report.stage("read"))
@@ -81,7 +83,7 @@ def run_round(project: Project, classifier: Classifier, config: RoundConfig, rep
     except NotFinite:
         drop_adapter(project, folder)
         raise
-    return Round(row, adapter, calibrator, metrics)
+    return Promoted(row, adapter, calibrator, metrics)
 
 
 def score(
@@ -150,22 +152,23 @@ def train(
 
 def calibrate(
     logits: Logits, snapshot: Snapshot, calibration_prior: CalibrationPrior
-) -> tuple[Calibrator, dict[str, Any]]:
-    """Return the calibrator fitted on the audit answers, and cross-fitted metrics; only `n` below two answers."""
+) -> tuple[Calibrator, Metrics | None]:
+    """Return the calibrator fitted on the audit answers, and cross-fitted metrics; None below two answers."""
     order = snapshot.codebook.ids
     rows = [i for i, utterance in enumerate(snapshot.scored) if utterance in snapshot.audit]
     truth = np.array([order.index(snapshot.audit[snapshot.scored[i]]) for i in rows], dtype=np.int64)
     calibration_prior = choose_prior(logits[rows], truth, calibration_prior)
     calibrator = fit_calibrator(logits[rows], truth, calibration_prior)
     if len(rows) < 2:
-        return calibrator, {"n": len(rows)}
+        return calibrator, None
     raw = evaluate(Calibrator(1.0)(logits[rows]), truth)
     probabilities = cross_fitted(logits[rows], truth, calibration_prior)
-    return calibrator, {
-        **evaluate(probabilities, truth),
-        "raw": {name: raw[name] for name in ("nll", "brier", "ece")},
-        "shortlist_limit": fit_limit(probabilities, truth),
-    }
+    metrics = replace(
+        evaluate(probabilities, truth),
+        raw=Uncalibrated(raw.nll, raw.brier, raw.ece),
+        shortlist_limit=fit_limit(probabilities, truth),
+    )
+    return calibrator, metrics
 
 
 def temperature_prior(

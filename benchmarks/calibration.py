@@ -301,10 +301,11 @@ def show_rounds(runs: Sequence[tuple[Kept, dict[str, Any]]]) -> None:
         table.add_column(column, justify="left" if column == "data" else "right")
     for kept, run in runs:
         before, after = run["before"], run["after"]
-        pairs = (f"{before[name]:.3f} → {after[name]:.3f}" for name in ("ece", "nll", "brier"))
-        ece, nll, brier = pairs
-        cells = (kept.data, kept.labels, kept.seed, after["n"], f"{after['accuracy']:.3f}", ece,
-                 f"{after['ece_band'][1]:.3f}", nll, brier, run["inside"], run["not_worse"])  # fmt: skip
+        ece = f"{before.ece:.3f} → {after.ece:.3f}"
+        nll = f"{before.nll:.3f} → {after.nll:.3f}"
+        brier = f"{before.brier:.3f} → {after.brier:.3f}"
+        cells = (kept.data, kept.labels, kept.seed, after.n, f"{after.accuracy:.3f}", ece,
+                 f"{after.ece_band[1]:.3f}", nll, brier, run["inside"], run["not_worse"])  # fmt: skip
         table.add_row(*(str(cell) for cell in cells))
     console.print(table)
 

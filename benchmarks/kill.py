@@ -75,14 +75,14 @@ def kill_round(folder: Path, stage: str, delay: float) -> str:
     with Project.open(folder) as project:
         reached = False
         while (job := jobs.active(project.db)) and not reached:
-            reached = job["stage"] == stage
+            reached = job.stage == stage
             time.sleep(0.002)  # the round needs the processor
         time.sleep(delay)
         job = jobs.active(project.db)
-        if job is None or job["pid"] is None:
+        if job is None or job.pid is None:
             return "over"
-        os.kill(job["pid"], signal.SIGKILL)
-        return str(job["stage"])
+        os.kill(job.pid, signal.SIGKILL)
+        return job.stage
 
 
 def label_until(page: Page, app: App, ready: threading.Event, over: threading.Event) -> int:
@@ -105,13 +105,13 @@ def label_until(page: Page, app: App, ready: threading.Event, over: threading.Ev
 def whole(project: Project, before: int) -> bool:
     """Return whether a round numbered `before` or later is in use and complete, and no round is unfinished."""
     promoted = rounds.promoted(project.db)
-    running = [row for row in rounds.history(project.db) if row["state"] == "running"]
-    if promoted is None or promoted["number"] < before or running:
+    running = [row for row in rounds.history(project.db) if row.state == "running"]
+    if promoted is None or promoted.number < before or running:
         return False
-    adapter = project.folder / "adapters" / promoted["adapter"]
+    adapter = project.adapters / promoted.folder
     predictions = rounds.predictions_of(project.db, promoted)
     sound = project.db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
-    return sound and adapter.is_dir() and len(predictions.utterance_ids) > 0 and promoted["metrics"] is not None
+    return sound and adapter.is_dir() and len(predictions.utterance_ids) > 0 and bool(promoted.metrics)
 
 
 def run_once(page: Page, workspace: Path, stage: str | None, rng: random.Random) -> dict[str, int]:
@@ -142,7 +142,7 @@ def run_once(page: Page, workspace: Path, stage: str | None, rng: random.Random)
     with Project.open(folder) as project:
         recover(project)
         stored = annotations.last_id(project.db) - stored
-        broken = not whole(project, promoted["number"])
+        broken = not whole(project, promoted.number)
     counts = {"kills": 1, "answers_given": seen, "answers_lost": max(0, seen - stored), "projects_broken": int(broken)}
     return counts | ({f"killed_at_{killed}": 1} if killed else {})
 

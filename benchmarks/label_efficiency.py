@@ -32,16 +32,18 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from annotator.methods.query_strategies import DEFAULT, STRATEGIES, View, margin, rank
-from annotator.simulation.curves import compare, curve_of, reached
+from annotator.simulation.curves import Curve, Point, compare, curve_of, reached
 from annotator.simulation.oracle import Gold, read_gold
 from annotator.simulation.report import SHARES, sentences
-from annotator.simulation.runner import BASELINE, EVERYTHING, Run, replay
+from annotator.simulation.runner import BASELINE, EVERYTHING, replay
+from annotator.simulation.runs import Run
 from benchmarks.command import PROBE_NAMES, RANDOM_WEIGHTS, SCRATCH, Command
 from benchmarks.data import PUBLIC, SETS, plan_of
 from benchmarks.measure import print_last
 from benchmarks.small_data import MINILM, embed
 from model.backbones.catalog import STARTER
 
+CONSOLE = Console(width=150)
 ROWS, TEST = 1500, 500
 COMMAND = Command(
     __doc__,
@@ -92,7 +94,7 @@ def excerpt(name: str, given: Namespace) -> Path:
     return target
 
 
-def peers(name: str, given: Namespace) -> list[Run]:
+def peers(name: str, given: Namespace) -> list[Point]:
     """Run the baselines on the same pools, test rows and budgets."""
     gold = read_gold(replace(plan_of(name), data=excerpt(name, given)))
     names = sorted({row.given_label or "" for row in (*gold.train, *gold.test)})
@@ -100,7 +102,7 @@ def peers(name: str, given: Namespace) -> list[Run]:
     if find_spec(MINILM):
         known = dict(zip(*_texts(gold), strict=True))
         ways["MiniLM"] = lambda texts: np.array([known[text] for text in texts])
-    runs = []
+    points = []
     for way, represent in ways.items():
         for seed in range(given.seeds):
             train, test = _rows(gold, given, seed)
@@ -108,10 +110,10 @@ def peers(name: str, given: Namespace) -> list[Run]:
             y = np.array([names.index(row.given_label or "") for row in (*train, *test)])
             for strategy in ("margin", "random"):
                 for labels, right in _by_hand((x, y), len(train), given, strategy, seed):
-                    runs.append({"strategy": f"{way}, {strategy}", "seed": seed, "labels": labels, "accuracy": right})
+                    points.append(Point(f"{way}, {strategy}", seed, labels, right))
     if find_spec("small_text"):
-        runs += [run for seed in range(given.seeds) for run in _small_text(gold, names, given, seed)]
-    return runs
+        points += [point for seed in range(given.seeds) for point in _small_text(gold, names, given, seed)]
+    return points
 
 
 def _rows(gold: Gold, given: Namespace, seed: int) -> tuple[list[Any], list[Any]]:
@@ -150,7 +152,7 @@ def _by_hand(
         known += left[rank(scores, rng, given.batch)].tolist()
 
 
-def _small_text(gold: Gold, names: Sequence[str], given: Namespace, seed: int) -> Iterator[Run]:
+def _small_text(gold: Gold, names: Sequence[str], given: Namespace, seed: int) -> Iterator[Point]:
     from small_text import (
         BreakingTies,
         PoolBasedActiveLearner,
@@ -174,25 +176,20 @@ def _small_text(gold: Gold, names: Sequence[str], given: Namespace, seed: int) -
         for labels in range(given.batch, given.labels + 1, given.batch):
             columns = learner.classifier.predict(SklearnDataset(tested, truth, target_labels=np.arange(len(names))))
             predicted = learner.classifier.model.classes_[columns]  # columns count only labels in its training set
-            yield {
-                "strategy": f"small-text, {name}",
-                "seed": seed,
-                "labels": labels,
-                "accuracy": float((predicted == truth).mean()),
-            }
+            yield Point(f"small-text, {name}", seed, labels, float((predicted == truth).mean()))
             if labels < given.labels:
                 learner.query(num_samples=given.batch)
                 learner.update(y[learner.indices_queried])
 
 
-def show(name: str, runs: Sequence[Run]) -> None:
+def show(name: str, points: Sequence[Point]) -> None:
     """Print each way's accuracy on a data set, and its gain over random sampling."""
     table = Table(title=f"{name}: accuracy, mean over seeds")
     for column in ("", "50", "100", "200", "area", "over random", "answers saved", f"to {SHARES[-1]:.0%} of all"):
         table.add_column(column, justify="left" if not column else "right")
-    base, whole = curve_of(runs, BASELINE), curve_of(runs, EVERYTHING)
-    for way in dict.fromkeys(run["strategy"] for run in runs if run["strategy"] != EVERYTHING):
-        curve = curve_of(runs, way)
+    base, whole = curve_of(points, BASELINE), curve_of(points, EVERYTHING)
+    for way in dict.fromkeys(one.strategy for one in points if one.strategy != EVERYTHING):
+        curve = curve_of(points, way)
         found = compare(curve, base)
         low, high = found.area_interval
         at = [f"{_at(curve, count):.3f}" if count in curve.labels else "–" for count in (50, 100, 200)]
@@ -200,24 +197,21 @@ def show(name: str, runs: Sequence[Run]) -> None:
         saved = "{:.0%} ({:.0%} to {:.0%})".format(found.saved, *found.saved_interval)
         enough = "{:.0f} ({:.0f} to {:.0f})".format(*reached(curve, SHARES[-1] * float(whole.mean[-1])))
         table.add_row(way, *at, f"{curve.areas.mean():.3f}", gain, saved, enough)
-    console = Console(width=150)
-    console.print(table)
-    product = [run for run in runs if ", " not in run["strategy"]]
-    console.print(*sentences(product), sep="\n", highlight=False, soft_wrap=True)
+    CONSOLE.print(table)
 
 
-def _at(curve: Any, labels: int) -> float:
+def _at(curve: Curve, labels: int) -> float:
     return float(curve.mean[curve.labels.tolist().index(labels)])
 
 
-def verdict(found: dict[str, list[Run]]) -> dict[str, Any]:
+def verdict(found: dict[str, list[Point]]) -> dict[str, Any]:
     """Summarize the default strategy over all data sets."""
-    comparisons = {name: compare(curve_of(runs, DEFAULT), curve_of(runs, BASELINE)) for name, runs in found.items()}
+    comparisons = {name: compare(curve_of(made, DEFAULT), curve_of(made, BASELINE)) for name, made in found.items()}
     above: dict[str, dict[str, int]] = {}
-    for runs in found.values():
-        best = curve_of(runs, DEFAULT)
-        for way in dict.fromkeys(run["strategy"] for run in runs if ", " in run["strategy"]):
-            wins, other = above.setdefault(way, {"100": 0, "200": 0}), curve_of(runs, way)
+    for points in found.values():
+        best = curve_of(points, DEFAULT)
+        for way in dict.fromkeys(one.strategy for one in points if ", " in one.strategy):
+            wins, other = above.setdefault(way, {"100": 0, "200": 0}), curve_of(points, way)
             for count in (100, 200):
                 if count in best.labels and count in other.labels:
                     wins[str(count)] += _at(best, count) > _at(other, count)
@@ -236,8 +230,10 @@ def main() -> None:
     given = COMMAND.read()
     found = {}
     for name in given.sets:
-        found[name] = ours(name, given) + peers(name, given)
+        runs = ours(name, given)
+        found[name] = [run.point for run in runs] + peers(name, given)
         show(name, found[name])
+        CONSOLE.print(*sentences(runs), sep="\n", highlight=False, soft_wrap=True)
     print_last(verdict(found))
 
 

@@ -194,7 +194,7 @@ def training(folder: Path) -> Iterator[None]:
         try:
             yield
             ended = jobs.get(project.db, job)
-            assert jobs.active(project.db), f"the round ended before the answers did: {ended['error']}"
+            assert jobs.active(project.db), f"the round ended before the answers did: {ended.error}"
         finally:
             jobs.request_cancel(project.db)
             deadline = time.monotonic() + 60

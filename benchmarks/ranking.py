@@ -123,11 +123,11 @@ def _fill(project: Project, count: int, answers: int) -> tuple[np.ndarray, np.nd
                        last_annotation=0, snapshot_hash="", trained_on=answers, audited_on=0)  # fmt: skip
         row = rounds.begin(project.db, new)
         logits = np.log(rng.dirichlet(np.ones(len(order)), count))
-        rounds.save_predictions(project.db, row["id"], Predictions(np.array(ids), np.exp(logits), logits, order))
-        rounds.promote(project.db, row["id"], "", Calibrator(1.0).as_dict(), {})
+        rounds.save_predictions(project.db, row.id, Predictions(np.array(ids), np.exp(logits), logits, order))
+        rounds.promote(project.db, row.id, "", Calibrator(1.0).as_dict(), {})
         rest = utterances.ids_in(project.db, "pool")[answers : answers + 25]
         entries = [QueueEntry(i, "margin_diverse", 0.0, None, count) for i in rest]
-        queue.replace(project.db, row["id"], entries)
+        queue.replace(project.db, row.id, entries)
     return vectors, labels
 
 

@@ -9,10 +9,9 @@ installed without its dependencies; skipped with a note if it is missing). The b
 product holds out a fifth of the same budget for its audit sample. The last line is one JSON object.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -91,7 +90,7 @@ def baseline(guess: Guess, gold: Gold, plan: Plan, seed: int) -> dict[str, float
     }
 
 
-def summary(runs: Sequence[dict[str, Any]]) -> dict[str, float]:
+def summary(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Return means and standard deviations over seeds."""
     figures: dict[str, float] = {}
     for name in ("accuracy", "macro_f1"):
@@ -121,7 +120,12 @@ def main() -> None:
         print(f"MiniLM is skipped: the package {MINILM} is not installed.")
     results = {name: summary([baseline(guess, gold, plan, s) for s in seeds]) for name, guess in guesses.items()}
     if not given.baselines_only:
-        results["Annotator"] = summary(list(oracle.simulate(plan, seeds)))
+        results["Annotator"] = summary(
+            [
+                {"accuracy": run.metrics.accuracy, "macro_f1": run.metrics.macro_f1}
+                for run in oracle.simulate(plan, seeds)
+            ]
+        )
     for name, figures in results.items():
         print(f"{name:32}" + "  ".join(f"{key} {value:.3f}" for key, value in figures.items()))
     print_last({"data": plan.data.parent.name, "labels": given.labels, "seeds": seeds, **results})

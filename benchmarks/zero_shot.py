@@ -50,9 +50,9 @@ def compare(data: str, count: int, backbone: str) -> dict[str, float]:
     for column in ("correction", "accuracy", "macro-F1", "NLL", "ECE"):
         table.add_column(column, justify="left" if column == "correction" else "right")
     for name, one in found.items():
-        table.add_row(name, *(f"{one[key]:.3f}" for key in ("accuracy", "macro_f1", "nll", "ece")))
+        table.add_row(name, *(f"{value:.3f}" for value in (one.accuracy, one.macro_f1, one.nll, one.ece)))
     console.print(table)
-    return {name: round(one["nll"], 3) for name, one in found.items()}
+    return {name: round(one.nll, 3) for name, one in found.items()}
 
 
 def main() -> None:

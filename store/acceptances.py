@@ -3,14 +3,14 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from sqlite_utils import Database
 
 from annotator.errors import Message
-from store.database import fetch, fetch_value, immediate, now
-from store.faults import parsed
+from store.database import fetch_value, immediate, now, select
 
+Ended = Literal["undone", "withdrawn"]
 SPOT_CHECK = "spot_check"  # the strategy of questions drawn from accepted utterances
 
 
@@ -24,6 +24,45 @@ class NewAcceptance:
     confidence: float
     guarantee: str
     codebook_version: int
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """An act of accepting suggestions, how it ended if it did, and the results of its spot checks."""
+
+    id: int
+    round_number: int
+    annotator: str
+    target: float  # precision
+    confidence: float
+    at: str
+    size: int  # utterances
+    checks: int  # answers to spot checks
+    errors: int  # those that differ from the accepted label
+    ended: Ended | None  # None while it is in effect
+    reason_json: str | None
+
+    @property
+    def reason(self) -> Message:
+        """Why it ended; empty while it is in effect."""
+        return Message.load(self.reason_json or "")
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """An accepted suggestion that has not ended."""
+
+    acceptance_id: int
+    utterance_id: int
+    label_id: int  # in use now
+    said_label_id: int  # it was accepted with
+    probability: float
+    round_id: int
+    annotator: str
+    target: float  # precision
+    confidence: float
+    codebook_version: int
+    at: str
 
 
 def accept(db: Database, new: NewAcceptance, labels: Mapping[int, tuple[int, float]]) -> int:
@@ -45,59 +84,42 @@ def accept(db: Database, new: NewAcceptance, labels: Mapping[int, tuple[int, flo
     return acceptance_id
 
 
-def end(db: Database, acceptance_id: int, kind: Literal["undone", "withdrawn"], reason: str) -> bool:
+def end(db: Database, acceptance_id: int, kind: Ended, reason: str) -> bool:
     """End an acceptance as a whole; return False if it had ended before."""
     sql = "INSERT OR IGNORE INTO acceptance_end (acceptance_id, kind, reason, at) VALUES (?, ?, ?, ?)"
     with immediate(db):
         return bool(db.execute(sql, (acceptance_id, kind, Message.of(reason).dump(), now())).rowcount == 1)
 
 
-def history(db: Database) -> list[dict[str, Any]]:
-    """Return all acceptances, newest first, with their size, how they ended, and the results of spot checks.
-
-    `checks` counts the answers to spot checks, `errors` those that differ from the accepted label.
-    """
-    rows = fetch(
-        db,
-        """SELECT acceptance.*, round.number AS round_number, e.kind AS ended, e.reason AS reason, e.at AS ended_at,
-               (SELECT count(*) FROM accepted WHERE acceptance_id = acceptance.id) AS size
-           FROM acceptance JOIN round ON round.id = acceptance.round_id
-           LEFT JOIN acceptance_end e ON e.acceptance_id = acceptance.id ORDER BY acceptance.id DESC""",
-    )
-    return [
-        {
-            **row,
-            "reason": row["reason"] and Message.load(row["reason"]),
-            "guarantee": parsed(row["guarantee"], "the guarantee of an acceptance"),
-            **spot_checks(db, row["id"]),
-        }
-        for row in rows
-    ]
+# The results of spot checks. “None fits” differs from any label; if people disagree, each answer counts. Labels that
+# are no longer in use are left out.
+_CHECKS = f"""SELECT act.id AS acceptance_id, count(*) AS checks, sum(answer.label_id IS NOT label.id) AS errors
+    FROM acceptance act JOIN accepted ON accepted.acceptance_id = act.id
+    JOIN answer ON answer.utterance_id = accepted.utterance_id
+    JOIN label first ON first.id = accepted.label_id
+    JOIN label ON label.id = first.counts_as AND label.retired_at IS NULL
+    WHERE answer.strategy = '{SPOT_CHECK}' AND answer.kind IN ('label', 'none_fits') AND answer.at >= act.at
+    GROUP BY act.id"""
 
 
-def spot_checks(db: Database, acceptance_id: int) -> dict[str, int]:
-    """Count the spot checks of an acceptance, and those whose answer differs from the accepted label.
-
-    “None fits” counts as different; if people disagree, each answer counts. Labels that are no longer in use are
-    excluded.
-    """
-    sql = """SELECT count(*), coalesce(sum(answer.label_id IS NOT label.id), 0)
-             FROM accepted JOIN answer ON answer.utterance_id = accepted.utterance_id
-             JOIN label first ON first.id = accepted.label_id
-             JOIN label ON label.id = first.counts_as AND label.retired_at IS NULL
-             WHERE accepted.acceptance_id = ? AND answer.strategy = ? AND answer.kind IN ('label', 'none_fits')
-             AND answer.at >= (SELECT at FROM acceptance WHERE id = ?)"""
-    checks, errors = db.execute(sql, (acceptance_id, SPOT_CHECK, acceptance_id)).fetchone()
-    return {"checks": int(checks), "errors": int(errors)}
+def history(db: Database) -> list[Acceptance]:
+    """Return all acceptances, newest first."""
+    acts = f"""SELECT acceptance.*, round.number AS round_number, e.kind AS ended, e.reason AS reason,
+        (SELECT count(*) FROM accepted WHERE acceptance_id = acceptance.id) AS size,
+        coalesce(c.checks, 0) AS checks, coalesce(c.errors, 0) AS errors
+        FROM acceptance JOIN round ON round.id = acceptance.round_id
+        LEFT JOIN acceptance_end e ON e.acceptance_id = acceptance.id
+        LEFT JOIN ({_CHECKS}) c ON c.acceptance_id = acceptance.id"""
+    return list(select(db, Acceptance, f"FROM ({acts}) ORDER BY id DESC"))
 
 
 _UNANSWERED = """NOT EXISTS (SELECT 1 FROM answer
     WHERE answer.utterance_id = standing.utterance_id AND answer.kind IN ('label', 'none_fits'))"""
 
 
-def standing(db: Database) -> list[dict[str, Any]]:
+def standing(db: Database) -> list[Accepted]:
     """Return accepted suggestions that have not ended and that no person has answered since."""
-    return fetch(db, f"SELECT * FROM standing WHERE {_UNANSWERED}")
+    return list(select(db, Accepted, f"FROM standing WHERE {_UNANSWERED}"))
 
 
 def standing_ids(db: Database) -> set[int]:

@@ -22,7 +22,6 @@ from annotator.errors import (
     ProjectUnreadable,
 )
 
-CALIBRATION, METRICS = "the calibration of a round", "the metrics of a round"
 _DAMAGED = {
     sqlite3.SQLITE_CORRUPT,
     sqlite3.SQLITE_FORMAT,

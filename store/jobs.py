@@ -2,23 +2,82 @@
 
 import os
 import signal
-from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Literal
 
 import psutil
 from sqlite_utils import Database
 
 from annotator.errors import Message, RoundRunning
-from store.database import fetch_one, fetch_value, immediate, now
+from store.database import fetch_value, immediate, now, select
 from store.processes import find_process
 
+State = Literal["active", "done", "failed", "cancelled", "interrupted"]
 START_GRACE = timedelta(seconds=60)  # from the row to the registration of the process; importing torch takes seconds
 SILENT = timedelta(minutes=2)  # without a heartbeat, due every few seconds: the process is stopped or stuck
 STUCK = timedelta(minutes=30)  # alive without progress: longer than any step takes
 CANCEL_GRACE = timedelta(seconds=10)  # from the cancel request to SIGTERM
 TERM_GRACE = timedelta(seconds=5)  # from SIGTERM to SIGKILL
+
+
+@dataclass(frozen=True)
+class Job:
+    """A background process that works on a project, or did."""
+
+    id: int
+    state: State
+    reason_json: str
+    pid: int | None  # None until the process is registered, as is the next
+    pid_started: float | None
+    stage: str
+    share: float  # of the work that is done, 0 to 1
+    seconds_left: float | None
+    cancel: int  # 1 if it was asked to stop, else 0
+    cancelled_at: str | None  # time of the cancel request; None in jobs of earlier versions, as is the next
+    progress_at: str | None
+    last_annotation: int
+    round_id: int | None
+    error_json: str | None
+    hint_json: str | None
+    started_at: str
+    heartbeat_at: str
+    finished_at: str | None
+
+    @property
+    def reason(self) -> Message:
+        """Why it was started."""
+        return Message.load(self.reason_json)
+
+    @property
+    def error(self) -> Message:
+        """Why it ended without a result; empty if it did not."""
+        return Message.load(self.error_json or "")
+
+    @property
+    def hint(self) -> Message:
+        """What to do about the error."""
+        return Message.load(self.hint_json or "")
+
+    @property
+    def process(self) -> psutil.Process | None:
+        """Its process, if registered and still running."""
+        if self.pid is None or self.pid_started is None:
+            return None
+        return find_process(self.pid, self.pid_started)
+
+    @property
+    def silence(self) -> timedelta | None:
+        """The time since the last heartbeat; None if recent."""
+        since = age(self.heartbeat_at)
+        return since if since > SILENT else None
+
+    @property
+    def standstill(self) -> timedelta | None:
+        """The time since the last progress; None if recent."""
+        since = age(self.progress_at or self.started_at)
+        return since if since > STUCK else None
 
 
 def begin(db: Database, reason: str, last_annotation: int) -> int:
@@ -83,7 +142,7 @@ def request_cancel(db: Database) -> None:
         db.execute(sql, (now(),))
 
 
-def finish(db: Database, job_id: int, state: str, error: str | None = None, hint: str | None = None) -> None:
+def finish(db: Database, job_id: int, state: State, error: str | None = None, hint: str | None = None) -> None:
     """End a job and its unfinished round, once: a job already marked interrupted stays so."""
     with immediate(db):
         db.execute(
@@ -97,9 +156,9 @@ def finish(db: Database, job_id: int, state: str, error: str | None = None, hint
         )
 
 
-def active(db: Database) -> dict[str, Any] | None:
+def active(db: Database) -> Job | None:
     """Return the active job, if any."""
-    return _with_messages(fetch_one(db, "SELECT * FROM job WHERE state = 'active'"))
+    return next(select(db, Job, "FROM job WHERE state = 'active'"), None)
 
 
 def is_learning(db: Database) -> bool:
@@ -109,9 +168,9 @@ def is_learning(db: Database) -> bool:
     return bool(fetch_value(db, sql))
 
 
-def last(db: Database) -> dict[str, Any] | None:
+def last(db: Database) -> Job | None:
     """Return the newest job, active or ended."""
-    return _with_messages(fetch_one(db, "SELECT * FROM job ORDER BY id DESC LIMIT 1"))
+    return next(select(db, Job, "FROM job ORDER BY id DESC LIMIT 1"), None)
 
 
 def last_watermark(db: Database) -> int:
@@ -125,7 +184,7 @@ def recover(db: Database) -> bool:
     A process that ignored a cancel request is terminated first, and then killed.
     """
     job = active(db)
-    if job is not None and job["cancel"]:
+    if job is not None and job.cancel:
         _terminate(job)
     if job is None or _is_alive(job):
         return False
@@ -133,13 +192,13 @@ def recover(db: Database) -> bool:
         job = active(db)
         if job is None or _is_alive(job):
             return False
-        promoted = fetch_value(db, "SELECT state FROM round WHERE id = ?", (job["round_id"],)) == "promoted"
+        promoted = fetch_value(db, "SELECT state FROM round WHERE id = ?", (job.round_id,)) == "promoted"
         if promoted:  # killed after promotion, before it finished the job
-            finish(db, job["id"], "done")
-        elif job["cancel"]:
+            finish(db, job.id, "done")
+        elif job.cancel:
             finish(
                 db,
-                job["id"],
+                job.id,
                 "cancelled",
                 Message("The round was canceled."),
                 Message("The round before it stays in use."),
@@ -147,7 +206,7 @@ def recover(db: Database) -> bool:
         else:
             finish(
                 db,
-                job["id"],
+                job.id,
                 "interrupted",
                 Message("The round stopped unexpectedly."),
                 Message("Retrain to start it again."),
@@ -155,16 +214,16 @@ def recover(db: Database) -> bool:
         return True
 
 
-def _is_alive(job: Mapping[str, Any]) -> bool:
-    if job["pid"] is None:
-        return age(job["started_at"]) < (CANCEL_GRACE if job["cancel"] else START_GRACE)
-    return find_process(job["pid"], job["pid_started"]) is not None
+def _is_alive(job: Job) -> bool:
+    if job.pid is None:
+        return age(job.started_at) < (CANCEL_GRACE if job.cancel else START_GRACE)
+    return job.process is not None
 
 
-def _terminate(job: Mapping[str, Any]) -> None:
+def _terminate(job: Job) -> None:
     """Terminate the process group of a job after the grace period of a cancel request."""
-    waited = age(job["cancelled_at"]) if job["cancelled_at"] else CANCEL_GRACE  # by an earlier version
-    process = find_process(job["pid"], job["pid_started"]) if job["pid"] else None
+    waited = age(job.cancelled_at) if job.cancelled_at else CANCEL_GRACE  # by an earlier version
+    process = job.process
     if process is None or process.pid == os.getpid() or waited < CANCEL_GRACE:
         return
     last = waited >= CANCEL_GRACE + TERM_GRACE
@@ -180,27 +239,7 @@ def age(moment: str) -> timedelta:
     return abs(datetime.now(UTC) - datetime.fromisoformat(moment))
 
 
-def silence(job: Mapping[str, Any]) -> timedelta | None:
-    """Return the time since the last heartbeat of a job; None if recent."""
-    since = age(job["heartbeat_at"])
-    return since if since > SILENT else None
-
-
-def standstill(job: Mapping[str, Any]) -> timedelta | None:
-    """Return the time since the last progress of a job; None if recent."""
-    since = age(job["progress_at"] or job["started_at"])
-    return since if since > STUCK else None
-
-
-def get(db: Database, job_id: int) -> dict[str, Any]:
+def get(db: Database, job_id: int) -> Job:
     """Return a job by id."""
-    row = _with_messages(fetch_one(db, "SELECT * FROM job WHERE id = ?", (job_id,)))
-    assert row is not None, f"no job {job_id}"
-    return row
-
-
-def _with_messages(row: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return a row of jobs whose texts can be translated."""
-    if row is None:
-        return None
-    return row | {name: Message.load(row[name]) for name in ("reason", "error", "hint") if row[name] is not None}
+    (job,) = select(db, Job, "FROM job WHERE id = ?", (job_id,))
+    return job

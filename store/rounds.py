@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from sqlite3 import OperationalError
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,11 @@ from sqlite_utils import Database
 
 from annotator.errors import NotFinite
 from store import labels
-from store.database import fetch, fetch_one, fetch_value, immediate, now
+from store.database import fetch_one, fetch_value, immediate, now, select
 from store.faults import parsed
 from store.processes import find_process, this_process
 
+State = Literal["running", "promoted", "failed", "cancelled", "interrupted"]
 LONGEST = timedelta(days=1)  # that a round may take whose process was not noted
 
 
@@ -38,6 +39,46 @@ class NewRound:
 
 
 @dataclass(frozen=True)
+class Round:
+    """A stored round. Its JSON is parsed on access, so that damage to it stops only what uses it (ProjectDamaged)."""
+
+    id: int
+    number: int
+    state: State
+    config: str  # JSON
+    backbone: str
+    codebook_version: int
+    last_annotation: int
+    trained_on: int
+    audited_on: int
+    folder: str  # of its adapter; empty until it is promoted
+    peak_memory: int | None  # bytes; None in rounds of earlier versions, as is the fingerprint
+    fingerprint: str | None  # of the backbone's weights
+    revision: str | None  # the commit of the backbone on the hub
+    fingerprint_noted: str | None  # when the weights of an earlier version's round were recorded
+    started_at: str
+    finished_at: str | None
+    label_ids_json: str
+    calibration_json: str | None
+    metrics_json: str | None
+
+    @property
+    def label_ids(self) -> tuple[int, ...]:
+        """Its labels, in the order of its arrays."""
+        return tuple(parsed(self.label_ids_json, "the labels of a round"))
+
+    @property
+    def calibration(self) -> Mapping[str, Any]:
+        """Its calibrator as stored; empty until it is promoted."""
+        return dict(parsed(self.calibration_json or "{}", "the calibration of a round"))
+
+    @property
+    def metrics(self) -> Mapping[str, object]:
+        """Its metrics as stored; empty until it is promoted."""
+        return dict(parsed(self.metrics_json or "{}", "the metrics of a round"))
+
+
+@dataclass(frozen=True)
 class Predictions:
     """Predictions of a round: rows are utterances, columns its labels."""
 
@@ -53,7 +94,7 @@ class Predictions:
         return np.asarray(np.logaddexp.reduce(self.logits, axis=1))
 
 
-def begin(db: Database, new: NewRound) -> dict[str, Any]:
+def begin(db: Database, new: NewRound) -> Round:
     """Insert a running round with the next number: 1, 2, …; or 0 for a first round without training data."""
     with immediate(db):
         last = fetch_value(db, "SELECT max(number) FROM round")
@@ -63,9 +104,12 @@ def begin(db: Database, new: NewRound) -> dict[str, Any]:
         row = {**asdict(new), **made_by, "number": number, "state": "running", "started_at": now()}
         columns, marks = ", ".join(row), ", ".join(f":{name}" for name in row)
         db.execute(f"INSERT INTO round ({columns}) VALUES ({marks})", row)
-        created = fetch_one(db, "SELECT * FROM round WHERE number = ?", (number,))
-        assert created is not None
+        (created,) = _read(db, "WHERE number = ?", number)
         return created
+
+
+def _read(db: Database, which: str, *parameters: int) -> list[Round]:
+    return list(select(db, Round, f"FROM (SELECT *, coalesce(adapter, '') AS folder FROM round) {which}", parameters))
 
 
 def note_weights(db: Database, round_id: int, fingerprint: str, revision: str) -> None:
@@ -82,16 +126,16 @@ def revision_of(db: Database, backbone: str) -> str:
     return str(fetch_value(db, sql, (backbone,)) or "")
 
 
-def with_other_weights(db: Database, row: Mapping[str, Any]) -> int | None:
+def with_other_weights(db: Database, one: Round) -> int | None:
     """Return the number of the previous finished round if it used other weights of the same name, otherwise None."""
     sql = """SELECT number, fingerprint FROM round WHERE state = 'promoted' AND backbone = ? AND number < ?
              ORDER BY number DESC LIMIT 1"""
-    before = fetch_one(db, sql, (row["backbone"], row["number"]))
-    comparable = before is not None and before["fingerprint"] and row["fingerprint"]
-    return int(before["number"]) if before and comparable and before["fingerprint"] != row["fingerprint"] else None
+    before = fetch_one(db, sql, (one.backbone, one.number))
+    comparable = before is not None and before["fingerprint"] and one.fingerprint
+    return int(before["number"]) if before and comparable and before["fingerprint"] != one.fingerprint else None
 
 
-def close(db: Database, round_id: int, state: str) -> None:
+def close(db: Database, round_id: int, state: State) -> None:
     """End a running round that will not be promoted: failed, canceled or interrupted."""
     with immediate(db):
         db.execute(
@@ -106,13 +150,13 @@ def abandoned(db: Database) -> list[int]:
     """
     sql = """SELECT id, pid, pid_started, started_at FROM round WHERE state = 'running'
              AND id NOT IN (SELECT round_id FROM job WHERE state = 'active' AND round_id IS NOT NULL)"""
-    return [row["id"] for row in fetch(db, sql) if not _is_made(row)]
+    return [round_id for round_id, *made_by in db.execute(sql).fetchall() if not _is_made(*made_by)]
 
 
-def _is_made(row: Mapping[str, Any]) -> bool:
-    if row["pid"] is None:
-        return abs(datetime.now(UTC) - datetime.fromisoformat(row["started_at"])) < LONGEST
-    return find_process(row["pid"], row["pid_started"]) is not None
+def _is_made(pid: int | None, pid_started: float, started_at: str) -> bool:
+    if pid is None:
+        return abs(datetime.now(UTC) - datetime.fromisoformat(started_at)) < LONGEST
+    return find_process(pid, pid_started) is not None
 
 
 def promote(
@@ -146,9 +190,9 @@ _NEWEST = "(SELECT id FROM round WHERE state = 'promoted' ORDER BY number DESC L
 _IN_USE = f"coalesce((SELECT to_round FROM roll_back WHERE from_round = {_NEWEST} ORDER BY id DESC LIMIT 1), {_NEWEST})"
 
 
-def promoted(db: Database) -> dict[str, Any] | None:
+def promoted(db: Database) -> Round | None:
     """Return the round in use, the newest or the one rolled back to; None before the first."""
-    return fetch_one(db, f"SELECT * FROM round WHERE id = {_IN_USE}")
+    return next(iter(_read(db, f"WHERE id = {_IN_USE}")), None)
 
 
 def promoted_id(db: Database) -> int | None:
@@ -181,9 +225,9 @@ def roll_back(db: Database, round_id: int, annotator: str) -> None:
         db.execute(sql, (round_id, annotator, now()))
 
 
-def history(db: Database) -> list[dict[str, Any]]:
+def history(db: Database) -> list[Round]:
     """Return all rounds, newest first."""
-    return fetch(db, "SELECT * FROM round ORDER BY number DESC")
+    return _read(db, "ORDER BY number DESC")
 
 
 def numbers_never_promoted(db: Database) -> list[int]:
@@ -192,9 +236,9 @@ def numbers_never_promoted(db: Database) -> list[int]:
     return [row[0] for row in db.execute(sql).fetchall()]
 
 
-def labels_of(round_row: Mapping[str, Any]) -> tuple[int, ...]:
-    """Return the ids of a round's labels, in the order of its arrays."""
-    return tuple(parsed(round_row["label_ids"], "the labels of a round"))
+def finished(db: Database, count: int = -1) -> list[Round]:
+    """Return the last finished rounds, newest first; without a count, all of them."""
+    return _read(db, "WHERE state = 'promoted' ORDER BY number DESC LIMIT ?", count)
 
 
 def save_predictions(db: Database, round_id: int, predictions: Predictions) -> None:
@@ -217,19 +261,19 @@ def _prediction_rows(round_id: int, predictions: Predictions) -> Iterator[tuple[
         yield round_id, int(utterance), *blobs, float(mass)
 
 
-def predictions_of(db: Database, round_row: Mapping[str, Any], only: Sequence[int] | None = None) -> Predictions:
+def predictions_of(db: Database, one: Round, only: Sequence[int] | None = None) -> Predictions:
     """Return a round's predictions for all or some utterances, in order of utterance id.
 
     They are translated to the labels in use now.
     """
-    where, parameters = "", [round_row["id"]]
+    where, parameters = "", [one.id]
     if only is not None:
         where = f"AND utterance_id IN ({','.join('?' * len(only))})"
         parameters += only
     sql = f"""SELECT utterance_id, probabilities, logits FROM prediction
               WHERE round_id = ? {where} ORDER BY utterance_id"""
     rows = db.execute(sql, parameters).fetchall()
-    label_ids = labels_of(round_row)
+    label_ids = one.label_ids
     shape = (len(rows), len(label_ids))
     made = Predictions(
         np.array([row[0] for row in rows], dtype=np.int64),
@@ -253,9 +297,9 @@ def in_codebook(db: Database, made: Predictions) -> Predictions:
     return replace(made, probabilities=made.probabilities @ passed, logits=logits, label_ids=used, unknown=unknown)
 
 
-def is_current(db: Database, round_row: Mapping[str, Any]) -> bool:
+def is_current(db: Database, one: Round) -> bool:
     """Return whether a round covers exactly the labels in use, counting merged labels as the one they count as."""
-    covered = set(parsed(round_row["label_ids"], "the labels of a round"))
+    covered = set(one.label_ids)
     known = labels.every(db)
     used = {label.id for label in known if label.in_use}
     return {label.counts_as for label in known if label.id in covered} == used

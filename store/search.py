@@ -1,8 +1,8 @@
 """Find utterances by conditions on answers and predictions. Conditions on texts are left to the caller."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from sqlite_utils import Database
 
 from store import labels
 from store.annotations import COUNTS
-from store.faults import parsed
+from store.rounds import Round
 
 State = Literal["any", "open", "answered"]
 Quarrel = Literal["", "people", "model"]
@@ -36,7 +36,7 @@ class Conditions:
         return self.quarrel == "model" or self.likeliest_id is not None or (self.low, self.high) != (0.0, 1.0)
 
 
-def candidates(db: Database, conditions: Conditions, in_use: Mapping[str, Any] | None) -> Iterator[tuple[int, str]]:
+def candidates(db: Database, conditions: Conditions, in_use: Round | None) -> Iterator[tuple[int, str]]:
     """Stream id and text of pool and audit utterances that meet the conditions, in import order.
 
     `in_use` is the round in use. Conditions on predictions never match unanswered audit utterances, whose answers must
@@ -44,7 +44,7 @@ def candidates(db: Database, conditions: Conditions, in_use: Mapping[str, Any] |
     """
     parts, parameters = (
         ["slice IN ('pool', 'audit')"],
-        conditions.__dict__ | {"round": in_use["id"] if in_use else None},
+        conditions.__dict__ | {"round": in_use.id if in_use else None},
     )
     parts += _about_answers(conditions)
     if conditions.uses_predictions:
@@ -87,9 +87,9 @@ def _about_model(conditions: Conditions) -> Iterator[str]:
                   AND likeliest(probabilities) != coalesce(label_id, 0))"""
 
 
-def _define_likeliest(db: Database, in_use: Mapping[str, Any] | None) -> None:
+def _define_likeliest(db: Database, in_use: Round | None) -> None:
     """Define SQL functions of a round's probabilities: `likeliest`, a label id, and `surety`, its probability."""
-    ids, passed = labels.shares(db, tuple(parsed(in_use["label_ids"], "the labels of a round") if in_use else ()))
+    ids, passed = labels.shares(db, in_use.label_ids if in_use else ())
 
     def read(blob: bytes) -> NDArray[np.float64]:
         return np.asarray(np.frombuffer(blob, dtype="<f4") @ passed)

@@ -180,12 +180,12 @@ def _watch(project: Project, job: int) -> None:
         while True:
             recover(project)
             row = jobs.get(project.db, job)
-            bar.update(task, completed=row["share"], description=row["stage"] or "starting")
-            if row["state"] != "active":
+            bar.update(task, completed=row.share, description=row.stage or "starting")
+            if row.state != "active":
                 break
             time.sleep(0.5)
-    if row["state"] != "done":
-        raise AnnotatorError(row["error"] or f"The round is {row['state']}.", row["hint"] or "")
+    if row.state != "done":
+        raise AnnotatorError(row.error or f"The round is {row.state}.", row.hint)
     console.print(_round_table(project))
 
 
@@ -237,8 +237,8 @@ def status(project: Path) -> None:
         console.print(f"{opened.name}: {done.labeled} of {done.to_label} utterances are answered.")
         console.print(f"Utterances: {added_up(statuses(opened).counts())}.")
         job = jobs.active(opened.db)
-        console.print(f"A round is running: “{job['stage']}”, {job['share']:.0%}." if job else "No round is running.")
-        if job and (silent := jobs.silence(job)):
+        console.print(f"A round is running: “{job.stage}”, {job.share:.0%}." if job else "No round is running.")
+        if job and (silent := job.silence):
             minutes = round(silent.total_seconds() / 60)
             console.print(f"It has not reported progress for {minutes} minutes. `annotator cancel` ends it.")
         console.print(_round_table(opened))

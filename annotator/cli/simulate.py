@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -13,6 +12,7 @@ from annotator.codebook.definition import read_codebook
 from annotator.config import RoundConfig, changed_recipe
 from annotator.methods.query_strategies import STRATEGIES, strategy_named
 from annotator.simulation import oracle, report, runner
+from annotator.simulation.runs import Run
 from model.prompts.prompt import TEMPLATES
 from store.files.exporters import write_text
 
@@ -121,15 +121,15 @@ def simulate(
         for run in runner.replay(plan, strategies + [runner.EVERYTHING] * everything, seeds, finished, listener, jobs):
             runs.append(run)
             console.print(_sentence(run), highlight=False)
-    summaries = {name: oracle.summarize([run for run in runs if run["strategy"] == name]) for name in strategies}
+    summaries = {name: oracle.summarize([run for run in runs if run.strategy == name]) for name in strategies}
     for name, summary in summaries.items():
         scores = ", ".join(f"{score} {value:.3f}" for score, value in summary.items())
         console.print(f"{name}: {scores}", highlight=False)
     console.print(*report.sentences(runs), sep="\n", highlight=False)
     if out:
         settings = {"data": data.name, "labels": most, "rounds": count, "config": json.loads(config.to_json())}
-        found = {**settings, "runs": runs, "strategies": summaries, **summaries[strategies[0]]}
-        write_text(out, json.dumps(found, indent=2))
+        figures = {"runs": [run.as_dict() for run in runs], "strategies": summaries, **summaries[strategies[0]]}
+        write_text(out, json.dumps({**settings, **figures}, indent=2))
     if page:
         write_text(page, report.page(runs, f"Simulation on {data.stem}"))
 
@@ -146,7 +146,7 @@ def _rounds(labels: Sequence[int], batch: int | None, count: int | None) -> int:
     return int(max(labels) / every)
 
 
-def _sentence(run: dict[str, Any]) -> str:
-    scores = ", ".join(f"{name} {run[name]:.3f}" for name in oracle.SCORES)
-    answers = f"{run['labels']} answers ({run['trained_on']} trained on, {run['audited_on']} audit)"
-    return f"{run['strategy']}, seed {run['seed']}, round {run['round']}, {answers}: {scores}; n = {run['n']}"
+def _sentence(run: Run) -> str:
+    scores = ", ".join(f"{name} {getattr(run.metrics, name):.3f}" for name in oracle.SCORES)
+    answers = f"{run.labels} answers ({run.trained_on} trained on, {run.audited_on} audit)"
+    return f"{run.strategy}, seed {run.seed}, round {run.round}, {answers}: {scores}; n = {run.metrics.n}"

@@ -16,7 +16,6 @@ from annotator.errors import BadCodebook, BadInput, Message
 from annotator.project import Project
 from store import acceptances, annotations, labels, rounds
 from store.database import immediate, now
-from store.faults import parsed
 from store.labels import Change, Event, Fields, Label
 
 WRITTEN = ("name", "definition", "examples", "words", "key", "colour")  # the fields of a label that a person writes
@@ -196,8 +195,7 @@ def propose(project: Project, change: Change) -> Proposal:
         predictions = rounds.predictions_of(project.db, promoted)
         likeliest = np.array(predictions.label_ids)[predictions.probabilities.argmax(axis=1)]
         suggested = int(np.isin(likeliest, touched).sum())
-    finished = [row for row in rounds.history(project.db) if row["state"] == "promoted"]
-    trained = sum(bool(set(touched) & set(parsed(row["label_ids"], "the labels of a round"))) for row in finished)
+    trained = sum(not set(touched).isdisjoint(one.label_ids) for one in rounds.finished(project.db))
     flags = any("look_since" in values for values in change.labels.values()) and change.kind != "restore"
     flagged = (
         answered if flags else annotations.counts(project.db)["none_fits"] if change.guide.get("none_fits_since") else 0

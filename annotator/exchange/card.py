@@ -4,13 +4,13 @@ import hashlib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from annotator.codebook.definition import codebook_of
 from annotator.project import Project
 from annotator.rounds.statuses import MEANINGS, Status
 from annotator.rounds.summaries import summaries
 from store import acceptances, labels
+from store.acceptances import Acceptance, Accepted
 from store.files.exporters import SPLITS
 
 WARNING = (
@@ -103,17 +103,17 @@ def _retired(project: Project) -> Iterator[str]:
             yield f"- *{name}* was retired; its answers do not count as a label."
 
 
-def guaranteed(act: Mapping[str, Any]) -> str:
+def guaranteed(act: Acceptance | Accepted) -> str:
     """Return the guarantee of an auto-acceptance as text."""
-    return f"at least {act['target']:.0%} right, at {act['confidence']:.0%} confidence"
+    return f"at least {act.target:.0%} right, at {act.confidence:.0%} confidence"
 
 
 def accepted(project: Project) -> str:
     """Return a table of all auto-acceptances, including those that have ended."""
     rows = []
     for act in reversed(acceptances.history(project.db)):
-        now = escaped(f"{act['ended']}: {act['reason']}") if act["ended"] else "in effect"
-        rows.append((act["id"], act["round_number"], act["size"], guaranteed(act), act["checks"], act["errors"], now))
+        now = escaped(f"{act.ended}: {act.reason}") if act.ended else "in effect"
+        rows.append((act.id, act.round_number, act.size, guaranteed(act), act.checks, act.errors, now))
     head = ("acceptance", "round", "suggestions", "guarantee", "spot checks", "errors", "status")
     return table(head, rows) if rows else "No suggestion has been auto-accepted."
 

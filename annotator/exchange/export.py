@@ -89,7 +89,7 @@ class ExportContext:
 
     def __init__(self, project: Project, plan: ExportPlan) -> None:
         self.names: dict[int | None, str] = dict(labels.names(project.db).items())
-        self.numbers: dict[int | None, int] = {row["id"]: row["number"] for row in rounds.history(project.db)}
+        self.numbers: dict[int | None, int] = {one.id: one.number for one in rounds.history(project.db)}
         self._read_predictions(project)
         scored = self._places if plan.with_model and self._order else ()
         self.statuses = statuses(project, scored)
@@ -100,7 +100,7 @@ class ExportContext:
 
     def _read_predictions(self, project: Project) -> None:
         promoted = rounds.promoted(project.db)
-        self.round = promoted["number"] if promoted else None
+        self.round = promoted.number if promoted else None
         self._places: dict[int, int] = {}
         self._order: list[str] = []
         if promoted:
@@ -159,17 +159,17 @@ class ExportContext:
         act = self.statuses.accepted[utterance.id]
         return ExportRow(
             **self._of_utterance(utterance),
-            label=self.names[act["label_id"]],
-            given_label=self.names[act["said_label_id"]],
+            label=self.names[act.label_id],
+            given_label=self.names[act.said_label_id],
             source="accepted",
-            annotator=act["annotator"],
+            annotator=act.annotator,
             answers_given=self._all_given(utterance.id),
-            round=self.numbers[act["round_id"]],
-            codebook_version=act["codebook_version"],
-            suggested_label=self.names[act["label_id"]],
-            suggested_probability=act["probability"],
-            at=datetime.fromisoformat(act["at"]),
-            acceptance=act["acceptance_id"],
+            round=self.numbers[act.round_id],
+            codebook_version=act.codebook_version,
+            suggested_label=self.names[act.label_id],
+            suggested_probability=act.probability,
+            at=datetime.fromisoformat(act.at),
+            acceptance=act.acceptance_id,
             promise=card.guaranteed(act),
         )
 

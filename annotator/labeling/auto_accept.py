@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from scipy.stats import trim_mean
@@ -22,7 +21,7 @@ from annotator.methods.guarantee import (
     certify_labels,
     evidence_against,
 )
-from annotator.methods.metrics import Labels
+from annotator.methods.metrics import Labels, Metrics
 from annotator.project import Project
 from annotator.rounds.batch import AUDIT
 from annotator.rounds.candidates import candidates
@@ -33,7 +32,7 @@ from store import acceptances, annotations, queue, rounds, utterances
 from store.acceptances import NewAcceptance
 from store.annotations import Answer
 from store.database import immediate
-from store.faults import CALIBRATION, METRICS, parsed
+from store.rounds import Round
 
 PACE = 12.0  # seconds per answer, assumed until answers have been timed
 
@@ -42,7 +41,7 @@ PACE = 12.0  # seconds per answer, assumed until answers have been timed
 class Offer:
     """Guarantees from the round in use, and the suggestions they allow to accept."""
 
-    round: Mapping[str, Any]
+    round_id: int
     target: Target
     guarantees: Mapping[int, Guarantee | NotYet]  # by label id; key 0 for one threshold for all labels
     utterance_ids: Labels  # (m,) open utterances outside the audit sample
@@ -57,15 +56,13 @@ class Offer:
         return int((self.label_ids > 0).sum())
 
 
-def evidence_of(
-    project: Project, round_row: Mapping[str, Any], answers: Sequence[Answer] | None = None
-) -> tuple[Evidence, Labels]:
+def evidence_of(project: Project, row: Round, answers: Sequence[Answer] | None = None) -> tuple[Evidence, Labels]:
     """Return a round's probabilities for audit answers and open utterances, and the (m,) ids of the latter.
 
     The truth is -1, so that any suggestion is wrong, for an audit utterance answered with “none fits” or with a label
     that the round did not predict. Utterances without a consensus are left out. Raises NotFinite.
     """
-    predictions = rounds.predictions_of(project.db, round_row)
+    predictions = rounds.predictions_of(project.db, row)
     check_finite("probabilities", predictions.probabilities)
     order = {label: column for column, label in enumerate(predictions.label_ids)}
     in_audit = set(utterances.ids_in(project.db, AUDIT))
@@ -75,7 +72,7 @@ def evidence_of(
     audited = np.array([i in in_audit and i in truth for i in ids.tolist()], dtype=bool)
     is_open = np.isin(ids, list(candidates(project, None).pool))
     right = np.array([truth[i] for i in ids[audited].tolist()], dtype=np.int64)
-    spread = Calibrator.from_dict(parsed(round_row["calibration"], CALIBRATION)).spread
+    spread = Calibrator.from_dict(row.calibration).spread
     return Evidence(predictions.probabilities[audited], right, predictions.probabilities[is_open], spread), ids[is_open]
 
 
@@ -85,7 +82,8 @@ def offer(project: Project, target: Target, per_label: bool = False, answers: Se
     if row is None:
         raise RoundError("There is no finished round with suggestions to accept.", "Retrain first.")
     evidence, ids = evidence_of(project, row, answers)
-    if parsed(row["metrics"], METRICS).get("cross_fitted"):  # not measured on the adapter that suggests
+    metrics = Metrics.from_dict(row.metrics)
+    if metrics and metrics.cross_fitted:  # not measured on the adapter that suggests
         evidence = replace(evidence, audit=evidence.audit[:0], truth=evidence.truth[:0])
     label_ids = np.array([0, *codebook_of(project).ids])
     if per_label:
@@ -101,7 +99,7 @@ def offer(project: Project, target: Target, per_label: bool = False, answers: Se
     taken = label_ids[columns + 1]
     stale = not rounds.is_current(project.db, row)
     return Offer(
-        row, target, guarantees, ids, taken, best, int((taken > 0).sum()) * pace(project, answers) / 3600, stale
+        row.id, target, guarantees, ids, taken, best, int((taken > 0).sum()) * pace(project, answers) / 3600, stale
     )
 
 
@@ -136,7 +134,7 @@ def accept(project: Project, annotator: str, target: Target, per_label: bool = F
         labels = {i: (label, made.probabilities[i]) for i, label in pairs if label}
         version = codebook_of(project).version
         new = NewAcceptance(
-            made.round["id"], annotator, target.precision, target.confidence, json.dumps(guarantee), version
+            made.round_id, annotator, target.precision, target.confidence, json.dumps(guarantee), version
         )
         done = acceptances.accept(project.db, new, labels)
         queue.drop(project.db, labels)
@@ -169,15 +167,15 @@ def withdraw_broken(project: Project) -> list[int]:
     """Withdraw every acceptance whose spot checks contradict its guarantee, and return their ids."""
     withdrawn = []
     for one in acceptances.history(project.db):
-        if one["ended"]:
+        if one.ended:
             continue
-        odds = evidence_against(one["checks"], one["errors"], one["target"])
+        odds = evidence_against(one.checks, one.errors, one.target)
         if not odds < WITHDRAWN_AT:
             reason = Message(
                 "{errors} of {checks} spot checks contradicted the suggestion",
-                errors=one["errors"],
-                checks=one["checks"],
+                errors=one.errors,
+                checks=one.checks,
             )
-            if acceptances.end(project.db, one["id"], "withdrawn", reason):
-                withdrawn.append(one["id"])
+            if acceptances.end(project.db, one.id, "withdrawn", reason):
+                withdrawn.append(one.id)
     return withdrawn

@@ -88,10 +88,10 @@ def explain(project: Project, utterance_id: int) -> Explanation:
 
     _check_shown(project, utterance_id)
     promoted = rounds.promoted(project.db)
-    config = RoundConfig.from_json(promoted["config"]) if promoted else project.config
+    config = RoundConfig.from_json(promoted.config) if promoted else project.config
     codebook = codebook_of(project)
     (utterance,) = read_texts(project, [utterance_id], config.context_turns)
-    adapter = project.folder / "adapters" / promoted["adapter"] if promoted else None
+    adapter = project.adapters / promoted.folder if promoted else None
     explanation = explain_label(config.backbone, codebook.task(), config.recipe, utterance, adapter)
     return Explanation(explanation.text, codebook.names[explanation.label], config.backbone)
 

@@ -71,7 +71,7 @@ def against_model(project: Project) -> list[int]:
     The round scored them before they were answered and was not trained on them. Empty before the first trained round.
     """
     row = rounds.promoted(project.db)
-    if row is None or row["trained_on"] == 0:
+    if row is None or row.trained_on == 0:
         return []
     predicted, audit = likeliest(project, row), set(utterances.ids_in(project.db, AUDIT))
     answered = (
@@ -86,7 +86,7 @@ def flips(project: Project) -> list[int]:
     """Return open utterances whose prediction changed between trained rounds, highest probability first."""
     row = rounds.promoted(project.db)
     older = round_before(project, row) if row else None
-    if row is None or older is None or older["trained_on"] == 0:
+    if row is None or older is None or older.trained_on == 0:
         return []
     was, now = likeliest(project, older), likeliest(project, row)
     changed = [i for i in candidates(project, None).pool if i in was and i in now and was[i][0] != now[i][0]]
@@ -226,7 +226,7 @@ def _flip(project: Project, utterance_id: int) -> list[str]:
         return []
     best, names = int(np.argmax(predictions.probabilities[0])), labels.names(project.db)
     share, label = float(predictions.probabilities[0, best]), names[predictions.label_ids[best]]
-    return [say("Round {n} predicted “{label}” ({share:.0%}).", n=older["number"], label=label, share=share)]
+    return [say("Round {n} predicted “{label}” ({share:.0%}).", n=older.number, label=label, share=share)]
 
 
 def settle(project: Project, shown: Case, annotator: str, kind: Kind, label_id: int | None = None) -> int:

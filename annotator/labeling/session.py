@@ -11,6 +11,7 @@ from annotator.errors import AnswerRefused, Message
 from annotator.i18n import later
 from annotator.labeling.auto_accept import withdraw_broken
 from annotator.labeling.preferences import Preferences
+from annotator.methods.metrics import Metrics
 from annotator.methods.prediction_sets import LARGE, shortlist
 from annotator.methods.query_strategies import STRATEGIES
 from annotator.project import Project
@@ -20,7 +21,6 @@ from store import acceptances, annotations, labels, queue, rounds, utterances
 from store.acceptances import SPOT_CHECK
 from store.annotations import Annotation, Kind, NewAnnotation, Withheld
 from store.database import immediate
-from store.faults import METRICS, parsed
 from store.queue import Leased, QueueEntry
 from store.utterances import Turn, Utterance
 
@@ -167,7 +167,8 @@ def _suggestions(project: Project, ids: Sequence[int]) -> dict[int, Suggestion]:
     known = rounds.predictions_of(project.db, promoted, ids)
     if len(known.unknown) == len(known.label_ids):
         return {}
-    limit = parsed(promoted["metrics"], METRICS).get("shortlist_limit")
+    metrics = Metrics.from_dict(promoted.metrics)
+    limit = metrics.shortlist_limit if metrics else None
     found = {}
     for utterance_id, row in zip(known.utterance_ids.tolist(), known.probabilities, strict=True):
         if not np.isfinite(row).all():  # stored by an earlier version
@@ -176,7 +177,7 @@ def _suggestions(project: Project, ids: Sequence[int]) -> dict[int, Suggestion]:
         columns = shortlist(row, limit) if limit is not None and len(row) > LARGE else []
         short = tuple(known.label_ids[column] for column in columns)
         likeliest = tuple(sorted(pairs, key=lambda pair: -pair[1]))
-        found[utterance_id] = Suggestion(likeliest, promoted["number"], short)
+        found[utterance_id] = Suggestion(likeliest, promoted.number, short)
     return found
 
 

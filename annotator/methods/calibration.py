@@ -7,6 +7,7 @@ Calibrators are fitted on the audit sample only. Reported metrics are cross-fitt
 that it helped to fit. A temperature never changes which label is likeliest; it makes 0.9 mean nine in ten.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
@@ -68,13 +69,13 @@ class Calibrator:
         one, other = float(expit(odds / factor)), float(expit(odds * factor))
         return min(one, other), max(one, other)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Return what is stored with the round."""
         fields = {_STORED_AS.get(name, name): value for name, value in asdict(self).items()}
         return {**fields, "state": self.state}
 
     @classmethod
-    def from_dict(cls, stored: dict[str, Any]) -> Self:
+    def from_dict(cls, stored: Mapping[str, Any]) -> Self:
         """Read what `as_dict` returned; fields that an older version did not store take their defaults."""
         prior, bias = (None if stored.get(name) is None else tuple(stored[name]) for name in ("prior", "bias"))
         names = ("answers", "slope", "mean_entropy", "spread")

@@ -1,6 +1,5 @@
 """The insights page: model quality, auto-accept, and changes in the last round."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
@@ -16,6 +15,7 @@ from annotator.reporting.summary import Answers, InUse
 from annotator.rounds.lifecycle import roll_back
 from annotator.rounds.queueing import queue_audit
 from store import acceptances, annotations, rounds
+from store.rounds import Round
 
 MOST_FLIPS = 200
 
@@ -50,7 +50,7 @@ def _verdict(used: InUse) -> None:
     layout.html("lead", text.accuracy(used))
     if unfitting := text.unfitting(used):
         layout.html("quiet", unfitting)
-    if summary.measured(used.row).accuracy is not None:
+    if used.metrics:
         st.write(layout.plain(text.calibration_quality(used)))
         layout.html("quiet", text.in_use(used))
 
@@ -164,11 +164,11 @@ def _acceptances(project: Project) -> None:
         return
     st.markdown(f"**{say('Accepted so far')}**")
     for one in made:
-        with st.container(horizontal=True, vertical_alignment="center", key=f"acceptance-{one['id']}"):
+        with st.container(horizontal=True, vertical_alignment="center", key=f"acceptance-{one.id}"):
             with st.container(width="stretch"):
                 layout.html("quiet", guarantees.acceptance(one))
-            if not one["ended"]:
-                st.button(say("Undo"), key=f"take-back-{one['id']}", on_click=_do_take_back, args=(one["id"],))
+            if not one.ended:
+                st.button(say("Undo"), key=f"take-back-{one.id}", on_click=_do_take_back, args=(one.id,))
 
 
 @layout.guarded
@@ -186,8 +186,7 @@ def _quality(project: Project, used: InUse, answers: Answers) -> None:
 
     st.header(say("Model quality"))
     curve = summary.learning_curve(project)
-    bins = summary.reliability_bins(used)
-    if not any(one.accuracy is not None for one in curve):
+    if not any(one.metrics for one in curve):
         st.info(say("There are no measurements yet. Answer a few audit utterances on the Label page, then retrain."))
         return
     left, right = st.columns(2, gap="large")
@@ -195,7 +194,7 @@ def _quality(project: Project, used: InUse, answers: Answers) -> None:
         st.altair_chart(charts.learning_curve(curve), key="learning-curve")
         layout.html("quiet", text.curve(curve))
     with right:
-        if bins:
+        if used.metrics and (bins := used.metrics.reliability):
             st.altair_chart(charts.reliability(bins), key="reliability")
             layout.html("quiet", text.bins(bins))
     with st.expander(say("All figures")):
@@ -257,7 +256,7 @@ def _changes(project: Project, used: InUse) -> None:
     _go_back(project, used.row)
 
 
-def _flip(one: summary.Flip) -> dict[str, Any]:
+def _flip(one: summary.Flip) -> dict[str, object]:
     return {
         "utterance": one.text,
         "before": one.before,
@@ -278,12 +277,12 @@ def _flip_columns(found: summary.Flips) -> dict[str, Any]:
     }
 
 
-def _go_back(project: Project, used: Mapping[str, Any]) -> None:
+def _go_back(project: Project, used: Round) -> None:
     """Let the user switch to another promoted round."""
-    others = [r for r in rounds.history(project.db) if r["state"] == "promoted" and r["id"] != used["id"]]
+    others = [one for one in rounds.finished(project.db) if one.id != used.id]
     if not others:
         return
-    numbers = {row["id"]: row["number"] for row in others}
+    numbers = {one.id: one.number for one in others}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.selectbox(
             say("Use another round"),

@@ -38,18 +38,18 @@ def show() -> None:
 def _round_in_use(project: Project) -> None:
     """Show the round in use, its training data, and the number of labels since."""
     promoted = rounds.promoted(project.db)
-    new = annotations.count_new_training_labels(project.db, promoted["last_annotation"] if promoted else 0)
+    new = annotations.count_new_training_labels(project.db, promoted.last_annotation if promoted else 0)
     if promoted is None:
         st.write(say("There is no round yet. Until the first one, utterances are asked in random order."))
         return
-    made = {"round": promoted["number"], "backbone": promoted["backbone"], "trained": promoted["trained_on"]}
-    if promoted["trained_on"] == 0:
+    made = {"round": promoted.number, "backbone": promoted.backbone, "trained": promoted.trained_on}
+    if promoted.trained_on == 0:
         sentence = say("Round {round} is in use: {backbone}, from the codebook alone, before any labels.", **made)
     else:
         sentence = say_many(
             "Round {round} is in use: {backbone}, trained on {trained} labels, measured on {n} audit answer.",
             "Round {round} is in use: {backbone}, trained on {trained} labels, measured on {n} audit answers.",
-            promoted["audited_on"],
+            promoted.audited_on,
             **made,
         )
     st.write(f"{sentence} {_since(new)}")
@@ -73,7 +73,7 @@ def _button(project: Project) -> None:
         st.button(say("Retrain now"), type="primary", disabled=active is not None, on_click=_retrain, key="retrain")
         if active:
             st.button(say("Cancel"), on_click=_cancel, key="cancel")
-            why = translate(active["reason"])
+            why = translate(active.reason)
             layout.html(
                 "quiet", say("Reason: {reason}. The current round stays in use until this one is ready.", reason=why)
             )
@@ -101,9 +101,9 @@ def _cancel() -> None:
 
 def _last_error(project: Project) -> None:
     last = jobs.last(project.db)
-    if last and last["state"] in ("failed", "interrupted"):
-        st.error(f"{layout.plain(translate(last['error'] or ''))}\n\n{layout.plain(translate(last['hint'] or ''))}")
-    elif last and last["state"] == "cancelled":
+    if last and last.state in ("failed", "interrupted"):
+        st.error(f"{layout.plain(translate(last.error))}\n\n{layout.plain(translate(last.hint))}")
+    elif last and last.state == "cancelled":
         st.info(say("The last round was canceled. The round before it stays in use."))
 
 
@@ -136,7 +136,7 @@ def _columns() -> dict[str, Any]:
     }
 
 
-def _line(one: RoundSummary) -> dict[str, Any]:
+def _line(one: RoundSummary) -> dict[str, object]:
     return {
         say("Round"): one.number,
         say("State"): say(STATES.get(one.state, one.state)),

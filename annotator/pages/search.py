@@ -68,7 +68,7 @@ def _form(project: Project, names: Mapping[int, str]) -> None:
 
 def _conditions(project: Project, names: Mapping[int, str]) -> Conditions:
     left, right = st.columns(2)
-    numbers = {row["id"]: row["number"] for row in rounds.history(project.db)}
+    numbers = {one.id: one.number for one in rounds.history(project.db)}
     any_label = [ANY, *codebook_of(project).ids]
     people = ["", *annotations.annotators(project.db)]
     said = layout.told_apart({ANY: say("any"), NONE_FITS: names[NONE_FITS]}, names)

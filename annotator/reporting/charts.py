@@ -8,7 +8,7 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import altair as alt
 
@@ -24,7 +24,7 @@ NAME = 150  # maximum width of a label's name, in pixels
 Chart = alt.LayerChart | alt.FacetChart | alt.Chart
 
 
-def _rows(rows: Sequence[Mapping[str, Any]]) -> alt.Data:
+def _rows(rows: Sequence[Mapping[str, object]]) -> alt.Data:
     return alt.InlineData(values=[dict(row) for row in rows])
 
 
@@ -63,21 +63,21 @@ def _lowest(values: Sequence[float]) -> float:
 
 def learning_curve(rounds: Sequence[Measured]) -> Chart:
     """Draw each round's accuracy, with its 95 % interval, by number of training examples."""
-    known = [one for one in rounds if one.accuracy is not None]
-    ends = {one.number for one in (*known[:1], *known[-1:])}
+    known = [(one.row, one.metrics) for one in rounds if one.metrics]
+    ends = {row.number for row, _ in (*known[:1], *known[-1:])}
     rows = [
         {
-            "labels": one.trained_on,
-            "right": one.accuracy,
-            "low": one.accuracy_interval[0] if one.accuracy_interval else one.accuracy,
-            "high": one.accuracy_interval[1] if one.accuracy_interval else one.accuracy,
-            "round": say("round {n}", n=one.number),
-            "named": say("round {n}", n=one.number) if one.number in ends else "",
-            "n": one.n,
+            "labels": row.trained_on,
+            "right": found.accuracy,
+            "low": found.accuracy_interval[0],
+            "high": found.accuracy_interval[1],
+            "round": say("round {n}", n=row.number),
+            "named": say("round {n}", n=row.number) if row.number in ends else "",
+            "n": found.n,
         }
-        for one in known
+        for row, found in known
     ]
-    title, domain = say("accuracy"), (_lowest([float(row["low"] or 0) for row in rows]), 1.0)
+    title, domain = say("accuracy"), (_lowest([found.accuracy_interval[0] for _, found in known]), 1.0)
     base = alt.Chart(_rows(rows)).encode(
         x=_counted("labels", say("training examples")),
         tooltip=["round:N", "labels:Q", "n:Q", *_shares("right", "low", "high")],
@@ -90,10 +90,21 @@ def learning_curve(rounds: Sequence[Measured]) -> Chart:
     return _titled(alt.layer(*layers), say("Accuracy by round"), 220)
 
 
-def label_curves(rows: Sequence[Mapping[str, Any]]) -> Chart:
+@dataclass(frozen=True)
+class CurvePoint:
+    """Mean accuracy of a strategy's sessions after some answers, with the 95 % interval of the mean."""
+
+    strategy: str
+    labels: int
+    accuracy: float
+    low: float
+    high: float
+
+
+def label_curves(points: Sequence[CurvePoint]) -> Chart:
     """Draw accuracy by number of answers for each strategy, with the interval of its mean, by color and dash."""
-    base = alt.Chart(_rows(rows)).encode(x=alt.X("labels:Q", title=say("answers given")))
-    domain = (_lowest([row["low"] for row in rows]), 1.0)
+    base = alt.Chart(_rows([vars(one) for one in points])).encode(x=alt.X("labels:Q", title=say("answers given")))
+    domain = (_lowest([one.low for one in points]), 1.0)
     band = base.mark_area(opacity=0.15).encode(
         y=_share("low", say("accuracy"), domain), y2="high:Q", color=alt.Color("strategy:N", title=None)
     )

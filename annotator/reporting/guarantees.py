@@ -3,14 +3,12 @@
 All functions return plain text; the caller escapes it.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 from annotator.i18n import say, say_many, translate
 from annotator.labeling.auto_accept import Offer
 from annotator.methods.guarantee import Guarantee, NotYet, needed
 from annotator.reporting.summary import InUse
 from annotator.reporting.text import day, hours, in_100
+from store.acceptances import Acceptance
 
 
 def offered(made: Offer) -> str:
@@ -45,7 +43,7 @@ def offered(made: Offer) -> str:
 
 def not_yet(one: NotYet, used: InUse) -> str:
     """Describe what is missing for a guarantee over all labels together."""
-    if used.metrics.get("cross_fitted"):
+    if used.metrics and used.metrics.cross_fitted:
         missing = needed(one.target) - len(used.evidence.truth)
         if missing <= 0:
             return say("Not yet: this round was also trained on audit answers. Retrain, then check again.")
@@ -76,7 +74,7 @@ def each_label() -> str:
     )
 
 
-def of_label(name: str, one: Guarantee | NotYet) -> dict[str, Any]:
+def of_label(name: str, one: Guarantee | NotYet) -> dict[str, object]:
     """Return a label's guarantee, or what is missing for it, as a table row."""
     accepts, evidence, missing = 0, "", ""
     if isinstance(one, Guarantee):
@@ -110,28 +108,28 @@ def rests_on(one: Guarantee) -> str:
     )
 
 
-def acceptance(one: Mapping[str, Any]) -> str:
+def acceptance(one: Acceptance) -> str:
     """Describe an auto-accept in a line: what was accepted, what its spot checks found, and whether it is in effect."""
     made = say_many(
         "{n:,} suggestion of round {round}, accepted by {annotator}, {day}: at least {right} in 100 right.",
         "{n:,} suggestions of round {round}, accepted by {annotator}, {day}: at least {right} in 100 right.",
-        one["size"],
-        round=one["round_number"],
-        annotator=one["annotator"],
-        day=day(one["at"]),
-        right=in_100(one["target"]),
+        one.size,
+        round=one.round_number,
+        annotator=one.annotator,
+        day=day(one.at),
+        right=in_100(one.target),
     )
     found = say_many(
         "{n:,} spot check, {errors} answered differently.",
         "{n:,} spot checks, {errors} answered differently.",
-        one["checks"],
-        errors=one["errors"],
+        one.checks,
+        errors=one.errors,
     )
-    return f"{made} {found if one['checks'] else say('No spot checks yet.')} {_status(one)}"
+    return f"{made} {found if one.checks else say('No spot checks yet.')} {_status(one)}"
 
 
-def _status(one: Mapping[str, Any]) -> str:
-    if one["ended"] is None:
+def _status(one: Acceptance) -> str:
+    if one.ended is None:
         return say("In effect.")
-    why = translate(one["reason"])
-    return f"{why[0].upper()}{why[1:]}." if one["ended"] == "undone" else say("Withdrawn: {why}.", why=why)
+    why = translate(one.reason)
+    return f"{why[0].upper()}{why[1:]}." if one.ended == "undone" else say("Withdrawn: {why}.", why=why)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
@@ -52,7 +52,7 @@ class Table:
     """A table; one without rows is left out."""
 
     kind: ClassVar[str] = "table"
-    rows: Sequence[Sequence[Any]]
+    rows: Sequence[Sequence[object]]
     header: Sequence[str] = ()
 
 
@@ -101,7 +101,7 @@ def figure(chart: charts.Chart, name: str, caption: str, width: int = 420, half:
     return Figure(charts.svg(chart, name, width), caption, half)
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> Table:
+def table(rows: Sequence[Mapping[str, object]]) -> Table:
     """Return rows with the same keys as a table with a header."""
     return Table([list(row.values()) for row in rows], list(rows[0]) if rows else ())
 
@@ -129,8 +129,7 @@ def _of_round(project: Project, used: InUse, answers: Answers) -> list[Section]:
 
 
 def _quality(project: Project, used: InUse, answers: Answers) -> Section:
-    curve, bins = summary.learning_curve(project), summary.reliability_bins(used)
-    was_measured = any(one.accuracy is not None for one in curve)
+    curve, found = summary.learning_curve(project), used.metrics
     advice = stopping.with_gain(project, stopping.advise(project), answers=answers)
     parts: list[Part] = [
         Paragraph(f"{text.accuracy(used)} {text.unfitting(used)}".strip()),
@@ -138,11 +137,11 @@ def _quality(project: Project, used: InUse, answers: Answers) -> Section:
         Paragraph(stopping.sentence(advice)),
         Paragraph(text.in_use(used), quiet=True),
     ]
-    if was_measured:
+    if any(one.metrics for one in curve):
         parts.append(figure(charts.learning_curve(curve), "curve", text.curve(curve)))
-    if bins:
-        parts.append(figure(charts.reliability(bins), "bins", text.bins(bins)))
-    evidence = text.from_audit(summary.measured(used.row).n)
+    if found and found.reliability:
+        parts.append(figure(charts.reliability(found.reliability), "bins", text.bins(found.reliability)))
+    evidence = text.from_audit(used.row.audited_on)
     parts += [
         table([text.figures(one) for one in curve]),
         Paragraph(f"{evidence} {text.figures_explained()}", quiet=True),
@@ -153,14 +152,14 @@ def _quality(project: Project, used: InUse, answers: Answers) -> Section:
 
 
 def _each_label(used: InUse) -> Table:
-    each = used.metrics.get("each_label", [])
+    each = used.metrics.each_label if used.metrics else ()
     rows = [
         {
             say("Label"): name,
-            say("Precision"): number(one["precision"], ".2f"),
-            say("Recall"): number(one["recall"], ".2f"),
-            say("F1"): number(one["f1"], ".2f"),
-            say("Audit answers"): one["n"],
+            say("Precision"): number(one.precision, ".2f"),
+            say("Recall"): number(one.recall, ".2f"),
+            say("F1"): number(one.f1, ".2f"),
+            say("Audit answers"): one.n,
         }
         for name, one in zip(used.names, each, strict=False)
     ]
@@ -249,13 +248,13 @@ def _people(project: Project, answers: Answers) -> Section:
 def _rounds(project: Project) -> Section:
     rows = [
         {
-            say("Round"): row["number"],
-            say("State"): say(STATES.get(row["state"], row["state"])),
-            say("Backbone"): row["backbone"],
-            say("Trained on"): row["trained_on"],
-            say("Audit answers"): row["audited_on"],
-            say("Codebook"): say("version {n}", n=row["codebook_version"]),
-            say("Started"): text.day(row["started_at"]),
+            say("Round"): row.number,
+            say("State"): say(STATES.get(row.state, row.state)),
+            say("Backbone"): row.backbone,
+            say("Trained on"): row.trained_on,
+            say("Audit answers"): row.audited_on,
+            say("Codebook"): say("version {n}", n=row.codebook_version),
+            say("Started"): text.day(row.started_at),
         }
         for row in reversed(rounds.history(project.db))
     ]
@@ -270,11 +269,11 @@ _METHOD = later(
 
 
 def _settings(project: Project, used: InUse | None) -> Section:
-    config = json.loads(used.row["config"] if used else project.config.to_json())
+    config = json.loads(used.row.config if used else project.config.to_json())
     recipe = config.pop("recipe", {})
     flat = {**config, **{f"recipe: {name}": value for name, value in recipe.items()}}
     first = say("Configuration of the first round")
-    title = say("Configuration of round {n}", n=used.row["number"]) if used else first
+    title = say("Configuration of round {n}", n=used.row.number) if used else first
     return Section(title, [Table([(name, "–" if value in (None, "", []) else value) for name, value in flat.items()])])
 
 

@@ -9,21 +9,21 @@ expected gain of another batch.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import cohen_kappa_score
 
 from annotator.i18n import say
+from annotator.methods.metrics import Metrics
 from annotator.project import Project
-from annotator.reporting import summary
 from annotator.reporting.gain import recent_gain
-from annotator.reporting.summary import Answers, Measured
+from annotator.reporting.summary import Answers
 from annotator.rounds.batch import AUDIT, Candidates
 from annotator.rounds.candidates import candidates
 from model.finite import check_finite
 from store import rounds, utterances
+from store.rounds import Round
 
 STEADY = 0.97  # kappa from which two rounds count as agreeing, see docs/label-efficiency.md
 ROUNDS = 3  # trained rounds in a row that must agree
@@ -50,9 +50,8 @@ class Advice:
 
 def advise(project: Project, rest: Candidates | None = None) -> Advice:
     """Compare the last rounds and estimate the errors in what is `left`. `with_gain` adds the gain of another batch."""
-    trained = [row for row in rounds.history(project.db) if row["state"] == "promoted" and row["trained_on"]]
-    last = trained[:ROUNDS]
-    measured = [summary.measured(row) for row in last]
+    last = [row for row in rounds.finished(project.db) if row.trained_on][:ROUNDS]
+    measured = [Metrics.from_dict(row.metrics) for row in last]
     predictions = [_likeliest(project, row) for row in last]
     kappas = [_kappa(new, old) for new, old in pairwise(predictions)]
     rest = rest or left(project)
@@ -124,7 +123,7 @@ def _next_batch(advice: Advice) -> str:
     )
 
 
-def _likeliest(project: Project, row: Any) -> dict[int, int]:
+def _likeliest(project: Project, row: Round) -> dict[int, int]:
     """Return the predicted label of each audit utterance: a random sample that every round scores."""
     known = rounds.predictions_of(project.db, row)
     audit = set(utterances.ids_in(project.db, AUDIT))
@@ -142,8 +141,8 @@ def _kappa(one: dict[int, int], other: dict[int, int]) -> float | None:
     return float(cohen_kappa_score(first, second))
 
 
-def _overlap(measured: Sequence[Measured]) -> bool | None:
-    intervals = [one.accuracy_interval for one in measured if one.accuracy_interval]
+def _overlap(measured: Sequence[Metrics | None]) -> bool | None:
+    intervals = [one.accuracy_interval for one in measured if one]
     if len(intervals) < ROUNDS:
         return None
     edges: NDArray[np.float64] = np.array(intervals)

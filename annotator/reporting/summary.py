@@ -8,10 +8,9 @@ without them each function reads its own.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from scipy.stats import beta
@@ -21,7 +20,7 @@ from annotator.labeling.auto_accept import evidence_of, pace
 from annotator.methods.anchoring import Pull, pull
 from annotator.methods.calibration import Calibrator
 from annotator.methods.guarantee import Evidence
-from annotator.methods.metrics import TAILS, Array, Bin, Labels, risk_coverage
+from annotator.methods.metrics import TAILS, Array, Labels, Metrics, risk_coverage
 from annotator.methods.query_strategies import CHOSEN
 from annotator.project import Project
 from annotator.rounds.batch import AUDIT
@@ -29,19 +28,18 @@ from annotator.rounds.consensus import Agreement, agreement, consensus, consensu
 from annotator.rounds.summaries import likeliest, round_before
 from store import acceptances, annotations, labels, rounds, utterances
 from store.annotations import ANSWERED, Answer
-from store.faults import CALIBRATION, METRICS, parsed
+from store.rounds import Round
 
 STEP = 25  # answers whose median time is taken together: about a batch
 Answers = Sequence[Answer]  # those of `annotations.answers`, which a run reads once and passes on
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class InUse:
     """The round in use with its metrics and evidence, read once for all figures computed from it."""
 
-    row: Mapping[str, Any]
-    metrics: Mapping[str, Any]
+    row: Round
+    metrics: Metrics | None  # None with fewer than two audit answers
     label_ids: tuple[int, ...]  # columns of the arrays
     names: tuple[str, ...]
     evidence: Evidence
@@ -51,7 +49,7 @@ class InUse:
     @property
     def calibrator(self) -> Calibrator:
         """The calibrator fitted to the round's log-likelihoods."""
-        return Calibrator.from_dict(parsed(self.row["calibration"], CALIBRATION))
+        return Calibrator.from_dict(self.row.calibration)
 
 
 def in_use(project: Project, answers: Answers | None = None) -> InUse | None:
@@ -62,7 +60,7 @@ def in_use(project: Project, answers: Answers | None = None) -> InUse | None:
     evidence, open_ids = evidence_of(project, row, answers)
     codebook = codebook_of(project)
     left = len(set(utterances.ids_in(project.db, AUDIT)) - annotations.answered_ids(project.db))
-    return InUse(row, parsed(row["metrics"], METRICS), codebook.ids, codebook.names, evidence, open_ids, left)
+    return InUse(row, Metrics.from_dict(row.metrics), codebook.ids, codebook.names, evidence, open_ids, left)
 
 
 # Quality of the rounds
@@ -70,39 +68,15 @@ def in_use(project: Project, answers: Answers | None = None) -> InUse | None:
 
 @dataclass(frozen=True)
 class Measured:
-    """A promoted round and its metrics; None for those not measured, as with fewer than two audit answers."""
+    """A promoted round and its metrics, None with fewer than two audit answers."""
 
-    number: int
-    trained_on: int
-    n: int  # audit answers
-    accuracy: float | None
-    accuracy_interval: Interval | None
-    macro_f1: float | None
-    macro_f1_interval: Interval | None
-    nll: float | None
-    ece: float | None
-    ece_band: Interval | None
-
-
-def measured(row: Mapping[str, Any]) -> Measured:
-    """Read a round's metrics; rounds of earlier versions lack some of them."""
-    found = parsed(row["metrics"] or "{}", METRICS)
-    figures: dict[str, Any] = {name: found.get(name) for name in ("accuracy", "macro_f1", "nll", "ece")}
-    pairs: dict[str, Any] = {
-        name: tuple(found[name]) if found.get(name) else None
-        for name in ("accuracy_interval", "macro_f1_interval", "ece_band")
-    }
-    return Measured(row["number"], row["trained_on"], int(found.get("n", 0)), **figures, **pairs)
+    row: Round
+    metrics: Metrics | None
 
 
 def learning_curve(project: Project) -> list[Measured]:
     """Return every promoted round, oldest first."""
-    return [measured(row) for row in reversed(rounds.history(project.db)) if row["state"] == "promoted"]
-
-
-def reliability_bins(used: InUse) -> list[Bin]:
-    """Return the reliability bins of the round in use, least confident first; none where it was not measured."""
-    return [Bin(**one) for one in used.metrics.get("reliability", [])]
+    return [Measured(row, Metrics.from_dict(row.metrics)) for row in reversed(rounds.finished(project.db))]
 
 
 @dataclass(frozen=True)
@@ -195,7 +169,7 @@ def label_counts(project: Project, used: InUse | None, answers: Answers | None =
     in_audit = set(utterances.ids_in(project.db, AUDIT))
     agreed = consensus_labels(annotations.answers(project.db) if answers is None else answers)
     counted = Counter((label, i in in_audit) for i, label in agreed.items())
-    accepted = Counter(row["label_id"] for row in acceptances.standing(project.db))
+    accepted = Counter(one.label_id for one in acceptances.standing(project.db))
     sums = dict(zip(used.label_ids, used.evidence.pool.sum(axis=0).tolist(), strict=True)) if used else {}
     return [
         LabelCount(one.name, counted[one.id, False], counted[one.id, True], accepted[one.id], sums.get(one.id, 0.0))
@@ -239,7 +213,7 @@ def flips(project: Project, used: InUse, most: int) -> Flips | None:
     for row in utterances.read(project.db, changed[:most]):
         (before, sure_before), (now, sure_now) = was[row.id], is_[row.id]
         found.append(Flip(row.id, row.text, known[before], sure_before, known[now], sure_now))
-    return Flips(older["number"], used.row["number"], len(both), len(changed), tuple(found))
+    return Flips(older.number, used.row.number, len(both), len(changed), tuple(found))
 
 
 # The work
@@ -313,8 +287,8 @@ def queried_accuracy(project: Project, answers: Answers | None = None) -> list[Q
             queried[one.round_id].add(one.utterance_id)
     found = []
     for row in reversed(rounds.history(project.db)):
-        if queried[row["id"]]:
+        if queried[row.id]:
             predicted = likeliest(project, row)
-            hits = [predicted[i][0] == agreed[i] for i in queried[row["id"]] if i in predicted]
-            found.append(QueriedAccuracy(row["number"], sum(hits), len(hits)))
+            hits = [predicted[i][0] == agreed[i] for i in queried[row.id] if i in predicted]
+            found.append(QueriedAccuracy(row.number, sum(hits), len(hits)))
     return found

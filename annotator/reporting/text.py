@@ -4,13 +4,12 @@ All functions return plain text; the caller escapes it. Shares are given as so m
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from annotator.i18n import later, number, say, say_many
 from annotator.methods.anchoring import FEW, Pull
 from annotator.methods.calibration import GOOD, ROUGH
-from annotator.methods.metrics import Bin, proportion_interval
-from annotator.reporting.summary import Confusion, Flips, InUse, Measured, Pace, QueriedAccuracy, measured
+from annotator.methods.metrics import Bin, Interval, proportion_interval
+from annotator.reporting.summary import Confusion, Flips, InUse, Measured, Pace, QueriedAccuracy
 from annotator.rounds.consensus import Agreement
 
 EXAMPLE = 0.9  # an example probability that people have a feeling for
@@ -62,24 +61,21 @@ def hours(time: float) -> str:
 
 def accuracy(used: InUse) -> str:
     """Describe the accuracy of the round in use with its interval and n."""
-    one = measured(used.row)
-    if one.accuracy is None:
+    one = used.metrics
+    if one is None:
         return say_many(
             "The accuracy is not known yet: round {round} has only {n:,} audit answer. Keep labeling (one utterance in "
             "five is an audit utterance), then retrain.",
             "The accuracy is not known yet: round {round} has only {n:,} audit answers. Keep labeling (one utterance "
             "in five is an audit utterance), then retrain.",
-            one.n,
-            round=one.number,
+            used.row.audited_on,
+            round=used.row.number,
         )
-    right = in_100(one.accuracy)
-    if one.accuracy_interval is None:
-        return say("Accuracy: about {right}\u00a0%, measured on {n} audit answers.", right=right, n=one.n)
     low, high = (in_100(edge) for edge in one.accuracy_interval)
     return say(
         "Accuracy: about {right}\u00a0%, measured on {n} audit answers. The true value is probably between {low} and "
         "{high}\u00a0%.",
-        right=right,
+        right=in_100(one.accuracy),
         n=one.n,
         low=low,
         high=high,
@@ -102,9 +98,9 @@ def unfitting(used: InUse) -> str:
 
 def calibration_quality(used: InUse) -> str:
     """Describe how well calibrated the round's probabilities are."""
-    one, state = measured(used.row), used.calibrator.state
+    one, state = used.metrics, used.calibrator.state
     lead = say(SURE[state])
-    if one.ece is None or one.ece_band is None:
+    if one is None or one.ece_band is None:
         return say("{lead}: there are no measurements. {calibrated}", lead=lead, calibrated=calibrated())
     found = {"gap": in_100(one.ece), "most": in_100(one.ece_band[1]), "n": one.n}
     if not one.ece <= one.ece_band[1]:
@@ -136,7 +132,7 @@ def calibration_quality(used: InUse) -> str:
 
 def in_use(used: InUse) -> str:
     """Name the round in use and explain the calibration states."""
-    return say("Round {round} is in use. Calibration: {calibrated}", round=used.row["number"], calibrated=calibrated())
+    return say("Round {round} is in use. Calibration: {calibrated}", round=used.row.number, calibrated=calibrated())
 
 
 def from_audit(n: int) -> str:
@@ -153,22 +149,21 @@ def day(at: str) -> str:
     return at[:16].replace("T", " ")
 
 
-def figures(one: Measured) -> dict[str, Any]:
-    """Return a round's figures as a table row."""
+def figures(one: Measured) -> dict[str, object]:
+    """Return a round's figures as a table row; those that were not measured are empty."""
+    found = one.metrics
     return {
-        say("Round"): one.number,
-        say("Trained on"): one.trained_on,
-        say("Audit answers"): one.n,
-        say("Accuracy"): _figure(one.accuracy, one.accuracy_interval),
-        say("Macro-F1"): _figure(one.macro_f1, one.macro_f1_interval),
-        say("NLL"): _figure(one.nll, None),
-        say("ECE"): _figure(one.ece, one.ece_band),
+        say("Round"): one.row.number,
+        say("Trained on"): one.row.trained_on,
+        say("Audit answers"): one.row.audited_on,
+        say("Accuracy"): _figure(found.accuracy, found.accuracy_interval) if found else "",
+        say("Macro-F1"): _figure(found.macro_f1, found.macro_f1_interval) if found else "",
+        say("NLL"): _figure(found.nll) if found else "",
+        say("ECE"): _figure(found.ece, found.ece_band) if found else "",
     }
 
 
-def _figure(value: float | None, edges: tuple[float, float] | None) -> str:
-    if value is None:
-        return ""
+def _figure(value: float, edges: Interval | None = None) -> str:
     if edges is None:
         return number(value, ".2f")
     return say("{value:.2f} ({low:.2f} to {high:.2f})", value=value, low=edges[0], high=edges[1])
@@ -179,8 +174,7 @@ def _figure(value: float | None, edges: tuple[float, float] | None) -> str:
 
 def curve(found: Sequence[Measured]) -> str:
     """Return the caption of the learning curve."""
-    last = next((one for one in reversed(found) if one.accuracy is not None), None)
-    n = last.n if last else 0
+    n = next((one.metrics.n for one in reversed(found) if one.metrics), 0)
     return say(
         "Each round is measured on the audit answers available at the time, {n} for the latest; they were drawn at "
         "random and given without a suggestion. Shaded: 95\u00a0% intervals.",

@@ -61,10 +61,10 @@ def training_states(project: "Project", order: Sequence[int]) -> tuple[list[int]
 def probe_in_use(project: "Project", order: Sequence[int], width: int) -> Probe:
     """Return the quick classifier of the round in use for these labels, to be refitted; a blank one if it has none."""
     row = rounds.promoted(project.db)
-    known = Probe.load(project.folder / "adapters" / row["adapter"]) if row else None
+    known = Probe.load(project.adapters / row.folder) if row else None
     if row is None or known is None or len(known.weights) != width:
         return blank(width, len(order))
-    had = rounds.labels_of(row)
+    had = row.label_ids
     return known.for_labels([had.index(label) if label in had else None for label in order])
 
 

@@ -3,13 +3,13 @@
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from annotator.config import RoundConfig
 from annotator.methods.calibration import Calibrator
+from annotator.methods.metrics import Metrics
 from annotator.project import Project
 from annotator.rounds.queueing import refill_queue
 from annotator.rounds.snapshot import Snapshot
@@ -17,9 +17,8 @@ from model.backbones.machine import peak_memory
 from model.types import Adapter, Origin
 from store import jobs, queue, rounds
 from store.database import immediate, why_frozen
-from store.faults import CALIBRATION, parsed
 from store.queue import QueueEntry
-from store.rounds import NewRound, Predictions
+from store.rounds import NewRound, Predictions, Round
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Finished:
 
     adapter: str  # name of its folder
     calibrator: Calibrator
-    metrics: Mapping[str, Any]
+    metrics: Metrics | None  # None with fewer than two audit answers
     predictions: Predictions
     batch: Sequence[QueueEntry]
 
@@ -36,12 +35,10 @@ class Finished:
 def calibrator_in_use(project: Project) -> Calibrator | None:
     """Return the calibrator of the round in use, None before the first."""
     row = rounds.promoted(project.db)
-    return Calibrator.from_dict(parsed(row["calibration"], CALIBRATION)) if row else None
+    return Calibrator.from_dict(row.calibration) if row else None
 
 
-def begin_round(
-    project: Project, config: RoundConfig, snapshot: Snapshot, origin: Origin | None = None
-) -> dict[str, Any]:
+def begin_round(project: Project, config: RoundConfig, snapshot: Snapshot, origin: Origin | None = None) -> Round:
     """Create the row of a round, which is later either promoted in one transaction or closed as failed.
 
     `origin`: the weights of the backbone.
@@ -60,7 +57,7 @@ def begin_round(
     )
     with immediate(project.db):
         row = rounds.begin(project.db, new)
-        jobs.attach_round(project.db, row["id"], snapshot.last_annotation)
+        jobs.attach_round(project.db, row.id, snapshot.last_annotation)
     return row
 
 
@@ -69,9 +66,9 @@ def unfinished_path(project: Project) -> Path:
     return project.adapters / "unfinished-whole.pt"
 
 
-def save_adapter(project: Project, round_row: Mapping[str, Any], adapter: Adapter) -> str:
+def save_adapter(project: Project, row: Round, adapter: Adapter) -> str:
     """Write an adapter into the project atomically; return the name of its folder."""
-    name = _adapter_name(round_row["number"])
+    name = _adapter_name(row.number)
     temporary = project.adapters / f"tmp-{name}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -90,16 +87,16 @@ def drop_adapter(project: Project, name: str) -> None:
     shutil.rmtree(project.adapters / name, ignore_errors=True)
 
 
-def promote(project: Project, round_row: Mapping[str, Any], finished: Finished) -> None:
+def promote(project: Project, row: Round, finished: Finished) -> None:
     """Put a finished round in use: store its predictions, metrics and batch in one transaction.
 
     Also stores the peak memory of this process.
     """
+    metrics = asdict(finished.metrics) if finished.metrics else {"n": row.audited_on}
     with immediate(project.db):
-        rounds.save_predictions(project.db, round_row["id"], finished.predictions)
-        results = (finished.adapter, finished.calibrator.as_dict(), finished.metrics, peak_memory())
-        rounds.promote(project.db, round_row["id"], *results)
-        queue.replace(project.db, round_row["id"], finished.batch)
+        rounds.save_predictions(project.db, row.id, finished.predictions)
+        rounds.promote(project.db, row.id, finished.adapter, finished.calibrator.as_dict(), metrics, peak_memory())
+        queue.replace(project.db, row.id, finished.batch)
 
 
 def roll_back(project: Project, round_id: int, annotator: str) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Self, overload
+from typing import Self, TypedDict, overload
 
 import numpy as np
 
@@ -28,12 +28,12 @@ from model.description import stored_origin
 from model.load import load_adapter
 from model.types import Adapter, Progress, Utterance, no_progress
 from store import labels, rounds
-from store.faults import CALIBRATION, parsed
 from store.files.columns import imported_columns
 from store.files.exporters import FORMATS, Field, export
 from store.files.importers import ImportPlan, read_utterances
 from store.files.readers import Rejected
 from store.files.spool import Spool
+from store.rounds import Round
 from store.utterances import NewUtterance
 
 FIELDS = (
@@ -47,9 +47,14 @@ FIELDS = (
     Field("model_round", "integer"),
     Field("probabilities", "probabilities"),
 )
-Answer = list[dict[str, Any]]
-
 AT_ONCE = 2_000  # utterances in memory; many, because rows of similar length are packed together
+
+
+class Scored(TypedDict):
+    """A label with its calibrated probability, as in the pipelines of `transformers`."""
+
+    label: str
+    score: float
 
 
 @dataclass(frozen=True)
@@ -72,16 +77,16 @@ class Labeler:
                 raise RoundError(
                     Message("{name} has no finished round yet.", name=project.name), "Run `annotator retrain` first."
                 )
-            _, shares = labels.shares(project.db, tuple(parsed(row["label_ids"], "the labels of a round")))
+            _, shares = labels.shares(project.db, row.label_ids)
             names, known = codebook_of(project).names, np.asarray(shares.any(axis=0))
             adapter = _restored(project, row)
         return cls(
             adapter,
-            Calibrator.from_dict(parsed(row["calibration"], CALIBRATION)),
+            Calibrator.from_dict(row.calibration),
             tuple(name for name, is_known in zip(names, known.tolist(), strict=True) if is_known),
             shares[:, known],
-            row["number"],
-            RoundConfig.from_json(row["config"]).context_turns,
+            row.number,
+            RoundConfig.from_json(row.config).context_turns,
         )
 
     def probabilities(self, utterances: Sequence[Utterance], progress: Progress = no_progress) -> Probabilities:
@@ -89,16 +94,16 @@ class Labeler:
         return np.asarray(self.calibrator(self.adapter.logits(utterances, progress)) @ self.shares)
 
     @overload
-    def __call__(self, text: str) -> Answer: ...
+    def __call__(self, text: str) -> list[Scored]: ...
     @overload
-    def __call__(self, text: list[str]) -> list[Answer]: ...
-    def __call__(self, text: str | list[str]) -> Answer | list[Answer]:
+    def __call__(self, text: list[str]) -> list[list[Scored]]: ...
+    def __call__(self, text: str | list[str]) -> list[Scored] | list[list[Scored]]:
         """Return every label with its probability, likeliest first, for one text or for each of several."""
         texts = [text] if isinstance(text, str) else text
         ranked = [self._ranked(row) for row in self.probabilities([Utterance(one) for one in texts])]
         return ranked[0] if isinstance(text, str) else ranked
 
-    def _ranked(self, row: Probabilities) -> Answer:
+    def _ranked(self, row: Probabilities) -> list[Scored]:
         return [{"label": self.names[i], "score": float(row[i])} for i in np.argsort(-row, kind="stable")]
 
     def score_file(
@@ -147,20 +152,20 @@ class Labeler:
         }
 
 
-def _restored(project: Project, row: Mapping[str, Any]) -> Adapter:
+def _restored(project: Project, row: Round) -> Adapter:
     """Load a round's adapter, and record its weights if an older version did not."""
-    folder = project.folder / "adapters" / row["adapter"]
-    if row["fingerprint"] not in (None, stored_origin(folder).fingerprint):
+    folder = project.adapters / row.folder
+    if row.fingerprint not in (None, stored_origin(folder).fingerprint):
         raise ProjectError(
             Message(
-                "The adapter in {folder} is not the one that round {number} saved.", folder=folder, number=row["number"]
+                "The adapter in {folder} is not the one that round {number} saved.", folder=folder, number=row.number
             ),
             "Restore the folder from a backup, or retrain.",
         )
     adapter = load_adapter(folder)
     origin = stored_origin(folder)
-    if row["fingerprint"] is None and origin.fingerprint:
-        rounds.note_weights(project.db, row["id"], origin.fingerprint, origin.revision)
+    if row.fingerprint is None and origin.fingerprint:
+        rounds.note_weights(project.db, row.id, origin.fingerprint, origin.revision)
     return adapter
 
 

@@ -20,7 +20,7 @@ def refill_queue(project: Project, annotator: str = "") -> int:
         predictions = rounds.predictions_of(project.db, promoted) if promoted else None
         without = annotations.skipped_ids(project.db, annotator) | queue.leased_ids(project.db)
         batch = compose_batch(candidates(project, predictions, frozenset(without)), config, rng)
-        queue.refill(project.db, promoted["id"] if promoted else None, batch)
+        queue.refill(project.db, promoted.id if promoted else None, batch)
     return len(batch)
 
 
@@ -31,10 +31,10 @@ def queue_audit(project: Project, count: int, annotator: str = "") -> int:
     queues the same ones.
     """
     with immediate(project.db):
-        promoted = rounds.promoted(project.db)
+        round_id = rounds.promoted_id(project.db)
         rng = np.random.default_rng([project.config.seed, annotations.last_id(project.db)])
         passed = annotations.skipped_ids(project.db, annotator) | queue.leased_ids(project.db)
         taken = annotations.answered_ids(project.db) | passed
         batch = compose_audit([i for i in utterances.ids_in(project.db, AUDIT) if i not in taken], count, rng)
-        queue.put_ahead(project.db, promoted["id"] if promoted else None, batch)
+        queue.put_ahead(project.db, round_id, batch)
     return len(batch)

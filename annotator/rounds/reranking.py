@@ -60,7 +60,7 @@ def reorder(project: Project) -> int:
     if probe is None:
         settings.put(project.db, LAST, last)
         return 0
-    combined = _combined(project, predictions, probe, as_made=predictions.label_ids == rounds.labels_of(promoted))
+    combined = _combined(project, predictions, probe, as_made=predictions.label_ids == promoted.label_ids)
     without = frozenset(queue.leased_ids(project.db))
     rng = np.random.default_rng([config.seed, last])
     left = queue.count_left(project.db, CHOSEN)
@@ -68,7 +68,7 @@ def reorder(project: Project) -> int:
     batch = [replace(entry, chosen_after=last) for entry in chosen]
     with immediate(project.db):
         settings.put(project.db, LAST, last)
-        return queue.exchange(project.db, promoted["id"], batch, CHOSEN)
+        return queue.exchange(project.db, promoted.id, batch, CHOSEN)
 
 
 def fit_to_answers(project: Project, order: tuple[int, ...]) -> Probe | None:

@@ -15,7 +15,7 @@ def due(project: Project) -> list[RoundConfig]:
     is similar (decision 0012). A second round follows, and like all later ones it fine-tunes the language model too.
     """
     config, row = project.config, rounds.promoted(project.db)
-    untrained = row is not None and row["trained_on"] == 0
+    untrained = row is not None and row.trained_on == 0
     if not untrained or config.recipe.probe_weight in (0.0, 1.0):
         return [config]
     return [replace(config, recipe=replace(config.recipe, probe_weight=1.0)), config]

@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 from annotator.i18n import later
 from annotator.project import Project
 from annotator.rounds.consensus import Verdict, by_utterance, divided, verdict
 from store import acceptances, annotations, utterances
-from store.annotations import Answer
+from store.acceptances import Accepted
 
 Status = Literal["labeled", "disputed", "none_fits", "accepted", "model", "skipped", "out_of_use", "unlabeled"]
 
@@ -43,7 +43,7 @@ class Statuses:
 
     to_label: int
     answers: Mapping[int, list[Answer]]  # standing answers by utterance, oldest first
-    accepted: Mapping[int, Mapping[str, Any]]  # auto-accepted suggestions in effect, by utterance
+    accepted: Mapping[int, Accepted]  # auto-accepted suggestions in effect, by utterance
     scored: Collection[int] = ()  # utterances with a prediction, if predictions count as labels
 
     @cached_property
@@ -79,7 +79,7 @@ def statuses(project: Project, scored: Collection[int] = ()) -> Statuses:
     """Read the statuses of all utterances; those in `scored` have the status `model` if nobody has labeled them."""
     sizes = utterances.count_slices(project.db)
     given = by_utterance(annotations.answers(project.db))
-    accepted = {row["utterance_id"]: row for row in acceptances.standing(project.db)}
+    accepted = {one.utterance_id: one for one in acceptances.standing(project.db)}
     return Statuses(sizes["pool"] + sizes["audit"], given, accepted, scored)
 
 

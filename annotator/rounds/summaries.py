@@ -1,19 +1,18 @@
 """Summarize each round for display: its training examples, its metrics, and notices about its weights."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from annotator.config import RoundConfig
 from annotator.i18n import later, number, respell, say
+from annotator.methods.metrics import Metrics
 from annotator.project import Project
 from model.backbones.fingerprint import has_changed, newest_known
 from model.backbones.memory import in_gb
 from model.types import Origin
 from store import rounds
-from store.faults import CALIBRATION, METRICS, parsed
+from store.rounds import Round
 
 STATES = {
     "promoted": later("ready"),
@@ -22,7 +21,6 @@ STATES = {
     "cancelled": later("canceled"),
     "interrupted": later("interrupted"),
 }
-FIGURES = ("accuracy", "macro_f1", "nll", "ece")
 
 
 @dataclass(frozen=True)
@@ -53,87 +51,91 @@ def summaries(project: Project) -> list[RoundSummary]:
 def about_weights(project: Project) -> tuple[str, list[str]]:
     """Return why the round in use cannot score new texts, empty if it can, and other notices about its weights."""
     row = rounds.promoted(project.db)
-    if row is None or not row["fingerprint"]:
+    if row is None or not row.fingerprint:
         return "", []
     notices = [_recorded_late(row), _other_than_before(project, row), _newer_on_the_hub(row)]
     return _not_as_trained(row), [one for one in notices if one]
 
 
-def _not_as_trained(row: Mapping[str, Any]) -> str:
-    if not has_changed(row["backbone"], Origin(row["fingerprint"], row["revision"] or "")):
+def _not_as_trained(row: Round) -> str:
+    if not has_changed(row.backbone, Origin(row.fingerprint or "", row.revision or "")):
         return ""
     return say(
         "The weights of {backbone} differ from those round {round} was trained with, so it cannot score new texts. "
         "Restore the former weights, or retrain.",
-        backbone=row["backbone"],
-        round=row["number"],
+        backbone=row.backbone,
+        round=row.number,
     )
 
 
-def _recorded_late(row: Mapping[str, Any]) -> str:
-    if not row["fingerprint_noted"]:
+def _recorded_late(row: Round) -> str:
+    if not row.fingerprint_noted:
         return ""
     return say(
         "Round {round} did not record its weights. Those it was first restored with, on {day}, are taken as its own.",
-        round=row["number"],
-        day=row["fingerprint_noted"][:10],
+        round=row.number,
+        day=row.fingerprint_noted[:10],
     )
 
 
-def _other_than_before(project: Project, row: Mapping[str, Any]) -> str:
+def _other_than_before(project: Project, row: Round) -> str:
     before = rounds.with_other_weights(project.db, row)
     if before is None:
         return ""
     return say(
         "Round {round} used other weights than round {before} and read all utterances again.",
-        round=row["number"],
+        round=row.number,
         before=before,
     )
 
 
-def _newer_on_the_hub(row: Mapping[str, Any]) -> str:
-    newest = newest_known(row["backbone"]) if row["revision"] else ""
-    if newest in ("", row["revision"]):
+def _newer_on_the_hub(row: Round) -> str:
+    newest = newest_known(row.backbone) if row.revision else ""
+    if not row.revision or newest in ("", row.revision):
         return ""
     return say(
         "The hub has a newer version of {backbone}. Rounds stay at {old}; to switch, choose {backbone}@{new} as the "
         "backbone.",
-        backbone=row["backbone"],
-        old=row["revision"][:12],
+        backbone=row.backbone,
+        old=row.revision[:12],
         new=newest,
     )
 
 
-def _summary(row: Mapping[str, Any]) -> RoundSummary:
-    metrics, calibration = parsed(row["metrics"] or "{}", METRICS), parsed(row["calibration"] or "{}", CALIBRATION)
-    edges = [number(edge, ".2f") for edge in metrics.get("accuracy_interval", ())]
-    figures: dict[str, Any] = {name: number(metrics[name], ".2f") if name in metrics else "" for name in FIGURES}
-    same: dict[str, Any] = {name: row[name] for name in ("number", "state", "backbone", "trained_on", "audited_on")}
+def _summary(row: Round) -> RoundSummary:
+    measured = Metrics.from_dict(row.metrics)
+    edges = [number(edge, ".2f") for edge in measured.accuracy_interval] if measured else []
     return RoundSummary(
-        **same,
-        **figures,
+        number=row.number,
+        state=row.state,
+        backbone=row.backbone,
         learner=_learner(row),
+        trained_on=row.trained_on,
+        audited_on=row.audited_on,
+        accuracy=number(measured.accuracy, ".2f") if measured else "",
         interval=say("{low} to {high}", low=edges[0], high=edges[1]) if edges else "",
-        calibrated=calibration.get("state", ""),
-        started=row["started_at"][:16].replace("T", " "),
-        memory=respell(in_gb(row["peak_memory"])) if row["peak_memory"] else "",
+        macro_f1=number(measured.macro_f1, ".2f") if measured else "",
+        nll=number(measured.nll, ".2f") if measured else "",
+        ece=number(measured.ece, ".2f") if measured else "",
+        calibrated=row.calibration.get("state", ""),
+        started=row.started_at[:16].replace("T", " "),
+        memory=respell(in_gb(row.peak_memory)) if row.peak_memory else "",
     )
 
 
-def _learner(row: Mapping[str, Any]) -> str:
-    if row["trained_on"] == 0:
+def _learner(row: Round) -> str:
+    if row.trained_on == 0:
         return ""
-    probe_only = RoundConfig.from_json(row["config"]).recipe.probe_weight == 1.0
+    probe_only = RoundConfig.from_json(row.config).recipe.probe_weight == 1.0
     return say("quick classifier alone") if probe_only else say("fine-tuned")
 
 
-def round_before(project: Project, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def round_before(project: Project, row: Round) -> Round | None:
     """Return the promoted round before another; None if there is none."""
-    older = [one for one in rounds.history(project.db) if one["state"] == "promoted" and one["number"] < row["number"]]
-    return older[0] if older else None
+    return next((one for one in rounds.finished(project.db) if one.number < row.number), None)
 
 
-def likeliest(project: Project, row: Mapping[str, Any]) -> dict[int, tuple[int, float]]:
+def likeliest(project: Project, row: Round) -> dict[int, tuple[int, float]]:
     """Return the likeliest label of each scored utterance, with its probability."""
     found = rounds.predictions_of(project.db, row)
     best = np.array(found.label_ids)[found.probabilities.argmax(axis=1)].tolist()

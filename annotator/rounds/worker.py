@@ -66,7 +66,8 @@ def work(project: Project, job: int) -> None:
         jobs.finish(project.db, job, "failed", error.message, error.hint)
         raise
     except Exception as error:  # everything is caught here, so that the failure is shown in the app
-        stage = (jobs.last(project.db) or {}).get("stage", "")
+        last = jobs.last(project.db)
+        stage = last.stage if last else ""
         hint = Message(
             "The details are in {log} in the project's folder. No answer is lost; retrain to try again.", log=LOG
         )

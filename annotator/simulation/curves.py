@@ -3,9 +3,8 @@
 Curves with the same seed share their pool, test set and oracle errors, so strategies are compared seed by seed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +13,16 @@ from scipy.stats import t as student
 from annotator.methods.query_strategies import Scores
 
 DRAWS = 2_000  # bootstrap samples of seeds for an interval
+
+
+@dataclass(frozen=True)
+class Point:
+    """The score of a strategy in one session after a number of answers."""
+
+    strategy: str
+    seed: int
+    labels: int
+    score: float
 
 
 @dataclass(frozen=True)
@@ -53,12 +62,11 @@ class Comparison:
         return "better" if low > 0 else "worse" if high < 0 else "as good"
 
 
-def curve_of(runs: Sequence[Mapping[str, Any]], strategy: str, score: str = "accuracy") -> Curve:
+def curve_of(points: Sequence[Point], strategy: str) -> Curve:
     """Return a strategy's curve over the numbers of answers that every seed has reached."""
-    chosen = [run for run in runs if run["strategy"] == strategy]
-    seeds = tuple(sorted({run["seed"] for run in chosen}))
-    found = {(run["seed"], run["labels"]): float(run[score]) for run in chosen}
-    labels = sorted({run["labels"] for run in chosen if all((seed, run["labels"]) in found for seed in seeds)})
+    found = {(one.seed, one.labels): one.score for one in points if one.strategy == strategy}
+    seeds = tuple(sorted({seed for seed, _ in found}))
+    labels = sorted({count for _, count in found if all((seed, count) in found for seed in seeds)})
     values = [[found[seed, count] for count in labels] for seed in seeds]
     return Curve(strategy, np.array(labels), np.array(values).reshape(len(seeds), len(labels)), seeds)
 

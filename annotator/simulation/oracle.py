@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from annotator.config import RoundConfig
 from annotator.errors import BadInput, Message
 from annotator.exchange.imports import add_utterances
 from annotator.labeling.session import Answer, answer, next_question
-from annotator.loop import Round, run_round
+from annotator.loop import Promoted, run_round
 from annotator.methods.calibration import Calibrator
 from annotator.methods.metrics import evaluate
 from annotator.project import Project
@@ -26,6 +25,7 @@ from annotator.reporting.stopping import advise, left
 from annotator.rounds.progress import Listener, Report, discard
 from annotator.rounds.snapshot import read_texts, take_snapshot
 from annotator.simulation.memo import Memo, Remembering
+from annotator.simulation.runs import Outlook, Run
 from model.load import load_classifier
 from model.types import Logits
 from store import annotations, rounds, utterances
@@ -109,10 +109,8 @@ def _split(rows: list[NewUtterance], column: str | None) -> tuple[list[NewUttera
     ]
 
 
-def simulate(
-    plan: Plan, seeds: Sequence[int], listener: Listener = discard, memo: Memo | None = None
-) -> Iterator[dict[str, Any]]:
-    """Yield the test metrics after every round of every seed. A memo can be shared by plans with one file and task."""
+def simulate(plan: Plan, seeds: Sequence[int], listener: Listener = discard, memo: Memo | None = None) -> Iterator[Run]:
+    """Yield the figures after every round of every seed. A memo can be shared by plans with one file and task."""
     gold, memo = read_gold(plan), Memo() if memo is None else memo
     for seed in seeds:
         config = replace(plan.config, seed=seed, batch_size=-(-plan.labels // plan.rounds), retrain_every=0)
@@ -154,9 +152,7 @@ class Answers:
         return {row.external_id: row.given_label or "" for row in self.gold.train}
 
 
-def _run_rounds(
-    project: Project, plan: Plan, known: Answers, memo: Memo, listener: Listener
-) -> Iterator[dict[str, Any]]:
+def _run_rounds(project: Project, plan: Plan, known: Answers, memo: Memo, listener: Listener) -> Iterator[Run]:
     config = project.config
     loaded = load_classifier(config.backbone, codebook_of(project).task(), config.recipe, config.template)
     classifier = Remembering(loaded, memo)
@@ -172,21 +168,23 @@ def _run_rounds(
         if plan.keep:
             path = plan.keep / f"labels-{answered}-seed-{config.seed}.npz"
             keep(path, project, done, (logits, done.adapter.probe_logits(test)), known)
-        scores = test_metrics(done, logits, list(known.test.values()))
-        yield {
-            "strategy": config.strategy,
-            "seed": config.seed,
-            "round": number,
-            "labels": answered,
-            "trained_on": done.row["trained_on"],
-            "audited_on": done.row["audited_on"],
-            "temperature": done.calibrator.temperature,
-            **outlook(project, done, known),
-            **scores,
-        }
+        raw, metrics = (evaluate(to(logits), list(known.test.values())) for to in (Calibrator(1.0), done.calibrator))
+        yield Run(
+            config.strategy,
+            config.seed,
+            number,
+            answered,
+            done.row.trained_on,
+            done.row.audited_on,
+            done.calibrator.temperature,
+            raw.nll,
+            raw.ece,
+            outlook(project, done, known),
+            metrics,
+        )
 
 
-def keep(path: Path, project: Project, done: Round, test: tuple[Logits, Logits | None], known: Answers) -> None:
+def keep(path: Path, project: Project, done: Promoted, test: tuple[Logits, Logits | None], known: Answers) -> None:
     """Write a round's log-likelihoods with known labels to an .npz file: arrays `audit` and `test` with `…_truth`.
 
     `test` holds the log-likelihoods of the test rows by the round and, if there is one, by its probe alone. The probe's
@@ -205,7 +203,7 @@ def keep(path: Path, project: Project, done: Round, test: tuple[Logits, Logits |
         audit_truth=np.array([truth[i] for i in predictions.utterance_ids[is_answered].tolist()], dtype=np.int64),
         test=test[0],
         test_truth=np.array(list(known.test.values()), dtype=np.int64),
-        lessons=done.row["trained_on"],
+        lessons=done.row.trained_on,
         chosen=take_snapshot(project, project.config, np.random.default_rng(0)).selected_share,
         heard=() if test[1] is None else test[1],
     )
@@ -223,30 +221,23 @@ def _answer_until(project: Project, known: Answers, target: int, annotators: int
     return answered
 
 
-def test_metrics(done: Round, logits: Logits, truth: Sequence[int]) -> dict[str, Any]:
-    """Return the calibrated metrics on the test split, with NLL and ECE before calibration."""
-    raw = evaluate(Calibrator(1.0)(logits), truth)
-    return {**evaluate(done.calibrator(logits), truth), "raw_nll": raw["nll"], "raw_ece": raw["ece"]}
-
-
-def outlook(project: Project, done: Round, known: Answers) -> dict[str, Any]:
+def outlook(project: Project, done: Promoted, known: Answers) -> Outlook:
     """Return whether the advice is to stop, with the expected and the actual number of wrong open suggestions."""
     rest = left(project)
     advice = advise(project, rest)
-    found = {"steady": advice.is_steady, "open": 0, "wrong_expected": 0.0, "wrong": 0}
-    if rest.view is None:  # every utterance the round has scored is answered
-        return found
-    order, codebook = rounds.labels_of(done.row), codebook_of(project)
+    if rest.view is None or advice.wrong is None:  # every utterance the round has scored is answered
+        return Outlook(advice.is_steady)
+    order, codebook = done.row.label_ids, codebook_of(project)
     ids = {name: codebook.id_of(name) for name in set(known.truth.values())}
     truth = [ids[known.truth[row.external_id]] for row in utterances.read(project.db, rest.pool)]
     wrong = np.array(order)[rest.view.probabilities.argmax(axis=1)] != truth
-    return found | {"open": len(wrong), "wrong_expected": advice.wrong, "wrong": int(wrong.sum())}
+    return Outlook(advice.is_steady, len(wrong), advice.wrong, int(wrong.sum()))
 
 
-def summarize(runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def summarize(runs: Sequence[Run]) -> dict[str, float]:
     """Return the mean and standard deviation of each score over seeds, from each seed's last round."""
-    last = list({run["seed"]: run for run in runs}.values())
-    values = {name: np.array([run[name] for run in last]) for name in SCORES}
+    last = {run.seed: run.metrics for run in runs}.values()
+    values = {name: np.array([getattr(metrics, name) for metrics in last]) for name in SCORES}
     means = {f"mean_{name}": float(value.mean()) for name, value in values.items()}
     spreads = {f"sd_{name}": float(value.std(ddof=1)) if len(value) > 1 else 0.0 for name, value in values.items()}
     return means | spreads

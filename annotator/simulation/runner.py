@@ -8,16 +8,15 @@ from dataclasses import replace
 from functools import cache
 from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import Any
 
 from annotator.methods.query_strategies import strategy_named
 from annotator.rounds.progress import Listener, discard
 from annotator.simulation.memo import Memo
 from annotator.simulation.oracle import Plan, read_gold, simulate
+from annotator.simulation.runs import Run
 
 BASELINE = "random"
 EVERYTHING = "everything"  # in place of a strategy: the whole pool is answered before a single round
-Run = dict[str, Any]
 Session = tuple[str, int]  # strategy and seed
 
 
@@ -38,12 +37,12 @@ def replay(
     names = [name if name == EVERYTHING else strategy_named(name).name for name in strategies]
     sessions = [(name, seed) for name in names for seed in seeds]
     earlier = read_runs(finished, plan)
-    yield from (run for one in sessions for run in earlier if (run["strategy"], run["seed"]) == one)
-    ended = {(run["strategy"], run["seed"]) for run in earlier}
+    yield from (run for one in sessions for run in earlier if (run.strategy, run.seed) == one)
+    ended = {(run.strategy, run.seed) for run in earlier}
     for runs in _sessions(plan, [one for one in sessions if one not in ended], listener, jobs):
         if finished:
             with finished.open("a", encoding="utf-8") as lines:
-                lines.writelines(json.dumps({**run, "plan": _key(plan)}) + "\n" for run in runs)
+                lines.writelines(json.dumps({**run.as_dict(), "plan": _key(plan)}) + "\n" for run in runs)
         yield from runs
 
 
@@ -68,7 +67,7 @@ def _session(plan: Plan, one: Session, memo: Memo, listener: Listener = discard)
     if strategy == EVERYTHING:
         size = len(read_gold(plan).train)
         whole = replace(plan, labels=min(size, plan.pool_limit or size), rounds=1, keep=None)
-        return [run | {"strategy": EVERYTHING} for run in _session(whole, (BASELINE, seed), memo, listener)]
+        return [replace(run, strategy=EVERYTHING) for run in _session(whole, (BASELINE, seed), memo, listener)]
     return list(simulate(replace(plan, config=replace(plan.config, strategy=strategy)), [seed], listener, memo))
 
 
@@ -94,13 +93,11 @@ def _memo_of_process() -> Memo:
 
 
 def read_runs(path: Path | None, plan: Plan) -> list[Run]:
-    """Read the runs of this plan; runs of other plans and of versions without stopping advice are skipped."""
+    """Read the runs of this plan; runs of other plans and of versions that stored fewer figures are skipped."""
     if path is None or not path.is_file():
         return []
-    runs = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [
-        {k: v for k, v in run.items() if k != "plan"} for run in runs if run["plan"] == _key(plan) and "steady" in run
-    ]
+    lines = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+    return [run for line in lines if line["plan"] == _key(plan) and (run := Run.from_dict(line))]
 
 
 def _key(plan: Plan) -> str:

@@ -94,6 +94,8 @@ class Shape:
         return 2 * self.distances * self.heads  # one table each for encoder and decoder
 
 
+Config = Mapping[str, Any]  # the content of a config.json
+
 _LIKE_LLAMA: dict[str, dict[str, Any]] = {
     "llama": {},
     "mistral": {},
@@ -105,7 +107,7 @@ _LIKE_LLAMA: dict[str, dict[str, Any]] = {
 }
 
 
-def read_shape(config: Mapping[str, Any]) -> Shape | None:
+def read_shape(config: Config) -> Shape | None:
     """Read the shape from the content of config.json; None for an unknown architecture."""
     kind = config.get("model_type")
     try:
@@ -116,7 +118,7 @@ def read_shape(config: Mapping[str, Any]) -> Shape | None:
         return None
 
 
-def _like_llama(config: Mapping[str, Any], **special: Any) -> Shape:
+def _like_llama(config: Config, **special: Any) -> Shape:
     heads = config["num_attention_heads"]
     return Shape(
         config["hidden_size"],
@@ -131,7 +133,7 @@ def _like_llama(config: Mapping[str, Any], **special: Any) -> Shape:
     )
 
 
-def _t5(config: Mapping[str, Any]) -> Shape:
+def _t5(config: Config) -> Shape:
     heads, layers = config["num_heads"], config["num_layers"]
     # transformers 5 reports every T5 as tied; the value of the file is in another field
     tied = config.get("scale_decoder_outputs", config.get("tie_word_embeddings", True))

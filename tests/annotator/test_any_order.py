@@ -116,7 +116,7 @@ class Work(RuleBasedStateMachine):
         every = rounds.history(self.db)
         with suppress(ValueError):  # it was never in use
             if every:
-                roll_back(self.project, every[number % len(every)]["id"], "ben")
+                roll_back(self.project, every[number % len(every)].id, "ben")
 
     @rule(wanted=targets, per_label=st.booleans())
     def accept(self, wanted: Target, per_label: bool) -> None:
@@ -126,7 +126,7 @@ class Work(RuleBasedStateMachine):
     @rule(number=some)
     def take_an_acceptance_back(self, number: int) -> None:
         if every := acceptances.history(self.db):
-            auto_accept.take_back(self.project, every[number % len(every)]["id"], "ben")
+            auto_accept.take_back(self.project, every[number % len(every)].id, "ben")
 
     @rule(queue=st.sampled_from(sorted(review.QUEUES)), label=some)
     def settle(self, queue: str, label: int) -> None:

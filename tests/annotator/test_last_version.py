@@ -48,11 +48,11 @@ def test_it_exports_the_same_rows(project: Project, tmp_path: Path, rows: Rows) 
 
 def test_it_goes_on(project: Project) -> None:
     assert codebook_of(project).names == ("promise", "report")
-    assert [act["size"] for act in acceptances.history(project.db)] == [3]
+    assert [act.size for act in acceptances.history(project.db)] == [3]
     before = len(rounds.history(project.db))
     for _ in range(6):
         question = next_question(project, "ada")
         assert question
         answer(project, question, "ada", right(project, question))
     assert undo(project, "ada")
-    assert run_round(project, classifier_of(project), project.config).row["number"] == before
+    assert run_round(project, classifier_of(project), project.config).row.number == before

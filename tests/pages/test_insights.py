@@ -120,7 +120,7 @@ def test_one_sentence_says_how_often_the_model_is_right_and_how_surely(project: 
     row = rounds.promoted(project.db)
     assert row
     app = page()
-    assert f"measured on {row['audited_on']} audit answers. The true value is probably between" in shown(app)
+    assert f"measured on {row.audited_on} audit answers. The true value is probably between" in shown(app)
     assert "well calibrated" not in shown(app)
     assert "“Not yet” below 30 audit answers" in shown(app)
     assert charts(app) >= 5
@@ -156,11 +156,11 @@ def test_suggestions_are_accepted_and_taken_back(easy: Project) -> None:
     app.button(key="accept").click().run()
     assert not app.exception
     (one,) = acceptances.history(easy.db)
-    assert (one["size"], one["annotator"], one["ended"]) == (guaranteed, "anna", None)
+    assert (one.size, one.annotator, one.ended) == (guaranteed, "anna", None)
     assert f"{guaranteed} suggestions of round 1, accepted by anna" in shown(app)
     assert "In effect" in shown(app)
-    app.button(key=f"take-back-{one['id']}").click().run()
-    assert acceptances.history(easy.db)[0]["ended"] == "undone"
+    app.button(key=f"take-back-{one.id}").click().run()
+    assert acceptances.history(easy.db)[0].ended == "undone"
     assert "Undone by anna" in shown(app)
     assert not [button for button in app.button if (button.key or "").startswith("take-back")]
 
@@ -170,7 +170,7 @@ def test_the_target_that_is_chosen_is_the_one_accepted_at(easy: Project) -> None
     app.slider(key="target").set_value(80).run()
     assert "at least 80 in 100" in shown(app)
     app.button(key="accept").click().run()
-    assert acceptances.history(easy.db)[0]["target"] == pytest.approx(0.8)
+    assert acceptances.history(easy.db)[0].target == pytest.approx(0.8)
 
 
 def test_for_each_label_by_itself_every_label_has_its_own_line(easy: Project) -> None:
@@ -201,7 +201,7 @@ def test_what_the_last_round_changed_is_listed_and_can_be_undone(easy: Project) 
     assert not app.exception
     back = rounds.promoted(easy.db)
     assert back
-    assert back["number"] == 0
+    assert back.number == 0
     assert "no earlier round" in shown(app)
     assert "Use round 1" in [button.label for button in app.button]
 

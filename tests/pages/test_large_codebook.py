@@ -51,8 +51,8 @@ def test_the_short_list_is_on_the_number_keys_and_the_rest_is_found_by_name(larg
 
 def test_before_a_list_can_promise_anything_the_nine_likeliest_are_on_the_number_keys(large: Project) -> None:
     promoted = rounds.promoted(large.db)
-    metrics = json.dumps(json.loads(promoted["metrics"]) | {"shortlist_limit": None})
-    large.db["round"].update(promoted["id"], {"metrics": metrics})
+    metrics = json.dumps({**promoted.metrics, "shortlist_limit": None})
+    large.db["round"].update(promoted.id, {"metrics": metrics})
     likeliest = [i for i, _ in next_question(large, "anna").suggestion.probabilities[:9]]
     app = page()
     assert [button.key for button in app.button if (button.key or "").startswith("label-")] == [

@@ -156,7 +156,7 @@ def test_while_a_round_runs_none_can_be_started_and_it_can_be_cancelled(project:
     app.button(key="cancel").click().run()
     job = jobs.active(project.db)
     assert job
-    assert job["cancel"] == 1
+    assert job.cancel
 
 
 @pytest.mark.parametrize(

@@ -112,8 +112,8 @@ def test_after_rounds_a_search_finds_what_it_did_and_what_each_round_has_asked(p
     asked = Counter(row.round_id for row in annotations.answers(project.db))
     assert len(asked) == 2
     for row in rounds.history(project.db):
-        heading = chosen(page("search"), round=row["id"])
-        assert heading == [f"{asked[row['id']]} utterances found"], row["number"]
+        heading = chosen(page("search"), round=row.id)
+        assert heading == [f"{asked[row.id]} utterances found"], row.number
 
 
 def test_labels_and_people_named_like_our_own_words_are_told_apart(workspace: Path) -> None:

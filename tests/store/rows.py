@@ -13,7 +13,7 @@ from store import annotations, labels, queue, rounds, utterances
 from store.annotations import Answer, Kind, NewAnnotation
 from store.database import immediate
 from store.queue import QueueEntry
-from store.rounds import NewRound, Predictions
+from store.rounds import NewRound, Predictions, Round
 from store.utterances import NewUtterance
 
 
@@ -49,8 +49,31 @@ def fill_queue(db: Database, count: int) -> list[int]:
     return ids
 
 
-def begin_round(db: Database, label_ids: list[int], trained_on: int = 2) -> dict[str, Any]:
+def begin_round(db: Database, label_ids: list[int], trained_on: int = 2) -> Round:
     return rounds.begin(db, NewRound("{}", "tiny", 1, json.dumps(label_ids), 0, "hash", trained_on, audited_on=0))
+
+
+A_ROUND = Round(
+    id=1,
+    number=1,
+    state="promoted",
+    config="{}",
+    backbone="tiny",
+    codebook_version=1,
+    last_annotation=0,
+    trained_on=2,
+    audited_on=0,
+    folder="round-0001",
+    peak_memory=None,
+    fingerprint=None,
+    revision=None,
+    fingerprint_noted=None,
+    started_at="2026-11-21T10:00:00.000+00:00",
+    finished_at="2026-11-21T10:05:00.000+00:00",
+    label_ids_json="[1, 2]",
+    calibration_json='{"temperature": 1.0}',
+    metrics_json='{"n": 0}',
+)
 
 
 def predictions(ids: list[int], label_ids: list[int], seed: int = 0) -> Predictions:

@@ -36,13 +36,13 @@ def child() -> Iterator[subprocess.Popen[bytes]]:
 def start(db: Database, pid: int | None = None) -> int:
     """Begin a job in the name of a process, with a round attached to it."""
     job = jobs.begin(db, "asked", last_annotation=3)
-    jobs.attach_round(db, begin_round(db, [1])["id"], 3)  # as the process would: this one may not for another
+    jobs.attach_round(db, begin_round(db, [1]).id, 3)  # as the process would: this one may not for another
     jobs.sign(db, job, pid)
     return job
 
 
 def states(db: Database, job: int) -> tuple[str, str]:
-    return jobs.get(db, job)["state"], rounds.history(db)[0]["state"]
+    return jobs.get(db, job).state, rounds.history(db)[0].state
 
 
 INTERRUPTED, LIVING = ("interrupted", "interrupted"), ("active", "running")
@@ -54,7 +54,7 @@ def test_a_second_job_is_refused_while_one_is_active(db: Database) -> None:
         jobs.begin(db, "asked", last_annotation=4)
     active = jobs.active(db)
     assert active is not None
-    assert (active["id"], active["last_annotation"], jobs.last_watermark(db)) == (job, 3, 3)
+    assert (active.id, active.last_annotation, jobs.last_watermark(db)) == (job, 3, 3)
     jobs.finish(db, job, "done")
     assert jobs.active(db) is None
     assert jobs.begin(db, "asked", last_annotation=4) > job
@@ -97,7 +97,7 @@ def test_a_job_of_a_dead_process_is_interrupted_with_its_round(db: Database, chi
     child.wait()
     assert jobs.recover(db)
     assert states(db, job) == INTERRUPTED
-    assert jobs.get(db, job)["error"]
+    assert jobs.get(db, job).error
     assert not jobs.recover(db)
 
 
@@ -127,7 +127,7 @@ def test_a_job_that_nobody_has_signed_lives_for_the_time_it_takes_to_start(
     assert not jobs.recover(db)
     monkeypatch.setattr(jobs, "START_GRACE", timedelta(0))
     assert jobs.begin(db, "asked", last_annotation=0) > job
-    assert jobs.get(db, job)["state"] == "interrupted"
+    assert jobs.get(db, job).state == "interrupted"
 
 
 def test_a_job_ends_once(db: Database) -> None:
@@ -136,13 +136,13 @@ def test_a_job_ends_once(db: Database) -> None:
     ended = jobs.get(db, job)
     jobs.finish(db, job, "done")
     assert jobs.get(db, job) == ended == jobs.last(db)
-    assert (ended["state"], ended["error"], ended["hint"]) == ("failed", "The disk is full.", "Make room.")
+    assert (ended.state, ended.error, ended.hint) == ("failed", "The disk is full.", "Make room.")
     assert states(db, job) == ("failed", "failed")
 
 
 def test_a_job_that_is_done_leaves_a_promoted_round_and_closes_an_unfinished_one(db: Database) -> None:
     job = start(db)
-    rounds.promote(db, rounds.history(db)[0]["id"], "round-0001", {}, {})
+    rounds.promote(db, rounds.history(db)[0].id, "round-0001", {}, {})
     jobs.finish(db, job, "done")
     assert states(db, job) == ("done", "promoted")
     jobs.finish(db, job := start(db), "done")
@@ -153,7 +153,7 @@ def test_a_report_is_written_and_says_whether_to_stop(db: Database, tmp_path: Pa
     job = start(db)
     assert not jobs.report(db, job, "train", 0.25, 12.5)
     reported = jobs.get(db, job)
-    assert (reported["stage"], reported["share"], reported["seconds_left"]) == ("train", 0.25, 12.5)
+    assert (reported.stage, reported.share, reported.seconds_left) == ("train", 0.25, 12.5)
     with closing(open_database(tmp_path / "project")) as page:
         jobs.request_cancel(page)
     assert jobs.report(db, job, "train", 0.5, 6.0)
@@ -251,7 +251,7 @@ def test_a_job_that_was_cancelled_before_its_process_signed_it_blocks_nobody(db:
     job = jobs.begin(db, "asked", last_annotation=0)
     jobs.request_cancel(db)
     assert recovers(db)
-    assert jobs.get(db, job)["state"] == "cancelled"
+    assert jobs.get(db, job).state == "cancelled"
 
 
 def test_a_job_that_was_given_up_is_told_to_stop_should_it_wake(db: Database) -> None:
@@ -259,7 +259,7 @@ def test_a_job_that_was_given_up_is_told_to_stop_should_it_wake(db: Database) ->
     jobs.finish(db, job, "cancelled")
     assert jobs.report(db, job, "learn", 0.5, None)
     jobs.beat(db, job)
-    assert jobs.get(db, job)["state"] == "cancelled"
+    assert jobs.get(db, job).state == "cancelled"
 
 
 def ago(**time: float) -> str:
@@ -269,14 +269,14 @@ def ago(**time: float) -> str:
 def test_a_job_without_a_sign_of_life_and_one_that_gets_no_further_are_told_apart(db: Database) -> None:
     job = start(db)
     jobs.report(db, job, "learn", 0.5, None)
-    assert (jobs.silence(jobs.get(db, job)), jobs.standstill(jobs.get(db, job))) == (None, None)
+    assert (jobs.get(db, job).silence, jobs.get(db, job).standstill) == (None, None)
     for heartbeat in (ago(minutes=3), ago(days=-365)):  # one to come was given while the clock was ahead
         db.execute("UPDATE job SET heartbeat_at = ?", (heartbeat,))
-        assert jobs.silence(jobs.get(db, job))
+        assert jobs.get(db, job).silence
     db.execute("UPDATE job SET progress_at = ?", (ago(minutes=31),))
     jobs.beat(db, job)
-    assert jobs.silence(jobs.get(db, job)) is None
-    assert jobs.standstill(jobs.get(db, job))
+    assert jobs.get(db, job).silence is None
+    assert jobs.get(db, job).standstill
 
 
 def test_a_job_that_nobody_signed_while_the_clock_was_ahead_blocks_nobody(db: Database) -> None:

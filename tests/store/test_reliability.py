@@ -38,9 +38,9 @@ def promote_some(folder: Path) -> int:
         while count < 2 or (annotations.last_id(db) < ANNOTATORS * ANSWERS and time.monotonic() < deadline):
             row = begin_round(db, label_ids)
             with immediate(db):
-                rounds.save_predictions(db, row["id"], predictions(pool, label_ids, seed=count))
-                rounds.promote(db, row["id"], "adapter", {}, {})
-                queue.replace(db, row["id"], entries(sorted(set(pool) - annotations.answered_ids(db))))
+                rounds.save_predictions(db, row.id, predictions(pool, label_ids, seed=count))
+                rounds.promote(db, row.id, "adapter", {}, {})
+                queue.replace(db, row.id, entries(sorted(set(pool) - annotations.answered_ids(db))))
             count += 1
             time.sleep(0.1)
     return count

@@ -22,6 +22,7 @@ from annotator.project import Project
 from annotator.rounds.lifecycle import recover
 from store import jobs
 from store.database import fault_of, hold_open, now, why_frozen
+from store.jobs import Job
 
 PATIENCE = 0.5  # seconds that a page waits while another program writes
 ICON = str(Path(__file__).with_name("icon.png"))  # a file, because icons by name are fetched from the network
@@ -309,7 +310,7 @@ def _live_status(path: Path) -> None:
     if job is None:
         st.rerun()  # the whole app, because the new round is in use
     else:
-        st.progress(min(1.0, job["share"]), text=describe_job(job))
+        st.progress(min(1.0, job.share), text=describe_job(job))
         if warning := stall_warning(job):
             html("quiet", warning)
 
@@ -320,26 +321,25 @@ def recover_dead_round(project: Project) -> None:
         recover(project)
 
 
-def stall_warning(job: Mapping[str, Any]) -> str:
+def stall_warning(job: Job) -> str:
     """Return a warning if a job seems to hang, else an empty text."""
-    if job["cancel"]:
+    if job.cancel:
         return ""
-    if silent := jobs.silence(job):
+    if silent := job.silence:
         warning = say("It has not responded for {time}.", time=duration(silent.total_seconds()))
-    elif stands := jobs.standstill(job):
+    elif stands := job.standstill:
         warning = say("It is running but has made no progress for {time}.", time=duration(stands.total_seconds()))
     else:
         return ""
     return f"{warning} {say('If it hangs, cancel it on the Rounds page and start another.')}"
 
 
-def describe_job(job: Mapping[str, Any]) -> str:
+def describe_job(job: Job) -> str:
     """Return one line with the stage of a job and the time left."""
-    if job["cancel"]:
+    if job.cancel:
         return say("Stopping the round")
-    left = job["seconds_left"]
-    stage = say(STAGES.get(str(job["stage"]), str(job["stage"])))
-    return stage if left is None else say("{stage}, {time} left", stage=stage, time=duration(float(str(left))))
+    left, stage = job.seconds_left, say(STAGES.get(job.stage, job.stage))
+    return stage if left is None else say("{stage}, {time} left", stage=stage, time=duration(left))
 
 
 def duration(seconds: float) -> str:

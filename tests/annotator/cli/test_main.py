@@ -238,7 +238,7 @@ def test_a_round_that_hangs_is_told_and_cancelled(folder, monkeypatch):
         hanging.send_signal(signal.SIGSTOP)
         assert "not reported progress" in good("status", folder)
         assert "No round is running" in good("cancel", folder)
-        assert jobs.get(project.db, job)["state"] == "cancelled"
+        assert jobs.get(project.db, job).state == "cancelled"
     assert "No round is running" in good("cancel", folder)
 
 

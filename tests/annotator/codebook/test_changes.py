@@ -77,8 +77,8 @@ def test_merges_follow_one_another(project):
 def test_the_next_round_learns_a_merged_label_as_the_other(project):
     make(project, changes.merge(project, [WISH], REPORT))
     done = run_round(project, classifier_of(project), project.config)
-    assert done.row["label_ids"] == f"[{PROMISE}, {REPORT}]"
-    assert done.row["trained_on"] == len(
+    assert done.row.label_ids == (PROMISE, REPORT)
+    assert done.row.trained_on == len(
         [i for i in consensus_labels(annotations.answers(project.db)) if i in pool(project)]
     )
 
@@ -90,13 +90,13 @@ def pool(project: Project) -> set[int]:
 def test_what_was_accepted_in_a_merged_label_stands_as_the_other(project):
     make_acceptance(project)
     make(project, changes.merge(project, [WISH], REPORT))
-    assert {row["label_id"] for row in acceptances.standing(project.db)} <= {PROMISE, REPORT}
+    assert {row.label_id for row in acceptances.standing(project.db)} <= {PROMISE, REPORT}
     assert len(acceptances.standing(project.db)) == 3
 
 
 def make_acceptance(project: Project) -> None:
     open_ids = [i for i in utterances.ids_in(project.db, "pool") if i not in annotations.answered_ids(project.db)][:3]
-    new = acceptances.NewAcceptance(rounds.promoted(project.db)["id"], "ada", 0.9, 0.9, "{}", 3)
+    new = acceptances.NewAcceptance(rounds.promoted(project.db).id, "ada", 0.9, 0.9, "{}", 3)
     acceptances.accept(project.db, new, {i: (label, 0.99) for i, label in zip(open_ids, (1, 2, 3), strict=True)})
 
 
@@ -178,7 +178,7 @@ def test_who_gave_a_retired_label_is_asked_again(project):
 def test_what_was_accepted_in_a_retired_label_is_open_again(project):
     make_acceptance(project)
     version = make(project, changes.retire(project, WISH))
-    assert {row["label_id"] for row in acceptances.standing(project.db)} == {PROMISE, REPORT}
+    assert {row.label_id for row in acceptances.standing(project.db)} == {PROMISE, REPORT}
     assert acceptances.count_standing(project.db) == 2
     history.undo(project, version, "ada")
     assert acceptances.count_standing(project.db) == 3
@@ -186,13 +186,13 @@ def test_what_was_accepted_in_a_retired_label_is_open_again(project):
 
 def test_an_utterance_accepted_twice_counts_once(project):
     make_acceptance(project)
-    (gone,) = (row["utterance_id"] for row in acceptances.standing(project.db) if row["label_id"] == WISH)
+    (gone,) = (row.utterance_id for row in acceptances.standing(project.db) if row.label_id == WISH)
     version = make(project, changes.retire(project, WISH))
-    new = acceptances.NewAcceptance(rounds.promoted(project.db)["id"], "ada", 0.9, 0.9, "{}", version)
+    new = acceptances.NewAcceptance(rounds.promoted(project.db).id, "ada", 0.9, 0.9, "{}", version)
     acceptances.accept(project.db, new, {gone: (REPORT, 0.99)})
     history.undo(project, version, "ada")
-    (row,) = (row for row in acceptances.standing(project.db) if row["utterance_id"] == gone)
-    assert row["label_id"] == REPORT
+    (row,) = (row for row in acceptances.standing(project.db) if row.utterance_id == gone)
+    assert row.label_id == REPORT
 
 
 # Adding and writing

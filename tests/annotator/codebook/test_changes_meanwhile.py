@@ -39,7 +39,7 @@ def test_a_round_under_way_keeps_to_the_codebook_it_began_with(project, monkeypa
 
     monkeypatch.setattr(loop, "save_adapter", change_meanwhile)
     done = run_round(project, classifier_of(project), project.config)
-    assert (done.row["codebook_version"], done.row["label_ids"]) == (3, "[1, 2, 3]")
+    assert (done.row.codebook_version, done.row.label_ids) == (3, (1, 2, 3))
     assert promoted(project).label_ids == codebook_of(project).ids
     assert next_question(project, "ada")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
@@ -126,8 +125,8 @@ class Codebook(RuleBasedStateMachine):
         with suppress(TooFewAnswers):
             done = run_round(self.project, classifier_of(self.project), CONFIG)
             used, taught = codebook_of(self.project).ids, consensus_labels(annotations.answers(self.db))
-            assert tuple(json.loads(done.row["label_ids"])) == used
-            assert done.row["trained_on"] in (0, len(taught))
+            assert done.row.label_ids == used
+            assert done.row.trained_on in (0, len(taught))
 
     # What is done to the codebook
 

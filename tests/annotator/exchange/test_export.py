@@ -68,7 +68,7 @@ def test_a_row_says_who_labelled_it_and_why_it_was_asked(project):
     standing = annotations.answers(project.db)
     assert len(found) == len(standing)
     names = {label.id: label.name for label in codebook_of(project).labels}
-    numbers = {row["id"]: row["number"] for row in rounds.history(project.db)}
+    numbers = {one.id: one.number for one in rounds.history(project.db)}
     for one in standing:
         (utterance,) = utterances.read(project.db, [one.utterance_id])
         row = found[utterance.external_id]
@@ -269,7 +269,7 @@ def test_the_card_lists_codebook_counts_rounds_and_columns(project):
     assert f"| **all** |  |  | {len(found)} |" in card
     promoted = rounds.promoted(project.db)
     line = next(line for line in card.splitlines() if line.startswith("| 1 |"))
-    assert f"| {promoted['trained_on']} | {promoted['audited_on']} |" in line
+    assert f"| {promoted.trained_on} | {promoted.audited_on} |" in line
     assert "random sample" in card
 
 

@@ -107,10 +107,10 @@ def test_the_offer_rests_on_audit_answers_alone_and_opens_what_nobody_has_answer
 
 def test_a_round_whose_temperature_may_be_far_off_promises_nothing(project):
     row = rounds.promoted(project.db)
-    stored = json.loads(row["calibration"])
+    stored = row.calibration
     assert evidence_of(project, row)[0].spread == stored["spread"]
     assert offer(project, WISH).accepts > 0
-    project.db["round"].update(row["id"], {"calibration": json.dumps({**stored, "spread": 3.0})})
+    project.db["round"].update(row.id, {"calibration": json.dumps({**stored, "spread": 3.0})})
     assert offer(project, WISH).accepts == 0
 
 
@@ -129,7 +129,7 @@ def test_what_is_offered_is_what_lies_above_the_threshold_with_its_likeliest_lab
     guarantee = made.guarantees[0]
     assert isinstance(guarantee, Guarantee)
     assert made.accepts == guarantee.accepts > 100
-    known = rounds.predictions_of(project.db, made.round, made.utterance_ids.tolist())
+    known = rounds.predictions_of(project.db, rounds.promoted(project.db), made.utterance_ids.tolist())
     best = np.array(known.label_ids)[known.probabilities.argmax(axis=1)]
     above = known.probabilities.max(axis=1) >= guarantee.threshold
     np.testing.assert_array_equal(made.label_ids, np.where(above, best, 0))
@@ -174,8 +174,8 @@ def test_accepting_asks_for_none_of_it_again_and_counts_it_as_done(project):
     before = standing(project, "ada").labeled
     done = accept(project, "ada", WISH)
     (stored,) = acceptances.history(project.db)
-    assert (stored["id"], stored["annotator"], stored["ended"]) == (done, "ada", None)
-    assert standing(project, "ada").labeled == before + stored["size"]
+    assert (stored.id, stored.annotator, stored.ended) == (done, "ada", None)
+    assert standing(project, "ada").labeled == before + stored.size
     taken = acceptances.standing_ids(project.db)
     asked = {question.utterance.id for question in work_through(project, 1000) if question.entry.strategy != SPOT_CHECK}
     assert not asked & taken
@@ -217,7 +217,7 @@ def test_an_acceptance_is_taken_back_as_a_whole_and_leaves_a_trace(project):
     assert acceptances.standing_ids(project.db) == set()
     assert taken <= set(candidates(project, None).pool)
     (stored,) = acceptances.history(project.db)
-    assert (stored["ended"], stored["reason"], stored["size"]) == ("undone", "undone by ben", len(taken))
+    assert (stored.ended, stored.reason, stored.size) == ("undone", "undone by ben", len(taken))
     assert not take_back(project, done, "ben")
     assert offer(project, WISH).accepts == len(taken)
 
@@ -264,26 +264,26 @@ def test_spot_checks_come_with_the_batch_blind_and_say_why(project):
         assert question.suggestion is None
         assert "auto-accepted" in question.reason
     (stored,) = acceptances.history(project.db)
-    assert (stored["checks"], stored["errors"]) == (len(questions), 0)
+    assert (stored.checks, stored.errors) == (len(questions), 0)
 
 
 def test_a_promise_that_spot_checks_bear_out_stands(project):
     accept(project, "ada", WISH)
     for _ in range(40):
         spot_check(project, wrong=False)
-    assert acceptances.history(project.db)[0]["checks"] == 40
-    assert acceptances.history(project.db)[0]["ended"] is None
+    assert acceptances.history(project.db)[0].checks == 40
+    assert acceptances.history(project.db)[0].ended is None
 
 
 def test_a_promise_is_withdrawn_when_spot_checks_speak_against_it(project):
     accept(project, "ada", WISH)
     checked = []
-    while not acceptances.history(project.db)[0]["ended"]:
+    while not acceptances.history(project.db)[0].ended:
         checked.append(spot_check(project, wrong=len(checked) % 2 == 0))
     assert len(checked) < 20
     (stored,) = acceptances.history(project.db)
-    assert stored["ended"] == "withdrawn"
-    assert "spot checks contradicted the suggestion" in stored["reason"]
+    assert stored.ended == "withdrawn"
+    assert "spot checks contradicted the suggestion" in stored.reason
     assert acceptances.standing_ids(project.db) == set()
     assert not set(checked) & set(candidates(project, None).pool), "what a person has answered stays answered"
 
@@ -291,20 +291,20 @@ def test_a_promise_is_withdrawn_when_spot_checks_speak_against_it(project):
 def test_an_answer_through_the_label_page_withdraws_a_broken_promise(project):
     only_checks(project)
     none_fits = 0
-    while not acceptances.history(project.db)[0]["ended"] and none_fits < 20:
+    while not acceptances.history(project.db)[0].ended and none_fits < 20:
         question = next_question(project, "ada")
         answer(project, question, "ada", Answer("none_fits"))
         none_fits += 1
-    assert acceptances.history(project.db)[0]["ended"] == "withdrawn"
+    assert acceptances.history(project.db)[0].ended == "withdrawn"
 
 
 def test_a_spot_check_that_is_taken_back_counts_no_more(project):
     only_checks(project)
     question = next_question(project, "ada")
     answer(project, question, "ada", Answer("none_fits"))
-    assert acceptances.history(project.db)[0]["errors"] == 1
+    assert acceptances.history(project.db)[0].errors == 1
     undo(project, "ada")
-    assert acceptances.history(project.db)[0]["checks"] == 0
+    assert acceptances.history(project.db)[0].checks == 0
     assert question.utterance.id in acceptances.standing_ids(project.db)
 
 
@@ -347,16 +347,16 @@ def test_an_older_round_can_be_put_in_use_again_until_the_next_is_promoted(proje
     older = rounds.promoted(project.db)
     label_pool(project, 10)
     newer = run_round(project, classifier_of(project), project.config).row
-    roll_back(project, older["id"], "ada")
-    assert rounds.promoted(project.db)["id"] == older["id"]
+    roll_back(project, older.id, "ada")
+    assert rounds.promoted(project.db).id == older.id
     held = queue.leased_ids(project.db)
     queued = project.db.query("SELECT utterance_id, round_id FROM queue")
-    assert {row["round_id"] for row in queued if row["utterance_id"] not in held} == {older["id"]}
-    roll_back(project, newer["id"], "ada")
-    assert rounds.promoted(project.db)["id"] == newer["id"]
-    roll_back(project, older["id"], "ada")
+    assert {row["round_id"] for row in queued if row["utterance_id"] not in held} == {older.id}
+    roll_back(project, newer.id, "ada")
+    assert rounds.promoted(project.db).id == newer.id
+    roll_back(project, older.id, "ada")
     newest = run_round(project, classifier_of(project), project.config).row
-    assert rounds.promoted(project.db)["id"] == newest["id"]
+    assert rounds.promoted(project.db).id == newest.id
     assert len(list(project.db.query("SELECT * FROM roll_back"))) == 3
 
 

@@ -69,7 +69,7 @@ def test_a_pattern_that_would_run_for_ever_is_stopped(project, monkeypatch):
 def test_by_answers_label_person_and_round_of_the_same_answer(project):
     row = run_round(project, classifier_of(project), project.config).row
     one, two, three, four = utterances.ids_in(project.db, "pool")[:4]
-    say(project, one, 1, "ada", round_id=row["id"])
+    say(project, one, 1, "ada", round_id=row.id)
     say(project, one, 2, "ben")
     say(project, two, 2, "ada")
     say(project, three, None, "ada", "none_fits")
@@ -79,7 +79,7 @@ def test_by_answers_label_person_and_round_of_the_same_answer(project):
     assert where(project, label_id=2) == [one, two]
     assert where(project, label_id=2, annotator="ada") == [two]
     assert where(project, label_id=NONE_FITS) == [three]
-    assert where(project, round_id=row["id"]) == [one]
+    assert where(project, round_id=row.id) == [one]
     assert where(project, quarrel="people") == [one]
     annotations.undo(project.db, "ben")
     assert where(project, quarrel="people") == []

@@ -83,7 +83,7 @@ def test_a_suggestion_sums_to_one_and_has_the_likeliest_label_first(trained):
         assert sum(numbers) == pytest.approx(1, abs=1e-6)
         assert list(numbers) == sorted(numbers, reverse=True)
         assert set(labels) == set(codebook_of(trained).ids)
-        assert suggestion.round_number == rounds.promoted(trained.db)["number"]
+        assert suggestion.round_number == rounds.promoted(trained.db).number
 
 
 def test_every_question_says_why_in_a_sentence(trained):

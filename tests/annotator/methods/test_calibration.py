@@ -235,7 +235,7 @@ def test_a_slope_is_learned_from_audit_answers():
     assert many.slope < few.slope < 0
     assert many.slope == pytest.approx(-1.0, abs=0.15)
     fresh = slice(4_000, None)
-    losses = [evaluate(one(said[fresh]), truth[fresh])["nll"] for one in (Calibrator(many.temperature), many)]
+    losses = [evaluate(one(said[fresh]), truth[fresh]).nll for one in (Calibrator(many.temperature), many)]
     assert losses[1] < losses[0]
 
 
@@ -340,7 +340,7 @@ def test_a_bias_is_taken_where_the_model_leans_and_answers_are_enough():
     calibrator = fit_calibrator(logits, truth, CalibrationPrior(with_bias=True))
     fresh, labels = leaning(4_000, [0.8, 0.0, -0.8], seed=1)
     plain = fit_calibrator(logits, truth, CalibrationPrior())
-    assert evaluate(calibrator(fresh), labels)["nll"] < evaluate(plain(fresh), labels)["nll"] - 0.02
+    assert evaluate(calibrator(fresh), labels).nll < evaluate(plain(fresh), labels).nll - 0.02
 
 
 def test_no_bias_is_taken_where_it_would_fit_noise():

@@ -244,10 +244,10 @@ def test_a_round_with_a_number_that_is_none_is_refused_and_the_one_before_stays(
     assert caught.value.hint
     assert rounds.promoted(project.db) == before
     newest = rounds.history(project.db)[0]
-    assert fetch_value(project.db, "SELECT count(*) FROM prediction WHERE round_id = ?", (newest["id"],)) == 0
+    assert fetch_value(project.db, "SELECT count(*) FROM prediction WHERE round_id = ?", (newest.id,)) == 0
     assert sorted(path.name for path in (project.folder / "adapters").iterdir()) == adapters
     assert len(work_through(project, 3)) == 3
-    assert run_round(project, classifier_of(project), project.config).row["number"] == 2
+    assert run_round(project, classifier_of(project), project.config).row.number == 2
 
 
 def test_metrics_that_are_no_numbers_are_not_promoted(project, monkeypatch) -> None:
@@ -273,7 +273,7 @@ def test_predictions_and_states_that_are_no_numbers_are_never_stored(trained) ->
 
 def test_predictions_of_an_earlier_version_that_are_no_numbers_are_not_used(trained) -> None:
     row = rounds.promoted(trained.db)
-    width = len(rounds.labels_of(row))
+    width = len(row.label_ids)
     with trained.db.conn:
         trained.db.conn.execute("UPDATE prediction SET probabilities = ?", (np.full(width, np.nan, "<f4").tobytes(),))
     with pytest.raises(NotFinite, match="probabilities"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,9 @@ from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 
 from annotator.methods.metrics import (
+    LabelMetrics,
+    Metrics,
+    Uncalibrated,
     calibration_band,
     evaluate,
     expected_calibration_error,
@@ -34,38 +38,38 @@ def test_metrics_are_those_computed_by_hand():
     rows = np.array([[0.8, 0.1, 0.1], [0.2, 0.5, 0.3], [0.6, 0.3, 0.1], [0.1, 0.2, 0.7]])
     truth = [0, 1, 1, 2]
     found = evaluate(rows, truth)
-    assert found["n"] == 4
-    assert found["accuracy"] == 0.75
+    assert found.n == 4
+    assert found.accuracy == 0.75
     exact = binomtest(3, 4).proportion_ci(0.95, method="exact")
-    assert found["accuracy_interval"] == pytest.approx([exact.low, exact.high])
-    assert found["accuracy_interval"] == pytest.approx([0.1941, 0.9937], abs=1e-4)
+    assert found.accuracy_interval == pytest.approx([exact.low, exact.high])
+    assert found.accuracy_interval == pytest.approx([0.1941, 0.9937], abs=1e-4)
     # label 0: precision 1/2, recall 1; label 1: precision 1, recall 1/2; label 2: both 1
-    assert found["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)
-    assert found["nll"] == pytest.approx(-np.log([0.8, 0.5, 0.3, 0.7]).mean())
+    assert found.macro_f1 == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)
+    assert found.nll == pytest.approx(-np.log([0.8, 0.5, 0.3, 0.7]).mean())
     squares = [0.04 + 0.01 + 0.01, 0.04 + 0.25 + 0.09, 0.36 + 0.49 + 0.01, 0.01 + 0.04 + 0.09]
-    assert found["brier"] == pytest.approx(np.mean(squares))
+    assert found.brier == pytest.approx(np.mean(squares))
     # one bin: mean confidence 0.65, accuracy 0.75
-    assert found["ece"] == pytest.approx(0.1)
+    assert found.ece == pytest.approx(0.1)
 
 
 def test_two_labels_are_measured_on_the_same_scale_as_more():
     found = evaluate(np.array([[0.9, 0.1], [0.4, 0.6]]), [0, 0])
-    assert found["brier"] == pytest.approx((0.02 + 0.72) / 2)
-    assert found["nll"] == pytest.approx(-np.log([0.9, 0.4]).mean())
-    assert found["macro_f1"] == pytest.approx(2 / 3)  # label 1 does not occur, so it does not count
+    assert found.brier == pytest.approx((0.02 + 0.72) / 2)
+    assert found.nll == pytest.approx(-np.log([0.9, 0.4]).mean())
+    assert found.macro_f1 == pytest.approx(2 / 3)  # label 1 does not occur, so it does not count
 
 
 @given(st.lists(st.integers(0, 2), min_size=1, max_size=120))
 def test_certain_and_right_is_perfect(truth):
     found = evaluate(np.eye(3)[truth], truth)
-    assert (found["accuracy"], found["macro_f1"], found["ece"]) == (1, 1, 0)
-    assert found["brier"] == pytest.approx(0)
-    assert found["nll"] == pytest.approx(0, abs=1e-9)
+    assert (found.accuracy, found.macro_f1, found.ece) == (1, 1, 0)
+    assert found.brier == pytest.approx(0)
+    assert found.nll == pytest.approx(0, abs=1e-9)
 
 
 def test_certain_and_wrong_is_as_bad_as_can_be():
     found = evaluate(np.eye(2)[[0, 0, 1]], [1, 1, 0])
-    assert (found["accuracy"], found["brier"], found["ece"]) == (0, 2, 1)
+    assert (found.accuracy, found.brier, found.ece) == (0, 2, 1)
 
 
 def test_calibration_error_is_the_gap_in_bins_of_equal_mass():
@@ -117,10 +121,10 @@ def test_macro_f1_lies_in_its_interval_which_is_the_bootstrap_of_scikit_learn():
 
 def test_each_label_has_its_precision_recall_and_count():
     rows = np.eye(3)[[0, 0, 1, 1]]
-    zero, one, two = evaluate(rows, [0, 1, 1, 1])["each_label"]
-    assert (zero["precision"], zero["recall"], zero["n"]) == (0.5, 1, 1)
-    assert (one["precision"], one["recall"], one["n"]) == (1, pytest.approx(2 / 3), 3)
-    assert two == {"precision": 0, "recall": 0, "f1": 0, "n": 0}
+    zero, one, two = evaluate(rows, [0, 1, 1, 1]).each_label
+    assert (zero.precision, zero.recall, zero.n) == (0.5, 1, 1)
+    assert (one.precision, one.recall, one.n) == (1, pytest.approx(2 / 3), 3)
+    assert two == LabelMetrics(precision=0, recall=0, f1=0, n=0)
 
 
 def test_the_bins_of_the_reliability_diagram_share_out_all_answers():
@@ -146,6 +150,37 @@ def test_equally_sure_utterances_share_their_risk_whatever_their_order():
         np.testing.assert_allclose(risk_coverage(rows, np.array(truth)), [0.5, 0.5, 1 / 3])
 
 
-def test_what_is_measured_can_be_stored_as_json():
-    rows, truth = calibrated(60, 3)
-    assert json.loads(json.dumps(evaluate(rows, truth))) == evaluate(rows, truth)
+def of_a_round() -> Metrics:
+    raw = Uncalibrated(nll=0.5, brier=0.3, ece=0.1)
+    return replace(evaluate(*calibrated(60, 3)), raw=raw, cross_fitted=True, shortlist_limit=0.2)
+
+
+def test_metrics_are_read_back_as_they_were_stored():
+    stored = json.dumps(asdict(of_a_round()), allow_nan=False)
+    assert Metrics.from_dict(json.loads(stored)) == of_a_round()
+
+
+def test_metrics_are_stored_under_the_names_that_earlier_versions_read():
+    assert asdict(of_a_round()).keys() == {
+        *("n", "accuracy", "accuracy_interval", "macro_f1", "macro_f1_interval", "nll", "brier", "ece", "ece_band"),
+        *("aurc", "each_label", "reliability", "raw", "cross_fitted", "shortlist_limit"),
+    }
+
+
+FIRST = {"n": 9, "accuracy": 1, "accuracy_interval": [0.7, 1], "macro_f1": 1, "nll": 0.1, "brier": 0.1, "ece": 0.1}
+
+
+def test_metrics_of_the_first_version_are_read_and_what_it_did_not_measure_is_none():
+    found = Metrics.from_dict(FIRST)
+    assert (found.n, found.accuracy_interval, found.ece) == (9, (0.7, 1.0), 0.1)
+    assert (found.ece_band, found.macro_f1_interval, found.raw, found.shortlist_limit) == (None, None, None, None)
+    assert (found.each_label, found.reliability, found.cross_fitted) == ((), (), False)
+
+
+def test_what_a_later_version_stores_besides_is_ignored():
+    assert Metrics.from_dict({**FIRST, "kappa": 0.5}) == Metrics.from_dict(FIRST)
+
+
+@pytest.mark.parametrize("stored", [{}, {"n": 1}, {"accuracy": 0.5}])
+def test_metrics_that_are_not_whole_count_as_not_measured(stored):
+    assert Metrics.from_dict(stored) is None

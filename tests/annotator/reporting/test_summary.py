@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 
 import numpy as np
@@ -23,6 +22,7 @@ from store import acceptances, annotations, rounds, utterances
 from store.annotations import NewAnnotation
 from tests.annotator.scenes import LABELS, classifier_of, label_pool, new_project, truth
 from tests.store.frozen import FROZEN, thaw
+from tests.store.rows import A_ROUND
 
 
 def say(project: Project, utterance: int, name: str | None, **details: object) -> None:
@@ -53,7 +53,7 @@ def make_round(project: Project) -> InUse:
 
 def used_of(audit: list[list[float]], answers: list[int], pool: list[list[float]]) -> InUse:
     evidence = Evidence(np.array(audit), np.array(answers), np.array(pool).reshape(-1, 3), 0.1)
-    return InUse({"number": 1}, {}, (1, 2, 3), LABELS, evidence, np.arange(len(pool)), 0)
+    return InUse(A_ROUND, None, (1, 2, 3), LABELS, evidence, np.arange(len(pool)), 0)
 
 
 @pytest.fixture
@@ -78,9 +78,8 @@ def test_a_new_project_has_nothing_to_tell_and_says_so_without_failing(project):
 def test_a_round_without_audit_answers_has_no_accuracy_and_no_bins(project):
     used = make_round(project)
     (only,) = summary.learning_curve(project)
-    assert (only.number, only.trained_on, only.n) == (0, 0, 0)
-    assert (only.accuracy, only.accuracy_interval, only.ece_band) == (None, None, None)
-    assert summary.reliability_bins(used) == []
+    assert (only.row.number, only.row.trained_on, only.row.audited_on) == (0, 0, 0)
+    assert only.metrics is used.metrics is None
     assert summary.coverage_curve(used) == []
     assert summary.observed_confusion(used).total == 0
     assert summary.flips(project, used, 10) is None
@@ -92,7 +91,6 @@ def test_projects_made_by_earlier_versions_can_be_looked_at(tmp_path, script):
         assert summary.learning_curve(project)
         used = in_use(project)
         assert used
-        summary.reliability_bins(used)
         summary.coverage_curve(used)
         summary.label_counts(project, used)
         summary.flips(project, used, 10)
@@ -109,26 +107,26 @@ def test_the_learning_curve_is_what_each_round_was_measured_at(project):
     label_pool(project, 12)
     make_round(project)
     first, second = summary.learning_curve(project)
-    assert (first.number, first.trained_on, second.number, second.trained_on) == (0, 0, 1, 12)
-    assert first.n == second.n == 40
-    stored = json.loads(rounds.history(project.db)[0]["metrics"])
-    assert (second.accuracy, second.nll, second.ece) == (stored["accuracy"], stored["nll"], stored["ece"])
-    right = round(second.accuracy * 40)
+    assert (first.row.number, first.row.trained_on, second.row.number, second.row.trained_on) == (0, 0, 1, 12)
+    assert first.metrics.n == second.metrics.n == first.row.audited_on == second.row.audited_on == 40
+    stored, found = rounds.history(project.db)[0].metrics, second.metrics
+    assert (found.accuracy, found.nll, found.ece) == (stored["accuracy"], stored["nll"], stored["ece"])
+    right = round(found.accuracy * 40)
     exact = binomtest(right, 40).proportion_ci(0.95, method="exact")
-    assert second.accuracy_interval == pytest.approx((exact.low, exact.high))
-    assert second.ece_band[0] < second.ece_band[1]
+    assert found.accuracy_interval == pytest.approx((exact.low, exact.high))
+    assert found.ece_band[0] < found.ece_band[1]
 
 
 def test_a_round_that_failed_is_not_on_the_curve(project):
     make_round(project)
     row = begin_round(project, project.config, take_snapshot(project, project.config, np.random.default_rng(0)))
-    rounds.close(project.db, row["id"], "failed")
-    assert [one.number for one in summary.learning_curve(project)] == [0]
+    rounds.close(project.db, row.id, "failed")
+    assert [one.row.number for one in summary.learning_curve(project)] == [0]
 
 
 def test_the_bins_cover_the_audit_answers_and_the_band_is_the_exact_binomial_one(project):
     answer_audit(project)
-    bins = summary.reliability_bins(make_round(project))
+    bins = make_round(project).metrics.reliability
     assert sum(one.n for one in bins) == 40
     # Of 10 answers, each right with one half, 2 to 8 are right: fewer than 2 have 11/1024 < 2.5 %, up to 2 56/1024.
     assert Bin(10, 0.5, 1.0, 0.7, 1.0).band == (0.2, 0.8)
@@ -198,8 +196,8 @@ def test_what_was_accepted_is_counted_and_no_longer_expected(project):
     accept(project, "ada", Target(0.8, 0.8))
     (act,) = acceptances.history(project.db)
     counts = summary.label_counts(project, in_use(project))
-    assert sum(one.accepted for one in counts) == act["size"] > 0
-    assert sum(one.expected for one in counts) == pytest.approx(open_before - act["size"], abs=1e-3)
+    assert sum(one.accepted for one in counts) == act.size > 0
+    assert sum(one.expected for one in counts) == pytest.approx(open_before - act.size, abs=1e-3)
 
 
 def test_flips_are_the_utterances_whose_likeliest_label_changed_surest_first(project):
@@ -230,7 +228,7 @@ def test_after_going_back_to_the_first_round_there_is_none_to_compare_it_with(pr
     first = make_round(project)
     label_pool(project, 12)
     make_round(project)
-    roll_back(project, first.row["id"], "ada")
+    roll_back(project, first.row.id, "ada")
     assert summary.flips(project, in_use(project), 10) is None
 
 
@@ -268,10 +266,10 @@ def test_accuracy_on_chosen_utterances_leaves_out_audit_and_random_ones(project)
     pool, audit = (utterances.ids_in(project.db, name) for name in ("pool", "audit"))
     right, wrong = (lambda i: LABELS[best[i]]), (lambda i: LABELS[best[i] - 1])
     for utterance in pool[:3]:
-        say(project, utterance, right(utterance), strategy="margin", round_id=row["id"])
-    say(project, pool[3], wrong(pool[3]), strategy="margin", round_id=row["id"])
-    say(project, pool[4], wrong(pool[4]), strategy="random", round_id=row["id"])
-    say(project, audit[0], wrong(audit[0]), round_id=row["id"])
+        say(project, utterance, right(utterance), strategy="margin", round_id=row.id)
+    say(project, pool[3], wrong(pool[3]), strategy="margin", round_id=row.id)
+    say(project, pool[4], wrong(pool[4]), strategy="random", round_id=row.id)
+    say(project, audit[0], wrong(audit[0]), round_id=row.id)
     say(project, pool[5], wrong(pool[5]), strategy="margin")  # asked before any round
     assert summary.queried_accuracy(project) == [summary.QueriedAccuracy(0, 3, 4)]
 

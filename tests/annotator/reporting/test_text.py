@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,17 +11,20 @@ import pytest
 from annotator.labeling.auto_accept import Offer
 from annotator.methods.calibration import Calibrator
 from annotator.methods.guarantee import Evidence, Guarantee, NotYet, Target
+from annotator.methods.metrics import Metrics
 from annotator.reporting import guarantees, text
-from annotator.reporting.summary import InUse, Pace, QueriedAccuracy
+from annotator.reporting.summary import InUse, Measured, Pace, QueriedAccuracy
 from annotator.rounds.consensus import Agreement
+from store.acceptances import Acceptance
+from tests.store.rows import A_ROUND
 
 WISH = Target(0.95, 0.95)
-MEASURED = {"n": 43, "accuracy": 36 / 43, "accuracy_interval": [0.693, 0.932], "ece": 0.05, "ece_band": [0.02, 0.09]}
+MEASURED = Metrics(43, 36 / 43, (0.693, 0.932), macro_f1=0.8, nll=0.5, brier=0.3, ece=0.05, ece_band=(0.02, 0.09))
 
 
-def used(answers: int = 43, left: int = 100, spread: float = 0.1, **metrics: Any) -> InUse:
+def used(answers: int = 43, left: int = 100, spread: float = 0.1, metrics: Metrics | None = MEASURED) -> InUse:
     calibration = json.dumps(Calibrator(1.0, answers=answers, spread=spread).as_dict())
-    row = {"number": 2, "trained_on": 90, "metrics": json.dumps(metrics), "calibration": calibration}
+    row = replace(A_ROUND, number=2, audited_on=answers, calibration_json=calibration)
     evidence = Evidence(np.full((answers, 2), 0.5), np.zeros(answers, dtype=int), np.full((5, 2), 0.5), 0.1)
     return InUse(row, metrics, (1, 2), ("yes", "no"), evidence, np.arange(5), left)
 
@@ -30,44 +32,46 @@ def used(answers: int = 43, left: int = 100, spread: float = 0.1, **metrics: Any
 def an_offer(accepts: int, *guarantees: Guarantee | NotYet, hours: float = 4.2, open_: int = 5000) -> Offer:
     labels = np.array([1] * accepts + [0] * (open_ - accepts))
     by_label = {0: guarantees[0]} if len(guarantees) == 1 else dict(enumerate(guarantees, start=1))
-    return Offer({"id": 1}, WISH, by_label, np.arange(open_), labels, {}, hours)
+    return Offer(1, WISH, by_label, np.arange(open_), labels, {}, hours)
 
 
 PROMISE = Guarantee(WISH, 0.91, 62, 0, 3400)
 
 
 def test_how_often_it_is_right_comes_with_its_interval_and_n():
-    assert text.accuracy(used(**MEASURED)) == (
+    assert text.accuracy(used()) == (
         "Accuracy: about 84\u00a0%, measured on 43 audit answers. The true value is probably between 69 and 93\u00a0%."
     )
 
 
-@pytest.mark.parametrize("metrics", [{}, {"n": 0}, {"n": 1}])
-def test_what_was_not_measured_is_not_claimed(metrics):
-    assert "not known yet" in text.accuracy(used(**metrics))
-    assert "there are no measurements" in text.calibration_quality(used(**metrics))
+@pytest.mark.parametrize(("answers", "said"), [(0, "only 0 audit answers"), (1, "only 1 audit answer.")])
+def test_what_was_not_measured_is_not_claimed(answers, said):
+    unmeasured = used(answers, metrics=None)
+    assert "not known yet" in text.accuracy(unmeasured)
+    assert said in text.accuracy(unmeasured)
+    assert "there are no measurements" in text.calibration_quality(unmeasured)
 
 
-def test_a_round_of_an_earlier_version_has_no_interval_and_none_is_made_up():
-    assert text.accuracy(used(n=40, accuracy=0.8)) == ("Accuracy: about 80\u00a0%, measured on 40 audit answers.")
+def test_a_round_of_an_earlier_version_has_no_band_and_none_is_made_up():
+    old = used(metrics=replace(MEASURED, ece_band=None))
+    assert "there are no measurements" in text.calibration_quality(old)
+    assert list(text.figures(Measured(old.row, old.metrics)).values())[-1] == "0.05"
 
 
 def test_probabilities_are_doubted_where_the_gap_is_more_than_chance():
-    assert "no sign of a problem" in text.calibration_quality(used(**MEASURED))
-    doubted = text.calibration_quality(used(120, **{**MEASURED, "ece": 0.12}))
+    assert "no sign of a problem" in text.calibration_quality(used())
+    doubted = text.calibration_quality(used(120, metrics=replace(MEASURED, ece=0.12)))
     assert "Do not rely on its probabilities" in doubted
     assert "well calibrated" not in doubted
 
 
 @pytest.mark.parametrize(("spread", "said"), [(0.3, "77 to 98 times in 100"), (0.05, "88 to 92 times in 100")])
 def test_it_says_how_far_off_a_probability_may_be(spread, said):
-    assert f"Suggestions given 90\u00a0% are probably right {said}" in text.calibration_quality(
-        used(spread=spread, **MEASURED)
-    )
+    assert f"Suggestions given 90\u00a0% are probably right {said}" in text.calibration_quality(used(spread=spread))
 
 
 def test_below_thirty_audit_answers_probabilities_are_never_called_calibrated():
-    assert text.calibration_quality(used(29, **MEASURED)).startswith("It is too early to say")
+    assert text.calibration_quality(used(29)).startswith("It is too early to say")
 
 
 def test_an_offer_says_size_precision_confidence_and_what_it_saves():
@@ -112,19 +116,30 @@ def test_how_many_answers_are_missing_and_whether_there_are_so_many():
 
 
 def test_a_round_that_learned_from_audit_answers_asks_for_a_new_round_and_not_for_59_answers():
-    learned = used(answers=20, cross_fitted=True)
-    assert guarantees.not_yet(NotYet(WISH, 0, 59), learned).startswith(
-        "Not yet: about 39 more audit answers are needed"
-    )
-    assert "Retrain" in guarantees.not_yet(NotYet(WISH, 0, 59), used(answers=70, cross_fitted=True))
+    metrics = replace(MEASURED, cross_fitted=True)
+    few, enough = (guarantees.not_yet(NotYet(WISH, 0, 59), used(answers=n, metrics=metrics)) for n in (20, 70))
+    assert few.startswith("Not yet: about 39 more audit answers are needed")
+    assert "Retrain" in enough
 
 
 def test_an_acceptance_says_what_became_of_it():
-    one = {"size": 1, "round_number": 3, "annotator": "ada", "at": "2026-11-21T10:00:00.000", "target": 0.95}
-    stands = guarantees.acceptance({**one, "checks": 0, "errors": 0, "ended": None, "reason": None})
+    one = Acceptance(
+        id=1,
+        round_number=3,
+        annotator="ada",
+        target=0.95,
+        confidence=0.95,
+        at="2026-11-21T10:00:00.000",
+        size=1,
+        checks=0,
+        errors=0,
+        ended=None,
+        reason_json=None,
+    )
+    stands = guarantees.acceptance(one)
     assert stands.startswith("1 suggestion of round 3, accepted by ada, 2026-11-21 10:00: at least 95 in 100 right.")
     assert stands.endswith("No spot checks yet. In effect.")
-    fallen = {**one, "checks": 9, "errors": 4, "ended": "withdrawn", "reason": "4 of 9 spot checks"}
+    fallen = replace(one, checks=9, errors=4, ended="withdrawn", reason_json="4 of 9 spot checks")
     assert guarantees.acceptance(fallen).endswith(
         "9 spot checks, 4 answered differently. Withdrawn: 4 of 9 spot checks."
     )

@@ -22,6 +22,7 @@ from annotator.rounds.progress import Report
 from annotator.rounds.snapshot import take_snapshot
 from store import annotations, jobs, queue, rounds
 from store.database import fetch_value, wait_at_most
+from store.rounds import Round
 from tests.annotator import doomed
 from tests.annotator.scenes import another_writes, change, classifier_of, label_pool, new_project, work_through
 
@@ -126,34 +127,34 @@ def kill_a_round(project: Project, stage: str, delay: float) -> bool:
     time.sleep(delay)
     doomed_one.kill()
     with Project.open(project.folder) as opened:
-        ended = jobs.get(opened.db, job)["state"] == "done"
+        ended = jobs.get(opened.db, job).state == "done"
         assert recover(opened) is not ended
         promoted = is_whole(opened)
-        in_use = promoted["id"] != before["id"]  # also if it was killed before it could report its end
-        assert jobs.get(opened.db, job)["state"] == ("done" if in_use else "interrupted")
+        in_use = promoted.id != before.id  # also if it was killed before it could report its end
+        assert jobs.get(opened.db, job).state == ("done" if in_use else "interrupted")
         if not in_use:
             assert promoted == before
             assert sorted(queue.queued_ids(opened.db)) == batch
         else:
             kept = "SELECT count(*) FROM prediction WHERE round_id = ?"
-            assert fetch_value(opened.db, kept, (promoted["id"],)) == scored
+            assert fetch_value(opened.db, kept, (promoted.id,)) == scored
         run_round(opened, classifier_of(opened), opened.config)
-        assert is_whole(opened)["number"] > promoted["number"]
+        assert is_whole(opened).number > promoted.number
         return in_use
 
 
-def is_whole(project: Project) -> dict[str, Any]:
+def is_whole(project: Project) -> Round:
     """Return the round in use, having checked that all of it is there and nothing of any other."""
     assert sound(project)
-    assert {row["state"] for row in rounds.history(project.db)} <= {"promoted", "interrupted"}
+    assert {row.state for row in rounds.history(project.db)} <= {"promoted", "interrupted"}
     promoted = rounds.promoted(project.db)
     assert promoted is not None
     adapters = project.folder / "adapters"
-    assert classifier_of(project).load(adapters / promoted["adapter"])
+    assert classifier_of(project).load(adapters / promoted.folder)
     assert not list(adapters.glob("tmp-*"))
-    ended = {f"round-{row['number']:04d}" for row in rounds.history(project.db) if row["state"] == "promoted"}
+    ended = {f"round-{row.number:04d}" for row in rounds.history(project.db) if row.state == "promoted"}
     assert {path.name for path in adapters.glob("round-*")} == ended
-    assert {row["round_id"] for row in project.db.query("SELECT round_id FROM queue")} == {promoted["id"]}
+    assert {row["round_id"] for row in project.db.query("SELECT round_id FROM queue")} == {promoted.id}
     stray = """SELECT count(*) FROM prediction JOIN round ON round.id = prediction.round_id
                WHERE round.state != 'promoted'"""
     assert fetch_value(project.db, stray) == 0
@@ -174,7 +175,7 @@ def test_a_process_that_never_came_to_life_leaves_the_project_usable(tmp_path, m
             project.db.execute("UPDATE job SET started_at = '2020-01-01T00:00:00+00:00'")
         assert recover(project)
         assert jobs.active(project.db) is None
-        assert run_round(project, classifier_of(project), project.config).row["number"] == 0
+        assert run_round(project, classifier_of(project), project.config).row.number == 0
 
 
 def test_a_half_written_adapter_goes_also_when_the_next_job_came_first(tmp_path):
@@ -197,7 +198,7 @@ def test_the_adapter_of_a_round_that_was_never_promoted_goes_and_all_others_stay
         for _ in range(2):
             label_pool(project, 1)
             run_round(project, classifier_of(project), project.config)
-        roll_back(project, rounds.history(project.db)[1]["id"], "ada")
+        roll_back(project, rounds.history(project.db)[1].id, "ada")
         unknown = adapters / "round-0099"  # of a database that was replaced by an older copy of itself
         unknown.mkdir()
         kept = {path.name for path in adapters.iterdir()}
@@ -246,15 +247,15 @@ def test_a_round_by_hand_is_closed_once_its_process_was_killed_and_not_before(tm
     with new_project(folder, 60) as project:
         running = Doomed.start(by_hand, folder)
         assert running.wait_for("score")
-        assert [row["state"] for row in rounds.history(project.db)] == ["running"]
+        assert [row.state for row in rounds.history(project.db)] == ["running"]
         assert not recover(project)
-        assert [row["state"] for row in rounds.history(project.db)] == ["running"], "it is made right now"
+        assert [row.state for row in rounds.history(project.db)] == ["running"], "it is made right now"
         running.kill()
         assert recover(project)
-        assert [row["state"] for row in rounds.history(project.db)] == ["interrupted"]
+        assert [row.state for row in rounds.history(project.db)] == ["interrupted"]
         assert not list((folder / "adapters").iterdir())
         assert not recover(project)
-        assert run_round(project, classifier_of(project), project.config).row["number"] == 1
+        assert run_round(project, classifier_of(project), project.config).row.number == 1
 
 
 @pytest.mark.parametrize(("started", "closed"), [("2020-01-01T00:00:00+00:00", True), (None, False)])
@@ -266,7 +267,7 @@ def test_of_a_round_whose_process_was_not_noted_the_age_decides(tmp_path, monkey
         sql = "UPDATE round SET pid = NULL, pid_started = NULL, started_at = coalesce(?, started_at)"
         project.db.execute(sql, (started,))
         assert recover(project) is closed
-        assert rounds.history(project.db)[0]["state"] == ("interrupted" if closed else "running")
+        assert rounds.history(project.db)[0].state == ("interrupted" if closed else "running")
 
 
 def test_the_job_of_another_process_neither_takes_nor_closes_a_round_by_hand(tmp_path, monkeypatch):
@@ -276,8 +277,8 @@ def test_the_job_of_another_process_neither_takes_nor_closes_a_round_by_hand(tmp
         monkeypatch.setattr(rounds, "promote", lambda *_: jobs.finish(project.db, job, "done") or stop())
         with pytest.raises(KeyboardInterrupt):
             run_round(project, classifier_of(project), project.config)
-        assert jobs.get(project.db, job)["round_id"] is None
-        assert rounds.history(project.db)[0]["state"] == "running"
+        assert jobs.get(project.db, job).round_id is None
+        assert rounds.history(project.db)[0].state == "running"
 
 
 # What a round reads

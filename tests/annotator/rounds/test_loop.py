@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 
@@ -47,20 +45,20 @@ def state(project):
 
 def test_the_first_round_is_zero_shot_and_the_next_ones_are_trained(project):
     first = one_round(project)
-    assert (first.row["number"], first.row["trained_on"]) == (0, 0)
+    assert (first.row.number, first.row.trained_on) == (0, 0)
     assert first.calibrator.label_prior is not None
     label_pool(project, 9)
     second = one_round(project)
-    assert (second.row["number"], second.row["trained_on"]) == (1, 9)
+    assert (second.row.number, second.row.trained_on) == (1, 9)
     assert second.calibrator.label_prior is None
     label_pool(project, 9)
-    assert one_round(project).row["trained_on"] == 18
-    assert [row["state"] for row in rounds.history(project.db)] == ["promoted"] * 3
+    assert one_round(project).row.trained_on == 18
+    assert [row.state for row in rounds.history(project.db)] == ["promoted"] * 3
 
 
 def test_a_round_that_starts_with_labels_has_number_one(project):
     label_pool(project, 9)
-    assert one_round(project).row["number"] == 1
+    assert one_round(project).row.number == 1
 
 
 def test_trained_rounds_learn(project):
@@ -89,14 +87,14 @@ def test_metrics_come_from_the_audit_sample_alone(project, monkeypatch):
     answered = [a for a in annotations.answers(project.db) if a.utterance_id in audit]
     rows, labels = judged[-1]
     order = codebook_of(project).ids
-    assert len(rows) == len(labels) == len(answered) == done.row["audited_on"] > 2
+    assert len(rows) == len(labels) == len(answered) == done.row.audited_on > 2
     by_utterance = sorted(answered, key=lambda a: a.utterance_id)
     assert labels.tolist() == [order.index(a.label_id) for a in by_utterance]
     logits = done.adapter.logits(read_texts(project, [a.utterance_id for a in by_utterance], 3))
     said = rounds.predictions_of(project.db, done.row)
     probe_logits = done.adapter.probe_logits(read_texts(project, said.utterance_ids.tolist(), 3))
     chosen = take_snapshot(project, project.config, np.random.default_rng(0)).selected_share
-    evidence = loop.ProbeEvidence(probe_logits, done.row["trained_on"], chosen)
+    evidence = loop.ProbeEvidence(probe_logits, done.row.trained_on, chosen)
     calibration_prior = loop.CalibrationPrior.trained(project.config.recipe.probe_weight, said.logits, evidence)
     cross = loop.cross_fitted(logits, labels, calibration_prior)
     np.testing.assert_allclose(rows, cross)
@@ -110,19 +108,19 @@ def test_a_round_made_again_on_the_same_answers_is_calibrated_alike(project):
 
 
 def test_without_audit_answers_there_are_no_metrics(project):
-    assert one_round(project).metrics == {"n": 0}
-    assert json.loads(rounds.promoted(project.db)["metrics"]) == {"n": 0}
+    assert one_round(project).metrics is None
+    assert rounds.promoted(project.db).metrics == {"n": 0}
 
 
 def test_a_stored_round_says_what_it_was_made_from(project):
     label_pool(project, 9)
     done = one_round(project)
     row = rounds.promoted(project.db)
-    assert row["config"] == project.config.to_json()
-    assert row["codebook_version"] == codebook_of(project).version
-    assert tuple(json.loads(row["label_ids"])) == codebook_of(project).ids
-    assert row["last_annotation"] == annotations.last_id(project.db)
-    assert Calibrator.from_dict(json.loads(row["calibration"])) == done.calibrator
+    assert row.config == project.config.to_json()
+    assert row.codebook_version == codebook_of(project).version
+    assert row.label_ids == codebook_of(project).ids
+    assert row.last_annotation == annotations.last_id(project.db)
+    assert Calibrator.from_dict(row.calibration) == done.calibrator
 
 
 def test_predictions_are_stored_for_the_open_pool_and_the_whole_audit_sample(project):
@@ -141,7 +139,7 @@ def test_predictions_are_stored_for_the_open_pool_and_the_whole_audit_sample(pro
 def test_the_adapter_is_saved_and_read_back_the_same(project):
     label_pool(project, 9)
     done = one_round(project)
-    folder = project.folder / "adapters" / rounds.promoted(project.db)["adapter"]
+    folder = project.folder / "adapters" / rounds.promoted(project.db).folder
     assert folder.is_dir()
     again = classifier_of(project).load(folder)
     some = read_texts(project, [1, 2, 3], 0)
@@ -154,7 +152,7 @@ def test_the_batch_comes_from_the_new_round(project):
     label_pool(project, 9)
     done = one_round(project)
     entries = list(project.db.query("SELECT * FROM queue ORDER BY rank"))
-    assert {entry["round_id"] for entry in entries} == {done.row["id"]}
+    assert {entry["round_id"] for entry in entries} == {done.row.id}
     assert len(entries) == project.config.batch_size
     chosen = [entry for entry in entries if entry["strategy"] == "margin"]
     known = rounds.predictions_of(project.db, rounds.promoted(project.db))
@@ -252,12 +250,12 @@ def test_audit_answers_do_not_count_as_something_to_train_on(project):
     one_round(project)
     for utterance in utterances.ids_in(project.db, "audit")[:8]:
         annotations.record(project.db, NewAnnotation(utterance, "ada", "label", 1, "test", 1))
-    assert one_round(project).row["trained_on"] == 0
+    assert one_round(project).row.trained_on == 0
 
 
 def test_the_first_round_is_zero_shot_also_when_the_first_labels_came_before_it(project):
     label_pool(project, 2)  # the worker takes seconds to load, and people do not wait
-    assert one_round(project).row["trained_on"] == 0
+    assert one_round(project).row.trained_on == 0
     assert len(annotations.answered_ids(project.db)) >= 2
 
 
@@ -310,13 +308,13 @@ def test_a_fault_in_any_stage_leaves_the_round_before_in_use(project, monkeypatc
         jobs.finish(project.db, job, "failed", "broken")
     assert state(project) == before
     newest = rounds.history(project.db)[0]
-    assert (newest["state"], newest["metrics"], newest["adapter"]) == ("failed", None, None)
-    assert fetch_value(project.db, "SELECT count(*) FROM prediction WHERE round_id = ?", (newest["id"],)) == 0
+    assert (newest.state, newest.metrics, newest.folder) == ("failed", {}, "")
+    assert fetch_value(project.db, "SELECT count(*) FROM prediction WHERE round_id = ?", (newest.id,)) == 0
     recover(project)
     assert not list((project.folder / "adapters").glob("tmp-*"))
     question = next_question(project, "ada")
     answer(project, question, "ada", right(project, question))
-    assert one_round(project).row["number"] == 2
+    assert one_round(project).row.number == 2
 
 
 @pytest.mark.parametrize("stage", ["learn", "save", "score", "calibrate", "promote"])
@@ -341,7 +339,7 @@ def test_a_round_that_is_no_longer_running_cannot_be_promoted(project):
     taken = FakeAdapter.logits
 
     def dying(self, *arguments):
-        rounds.close(project.db, rounds.history(project.db)[0]["id"], "interrupted")
+        rounds.close(project.db, rounds.history(project.db)[0].id, "interrupted")
         return taken(self, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -178,7 +178,7 @@ def test_a_round_is_wrong_on_what_it_chose_where_none_fits(tmp_path):
         row = rounds.promoted(project.db)
         ids = rounds.predictions_of(project.db, row).utterance_ids.tolist()
         one = next(i for i in ids if i in set(utterances.ids_in(project.db, "pool")))
-        new = NewAnnotation(one, "ada", "none_fits", None, "margin", 1, round_id=row["id"])
+        new = NewAnnotation(one, "ada", "none_fits", None, "margin", 1, round_id=row.id)
         annotations.record(project.db, new)
         (found,) = queried_accuracy(project)
         assert (found.right, found.n) == (0, 1)

@@ -18,7 +18,7 @@ def test_a_round_tells_the_most_memory_that_was_held(tmp_path, monkeypatch):
     monkeypatch.setattr("annotator.rounds.lifecycle.peak_memory", lambda: 1_300_000_000)
     with new_project(tmp_path / "p") as project:
         run_round(project, classifier_of(project), project.config)
-        assert rounds.promoted(project.db)["peak_memory"] == 1_300_000_000
+        assert rounds.promoted(project.db).peak_memory == 1_300_000_000
         assert [one.memory for one in summaries(project)] == ["1.3 GB"]
         memory = next(column for column in _round_table(project).columns if column.header == "memory")
         assert list(memory.cells) == ["1.3 GB"]
@@ -27,7 +27,7 @@ def test_a_round_tells_the_most_memory_that_was_held(tmp_path, monkeypatch):
 def test_the_memory_noted_is_what_this_process_has_held(tmp_path):
     with new_project(tmp_path / "p") as project:
         run_round(project, classifier_of(project), project.config)
-        noted = rounds.promoted(project.db)["peak_memory"]
+        noted = rounds.promoted(project.db).peak_memory
     assert 20e6 < noted < 1e12
     assert in_gb(noted)
 

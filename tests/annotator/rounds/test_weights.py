@@ -70,7 +70,7 @@ def as_before_weights_were_noted(place: Path) -> None:
         assert row is not None
         project.db.execute("UPDATE round SET fingerprint = NULL, revision = NULL")
         project.db.conn.commit()
-    path = place / "p" / "adapters" / row["adapter"] / "round.json"
+    path = place / "p" / "adapters" / row.folder / "round.json"
     described = json.loads(path.read_text())
     for name in ("fingerprint", "revision"):
         del described[name]
@@ -81,11 +81,11 @@ def test_a_round_stores_its_weights_in_its_row_and_in_its_folder(place: Path) ->
     with Project.open(place / "p") as project:
         row = rounds.promoted(project.db)
         assert row is not None
-        described = json.loads((place / "p" / "adapters" / row["adapter"] / "round.json").read_text())
+        described = json.loads((place / "p" / "adapters" / row.folder / "round.json").read_text())
         assert about_weights(project) == ("", [])
-    assert len(row["fingerprint"]) == 64
-    assert described["fingerprint"] == row["fingerprint"]
-    assert row["revision"] is row["fingerprint_noted"] is None
+    assert len(row.fingerprint) == 64
+    assert described["fingerprint"] == row.fingerprint
+    assert row.revision is row.fingerprint_noted is None
 
 
 def test_with_other_weights_a_round_is_not_asked_and_it_is_said_everywhere(place: Path, tmp_path: Path) -> None:
@@ -135,11 +135,11 @@ def test_the_weights_of_a_round_made_before_are_noted_when_it_is_first_restored(
     with Project.open(place / "p") as project:
         row = rounds.promoted(project.db)
         assert row is not None
-        assert row["fingerprint"]
+        assert row.fingerprint
         refused, told = about_weights(project)
         assert (refused, len(told)) == ("", 1)
         assert (
-            f"Round 1 did not record its weights. Those it was first restored with, on {row['fingerprint_noted'][:10]}"
+            f"Round 1 did not record its weights. Those it was first restored with, on {row.fingerprint_noted[:10]}"
             in told[0]
         )
     replace_backbone(place)
@@ -159,7 +159,7 @@ def test_an_old_round_in_a_project_that_cannot_be_written_is_asked_all_the_same(
     monkeypatch.setattr(restore, "write_description", refuse)
     assert Labeler.of(place / "p").round_number == 1
     with Project.open(place / "p") as project:
-        assert (rounds.promoted(project.db) or {})["fingerprint"] is None
+        assert rounds.promoted(project.db).fingerprint is None
 
 
 def test_an_adapter_that_is_not_the_one_of_the_round_is_refused(place: Path) -> None:

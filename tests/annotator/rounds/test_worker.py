@@ -42,10 +42,10 @@ def test_a_job_that_is_done_has_promoted_its_round(project):
     job = begin(project)
     work(project, job)
     row = jobs.get(project.db, job)
-    assert (row["state"], row["error"], row["hint"]) == ("done", None, None)
-    assert row["share"] == pytest.approx(1)
-    assert row["finished_at"]
-    assert row["round_id"] == rounds.promoted(project.db)["id"]
+    assert (row.state, row.error, row.hint) == ("done", "", "")
+    assert row.share == pytest.approx(1)
+    assert row.finished_at
+    assert row.round_id == rounds.promoted(project.db).id
     assert jobs.active(project.db) is None
 
 
@@ -67,7 +67,7 @@ def test_the_first_answers_train_the_probe_alone_and_then_the_model_too(project,
         work(project, begin(project))
     share = project.config.recipe.probe_weight
     assert shares == [share, 1.0, share, share]
-    assert [row["trained_on"] for row in reversed(rounds.history(project.db))] == [0, 9, 9, 18]
+    assert [row.trained_on for row in reversed(rounds.history(project.db))] == [0, 9, 9, 18]
     assert [one.learner for one in summaries(project)] == ["fine-tuned", "fine-tuned", "quick classifier alone", ""]
 
 
@@ -86,10 +86,10 @@ def test_a_fault_is_recorded_with_its_stage_and_raised_again(project, monkeypatc
     with pytest.raises(RuntimeError, match="out of something"):
         work(project, job)
     row = jobs.get(project.db, job)
-    assert row["state"] == "failed"
-    assert row["error"] == f"The round failed at “{stage}”: RuntimeError: out of something"
-    assert "worker.log" in row["hint"]
-    assert rounds.history(project.db)[0]["state"] == "failed"
+    assert row.state == "failed"
+    assert row.error == f"The round failed at “{stage}”: RuntimeError: out of something"
+    assert "worker.log" in row.hint
+    assert rounds.history(project.db)[0].state == "failed"
     assert rounds.promoted(project.db) is None
 
 
@@ -102,8 +102,8 @@ def test_a_backbone_that_cannot_be_loaded_fails_the_job_with_message_and_hint(pr
     with pytest.raises(BackboneMissing):
         work(project, job)
     row = jobs.get(project.db, job)
-    assert (row["state"], row["stage"], row["error"], row["hint"]) == ("failed", "load", "It is not here.", "Fetch it.")
-    assert row["round_id"] is None
+    assert (row.state, row.stage, row.error, row.hint) == ("failed", "load", "It is not here.", "Fetch it.")
+    assert row.round_id is None
 
 
 def test_too_few_answers_fail_the_job_with_both_numbers(project):
@@ -112,14 +112,14 @@ def test_too_few_answers_fail_the_job_with_both_numbers(project):
     job = begin(project)
     with pytest.raises(TooFewAnswers):
         work(project, job)
-    assert "2 labels can be trained on, 4 are needed" in jobs.get(project.db, job)["error"]
+    assert "2 labels can be trained on, 4 are needed" in jobs.get(project.db, job).error
 
 
 def test_a_job_cancelled_before_it_has_loaded_ends_cancelled(project):
     job = begin(project)
     jobs.request_cancel(project.db)
     work(project, job)
-    assert jobs.get(project.db, job)["state"] == "cancelled"
+    assert jobs.get(project.db, job).state == "cancelled"
     assert rounds.history(project.db) == []
 
 
@@ -137,8 +137,8 @@ def test_a_job_cancelled_in_the_middle_ends_cancelled_and_its_round_with_it(proj
     job = begin(project)
     work(project, job)
     row = jobs.get(project.db, job)
-    assert (row["state"], row["error"]) == ("cancelled", "The round was canceled.")
-    assert rounds.history(project.db)[0]["state"] == "cancelled"
+    assert (row.state, row.error) == ("cancelled", "The round was canceled.")
+    assert rounds.history(project.db)[0].state == "cancelled"
     assert rounds.promoted(project.db) == before
 
 
@@ -175,7 +175,7 @@ def test_starting_a_round_names_the_project_and_the_job_and_signs_it(project, st
     ((*_, folder, number),) = started()
     assert (folder, number) == (str(project.folder.resolve()), str(job))
     row = jobs.get(project.db, job)
-    assert (row["state"], row["reason"], row["pid"]) == ("active", "the button", os.getpid())
+    assert (row.state, row.reason, row.pid) == ("active", "the button", os.getpid())
 
 
 def test_a_second_round_is_refused_while_one_is_under_way(project, started):
@@ -229,21 +229,21 @@ def until(met: Callable[[], object]) -> None:
 @pytest.mark.parametrize("stopped", [False, True])
 def test_a_round_that_hangs_gives_signs_of_life_until_it_is_stopped_and_can_be_cancelled(project, hanging, stopped):
     job = start_round(project, "the button")
-    until(lambda: jobs.get(project.db, job)["stage"] == "load")
+    until(lambda: jobs.get(project.db, job).stage == "load")
     first = jobs.get(project.db, job)
-    until(lambda: jobs.get(project.db, job)["heartbeat_at"] > first["heartbeat_at"])
-    assert jobs.get(project.db, job)["progress_at"] == first["progress_at"], "it lives, and gets no further"
+    until(lambda: jobs.get(project.db, job).heartbeat_at > first.heartbeat_at)
+    assert jobs.get(project.db, job).progress_at == first.progress_at, "it lives, and gets no further"
     if stopped:
         os.kill(hanging[0].pid, signal.SIGSTOP)
         time.sleep(0.3)
-        last = jobs.get(project.db, job)["heartbeat_at"]
+        last = jobs.get(project.db, job).heartbeat_at
         time.sleep(0.5)
-        assert jobs.get(project.db, job)["heartbeat_at"] == last
+        assert jobs.get(project.db, job).heartbeat_at == last
     with pytest.raises(RoundRunning):
         start_round(project, "the button")
     jobs.request_cancel(project.db)
     until(lambda: recover(project))
-    assert jobs.get(project.db, job)["state"] == "cancelled"
+    assert jobs.get(project.db, job).state == "cancelled"
     hanging[0].wait(10)
     assert start_round(project, "the button") > job
 
@@ -259,8 +259,8 @@ def test_a_round_starts_although_another_program_keeps_us_from_signing_it(projec
     holding = another_writes(project.folder)
     monkeypatch.setattr("annotator.rounds.worker.subprocess.Popen", start_while_another_writes)
     job = start_round(project, "the button")
-    assert jobs.get(project.db, job)["pid"] is None
+    assert jobs.get(project.db, job).pid is None
     holding.__exit__(None, None, None)
-    until(lambda: jobs.get(project.db, job)["pid"])
+    until(lambda: jobs.get(project.db, job).pid)
     jobs.request_cancel(project.db)
     until(lambda: recover(project) or not jobs.active(project.db))  # it may have been quicker to heed it

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from annotator.simulation.curves import area, compare, curve_of, mean_interval, needed, reached, saved
+from annotator.simulation.curves import Point, area, compare, curve_of, mean_interval, needed, reached, saved
 
 LABELS = np.array([50, 100, 200])
 
 
 def runs(strategy, *curves):
     return [
-        {"strategy": strategy, "seed": seed, "labels": int(count), "accuracy": value}
+        Point(strategy, seed, int(count), value)
         for seed, curve in enumerate(curves)
         for count, value in zip(LABELS, curve, strict=True)
     ]

@@ -14,8 +14,10 @@ from annotator import loop
 from annotator.codebook.definition import parse_codebook
 from annotator.config import RoundConfig
 from annotator.errors import BadInput
+from annotator.methods.metrics import Metrics
 from annotator.simulation import oracle
 from annotator.simulation.oracle import Plan, read_gold, simulate, summarize
+from annotator.simulation.runs import Outlook, Run
 from tests.annotator.scenes import draft, texts, truth, write_csv
 from tests.fake import FakeClassifier
 
@@ -35,57 +37,68 @@ def made(monkeypatch):
     return found
 
 
+FIGURES = {  # in a file of finished sessions and in `--json`
+    *("strategy", "seed", "round", "labels", "trained_on", "audited_on", "temperature", "raw_nll", "raw_ece"),
+    *("steady", "open", "wrong_expected", "wrong", "n", "accuracy", "accuracy_interval", "macro_f1", "nll", "brier"),
+    *("macro_f1_interval", "ece", "ece_band", "aurc", "each_label", "reliability", "raw", "cross_fitted"),
+    "shortlist_limit",
+}
+
+
 def figures(runs):
-    return [{key: value for key, value in run.items() if key not in ("seed",)} for run in runs]
+    return [replace(run, seed=0) for run in runs]
 
 
 def test_every_round_of_every_seed_is_judged_on_the_test_split(labeled):
     runs = list(simulate(Plan(labeled, labels=40, rounds=2, config=CONFIG), [0, 1]))
-    assert [(run["seed"], run["round"], run["labels"]) for run in runs] == [
+    assert [(run.seed, run.round, run.labels) for run in runs] == [
         (0, 1, 20),
         (0, 2, 40),
         (1, 1, 20),
         (1, 2, 40),
     ]
-    assert {run["n"] for run in runs} == {30}
+    assert {run.metrics.n for run in runs} == {30}
     for run in runs:
-        assert set(oracle.SCORES) <= set(run)
-        assert 0 <= run["accuracy"] <= 1
-    assert runs[1]["accuracy"] > 0.8
+        assert set(oracle.SCORES) <= FIGURES == set(run.as_dict())
+        assert 0 <= run.metrics.accuracy <= 1
+    assert runs[1].metrics.accuracy > 0.8
 
 
 def test_every_round_tells_what_it_would_advise_and_what_is_wrong_among_the_rest(labeled):
     runs = list(simulate(Plan(labeled, labels=75, rounds=5, config=CONFIG), [0]))
-    assert not any(run["steady"] for run in runs[:2]), "three rounds are the least"
+    assert not any(run.outlook.steady for run in runs[:2]), "three rounds are the least"
     for run in runs:
-        assert run["wrong"] <= run["open"] <= 90 - run["labels"]
-        assert 0 <= run["wrong_expected"] <= run["open"]
-    assert runs[0]["wrong"] > runs[-1]["wrong"]
+        assert run.outlook.wrong <= run.outlook.open <= 90 - run.labels
+        assert 0 <= run.outlook.wrong_expected <= run.outlook.open
+    assert runs[0].outlook.wrong > runs[-1].outlook.wrong
     alike = next(simulate(Plan(labeled, labels=30, config=replace(CONFIG, strategy="random")), [0]))
-    assert alike["wrong"] / alike["open"] == pytest.approx(1 - alike["accuracy"], abs=0.25)
+    assert alike.outlook.wrong / alike.outlook.open == pytest.approx(1 - alike.metrics.accuracy, abs=0.25)
 
 
 def test_where_all_is_answered_nothing_is_wrong_among_the_rest(labeled):
     (run,) = simulate(Plan(labeled, labels=90, config=CONFIG), [0])
-    assert (run["open"], run["wrong"], run["wrong_expected"]) == (0, 0, 0.0)
+    assert (run.outlook.open, run.outlook.wrong, run.outlook.wrong_expected) == (0, 0, 0.0)
 
 
 def test_audit_answers_count_towards_the_budget(labeled):
     for run in simulate(Plan(labeled, labels=40, rounds=2, config=CONFIG), [0]):
-        assert run["trained_on"] + run["audited_on"] == run["labels"]
-        assert run["audited_on"] == pytest.approx(0.2 * run["labels"], abs=1)
+        assert run.trained_on + run.audited_on == run.labels
+        assert run.audited_on == pytest.approx(0.2 * run.labels, abs=1)
+    teaching = replace(CONFIG, cross_fit_below=30)
+    for run in simulate(Plan(labeled, labels=40, rounds=2, config=teaching), [0]):
+        assert run.trained_on == run.labels
 
 
 def test_what_a_round_said_where_the_answer_is_known_can_be_kept(labeled, tmp_path):
     plan = Plan(labeled, labels=40, rounds=2, keep=tmp_path / "kept", config=CONFIG)
     runs = list(simulate(plan, [0]))
-    kept = [np.load(tmp_path / "kept" / f"labels-{run['labels']}-seed-0.npz") for run in runs]
+    kept = [np.load(tmp_path / "kept" / f"labels-{run.labels}-seed-0.npz") for run in runs]
     for run, arrays in zip(runs, kept, strict=True):
-        assert len(arrays["audit"]) == len(arrays["audit_truth"]) == run["audited_on"]
-        assert len(arrays["test"]) == len(arrays["test_truth"]) == run["n"]
-        assert (arrays["test"].argmax(axis=1) == arrays["test_truth"]).mean() == pytest.approx(run["accuracy"])
+        assert len(arrays["audit"]) == len(arrays["audit_truth"]) == run.audited_on
+        assert len(arrays["test"]) == len(arrays["test_truth"]) == run.metrics.n
+        assert (arrays["test"].argmax(axis=1) == arrays["test_truth"]).mean() == pytest.approx(run.metrics.accuracy)
         np.testing.assert_allclose(arrays["heard"], log_softmax(arrays["test"] / 2, axis=1))
-        assert arrays["lessons"] == run["trained_on"]
+        assert arrays["lessons"] == run.trained_on
     assert [arrays["chosen"] for arrays in kept] == [1, 1]
     drawn = replace(plan, keep=tmp_path / "drawn", config=replace(CONFIG, strategy="random"))
     list(simulate(drawn, [0]))
@@ -120,7 +133,7 @@ def test_without_a_split_a_fifth_is_held_back_the_same_for_every_seed(tmp_path):
     assert gold == again
     assert not {row.text for row in gold.train} & {row.text for row in gold.test}
     (run,) = simulate(Plan(path, labels=30, config=CONFIG), [0])
-    assert run["n"] == len(gold.test)
+    assert run.metrics.n == len(gold.test)
 
 
 def test_the_test_split_is_never_asked(labeled, monkeypatch):
@@ -136,7 +149,7 @@ def test_the_test_split_is_never_asked(labeled, monkeypatch):
 
 def test_a_budget_above_the_pool_ends_with_the_pool(labeled):
     (run,) = simulate(Plan(labeled, labels=500, pool_limit=50, config=CONFIG, test_limit=10), [0])
-    assert (run["labels"], run["n"]) == (50, 10)
+    assert (run.labels, run.metrics.n) == (50, 10)
 
 
 def conversations(tmp_path: Path) -> Path:
@@ -186,7 +199,7 @@ def test_turns_of_the_same_number_are_simulated_in_the_order_of_the_file(tmp_pat
 def test_turns_without_a_label_are_read_around_the_others(tmp_path, monkeypatch):
     path, read = conversations(tmp_path), contexts_read(monkeypatch)
     (run,) = simulate(Plan(path, labels=30, config=CONFIG), [0])
-    assert run["n"] == 12
+    assert run.metrics.n == 12
     assert read
     assert {len(context) for context in read} == {1, 3}
     assert all(context[0].startswith("therapist: ") for context in read)
@@ -199,7 +212,7 @@ def test_turns_of_a_context_file_are_read_around_the_others(tmp_path, monkeypatc
     whole = write_csv(tmp_path / "whole.csv", rows)  # a whole transcript has the labelled turns too
     read = contexts_read(monkeypatch)
     (run,) = simulate(Plan(data, context=whole, labels=30, config=CONFIG), [0])
-    assert run["n"] == 12
+    assert run.metrics.n == 12
     assert {len(context) for context in read} == {1, 3}
 
 
@@ -252,7 +265,8 @@ def test_a_file_with_one_label_is_refused(tmp_path):
 
 def test_a_summary_is_of_the_last_round_of_every_seed():
     def run(seed, number, value):
-        return {"seed": seed, "round": number} | dict.fromkeys(oracle.SCORES, value)
+        metrics = Metrics(30, value, (0.0, 1.0), macro_f1=value, nll=value, brier=value, ece=value)
+        return Run("random", seed, number, 20, 16, 4, 1.0, value, value, Outlook(steady=False), metrics)
 
     found = summarize([run(0, 1, 0.1), run(0, 2, 0.6), run(1, 1, 0.2), run(1, 2, 0.8)])
     assert found["mean_accuracy"] == pytest.approx(0.7)
@@ -270,7 +284,7 @@ def test_an_oracle_errs_as_often_as_asked_and_the_same_for_every_strategy(labele
     assert erring.mistakes != oracle.Answers(gold, {}, noise=0.3, seed=2).mistakes
     assert oracle.Answers(gold, {}).mistakes == {}
     clean, noisy = (next(simulate(Plan(labeled, config=CONFIG, noise=n), [0])) for n in (0.0, 0.5))
-    assert noisy["accuracy"] < clean["accuracy"]
+    assert noisy.metrics.accuracy < clean.metrics.accuracy
 
 
 def test_annotators_take_turns(labeled, monkeypatch):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 import pytest
 
+from annotator.methods.metrics import Metrics
 from annotator.simulation.report import comparisons, page, sentence, sentences, strategies
 from annotator.simulation.runner import EVERYTHING
+from annotator.simulation.runs import Outlook, Run
 
 
-def made_up(strategy: str, seed: int, labels: int, accuracy: float, steady: bool = False) -> dict[str, Any]:
-    scores = {"accuracy": accuracy, "macro_f1": 0.5, "ece": 0.1, "open": 800, "wrong": 120, "wrong_expected": 107.4}
-    return {"strategy": strategy, "seed": seed, "labels": labels, "steady": steady, **scores}
+def made_up(strategy: str, seed: int, labels: int, accuracy: float, steady: bool = False) -> Run:
+    metrics = Metrics(30, accuracy, (0.0, 1.0), macro_f1=0.5, nll=0.6, brier=0.4, ece=0.1)
+    ahead = Outlook(steady, open=800, wrong_expected=107.4, wrong=120)
+    return Run(strategy, seed, 1, labels, labels, 0, 1.0, 0.7, 0.2, ahead, metrics)
 
 
 RUNS = [
@@ -28,12 +31,14 @@ def test_a_strategy_is_compared_with_drawing_at_random_and_with_nothing_else():
     assert one.strategy == "margin"
     assert one.area == pytest.approx(0.1)
     assert sentence(one).startswith("Closest call: better than random sampling; 50% fewer answers")
-    assert comparisons([run for run in RUNS if run["strategy"] == "margin"]) == []
+    assert comparisons([run for run in RUNS if run.strategy == "margin"]) == []
 
 
 def test_a_difference_that_the_seeds_do_not_bear_out_is_not_claimed():
     uneven = [
-        {**run, "accuracy": run["accuracy"] - (0.1 if run["seed"] else 0)} if run["strategy"] == "margin" else run
+        made_up("margin", run.seed, run.labels, run.metrics.accuracy - (0.1 if run.seed else 0))
+        if run.strategy == "margin"
+        else run
         for run in RUNS
     ]
     assert "not clearly better or worse" in sentence(comparisons(uneven)[0])
@@ -65,7 +70,7 @@ def test_what_the_whole_pool_gives_says_how_many_labels_are_enough():
 
 
 def test_one_session_tells_no_interval():
-    alone = [run for run in RUNS if run["seed"] == 0] + [made_up(EVERYTHING, 0, 1000, 0.8)]
+    alone = [run for run in RUNS if run.seed == 0] + [made_up(EVERYTHING, 0, 1000, 0.8)]
     told = "Closest call: all 1,000 answers give an accuracy of 0.800; 90% of it takes 120, 95% of it takes 160."
     assert told in sentences(alone)
 
@@ -81,7 +86,7 @@ def test_where_some_draws_of_seeds_do_not_get_there_the_interval_is_open():
 
 def test_when_the_advice_to_stop_came_and_what_going_on_gave():
     stopping = [
-        run | {"steady": run["labels"] >= 100 and run["seed"] < 2} for run in RUNS if run["strategy"] == "margin"
+        replace(run, outlook=Outlook(run.labels >= 100 and run.seed < 2)) for run in RUNS if run.strategy == "margin"
     ]
     assert sentences(stopping) == [
         "Closest call: 2 of 3 sessions were advised to stop, after 100 answers on average; "

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,6 +18,7 @@ from annotator.errors import UnknownName
 from annotator.simulation import oracle
 from annotator.simulation.oracle import Plan
 from annotator.simulation.runner import EVERYTHING, read_runs, replay
+from annotator.simulation.runs import Run
 from model.load import load_classifier
 from tests.fake import FakeClassifier
 from tests.model.tiny import save_llama
@@ -36,8 +36,8 @@ def plan(labeled: Path) -> Plan:
     return Plan(labeled, labels=40, rounds=2, config=RoundConfig(minimum_labels=4))
 
 
-def told(runs: list[dict[str, Any]]) -> list[tuple[str, int, int]]:
-    return [(run["strategy"], run["seed"], run["labels"]) for run in runs]
+def told(runs: list[Run]) -> list[tuple[str, int, int]]:
+    return [(run.strategy, run.seed, run.labels) for run in runs]
 
 
 def test_every_strategy_is_replayed_with_every_seed(plan):
@@ -56,7 +56,7 @@ def test_what_has_ended_is_not_run_again(plan, tmp_path, monkeypatch):
     real = oracle.run_round
     monkeypatch.setattr(oracle, "run_round", lambda *given: started.append(1) or real(*given))
     again = list(replay(plan, ["margin", "random"], [0], finished))
-    assert json.loads(json.dumps(first)) == again[:2]
+    assert first == again[:2]
     assert told(again) == [("margin", 0, 20), ("margin", 0, 40), ("random", 0, 20), ("random", 0, 40)]
     assert len(started) == 2, "only the rounds of the session that had not ended"
     assert list(replay(plan, ["margin", "random"], [0], finished)) == again
@@ -82,7 +82,9 @@ def test_sessions_that_run_at_once_are_those_that_run_one_by_one(plan, tmp_path,
     assert sorted(told(at_once)) == told(one_by_one)
     for run in one_by_one:
         same = next(other for other in at_once if told([other]) == told([run]))
-        assert (same["accuracy"], same["nll"]) == pytest.approx((run["accuracy"], run["nll"]), rel=1e-3)
+        assert (same.metrics.accuracy, same.metrics.nll) == pytest.approx(
+            (run.metrics.accuracy, run.metrics.nll), rel=1e-3
+        )
     assert sorted(told(read_runs(finished, small))) == told(one_by_one)
 
 
@@ -135,7 +137,7 @@ def test_with_the_whole_pool_answered_there_is_one_round_a_seed(plan, tmp_path):
     runs = list(replay(small, ["margin", EVERYTHING], [0, 1], finished))
     assert told(runs)[4:] == [(EVERYTHING, 0, 60), (EVERYTHING, 1, 60)]
     assert told(list(replay(small, [EVERYTHING], [0, 1], finished))) == told(runs)[4:]
-    assert runs[-1]["open"] == 0, "nothing is left to be wrong about"
+    assert runs[-1].outlook.open == 0, "nothing is left to be wrong about"
 
 
 def test_sessions_of_a_version_that_told_less_are_run_again(plan, tmp_path):
