@@ -11,6 +11,7 @@ from annotator.project import Project
 from annotator.rounds.consensus import Verdict, by_utterance, divided, verdict
 from store import acceptances, annotations, utterances
 from store.acceptances import Accepted
+from store.annotations import Answer
 
 Status = Literal["labeled", "disputed", "none_fits", "accepted", "model", "skipped", "out_of_use", "unlabeled"]
 
