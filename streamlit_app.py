@@ -43,7 +43,7 @@ def main() -> None:
     with layout.errors_shown():
         pending.show()
         layout.sidebar(names)
-        layout.tell_failure()
+        layout.show_last_error()
         chosen.run()
 
 

@@ -131,6 +131,17 @@ def test_each_library_is_imported_by_its_one_home(path: Path) -> None:
         assert homes.get(module.split(".")[0], True), f"{path.name} imports {module}"
 
 
+def test_session_state_is_touched_in_its_one_module_alone() -> None:
+    """Pages reach it through the dataclasses and widgets of `state.py`, which mypy checks."""
+    touching = {
+        str(path.relative_to(ROOT))
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if "session_state" in (getattr(node, "attr", ""), getattr(node, "id", ""), getattr(node, "name", ""))
+    }
+    assert touching == {"annotator/pages/components/state.py"}
+
+
 def test_pages_are_imported_by_the_app_alone() -> None:
     for path in SOURCES:
         if not is_page(path):

@@ -27,8 +27,10 @@ from annotator.pages.components import (
     pending,
     preferences,
 )
+from annotator.pages.components.state import COMMENT, UNSURE, LabelState, Visit
 from annotator.project import Project
 from store import jobs, utterances
+from store.annotations import Kind
 
 FEW = 3  # minimum number of labels in a short list; a single one would invite mere agreement
 
@@ -37,7 +39,7 @@ def show() -> None:
     """Show the page."""
     keys.listen()
     with layout.opened_project(layout.PATIENCE) as project:
-        if not _settle(project):
+        if not _prepare(project):
             pending.await_project()
             return
         _colours(codebook_of(project))
@@ -45,25 +47,26 @@ def show() -> None:
     preferences.offer()
 
 
-def _settle(project: Project) -> bool:
+def _prepare(project: Project) -> bool:
     """Create the screen state, or refresh it when the whole page is run again.
 
     Returns False if another program is writing and no utterance has been reserved yet.
     """
-    screen: Screen | None = st.session_state.get("desk")
+    page = LabelState.current()
+    screen = page.screen
     if screen and screen.owner == (project.folder, layout.annotator()):
         before = screen.question
         with suppress(ProjectBusy):  # keep it unchanged
             screen.refresh(project)
         if before and (screen.question is None or screen.question.utterance["id"] != before.utterance["id"]):
-            _leave_behind(st.session_state.get("comment", "").strip())
+            page.lost_comment = COMMENT.get().strip() or page.lost_comment
             _turn_to(screen)
         return True
     try:
-        st.session_state["desk"] = Screen(project, layout.annotator())
+        page.screen = Screen(project, layout.annotator())
     except ProjectBusy:
         return False
-    _turn_to(st.session_state["desk"])
+    _turn_to(page.screen)
     _follow_up(project)
     return True
 
@@ -71,23 +74,18 @@ def _settle(project: Project) -> bool:
 def _turn_to(screen: Screen) -> None:
     """Start the timer and set the fields for the current question, with the undone answer if there is one."""
     explanation.forget()
-    st.session_state["shown_at"] = time.monotonic()
+    LabelState.current().shown_at = time.monotonic()
     draft = screen.question.draft if screen.question else None
-    fields = {"unsure": bool(draft and draft.unsure), "comment": draft.comment if draft else ""}
-    if fields != {"unsure": st.session_state.get("unsure", False), "comment": st.session_state.get("comment", "")}:
-        st.session_state.update(fields)  # setting a field takes time, so set only what changes
-
-
-def _leave_behind(comment: str) -> None:
-    """Keep a comment whose utterance has gone without being answered here, to show it."""
-    if comment:
-        st.session_state["left_behind"] = comment
+    fields = (bool(draft and draft.unsure), draft.comment if draft else "")
+    if fields != (UNSURE.get(), COMMENT.get()):  # setting a field takes time, so set only what changes
+        UNSURE.set(fields[0])
+        COMMENT.set(fields[1])
 
 
 @st.fragment
 def _panel() -> None:
     """Show everything that an answer changes. As a fragment, only this part is redrawn after an answer."""
-    screen: Screen = st.session_state["desk"]
+    screen = _screen()
     with layout.opened_project() as project:
         with st.container():  # in a container, so that the utterance is not drawn twice when messages change
             _messages()
@@ -103,15 +101,17 @@ def _panel() -> None:
         _labels(codebook, offered, screen.question)
         _other_answers(project, codebook, screen.question)
         _notes(project, codebook, screen)
-        explanation.tell()
+        explanation.show()
         pending.reach_the_page()
-        if jobs.active(project.db) and not st.session_state.get("job_active"):
+        if jobs.active(project.db) and not Visit.current().job_is_active:
             st.rerun()  # a round has started automatically; the sidebar must show it
 
 
 def _messages() -> None:
-    layout.tell_failure()
-    if comment := st.session_state.pop("left_behind", None):
+    layout.show_last_error()
+    page = LabelState.current()
+    comment, page.lost_comment = page.lost_comment, ""
+    if comment:
         layout.html("quiet", say("Your comment was not stored: “{comment}”", comment=comment))
 
 
@@ -120,45 +120,54 @@ def _follow_up(project: Project) -> None:
     try:
         follow_up(project)
     except AnnotatorError as error:
-        st.session_state["error"] = error
+        Visit.current().error = error
 
 
 @layout.guarded
-def _say(utterance_id: int, kind: str, label_id: int | None, told: str = "") -> None:
+def _answer(utterance_id: int, kind: Kind, label_id: int | None, name: str) -> None:
     """Store an answer and show the next utterance. A second key press for the same utterance is ignored."""
-    screen: Screen | None = st.session_state.get("desk")
-    if screen is None or screen.question is None or screen.question.utterance["id"] != utterance_id:
+    page = LabelState.current()
+    question = page.screen.question if page.screen else None
+    if page.screen is None or question is None or question.utterance["id"] != utterance_id:
         return
-    milliseconds = round((time.monotonic() - st.session_state["shown_at"]) * 1000)
-    said = _as_typed(Answer(kind, label_id, milliseconds=milliseconds))  # type: ignore[arg-type]
-    pending.submit(told, partial(_store, screen, screen.question, said))
+    milliseconds = round((time.monotonic() - page.shown_at) * 1000)
+    given = _as_typed(Answer(kind, label_id, milliseconds=milliseconds))
+    pending.submit(name, partial(_store, page.screen, question, given))
 
 
-def _store(screen: Screen, question: Question, said: Answer, project: Project) -> None:
+def _store(screen: Screen, question: Question, given: Answer, project: Project) -> None:
     """Store an answer, show the next utterance, and start a round or reorder the batch if due."""
     if screen.question and screen.question.utterance["id"] == question.utterance["id"]:
-        said = _as_typed(said)  # include what was typed while it waited
+        given = _as_typed(given)  # include what was typed while it waited
     try:
-        screen.answer(project, said, question)
+        screen.answer(project, given, question)
     except AnswerRefused:
-        _leave_behind(said.comment)
+        LabelState.current().lost_comment = given.comment
         _turn_to(screen)
         raise
     _turn_to(screen)
     _follow_up(project)
 
 
-def _as_typed(said: Answer) -> Answer:
-    """Return an answer with the unsure mark and the comment entered on the page."""
-    typed = st.session_state
-    return replace(said, unsure=typed.get("unsure", said.unsure), comment=typed.get("comment", said.comment).strip())
+def _as_typed(given: Answer) -> Answer:
+    """Return an answer with the unsure mark and the comment entered on the page, if their fields are on it."""
+    unsure = UNSURE.get() if UNSURE.has_value else given.unsure
+    comment = COMMENT.get().strip() if COMMENT.has_value else given.comment
+    return replace(given, unsure=unsure, comment=comment)
+
+
+def _screen() -> Screen:
+    """Return the state that `_prepare` created earlier in this run."""
+    screen = LabelState.current().screen
+    assert screen
+    return screen
 
 
 @layout.guarded
 def _take_back() -> None:
     if pending.drop():  # the answer was not stored yet; its utterance is still shown
         return
-    screen: Screen = st.session_state["desk"]
+    screen = _screen()
     with layout.opened_project(layout.PATIENCE) as project:
         if screen.take_back(project):
             _turn_to(screen)
@@ -223,7 +232,7 @@ def _labels(codebook: Codebook, offered: Sequence[CodebookLabel], question: Ques
     asked = question.utterance["id"]
     if len(codebook.labels) > LARGE:
         names = {label.id: label.name for label in codebook.labels}
-        label_card.find_label(codebook, asked, lambda label: _say(asked, "label", label, names[label]))
+        label_card.find_label(codebook, asked, lambda label: _answer(asked, "label", label, names[label]))
     if len(offered) > LARGE:
         with st.container(horizontal=True):
             for label in offered:
@@ -260,7 +269,7 @@ def _button(label: CodebookLabel, question: Question, width: int, share: float |
         key=f"label-{label.id}",
         shortcut=label.key or None,
         help=layout.plain(label.definition) if share is not None and label.definition else None,
-        on_click=_say,
+        on_click=_answer,
         args=(question.utterance["id"], "label", label.id, label.name),
         width=width,
     )
@@ -276,7 +285,7 @@ def _beside(label: CodebookLabel, share: float | None) -> None:
             f'<div class="bar" style="width:{share:.1%};background:{COLOURS[label.colour]}"></div></div>'
             f'<div class="number">{number(share, ".0%")}</div></div>'
         )
-    wanted = label.examples if st.session_state.get("examples") else ()
+    wanted = label.examples if LabelState.current().shows_examples else ()
     examples = "".join(f'<li dir="auto">{escape(one)}</li>' for one in wanted)
     listed = f'<ul class="examples">{examples}</ul>' if examples else ""
     st.html(f'{bar}<div class="definition" dir="auto">{escape(label.definition)}</div>{listed}')
@@ -286,11 +295,11 @@ def _other_answers(project: Project, codebook: Codebook, question: Question) -> 
     asked = question.utterance["id"]
     with st.container(horizontal=True, vertical_alignment="center"):
         none_fits, skip = (asked, "none_fits", None, say("None fits")), (asked, "skip", None, say("Skip"))
-        st.button(say("None fits"), key="none-fits", shortcut=keys.NONE_FITS, on_click=_say, args=none_fits)
-        st.button(say("Skip"), key="skip", shortcut=keys.SKIP, on_click=_say, args=skip)
+        st.button(say("None fits"), key="none-fits", shortcut=keys.NONE_FITS, on_click=_answer, args=none_fits)
+        st.button(say("Skip"), key="skip", shortcut=keys.SKIP, on_click=_answer, args=skip)
         _undo_button()
         marked = say("Key Q. Tick before you answer to mark the answer as unsure.")
-        st.checkbox(say("Unsure"), key="unsure", help=marked)
+        st.checkbox(say("Unsure"), key=UNSURE.key, help=marked)
         explanation.offer(project, codebook, question)
 
 
@@ -301,7 +310,7 @@ def _undo_button() -> None:
 def _notes(project: Project, codebook: Codebook, screen: Screen) -> None:
     question = screen.question
     assert question
-    st.text_input(say("Comment"), key="comment", placeholder=say("M: stored with the answer"), max_chars=2000)
+    st.text_input(say("Comment"), key=COMMENT.key, placeholder=say("M: stored with the answer"), max_chars=2000)
     said = [notes.reasons(project, question), notes.outcome(codebook, screen), preferences.rest(screen)]
     layout.html("quiet notes", "\n".join(line for line in said if line))
     with st.container(horizontal=True):
@@ -314,7 +323,8 @@ def _notes(project: Project, codebook: Codebook, screen: Screen) -> None:
 
 
 def _turn_examples() -> None:
-    st.session_state["examples"] = not st.session_state.get("examples", False)
+    page = LabelState.current()
+    page.shows_examples = not page.shows_examples
 
 
 def _transcript(project: Project, question: Question) -> None:
@@ -330,7 +340,7 @@ def _transcript(project: Project, question: Question) -> None:
 @layout.guarded
 def _ask_again() -> None:
     """Show the skipped utterances again."""
-    screen: Screen = st.session_state["desk"]
+    screen = _screen()
     with layout.opened_project(layout.PATIENCE) as project:
         ask_skipped_again(project, screen.annotator)
         screen.bring_next(project)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -14,6 +15,7 @@ from annotator.labeling.after_answer import follow_up
 from annotator.labeling.review import QUEUES, Case, case, settle, take_back
 from annotator.methods.prediction_sets import LARGE
 from annotator.pages.components import keys, label_card, layout, pending
+from annotator.pages.components.state import REVIEW_LIST, ReviewState
 from annotator.project import Project
 from annotator.rounds.batch import AUDIT
 from store import labels
@@ -26,14 +28,12 @@ def show() -> None:
     st.html(label_card.STYLE)
     keys.listen()
     with layout.opened_project() as project:
-        if error := st.session_state.pop("error", None):
-            layout.show_error(error)
         waiting = {name: queue.find(project) for name, queue in QUEUES.items()}
         name = _choose(waiting)
-        passed = st.session_state.setdefault("passed", {}).get((project.folder, name), [])
-        ids = [i for i in waiting[name] if i not in passed]
+        postponed = ReviewState.current().postponed.get((project.folder, name), [])
+        ids = [i for i in waiting[name] if i not in postponed]
         if not ids:
-            _nothing(project, name, len(passed))
+            _nothing(project, name, len(postponed))
             return
         layout.html("quiet", f"{say(QUEUES[name].about)} {QUEUES[name].tell(project)}")
         now = case(project, _in_hand(project, name, ids))
@@ -44,19 +44,19 @@ def show() -> None:
 
 def enter(name: str) -> None:
     """Go to a queue from another page."""
-    st.session_state["review_queue"] = name
+    REVIEW_LIST.set(name)
     st.switch_page(st.Page(show, title=say("Review", "page"), url_path="review"))
 
 
 def _choose(waiting: dict[str, list[int]]) -> str:
     """Let the user choose a review queue; the default is the first that is not empty."""
     first = next((name for name, ids in waiting.items() if ids), next(iter(waiting)))
-    st.session_state["review_queue"] = st.session_state.get("review_queue", first)  # kept when the page changes
+    REVIEW_LIST.set(REVIEW_LIST.get() or first)  # set anew: Streamlit drops it when the page changes
     chosen = st.segmented_control(
         say("Review list"),
         list(QUEUES),
         format_func=lambda name: f"{say(QUEUES[name].shown)} · {len(waiting[name])}",
-        key="review_queue",
+        key=REVIEW_LIST.key,
         required=True,
         label_visibility="collapsed",
     )
@@ -65,18 +65,16 @@ def _choose(waiting: dict[str, list[int]]) -> str:
 
 def _in_hand(project: Project, name: str, ids: list[int]) -> int:
     """Return the case to show. It stays until it is decided or postponed, here or elsewhere."""
-    kept: tuple[object, int] | None = st.session_state.get("case")
-    owner = (project.folder, name)
-    if kept is None or kept[0] != owner or kept[1] not in ids:
-        kept = (owner, ids[0])
-        st.session_state["case"] = kept
-    return kept[1]
+    page, owner = ReviewState.current(), (project.folder, name)
+    if page.case is None or page.case[0] != owner or page.case[1] not in ids:
+        page.case = (owner, ids[0])
+    return page.case[1]
 
 
-def _nothing(project: Project, name: str, passed: int) -> None:
-    if passed:
-        st.info(say("No more cases in this list. {n} postponed.", n=passed))
-        st.button(say("Review postponed cases"), key="again", on_click=_forget, args=((project.folder, name),))
+def _nothing(project: Project, name: str, postponed: int) -> None:
+    if postponed:
+        st.info(say("No more cases in this list. {n} postponed.", n=postponed))
+        st.button(say("Review postponed cases"), key="again", on_click=_resume, args=((project.folder, name),))
     else:
         st.success(say(QUEUES[name].empty))
     _undo_button()
@@ -136,7 +134,7 @@ def _settling(project: Project, name: str, now: Case) -> None:
     none_fits, later = (now, "none_fits", None, say("None fits")), ((project.folder, name), now.utterance["id"])
     with st.container(horizontal=True):
         st.button(say("None fits"), key="settle-none", shortcut=keys.NONE_FITS, on_click=_settle, args=none_fits)
-        st.button(say("Later"), key="later", shortcut=keys.SKIP, on_click=_pass_over, args=later)
+        st.button(say("Later"), key="later", shortcut=keys.SKIP, on_click=_postpone, args=later)
         _undo_button()
 
 
@@ -165,29 +163,30 @@ def _undo_button() -> None:
 @layout.guarded
 def _settle(now: Case, kind: Kind, label_id: int | None, told: str = "") -> None:
     """Decide the case on screen. A second key press for the same case is ignored."""
-    if st.session_state.get("case", (None, None))[1] != now.utterance["id"]:
+    shown = ReviewState.current().case
+    if shown is None or shown[1] != now.utterance["id"]:
         return
     pending.submit(told, partial(_store, now, layout.annotator(), (kind, label_id)))
 
 
 def _store(now: Case, annotator: str, decided: tuple[Kind, int | None], project: Project) -> None:
     """Store a decision and move to the next case, even if someone else has already decided this one."""
+    page = ReviewState.current()
     try:
         settle(project, now, annotator, *decided)
     except AnswerRefused:
-        st.session_state.pop("case", None)
+        page.case = None
         raise
-    st.session_state.pop("case", None)
+    page.case = None
     follow_up(project)
 
 
-def _pass_over(queue: tuple[object, str], utterance_id: int) -> None:
-    passed = st.session_state["passed"]
-    passed[queue] = [*passed.get(queue, []), utterance_id]
+def _postpone(queue: tuple[Path, str], utterance_id: int) -> None:
+    ReviewState.current().postponed.setdefault(queue, []).append(utterance_id)
 
 
-def _forget(queue: tuple[object, str]) -> None:
-    st.session_state["passed"].pop(queue, None)
+def _resume(queue: tuple[Path, str]) -> None:
+    ReviewState.current().postponed.pop(queue, None)
 
 
 @layout.guarded
@@ -199,6 +198,5 @@ def _take_back() -> None:
         if utterance_id is None:
             st.toast(say("There is no decision to undo."))
         else:
-            name = st.session_state["review_queue"]
-            st.session_state["case"] = ((project.folder, name), utterance_id)
+            ReviewState.current().case = ((project.folder, REVIEW_LIST.get()), utterance_id)
             follow_up(project)

@@ -14,6 +14,7 @@ from annotator.labeling.bulk import Preview, preview
 from annotator.labeling.search import Search, alike, find
 from annotator.labeling.session import Answer
 from annotator.pages.components import layout, pending
+from annotator.pages.components.state import Found, SearchState
 from annotator.project import Project
 from store import annotations, labels, rounds, utterances
 from store import bulk as acts
@@ -41,12 +42,11 @@ def show() -> None:
     with layout.opened_project() as project:
         names = {**labels.names(project.db), NONE_FITS: say("none fits")}
         _form(project, names)
-        asked = st.session_state.get("searched")
-        if asked and asked[0] == project.folder:
-            search, found = asked[1], asked[2]
-            _found(project, names, found)
-            if found:
-                _answer_all(project, search, found)
+        found = SearchState.current().found
+        if found and found.folder == project.folder:
+            _found(project, names, found.ids)
+            if found.ids:
+                _answer_all(project, found.search, found.ids)
         _acts(project, names)
 
 
@@ -61,8 +61,9 @@ def _form(project: Project, names: Mapping[int, str]) -> None:
             search = Search(words, pattern, _conditions(project, names))
         if st.form_submit_button(say("Search"), type="primary", icon=":material/search:"):
             with st.spinner(say("Searching")):
-                st.session_state["searched"] = (project.folder, search, find(project, search))
-            st.session_state.pop("around", None)
+                found = Found(project.folder, search, find(project, search))
+            page = SearchState.current()
+            page.found, page.in_context = found, None
 
 
 def _conditions(project: Project, names: Mapping[int, str]) -> Conditions:
@@ -125,14 +126,14 @@ def _line(project: Project, row: Mapping[str, Any], given: list[str]) -> None:
         st.button(
             say("Show context"), key=f"around-{row['id']}", type="tertiary", on_click=_look_around, args=(row["id"],)
         )
-    if st.session_state.get("around") == row["id"]:
+    if SearchState.current().in_context == row["id"]:
         _around(project, row)
 
 
 def _look_around(utterance_id: int) -> None:
     """Show or hide an utterance's context."""
-    closed = st.session_state.get("around") == utterance_id
-    st.session_state["around"] = None if closed else utterance_id
+    page = SearchState.current()
+    page.in_context = None if page.in_context == utterance_id else utterance_id
 
 
 def _around(project: Project, row: Mapping[str, Any]) -> None:

@@ -35,15 +35,12 @@ def page(project: str = "client-talk") -> AppTest:
 
 
 def _alone() -> None:
-    import streamlit as st
-
     from annotator.pages import insights
     from annotator.pages.components import layout
 
     with layout.errors_shown():
+        layout.show_last_error()
         insights.show()
-    if error := st.session_state.pop("error", None):
-        layout.show_error(error)
 
 
 def shown(app: AppTest) -> str:

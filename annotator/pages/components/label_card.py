@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from html import escape
+from typing import Any
 
 import streamlit as st
 
 from annotator.codebook.definition import COLOURS, Codebook, CodebookLabel
 from annotator.i18n import say
 from annotator.pages.components import layout
+from annotator.pages.components.state import Widget
 
 STYLE = """<style>
 .mark { display: inline-flex; align-items: center; gap: .5rem; font-weight: 600; overflow-wrap: anywhere; }
@@ -49,13 +51,14 @@ def row(label: CodebookLabel, count: str) -> None:
 
 def find_label(codebook: Codebook, utterance_id: int, on_found: Callable[[int], None]) -> None:
     """Show a field to find a label of a large codebook by part of its name; `on_found` receives its id."""
-    names, key = {label.id: layout.plain(label.name) for label in codebook.labels}, f"search-{utterance_id}"
+    names = {label.id: layout.plain(label.name) for label in codebook.labels}
+    field: Widget[Any] = Widget(f"search-{utterance_id}", None)
     st.selectbox(
         say("Find a label"),
         list(names),
         index=None,
         format_func=names.__getitem__,
         placeholder=say("Type a part of the name ({n} labels)", n=len(names)),
-        key=key,
-        on_change=lambda: on_found(st.session_state[key]),
+        key=field.key,
+        on_change=lambda: on_found(field.get()),
     )

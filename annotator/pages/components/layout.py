@@ -18,6 +18,7 @@ from annotator.errors import AnnotatorError, ProjectBusy
 from annotator.exchange.samples import project_folders, workspace
 from annotator.i18n import later, say, say_many, translate
 from annotator.labeling.preferences import preferences
+from annotator.pages.components.state import ANNOTATOR, PROJECT, Visit, Widget
 from annotator.project import Project
 from annotator.rounds.lifecycle import recover
 from store import jobs
@@ -160,17 +161,19 @@ def guarded(action: Callable[..., None]) -> Callable[..., None]:
         try:
             action(*args)
         except Exception as error:  # shown by the following run, with sidebar and page around it
-            st.session_state["error"] = error
+            Visit.current().error = error
 
     return run
 
 
-def tell_failure() -> None:
+def show_last_error() -> None:
     """Show the error of the last action, if any. Unexpected errors are raised again."""
-    match st.session_state.pop("error", None):
-        case AnnotatorError() as error:
+    visit = Visit.current()
+    error, visit.error = visit.error, None
+    match error:
+        case AnnotatorError():
             show_error(error)
-        case Exception() as error:
+        case Exception():
             raise error
 
 
@@ -191,7 +194,7 @@ def show_unexpected(error: Exception) -> bool:
 
 def folder() -> Path | None:
     """Return the chosen project's folder, or None if there is no project yet."""
-    name = st.session_state.get("project")
+    name = PROJECT.get()
     return workspace() / name if name else None
 
 
@@ -201,13 +204,13 @@ def set_language() -> None:
     if path := folder():
         with suppress(AnnotatorError), Project.open(path) as project:
             chosen = preferences(project, annotator()).language
-    st.session_state["language"] = i18n.best(chosen or st.context.locale)
+    Visit.current().language = i18n.best(chosen or st.context.locale)
 
 
 def _spoken() -> str:
     """Return the language of the current visit; English outside a visit, as in a background thread."""
     visit = get_script_run_ctx(suppress_warning=True)
-    return str(st.session_state.get("language", i18n.ENGLISH)) if visit else i18n.ENGLISH
+    return Visit.current().language if visit else i18n.ENGLISH
 
 
 i18n.follow(_spoken)
@@ -215,7 +218,7 @@ i18n.follow(_spoken)
 
 def annotator() -> str:
     """Return the annotator's name, stripped."""
-    return str(st.session_state.get("annotator") or "").strip() or getpass.getuser()
+    return str(ANNOTATOR.get() or "").strip() or getpass.getuser()
 
 
 @contextmanager
@@ -242,8 +245,10 @@ def _keep_open(path: Path) -> Any:
 def prepare_visit() -> list[str]:
     """Set project, annotator and language for this run; return the names of all projects."""
     names = [path.name for path in _folders()]
-    _remember("project", names)
-    _remember("annotator", None)
+    visit = Visit.current()
+    _remember(PROJECT, names, visit.created)
+    _remember(ANNOTATOR)
+    visit.created = ""
     set_language()
     return names
 
@@ -252,7 +257,7 @@ def _folders() -> list[Path]:
     try:
         return project_folders(workspace())
     except AnnotatorError as error:
-        st.session_state["error"] = error
+        Visit.current().error = error
         return []
 
 
@@ -265,23 +270,22 @@ def sidebar(names: list[str]) -> None:
     """Show the fields for project and annotator, and the job status."""
     with st.sidebar:
         if names:
-            st.selectbox(say("Project"), names, key="project", format_func=_shown)
+            st.selectbox(say("Project"), names, key=PROJECT.key, format_func=_shown)
         about = say("Stored with every answer; no sign-in.")
-        st.text_input(say("Your name"), key="annotator", help=about)
+        st.text_input(say("Your name"), key=ANNOTATOR.key, help=about)
         if names:
-            st.query_params["project"] = st.session_state["project"]
+            st.query_params["project"] = PROJECT.get() or names[0]
             job_status()
         st.query_params["annotator"] = annotator()
 
 
-def _remember(key: str, among: list[str] | None) -> None:
-    """Keep a choice across reloads, in the address, and across pages, in the session."""
-    entered = st.session_state.pop("enter", None) if key == "project" else None
-    kept = entered or st.session_state.get(key) or st.query_params.get(key)
+def _remember(widget: Widget[Any], among: list[str] | None = None, new: str = "") -> None:
+    """Keep a choice across reloads, in the address, and across pages, in the session; `new` replaces it."""
+    kept = new or widget.get() or st.query_params.get(widget.key)
     if kept and (among is None or kept in among):
-        st.session_state[key] = kept
+        widget.set(kept)
     else:
-        st.session_state[key] = getpass.getuser() if among is None else _first_usable(among)
+        widget.set(getpass.getuser() if among is None else _first_usable(among))
 
 
 def _first_usable(names: list[str]) -> str | None:
@@ -298,7 +302,7 @@ def job_status() -> None:
     with suppress(AnnotatorError), Project.open(path, PATIENCE) as project:  # the page shows why it cannot be opened
         recover_dead_round(project)
         active = jobs.active(project.db) is not None
-    st.session_state["job_active"] = active
+    Visit.current().job_is_active = active
     _live_status(path) if active else None
 
 
