@@ -26,7 +26,6 @@ from store.database import fault_of, hold_open, now, why_frozen
 
 PATIENCE = 0.5  # seconds that a page waits while another program writes
 ICON = str(Path(__file__).with_name("icon.png"))  # a file, because icons by name are fetched from the network
-
 LOG = "annotator.log"  # in the folder of all projects
 
 STAGES = {
@@ -261,16 +260,13 @@ def _folders() -> list[Path]:
         return []
 
 
-def _shown(name: str) -> str:
-    """Return a project's name as shown in the list."""
-    return say("{name} (cannot be opened)", name=name) if fault_of(workspace() / name) else name
-
-
 def sidebar(names: list[str]) -> None:
     """Show the fields for project and annotator, and the job status."""
     with st.sidebar:
         if names:
-            st.selectbox(say("Project"), names, key=PROJECT.key, format_func=_shown)
+            unusable = {name for name in names if fault_of(workspace() / name)}
+            shown = {name: say("{name} (cannot be opened)", name=name) if name in unusable else name for name in names}
+            st.selectbox(say("Project"), names, key=PROJECT.key, format_func=shown.__getitem__)
         about = say("Stored with every answer; no sign-in.")
         st.text_input(say("Your name"), key=ANNOTATOR.key, help=about)
         if names:
