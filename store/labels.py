@@ -20,7 +20,7 @@ from store.faults import parsed
 
 Fields = Mapping[str, Any]
 GUIDE = ("instruction", "none_fits_since")  # settings of the codebook as a whole, which also have a history
-DEFAULTS: Fields = {"definition": "", "examples": "[]", "words": "", "key": "", "colour": ""}
+DEFAULTS: Fields = {"definition": "", "examples": "[]", "words": "", "key": "", "color": ""}
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Event:
 
 
 def add(db: Database, name: str, **details: Any) -> int:
-    """Append a label to the codebook and return its id; `details` are definition, examples, words, key, colour."""
+    """Append a label to the codebook and return its id; `details` are definition, examples, words, key, color."""
     with immediate(db):
         position = int(fetch_value(db, "SELECT count(*) FROM label"))
         given = {"name": name, "position": position, **details, "examples": json.dumps(details.get("examples", []))}

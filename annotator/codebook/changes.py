@@ -19,7 +19,7 @@ from store.database import immediate, now
 from store.faults import parsed
 from store.labels import Change, Event, Fields
 
-WRITTEN = ("name", "definition", "examples", "words", "key", "colour")  # the fields of a label that a person writes
+WRITTEN = ("name", "definition", "examples", "words", "key", "color")  # the fields of a label that a person writes
 OUT = ("retired_at", "merged_into")  # fields that are set when a label is no longer in use
 Rows = dict[int, dict[str, Any]]
 

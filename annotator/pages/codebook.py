@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from annotator.codebook import changes, history
-from annotator.codebook.definition import COLOURS, CodebookLabel, codebook_of
+from annotator.codebook.definition import COLORS, CodebookLabel, codebook_of
 from annotator.errors import BadInput
 from annotator.i18n import later, say, say_many
 from annotator.labeling.review import to_label_again
@@ -156,12 +156,12 @@ def _text_fields(label: CodebookLabel, at: str) -> dict[str, Any]:
     about = say("The words the model predicts for this label, if not its name.")
     words = left.text_input(say("Label words"), label.words, help=about, key=f"words-{at}")
     key = middle.text_input(say("Key"), label.key, max_chars=1, key=f"key-{at}")
-    colours = list(COLOURS)
-    colour = right.selectbox(say("Color"), colours, colours.index(label.colour), format_func=say, key=f"colour-{at}")
+    colors = list(COLORS)
+    color = right.selectbox(say("Color"), colors, colors.index(label.color), format_func=say, key=f"color-{at}")
     written = {"name": name, "definition": definition, "words": words, "key": key.lower()}
     changed = {field: value.strip() for field, value in written.items() if value.strip() != getattr(label, field)}
     lines = [line.strip() for line in examples.splitlines() if line.strip()]
-    more = {"examples": (lines, list(label.examples)), "colour": (colour, label.colour)}
+    more = {"examples": (lines, list(label.examples)), "color": (color, label.color)}
     return changed | {field: value for field, (value, before) in more.items() if value != before}
 
 

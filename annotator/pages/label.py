@@ -9,7 +9,7 @@ from html import escape
 
 import streamlit as st
 
-from annotator.codebook.definition import COLOURS, Codebook, CodebookLabel, codebook_of
+from annotator.codebook.definition import COLORS, Codebook, CodebookLabel, codebook_of
 from annotator.errors import AnnotatorError, AnswerRefused, ProjectBusy
 from annotator.i18n import number, say
 from annotator.labeling.after_answer import follow_up
@@ -42,7 +42,7 @@ def show() -> None:
         if not _prepare(project):
             pending.await_project()
             return
-        _colours(codebook_of(project))
+        _color_buttons(codebook_of(project))
     _panel()
     preferences.offer()
 
@@ -92,7 +92,7 @@ def _panel() -> None:
         onboarding.strip(project, "label")
         _progress(screen)
         if screen.question is None:
-            ending.tell(project, screen.annotator, _ask_again)
+            ending.show(project, screen.annotator, _ask_again)
             _undo_button()
             return
         codebook = codebook_of(project)
@@ -185,9 +185,9 @@ def _progress(screen: Screen) -> None:
         (say("All: {n:,} of {whole:,}", n=done.labeled, whole=done.to_label), done.labeled, done.to_label),
     )
     drawn = "".join(
-        f'<div class="part">{said}<div class="track"><div class="bar" '
+        f'<div class="part">{text}<div class="track"><div class="bar" '
         f'style="width:{count / max(1, whole):.1%}"></div></div></div>'
-        for said, count, whole in bars
+        for text, count, whole in bars
     )
     given, goal = len(sitting.times), screen.preferences.goal
     today = say("Today: {n} of {goal}", n=given, goal=goal) if goal else say("Today: {n}", n=given)
@@ -200,8 +200,8 @@ def _reading(offered: Sequence[CodebookLabel], question: Question) -> None:
 
     The text is foreign: it is shown literally and nothing in it is rendered.
     """
-    turns = "".join(layout.spoken("turn", turn["speaker"], turn["text"]) for turn in question.turns_before)
-    text = layout.spoken("utterance", question.utterance["speaker"], question.utterance["text"])
+    turns = "".join(layout.as_html("turn", turn["speaker"], turn["text"]) for turn in question.turns_before)
+    text = layout.as_html("utterance", question.utterance["speaker"], question.utterance["text"])
     others = {keys.NONE_FITS: "none-fits", keys.SKIP: "skip"}
     asks = keys.asks(question.utterance["id"], offered, "label", others)
     st.html(
@@ -210,21 +210,21 @@ def _reading(offered: Sequence[CodebookLabel], question: Question) -> None:
     )
 
 
-def _colours(codebook: Codebook) -> None:
+def _color_buttons(codebook: Codebook) -> None:
     """Color the labels' buttons. Name and key also identify them."""
-    rules = (f".st-key-label-{label.id} button {{ border-left: .4rem solid {COLOURS[label.colour]}; }}"
+    rules = (f".st-key-label-{label.id} button {{ border-left: .4rem solid {COLORS[label.color]}; }}"
              for label in codebook.labels)  # fmt: skip
-    layout.wear(f"<style>{' '.join(rules)}</style>")
+    layout.add_rules(f"<style>{' '.join(rules)}</style>")
 
 
 def _offered(codebook: Codebook, question: Question) -> Sequence[CodebookLabel]:
     """Return the labels with a button: all, or for a large codebook the likeliest, on the number keys."""
-    said = question.suggestion
-    if len(codebook.labels) <= LARGE or not said:
+    suggestion = question.suggestion
+    if len(codebook.labels) <= LARGE or not suggestion:
         return codebook.labels
     known = {label.id: label for label in codebook.labels}
-    size = min(LARGE, max(len(said.shortlist), FEW)) if said.shortlist else LARGE
-    return keys.numbered([known[i] for i, _ in said.probabilities[:size] if i in known])
+    size = min(LARGE, max(len(suggestion.shortlist), FEW)) if suggestion.shortlist else LARGE
+    return keys.numbered([known[i] for i, _ in suggestion.probabilities[:size] if i in known])
 
 
 def _labels(codebook: Codebook, offered: Sequence[CodebookLabel], question: Question) -> None:
@@ -279,10 +279,10 @@ def _beside(label: CodebookLabel, share: float | None) -> None:
     """Show a label's probability (or an empty space), its definition and, if requested, its examples."""
     bar = '<div class="unsaid"></div>'
     if share is not None:
-        spoken = say("probability {share:.0%}", share=share)
+        described = say("probability {share:.0%}", share=share)
         bar = (
-            f'<div class="likely" role="img" aria-label="{spoken}"><div class="track">'
-            f'<div class="bar" style="width:{share:.1%};background:{COLOURS[label.colour]}"></div></div>'
+            f'<div class="likely" role="img" aria-label="{described}"><div class="track">'
+            f'<div class="bar" style="width:{share:.1%};background:{COLORS[label.color]}"></div></div>'
             f'<div class="number">{number(share, ".0%")}</div></div>'
         )
     wanted = label.examples if LabelState.current().shows_examples else ()
@@ -311,15 +311,15 @@ def _notes(project: Project, codebook: Codebook, screen: Screen) -> None:
     question = screen.question
     assert question
     st.text_input(say("Comment"), key=COMMENT.key, placeholder=say("M: stored with the answer"), max_chars=2000)
-    said = [notes.reasons(project, question), notes.outcome(codebook, screen), preferences.rest(screen)]
-    layout.html("quiet notes", "\n".join(line for line in said if line))
+    lines = [notes.reasons(project, question), notes.outcome(codebook, screen), preferences.rest(screen)]
+    layout.html("quiet notes", "\n".join(line for line in lines if line))
     with st.container(horizontal=True):
         shortcut = keys.spare(keys.EXAMPLES, codebook)
         st.button(say("Examples"), key="show-examples", type="tertiary", shortcut=shortcut, on_click=_turn_examples)
         if st.button(say("Conversation"), key="transcript", type="tertiary", shortcut=keys.TRANSCRIPT):
             st.dialog(say("Conversation"), width="large")(_transcript)(project, question)
         if st.button(say("Keys (?)"), key="keys", type="tertiary"):
-            st.dialog(say("Keys"))(keys.tell)()
+            st.dialog(say("Keys"))(keys.show_table)()
 
 
 def _turn_examples() -> None:
@@ -331,7 +331,7 @@ def _transcript(project: Project, question: Question) -> None:
     """Show all turns of the conversation, with the utterance to label marked."""
     asked = question.utterance
     lines = (
-        layout.spoken("turn here" if turn["id"] == asked["id"] else "turn", turn["speaker"], turn["text"])
+        layout.as_html("turn here" if turn["id"] == asked["id"] else "turn", turn["speaker"], turn["text"])
         for turn in utterances.turns_around(project.db, asked)
     )
     st.html(f'<div class="transcript">{"".join(lines)}</div>')

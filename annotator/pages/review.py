@@ -12,7 +12,7 @@ from annotator.codebook.definition import Codebook, CodebookLabel, codebook_of
 from annotator.errors import AnswerRefused
 from annotator.i18n import number, say
 from annotator.labeling.after_answer import follow_up
-from annotator.labeling.review import QUEUES, Case, case, settle, take_back
+from annotator.labeling.review import QUEUES, Case, adjudicate, case, take_back
 from annotator.methods.prediction_sets import LARGE
 from annotator.pages.components import keys, label_card, layout, pending
 from annotator.pages.components.state import REVIEW_LIST, ReviewState
@@ -35,11 +35,11 @@ def show() -> None:
         if not ids:
             _nothing(project, name, len(postponed))
             return
-        layout.html("quiet", f"{say(QUEUES[name].about)} {QUEUES[name].tell(project)}")
+        layout.html("quiet", f"{say(QUEUES[name].about)} {QUEUES[name].summarize(project)}")
         now = case(project, _in_hand(project, name, ids))
         _utterance(now)
-        _voices(project, now)
-        _settling(project, name, now)
+        _show_answers(project, now)
+        _decision(project, name, now)
 
 
 def enter(name: str) -> None:
@@ -86,16 +86,16 @@ def _utterance(now: Case) -> None:
     layout.html("utterance", now.utterance["text"], now.utterance["speaker"] or "")
 
 
-def _voices(project: Project, now: Case) -> None:
+def _show_answers(project: Project, now: Case) -> None:
     """Show people's answers and, if allowed, the prediction side by side."""
     names = labels.names(project.db)
-    said = [_answer(answer, names) for answer in now.answers]
+    rows = [_answer(answer, names) for answer in now.answers]
     if now.suggestion:
         label, probability = now.suggestion
-        said.append(_voice(say("The model"), f"{names[label]} · {number(probability, '.0%')}", ""))
+        rows.append(_answer_html(say("The model"), f"{names[label]} · {number(probability, '.0%')}", ""))
     elif now.utterance["slice"] == AUDIT:
-        said.append(_voice(say("The model"), say("not shown"), say("Audit utterance: it measures the model.")))
-    st.html(f'<div class="voices">{"".join(said)}</div>')
+        rows.append(_answer_html(say("The model"), say("not shown"), say("Audit utterance: it measures the model.")))
+    st.html(f'<div class="answers">{"".join(rows)}</div>')
     for note in now.notes:
         layout.html("quiet", note)
 
@@ -109,31 +109,37 @@ def _answer(row: Mapping[str, Any], names: Mapping[int, str]) -> str:
     notes += [say("unsure")] * bool(row["unsure"]) + [say("“{name}”", name=row["comment"])] * bool(row["comment"])
     who = str(row["annotator"])
     who = say("{name} (adjudicated)", name=who) if row["strategy"] == ADJUDICATED else who
-    return _voice(who, label, ", ".join(notes))
+    return _answer_html(who, label, ", ".join(notes))
 
 
-def _voice(who: str, said: str, notes: str) -> str:
+def _answer_html(who: str, answer: str, notes: str) -> str:
     return (
-        f'<div class="voice" dir="auto"><div class="who">{escape(who)}</div>'
-        f'<div class="said">{escape(said)}</div><div class="who">{escape(notes)}</div></div>'
+        f'<div class="card" dir="auto"><div class="who">{escape(who)}</div>'
+        f'<div class="answer">{escape(answer)}</div><div class="who">{escape(notes)}</div></div>'
     )
 
 
-def _settling(project: Project, name: str, now: Case) -> None:
+def _decision(project: Project, name: str, now: Case) -> None:
     codebook = codebook_of(project)
     offered = _offered(codebook, now)
-    asks = keys.asks(now.utterance["id"], offered, "settle", {keys.NONE_FITS: "settle-none", keys.SKIP: "later"})
+    asks = keys.asks(
+        now.utterance["id"], offered, "adjudicate", {keys.NONE_FITS: "adjudicate-none", keys.SKIP: "later"}
+    )
     wins = say("Your decision outweighs all answers and is exported as adjudicated.")
     st.html(f'<div class="quiet" {asks}>{escape(wins)}</div>')
     if len(offered) < len(codebook.labels):
         names = {label.id: label.name for label in codebook.labels}
-        label_card.find_label(codebook, now.utterance["id"], lambda label: _settle(now, "label", label, names[label]))
+        label_card.find_label(
+            codebook, now.utterance["id"], lambda label: _adjudicate(now, "label", label, names[label])
+        )
     with st.container(horizontal=True):
         for label in offered:
             _button(label, now)
     none_fits, later = (now, "none_fits", None, say("None fits")), ((project.folder, name), now.utterance["id"])
     with st.container(horizontal=True):
-        st.button(say("None fits"), key="settle-none", shortcut=keys.NONE_FITS, on_click=_settle, args=none_fits)
+        st.button(
+            say("None fits"), key="adjudicate-none", shortcut=keys.NONE_FITS, on_click=_adjudicate, args=none_fits
+        )
         st.button(say("Later"), key="later", shortcut=keys.SKIP, on_click=_postpone, args=later)
         _undo_button()
 
@@ -148,32 +154,32 @@ def _offered(codebook: Codebook, now: Case) -> Sequence[CodebookLabel]:
 def _button(label: CodebookLabel, now: Case) -> None:
     st.button(
         layout.plain(label.name),
-        key=f"settle-{label.id}",
+        key=f"adjudicate-{label.id}",
         shortcut=label.key or None,
         help=layout.plain(label.definition) or None,
-        on_click=_settle,
+        on_click=_adjudicate,
         args=(now, "label", label.id, label.name),
     )
 
 
 def _undo_button() -> None:
-    st.button(say("Undo"), key="undo-settled", shortcut=keys.UNDO, icon=":material/undo:", on_click=_take_back)
+    st.button(say("Undo"), key="undo-adjudicated", shortcut=keys.UNDO, icon=":material/undo:", on_click=_take_back)
 
 
 @layout.guarded
-def _settle(now: Case, kind: Kind, label_id: int | None, told: str = "") -> None:
+def _adjudicate(now: Case, kind: Kind, label_id: int | None, name: str = "") -> None:
     """Decide the case on screen. A second key press for the same case is ignored."""
     shown = ReviewState.current().case
     if shown is None or shown[1] != now.utterance["id"]:
         return
-    pending.submit(told, partial(_store, now, layout.annotator(), (kind, label_id)))
+    pending.submit(name, partial(_store, now, layout.annotator(), (kind, label_id)))
 
 
 def _store(now: Case, annotator: str, decided: tuple[Kind, int | None], project: Project) -> None:
     """Store a decision and move to the next case, even if someone else has already decided this one."""
     page = ReviewState.current()
     try:
-        settle(project, now, annotator, *decided)
+        adjudicate(project, now, annotator, *decided)
     except AnswerRefused:
         page.case = None
         raise

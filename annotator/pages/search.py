@@ -19,7 +19,7 @@ from annotator.project import Project
 from store import annotations, labels, rounds, utterances
 from store import bulk as acts
 from store.faults import parsed
-from store.search import NONE_FITS, Conditions, Quarrel, State
+from store.search import NONE_FITS, Conditions, Disagreement, State
 
 PAGE = 20  # utterances shown at once
 ANY = -1  # no condition; not a valid label or round id
@@ -29,7 +29,7 @@ STATES: dict[State, str] = {
     "open": later("not answered yet"),
     "answered": later("answered"),
 }
-QUARRELS: dict[Quarrel, str] = {
+DISAGREEMENTS: dict[Disagreement, str] = {
     "": later("any"),
     "people": later("people disagree"),
     "model": later("the model disagrees with a person"),
@@ -71,26 +71,31 @@ def _conditions(project: Project, names: Mapping[int, str]) -> Conditions:
     numbers = {row["id"]: row["number"] for row in rounds.history(project.db)}
     any_label = [ANY, *codebook_of(project).ids]
     people = ["", *annotations.annotators(project.db)]
-    said = layout.told_apart({ANY: say("any"), NONE_FITS: names[NONE_FITS]}, names)
-    by = layout.told_apart({"": say("anyone")}, {name: name for name in people if name})
+    shown = layout.distinct_names({ANY: say("any"), NONE_FITS: names[NONE_FITS]}, names)
+    by = layout.distinct_names({"": say("anyone")}, {name: name for name in people if name})
     asked_by_round = {ANY: say("any")} | {key: str(number) for key, number in numbers.items()}
     state = left.selectbox(say("State"), list(STATES), format_func=lambda state: say(STATES[state]), key="search-state")
-    quarrel = right.selectbox(
-        say("Agreement"), list(QUARRELS), format_func=lambda quarrel: say(QUARRELS[quarrel]), key="search-quarrel"
+    disagreement = right.selectbox(
+        say("Agreement"),
+        list(DISAGREEMENTS),
+        format_func=lambda kind: say(DISAGREEMENTS[kind]),
+        key="search-disagreement",
     )
     label = left.selectbox(
-        say("Answered with"), [*any_label, NONE_FITS], format_func=said.__getitem__, key="search-label"
+        say("Answered with"), [*any_label, NONE_FITS], format_func=shown.__getitem__, key="search-label"
     )
     annotator = right.selectbox(say("Answered by"), people, format_func=by.__getitem__, key="search-by")
     asked_by = left.selectbox(
         say("Chosen by round"), list(asked_by_round), format_func=asked_by_round.__getitem__, key="search-round"
     )
-    likeliest = right.selectbox(say("Predicted label"), any_label, format_func=said.__getitem__, key="search-likeliest")
+    likeliest = right.selectbox(
+        say("Predicted label"), any_label, format_func=shown.__getitem__, key="search-likeliest"
+    )
     low, high = st.slider(
         say("Probability of the predicted label"), 0.0, 1.0, (0.0, 1.0), 0.01, key="search-probability"
     )
     label_id, round_id, likeliest_id = (None if one == ANY else one for one in (label, asked_by, likeliest))
-    return Conditions(state, label_id, annotator, round_id, quarrel, likeliest_id, low, high)
+    return Conditions(state, label_id, annotator, round_id, disagreement, likeliest_id, low, high)
 
 
 def _found(project: Project, names: Mapping[int, str], found: list[int]) -> None:
@@ -104,12 +109,12 @@ def _found(project: Project, names: Mapping[int, str], found: list[int]) -> None
     shown = found[(number - 1) * PAGE : number * PAGE]
     given: dict[int, list[str]] = {}
     for row in annotations.answers_to(project.db, shown):
-        given.setdefault(row["utterance_id"], []).append(f"{row['annotator']}: {_said(row, names)}")
+        given.setdefault(row["utterance_id"], []).append(f"{row['annotator']}: {_answer_text(row, names)}")
     for row in utterances.read(project.db, shown):
         _line(project, row, given.get(row["id"], []))
 
 
-def _said(row: Mapping[str, Any], names: Mapping[int, str]) -> str:
+def _answer_text(row: Mapping[str, Any], names: Mapping[int, str]) -> str:
     """Return a short text for an answer, with the label it counts as."""
     if row["kind"] == "out_of_use":
         return say("{label} (retired)", label=names[row["said_label_id"]])
@@ -142,7 +147,7 @@ def _around(project: Project, row: Mapping[str, Any]) -> None:
             st.caption(say("In the conversation"))
             turns = utterances.turns_around(project.db, row, AROUND)
             lines = (
-                layout.spoken("turn here" if t["id"] == row["id"] else "turn", t["speaker"], t["text"]) for t in turns
+                layout.as_html("turn here" if t["id"] == row["id"] else "turn", t["speaker"], t["text"]) for t in turns
             )
             st.html("".join(lines))
         st.caption(say("Most similar"))
@@ -159,7 +164,7 @@ def _answer_all(project: Project, search: Search, found: list[int]) -> None:
     """Offer one answer for all results, with a preview of its effects."""
     codebook = codebook_of(project)
     named = {label.id: label.name for label in codebook.labels}
-    names = layout.told_apart({NONE_FITS: say("none fits")}, named)
+    names = layout.distinct_names({NONE_FITS: say("none fits")}, named)
     with st.expander(say("Answer all {n:,} at once", n=len(found))):
         options = [*codebook.ids, NONE_FITS]
         chosen = st.selectbox(
@@ -173,8 +178,8 @@ def _answer_all(project: Project, search: Search, found: list[int]) -> None:
         replace = st.checkbox(say("Replace my other answers"), key="bulk-replace")
         if chosen is None:
             return
-        said = Answer("label", chosen) if chosen else Answer("none_fits")
-        plan = preview(project, layout.annotator(), found, said, replace)
+        given = Answer("label", chosen) if chosen else Answer("none_fits")
+        plan = preview(project, layout.annotator(), found, given, replace)
         for line in effects(plan):
             layout.html("quiet", line)
         st.button(
@@ -183,7 +188,7 @@ def _answer_all(project: Project, search: Search, found: list[int]) -> None:
             key="bulk-do",
             disabled=not plan.ids,
             on_click=_do,
-            args=(search, said, plan, named.get(chosen, names[NONE_FITS])),
+            args=(search, given, plan, named.get(chosen, names[NONE_FITS])),
         )
 
 
@@ -210,13 +215,13 @@ def effects(plan: Preview) -> list[str]:
 
 
 @layout.guarded
-def _do(search: Search, said: Answer, plan: Preview, told: str) -> None:
-    pending.submit(told, partial(_store, layout.annotator(), search, said, plan))
+def _do(search: Search, given: Answer, plan: Preview, name: str) -> None:
+    pending.submit(name, partial(_store, layout.annotator(), search, given, plan))
 
 
-def _store(annotator: str, search: Search, said: Answer, plan: Preview, project: Project) -> None:
+def _store(annotator: str, search: Search, given: Answer, plan: Preview, project: Project) -> None:
     """Give the answer to all utterances in the preview that have not been answered since."""
-    act = bulk.answer_all(project, annotator, search, said, plan.ids, plan.seen)
+    act = bulk.answer_all(project, annotator, search, given, plan.ids, plan.seen)
     st.toast(say("{n:,} answered.", n=acts.size(project.db, act)))
     follow_up(project)
 

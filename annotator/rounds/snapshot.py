@@ -91,9 +91,9 @@ def read_texts(project: Project, ids: Sequence[int], context_turns: int) -> list
 
 def _text(project: Project, row: Mapping[str, Any], context_turns: int) -> Utterance:
     before = utterances.turns_before(project.db, row, context_turns)
-    return Utterance(row["text"], tuple(spoken(turn["speaker"], turn["text"]) for turn in before))
+    return Utterance(row["text"], tuple(with_speaker(turn["speaker"], turn["text"]) for turn in before))
 
 
-def spoken(speaker: str | None, text: str) -> str:
+def with_speaker(speaker: str | None, text: str) -> str:
     """Format a context turn as the model reads it."""
     return f"{speaker or 'speaker'}: {text}"

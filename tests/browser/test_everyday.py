@@ -104,7 +104,7 @@ def test_a_key_held_down_or_pressed_twice_settles_only_what_was_seen(visit: Visi
     page.keyboard.press("2")
     page.keyboard.press("2")
     visit.look(third)
-    page.locator(".st-key-settle-3 button").first.dblclick()
+    page.locator(".st-key-adjudicate-3 button").first.dblclick()
     visit.look(fourth)
     page.wait_for_timeout(1 * SECOND)
     expect(page.get_by_text("People disagree · 1")).to_be_visible()

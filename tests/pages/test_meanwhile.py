@@ -234,13 +234,13 @@ def test_a_decision_waits_as_an_answer_does(talk: Project) -> None:
         say(talk, disputed, "cleo", 2)
     app = beside("review")
     with another_writes(talk.folder):
-        app.button(key="settle-2").click().run()
+        app.button(key="adjudicate-2").click().run()
         assert not app.exception
         assert "Your answer “neutral” is kept" in warned(app)
     app.run()
     assert not app.warning
     assert annotations.adjudicated_ids(talk.db) == {first}
-    app.button(key="settle-1").click().run()
+    app.button(key="adjudicate-1").click().run()
     assert annotations.adjudicated_ids(talk.db) == {first, second}
 
 

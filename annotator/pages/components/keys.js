@@ -9,7 +9,7 @@
   const CLICKS = { "?": ".st-key-keys button", q: ".st-key-unsure input" };
   const FIELDS = { m: ".st-key-comment input", "/": "[class*='st-key-search-'] input" };
   const ANSWERS = ["[class*='st-key-label-']", ".st-key-none-fits", ".st-key-skip",
-    "[class*='st-key-settle-']", ".st-key-later"].map((place) => `${place} button`).join();
+    "[class*='st-key-adjudicate-']", ".st-key-later"].map((place) => `${place} button`).join();
 
   let asked = null, shown = null, since = 0, answered = -PATIENCE, marked = null, wanted = null;
   const reading = () => document.querySelector("[data-asked]");

@@ -55,7 +55,7 @@ def spare(key: str, codebook: Codebook) -> str | None:
     return None if any(label.key == key for label in codebook.labels) else key
 
 
-def tell() -> None:
+def show_table() -> None:
     """Show the table of keys."""
     rows = "".join(f"<tr><th><kbd>{say(key)}</kbd></th><td>{say(does)}</td></tr>" for key, does in TABLE)
     st.html(f'<table class="keys">{rows}</table>')

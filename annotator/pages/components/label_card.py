@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from annotator.codebook.definition import COLOURS, Codebook, CodebookLabel
+from annotator.codebook.definition import COLORS, Codebook, CodebookLabel
 from annotator.i18n import say
 from annotator.pages.components import layout
 from annotator.pages.components.state import Widget
@@ -21,11 +21,12 @@ STYLE = """<style>
 .row-of-label .guideline { flex-basis: 100%; }
 .guideline { font-size: .95rem; line-height: 1.45; opacity: .9; white-space: pre-wrap; overflow-wrap: anywhere;
     max-width: 46rem; }
-.voices { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(13rem, 100%), 1fr)); gap: .8rem 1rem;
+.answers { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(13rem, 100%), 1fr)); gap: .8rem 1rem;
     max-width: 60rem; }
-.voice { border-inline-start: .2rem solid rgba(128, 128, 128, .5); padding: .1rem 0 .1rem .8rem; line-height: 1.45; }
-.voice .who { font-size: .9rem; opacity: .8; overflow-wrap: anywhere; }
-.voice .said { font-size: 1.1rem; font-weight: 600; overflow-wrap: anywhere; }
+.answers .card { border-inline-start: .2rem solid rgba(128, 128, 128, .5); padding: .1rem 0 .1rem .8rem;
+    line-height: 1.45; }
+.answers .who { font-size: .9rem; opacity: .8; overflow-wrap: anywhere; }
+.answers .answer { font-size: 1.1rem; font-weight: 600; overflow-wrap: anywhere; }
 .event { line-height: 1.45; overflow-wrap: anywhere; }
 .event .when { font-size: .9rem; opacity: .8; }
 .event.undone .what { text-decoration: line-through; opacity: .75; }
@@ -36,7 +37,7 @@ STYLE = """<style>
 def mark(label: CodebookLabel) -> str:
     """Return a label's color, key and name as HTML; the name is escaped."""
     key = f"<kbd>{escape(label.key)}</kbd>" if label.key else ""
-    swatch = f'<span class="swatch" style="background:{COLOURS[label.colour]}"></span>'
+    swatch = f'<span class="swatch" style="background:{COLORS[label.color]}"></span>'
     return f'<span class="mark">{swatch}{key}<span dir="auto">{escape(label.name)}</span></span>'
 
 

@@ -98,10 +98,10 @@ div[class*="st-key-label-"] button :is(div, span, p) { white-space: normal; over
 
 def style() -> None:
     """Add the style rules that the theme cannot express."""
-    wear(_STYLE.replace("THEME_COLOUR", st.get_option("theme.primaryColor") or "currentColor"))
+    add_rules(_STYLE.replace("THEME_COLOUR", st.get_option("theme.primaryColor") or "currentColor"))
 
 
-def wear(rules: str) -> None:
+def add_rules(rules: str) -> None:
     """Add style rules with a hidden element, so that a rerun of a fragment does not remove them."""
     st.html(f'<span class="rules"></span>{rules}')
 
@@ -111,7 +111,7 @@ def plain(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]()#+\-.!|~$:<>])", r"\\\1", text)
 
 
-def told_apart(ours: Mapping[Any, str], theirs: Mapping[Any, str]) -> dict[Any, str]:
+def distinct_names(ours: Mapping[Any, str], theirs: Mapping[Any, str]) -> dict[Any, str]:
     """Return distinct display names for a list of choices; Streamlit confuses choices with equal names.
 
     Names given by people are put in quotes if they equal one of ours.
@@ -123,10 +123,10 @@ def told_apart(ours: Mapping[Any, str], theirs: Mapping[Any, str]) -> dict[Any, 
 
 def html(kind: str, text: str, lead: str = "") -> None:
     """Show foreign text literally; nothing in it is rendered."""
-    st.html(spoken(kind, lead, text))
+    st.html(as_html(kind, lead, text))
 
 
-def spoken(kind: str, speaker: str | None, text: str) -> str:
+def as_html(kind: str, speaker: str | None, text: str) -> str:
     """Return speaker and text as HTML, with both escaped."""
     head = f'<span class="speaker">{escape(speaker)}</span>' if speaker else ""
     return f'<div class="{kind}" dir="auto">{head}{escape(text)}</div>'
@@ -206,13 +206,13 @@ def set_language() -> None:
     Visit.current().language = i18n.best(chosen or st.context.locale)
 
 
-def _spoken() -> str:
+def _language() -> str:
     """Return the language of the current visit; English outside a visit, as in a background thread."""
     visit = get_script_run_ctx(suppress_warning=True)
     return Visit.current().language if visit else i18n.ENGLISH
 
 
-i18n.follow(_spoken)
+i18n.follow(_language)
 
 
 def annotator() -> str:

@@ -47,7 +47,7 @@ def _placeholder() -> None:
 
 
 def _strip_html(lead: str, text: str) -> str:
-    return f'<div class="tour" role="status">{layout.spoken("", lead, text)}</div>'
+    return f'<div class="tour" role="status">{layout.as_html("", lead, text)}</div>'
 
 
 @layout.guarded

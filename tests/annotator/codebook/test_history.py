@@ -137,7 +137,7 @@ class Codebook(RuleBasedStateMachine):
 
     @rule(label=some, field=st.sampled_from(changes.WRITTEN), value=some, look=st.booleans())
     def revise(self, label: int, field: str, value: int, look: bool) -> None:
-        values = {"examples": [f"example {value}"], "key": "abd"[value % 3], "colour": ["", "blue"][value % 2]}
+        values = {"examples": [f"example {value}"], "key": "abd"[value % 3], "color": ["", "blue"][value % 2]}
         self.change(changes.revise, self.pick(label), {field: values.get(field, f"text {value % 5}")}, look)
 
     @rule(order=st.randoms())

@@ -117,14 +117,14 @@ def test_a_settled_case_is_not_settled_otherwise_by_who_saw_it_before(project):
     say(project, disputed, "ben", 1)
     say(project, disputed, "cleo", 2)
     shown = review.case(project, disputed)
-    review.settle(project, shown, "ada", "label", 1)
+    review.adjudicate(project, shown, "ada", "label", 1)
     for who in ("ada", "dora"):
         with pytest.raises(AnswerRefused, match="“ada” has already decided this case"):
-            review.settle(project, shown, who, "label", 2)
-    assert review.settle(project, review.case(project, disputed), "dora", "label", 2), "who has seen it may"
+            review.adjudicate(project, shown, who, "label", 2)
+    assert review.adjudicate(project, review.case(project, disputed), "dora", "label", 2), "who has seen it may"
     review.take_back(project, "ada")
     review.take_back(project, "dora")
-    assert review.settle(project, shown, "dora", "label", 2), "what was taken back does not stand"
+    assert review.adjudicate(project, shown, "dora", "label", 2), "what was taken back does not stand"
 
 
 def test_one_answer_for_many_spares_what_was_answered_after_the_preview(project):

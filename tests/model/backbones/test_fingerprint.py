@@ -58,7 +58,7 @@ def replace_weights(folder: Path) -> None:
 
 def age(monkeypatch: pytest.MonkeyPatch) -> None:
     """Treat files as written long ago, so that hashes are cached."""
-    monkeypatch.setattr(fingerprint, "_SETTLED", -1)
+    monkeypatch.setattr(fingerprint, "_STABLE", -1)
 
 
 def round_of(folder: Path, place: Path, **changes: Any) -> tuple[Path, np.ndarray]:
