@@ -24,7 +24,7 @@ ACTS = (later("Change"), later("Move"), later("Merge"), later("Split"), later("R
 def show() -> None:
     """Show the page."""
     st.title(say("Codebook"))
-    st.html(label_card.STYLE)
+    layout.add_rules(label_card.STYLE)
     with layout.opened_project() as project:
         _review_notice(project)
         _instruction(project)
@@ -74,14 +74,15 @@ def _labels(project: Project) -> None:
         with st.container(border=True):
             with st.container(horizontal=True, vertical_alignment="center"):
                 with st.container(width="stretch"):
-                    label_card.row(label, _answers(counts.get(label.id, 0)))
+                    st.html(label_card.heading(label, _answers(counts.get(label.id, 0))))
                 st.button(
-                    say("Close") if chosen else say("Change"),
+                    say("Close") if chosen else say("Edit"),
                     key=f"choose-{label.id}",
-                    help=say("Close {label}", label=name) if chosen else say("Change {label}", label=name),
+                    help=say("Close {label}", label=name) if chosen else say("Edit {label}", label=name),
                     on_click=_choose,
                     args=(None if chosen else label.id,),
                 )
+            st.html(label_card.definition(label))
             if chosen and not _pending(project, label.id):
                 _edit(project, label, counts.get(label.id, 0))
 

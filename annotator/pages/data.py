@@ -21,7 +21,7 @@ from annotator.errors import BadInput, Message
 from annotator.exchange.imports import import_file
 from annotator.exchange.samples import SAMPLES, create_sample, workspace
 from annotator.i18n import number, say, say_many, translate
-from annotator.pages.components import layout
+from annotator.pages.components import label_card, layout
 from annotator.pages.components.state import TYPED_LABELS, DataState, Visit
 from annotator.project import Project
 from store import annotations, utterances
@@ -67,13 +67,10 @@ def _overview(project: Project) -> None:
         column.metric(name, number(value, ","))
     codebook = codebook_of(project)
     st.header(say("Codebook"))
-    layout.html("definition", codebook.instruction)
-    rows = [
-        {say("Key"): label.key, say("Label"): label.name, say("Definition"): label.definition}
-        | {say("Examples"): "\n".join(label.examples)}
-        for label in codebook.labels
-    ]
-    st.dataframe(rows, hide_index=True, row_height=72)
+    layout.add_rules(label_card.STYLE)
+    layout.html("guideline", codebook.instruction)
+    for label in codebook.labels:
+        label_card.row(label)
 
 
 def _show_report(report: ImportReport) -> None:

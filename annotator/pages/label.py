@@ -42,7 +42,7 @@ def show() -> None:
         if not _prepare(project):
             pending.await_project()
             return
-        _color_buttons(codebook_of(project))
+        label_card.color_buttons(codebook_of(project), "label")
     _panel()
     preferences.offer()
 
@@ -208,13 +208,6 @@ def _reading(offered: Sequence[CodebookLabel], question: Question) -> None:
         f'<div class="reading" tabindex="0" role="region" aria-label="{say("Utterance")}" aria-live="polite" '
         f"{asks}>{turns}{text}</div>"
     )
-
-
-def _color_buttons(codebook: Codebook) -> None:
-    """Color the labels' buttons. Name and key also identify them."""
-    rules = (f".st-key-label-{label.id} button {{ border-left: .4rem solid {COLORS[label.color]}; }}"
-             for label in codebook.labels)  # fmt: skip
-    layout.add_rules(f"<style>{' '.join(rules)}</style>")
 
 
 def _offered(codebook: Codebook, question: Question) -> Sequence[CodebookLabel]:

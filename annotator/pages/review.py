@@ -25,7 +25,7 @@ from store.annotations import ADJUDICATED, Kind
 def show() -> None:
     """Show the page."""
     st.title(say("Review", "page"))
-    st.html(label_card.STYLE)
+    layout.add_rules(label_card.STYLE)
     keys.listen()
     with layout.opened_project() as project:
         waiting = {name: queue.find(project) for name, queue in QUEUES.items()}
@@ -52,7 +52,7 @@ def _choose(waiting: dict[str, list[int]]) -> str:
     """Let the user choose a review queue; the default is the first that is not empty."""
     first = next((name for name, ids in waiting.items() if ids), next(iter(waiting)))
     REVIEW_LIST.set(REVIEW_LIST.get() or first)  # set anew: Streamlit drops it when the page changes
-    chosen = st.segmented_control(
+    chosen = st.pills(
         say("Review list"),
         list(QUEUES),
         format_func=lambda name: f"{say(QUEUES[name].shown)} · {len(waiting[name])}",
@@ -81,9 +81,8 @@ def _nothing(project: Project, name: str, postponed: int) -> None:
 
 
 def _utterance(now: Case) -> None:
-    for turn in now.turns_before:
-        layout.html("turn", turn["text"], turn["speaker"] or "")
-    layout.html("utterance", now.utterance["text"], now.utterance["speaker"] or "")
+    turns = "".join(layout.as_html("turn", turn["speaker"], turn["text"]) for turn in now.turns_before)
+    st.html(turns + layout.as_html("utterance", now.utterance["speaker"], now.utterance["text"]))
 
 
 def _show_answers(project: Project, now: Case) -> None:
@@ -125,6 +124,7 @@ def _decision(project: Project, name: str, now: Case) -> None:
     asks = keys.asks(
         now.utterance["id"], offered, "adjudicate", {keys.NONE_FITS: "adjudicate-none", keys.SKIP: "later"}
     )
+    label_card.color_buttons(codebook, "adjudicate")
     wins = say("Your decision outweighs all answers and is exported as adjudicated.")
     st.html(f'<div class="quiet" {asks}>{escape(wins)}</div>')
     if len(offered) < len(codebook.labels):

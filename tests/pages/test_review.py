@@ -44,7 +44,7 @@ def trained(project: Project) -> None:
 
 def opened(name: str) -> AppTest:
     app = page("review")
-    return app.segmented_control(key="review-list").set_value(name).run()
+    return app.pills(key="review-list").set_value(name).run()
 
 
 def make(project: Project, change) -> None:

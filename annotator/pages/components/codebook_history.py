@@ -59,4 +59,4 @@ def _past(project: Project) -> None:
         past = history.codebook_at(project, chosen)
         layout.html("guideline", past.instruction)
         for label in past.labels:
-            label_card.row(label, "")
+            label_card.row(label)

@@ -33,7 +33,7 @@ _SCRIPT = Path(__file__).with_name("keys.js").read_text(encoding="utf-8")
 
 def listen() -> None:
     """Install the key handler. The script guards against running twice in a visit."""
-    st.html(f"<script>{_SCRIPT}</script>", unsafe_allow_javascript=True)
+    st.html(f'<span class="rules"></span><script>{_SCRIPT}</script>', unsafe_allow_javascript=True)
 
 
 def asks(utterance_id: int, offered: Sequence[CodebookLabel], button: str, others: Mapping[str, str]) -> str:

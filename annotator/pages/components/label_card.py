@@ -18,7 +18,6 @@ STYLE = """<style>
     border-radius: .25rem; padding: 0 .35rem; min-width: 1.4rem; text-align: center; }
 .row-of-label { display: flex; flex-wrap: wrap; column-gap: 1rem; align-items: baseline; line-height: 1.45; }
 .row-of-label .count { font-size: .9rem; opacity: .8; margin-inline-start: auto; font-variant-numeric: tabular-nums; }
-.row-of-label .guideline { flex-basis: 100%; }
 .guideline { font-size: .95rem; line-height: 1.45; opacity: .9; white-space: pre-wrap; overflow-wrap: anywhere;
     max-width: 46rem; }
 .answers { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(13rem, 100%), 1fr)); gap: .8rem 1rem;
@@ -34,6 +33,15 @@ STYLE = """<style>
 </style>"""
 
 
+def color_buttons(codebook: Codebook, button: str) -> None:
+    """Color the labels' buttons, named `button`-id. Name and key also identify them."""
+    rules = (
+        f".st-key-{button}-{label.id} button {{ border-left: .4rem solid {COLORS[label.color]}; }}"
+        for label in codebook.labels
+    )
+    layout.add_rules(f"<style>{' '.join(rules)}</style>")
+
+
 def mark(label: CodebookLabel) -> str:
     """Return a label's color, key and name as HTML; the name is escaped."""
     key = f"<kbd>{escape(label.key)}</kbd>" if label.key else ""
@@ -41,13 +49,20 @@ def mark(label: CodebookLabel) -> str:
     return f'<span class="mark">{swatch}{key}<span dir="auto">{escape(label.name)}</span></span>'
 
 
-def row(label: CodebookLabel, count: str) -> None:
-    """Show a label with its definition and the number of answers."""
-    definition = escape(label.definition) or f"<em>{escape(say('no definition yet'))}</em>"
-    st.html(
-        f'<div class="row-of-label">{mark(label)}<span class="count">{count}</span>'
-        f'<div class="guideline" dir="auto">{definition}</div></div>'
-    )
+def heading(label: CodebookLabel, count: str = "") -> str:
+    """Return a label's mark and its number of answers as HTML."""
+    return f'<div class="row-of-label">{mark(label)}<span class="count">{count}</span></div>'
+
+
+def definition(label: CodebookLabel) -> str:
+    """Return a label's definition, or that it has none, as HTML."""
+    text = escape(label.definition) or f"<em>{escape(say('no definition yet'))}</em>"
+    return f'<div class="guideline" dir="auto">{text}</div>'
+
+
+def row(label: CodebookLabel) -> None:
+    """Show a label with its definition."""
+    st.html(heading(label) + definition(label))
 
 
 def find_label(codebook: Codebook, utterance_id: int, on_found: Callable[[int], None]) -> None:

@@ -46,8 +46,9 @@ _STYLE = """<style>
 .status .part { min-width: 11rem; font-variant-numeric: tabular-nums; }
 .status .track { height: .2rem; margin-top: .2rem; }
 .reading { height: clamp(10rem, 28vh, 22rem); overflow-y: auto; display: flex; flex-direction: column;
-    max-width: 46rem; border-radius: .5rem; padding: 0 .2rem; position: relative; }
-.reading > :first-child { margin-top: auto; }  /* short texts sit next to the labels, long ones scroll */
+    border-radius: .5rem; padding: .2rem 1rem; position: relative; background: rgba(128, 128, 128, .08); }
+.reading > * { width: 100%; max-width: 46rem; }
+.reading::before, .reading::after { content: ""; margin: auto; }  /* short texts are centered, long ones scroll */
 .reading[data-above] { mask-image: linear-gradient(transparent, black 1rem); }  /* there is more to read */
 .reading[data-below] { mask-image: linear-gradient(to top, transparent, black 2.2rem); }
 .reading[data-above][data-below] {
@@ -67,8 +68,7 @@ _STYLE = """<style>
 .bar { height: 100%; border-radius: .25rem; background: THEME_COLOUR; }
 .unsaid { height: 1.65rem; }  /* space of a hidden bar, so that nothing moves when one appears */
 .examples { font-size: .9rem; line-height: 1.4; opacity: .85; margin: .2rem 0 0; padding-inline-start: 1.2rem; }
-.keys th { text-align: start; padding: .25rem 1.2rem .25rem 0; font-weight: 600; vertical-align: top; }
-.keys td { padding: .25rem 0; }
+.keys :is(th, td) { text-align: start; padding: .25rem 1.2rem .25rem 0; vertical-align: top; }
 .likely .number { width: 3.2rem; text-align: right; font-variant-numeric: tabular-nums; }
 .quiet { font-size: .9rem; opacity: .8; max-width: 46rem; }
 .tour { display: flex; align-items: center; min-height: 2.8rem; line-height: 1.4;
@@ -83,12 +83,12 @@ div[class*="st-key-label-"] button { min-height: 2.9rem; line-height: 1.3; }
 div[class*="st-key-label-"] button :is(div, span, p) { white-space: normal; overflow-wrap: anywhere; }  /* never cut */
 @media (max-width: 640px) {
     .stMainBlockContainer { padding-top: 4.2rem; }
-    .reading { height: clamp(9rem, 26vh, 16rem); }
+    .reading { height: clamp(9rem, 26vh, 16rem); padding: 0 .7rem; }
+    .status { column-gap: 1rem; & .part { flex: 1; min-width: max-content; } }
     div[class*="st-key-label-"], div[class*="st-key-label-"] button {
         width: 100% !important; flex: 1 1 100% !important; }
     div[class*="st-key-choice-"] { row-gap: .3rem; }  /* a definition is nearer to its label than to the next */
     .utterance { font-size: 1.25rem; }
-    .status .part { min-width: 8rem; }
     .tour { min-height: 4.2rem; font-size: .95rem; }  /* three lines, for the longest step */
     .st-key-tour [data-testid="stMarkdownContainer"] { position: absolute; clip-path: inset(50%); }  /* icons suffice */
     .definition { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; }
