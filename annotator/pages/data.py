@@ -63,8 +63,9 @@ def _overview(project: Project) -> None:
         say("In the audit sample"): counts["audit"],
         say("Context only"): counts["context"],
     }
-    for column, (name, value) in zip(st.columns(4), figures.items(), strict=True):
-        column.metric(name, number(value, ","))
+    with st.container(horizontal=True):
+        for name, value in figures.items():
+            st.metric(name, number(value, ","), width=160)
     codebook = codebook_of(project)
     st.header(say("Codebook"))
     layout.add_rules(label_card.STYLE)

@@ -124,14 +124,14 @@ def _answer_text(row: Mapping[str, Any], names: Mapping[int, str]) -> str:
 def _line(project: Project, row: Mapping[str, Any], given: list[str]) -> None:
     """Show one utterance with its answers and, on demand, its context and similar utterances."""
     notes = [*given, *([say("audit utterance")] if row["slice"] == "audit" else [])]
-    with st.container(horizontal=True, vertical_alignment="top", gap="medium"):
-        with st.container(width="stretch"):
-            layout.html("found", row["text"], row["speaker"] or "")
+    is_open = SearchState.current().in_context == row["id"]
+    with st.container(gap=None):
+        layout.html("found", row["text"], row["speaker"] or "")
+        with st.container(horizontal=True, vertical_alignment="center"):
             layout.html("quiet", " · ".join(notes) or say("not answered yet"))
-        st.button(
-            say("Show context"), key=f"around-{row['id']}", type="tertiary", on_click=_look_around, args=(row["id"],)
-        )
-    if SearchState.current().in_context == row["id"]:
+            shown = say("Hide context") if is_open else say("Show context")
+            st.button(shown, key=f"around-{row['id']}", type="tertiary", on_click=_look_around, args=(row["id"],))
+    if is_open:
         _around(project, row)
 
 
@@ -154,8 +154,12 @@ def _around(project: Project, row: Mapping[str, Any]) -> None:
         with st.spinner(say("Comparing")):
             near = alike(project, row["id"])
         texts = utterances.read(project.db, [utterance_id for utterance_id, _ in near])
-        for other, (_, likeness) in zip(texts, near, strict=True):
-            layout.html("turn", other["text"], number(likeness, ".0%"))
+        st.html(
+            "".join(
+                layout.as_html("turn", number(likeness, ".0%"), other["text"])
+                for other, (_, likeness) in zip(texts, near, strict=True)
+            )
+        )
         if not near:
             layout.html("quiet", say("No similar utterances."))
 

@@ -56,9 +56,9 @@ _STYLE = """<style>
 .reading:focus-visible { mask-image: none; outline: 2px solid THEME_COLOUR; outline-offset: 2px; }
 .utterance { font-size: 1.45rem; line-height: 1.5; white-space: pre-wrap; overflow-wrap: anywhere;
     unicode-bidi: plaintext; padding: .6rem 0 .4rem; }
-.turn { line-height: 1.45; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext;
-    opacity: .72; margin: .25rem 0; }
-.found { line-height: 1.5; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; max-width: 46rem; }
+.turn, .found { line-height: 1.45; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext;
+    max-width: 46rem; }
+.turn { opacity: .72; margin: .25rem 0; }
 .turn.here { opacity: 1; font-weight: 600;
     border-inline-start: .25rem solid THEME_COLOUR; padding-inline-start: .6rem; }
 .speaker { font-weight: 600; margin-inline-end: .5em; }
@@ -68,14 +68,14 @@ _STYLE = """<style>
 .bar { height: 100%; border-radius: .25rem; background: THEME_COLOUR; }
 .unsaid { height: 1.65rem; }  /* space of a hidden bar, so that nothing moves when one appears */
 .examples { font-size: .9rem; line-height: 1.4; opacity: .85; margin: .2rem 0 0; padding-inline-start: 1.2rem; }
-.keys :is(th, td) { text-align: start; padding: .25rem 1.2rem .25rem 0; vertical-align: top; }
+.keys :is(th, td) { text-align: start; padding: .25rem 1.2rem .25rem 0; vertical-align: top; & kbd { font: inherit; } }
 .likely .number { width: 3.2rem; text-align: right; font-variant-numeric: tabular-nums; }
-.quiet { font-size: .9rem; opacity: .8; max-width: 46rem; }
+.quiet, [data-testid="stCaptionContainer"] { font-size: .9rem; opacity: .8; max-width: 46rem; }
 .tour { display: flex; align-items: center; min-height: 2.8rem; line-height: 1.4;
     border-inline-start: .25rem solid THEME_COLOUR; padding-inline-start: .8rem; }
 .lead { font-size: 1.25rem; font-weight: 600; line-height: 1.4; max-width: 46rem; }
-[data-testid="stCaptionContainer"], [data-testid="stSliderThumbValue"] { color: inherit; }  /* for contrast */
-[data-testid="stCaptionContainer"] { opacity: .8; }
+[data-testid="stCaptionContainer"], [data-testid="stSliderThumbValue"],
+[role="tab"][aria-selected="true"] { color: inherit !important; }  /* for contrast */
 .notes { white-space: pre-line; min-height: 1.5em; }
 .stMainBlockContainer { padding-top: 3.2rem; max-width: 72rem; }
 .stMainBlockContainer h1 { font-size: 2rem; }
