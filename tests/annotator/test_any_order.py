@@ -129,7 +129,7 @@ class Work(RuleBasedStateMachine):
             auto_accept.take_back(self.project, every[number % len(every)]["id"], "ben")
 
     @rule(queue=st.sampled_from(sorted(review.QUEUES)), label=some)
-    def settle(self, queue: str, label: int) -> None:
+    def adjudicate(self, queue: str, label: int) -> None:
         for utterance in review.QUEUES[queue].find(self.project)[:1]:
             review.adjudicate(self.project, review.case(self.project, utterance), "cid", "label", self.pick(label))
 

@@ -75,7 +75,7 @@ def test_two_labels_are_merged_and_the_change_is_taken_back(visit: Visit, talk: 
     assert consensus_labels(annotations.answers(talk.db)) == {first: 1, second: 2}
 
 
-def test_a_disagreement_is_settled_by_one_key(visit: Visit, talk: Project) -> None:
+def test_a_disagreement_is_adjudicated_by_one_key(visit: Visit, talk: Project) -> None:
     disputed, *_ = utterances.ids_in(talk.db, "pool")
     say(talk, disputed, "ben", 1)
     say(talk, disputed, "cleo", 2)
@@ -89,7 +89,7 @@ def test_a_disagreement_is_settled_by_one_key(visit: Visit, talk: Project) -> No
     assert consensus_labels(annotations.answers(talk.db)) == {disputed: 2}
 
 
-def test_a_key_held_down_or_pressed_twice_settles_only_what_was_seen(visit: Visit, talk: Project) -> None:
+def test_a_key_held_down_or_pressed_twice_adjudicates_only_what_was_seen(visit: Visit, talk: Project) -> None:
     first, second, third, fourth = utterances.ids_in(talk.db, "pool")[:4]
     for utterance in (first, second, third, fourth):
         say(talk, utterance, "ben", 1)
@@ -111,7 +111,7 @@ def test_a_key_held_down_or_pressed_twice_settles_only_what_was_seen(visit: Visi
     assert talk.db["annotation"].count == 2 * 4 + 3, "nothing unseen is settled, and nothing twice"
 
 
-def test_suggestions_are_accepted_unseen_and_taken_back(visit: Visit, folder: Path) -> None:
+def test_suggestions_are_auto_accepted_and_taken_back(visit: Visit, folder: Path) -> None:
     with new_project(folder, 400, replace(CONFIG, retrain_every=0)) as project:
         measured(project)
         visit.open("insights", project=folder.name)

@@ -81,7 +81,7 @@ def test_the_language_is_chosen_in_the_window_and_kept(project: Project) -> None
 
 
 def test_without_a_choice_the_browser_decides(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(i18n, "best", lambda wished: wished or "de")  # as from a browser in German
+    monkeypatch.setattr(i18n, "best", lambda requested: requested or "de")  # as from a browser in German
     assert label_page().button(key="skip").label == "Überspringen"
 
 

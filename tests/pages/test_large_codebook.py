@@ -49,7 +49,7 @@ def test_the_short_list_is_on_the_number_keys_and_the_rest_is_found_by_name(larg
     assert next_question(large, "anna").utterance["id"] != asked
 
 
-def test_before_a_list_can_promise_anything_the_nine_likeliest_are_on_the_number_keys(large: Project) -> None:
+def test_before_a_list_can_guarantee_anything_the_nine_likeliest_are_on_the_number_keys(large: Project) -> None:
     promoted = rounds.promoted(large.db)
     metrics = json.dumps(json.loads(promoted["metrics"]) | {"shortlist_limit": None})
     large.db["round"].update(promoted["id"], {"metrics": metrics})

@@ -54,7 +54,7 @@ def make(project: Project, change) -> None:
 # What is found
 
 
-def test_answers_that_differ_are_found_until_somebody_settles_them(project: Project) -> None:
+def test_answers_that_differ_are_found_until_somebody_adjudicates_them(project: Project) -> None:
     one, two, *_ = pool(project)
     say(project, one, "ben", 1)
     say(project, one, "cleo", 2)
@@ -149,7 +149,7 @@ def test_an_empty_queue_says_so(project: Project, name: str) -> None:
     assert QUEUES[name].empty in shown(app)
 
 
-def test_one_click_settles_and_the_next_case_is_there(project: Project) -> None:
+def test_one_click_adjudicates_and_the_next_case_is_there(project: Project) -> None:
     for one in pool(project)[:2]:
         say(project, one, "ben", 1)
         say(project, one, "cleo", 2)
@@ -186,7 +186,7 @@ def test_a_case_can_wait_and_none_may_fit(project: Project) -> None:
     assert "cleo" in shown(app)
 
 
-def test_settling_takes_no_answer_back_on_the_label_page(project: Project) -> None:
+def test_adjudicating_takes_no_answer_back_on_the_label_page(project: Project) -> None:
     one, *_ = pool(project)
     say(project, one, "anna", 1)
     say(project, one, "cleo", 2)

@@ -117,7 +117,7 @@ def test_the_answer_is_shown_as_it_is_with_what_it_is_not(project: Project, proc
     assert len(process.started) == 1
 
 
-def test_labelling_goes_on_while_it_is_being_answered(project: Project, process: type[Process]) -> None:
+def test_labeling_goes_on_while_it_is_being_answered(project: Project, process: type[Process]) -> None:
     app = with_suggestion(project)
     app.button(key="ask-why").click().run()
     before = len(annotations.answers(project.db))

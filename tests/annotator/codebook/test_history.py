@@ -113,7 +113,7 @@ class Codebook(RuleBasedStateMachine):
         annotations.record(self.db, NewAnnotation(*new))
 
     @rule(utterance=some, label=some)
-    def settle(self, utterance: int, label: int) -> None:
+    def adjudicate(self, utterance: int, label: int) -> None:
         new = (1 + utterance % UTTERANCES, "cid", "label", self.pick(label), ADJUDICATED, labels.version(self.db))
         annotations.record(self.db, NewAnnotation(*new))
 

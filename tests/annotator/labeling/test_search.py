@@ -32,7 +32,7 @@ def texts_of(project, ids):
     return [row["text"] for row in utterances.read(project.db, ids)]
 
 
-def test_without_conditions_everything_to_be_labelled_is_found(project):
+def test_without_conditions_everything_to_be_labeled_is_found(project):
     add_utterances(project, [NewUtterance("c", "only context", context_only=True)])
     assert len(find(project, Search())) == 60
 

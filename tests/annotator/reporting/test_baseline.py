@@ -152,7 +152,7 @@ def test_a_project_with_answers_of_both_kinds_is_told_what_choosing_gives(projec
     assert recent_comparison(project) is found, "a page need not wait again"
 
 
-def test_what_was_labelled_on_the_label_page_counts_in_the_order_of_asking(project):
+def test_what_was_labeled_on_the_label_page_counts_in_the_order_of_asking(project):
     label_pool(project, 30)
     asked = baseline.queried_answers(project, codebook_of(project).ids)
     assert len(asked) == 30

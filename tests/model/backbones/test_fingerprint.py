@@ -276,7 +276,7 @@ def test_a_hub_id_is_loaded_at_the_commit_it_was_at_and_stays_there(hub: Hub, tm
     assert newest_known(ORG) == "b" * 40
 
 
-def test_a_revision_may_be_wished_and_one_that_is_not_here_is_missing(hub: Hub) -> None:
+def test_a_revision_may_be_requested_and_one_that_is_not_here_is_missing(hub: Hub) -> None:
     assert load_backbone(f"{ORG}@v2").origin.revision == "b" * 40
     assert load_backbone(f"{ORG}@v2").name == f"{ORG}@v2"
     with pytest.raises(BackboneMissing):
