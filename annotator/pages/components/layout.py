@@ -46,7 +46,7 @@ _STYLE = """<style>
 .status .part { min-width: 11rem; font-variant-numeric: tabular-nums; }
 .status .track { height: .2rem; margin-top: .2rem; }
 .reading { height: clamp(10rem, 28vh, 22rem); overflow-y: auto; display: flex; flex-direction: column;
-    border-radius: .5rem; padding: .2rem 1rem; position: relative; background: rgba(128, 128, 128, .08); }
+    border-radius: .5rem; padding: 0 1rem; position: relative; background: rgba(128, 128, 128, .08); }
 .reading > * { width: 100%; max-width: 46rem; }
 .reading::before, .reading::after { content: ""; margin: auto; }  /* short texts are centered, long ones scroll */
 .reading[data-above] { mask-image: linear-gradient(transparent, black 1rem); }  /* there is more to read */
