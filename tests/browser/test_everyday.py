@@ -82,7 +82,7 @@ def test_a_disagreement_is_adjudicated_by_one_key(visit: Visit, talk: Project) -
     visit.open("review", project=talk.folder.name)
     page = visit.page
     expect(page.get_by_text("People disagree · 1")).to_be_visible()
-    expect(page.locator(".voices")).to_contain_text("cleo")
+    expect(page.locator(".answers")).to_contain_text("cleo")
     visit.look(disputed)
     page.keyboard.press("2")
     expect(page.get_by_text("People disagree · 0")).to_be_visible()
