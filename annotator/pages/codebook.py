@@ -34,7 +34,6 @@ class Pending:
 def show() -> None:
     """Show the page."""
     st.title(say("Codebook"))
-    st.html(label_card.STYLE)
     with layout.opened_project() as project:
         if error := st.session_state.pop("error", None):
             layout.show_error(error)

@@ -17,6 +17,7 @@ from annotator.labeling.screen import Screen
 from annotator.labeling.session import Answer, Question, ask_skipped_again
 from annotator.methods.prediction_sets import LARGE
 from annotator.pages.components import (
+    browser,
     ending,
     explanation,
     keys,
@@ -35,12 +36,12 @@ FEW = 3  # minimum number of labels in a short list; a single one would invite m
 
 def show() -> None:
     """Show the page."""
-    keys.listen()
+    browser.listen()
     with layout.opened_project(layout.PATIENCE) as project:
         if not _settle(project):
             pending.await_project()
             return
-        _colours(codebook_of(project))
+        browser.color_labels({label.id: COLOURS[label.colour] for label in codebook_of(project).labels})
     _panel()
     preferences.offer()
 
@@ -199,13 +200,6 @@ def _reading(offered: Sequence[CodebookLabel], question: Question) -> None:
         f'<div class="reading" tabindex="0" role="region" aria-label="{say("Utterance")}" aria-live="polite" '
         f"{asks}>{turns}{text}</div>"
     )
-
-
-def _colours(codebook: Codebook) -> None:
-    """Color the labels' buttons. Name and key also identify them."""
-    rules = (f".st-key-label-{label.id} button {{ border-left: .4rem solid {COLOURS[label.colour]}; }}"
-             for label in codebook.labels)  # fmt: skip
-    layout.wear(f"<style>{' '.join(rules)}</style>")
 
 
 def _offered(codebook: Codebook, question: Question) -> Sequence[CodebookLabel]:

@@ -13,7 +13,7 @@ from annotator.i18n import number, say
 from annotator.labeling.after_answer import follow_up
 from annotator.labeling.review import QUEUES, Case, case, settle, take_back
 from annotator.methods.prediction_sets import LARGE
-from annotator.pages.components import keys, label_card, layout, pending
+from annotator.pages.components import browser, keys, label_card, layout, pending
 from annotator.project import Project
 from annotator.rounds.batch import AUDIT
 from store import labels
@@ -23,8 +23,7 @@ from store.annotations import ADJUDICATED, Kind
 def show() -> None:
     """Show the page."""
     st.title(say("Review", "page"))
-    st.html(label_card.STYLE)
-    keys.listen()
+    browser.listen()
     with layout.opened_project() as project:
         if error := st.session_state.pop("error", None):
             layout.show_error(error)
