@@ -24,7 +24,6 @@ ACTS = (later("Change"), later("Move"), later("Merge"), later("Split"), later("R
 def show() -> None:
     """Show the page."""
     st.title(say("Codebook"))
-    layout.add_rules(label_card.STYLE)
     with layout.opened_project() as project:
         _review_notice(project)
         _instruction(project)

@@ -68,7 +68,6 @@ def _overview(project: Project) -> None:
             st.metric(name, number(value, ","), width=160)
     codebook = codebook_of(project)
     st.header(say("Codebook"))
-    layout.add_rules(label_card.STYLE)
     layout.html("guideline", codebook.instruction)
     for label in codebook.labels:
         label_card.row(label)

@@ -17,6 +17,7 @@ from annotator.labeling.screen import Screen
 from annotator.labeling.session import Answer, Question, ask_skipped_again
 from annotator.methods.prediction_sets import LARGE
 from annotator.pages.components import (
+    browser,
     ending,
     explanation,
     keys,
@@ -37,7 +38,7 @@ FEW = 3  # minimum number of labels in a short list; a single one would invite m
 
 def show() -> None:
     """Show the page."""
-    keys.listen()
+    browser.listen()
     with layout.opened_project(layout.PATIENCE) as project:
         if not _prepare(project):
             pending.await_project()
@@ -270,7 +271,7 @@ def _button(label: CodebookLabel, question: Question, width: int, share: float |
 
 def _beside(label: CodebookLabel, share: float | None) -> None:
     """Show a label's probability (or an empty space), its definition and, if requested, its examples."""
-    bar = '<div class="unsaid"></div>'
+    bar = '<div class="no-bar"></div>'
     if share is not None:
         described = say("probability {share:.0%}", share=share)
         bar = (

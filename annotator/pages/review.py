@@ -14,7 +14,7 @@ from annotator.i18n import number, say
 from annotator.labeling.after_answer import follow_up
 from annotator.labeling.review import QUEUES, Case, adjudicate, case, take_back
 from annotator.methods.prediction_sets import LARGE
-from annotator.pages.components import keys, label_card, layout, pending
+from annotator.pages.components import browser, keys, label_card, layout, pending
 from annotator.pages.components.state import REVIEW_LIST, ReviewState
 from annotator.project import Project
 from annotator.rounds.batch import AUDIT
@@ -25,8 +25,7 @@ from store.annotations import ADJUDICATED, Kind
 def show() -> None:
     """Show the page."""
     st.title(say("Review", "page"))
-    layout.add_rules(label_card.STYLE)
-    keys.listen()
+    browser.listen()
     with layout.opened_project() as project:
         waiting = {name: queue.find(project) for name, queue in QUEUES.items()}
         name = _choose(waiting)

@@ -8,38 +8,13 @@ import streamlit as st
 
 from annotator.codebook.definition import COLORS, Codebook, CodebookLabel
 from annotator.i18n import say
-from annotator.pages.components import layout
+from annotator.pages.components import browser, layout
 from annotator.pages.components.state import Widget
-
-STYLE = """<style>
-.mark { display: inline-flex; align-items: center; gap: .5rem; font-weight: 600; overflow-wrap: anywhere; }
-.mark .swatch { width: .85rem; height: .85rem; border-radius: .2rem; flex: none; }
-.mark kbd { font: inherit; font-size: .8rem; font-weight: 500; border: 1px solid rgba(128, 128, 128, .6);
-    border-radius: .25rem; padding: 0 .35rem; min-width: 1.4rem; text-align: center; }
-.row-of-label { display: flex; flex-wrap: wrap; column-gap: 1rem; align-items: baseline; line-height: 1.45; }
-.row-of-label .count { font-size: .9rem; opacity: .8; margin-inline-start: auto; font-variant-numeric: tabular-nums; }
-.guideline { font-size: .95rem; line-height: 1.45; opacity: .9; white-space: pre-wrap; overflow-wrap: anywhere;
-    max-width: 46rem; }
-.answers { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(13rem, 100%), 1fr)); gap: .8rem 1rem;
-    max-width: 60rem; }
-.answers .card { border-inline-start: .2rem solid rgba(128, 128, 128, .5); padding: .1rem 0 .1rem .8rem;
-    line-height: 1.45; }
-.answers .who { font-size: .9rem; opacity: .8; overflow-wrap: anywhere; }
-.answers .answer { font-size: 1.1rem; font-weight: 600; overflow-wrap: anywhere; }
-.event { line-height: 1.45; overflow-wrap: anywhere; }
-.event .when { font-size: .9rem; opacity: .8; }
-.event.undone .what { text-decoration: line-through; opacity: .75; }
-[data-testid="stButtonGroup"] button[aria-checked="true"] { color: inherit !important; font-weight: 600; }
-</style>"""
 
 
 def color_buttons(codebook: Codebook, button: str) -> None:
     """Color the labels' buttons, named `button`-id. Name and key also identify them."""
-    rules = (
-        f".st-key-{button}-{label.id} button {{ border-left: .4rem solid {COLORS[label.color]}; }}"
-        for label in codebook.labels
-    )
-    layout.add_rules(f"<style>{' '.join(rules)}</style>")
+    browser.color_buttons({f"{button}-{label.id}": COLORS[label.color] for label in codebook.labels})
 
 
 def mark(label: CodebookLabel) -> str:

@@ -1,4 +1,4 @@
-"""Shared layout: project and annotator in the sidebar, job status, styles, and display of text and errors."""
+"""Shared layout: project and annotator in the sidebar, job status, and display of text and errors."""
 
 import getpass
 import os
@@ -39,71 +39,6 @@ STAGES = {
     "calibrate": later("Calibrating"),
     "promote": later("Choosing the next batch"),
 }
-
-_STYLE = """<style>
-[data-testid="stElementContainer"]:has(.rules) { display: none; }  /* the rules apply but take no space */
-.status { display: flex; flex-wrap: wrap; gap: .2rem 2rem; font-size: .85rem; line-height: 1.3; opacity: .85; }
-.status .part { min-width: 11rem; font-variant-numeric: tabular-nums; }
-.status .track { height: .2rem; margin-top: .2rem; }
-.reading { height: clamp(10rem, 28vh, 22rem); overflow-y: auto; display: flex; flex-direction: column;
-    border-radius: .5rem; padding: 0 1rem; position: relative; background: rgba(128, 128, 128, .08); }
-.reading > * { width: 100%; max-width: 46rem; }
-.reading::before, .reading::after { content: ""; margin: auto; }  /* short texts are centered, long ones scroll */
-.reading[data-above] { mask-image: linear-gradient(transparent, black 1rem); }  /* there is more to read */
-.reading[data-below] { mask-image: linear-gradient(to top, transparent, black 2.2rem); }
-.reading[data-above][data-below] {
-    mask-image: linear-gradient(transparent, black 1rem, black calc(100% - 2.2rem), transparent); }
-.reading:focus-visible { mask-image: none; outline: 2px solid THEME_COLOUR; outline-offset: 2px; }
-.utterance { font-size: 1.45rem; line-height: 1.5; white-space: pre-wrap; overflow-wrap: anywhere;
-    unicode-bidi: plaintext; padding: .6rem 0 .4rem; }
-.turn, .found { line-height: 1.45; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext;
-    max-width: 46rem; }
-.turn { opacity: .72; margin: .25rem 0; }
-.turn.here { opacity: 1; font-weight: 600;
-    border-inline-start: .25rem solid THEME_COLOUR; padding-inline-start: .6rem; }
-.speaker { font-weight: 600; margin-inline-end: .5em; }
-.definition { font-size: .95rem; line-height: 1.4; opacity: .9; max-width: 46rem; padding-top: .1rem; }
-.likely { display: flex; align-items: center; gap: .6rem; font-size: .9rem; margin-bottom: .2rem; max-width: 30rem; }
-.track { flex: 1; height: .5rem; border-radius: .25rem; background: rgba(128, 128, 128, .25); }
-.bar { height: 100%; border-radius: .25rem; background: THEME_COLOUR; }
-.unsaid { height: 1.65rem; }  /* space of a hidden bar, so that nothing moves when one appears */
-.examples { font-size: .9rem; line-height: 1.4; opacity: .85; margin: .2rem 0 0; padding-inline-start: 1.2rem; }
-.keys :is(th, td) { text-align: start; padding: .25rem 1.2rem .25rem 0; vertical-align: top; & kbd { font: inherit; } }
-.likely .number { width: 3.2rem; text-align: right; font-variant-numeric: tabular-nums; }
-.quiet, [data-testid="stCaptionContainer"] { font-size: .9rem; opacity: .8; max-width: 46rem; }
-.tour { display: flex; align-items: center; min-height: 2.8rem; line-height: 1.4;
-    border-inline-start: .25rem solid THEME_COLOUR; padding-inline-start: .8rem; }
-.lead { font-size: 1.25rem; font-weight: 600; line-height: 1.4; max-width: 46rem; }
-[data-testid="stCaptionContainer"], [data-testid="stSliderThumbValue"],
-[role="tab"][aria-selected="true"] { color: inherit !important; }  /* for contrast */
-.notes { white-space: pre-line; min-height: 1.5em; }
-.stMainBlockContainer { padding-top: 3.2rem; max-width: 72rem; }
-.stMainBlockContainer h1 { font-size: 2rem; }
-div[class*="st-key-label-"] button { min-height: 2.9rem; line-height: 1.3; }
-div[class*="st-key-label-"] button :is(div, span, p) { white-space: normal; overflow-wrap: anywhere; }  /* never cut */
-@media (max-width: 640px) {
-    .stMainBlockContainer { padding-top: 4.2rem; }
-    .reading { height: clamp(9rem, 26vh, 16rem); padding: 0 .7rem; }
-    .status { column-gap: 1rem; & .part { flex: 1; min-width: max-content; } }
-    div[class*="st-key-label-"], div[class*="st-key-label-"] button {
-        width: 100% !important; flex: 1 1 100% !important; }
-    div[class*="st-key-choice-"] { row-gap: .3rem; }  /* a definition is nearer to its label than to the next */
-    .utterance { font-size: 1.25rem; }
-    .tour { min-height: 4.2rem; font-size: .95rem; }  /* three lines, for the longest step */
-    .st-key-tour [data-testid="stMarkdownContainer"] { position: absolute; clip-path: inset(50%); }  /* icons suffice */
-    .definition { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; }
-}
-</style>"""
-
-
-def style() -> None:
-    """Add the style rules that the theme cannot express."""
-    add_rules(_STYLE.replace("THEME_COLOUR", st.get_option("theme.primaryColor") or "currentColor"))
-
-
-def add_rules(rules: str) -> None:
-    """Add style rules with a hidden element, so that a rerun of a fragment does not remove them."""
-    st.html(f'<span class="rules"></span>{rules}')
 
 
 def plain(text: str) -> str:
