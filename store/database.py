@@ -9,10 +9,12 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import fields
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import starmap
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlite_utils import Database
 
@@ -30,8 +32,12 @@ from annotator.errors import (
 from store.faults import check_file_type, connect, damaged, empty, foreign, journal_unread, read_only
 from store.migrations import migrations
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 FILENAME = "project.db"
 _Item = TypeVar("_Item")
+_Row = TypeVar("_Row", bound="DataclassInstance")
 _CHUNK = 500  # SQLite accepts 32,766 parameters per statement; smaller chunks also keep rows streaming
 BUSY_SECONDS = 30.0  # longer than any of our writes, shorter than a person's patience
 _MIGRATED = "_sqlite_migrations"
@@ -305,6 +311,17 @@ def fetch_value(db: Database, sql: str, parameters: Any = ()) -> Any:
     """Return the first column of the first row, or None."""
     row = db.execute(sql, parameters).fetchone()
     return row[0] if row else None
+
+
+def select(db: Database, kind: type[_Row], source: str, parameters: Any = ()) -> Iterator[_Row]:
+    """Stream rows as a dataclass whose fields are named after columns; `source` is the query from FROM on.
+
+    A field with the suffix `_json` holds the column without it, unparsed.
+    """
+    columns = ", ".join(one.name.removesuffix("_json") for one in fields(kind))
+    cursor = db.execute(f"SELECT {columns} {source}", parameters)
+    while rows := cursor.fetchmany(_CHUNK):
+        yield from starmap(kind, rows)
 
 
 def now() -> str:

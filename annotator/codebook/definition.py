@@ -1,6 +1,6 @@
 """Define the codebook: read it from YAML, store its labels, and turn it into the model's task."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -104,10 +104,10 @@ class CodebookLabel:
     color: str = ""
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> Self:
-        """Read a label from its row; a label without a color gets one by its id."""
-        color = row["color"] or list(COLORS)[(row["id"] - 1) % len(COLORS)]
-        return cls(row["id"], row["name"], row["definition"], tuple(row["examples"]), row["words"], row["key"], color)
+    def of(cls, row: labels.Label) -> Self:
+        """Return a stored label; one without a color gets one by its id."""
+        color = row.color or list(COLORS)[(row.id - 1) % len(COLORS)]
+        return cls(row.id, row.name, row.definition, row.examples, row.words, row.key, color)
 
 
 @dataclass(frozen=True)

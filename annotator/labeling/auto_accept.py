@@ -31,6 +31,7 @@ from annotator.rounds.queueing import refill_queue
 from model.finite import check_finite
 from store import acceptances, annotations, queue, rounds, utterances
 from store.acceptances import NewAcceptance
+from store.annotations import Answer
 from store.database import immediate
 from store.faults import CALIBRATION, METRICS, parsed
 
@@ -57,7 +58,7 @@ class Offer:
 
 
 def evidence_of(
-    project: Project, round_row: Mapping[str, Any], answers: Sequence[Mapping[str, Any]] | None = None
+    project: Project, round_row: Mapping[str, Any], answers: Sequence[Answer] | None = None
 ) -> tuple[Evidence, Labels]:
     """Return a round's probabilities for audit answers and open utterances, and the (m,) ids of the latter.
 
@@ -78,9 +79,7 @@ def evidence_of(
     return Evidence(predictions.probabilities[audited], right, predictions.probabilities[is_open], spread), ids[is_open]
 
 
-def offer(
-    project: Project, target: Target, per_label: bool = False, answers: Sequence[Mapping[str, Any]] | None = None
-) -> Offer:
+def offer(project: Project, target: Target, per_label: bool = False, answers: Sequence[Answer] | None = None) -> Offer:
     """Return the suggestions that can be accepted at the target precision. Raises RoundError before the first round."""
     row = rounds.promoted(project.db)
     if row is None:
@@ -106,13 +105,13 @@ def offer(
     )
 
 
-def pace(project: Project, answers: Sequence[Mapping[str, Any]] | None = None) -> float:
+def pace(project: Project, answers: Sequence[Answer] | None = None) -> float:
     """Return the mean answering time in seconds, trimmed by a tenth at either end.
 
     Trimming removes pauses; a median would also discount the utterances that take longer to decide.
     """
     answers = annotations.answers(project.db) if answers is None else answers
-    taken = [a["milliseconds"] for a in answers if a["milliseconds"] is not None]
+    taken = [a.milliseconds for a in answers if a.milliseconds is not None]
     return float(trim_mean(taken, 0.1)) / 1000 if taken else PACE
 
 

@@ -59,7 +59,7 @@ def _prepare(project: Project) -> bool:
         before = screen.question
         with suppress(ProjectBusy):  # keep it unchanged
             screen.refresh(project)
-        if before and (screen.question is None or screen.question.utterance["id"] != before.utterance["id"]):
+        if before and (screen.question is None or screen.question.utterance.id != before.utterance.id):
             page.lost_comment = COMMENT.get().strip() or page.lost_comment
             _turn_to(screen)
         return True
@@ -129,7 +129,7 @@ def _answer(utterance_id: int, kind: Kind, label_id: int | None, name: str) -> N
     """Store an answer and show the next utterance. A second key press for the same utterance is ignored."""
     page = LabelState.current()
     question = page.screen.question if page.screen else None
-    if page.screen is None or question is None or question.utterance["id"] != utterance_id:
+    if page.screen is None or question is None or question.utterance.id != utterance_id:
         return
     milliseconds = round((time.monotonic() - page.shown_at) * 1000)
     given = _as_typed(Answer(kind, label_id, milliseconds=milliseconds))
@@ -138,7 +138,7 @@ def _answer(utterance_id: int, kind: Kind, label_id: int | None, name: str) -> N
 
 def _store(screen: Screen, question: Question, given: Answer, project: Project) -> None:
     """Store an answer, show the next utterance, and start a round or reorder the batch if due."""
-    if screen.question and screen.question.utterance["id"] == question.utterance["id"]:
+    if screen.question and screen.question.utterance.id == question.utterance.id:
         given = _as_typed(given)  # include what was typed while it waited
     try:
         screen.answer(project, given, question)
@@ -201,10 +201,10 @@ def _reading(offered: Sequence[CodebookLabel], question: Question) -> None:
 
     The text is foreign: it is shown literally and nothing in it is rendered.
     """
-    turns = "".join(layout.as_html("turn", turn["speaker"], turn["text"]) for turn in question.turns_before)
-    text = layout.as_html("utterance", question.utterance["speaker"], question.utterance["text"])
+    turns = "".join(layout.as_html("turn", turn.speaker, turn.text) for turn in question.turns_before)
+    text = layout.as_html("utterance", question.utterance.speaker, question.utterance.text)
     others = {keys.NONE_FITS: "none-fits", keys.SKIP: "skip"}
-    asks = keys.asks(question.utterance["id"], offered, "label", others)
+    asks = keys.asks(question.utterance.id, offered, "label", others)
     st.html(
         f'<div class="reading" tabindex="0" role="region" aria-label="{say("Utterance")}" aria-live="polite" '
         f"{asks}>{turns}{text}</div>"
@@ -223,7 +223,7 @@ def _offered(codebook: Codebook, question: Question) -> Sequence[CodebookLabel]:
 
 def _labels(codebook: Codebook, offered: Sequence[CodebookLabel], question: Question) -> None:
     likely = dict(question.suggestion.probabilities) if question.suggestion else {}
-    asked = question.utterance["id"]
+    asked = question.utterance.id
     if len(codebook.labels) > LARGE:
         names = {label.id: label.name for label in codebook.labels}
         label_card.find_label(codebook, asked, lambda label: _answer(asked, "label", label, names[label]))
@@ -264,7 +264,7 @@ def _button(label: CodebookLabel, question: Question, width: int, share: float |
         shortcut=label.key or None,
         help=layout.plain(label.definition) if share is not None and label.definition else None,
         on_click=_answer,
-        args=(question.utterance["id"], "label", label.id, label.name),
+        args=(question.utterance.id, "label", label.id, label.name),
         width=width,
     )
 
@@ -286,7 +286,7 @@ def _beside(label: CodebookLabel, share: float | None) -> None:
 
 
 def _other_answers(project: Project, codebook: Codebook, question: Question) -> None:
-    asked = question.utterance["id"]
+    asked = question.utterance.id
     with st.container(horizontal=True, vertical_alignment="center"):
         none_fits, skip = (asked, "none_fits", None, say("None fits")), (asked, "skip", None, say("Skip"))
         st.button(say("None fits"), key="none-fits", shortcut=keys.NONE_FITS, on_click=_answer, args=none_fits)
@@ -325,7 +325,7 @@ def _transcript(project: Project, question: Question) -> None:
     """Show all turns of the conversation, with the utterance to label marked."""
     asked = question.utterance
     lines = (
-        layout.as_html("turn here" if turn["id"] == asked["id"] else "turn", turn["speaker"], turn["text"])
+        layout.as_html("turn here" if turn.id == asked.id else "turn", turn.speaker, turn.text)
         for turn in utterances.turns_around(project.db, asked)
     )
     st.html(f'<div class="transcript">{"".join(lines)}</div>')

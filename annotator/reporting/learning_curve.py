@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +15,9 @@ from annotator.rounds.consensus import consensus_labels
 from model.probe.probe import Probe, blank
 from model.types import States
 from store import annotations, states
+from store.annotations import Answer
 
-Answers = Sequence[Mapping[str, Any]]  # the rows of `annotations.answers`, which a run reads once and passes on
+Answers = Sequence[Answer]  # those of `annotations.answers`, which a run reads once and passes on
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def untrained_probe(project: Project, order: tuple[int, ...], width: int) -> Pro
 def drawn_at_random(project: Project, order: Sequence[int], answers: Answers | None = None) -> dict[int, int]:
     """Return the audit answers of utterances with hidden states as utterance id -> column."""
     answers = annotations.answers(project.db) if answers is None else answers
-    agreed = consensus_labels(one for one in answers if one["slice"] == AUDIT)
+    agreed = consensus_labels(one for one in answers if one.slice == AUDIT)
     known = states.known(project.db, list(agreed))
     return {i: order.index(label) for i, label in sorted(agreed.items()) if label in order and i in known}
 

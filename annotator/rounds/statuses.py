@@ -10,6 +10,7 @@ from annotator.i18n import later
 from annotator.project import Project
 from annotator.rounds.consensus import Verdict, by_utterance, divided, verdict
 from store import acceptances, annotations, utterances
+from store.annotations import Answer
 
 Status = Literal["labeled", "disputed", "none_fits", "accepted", "model", "skipped", "out_of_use", "unlabeled"]
 
@@ -41,7 +42,7 @@ class Statuses:
     """The status of each utterance to be labeled; those in none of the mappings are unlabeled."""
 
     to_label: int
-    answers: Mapping[int, list[Mapping[str, Any]]]  # standing answers by utterance, oldest first
+    answers: Mapping[int, list[Answer]]  # standing answers by utterance, oldest first
     accepted: Mapping[int, Mapping[str, Any]]  # auto-accepted suggestions in effect, by utterance
     scored: Collection[int] = ()  # utterances with a prediction, if predictions count as labels
 

@@ -29,7 +29,7 @@ def offer(project: Project, codebook: Codebook, question: Question) -> None:
         disabled=busy or LabelState.current().explanation is not None,
         help=say("Not available while a round runs: the round needs the memory.") if busy else asks,
         on_click=_ask,
-        args=(project.folder, question.utterance["id"]),
+        args=(project.folder, question.utterance.id),
     )
 
 
@@ -55,7 +55,7 @@ def _ask(folder: Path, utterance_id: int) -> None:
     """Start a request, once and only for the utterance on screen: a key press may arrive after the page changed."""
     page = LabelState.current()
     shown = page.screen.question if page.screen else None
-    if shown and shown.utterance["id"] == utterance_id and page.explanation is None:
+    if shown and shown.utterance.id == utterance_id and page.explanation is None:
         page.explanation = ExplanationRequest(PendingExplanation.start(folder, utterance_id))
 
 

@@ -130,17 +130,17 @@ def project(tmp_path: Path):
 def answer_audit(project, count: int) -> None:
     codebook = codebook_of(project)
     for row in utterances.read(project.db, utterances.ids_in(project.db, "audit")[:count]):
-        label = codebook.id_of(truth(row["text"]))
-        annotations.record(project.db, NewAnnotation(row["id"], "ada", "label", label, "audit", 1))
+        label = codebook.id_of(truth(row.text))
+        annotations.record(project.db, NewAnnotation(row.id, "ada", "label", label, "audit", 1))
 
 
 def ask(project, count: int, strategy: str = DEFAULT) -> list[int]:
     codebook = codebook_of(project)
     rows = utterances.read(project.db, utterances.ids_in(project.db, "pool")[:count])
     for row in rows:
-        label = codebook.id_of(truth(row["text"]))
-        annotations.record(project.db, NewAnnotation(row["id"], "ada", "label", label, strategy, 1))
-    return [row["id"] for row in rows]
+        label = codebook.id_of(truth(row.text))
+        annotations.record(project.db, NewAnnotation(row.id, "ada", "label", label, strategy, 1))
+    return [row.id for row in rows]
 
 
 def test_a_project_with_answers_of_both_kinds_is_told_what_choosing_gives(project):

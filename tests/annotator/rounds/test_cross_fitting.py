@@ -33,7 +33,7 @@ def spied_training(monkeypatch):
 
 def answered_audit(project):
     audit = set(utterances.ids_in(project.db, "audit")) & annotations.answered_ids(project.db)
-    return {row["id"]: row["text"] for row in utterances.read(project.db, sorted(audit))}
+    return {row.id: row.text for row in utterances.read(project.db, sorted(audit))}
 
 
 def test_few_audit_answers_are_trained_on_and_each_is_evaluated_by_a_model_without_it(project, monkeypatch):
