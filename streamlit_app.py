@@ -9,7 +9,7 @@ from annotator import gate
 from annotator.errors import BadInput
 from annotator.i18n import say
 from annotator.pages import codebook, data, export, insights, label, review, rounds, search
-from annotator.pages.components import layout, pending
+from annotator.pages.components import browser, layout, pending
 
 
 @st.cache_resource
@@ -39,11 +39,11 @@ def main() -> None:
         st.Page(export.show, title=say("Export"), icon=":material/download:", url_path="export"),
     ]
     chosen = st.navigation(pages)
-    layout.style()
+    browser.style()
     with layout.errors_shown():
         pending.show()
         layout.sidebar(names)
-        layout.tell_failure()
+        layout.show_last_error()
         chosen.run()
 
 

@@ -140,8 +140,8 @@ def _whereabouts(entry: Entry) -> tuple[bool, str]:
         found = package_file(entry) is not None
         return found, entry.note if found else f"{entry.package} is not installed; `make install`"
     if _in_hub_cache(entry.source):
-        return True, f"downloaded; {entry.licence}"
-    terms = ", ".join(filter(None, (entry.licence, entry.note)))
+        return True, f"downloaded; {entry.license}"
+    terms = ", ".join(filter(None, (entry.license, entry.note)))
     return False, f"not downloaded; will be fetched from the hub on first use ({terms})"
 
 

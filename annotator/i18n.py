@@ -56,31 +56,31 @@ def later(text: str) -> str:
 
 def say(text: str, sense: str = "", /, **values: object) -> str:
     """Translate a text and format it with the values. `sense` distinguishes meanings that share one English text."""
-    spoken = _spoken(_choice())
-    if spoken is None or not text:
+    catalog = _catalog(_choice())
+    if catalog is None or not text:
         return text.format(**values) if values else text
-    said = spoken.pgettext(sense, text) if sense else spoken.gettext(text)
-    return spoken.writer.vformat(said, (), values) if values else said
+    translated = catalog.pgettext(sense, text) if sense else catalog.gettext(text)
+    return catalog.writer.vformat(translated, (), values) if values else translated
 
 
 def say_many(one: str, many: str, n: float, /, **values: object) -> str:
     """Translate a text in the plural form for `n`, and format it with `n` and the values."""
-    spoken = _spoken(_choice())
-    if spoken is None:
+    catalog = _catalog(_choice())
+    if catalog is None:
         return (one if n == 1 else many).format(n=n, **values)
-    return spoken.writer.vformat(spoken.ngettext(one, many, int(n)), (), {"n": n, **values})
+    return catalog.writer.vformat(catalog.ngettext(one, many, int(n)), (), {"n": n, **values})
 
 
 def number(value: float, form: str) -> str:
     """Format a number by itself, with the signs of the language."""
-    spoken = _spoken(_choice())
-    return format(value, form) if spoken is None else spoken.writer.format_field(value, form)
+    catalog = _catalog(_choice())
+    return format(value, form) if catalog is None else catalog.writer.format_field(value, form)
 
 
 def respell(figure: str) -> str:
     """Replace the signs in a formatted number, such as “4.7 GB”, with those of the language."""
-    spoken = _spoken(_choice())
-    return figure if spoken is None else figure.translate(spoken.writer.table)
+    catalog = _catalog(_choice())
+    return figure if catalog is None else figure.translate(catalog.writer.table)
 
 
 class Signs(NamedTuple):
@@ -93,18 +93,18 @@ class Signs(NamedTuple):
 
 def signs() -> Signs:
     """Return the signs of the current language, for libraries that format numbers themselves."""
-    spoken = _spoken(_choice())
-    return Signs() if spoken is None else spoken.writer.signs
+    catalog = _catalog(_choice())
+    return Signs() if catalog is None else catalog.writer.signs
 
 
 def translate(text: str) -> str:
     """Translate a message of an error or of a row, values included; English where the catalog lacks it."""
-    spoken, message = _spoken(_choice()), Message.of(text)
-    if spoken is None or not text:
+    catalog, message = _catalog(_choice()), Message.of(text)
+    if catalog is None or not text:
         return str(text)
     values = {name: translate(value) if isinstance(value, Message) else value for name, value in message.values.items()}
-    found = spoken.gettext(message.id)
-    return spoken.writer.vformat(found, (), values) if values else found
+    found = catalog.gettext(message.id)
+    return catalog.writer.vformat(found, (), values) if values else found
 
 
 class _Writer(Formatter):
@@ -124,7 +124,7 @@ class _Writer(Formatter):
         return written.translate(self.table) if format_spec and isinstance(value, Number) else written
 
 
-class _Spoken(NamedTuple):
+class _Catalog(NamedTuple):
     """A loaded catalog with the functions that translate texts, plurals and numbers."""
 
     gettext: Callable[[str], str]
@@ -134,7 +134,7 @@ class _Spoken(NamedTuple):
 
 
 @lru_cache
-def _spoken(code: str) -> _Spoken | None:
+def _catalog(code: str) -> _Catalog | None:
     """Load a catalog; None for English, which has none."""
     if code == ENGLISH:
         return None
@@ -149,4 +149,4 @@ def _spoken(code: str) -> _Spoken | None:
     write_mo(compiled, catalog)
     compiled.seek(0)
     known = GNUTranslations(compiled)
-    return _Spoken(known.gettext, known.pgettext, known.ngettext, _Writer(code))
+    return _Catalog(known.gettext, known.pgettext, known.ngettext, _Writer(code))

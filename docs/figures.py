@@ -3,10 +3,10 @@
     python -m docs.figures [--into FOLDER] [--all FOLDER]
 
 With --into the pictures go into another folder than the one of the documentation. With --all every page goes into a
-folder, in both widths and both colour schemes, to be looked at.
+folder, in both widths and both color schemes, to be looked at.
 
-A sample project is labelled from its known answers, with rounds in between that the scout makes alone, and Chromium
-looks at the pages. What the pictures show is what the program does.
+A sample project is labeled from its known answers, with rounds of the quick classifier in between, and opened in
+Chromium. The pictures show the program as it is.
 """
 
 import argparse

@@ -33,7 +33,7 @@ class Label:
     examples: tuple[str, ...] = ()
     words: str = ""
     key: str = ""
-    colour: str = ""
+    color: str = ""
     position: float = 0  # its place in the codebook
     look_since: int = 0  # the version of the codebook from which on answers need no review
     split_from: int | None = None  # the label that it is a part of
@@ -76,7 +76,7 @@ class Event:
 
 
 def add(db: Database, name: str, **details: Any) -> int:
-    """Append a label to the codebook and return its id; `details` are definition, examples, words, key, colour."""
+    """Append a label to the codebook and return its id; `details` are definition, examples, words, key, color."""
     with immediate(db):
         position = int(fetch_value(db, "SELECT count(*) FROM label"))
         given = {"name": name, "position": position, **details, "examples": json.dumps(details.get("examples", []))}

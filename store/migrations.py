@@ -4,9 +4,13 @@ Each project has one database. Annotations are never updated or deleted: an anno
 another, and the view `answer` shows the current state.
 """
 
+import json
+from typing import Any
+
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
+from store.faults import parsed
 from store.tables import FIRST_TABLES
 
 
@@ -111,6 +115,28 @@ def m012_process_of_a_round(db: Database) -> None:
     """Note which process makes a round, so that one that died without a job can be closed."""
     for column in ("pid INTEGER", "pid_started REAL"):
         db.execute(f"ALTER TABLE round ADD COLUMN {column}")
+
+
+@migrations()
+def m013_american_spelling(db: Database) -> None:
+    """Rename the color of a label, in its row and in the history of the codebook."""
+    db.execute("ALTER TABLE label RENAME COLUMN colour TO color")
+    db.execute("UPDATE label SET color = 'gray' WHERE color = 'grey'")
+    db.execute("DROP TRIGGER codebook_event_is_never_changed")
+    for event, details in db.execute(
+        "SELECT id, details FROM codebook_event WHERE details LIKE '%\"colour\"%'"
+    ).fetchall():
+        spelled = json.dumps(_american(parsed(details, "a change of the codebook")), ensure_ascii=False)
+        db.execute("UPDATE codebook_event SET details = ? WHERE id = ?", (spelled, event))
+    db.execute(_NEVER_CHANGED)
+
+
+def _american(details: dict[str, Any]) -> dict[str, Any]:
+    """Return the details of a change with the color of labels under its new name."""
+    for pairs in details.get("labels", {}).values():
+        if "colour" in pairs:
+            pairs["color"] = ["gray" if color == "grey" else color for color in pairs.pop("colour")]
+    return details
 
 
 def _answers_in_use(db: Database) -> str:
@@ -256,6 +282,9 @@ _CODEBOOK_CHANGES = (
         PRIMARY KEY (version, utterance_id)
     ) WITHOUT ROWID""",
 )
+
+_NEVER_CHANGED = """CREATE TRIGGER codebook_event_is_never_changed BEFORE UPDATE ON codebook_event
+    BEGIN SELECT RAISE(ABORT, 'codebook_event is append-only'); END"""
 
 _WITHHELD_AND_BULK = (
     # One bulk act: the same answer to all utterances found by a search. search: its conditions, JSON.

@@ -13,7 +13,7 @@ from store.annotations import COUNTS
 from store.rounds import Round
 
 State = Literal["any", "open", "answered"]
-Quarrel = Literal["", "people", "model"]
+Disagreement = Literal["", "people", "model"]
 NONE_FITS = 0  # represents “none fits” as a label id; no label has this id
 
 
@@ -25,7 +25,7 @@ class Conditions:
     label_id: int | None = None  # a standing answer gives this label
     annotator: str = ""  # that answer is by this annotator
     round_id: int | None = None  # that answer was queued by this round
-    quarrel: Quarrel = ""  # answers differ from each other, or from the round in use
+    disagreement: Disagreement = ""  # answers differ from each other, or from the round in use
     likeliest_id: int | None = None  # the suggestion of the round in use
     low: float = 0.0  # lower bound of the suggestion's probability
     high: float = 1.0  # upper bound
@@ -33,7 +33,7 @@ class Conditions:
     @property
     def uses_predictions(self) -> bool:
         """Whether a condition concerns the round in use."""
-        return self.quarrel == "model" or self.likeliest_id is not None or (self.low, self.high) != (0.0, 1.0)
+        return self.disagreement == "model" or self.likeliest_id is not None or (self.low, self.high) != (0.0, 1.0)
 
 
 def candidates(db: Database, conditions: Conditions, in_use: Round | None) -> Iterator[tuple[int, str]]:
@@ -69,7 +69,7 @@ def _about_answers(conditions: Conditions) -> Iterator[str]:
         clauses += [] if conditions.annotator else [COUNTS]
         where = " AND ".join(["kind IN ('label', 'none_fits')", *clauses])
         yield f"id IN (SELECT utterance_id FROM answer WHERE {where})"
-    if conditions.quarrel == "people":
+    if conditions.disagreement == "people":
         yield """id IN (SELECT utterance_id FROM answer WHERE kind IN ('label', 'none_fits') GROUP BY utterance_id
                  HAVING count(DISTINCT coalesce(label_id, 0)) > 1)"""
 
@@ -81,7 +81,7 @@ def _about_model(conditions: Conditions) -> Iterator[str]:
         yield f"id IN ({predicted} AND likeliest(probabilities) = :likeliest_id)"
     if (conditions.low, conditions.high) != (0.0, 1.0):
         yield f"id IN ({predicted} AND surety(probabilities) BETWEEN :low AND :high)"
-    if conditions.quarrel == "model":
+    if conditions.disagreement == "model":
         yield f"""id IN (SELECT answer.utterance_id FROM answer JOIN prediction USING (utterance_id)
                   WHERE prediction.round_id = :round AND kind IN ('label', 'none_fits') AND {COUNTS}
                   AND likeliest(probabilities) != coalesce(label_id, 0))"""

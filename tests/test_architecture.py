@@ -1,6 +1,7 @@
 """The rules of docs/architecture.md that a reader would otherwise have to trust."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -132,6 +133,17 @@ def test_each_library_is_imported_by_its_one_home(path: Path) -> None:
         assert homes.get(module.split(".")[0], True), f"{path.name} imports {module}"
 
 
+def test_session_state_is_touched_in_its_one_module_alone() -> None:
+    """Pages reach it through the dataclasses and widgets of `state.py`, which mypy checks."""
+    touching = {
+        str(path.relative_to(ROOT))
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if "session_state" in (getattr(node, "attr", ""), getattr(node, "id", ""), getattr(node, "name", ""))
+    }
+    assert touching == {"annotator/pages/components/state.py"}
+
+
 def test_pages_are_imported_by_the_app_alone() -> None:
     for path in SOURCES:
         if not is_page(path):
@@ -181,6 +193,50 @@ def test_everything_is_caught_in_two_places_only_each_of_which_tells_a_person() 
     assert found == ["layout.py", "worker.py"]
 
 
+# Words of our own, or of British spelling, where the field has a term: see the glossary of the guide.
+PRIVATE_WORDS = set(
+    re.findall(
+        r"\w+",
+        "askable behaviour catalogue centre colour colours desk doubt favour fond grey hear heard hears honest honour "
+        "labelled labelling lesson lessons licence promise promised promises quarrel scout scouts settle settled "
+        "settles settling spelt unseen voice voices wear wish wished wishes",
+    )
+)
+TALK = set(re.findall(r"\w+", "said say says sharp speak taught teach tell telling tells thought told"))  # not in tests
+EXCEPTIONS = {
+    "say": "translates a text",
+    "say_many": "translates a text with a plural",
+    "said_label_id": "a stored column",
+    "heard": "a key of stored arrays",
+    "lessons": "a key of stored arrays",
+    "PROMISE": "a label of the tests' codebook",
+    "WISH": "a label of the tests' codebook",
+}
+
+
+def private_names(source: str, refused: set[str]) -> set[str]:
+    """Return the names in a source text that contain a refused word."""
+    fields = ("id", "attr", "arg", "name", "asname")
+    found = {getattr(node, field, None) for node in ast.walk(ast.parse(source)) for field in fields}
+    names = {name for name in found if isinstance(name, str) and name not in EXCEPTIONS}
+    return {name for name in names if refused & set(re.findall(r"[a-z]+", re.sub("([A-Z]+)", r"_\1", name).lower()))}
+
+
+@pytest.mark.parametrize("folder", ["annotator", "model", "store", "benchmarks", "docs", "tests"])
+def test_names_are_words_of_the_field(folder: str) -> None:
+    refused = PRIVATE_WORDS if folder == "tests" else PRIVATE_WORDS | TALK
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        assert private_names(path.read_text(encoding="utf-8"), refused) == set(), path
+
+
+def test_a_private_word_is_found_in_any_part_of_a_name() -> None:
+    source = (
+        "class HiddenVoice:\n    def settle_it(self, told_so): self.COLOURS = tell(wish=1)\nimport x as scout\nsay(1)"
+    )
+    found = {"HiddenVoice", "settle_it", "told_so", "COLOURS", "tell", "wish", "scout"}
+    assert private_names(source, PRIVATE_WORDS | TALK) == found
+
+
 def test_nothing_is_called_utils() -> None:
     bags = {"utils", "helpers", "common", "manager", "misc"}
     assert not [path for path in SOURCES if path.stem in bags]
@@ -213,7 +269,7 @@ assert "altair" not in sys.modules, "charts are drawn on one page alone"
 """
 
 
-def test_opening_the_app_labelling_and_exporting_import_no_torch(tmp_path: Path) -> None:
+def test_opening_the_app_labeling_and_exporting_import_no_torch(tmp_path: Path) -> None:
     import os
 
     done = subprocess.run(

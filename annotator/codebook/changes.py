@@ -18,7 +18,7 @@ from store import acceptances, annotations, labels, rounds
 from store.database import immediate, now
 from store.labels import Change, Event, Fields, Label
 
-WRITTEN = ("name", "definition", "examples", "words", "key", "colour")  # the fields of a label that a person writes
+WRITTEN = ("name", "definition", "examples", "words", "key", "color")  # the fields of a label that a person writes
 OUT = ("retired_at", "merged_into")  # fields that are set when a label is no longer in use
 Labels = dict[int, Label]  # by id; an added one has a negative id
 

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from annotator.config import RoundConfig
 from annotator.errors import BadCodebook, Message
@@ -22,7 +22,7 @@ INSTRUCTION = "Choose the label that fits the utterance."
 # One key per label. C and R are shortcuts of the browser; s, u, n, q and m are taken on the label page.
 KEYS = "1234567890abdefghijklopvwxyz"
 # Ten colors with a contrast of 3:1 to the light and the dark background. Name and key are always shown as well.
-COLOURS = MappingProxyType(
+COLORS = MappingProxyType(
     {
         later("blue"): "#1f7fb8",
         later("orange"): "#b3661a",
@@ -32,11 +32,11 @@ COLOURS = MappingProxyType(
         later("ochre"): "#a8801f",
         later("brick"): "#c0504d",
         later("teal"): "#3a8f8f",
-        later("grey"): "#7d7d7d",
+        later("gray"): "#7d7d7d",
         later("brown"): "#8f6b4e",
     }
 )
-Colour = Literal["", "blue", "orange", "green", "pink", "violet", "ochre", "brick", "teal", "grey", "brown"]
+Color = Literal["", "blue", "orange", "green", "pink", "violet", "ochre", "brick", "teal", "gray", "brown"]
 
 
 class LabelDraft(BaseModel):
@@ -48,7 +48,17 @@ class LabelDraft(BaseModel):
     examples: list[str] = []
     words: str = ""
     key: str = Field("", max_length=1)
-    colour: Colour = ""
+    color: Color = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spelled_by_earlier_versions(cls, written: Any) -> Any:
+        if not isinstance(written, dict) or "colour" not in written:
+            return written
+        color = written["colour"]
+        return {name: value for name, value in written.items() if name != "colour"} | {
+            "color": "gray" if color == "grey" else color
+        }
 
 
 class CodebookDraft(BaseModel):
@@ -91,13 +101,13 @@ class CodebookLabel:
     examples: tuple[str, ...]
     words: str
     key: str
-    colour: str = ""
+    color: str = ""
 
     @classmethod
     def of(cls, row: labels.Label) -> Self:
         """Return a stored label; one without a color gets one by its id."""
-        colour = row.colour or list(COLOURS)[(row.id - 1) % len(COLOURS)]
-        return cls(row.id, row.name, row.definition, row.examples, row.words, row.key, colour)
+        color = row.color or list(COLORS)[(row.id - 1) % len(COLORS)]
+        return cls(row.id, row.name, row.definition, row.examples, row.words, row.key, color)
 
 
 @dataclass(frozen=True)

@@ -134,9 +134,9 @@ CHANGED = {
     "examples": later("examples changed"),
     "words": later("label words changed"),
     "key": later("key “{before}” → “{after}”"),
-    "colour": later("color “{before}” → “{after}”"),
+    "color": later("color “{before}” → “{after}”"),
 }
-NEW = {"name": later("name changed"), "key": later("key changed"), "colour": later("color changed")}  # none before
+NEW = {"name": later("name changed"), "key": later("key changed"), "color": later("color changed")}  # none before
 
 
 def _revised(event: Event) -> str:
@@ -144,7 +144,7 @@ def _revised(event: Event) -> str:
     parts = []
     for name in WRITTEN:
         if name in pairs:
-            before, after = (say(value) if name == "colour" and value else value for value in pairs[name])
+            before, after = (say(value) if name == "color" and value else value for value in pairs[name])
             changed = NEW.get(name, CHANGED[name]) if not before else CHANGED[name]
             parts.append(say(changed, before=before, after=after))
     return ", ".join([*parts, *([say("answers flagged for review")] if "look_since" in pairs else [])])

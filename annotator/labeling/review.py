@@ -39,7 +39,7 @@ class Queue:
     about: str
     empty: str
     find: Callable[[Project], list[int]]
-    tell: Callable[[Project], str] = lambda _: ""  # a sentence about the queue as a whole
+    summarize: Callable[[Project], str] = lambda _: ""  # a sentence about the queue as a whole
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ def _flip(project: Project, utterance_id: int) -> list[str]:
     return [say("Round {n} predicted “{label}” ({share:.0%}).", n=older.number, label=label, share=share)]
 
 
-def settle(project: Project, shown: Case, annotator: str, kind: Kind, label_id: int | None = None) -> int:
+def adjudicate(project: Project, shown: Case, annotator: str, kind: Kind, label_id: int | None = None) -> int:
     """Store the adjudicated answer to a case and return its id. It outweighs all other answers.
 
     Raises AnswerRefused if someone has adjudicated the case since it was shown.
@@ -246,11 +246,11 @@ def settle(project: Project, shown: Case, annotator: str, kind: Kind, label_id: 
         suggested_probability=suggested[1],
     )
     with immediate(project.db):
-        _check_unsettled(project, shown)
+        _check_undecided(project, shown)
         return annotations.record(project.db, new)
 
 
-def _check_unsettled(project: Project, shown: Case) -> None:
+def _check_undecided(project: Project, shown: Case) -> None:
     known = {answer.id for answer in shown.answers}
     for answer in annotations.answers_to(project.db, [shown.utterance.id]):
         if answer.strategy == ADJUDICATED and answer.kind != "out_of_use" and answer.id not in known:

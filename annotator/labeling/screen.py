@@ -49,13 +49,13 @@ class Sitting:
 class Outcome:
     """Prediction for the utterance that was just answered."""
 
-    said: Answer
-    thought: Suggestion
+    given: Answer
+    prediction: Suggestion
 
     @property
     def agrees(self) -> bool:
         """Whether the answer is the likeliest label."""
-        return self.said.label_id == self.thought.best[0]
+        return self.given.label_id == self.prediction.best[0]
 
 
 class Screen:
@@ -67,7 +67,7 @@ class Screen:
         self.preferences = preferences(project, annotator)
         self.outcome: Outcome | None = None
         self._known: tuple[int | None, int] = (None, 0)  # round id and codebook version of the preloaded questions
-        self._hand: dict[int, Question] = {}
+        self._preloaded: dict[int, Question] = {}
         self.standing: Standing
         self.sitting: Sitting
         self.question: Question | None = None
@@ -78,7 +78,7 @@ class Screen:
         """Recount progress and apply changed preferences. The current utterance stays until it has been answered."""
         before, self.preferences = self.preferences, preferences(project, self.annotator)
         version = labels.version(project.db)
-        self._hand.clear()
+        self._preloaded.clear()
         if self.question is None or annotations.is_answered(project.db, self.question.utterance.id):
             self.bring_next(project)
         elif self.preferences != before or version != self._known[1]:
@@ -97,12 +97,12 @@ class Screen:
         entries = lease(project, self.annotator)
         known = (rounds.promoted_id(project.db), labels.version(project.db))
         if known != self._known:  # reload after a new round or a codebook change
-            self._known, self._hand = known, {}
-        if entries and not self._at_hand(entries[0]):
-            self._hand = {q.utterance.id: q for q in questions(project, self.annotator, entries, self.preferences)}
-        return self._hand[entries[0].utterance_id] if entries else None
+            self._known, self._preloaded = known, {}
+        if entries and not self._is_preloaded(entries[0]):
+            self._preloaded = {q.utterance.id: q for q in questions(project, self.annotator, entries, self.preferences)}
+        return self._preloaded[entries[0].utterance_id] if entries else None
 
-    def answer(self, project: Project, said: Answer, asked: Question | None = None) -> None:
+    def answer(self, project: Project, given: Answer, asked: Question | None = None) -> None:
         """Store the answer to the current question and load the next one. The answer is on disk when this returns.
 
         `asked` is the question as it was shown, if the current question may have been refreshed since.
@@ -113,20 +113,20 @@ class Screen:
         assert question
         try:
             with immediate(project.db):
-                answer(project, question, self.annotator, said)
+                answer(project, question, self.annotator, given)
                 following = self._following(project)
         except AnswerRefused:
             self.outcome = None
-            self._hand.clear()
+            self._preloaded.clear()
             self.bring_next(project)
             self._recount(project)
             raise
         self.question = following
-        thought = question.suggestion or (question.kept_back if question.withheld == "choice" else None)
-        self.outcome = Outcome(said, thought) if thought else None
-        if said.kind != "skip":
+        prediction = question.suggestion or (question.kept_back if question.withheld == "choice" else None)
+        self.outcome = Outcome(given, prediction) if prediction else None
+        if given.kind != "skip":
             self.sitting = Sitting((*self.sitting.times, datetime.now(UTC)))
-        counts = said.kind != "skip" and question.entry.strategy != SPOT_CHECK
+        counts = given.kind != "skip" and question.entry.strategy != SPOT_CHECK
         self.standing = replace(
             self.standing,
             labeled=self.standing.labeled + counts,
@@ -139,13 +139,13 @@ class Screen:
         undone = undo(project, self.annotator)
         if undone:
             self.outcome = None
-            self._hand.clear()
+            self._preloaded.clear()
             self.bring_next(project)
             self._recount(project)
         return undone
 
-    def _at_hand(self, entry: Leased) -> bool:
-        kept = self._hand.get(entry.utterance_id)
+    def _is_preloaded(self, entry: Leased) -> bool:
+        kept = self._preloaded.get(entry.utterance_id)
         return kept is not None and kept.entry == entry
 
     def _recount(self, project: Project) -> None:

@@ -40,7 +40,7 @@ class Search:
 def find(project: Project, search: Search) -> list[int]:
     """Return the utterances found, in import order. Raises BadInput for a pattern that is wrong or takes too long."""
     found = rows.candidates(project.db, search.where, rounds.promoted(project.db))
-    if search.where.quarrel == "people":
+    if search.where.disagreement == "people":
         differ = set(people_differ(project))
         found = (row for row in found if row[0] in differ)
     if search.words.strip():

@@ -181,7 +181,7 @@ def _suggestions(project: Project, ids: Sequence[int]) -> dict[int, Suggestion]:
     return found
 
 
-def answer(project: Project, question: Question, annotator: str, said: Answer) -> int:
+def answer(project: Project, question: Question, annotator: str, response: Answer) -> int:
     """Store an answer with the reason for asking and return its id. It is on disk when this returns.
 
     Raises AnswerRefused if the utterance has been answered since it was shown, or is now reserved for someone else.
@@ -190,12 +190,12 @@ def answer(project: Project, question: Question, annotator: str, said: Answer) -
     new = NewAnnotation(
         utterance_id=question.utterance.id,
         annotator=annotator,
-        kind=said.kind,
-        label_id=said.label_id,
+        kind=response.kind,
+        label_id=response.label_id,
         strategy=entry.strategy,
         codebook_version=labels.version(project.db),
-        unsure=said.unsure,
-        comment=said.comment,
+        unsure=response.unsure,
+        comment=response.comment,
         round_id=entry.round_id,
         propensity=entry.propensity,
         pool_size=entry.pool_size,
@@ -204,7 +204,7 @@ def answer(project: Project, question: Question, annotator: str, said: Answer) -
         withheld=question.withheld,
         withheld_label_id=kept.best[0] if kept else None,
         withheld_probability=kept.best[1] if kept else None,
-        milliseconds=said.milliseconds,
+        milliseconds=response.milliseconds,
         chosen_after=entry.chosen_after,
     )
     with immediate(project.db):

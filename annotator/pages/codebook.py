@@ -1,20 +1,19 @@
 """The codebook page: task instruction, labels and history. Every change is previewed before it is applied."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import streamlit as st
 
 from annotator.codebook import changes, history
-from annotator.codebook.changes import Proposal
-from annotator.codebook.definition import COLOURS, CodebookLabel, codebook_of
+from annotator.codebook.definition import COLORS, CodebookLabel, codebook_of
 from annotator.errors import BadInput
 from annotator.i18n import later, say, say_many
 from annotator.labeling.review import to_label_again
 from annotator.pages import review
 from annotator.pages.components import codebook_history, label_card, layout
+from annotator.pages.components.state import CodebookState, PendingChange
 from annotator.project import Project
 from store import annotations, labels
 from store.labels import Change, Fields
@@ -22,22 +21,10 @@ from store.labels import Change, Fields
 ACTS = (later("Change"), later("Move"), later("Merge"), later("Split"), later("Retire"))
 
 
-@dataclass(frozen=True)
-class Pending:
-    """A change that waits for confirmation."""
-
-    owner: tuple[Any, ...]  # project and place on the page
-    title: str
-    proposal: Proposal
-
-
 def show() -> None:
     """Show the page."""
     st.title(say("Codebook"))
-    st.html(label_card.STYLE)
     with layout.opened_project() as project:
-        if error := st.session_state.pop("error", None):
-            layout.show_error(error)
         _review_notice(project)
         _instruction(project)
         _labels(project)
@@ -82,18 +69,19 @@ def _labels(project: Project) -> None:
     st.header(say("Labels"))
     counts = annotations.count_labels(project.db)
     for label in codebook_of(project).labels:
-        chosen, name = st.session_state.get("chosen_label") == label.id, layout.plain(label.name)
+        chosen, name = CodebookState.current().chosen_label == label.id, layout.plain(label.name)
         with st.container(border=True):
             with st.container(horizontal=True, vertical_alignment="center"):
                 with st.container(width="stretch"):
-                    label_card.row(label, _answers(counts.get(label.id, 0)))
+                    st.html(label_card.heading(label, _answers(counts.get(label.id, 0))))
                 st.button(
-                    say("Close") if chosen else say("Change"),
+                    say("Close") if chosen else say("Edit"),
                     key=f"choose-{label.id}",
-                    help=say("Close {label}", label=name) if chosen else say("Change {label}", label=name),
+                    help=say("Close {label}", label=name) if chosen else say("Edit {label}", label=name),
                     on_click=_choose,
                     args=(None if chosen else label.id,),
                 )
+            st.html(label_card.definition(label))
             if chosen and not _pending(project, label.id):
                 _edit(project, label, counts.get(label.id, 0))
 
@@ -103,8 +91,8 @@ def _answers(count: int) -> str:
 
 
 def _choose(label_id: int | None) -> None:
-    st.session_state["chosen_label"] = label_id
-    st.session_state.pop("pending", None)
+    page = CodebookState.current()
+    page.chosen_label, page.pending = label_id, None
 
 
 def _edit(project: Project, label: CodebookLabel, answers: int) -> None:
@@ -168,12 +156,12 @@ def _text_fields(label: CodebookLabel, at: str) -> Fields:
     about = say("The words the model predicts for this label, if not its name.")
     words = left.text_input(say("Label words"), label.words, help=about, key=f"words-{at}")
     key = middle.text_input(say("Key"), label.key, max_chars=1, key=f"key-{at}")
-    colours = list(COLOURS)
-    colour = right.selectbox(say("Color"), colours, colours.index(label.colour), format_func=say, key=f"colour-{at}")
+    colors = list(COLORS)
+    color = right.selectbox(say("Color"), colors, colors.index(label.color), format_func=say, key=f"color-{at}")
     written = {"name": name, "definition": definition, "words": words, "key": key.lower()}
     changed = {field: value.strip() for field, value in written.items() if value.strip() != getattr(label, field)}
     lines = [line.strip() for line in examples.splitlines() if line.strip()]
-    more = {"examples": (lines, list(label.examples)), "colour": (colour, label.colour)}
+    more = {"examples": (lines, list(label.examples)), "color": (color, label.color)}
     return changed | {field: value for field, (value, before) in more.items() if value != before}
 
 
@@ -276,13 +264,14 @@ def _propose(project: Project, place: Any, title: str, build: Callable[[], Chang
     except BadInput as refused:
         layout.show_error(refused)
         return
-    st.session_state["pending"] = Pending((project.folder, place), title, proposal)
+    CodebookState.current().pending = PendingChange((project.folder, place), title, proposal)
     st.rerun()
 
 
 def _pending(project: Project, place: Any) -> bool:
     """Show the change that waits for confirmation at this place; return whether there is one."""
-    waiting: Pending | None = st.session_state.get("pending")
+    page = CodebookState.current()
+    waiting = page.pending
     if waiting is None or waiting.owner != (project.folder, place):
         return False
     with st.container(border=True):
@@ -290,14 +279,16 @@ def _pending(project: Project, place: Any) -> bool:
         st.markdown("\n".join(f"- {line}" for line in history.consequences(waiting.proposal)))
         with st.container(horizontal=True):
             st.button(say("Apply"), type="primary", key="do-it", on_click=_apply)
-            st.button(say("Cancel"), key="leave-it", on_click=_choose, args=(st.session_state.get("chosen_label"),))
+            st.button(say("Cancel"), key="leave-it", on_click=_choose, args=(page.chosen_label,))
     return True
 
 
 @layout.guarded
 def _apply() -> None:
-    waiting: Pending = st.session_state.pop("pending")
+    page = CodebookState.current()
+    waiting, page.pending = page.pending, None
+    assert waiting
     with layout.opened_project() as project:
         version = changes.make(project, waiting.proposal, layout.annotator())
-    st.session_state["chosen_label"] = None
+    page.chosen_label = None
     st.toast(say("Applied for all annotators. The codebook is now at version {n}.", n=version))

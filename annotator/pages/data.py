@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import streamlit as st
@@ -22,7 +21,8 @@ from annotator.errors import BadInput, Message
 from annotator.exchange.imports import import_file
 from annotator.exchange.samples import SAMPLES, create_sample, workspace
 from annotator.i18n import number, say, say_many, translate
-from annotator.pages.components import layout
+from annotator.pages.components import label_card, layout
+from annotator.pages.components.state import TYPED_LABELS, DataState, Visit
 from annotator.project import Project
 from store import annotations, utterances
 from store.files.import_report import KINDS, ImportReport
@@ -32,14 +32,15 @@ from store.utterances import NewUtterance
 
 SHOWN = 1_000  # rows of an import report on screen
 NAMED = 20  # labels listed next to the button that adds them
-TYPED, KEPT = "typed-labels", "kept-labels"  # session keys: the text field, and its last content
 TYPES = ["csv", "tsv", "jsonl", "parquet", "xlsx"]
 
 
 def show() -> None:
     """Show the page."""
     st.title(say("Data"))
-    if report := st.session_state.pop("import_report", None):
+    page = DataState.current()
+    report, page.report = page.report, None
+    if report:
         _show_report(report)
     path = layout.folder()
     if path:
@@ -63,17 +64,14 @@ def _overview(project: Project) -> None:
         say("In the audit sample"): counts["audit"],
         say("Context only"): counts["context"],
     }
-    for column, (name, value) in zip(st.columns(4), figures.items(), strict=True):
-        column.metric(name, number(value, ","))
+    with st.container(horizontal=True):
+        for name, value in figures.items():
+            st.metric(name, number(value, ","), width=160)
     codebook = codebook_of(project)
     st.header(say("Codebook"))
-    layout.html("definition", codebook.instruction)
-    rows = [
-        {say("Key"): label.key, say("Label"): label.name, say("Definition"): label.definition}
-        | {say("Examples"): "\n".join(label.examples)}
-        for label in codebook.labels
-    ]
-    st.dataframe(rows, hide_index=True, row_height=72)
+    layout.html("guideline", codebook.instruction)
+    for label in codebook.labels:
+        label_card.row(label)
 
 
 def _show_report(report: ImportReport) -> None:
@@ -137,8 +135,7 @@ def _upload(key: str) -> Path | None:
     if uploaded is None:
         st.caption(say("CSV, TSV, JSONL, Parquet or Excel, with a column of texts. Nothing leaves this computer."))
         return None
-    kept = st.session_state.setdefault("uploads", TemporaryDirectory(prefix="annotator-"))  # deleted with the session
-    path = Path(kept.name) / uploaded.file_id / Path(uploaded.name).name
+    path = Path(DataState.current().uploads.name) / uploaded.file_id / Path(uploaded.name).name
     path.parent.mkdir(exist_ok=True)
     if not path.exists():
         path.write_bytes(uploaded.getbuffer())
@@ -221,7 +218,7 @@ def _import_more(project: Project) -> None:
     _show_preview(path, plan)
     if st.button(say("Import"), type="primary", key="import"):
         with st.spinner(say("Importing")):
-            st.session_state["import_report"] = import_file(project, path, plan, whole)
+            DataState.current().report = import_file(project, path, plan, whole)
         st.rerun()
 
 
@@ -243,7 +240,7 @@ def _new_from_file() -> None:
     checked = parse_codebook(draft | {"name": name})
     target = workspace() / _slug(name)
     with st.spinner(say("Importing")), create_project(target, checked) as project:
-        st.session_state["import_report"] = import_file(project, path, plan, whole)
+        DataState.current().report = import_file(project, path, plan, whole)
     _forget_typed()
     _enter(target)
 
@@ -261,19 +258,19 @@ def _codebook(path: Path, plan: ImportPlan) -> dict[str, Any]:
     _offer(known)
     st.text_area(
         say("Labels, one per line"),
-        key=TYPED,
+        key=TYPED_LABELS.key,
         height=240,
         placeholder=say("label: definition"),
         help=say("Enter at least two labels. Definitions help annotators and the model."),
         on_change=_keep_typed,
     )
-    labels = read_labels(st.session_state[TYPED], known)
+    labels = read_labels(TYPED_LABELS.get(), known)
     missing = [name for name in known if name not in {label["name"] for label in labels}]
     if missing:
         added = st.button(say_many("Add {n:,} label from the file", "Add {n:,} labels from the file", len(missing)))
         st.caption(layout.plain(", ".join(missing[:NAMED]) + (", …" if len(missing) > NAMED else "")))
         if added:
-            st.session_state["add-labels"] = missing
+            DataState.current().labels_to_add = tuple(missing)
             st.rerun()
     return {"instruction": instruction, "labels": labels}
 
@@ -283,25 +280,25 @@ def _offer(known: Sequence[str]) -> None:
 
     The field's state is set only when it changes: setting it can drop characters while someone is typing.
     """
-    state, found = st.session_state, "\n".join(known)
-    kept, offered = state.get(KEPT, ""), state.get("labels-offered", "")
-    if TYPED not in state:  # the first time, or after the field was hidden
-        state[TYPED] = kept
-    if found != offered and state[TYPED].strip() in ("", offered):
-        state[TYPED] = found
-    state["labels-offered"] = found
-    if more := state.pop("add-labels", None):
-        state[TYPED] = "\n".join([*state[TYPED].rstrip().splitlines(), *more])
+    page, found = DataState.current(), "\n".join(known)
+    if not TYPED_LABELS.has_value:  # the first time, or after the field was hidden
+        TYPED_LABELS.set(page.labels_typed)
+    if found != page.labels_offered and TYPED_LABELS.get().strip() in ("", page.labels_offered):
+        TYPED_LABELS.set(found)
+    page.labels_offered = found
+    if page.labels_to_add:
+        TYPED_LABELS.set("\n".join([*TYPED_LABELS.get().rstrip().splitlines(), *page.labels_to_add]))
+        page.labels_to_add = ()
     _keep_typed()
 
 
 def _keep_typed() -> None:
-    st.session_state[KEPT] = st.session_state[TYPED]
+    DataState.current().labels_typed = TYPED_LABELS.get()
 
 
 def _forget_typed() -> None:
-    st.session_state[KEPT] = ""
-    st.session_state.pop("labels-offered", None)
+    page = DataState.current()
+    page.labels_typed = page.labels_offered = ""
 
 
 def _new_from_sample() -> None:
@@ -317,7 +314,7 @@ def _new_from_sample() -> None:
 
 
 def _enter(folder: Path) -> None:
-    st.session_state["enter"] = folder.name  # the project's widget exists already; the next run sets it
+    Visit.current().created = folder.name  # the project's widget exists already; the next run sets it
     st.rerun()
 
 

@@ -12,6 +12,7 @@ from annotator.exchange.columns import ExportRow
 from annotator.exchange.export import ExportContext, ExportPlan, Rows, default_filename, export_project, export_rows
 from annotator.i18n import later, say, say_many
 from annotator.pages.components import layout, onboarding
+from annotator.pages.components.state import ExportState
 from annotator.project import Project
 from annotator.rounds.statuses import Status, added_up
 from store.files.exporters import FORMATS
@@ -71,13 +72,13 @@ def _show_counts(counts: Mapping[Status, int], plan: ExportPlan) -> None:
 
 
 def _offer(project: Project, plan: ExportPlan) -> None:
+    page = ExportState.current()
     if st.button(say("Create export"), type="primary", key="prepare"):
         with st.spinner(say("Writing")):
-            st.session_state["prepared"] = (project.folder, plan, _zipped(project, plan))
-    prepared = st.session_state.get("prepared")
-    if prepared and prepared[:2] == (project.folder, plan):
+            page.prepared = (project.folder, plan, _zipped(project, plan))
+    if page.prepared and page.prepared[:2] == (project.folder, plan):
         name = f"{project.folder.name}.zip"
-        st.download_button(say("Download"), prepared[2], name, "application/zip", icon=":material/download:")
+        st.download_button(say("Download"), page.prepared[2], name, "application/zip", icon=":material/download:")
 
 
 def _zipped(project: Project, plan: ExportPlan) -> bytes:

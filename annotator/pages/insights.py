@@ -9,6 +9,7 @@ from annotator.i18n import say, say_many
 from annotator.labeling.auto_accept import Offer, accept, offer, take_back
 from annotator.methods.guarantee import Guarantee, NotYet, Target
 from annotator.pages.components import layout, onboarding
+from annotator.pages.components.state import InsightsState
 from annotator.project import Project
 from annotator.reporting import guarantees, stopping, summary, text
 from annotator.reporting.summary import Answers, InUse
@@ -317,14 +318,14 @@ def _report(project: Project) -> None:
         acceptances.history(project.db),
         i18n.now(),
     )
+    page = InsightsState.current()
     if st.button(say("Create report"), key="prepare-report"):
         from annotator.reporting.html import report
 
         with st.spinner(say("Creating the report")):
-            st.session_state["report"] = (state, report(project))
-    prepared = st.session_state.get("report")
-    if prepared and prepared[0] == state:
+            page.report = (state, report(project))
+    if page.report and page.report[0] == state:
         name = f"{project.folder.name}-report.html"
         st.download_button(
-            say("Download"), prepared[1], name, "text/html", icon=":material/download:", on_click="ignore"
+            say("Download"), page.report[1], name, "text/html", icon=":material/download:", on_click="ignore"
         )

@@ -9,7 +9,7 @@ from html import escape
 
 import streamlit as st
 
-from annotator.codebook.definition import COLOURS, Codebook, CodebookLabel, codebook_of
+from annotator.codebook.definition import COLORS, Codebook, CodebookLabel, codebook_of
 from annotator.errors import AnnotatorError, AnswerRefused, ProjectBusy
 from annotator.i18n import number, say
 from annotator.labeling.after_answer import follow_up
@@ -17,6 +17,7 @@ from annotator.labeling.screen import Screen
 from annotator.labeling.session import Answer, Question, ask_skipped_again
 from annotator.methods.prediction_sets import LARGE
 from annotator.pages.components import (
+    browser,
     ending,
     explanation,
     keys,
@@ -27,43 +28,46 @@ from annotator.pages.components import (
     pending,
     preferences,
 )
+from annotator.pages.components.state import COMMENT, UNSURE, LabelState, Visit
 from annotator.project import Project
 from store import jobs, utterances
+from store.annotations import Kind
 
 FEW = 3  # minimum number of labels in a short list; a single one would invite mere agreement
 
 
 def show() -> None:
     """Show the page."""
-    keys.listen()
+    browser.listen()
     with layout.opened_project(layout.PATIENCE) as project:
-        if not _settle(project):
+        if not _prepare(project):
             pending.await_project()
             return
-        _colours(codebook_of(project))
+        label_card.color_buttons(codebook_of(project), "label")
     _panel()
     preferences.offer()
 
 
-def _settle(project: Project) -> bool:
+def _prepare(project: Project) -> bool:
     """Create the screen state, or refresh it when the whole page is run again.
 
     Returns False if another program is writing and no utterance has been reserved yet.
     """
-    screen: Screen | None = st.session_state.get("desk")
+    page = LabelState.current()
+    screen = page.screen
     if screen and screen.owner == (project.folder, layout.annotator()):
         before = screen.question
         with suppress(ProjectBusy):  # keep it unchanged
             screen.refresh(project)
         if before and (screen.question is None or screen.question.utterance.id != before.utterance.id):
-            _leave_behind(st.session_state.get("comment", "").strip())
+            page.lost_comment = COMMENT.get().strip() or page.lost_comment
             _turn_to(screen)
         return True
     try:
-        st.session_state["desk"] = Screen(project, layout.annotator())
+        page.screen = Screen(project, layout.annotator())
     except ProjectBusy:
         return False
-    _turn_to(st.session_state["desk"])
+    _turn_to(page.screen)
     _follow_up(project)
     return True
 
@@ -71,30 +75,25 @@ def _settle(project: Project) -> bool:
 def _turn_to(screen: Screen) -> None:
     """Start the timer and set the fields for the current question, with the undone answer if there is one."""
     explanation.forget()
-    st.session_state["shown_at"] = time.monotonic()
+    LabelState.current().shown_at = time.monotonic()
     draft = screen.question.draft if screen.question else None
-    fields = {"unsure": bool(draft and draft.unsure), "comment": draft.comment if draft else ""}
-    if fields != {"unsure": st.session_state.get("unsure", False), "comment": st.session_state.get("comment", "")}:
-        st.session_state.update(fields)  # setting a field takes time, so set only what changes
-
-
-def _leave_behind(comment: str) -> None:
-    """Keep a comment whose utterance has gone without being answered here, to show it."""
-    if comment:
-        st.session_state["left_behind"] = comment
+    fields = (bool(draft and draft.unsure), draft.comment if draft else "")
+    if fields != (UNSURE.get(), COMMENT.get()):  # setting a field takes time, so set only what changes
+        UNSURE.set(fields[0])
+        COMMENT.set(fields[1])
 
 
 @st.fragment
 def _panel() -> None:
     """Show everything that an answer changes. As a fragment, only this part is redrawn after an answer."""
-    screen: Screen = st.session_state["desk"]
+    screen = _screen()
     with layout.opened_project() as project:
         with st.container():  # in a container, so that the utterance is not drawn twice when messages change
             _messages()
         onboarding.strip(project, "label")
         _progress(screen)
         if screen.question is None:
-            ending.tell(project, screen.annotator, _ask_again)
+            ending.show(project, screen.annotator, _ask_again)
             _undo_button()
             return
         codebook = codebook_of(project)
@@ -103,15 +102,17 @@ def _panel() -> None:
         _labels(codebook, offered, screen.question)
         _other_answers(project, codebook, screen.question)
         _notes(project, codebook, screen)
-        explanation.tell()
+        explanation.show()
         pending.reach_the_page()
-        if jobs.active(project.db) and not st.session_state.get("job_active"):
+        if jobs.active(project.db) and not Visit.current().job_is_active:
             st.rerun()  # a round has started automatically; the sidebar must show it
 
 
 def _messages() -> None:
-    layout.tell_failure()
-    if comment := st.session_state.pop("left_behind", None):
+    layout.show_last_error()
+    page = LabelState.current()
+    comment, page.lost_comment = page.lost_comment, ""
+    if comment:
         layout.html("quiet", say("Your comment was not stored: “{comment}”", comment=comment))
 
 
@@ -120,45 +121,54 @@ def _follow_up(project: Project) -> None:
     try:
         follow_up(project)
     except AnnotatorError as error:
-        st.session_state["error"] = error
+        Visit.current().error = error
 
 
 @layout.guarded
-def _say(utterance_id: int, kind: str, label_id: int | None, told: str = "") -> None:
+def _answer(utterance_id: int, kind: Kind, label_id: int | None, name: str) -> None:
     """Store an answer and show the next utterance. A second key press for the same utterance is ignored."""
-    screen: Screen | None = st.session_state.get("desk")
-    if screen is None or screen.question is None or screen.question.utterance.id != utterance_id:
+    page = LabelState.current()
+    question = page.screen.question if page.screen else None
+    if page.screen is None or question is None or question.utterance.id != utterance_id:
         return
-    milliseconds = round((time.monotonic() - st.session_state["shown_at"]) * 1000)
-    said = _as_typed(Answer(kind, label_id, milliseconds=milliseconds))  # type: ignore[arg-type]
-    pending.submit(told, partial(_store, screen, screen.question, said))
+    milliseconds = round((time.monotonic() - page.shown_at) * 1000)
+    given = _as_typed(Answer(kind, label_id, milliseconds=milliseconds))
+    pending.submit(name, partial(_store, page.screen, question, given))
 
 
-def _store(screen: Screen, question: Question, said: Answer, project: Project) -> None:
+def _store(screen: Screen, question: Question, given: Answer, project: Project) -> None:
     """Store an answer, show the next utterance, and start a round or reorder the batch if due."""
     if screen.question and screen.question.utterance.id == question.utterance.id:
-        said = _as_typed(said)  # include what was typed while it waited
+        given = _as_typed(given)  # include what was typed while it waited
     try:
-        screen.answer(project, said, question)
+        screen.answer(project, given, question)
     except AnswerRefused:
-        _leave_behind(said.comment)
+        LabelState.current().lost_comment = given.comment
         _turn_to(screen)
         raise
     _turn_to(screen)
     _follow_up(project)
 
 
-def _as_typed(said: Answer) -> Answer:
-    """Return an answer with the unsure mark and the comment entered on the page."""
-    typed = st.session_state
-    return replace(said, unsure=typed.get("unsure", said.unsure), comment=typed.get("comment", said.comment).strip())
+def _as_typed(given: Answer) -> Answer:
+    """Return an answer with the unsure mark and the comment entered on the page, if their fields are on it."""
+    unsure = UNSURE.get() if UNSURE.has_value else given.unsure
+    comment = COMMENT.get().strip() if COMMENT.has_value else given.comment
+    return replace(given, unsure=unsure, comment=comment)
+
+
+def _screen() -> Screen:
+    """Return the state that `_prepare` created earlier in this run."""
+    screen = LabelState.current().screen
+    assert screen
+    return screen
 
 
 @layout.guarded
 def _take_back() -> None:
     if pending.drop():  # the answer was not stored yet; its utterance is still shown
         return
-    screen: Screen = st.session_state["desk"]
+    screen = _screen()
     with layout.opened_project(layout.PATIENCE) as project:
         if screen.take_back(project):
             _turn_to(screen)
@@ -176,9 +186,9 @@ def _progress(screen: Screen) -> None:
         (say("All: {n:,} of {whole:,}", n=done.labeled, whole=done.to_label), done.labeled, done.to_label),
     )
     drawn = "".join(
-        f'<div class="part">{said}<div class="track"><div class="bar" '
+        f'<div class="part">{text}<div class="track"><div class="bar" '
         f'style="width:{count / max(1, whole):.1%}"></div></div></div>'
-        for said, count, whole in bars
+        for text, count, whole in bars
     )
     given, goal = len(sitting.times), screen.preferences.goal
     today = say("Today: {n} of {goal}", n=given, goal=goal) if goal else say("Today: {n}", n=given)
@@ -191,8 +201,8 @@ def _reading(offered: Sequence[CodebookLabel], question: Question) -> None:
 
     The text is foreign: it is shown literally and nothing in it is rendered.
     """
-    turns = "".join(layout.spoken("turn", turn.speaker, turn.text) for turn in question.turns_before)
-    text = layout.spoken("utterance", question.utterance.speaker, question.utterance.text)
+    turns = "".join(layout.as_html("turn", turn.speaker, turn.text) for turn in question.turns_before)
+    text = layout.as_html("utterance", question.utterance.speaker, question.utterance.text)
     others = {keys.NONE_FITS: "none-fits", keys.SKIP: "skip"}
     asks = keys.asks(question.utterance.id, offered, "label", others)
     st.html(
@@ -201,21 +211,14 @@ def _reading(offered: Sequence[CodebookLabel], question: Question) -> None:
     )
 
 
-def _colours(codebook: Codebook) -> None:
-    """Color the labels' buttons. Name and key also identify them."""
-    rules = (f".st-key-label-{label.id} button {{ border-left: .4rem solid {COLOURS[label.colour]}; }}"
-             for label in codebook.labels)  # fmt: skip
-    layout.wear(f"<style>{' '.join(rules)}</style>")
-
-
 def _offered(codebook: Codebook, question: Question) -> Sequence[CodebookLabel]:
     """Return the labels with a button: all, or for a large codebook the likeliest, on the number keys."""
-    said = question.suggestion
-    if len(codebook.labels) <= LARGE or not said:
+    suggestion = question.suggestion
+    if len(codebook.labels) <= LARGE or not suggestion:
         return codebook.labels
     known = {label.id: label for label in codebook.labels}
-    size = min(LARGE, max(len(said.shortlist), FEW)) if said.shortlist else LARGE
-    return keys.numbered([known[i] for i, _ in said.probabilities[:size] if i in known])
+    size = min(LARGE, max(len(suggestion.shortlist), FEW)) if suggestion.shortlist else LARGE
+    return keys.numbered([known[i] for i, _ in suggestion.probabilities[:size] if i in known])
 
 
 def _labels(codebook: Codebook, offered: Sequence[CodebookLabel], question: Question) -> None:
@@ -223,7 +226,7 @@ def _labels(codebook: Codebook, offered: Sequence[CodebookLabel], question: Ques
     asked = question.utterance.id
     if len(codebook.labels) > LARGE:
         names = {label.id: label.name for label in codebook.labels}
-        label_card.find_label(codebook, asked, lambda label: _say(asked, "label", label, names[label]))
+        label_card.find_label(codebook, asked, lambda label: _answer(asked, "label", label, names[label]))
     if len(offered) > LARGE:
         with st.container(horizontal=True):
             for label in offered:
@@ -260,7 +263,7 @@ def _button(label: CodebookLabel, question: Question, width: int, share: float |
         key=f"label-{label.id}",
         shortcut=label.key or None,
         help=layout.plain(label.definition) if share is not None and label.definition else None,
-        on_click=_say,
+        on_click=_answer,
         args=(question.utterance.id, "label", label.id, label.name),
         width=width,
     )
@@ -268,15 +271,15 @@ def _button(label: CodebookLabel, question: Question, width: int, share: float |
 
 def _beside(label: CodebookLabel, share: float | None) -> None:
     """Show a label's probability (or an empty space), its definition and, if requested, its examples."""
-    bar = '<div class="unsaid"></div>'
+    bar = '<div class="no-bar"></div>'
     if share is not None:
-        spoken = say("probability {share:.0%}", share=share)
+        described = say("probability {share:.0%}", share=share)
         bar = (
-            f'<div class="likely" role="img" aria-label="{spoken}"><div class="track">'
-            f'<div class="bar" style="width:{share:.1%};background:{COLOURS[label.colour]}"></div></div>'
+            f'<div class="likely" role="img" aria-label="{described}"><div class="track">'
+            f'<div class="bar" style="width:{share:.1%};background:{COLORS[label.color]}"></div></div>'
             f'<div class="number">{number(share, ".0%")}</div></div>'
         )
-    wanted = label.examples if st.session_state.get("examples") else ()
+    wanted = label.examples if LabelState.current().shows_examples else ()
     examples = "".join(f'<li dir="auto">{escape(one)}</li>' for one in wanted)
     listed = f'<ul class="examples">{examples}</ul>' if examples else ""
     st.html(f'{bar}<div class="definition" dir="auto">{escape(label.definition)}</div>{listed}')
@@ -286,11 +289,11 @@ def _other_answers(project: Project, codebook: Codebook, question: Question) -> 
     asked = question.utterance.id
     with st.container(horizontal=True, vertical_alignment="center"):
         none_fits, skip = (asked, "none_fits", None, say("None fits")), (asked, "skip", None, say("Skip"))
-        st.button(say("None fits"), key="none-fits", shortcut=keys.NONE_FITS, on_click=_say, args=none_fits)
-        st.button(say("Skip"), key="skip", shortcut=keys.SKIP, on_click=_say, args=skip)
+        st.button(say("None fits"), key="none-fits", shortcut=keys.NONE_FITS, on_click=_answer, args=none_fits)
+        st.button(say("Skip"), key="skip", shortcut=keys.SKIP, on_click=_answer, args=skip)
         _undo_button()
         marked = say("Key Q. Tick before you answer to mark the answer as unsure.")
-        st.checkbox(say("Unsure"), key="unsure", help=marked)
+        st.checkbox(say("Unsure"), key=UNSURE.key, help=marked)
         explanation.offer(project, codebook, question)
 
 
@@ -301,27 +304,28 @@ def _undo_button() -> None:
 def _notes(project: Project, codebook: Codebook, screen: Screen) -> None:
     question = screen.question
     assert question
-    st.text_input(say("Comment"), key="comment", placeholder=say("M: stored with the answer"), max_chars=2000)
-    said = [notes.reasons(project, question), notes.outcome(codebook, screen), preferences.rest(screen)]
-    layout.html("quiet notes", "\n".join(line for line in said if line))
+    st.text_input(say("Comment"), key=COMMENT.key, placeholder=say("M: stored with the answer"), max_chars=2000)
+    lines = [notes.reasons(project, question), notes.outcome(codebook, screen), preferences.rest(screen)]
+    layout.html("quiet notes", "\n".join(line for line in lines if line))
     with st.container(horizontal=True):
         shortcut = keys.spare(keys.EXAMPLES, codebook)
         st.button(say("Examples"), key="show-examples", type="tertiary", shortcut=shortcut, on_click=_turn_examples)
         if st.button(say("Conversation"), key="transcript", type="tertiary", shortcut=keys.TRANSCRIPT):
             st.dialog(say("Conversation"), width="large")(_transcript)(project, question)
         if st.button(say("Keys (?)"), key="keys", type="tertiary"):
-            st.dialog(say("Keys"))(keys.tell)()
+            st.dialog(say("Keys"))(keys.show_table)()
 
 
 def _turn_examples() -> None:
-    st.session_state["examples"] = not st.session_state.get("examples", False)
+    page = LabelState.current()
+    page.shows_examples = not page.shows_examples
 
 
 def _transcript(project: Project, question: Question) -> None:
     """Show all turns of the conversation, with the utterance to label marked."""
     asked = question.utterance
     lines = (
-        layout.spoken("turn here" if turn.id == asked.id else "turn", turn.speaker, turn.text)
+        layout.as_html("turn here" if turn.id == asked.id else "turn", turn.speaker, turn.text)
         for turn in utterances.turns_around(project.db, asked)
     )
     st.html(f'<div class="transcript">{"".join(lines)}</div>')
@@ -330,7 +334,7 @@ def _transcript(project: Project, question: Question) -> None:
 @layout.guarded
 def _ask_again() -> None:
     """Show the skipped utterances again."""
-    screen: Screen = st.session_state["desk"]
+    screen = _screen()
     with layout.opened_project(layout.PATIENCE) as project:
         ask_skipped_again(project, screen.annotator)
         screen.bring_next(project)

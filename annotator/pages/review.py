@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 from html import escape
+from pathlib import Path
 
 import streamlit as st
 
@@ -10,9 +11,10 @@ from annotator.codebook.definition import Codebook, CodebookLabel, codebook_of
 from annotator.errors import AnswerRefused
 from annotator.i18n import number, say
 from annotator.labeling.after_answer import follow_up
-from annotator.labeling.review import QUEUES, Case, case, settle, take_back
+from annotator.labeling.review import QUEUES, Case, adjudicate, case, take_back
 from annotator.methods.prediction_sets import LARGE
-from annotator.pages.components import keys, label_card, layout, pending
+from annotator.pages.components import browser, keys, label_card, layout, pending
+from annotator.pages.components.state import REVIEW_LIST, ReviewState
 from annotator.project import Project
 from annotator.rounds.batch import AUDIT
 from store import labels
@@ -22,40 +24,37 @@ from store.annotations import ADJUDICATED, Answer, Kind
 def show() -> None:
     """Show the page."""
     st.title(say("Review", "page"))
-    st.html(label_card.STYLE)
-    keys.listen()
+    browser.listen()
     with layout.opened_project() as project:
-        if error := st.session_state.pop("error", None):
-            layout.show_error(error)
         waiting = {name: queue.find(project) for name, queue in QUEUES.items()}
         name = _choose(waiting)
-        passed = st.session_state.setdefault("passed", {}).get((project.folder, name), [])
-        ids = [i for i in waiting[name] if i not in passed]
+        postponed = ReviewState.current().postponed.get((project.folder, name), [])
+        ids = [i for i in waiting[name] if i not in postponed]
         if not ids:
-            _nothing(project, name, len(passed))
+            _nothing(project, name, len(postponed))
             return
-        layout.html("quiet", f"{say(QUEUES[name].about)} {QUEUES[name].tell(project)}")
+        layout.html("quiet", f"{say(QUEUES[name].about)} {QUEUES[name].summarize(project)}")
         now = case(project, _in_hand(project, name, ids))
         _utterance(now)
-        _voices(project, now)
-        _settling(project, name, now)
+        _show_answers(project, now)
+        _decision(project, name, now)
 
 
 def enter(name: str) -> None:
     """Go to a queue from another page."""
-    st.session_state["review_queue"] = name
+    REVIEW_LIST.set(name)
     st.switch_page(st.Page(show, title=say("Review", "page"), url_path="review"))
 
 
 def _choose(waiting: dict[str, list[int]]) -> str:
     """Let the user choose a review queue; the default is the first that is not empty."""
     first = next((name for name, ids in waiting.items() if ids), next(iter(waiting)))
-    st.session_state["review_queue"] = st.session_state.get("review_queue", first)  # kept when the page changes
-    chosen = st.segmented_control(
+    REVIEW_LIST.set(REVIEW_LIST.get() or first)  # set anew: Streamlit drops it when the page changes
+    chosen = st.pills(
         say("Review list"),
         list(QUEUES),
         format_func=lambda name: f"{say(QUEUES[name].shown)} · {len(waiting[name])}",
-        key="review_queue",
+        key=REVIEW_LIST.key,
         required=True,
         label_visibility="collapsed",
     )
@@ -64,39 +63,36 @@ def _choose(waiting: dict[str, list[int]]) -> str:
 
 def _in_hand(project: Project, name: str, ids: list[int]) -> int:
     """Return the case to show. It stays until it is decided or postponed, here or elsewhere."""
-    kept: tuple[object, int] | None = st.session_state.get("case")
-    owner = (project.folder, name)
-    if kept is None or kept[0] != owner or kept[1] not in ids:
-        kept = (owner, ids[0])
-        st.session_state["case"] = kept
-    return kept[1]
+    page, owner = ReviewState.current(), (project.folder, name)
+    if page.case is None or page.case[0] != owner or page.case[1] not in ids:
+        page.case = (owner, ids[0])
+    return page.case[1]
 
 
-def _nothing(project: Project, name: str, passed: int) -> None:
-    if passed:
-        st.info(say("No more cases in this list. {n} postponed.", n=passed))
-        st.button(say("Review postponed cases"), key="again", on_click=_forget, args=((project.folder, name),))
+def _nothing(project: Project, name: str, postponed: int) -> None:
+    if postponed:
+        st.info(say("No more cases in this list. {n} postponed.", n=postponed))
+        st.button(say("Review postponed cases"), key="again", on_click=_resume, args=((project.folder, name),))
     else:
         st.success(say(QUEUES[name].empty))
     _undo_button()
 
 
 def _utterance(now: Case) -> None:
-    for turn in now.turns_before:
-        layout.html("turn", turn.text, turn.speaker or "")
-    layout.html("utterance", now.utterance.text, now.utterance.speaker or "")
+    turns = "".join(layout.as_html("turn", turn.speaker, turn.text) for turn in now.turns_before)
+    st.html(turns + layout.as_html("utterance", now.utterance.speaker, now.utterance.text))
 
 
-def _voices(project: Project, now: Case) -> None:
+def _show_answers(project: Project, now: Case) -> None:
     """Show people's answers and, if allowed, the prediction side by side."""
     names = labels.names(project.db)
-    said = [_answer(answer, names) for answer in now.answers]
+    rows = [_answer(answer, names) for answer in now.answers]
     if now.suggestion:
         label, probability = now.suggestion
-        said.append(_voice(say("The model"), f"{names[label]} · {number(probability, '.0%')}", ""))
+        rows.append(_answer_html(say("The model"), f"{names[label]} · {number(probability, '.0%')}", ""))
     elif now.utterance.slice == AUDIT:
-        said.append(_voice(say("The model"), say("not shown"), say("Audit utterance: it measures the model.")))
-    st.html(f'<div class="voices">{"".join(said)}</div>')
+        rows.append(_answer_html(say("The model"), say("not shown"), say("Audit utterance: it measures the model.")))
+    st.html(f'<div class="answers">{"".join(rows)}</div>')
     for note in now.notes:
         layout.html("quiet", note)
 
@@ -110,32 +106,35 @@ def _answer(given: Answer, names: Mapping[int, str]) -> str:
     notes += [say("unsure")] * bool(given.unsure) + [say("“{name}”", name=given.comment)] * bool(given.comment)
     adjudicated = given.strategy == ADJUDICATED
     who = say("{name} (adjudicated)", name=given.annotator) if adjudicated else given.annotator
-    return _voice(who, label, ", ".join(notes))
+    return _answer_html(who, label, ", ".join(notes))
 
 
-def _voice(who: str, said: str, notes: str) -> str:
+def _answer_html(who: str, answer: str, notes: str) -> str:
     return (
-        f'<div class="voice" dir="auto"><div class="who">{escape(who)}</div>'
-        f'<div class="said">{escape(said)}</div><div class="who">{escape(notes)}</div></div>'
+        f'<div class="card" dir="auto"><div class="who">{escape(who)}</div>'
+        f'<div class="answer">{escape(answer)}</div><div class="who">{escape(notes)}</div></div>'
     )
 
 
-def _settling(project: Project, name: str, now: Case) -> None:
+def _decision(project: Project, name: str, now: Case) -> None:
     codebook = codebook_of(project)
     offered = _offered(codebook, now)
-    asks = keys.asks(now.utterance.id, offered, "settle", {keys.NONE_FITS: "settle-none", keys.SKIP: "later"})
+    asks = keys.asks(now.utterance.id, offered, "adjudicate", {keys.NONE_FITS: "adjudicate-none", keys.SKIP: "later"})
+    label_card.color_buttons(codebook, "adjudicate")
     wins = say("Your decision outweighs all answers and is exported as adjudicated.")
     st.html(f'<div class="quiet" {asks}>{escape(wins)}</div>')
     if len(offered) < len(codebook.labels):
         names = {label.id: label.name for label in codebook.labels}
-        label_card.find_label(codebook, now.utterance.id, lambda label: _settle(now, "label", label, names[label]))
+        label_card.find_label(codebook, now.utterance.id, lambda label: _adjudicate(now, "label", label, names[label]))
     with st.container(horizontal=True):
         for label in offered:
             _button(label, now)
     none_fits, later = (now, "none_fits", None, say("None fits")), ((project.folder, name), now.utterance.id)
     with st.container(horizontal=True):
-        st.button(say("None fits"), key="settle-none", shortcut=keys.NONE_FITS, on_click=_settle, args=none_fits)
-        st.button(say("Later"), key="later", shortcut=keys.SKIP, on_click=_pass_over, args=later)
+        st.button(
+            say("None fits"), key="adjudicate-none", shortcut=keys.NONE_FITS, on_click=_adjudicate, args=none_fits
+        )
+        st.button(say("Later"), key="later", shortcut=keys.SKIP, on_click=_postpone, args=later)
         _undo_button()
 
 
@@ -149,44 +148,45 @@ def _offered(codebook: Codebook, now: Case) -> Sequence[CodebookLabel]:
 def _button(label: CodebookLabel, now: Case) -> None:
     st.button(
         layout.plain(label.name),
-        key=f"settle-{label.id}",
+        key=f"adjudicate-{label.id}",
         shortcut=label.key or None,
         help=layout.plain(label.definition) or None,
-        on_click=_settle,
+        on_click=_adjudicate,
         args=(now, "label", label.id, label.name),
     )
 
 
 def _undo_button() -> None:
-    st.button(say("Undo"), key="undo-settled", shortcut=keys.UNDO, icon=":material/undo:", on_click=_take_back)
+    st.button(say("Undo"), key="undo-adjudicated", shortcut=keys.UNDO, icon=":material/undo:", on_click=_take_back)
 
 
 @layout.guarded
-def _settle(now: Case, kind: Kind, label_id: int | None, told: str = "") -> None:
+def _adjudicate(now: Case, kind: Kind, label_id: int | None, name: str = "") -> None:
     """Decide the case on screen. A second key press for the same case is ignored."""
-    if st.session_state.get("case", (None, None))[1] != now.utterance.id:
+    shown = ReviewState.current().case
+    if shown is None or shown[1] != now.utterance.id:
         return
-    pending.submit(told, partial(_store, now, layout.annotator(), (kind, label_id)))
+    pending.submit(name, partial(_store, now, layout.annotator(), (kind, label_id)))
 
 
 def _store(now: Case, annotator: str, decided: tuple[Kind, int | None], project: Project) -> None:
     """Store a decision and move to the next case, even if someone else has already decided this one."""
+    page = ReviewState.current()
     try:
-        settle(project, now, annotator, *decided)
+        adjudicate(project, now, annotator, *decided)
     except AnswerRefused:
-        st.session_state.pop("case", None)
+        page.case = None
         raise
-    st.session_state.pop("case", None)
+    page.case = None
     follow_up(project)
 
 
-def _pass_over(queue: tuple[object, str], utterance_id: int) -> None:
-    passed = st.session_state["passed"]
-    passed[queue] = [*passed.get(queue, []), utterance_id]
+def _postpone(queue: tuple[Path, str], utterance_id: int) -> None:
+    ReviewState.current().postponed.setdefault(queue, []).append(utterance_id)
 
 
-def _forget(queue: tuple[object, str]) -> None:
-    st.session_state["passed"].pop(queue, None)
+def _resume(queue: tuple[Path, str]) -> None:
+    ReviewState.current().postponed.pop(queue, None)
 
 
 @layout.guarded
@@ -198,6 +198,5 @@ def _take_back() -> None:
         if utterance_id is None:
             st.toast(say("There is no decision to undo."))
         else:
-            name = st.session_state["review_queue"]
-            st.session_state["case"] = ((project.folder, name), utterance_id)
+            ReviewState.current().case = ((project.folder, REVIEW_LIST.get()), utterance_id)
             follow_up(project)

@@ -1,6 +1,7 @@
 """The rounds page: start rounds, follow their progress, compare them and change their settings."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -124,15 +125,18 @@ def _history(project: Project) -> None:
 
 
 def _columns() -> dict[str, Any]:
-    text = st.column_config.TextColumn
+    text, figure = st.column_config.TextColumn, partial(st.column_config.TextColumn, alignment="right")
     return {
-        say("NLL"): text(help=say("Negative log-likelihood: lower is better.")),
-        say("ECE"): text(help=say("Gap between confidence and accuracy: lower is better.")),
+        say("Accuracy"): figure(),
+        say("95 % interval"): figure(),
+        say("Macro-F1"): figure(),
+        say("NLL"): figure(help=say("Negative log-likelihood: lower is better.")),
+        say("ECE"): figure(help=say("Gap between confidence and accuracy: lower is better.")),
         say("Learner"): text(
             help=say("The quick classifier alone takes seconds; fine-tuning the language model takes minutes.")
         ),
         say("Calibrated"): text(help=calibrated()),
-        say("Memory"): text(help=say("Peak memory of the round.")),
+        say("Memory"): figure(help=say("Peak memory of the round.")),
     }
 
 
@@ -163,8 +167,9 @@ def _settings(project: Project) -> None:
                 say("Query strategy"),
                 list(STRATEGIES),
                 index=list(STRATEGIES).index(config.strategy),
-                format_func=lambda name: f"{say(STRATEGIES[name].shown)}: {say(STRATEGIES[name].reason)}",
+                format_func=lambda name: say(STRATEGIES[name].shown),
                 key=f"strategy-{config.strategy}",
+                help="\n".join(f"- **{say(one.shown)}**: {say(one.reason)}" for one in STRATEGIES.values()),
             )
             template = st.selectbox(
                 say("Prompt format"),

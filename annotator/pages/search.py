@@ -13,12 +13,13 @@ from annotator.labeling.bulk import Preview, preview
 from annotator.labeling.search import Search, alike, find
 from annotator.labeling.session import Answer
 from annotator.pages.components import layout, pending
+from annotator.pages.components.state import Found, SearchState
 from annotator.project import Project
 from store import annotations, labels, rounds, utterances
 from store import bulk as acts
 from store.annotations import Answer as Given
 from store.faults import parsed
-from store.search import NONE_FITS, Conditions, Quarrel, State
+from store.search import NONE_FITS, Conditions, Disagreement, State
 from store.utterances import Utterance
 
 PAGE = 20  # utterances shown at once
@@ -29,7 +30,7 @@ STATES: dict[State, str] = {
     "open": later("not answered yet"),
     "answered": later("answered"),
 }
-QUARRELS: dict[Quarrel, str] = {
+DISAGREEMENTS: dict[Disagreement, str] = {
     "": later("any"),
     "people": later("people disagree"),
     "model": later("the model disagrees with a person"),
@@ -42,12 +43,11 @@ def show() -> None:
     with layout.opened_project() as project:
         names = {**labels.names(project.db), NONE_FITS: say("none fits")}
         _form(project, names)
-        asked = st.session_state.get("searched")
-        if asked and asked[0] == project.folder:
-            search, found = asked[1], asked[2]
-            _found(project, names, found)
-            if found:
-                _answer_all(project, search, found)
+        found = SearchState.current().found
+        if found and found.folder == project.folder:
+            _found(project, names, found.ids)
+            if found.ids:
+                _answer_all(project, found.search, found.ids)
         _acts(project, names)
 
 
@@ -62,8 +62,9 @@ def _form(project: Project, names: Mapping[int, str]) -> None:
             search = Search(words, pattern, _conditions(project, names))
         if st.form_submit_button(say("Search"), type="primary", icon=":material/search:"):
             with st.spinner(say("Searching")):
-                st.session_state["searched"] = (project.folder, search, find(project, search))
-            st.session_state.pop("around", None)
+                found = Found(project.folder, search, find(project, search))
+            page = SearchState.current()
+            page.found, page.in_context = found, None
 
 
 def _conditions(project: Project, names: Mapping[int, str]) -> Conditions:
@@ -71,26 +72,31 @@ def _conditions(project: Project, names: Mapping[int, str]) -> Conditions:
     numbers = {one.id: one.number for one in rounds.history(project.db)}
     any_label = [ANY, *codebook_of(project).ids]
     people = ["", *annotations.annotators(project.db)]
-    said = layout.told_apart({ANY: say("any"), NONE_FITS: names[NONE_FITS]}, names)
-    by = layout.told_apart({"": say("anyone")}, {name: name for name in people if name})
+    shown = layout.distinct_names({ANY: say("any"), NONE_FITS: names[NONE_FITS]}, names)
+    by = layout.distinct_names({"": say("anyone")}, {name: name for name in people if name})
     asked_by_round = {ANY: say("any")} | {key: str(number) for key, number in numbers.items()}
     state = left.selectbox(say("State"), list(STATES), format_func=lambda state: say(STATES[state]), key="search-state")
-    quarrel = right.selectbox(
-        say("Agreement"), list(QUARRELS), format_func=lambda quarrel: say(QUARRELS[quarrel]), key="search-quarrel"
+    disagreement = right.selectbox(
+        say("Agreement"),
+        list(DISAGREEMENTS),
+        format_func=lambda kind: say(DISAGREEMENTS[kind]),
+        key="search-disagreement",
     )
     label = left.selectbox(
-        say("Answered with"), [*any_label, NONE_FITS], format_func=said.__getitem__, key="search-label"
+        say("Answered with"), [*any_label, NONE_FITS], format_func=shown.__getitem__, key="search-label"
     )
     annotator = right.selectbox(say("Answered by"), people, format_func=by.__getitem__, key="search-by")
     asked_by = left.selectbox(
         say("Chosen by round"), list(asked_by_round), format_func=asked_by_round.__getitem__, key="search-round"
     )
-    likeliest = right.selectbox(say("Predicted label"), any_label, format_func=said.__getitem__, key="search-likeliest")
+    likeliest = right.selectbox(
+        say("Predicted label"), any_label, format_func=shown.__getitem__, key="search-likeliest"
+    )
     low, high = st.slider(
         say("Probability of the predicted label"), 0.0, 1.0, (0.0, 1.0), 0.01, key="search-probability"
     )
     label_id, round_id, likeliest_id = (None if one == ANY else one for one in (label, asked_by, likeliest))
-    return Conditions(state, label_id, annotator, round_id, quarrel, likeliest_id, low, high)
+    return Conditions(state, label_id, annotator, round_id, disagreement, likeliest_id, low, high)
 
 
 def _found(project: Project, names: Mapping[int, str], found: list[int]) -> None:
@@ -104,12 +110,12 @@ def _found(project: Project, names: Mapping[int, str], found: list[int]) -> None
     shown = found[(number - 1) * PAGE : number * PAGE]
     given: dict[int, list[str]] = {}
     for one in annotations.answers_to(project.db, shown):
-        given.setdefault(one.utterance_id, []).append(f"{one.annotator}: {_said(one, names)}")
+        given.setdefault(one.utterance_id, []).append(f"{one.annotator}: {_answer_text(one, names)}")
     for row in utterances.read(project.db, shown):
         _line(project, row, given.get(row.id, []))
 
 
-def _said(given: Given, names: Mapping[int, str]) -> str:
+def _answer_text(given: Given, names: Mapping[int, str]) -> str:
     """Return a short text for an answer, with the label it counts as."""
     if given.kind == "out_of_use":
         return say("{label} (retired)", label=names[given.said_label_id or NONE_FITS])
@@ -119,19 +125,21 @@ def _said(given: Given, names: Mapping[int, str]) -> str:
 def _line(project: Project, row: Utterance, given: list[str]) -> None:
     """Show one utterance with its answers and, on demand, its context and similar utterances."""
     notes = [*given, *([say("audit utterance")] if row.slice == "audit" else [])]
-    with st.container(horizontal=True, vertical_alignment="top", gap="medium"):
-        with st.container(width="stretch"):
-            layout.html("found", row.text, row.speaker or "")
+    is_open = SearchState.current().in_context == row.id
+    with st.container(gap=None):
+        layout.html("found", row.text, row.speaker or "")
+        with st.container(horizontal=True, vertical_alignment="center"):
             layout.html("quiet", " · ".join(notes) or say("not answered yet"))
-        st.button(say("Show context"), key=f"around-{row.id}", type="tertiary", on_click=_look_around, args=(row.id,))
-    if st.session_state.get("around") == row.id:
+            shown = say("Hide context") if is_open else say("Show context")
+            st.button(shown, key=f"around-{row.id}", type="tertiary", on_click=_look_around, args=(row.id,))
+    if is_open:
         _around(project, row)
 
 
 def _look_around(utterance_id: int) -> None:
     """Show or hide an utterance's context."""
-    closed = st.session_state.get("around") == utterance_id
-    st.session_state["around"] = None if closed else utterance_id
+    page = SearchState.current()
+    page.in_context = None if page.in_context == utterance_id else utterance_id
 
 
 def _around(project: Project, row: Utterance) -> None:
@@ -139,14 +147,18 @@ def _around(project: Project, row: Utterance) -> None:
         if row.conversation is not None:
             st.caption(say("In the conversation"))
             turns = utterances.turns_around(project.db, row, AROUND)
-            lines = (layout.spoken("turn here" if t.id == row.id else "turn", t.speaker, t.text) for t in turns)
+            lines = (layout.as_html("turn here" if t.id == row.id else "turn", t.speaker, t.text) for t in turns)
             st.html("".join(lines))
         st.caption(say("Most similar"))
         with st.spinner(say("Comparing")):
             near = alike(project, row.id)
         texts = utterances.read(project.db, [utterance_id for utterance_id, _ in near])
-        for other, (_, likeness) in zip(texts, near, strict=True):
-            layout.html("turn", other.text, number(likeness, ".0%"))
+        st.html(
+            "".join(
+                layout.as_html("turn", number(likeness, ".0%"), other.text)
+                for other, (_, likeness) in zip(texts, near, strict=True)
+            )
+        )
         if not near:
             layout.html("quiet", say("No similar utterances."))
 
@@ -155,7 +167,7 @@ def _answer_all(project: Project, search: Search, found: list[int]) -> None:
     """Offer one answer for all results, with a preview of its effects."""
     codebook = codebook_of(project)
     named = {label.id: label.name for label in codebook.labels}
-    names = layout.told_apart({NONE_FITS: say("none fits")}, named)
+    names = layout.distinct_names({NONE_FITS: say("none fits")}, named)
     with st.expander(say("Answer all {n:,} at once", n=len(found))):
         options = [*codebook.ids, NONE_FITS]
         chosen = st.selectbox(
@@ -169,8 +181,8 @@ def _answer_all(project: Project, search: Search, found: list[int]) -> None:
         replace = st.checkbox(say("Replace my other answers"), key="bulk-replace")
         if chosen is None:
             return
-        said = Answer("label", chosen) if chosen else Answer("none_fits")
-        plan = preview(project, layout.annotator(), found, said, replace)
+        given = Answer("label", chosen) if chosen else Answer("none_fits")
+        plan = preview(project, layout.annotator(), found, given, replace)
         for line in effects(plan):
             layout.html("quiet", line)
         st.button(
@@ -179,7 +191,7 @@ def _answer_all(project: Project, search: Search, found: list[int]) -> None:
             key="bulk-do",
             disabled=not plan.ids,
             on_click=_do,
-            args=(search, said, plan, named.get(chosen, names[NONE_FITS])),
+            args=(search, given, plan, named.get(chosen, names[NONE_FITS])),
         )
 
 
@@ -206,13 +218,13 @@ def effects(plan: Preview) -> list[str]:
 
 
 @layout.guarded
-def _do(search: Search, said: Answer, plan: Preview, told: str) -> None:
-    pending.submit(told, partial(_store, layout.annotator(), search, said, plan))
+def _do(search: Search, given: Answer, plan: Preview, name: str) -> None:
+    pending.submit(name, partial(_store, layout.annotator(), search, given, plan))
 
 
-def _store(annotator: str, search: Search, said: Answer, plan: Preview, project: Project) -> None:
+def _store(annotator: str, search: Search, given: Answer, plan: Preview, project: Project) -> None:
     """Give the answer to all utterances in the preview that have not been answered since."""
-    act = bulk.answer_all(project, annotator, search, said, plan.ids, plan.seen)
+    act = bulk.answer_all(project, annotator, search, given, plan.ids, plan.seen)
     st.toast(say("{n:,} answered.", n=acts.size(project.db, act)))
     follow_up(project)
 

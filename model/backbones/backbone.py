@@ -34,7 +34,7 @@ from model.backbones.soundness import check_finite, check_loaded
 from model.recipe import Quantization, Recipe
 from model.types import Origin
 
-_UNFIT = (
+_UNUSABLE = (
     ValueError, LookupError, TypeError, AttributeError, ImportError, AssertionError, RuntimeError, StrictDataclassError,
 )  # fmt: skip
 
@@ -218,7 +218,7 @@ def _fetch(load: Any, name: str, place: _Place, **options: Any) -> Any:
         ) from error
     except torch.OutOfMemoryError:
         raise
-    except _UNFIT as error:
+    except _UNUSABLE as error:
         raise BackboneRefused(
             Message(
                 "The backbone “{name}” cannot be loaded: {name2}: {error}",

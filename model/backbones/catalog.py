@@ -27,7 +27,7 @@ class Entry:
     name: str
     source: str
     family: Family
-    licence: str
+    license: str
     millions: int  # of parameters
     note: str = ""
 

@@ -30,7 +30,7 @@ _UNREAD = {
     "use_cache",
     "chat_template",
 }
-_SETTLED = 2_000_000_000  # ns after which another change of a file is certain to change its times
+_STABLE = 2_000_000_000  # ns after which another change of a file is certain to change its times
 _QUICK = 1_000_000_000  # bytes that may be hashed while a page loads
 
 Check = Callable[[Path], None]
@@ -79,12 +79,12 @@ def digest(path: Path, check: Check | None = None) -> str:
     same = cached.get("stamp") == before
     if same and (cached["checked"] or check is None):
         return str(cached["sha256"])
-    is_settled = time.time_ns() - max(before[3:]) > _SETTLED
+    is_stable = time.time_ns() - max(before[3:]) > _STABLE
     if check is not None:
         check(path)
     with path.open("rb") as file:
         sha256 = str(cached["sha256"]) if same else hashlib.file_digest(file, "sha256").hexdigest()
-    if is_settled and stamp(path) == before:
+    if is_stable and stamp(path) == before:
         _write_record(record, {"path": str(path), "stamp": before, "sha256": sha256, "checked": check is not None})
     return sha256
 

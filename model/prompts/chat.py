@@ -26,7 +26,7 @@ _IN_ENGLISH = {  # strftime codes that depend on locale or time zone, as of that
     "%c": "Fri Jul 26 00:00:00 2024", "%x": "07/26/24", "%X": "00:00:00", "%r": "12:00:00 AM", "%Z": "", "%z": "",
 }  # fmt: skip
 _GAP = "\ue000utterance\ue000"  # private-use characters: no instruction contains them
-_UNFIT = (TemplateError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError)
+_FAILURES = (TemplateError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError)
 
 
 def frame_of(tokenizer: Any, family: Family, day: date = DAY) -> Frame:
@@ -58,7 +58,7 @@ def _around(tokenizer: Any, turns: list[dict[str, str]], ask: bool, day: date) -
     for chat in (turns, in_parts):
         try:
             pieces = _render(tokenizer, chat, ask, day).split(_GAP)
-        except _UNFIT as error:
+        except _FAILURES as error:
             reason = f"{type(error).__name__}: {error}"
             continue
         if len(pieces) == 2:

@@ -129,9 +129,9 @@ class Work(RuleBasedStateMachine):
             auto_accept.take_back(self.project, every[number % len(every)].id, "ben")
 
     @rule(queue=st.sampled_from(sorted(review.QUEUES)), label=some)
-    def settle(self, queue: str, label: int) -> None:
+    def adjudicate(self, queue: str, label: int) -> None:
         for utterance in review.QUEUES[queue].find(self.project)[:1]:
-            review.settle(self.project, review.case(self.project, utterance), "cid", "label", self.pick(label))
+            review.adjudicate(self.project, review.case(self.project, utterance), "cid", "label", self.pick(label))
 
     @rule(word=st.sampled_from(["roads", "will", "hope"]), label=some, replace_mine=st.booleans())
     def answer_all_that_is_found(self, word: str, label: int, replace_mine: bool) -> None:
@@ -159,7 +159,7 @@ class Work(RuleBasedStateMachine):
     @invariant()
     def every_page_can_be_read(self) -> None:
         for queue in review.QUEUES.values():
-            queue.tell(self.project)
+            queue.summarize(self.project)
             for utterance in queue.find(self.project)[:1]:
                 said = review.case(self.project, utterance).suggestion
                 assert said is None or not math.isnan(said[1])

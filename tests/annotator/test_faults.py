@@ -91,7 +91,7 @@ def answer_on(project: Project, screen: Screen) -> None:
             raise
 
 
-def test_an_answer_that_a_full_disk_refuses_stays_on_the_desk_and_is_taken_when_there_is_room(tmp_path: Path) -> None:
+def test_an_answer_that_a_full_disk_refuses_stays_on_screen_and_is_taken_when_there_is_room(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk") as disk:
         answered(disk / "project")
         with Project.open(disk / "project") as project:
@@ -163,7 +163,7 @@ def test_broken_preferences_are_named(tmp_path: Path, stored: str) -> None:
             preferences(project, "anna")
 
 
-def test_a_project_without_its_folder_of_adapters_opens_and_is_labelled(tmp_path: Path) -> None:
+def test_a_project_without_its_folder_of_adapters_opens_and_is_labeled(tmp_path: Path) -> None:
     answered(tmp_path / "project")
     shutil.rmtree(tmp_path / "project" / "adapters")
     with Project.open(tmp_path / "project") as project:

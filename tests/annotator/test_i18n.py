@@ -1,4 +1,4 @@
-"""The catalogue says all that the source says, in the same words and numbers; English is what stands in the source."""
+"""The catalog has all that the source shows, in the same words and numbers; English is what stands in the source."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def german(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def entries(code: str) -> dict[Sentence, Entry]:
     with (i18n.FOLDER / f"{code}.po").open("rb") as file:
-        catalogue = read_po(file, code, abort_invalid=True)
+        catalog = read_po(file, code, abort_invalid=True)
     found = {}
-    for one in catalogue:
+    for one in catalog:
         if one.id:
             first, many = one.id if isinstance(one.id, tuple) else (one.id, "")
             found[Sentence(first, many, one.context or "")] = one
@@ -49,7 +49,7 @@ def test_every_language_is_called_by_its_own_name() -> None:
 
 
 @pytest.mark.parametrize("code", CODES)
-def test_all_that_is_said_is_in_the_catalogue_and_nothing_else(code: str) -> None:
+def test_all_that_is_shown_is_in_the_catalog_and_nothing_else(code: str) -> None:
     known = set(entries(code))
     missing = "\n".join(f"{one}" for one in sorted(wanted() - known))
     assert not missing, f"write a translation of:\n{missing}"
@@ -152,11 +152,11 @@ def test_a_number_of_any_kind_keeps_its_form_in_a_row(n: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wished", "spoken"),
+    ("requested", "spoken"),
     [("de", "de"), ("de-AT", "de"), ("DE_ch", "de"), ("en-GB", "en"), ("fr", "en"), ("", "en"), (None, "en")],
 )
-def test_a_browser_gets_its_language_or_english(wished: str | None, spoken: str) -> None:
-    assert i18n.best(wished) == spoken
+def test_a_browser_gets_its_language_or_english(requested: str | None, spoken: str) -> None:
+    assert i18n.best(requested) == spoken
 
 
 # Nothing a person reads is forgotten
@@ -188,7 +188,7 @@ def unwrapped(path: Path) -> Iterator[str]:
 
 
 def literals(node: ast.AST) -> Iterator[str]:
-    """Yield the texts with letters in an expression that pass no function of the catalogue."""
+    """Yield the texts with letters in an expression that pass no function of the catalog."""
     if isinstance(node, ast.Constant):
         if isinstance(node.value, str) and re.search("[a-zA-Z]{2}", re.sub("<.*?>", "", node.value)):
             yield node.value
@@ -201,5 +201,5 @@ PAGES = [ROOT / "streamlit_app.py", *sorted((ROOT / "annotator" / "pages").glob(
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
-def test_whatever_a_page_shows_is_said_through_the_catalogue(path: Path) -> None:
+def test_whatever_a_page_shows_is_translated_through_the_catalog(path: Path) -> None:
     assert not list(unwrapped(path))

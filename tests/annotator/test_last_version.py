@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from annotator.codebook import history
 from annotator.codebook.definition import codebook_of
 from annotator.exchange.export import ExportPlan, Rows, export_project
 from annotator.labeling.session import answer, next_question, undo
 from annotator.loop import run_round
 from annotator.project import Project
-from store import acceptances, rounds
+from store import acceptances, labels, rounds
+from store.database import FILENAME
 from tests.annotator.scenes import classifier_of, right
 from tests.store.frozen import thaw
 
@@ -56,3 +60,23 @@ def test_it_goes_on(project: Project) -> None:
         answer(project, question, "ada", right(project, question))
     assert undo(project, "ada")
     assert run_round(project, classifier_of(project), project.config).row.number == before
+
+
+def test_its_colors_have_their_american_names_and_a_change_of_one_can_be_undone(tmp_path: Path) -> None:
+    folder = thaw((PLACE / "project.sql").read_text(encoding="utf-8"), tmp_path / "p")
+    details = json.dumps({"labels": {"1": {"colour": ["blue", "grey"], "key": ["1", "x"]}}, "guide": {}})
+    with closing(sqlite3.connect(folder / FILENAME)) as connection, connection:
+        connection.execute("UPDATE label SET colour = 'grey', key = 'x' WHERE id = 1")
+        sql = (
+            "INSERT INTO codebook_event (kind, details, at, author) VALUES ('revise', ?, '2026-01-01T00:00:00', 'ada')"
+        )
+        connection.execute(sql, (details,))
+    with Project.open(folder) as project:
+        assert codebook_of(project).label(1).color == "gray"
+        changed = labels.events(project.db)[-1]
+        assert changed.labels[1]["color"] == ("blue", "gray")
+        assert history.describe(changed, {1: "promise"}) == "“promise”: key “1” → “x”, color “blue” → “gray”"
+        history.undo(project, changed.version, "ada")
+        assert codebook_of(project).label(1).color == "blue"
+        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+            project.db.execute("UPDATE codebook_event SET author = 'eve'")

@@ -75,21 +75,21 @@ def test_two_labels_are_merged_and_the_change_is_taken_back(visit: Visit, talk: 
     assert consensus_labels(annotations.answers(talk.db)) == {first: 1, second: 2}
 
 
-def test_a_disagreement_is_settled_by_one_key(visit: Visit, talk: Project) -> None:
+def test_a_disagreement_is_adjudicated_by_one_key(visit: Visit, talk: Project) -> None:
     disputed, *_ = utterances.ids_in(talk.db, "pool")
     say(talk, disputed, "ben", 1)
     say(talk, disputed, "cleo", 2)
     visit.open("review", project=talk.folder.name)
     page = visit.page
     expect(page.get_by_text("People disagree · 1")).to_be_visible()
-    expect(page.locator(".voices")).to_contain_text("cleo")
+    expect(page.locator(".answers")).to_contain_text("cleo")
     visit.look(disputed)
     page.keyboard.press("2")
     expect(page.get_by_text("People disagree · 0")).to_be_visible()
     assert consensus_labels(annotations.answers(talk.db)) == {disputed: 2}
 
 
-def test_a_key_held_down_or_pressed_twice_settles_only_what_was_seen(visit: Visit, talk: Project) -> None:
+def test_a_key_held_down_or_pressed_twice_adjudicates_only_what_was_seen(visit: Visit, talk: Project) -> None:
     first, second, third, fourth = utterances.ids_in(talk.db, "pool")[:4]
     for utterance in (first, second, third, fourth):
         say(talk, utterance, "ben", 1)
@@ -104,14 +104,14 @@ def test_a_key_held_down_or_pressed_twice_settles_only_what_was_seen(visit: Visi
     page.keyboard.press("2")
     page.keyboard.press("2")
     visit.look(third)
-    page.locator(".st-key-settle-3 button").first.dblclick()
+    page.locator(".st-key-adjudicate-3 button").first.dblclick()
     visit.look(fourth)
     page.wait_for_timeout(1 * SECOND)
     expect(page.get_by_text("People disagree · 1")).to_be_visible()
     assert talk.db["annotation"].count == 2 * 4 + 3, "nothing unseen is settled, and nothing twice"
 
 
-def test_suggestions_are_accepted_unseen_and_taken_back(visit: Visit, folder: Path) -> None:
+def test_suggestions_are_auto_accepted_and_taken_back(visit: Visit, folder: Path) -> None:
     with new_project(folder, 400, replace(CONFIG, retrain_every=0)) as project:
         measured(project)
         visit.open("insights", project=folder.name)

@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, Page, TimeoutError, expect
 
 from annotator.codebook.definition import create_project, parse_codebook
 from annotator.exchange.imports import add_utterances
+from annotator.labeling import onboarding
 from annotator.project import Project
 from store import annotations, queue
 from store.utterances import NewUtterance
@@ -76,6 +77,18 @@ def test_a_message_leaves_the_page_as_it_looks(visit: Visit, talk: Project) -> N
     expect(page.get_by_test_id("stToast")).to_contain_text("no answer to undo")
     page.wait_for_timeout(500)
     expect(text).to_have_css("font-size", large)
+
+
+@pytest.mark.parametrize("visit", [390, 1280], indirect=True)
+def test_nothing_empty_stands_above_the_utterance(visit: Visit, talk: Project) -> None:
+    onboarding.end(talk, "anna")  # its strip would be there
+    page = labeling(visit, talk)
+    margin = page.locator(".stMainBlockContainer").evaluate("block => parseFloat(getComputedStyle(block).paddingTop)")
+    progress, panel = (page.locator(place).bounding_box() for place in (".status", ".reading"))
+    assert progress
+    assert panel
+    assert progress["y"] == pytest.approx(margin, abs=1), "only the margin of the page"
+    assert panel["y"] - progress["y"] - progress["height"] == pytest.approx(16, abs=1), "only the gap between elements"
 
 
 def test_comment_and_unsure_by_key(visit: Visit, talk: Project) -> None:

@@ -31,7 +31,7 @@ def on_review(project: Project) -> tuple[AppTest, str, str]:
     one = utterances.ids_in(project.db, "pool")[0]
     say(project, one, "ben", 1)
     say(project, one, "cleo", 2)
-    return opened("disagreements"), "settle-2", "undo-settled"
+    return opened("disagreements"), "adjudicate-2", "undo-adjudicated"
 
 
 def on_search(project: Project) -> tuple[AppTest, str, str]:

@@ -35,15 +35,12 @@ def page(project: str = "client-talk") -> AppTest:
 
 
 def _alone() -> None:
-    import streamlit as st
-
     from annotator.pages import insights
     from annotator.pages.components import layout
 
     with layout.errors_shown():
+        layout.show_last_error()
         insights.show()
-    if error := st.session_state.pop("error", None):
-        layout.show_error(error)
 
 
 def shown(app: AppTest) -> str:
@@ -96,7 +93,7 @@ def test_without_audit_answers_nothing_is_claimed(project: Project) -> None:
     assert not [button for button in app.button if button.key == "accept"]
 
 
-def test_what_a_promise_lacks_is_asked_next_by_a_button(project: Project) -> None:
+def test_what_a_guarantee_lacks_is_asked_next_by_a_button(project: Project) -> None:
     make_round(project)
     (button,) = (button for button in page().button if button.key == "measure")
     assert button.label == "Queue 59 audit utterances next"

@@ -10,6 +10,7 @@ from annotator.codebook.definition import codebook_of
 from annotator.exchange.export import ExportPlan, export_rows
 from annotator.labeling.preferences import Preferences, choose, preferences
 from annotator.loop import run_round
+from annotator.pages.components.state import Visit
 from annotator.project import Project
 from store import annotations
 from tests.fake import FakeClassifier
@@ -18,7 +19,7 @@ from tests.pages.test_pages import ROOT, _alone, shown
 
 def in_german(name: str) -> AppTest:
     app = AppTest.from_function(_alone, args=(f"annotator.pages.{name}",), default_timeout=60)
-    for key, value in {"annotator": "anna", "project": "client-talk", "language": "de"}.items():
+    for key, value in {"annotator": "anna", "project": "client-talk", "Visit": Visit("de")}.items():
         app.session_state[key] = value
     app.run()
     assert not app.exception, app.exception
@@ -66,21 +67,21 @@ def test_a_language_that_is_not_there_is_english(project: Project) -> None:
     choose(project, "anna", Preferences(language="xx"))
     app = label_page()
     assert app.button(key="skip").label == "Skip"
-    app.button(key="wishes").click().run()
+    app.button(key="preferences").click().run()
     assert not app.exception
 
 
 def test_the_language_is_chosen_in_the_window_and_kept(project: Project) -> None:
     app = label_page()
-    app.button(key="wishes").click().run()
-    app.selectbox(key="wish-language").set_value("de").run()
+    app.button(key="preferences").click().run()
+    app.selectbox(key="preference-language").set_value("de").run()
     assert not app.exception
     assert preferences(project, "anna").language == "de"
     assert label_page().button(key="skip").label == "Überspringen"
 
 
 def test_without_a_choice_the_browser_decides(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(i18n, "best", lambda wished: wished or "de")  # as from a browser in German
+    monkeypatch.setattr(i18n, "best", lambda requested: requested or "de")  # as from a browser in German
     assert label_page().button(key="skip").label == "Überspringen"
 
 

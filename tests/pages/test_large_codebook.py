@@ -49,7 +49,7 @@ def test_the_short_list_is_on_the_number_keys_and_the_rest_is_found_by_name(larg
     assert next_question(large, "anna").utterance.id != asked
 
 
-def test_before_a_list_can_promise_anything_the_nine_likeliest_are_on_the_number_keys(large: Project) -> None:
+def test_before_a_list_can_guarantee_anything_the_nine_likeliest_are_on_the_number_keys(large: Project) -> None:
     promoted = rounds.promoted(large.db)
     metrics = json.dumps({**promoted.metrics, "shortlist_limit": None})
     large.db["round"].update(promoted.id, {"metrics": metrics})
@@ -73,10 +73,12 @@ def test_review_offers_the_labels_that_were_named_on_the_number_keys_and_finds_a
     for who, label in (("ben", 11), ("cleo", 7)):
         annotations.record(large.db, NewAnnotation(disputed, who, "label", label, "test", 1))
     app = page("review")
-    offered = {button.key: button.proto.shortcut for button in app.button if (button.key or "").startswith("settle-")}
+    offered = {
+        button.key: button.proto.shortcut for button in app.button if (button.key or "").startswith("adjudicate-")
+    }
     named = sorted(case(large, disputed).named)
     assert {7, 11} <= set(named)
-    assert offered == {f"settle-{label}": str(key) for key, label in enumerate(named, 1)} | {"settle-none": "n"}
+    assert offered == {f"adjudicate-{label}": str(key) for key, label in enumerate(named, 1)} | {"adjudicate-none": "n"}
     app.selectbox(key=f"search-{disputed}").select(12).run()
     assert not app.exception
     assert consensus_labels(annotations.answers(large.db))[disputed] == 12

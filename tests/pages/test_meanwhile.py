@@ -67,7 +67,7 @@ def test_a_stale_tab_says_that_its_utterance_is_answered_and_goes_on(talk: Proje
 
 def test_a_comment_typed_for_what_another_has_answered_meanwhile_is_not_stored_with_the_next(talk: Project) -> None:
     app = page()
-    say(talk, app.session_state["desk"].question.utterance.id, "ben", 1)
+    say(talk, app.session_state["LabelState"].screen.question.utterance.id, "ben", 1)
     note(app, "about the first").run()
     assert "Your comment was not stored: “about the first”" in shown(app)
     assert fields(app) == (False, "")
@@ -139,13 +139,13 @@ def test_while_others_are_at_what_is_left_the_page_says_so_and_goes_on_when_it_i
 
 def test_an_answer_is_kept_while_another_program_writes_and_stored_once_when_it_can_be(talk: Project) -> None:
     app = page()
-    before = app.session_state["desk"].question.utterance
+    before = app.session_state["LabelState"].screen.question.utterance
     with another_writes(talk.folder):
         note(app, "because").button(key="label-1").click().run()
         assert not app.exception
         assert not app.error
         assert f"{NOT_SAVED}. Your answer “change” is kept" in warned(app)
-        assert app.session_state["desk"].question.utterance == before
+        assert app.session_state["LabelState"].screen.question.utterance == before
         assert given(talk) == []
         assert fields(app) == (True, "because")
         app.button(key="label-2").click().run()
@@ -155,7 +155,7 @@ def test_an_answer_is_kept_while_another_program_writes_and_stored_once_when_it_
     app.run()
     assert given(talk) == [("label", 1, 1, "because of this")]
     assert not app.warning
-    assert app.session_state["desk"].question.utterance != before
+    assert app.session_state["LabelState"].screen.question.utterance != before
     assert fields(app) == (False, "")
     app.run()
     app.button(key="label-2").click().run()
@@ -216,6 +216,7 @@ def _with_what_waits(name: str) -> None:
 
     with layout.errors_shown():
         pending.show()
+        layout.show_last_error()
         import_module(f"annotator.pages.{name}").show()
 
 
@@ -233,13 +234,13 @@ def test_a_decision_waits_as_an_answer_does(talk: Project) -> None:
         say(talk, disputed, "cleo", 2)
     app = beside("review")
     with another_writes(talk.folder):
-        app.button(key="settle-2").click().run()
+        app.button(key="adjudicate-2").click().run()
         assert not app.exception
         assert "Your answer “neutral” is kept" in warned(app)
     app.run()
     assert not app.warning
     assert annotations.adjudicated_ids(talk.db) == {first}
-    app.button(key="settle-1").click().run()
+    app.button(key="adjudicate-1").click().run()
     assert annotations.adjudicated_ids(talk.db) == {first, second}
 
 
@@ -274,15 +275,14 @@ def test_what_cannot_be_done_while_another_program_writes_says_so(
     with another_writes(talk.folder):
         press(app).run()
         assert not app.exception
-        problem = app.session_state["error"] if "error" in app.session_state else app.error[0].value
-        assert "Another program is writing to this project" in str(problem)
+        assert "Another program is writing to this project" in app.error[0].value
 
 
 def test_an_answer_that_waits_is_not_lost_when_another_answers_first_and_the_page_is_drawn_again(
     talk: Project,
 ) -> None:
     app = page()
-    asked = app.session_state["desk"].question.utterance.id
+    asked = app.session_state["LabelState"].screen.question.utterance.id
     with another_writes(talk.folder):
         note(app, "mine").button(key="label-1").click().run()
     say(talk, asked, "ben", 2)

@@ -42,6 +42,7 @@ def _alone(name: str) -> None:
     from annotator.pages.components import layout
 
     with layout.errors_shown():
+        layout.show_last_error()
         import_module(name).show()
 
 
@@ -282,12 +283,12 @@ def test_a_name_is_stored_without_the_spaces_around_it(project: Project) -> None
 
 def test_an_answer_for_an_utterance_that_is_no_longer_shown_is_dropped(project: Project) -> None:
     app = page()
-    screen = app.session_state["desk"]
+    screen = app.session_state["LabelState"].screen
     screen.answer(project, Answer("label", 2))  # a first press; the page still shows its buttons
     following = screen.question.utterance.id
     app.button(key="label-1").click().run()  # the second
     assert not app.exception
     assert [row.label_id for row in annotations.answers(project.db)] == [2]
-    assert app.session_state["desk"].question.utterance.id == following
+    assert app.session_state["LabelState"].screen.question.utterance.id == following
     app.button(key="label-1").click().run()
     assert [row.label_id for row in annotations.answers(project.db)] == [2, 1]

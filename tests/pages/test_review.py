@@ -10,12 +10,12 @@ from annotator.codebook.definition import codebook_of
 from annotator.labeling.review import (
     MOST_UNUSUAL,
     QUEUES,
+    adjudicate,
     against_model,
     case,
     disagreements,
     flips,
     missing_labels,
-    settle,
     to_label_again,
 )
 from annotator.loop import run_round
@@ -44,7 +44,7 @@ def trained(project: Project) -> None:
 
 def opened(name: str) -> AppTest:
     app = page("review")
-    return app.segmented_control(key="review_queue").set_value(name).run()
+    return app.pills(key="review-list").set_value(name).run()
 
 
 def make(project: Project, change) -> None:
@@ -54,14 +54,14 @@ def make(project: Project, change) -> None:
 # What is found
 
 
-def test_answers_that_differ_are_found_until_somebody_settles_them(project: Project) -> None:
+def test_answers_that_differ_are_found_until_somebody_adjudicates_them(project: Project) -> None:
     one, two, *_ = pool(project)
     say(project, one, "ben", 1)
     say(project, one, "cleo", 2)
     say(project, two, "ben", 1)
     say(project, two, "cleo", 1)
     assert disagreements(project) == [one]
-    settle(project, case(project, one), "anna", "label", 2)
+    adjudicate(project, case(project, one), "anna", "label", 2)
     assert disagreements(project) == []
     assert consensus_labels(annotations.answers(project.db))[one] == 2
 
@@ -111,7 +111,7 @@ def test_what_a_change_of_the_codebook_calls_into_question_is_found_with_the_rea
     make(project, changes.split(project, 1, [{"name": "wish"}, {"name": "plan"}]))
     assert to_label_again(project) == [one]
     assert case(project, one).notes == ("“change” split into “wish”, “plan” by anna.",)
-    settle(project, case(project, one), "ben", "label", codebook_of(project).id_of("plan"))
+    adjudicate(project, case(project, one), "ben", "label", codebook_of(project).id_of("plan"))
     assert to_label_again(project) == []
 
 
@@ -149,7 +149,7 @@ def test_an_empty_queue_says_so(project: Project, name: str) -> None:
     assert QUEUES[name].empty in shown(app)
 
 
-def test_one_click_settles_and_the_next_case_is_there(project: Project) -> None:
+def test_one_click_adjudicates_and_the_next_case_is_there(project: Project) -> None:
     for one in pool(project)[:2]:
         say(project, one, "ben", 1)
         say(project, one, "cleo", 2)
@@ -158,7 +158,7 @@ def test_one_click_settles_and_the_next_case_is_there(project: Project) -> None:
     assert "ben" in text
     assert "cleo" in text
     before = text
-    app.button(key="settle-2").click().run()
+    app.button(key="adjudicate-2").click().run()
     assert not app.exception
     assert shown(app) != before
     (adjudicated,) = (a for a in annotations.answers(project.db) if a.strategy == "adjudicated")
@@ -167,7 +167,7 @@ def test_one_click_settles_and_the_next_case_is_there(project: Project) -> None:
         2,
         pool(project)[0],
     )
-    app.button(key="undo-settled").click().run()
+    app.button(key="undo-adjudicated").click().run()
     assert shown(app) == before
     assert disagreements(project) == pool(project)[:2]
 
@@ -178,7 +178,7 @@ def test_a_case_can_wait_and_none_may_fit(project: Project) -> None:
         say(project, one, "cleo", 2)
     app = page("review")
     app.button(key="later").click().run()
-    app.button(key="settle-none").click().run()
+    app.button(key="adjudicate-none").click().run()
     assert "No more cases in this list. 1 postponed." in shown(app)
     (adjudicated,) = (a for a in annotations.answers(project.db) if a.strategy == "adjudicated")
     assert (adjudicated.kind, adjudicated.utterance_id) == ("none_fits", pool(project)[1])
@@ -186,11 +186,11 @@ def test_a_case_can_wait_and_none_may_fit(project: Project) -> None:
     assert "cleo" in shown(app)
 
 
-def test_settling_takes_no_answer_back_on_the_label_page(project: Project) -> None:
+def test_adjudicating_takes_no_answer_back_on_the_label_page(project: Project) -> None:
     one, *_ = pool(project)
     say(project, one, "anna", 1)
     say(project, one, "cleo", 2)
-    settle(project, case(project, one), "anna", "label", 3)
+    adjudicate(project, case(project, one), "anna", "label", 3)
     assert annotations.undo(project.db, "anna").label_id == 1
     assert consensus_labels(annotations.answers(project.db))[one] == 3
 

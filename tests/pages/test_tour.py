@@ -79,7 +79,7 @@ def test_dismissed_it_is_gone_from_every_page_and_asks_the_database_no_more(
 def test_it_begins_again_from_how_one_likes_to_work(project: Project) -> None:
     onboarding.end(project, "anna")
     app = page()
-    app.button(key="wishes").click().run()
+    app.button(key="preferences").click().run()
     app.button(key="tour-again").click().run()
     assert step(app) == "Step 1 of 6"
 
@@ -90,5 +90,5 @@ def test_a_project_of_ones_own_has_none(workspace: Path) -> None:
         settings.put(project.db, "config", {"retrain_every": 0})
     app = page()
     assert step(app) == ""
-    app.button(key="wishes").click().run()
+    app.button(key="preferences").click().run()
     assert not [button for button in app.button if button.key == "tour-again"]

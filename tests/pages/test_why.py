@@ -117,7 +117,7 @@ def test_the_answer_is_shown_as_it_is_with_what_it_is_not(project: Project, proc
     assert len(process.started) == 1
 
 
-def test_labelling_goes_on_while_it_is_being_answered(project: Project, process: type[Process]) -> None:
+def test_labeling_goes_on_while_it_is_being_answered(project: Project, process: type[Process]) -> None:
     app = with_suggestion(project)
     app.button(key="ask-why").click().run()
     before = len(annotations.answers(project.db))
@@ -151,12 +151,13 @@ def test_an_error_is_shown_and_it_can_be_asked_again(project: Project, process: 
 def test_a_key_that_arrives_late_asks_nothing_about_another_utterance(
     project: Project, process: type[Process], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from annotator.pages.components import explanation
+    from annotator.pages.components import explanation, state
 
     question = next_question(project, "anna")
     assert question
     shown = question.utterance.id
-    monkeypatch.setattr(explanation.st, "session_state", {"desk": Screen(project, "anna")})
+    page = state.LabelState(Screen(project, "anna"))
+    monkeypatch.setattr(state.st, "session_state", {"LabelState": page})
     for pressed in (shown + 1, shown, shown):
         explanation._ask(project.folder, pressed)
     assert process.started == [(project.folder, shown)]

@@ -7,6 +7,7 @@ import streamlit as st
 from annotator.codebook import history
 from annotator.i18n import say
 from annotator.pages.components import label_card, layout
+from annotator.pages.components.state import ALL_CHANGES, CodebookState
 from annotator.project import Project
 from store import labels
 from store.labels import Event
@@ -22,7 +23,7 @@ def show(project: Project) -> None:
         st.caption(say("Changes appear here and can be undone."))
         return
     names = labels.names(project.db)
-    for event in made if st.session_state.get("all_changes") else made[:LATEST]:
+    for event in made if ALL_CHANGES.get() else made[:LATEST]:
         with st.container(horizontal=True, vertical_alignment="center"):
             with st.container(width="stretch"):
                 _show_event(event, history.describe(event, names))
@@ -30,7 +31,7 @@ def show(project: Project) -> None:
                 shown = say("Undo") if event.undoes is None else say("Redo")
                 st.button(shown, key=f"undo-{event.version}", on_click=_take_back, args=(event.version,))
     if len(made) > LATEST:
-        st.toggle(say("All {n} changes", n=len(made)), key="all_changes")
+        st.toggle(say("All {n} changes", n=len(made)), key=ALL_CHANGES.key)
     _past(project)
 
 
@@ -44,7 +45,7 @@ def _show_event(event: Event, description: str) -> None:
 
 @layout.guarded
 def _take_back(version: int) -> None:
-    st.session_state.pop("pending", None)
+    CodebookState.current().pending = None
     with layout.opened_project() as project:
         history.undo(project, version, layout.annotator())
 
@@ -58,4 +59,4 @@ def _past(project: Project) -> None:
         past = history.codebook_at(project, chosen)
         layout.html("guideline", past.instruction)
         for label in past.labels:
-            label_card.row(label, "")
+            label_card.row(label)

@@ -13,7 +13,7 @@ from annotator.project import Project
 SOON = 1.0  # seconds to wait before the page is redrawn
 
 
-def tell(project: Project, annotator: str, ask_again: Callable[[], None]) -> None:
+def show(project: Project, annotator: str, ask_again: Callable[[], None]) -> None:
     """Show whether all utterances are answered, reserved for others, or skipped."""
     left = rest(project, annotator)
     if left == Rest(0, 0, 0):

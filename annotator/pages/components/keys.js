@@ -8,8 +8,10 @@
   const PATIENCE = 3000; // ms after which a key counts again although no new utterance has appeared
   const CLICKS = { "?": ".st-key-keys button", q: ".st-key-unsure input" };
   const FIELDS = { m: ".st-key-comment input", "/": "[class*='st-key-search-'] input" };
-  const ANSWERS = ["[class*='st-key-label-']", ".st-key-none-fits", ".st-key-skip",
-    "[class*='st-key-settle-']", ".st-key-later"].map((place) => `${place} button`).join();
+  const ANSWERS = ["[class*='st-key-label-'] button", ".st-key-none-fits button", ".st-key-skip button",
+    "[class*='st-key-adjudicate-'] button", ".st-key-later button"].join();
+  const TEXT_FIELDS = "input[type=text], input[type=number], input:not([type]), textarea, [role=combobox]";
+  const DIALOG = "[role=dialog]";
 
   let asked = null, shown = null, since = 0, answered = -PATIENCE, marked = null, wanted = null;
   const reading = () => document.querySelector("[data-asked]");
@@ -71,15 +73,15 @@
   addEventListener("keydown", (event) => {
     const place = reading();
     if (!place || event.ctrlKey || event.metaKey || event.altKey) return;
-    const field = event.target.closest?.("input[type=text], input[type=number], input:not([type]), textarea, [role=combobox]");
+    const field = event.target.closest?.(TEXT_FIELDS);
     if (field) {
-      const leaves = event.key === "Escape" || (event.key === "Enter" && field.closest(".st-key-comment"));
+      const leaves = event.key === "Escape" || (event.key === "Enter" && field.matches(FIELDS.m));
       if (leaves) setTimeout(() => field.blur());
       return;
     }
     const key = event.key.toLowerCase();
     wanted = null;
-    if (document.querySelector("[role=dialog]")) {
+    if (document.querySelector(DIALOG)) {
       if (key.length === 1 && key !== " ") stop(event); // nothing is answered behind a dialog
       return;
     }

@@ -1,10 +1,9 @@
-"""Keyboard shortcuts for answering: the table of keys, and key handling that the framework lacks."""
+"""Keyboard shortcuts for answering: the table of keys, and the keys of each button."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html import escape
-from pathlib import Path
 
 import streamlit as st
 
@@ -28,12 +27,6 @@ TABLE = (
     ("↑ ↓", later("scroll the text")),
     ("?", later("list of keys")),
 )
-_SCRIPT = Path(__file__).with_name("keys.js").read_text(encoding="utf-8")
-
-
-def listen() -> None:
-    """Install the key handler. The script guards against running twice in a visit."""
-    st.html(f"<script>{_SCRIPT}</script>", unsafe_allow_javascript=True)
 
 
 def asks(utterance_id: int, offered: Sequence[CodebookLabel], button: str, others: Mapping[str, str]) -> str:
@@ -55,7 +48,7 @@ def spare(key: str, codebook: Codebook) -> str | None:
     return None if any(label.key == key for label in codebook.labels) else key
 
 
-def tell() -> None:
+def show_table() -> None:
     """Show the table of keys."""
     rows = "".join(f"<tr><th><kbd>{say(key)}</kbd></th><td>{say(does)}</td></tr>" for key, does in TABLE)
     st.html(f'<table class="keys">{rows}</table>')

@@ -1,4 +1,4 @@
-"""Shared layout: project and annotator in the sidebar, job status, styles, and display of text and errors."""
+"""Shared layout: project and annotator in the sidebar, job status, and display of text and errors."""
 
 import getpass
 import os
@@ -18,6 +18,7 @@ from annotator.errors import AnnotatorError, ProjectBusy
 from annotator.exchange.samples import project_folders, workspace
 from annotator.i18n import later, say, say_many, translate
 from annotator.labeling.preferences import preferences
+from annotator.pages.components.state import ANNOTATOR, PROJECT, Visit, Widget
 from annotator.project import Project
 from annotator.rounds.lifecycle import recover
 from store import jobs
@@ -26,7 +27,6 @@ from store.jobs import Job
 
 PATIENCE = 0.5  # seconds that a page waits while another program writes
 ICON = str(Path(__file__).with_name("icon.png"))  # a file, because icons by name are fetched from the network
-
 LOG = "annotator.log"  # in the folder of all projects
 
 STAGES = {
@@ -40,78 +40,13 @@ STAGES = {
     "promote": later("Choosing the next batch"),
 }
 
-_STYLE = """<style>
-[data-testid="stElementContainer"]:has(.rules) { display: none; }  /* the rules apply but take no space */
-.status { display: flex; flex-wrap: wrap; gap: .2rem 2rem; font-size: .85rem; line-height: 1.3; opacity: .85; }
-.status .part { min-width: 11rem; font-variant-numeric: tabular-nums; }
-.status .track { height: .2rem; margin-top: .2rem; }
-.reading { height: clamp(10rem, 28vh, 22rem); overflow-y: auto; display: flex; flex-direction: column;
-    max-width: 46rem; border-radius: .5rem; padding: 0 .2rem; position: relative; }
-.reading > :first-child { margin-top: auto; }  /* short texts sit next to the labels, long ones scroll */
-.reading[data-above] { mask-image: linear-gradient(transparent, black 1rem); }  /* there is more to read */
-.reading[data-below] { mask-image: linear-gradient(to top, transparent, black 2.2rem); }
-.reading[data-above][data-below] {
-    mask-image: linear-gradient(transparent, black 1rem, black calc(100% - 2.2rem), transparent); }
-.reading:focus-visible { mask-image: none; outline: 2px solid THEME_COLOUR; outline-offset: 2px; }
-.utterance { font-size: 1.45rem; line-height: 1.5; white-space: pre-wrap; overflow-wrap: anywhere;
-    unicode-bidi: plaintext; padding: .6rem 0 .4rem; }
-.turn { line-height: 1.45; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext;
-    opacity: .72; margin: .25rem 0; }
-.found { line-height: 1.5; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; max-width: 46rem; }
-.turn.here { opacity: 1; font-weight: 600;
-    border-inline-start: .25rem solid THEME_COLOUR; padding-inline-start: .6rem; }
-.speaker { font-weight: 600; margin-inline-end: .5em; }
-.definition { font-size: .95rem; line-height: 1.4; opacity: .9; max-width: 46rem; padding-top: .1rem; }
-.likely { display: flex; align-items: center; gap: .6rem; font-size: .9rem; margin-bottom: .2rem; max-width: 30rem; }
-.track { flex: 1; height: .5rem; border-radius: .25rem; background: rgba(128, 128, 128, .25); }
-.bar { height: 100%; border-radius: .25rem; background: THEME_COLOUR; }
-.unsaid { height: 1.65rem; }  /* space of a hidden bar, so that nothing moves when one appears */
-.examples { font-size: .9rem; line-height: 1.4; opacity: .85; margin: .2rem 0 0; padding-inline-start: 1.2rem; }
-.keys th { text-align: start; padding: .25rem 1.2rem .25rem 0; font-weight: 600; vertical-align: top; }
-.keys td { padding: .25rem 0; }
-.likely .number { width: 3.2rem; text-align: right; font-variant-numeric: tabular-nums; }
-.quiet { font-size: .9rem; opacity: .8; max-width: 46rem; }
-.tour { display: flex; align-items: center; min-height: 2.8rem; line-height: 1.4;
-    border-inline-start: .25rem solid THEME_COLOUR; padding-inline-start: .8rem; }
-.lead { font-size: 1.25rem; font-weight: 600; line-height: 1.4; max-width: 46rem; }
-[data-testid="stCaptionContainer"], [data-testid="stSliderThumbValue"] { color: inherit; }  /* for contrast */
-[data-testid="stCaptionContainer"] { opacity: .8; }
-.notes { white-space: pre-line; min-height: 1.5em; }
-.stMainBlockContainer { padding-top: 3.2rem; max-width: 72rem; }
-.stMainBlockContainer h1 { font-size: 2rem; }
-div[class*="st-key-label-"] button { min-height: 2.9rem; line-height: 1.3; }
-div[class*="st-key-label-"] button :is(div, span, p) { white-space: normal; overflow-wrap: anywhere; }  /* never cut */
-@media (max-width: 640px) {
-    .stMainBlockContainer { padding-top: 4.2rem; }
-    .reading { height: clamp(9rem, 26vh, 16rem); }
-    div[class*="st-key-label-"], div[class*="st-key-label-"] button {
-        width: 100% !important; flex: 1 1 100% !important; }
-    div[class*="st-key-choice-"] { row-gap: .3rem; }  /* a definition is nearer to its label than to the next */
-    .utterance { font-size: 1.25rem; }
-    .status .part { min-width: 8rem; }
-    .tour { min-height: 4.2rem; font-size: .95rem; }  /* three lines, for the longest step */
-    .st-key-tour [data-testid="stMarkdownContainer"] { position: absolute; clip-path: inset(50%); }  /* icons suffice */
-    .definition { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; }
-}
-</style>"""
-
-
-def style() -> None:
-    """Add the style rules that the theme cannot express."""
-    wear(_STYLE.replace("THEME_COLOUR", st.get_option("theme.primaryColor") or "currentColor"))
-
-
-def wear(rules: str) -> None:
-    """Add style rules with a hidden element, so that a rerun of a fragment does not remove them."""
-    st.html(f'<span class="rules"></span>{rules}')
-
 
 def plain(text: str) -> str:
     """Escape a text so that Streamlit's Markdown shows it as it is."""
     return re.sub(r"([\\`*_{}\[\]()#+\-.!|~$:<>])", r"\\\1", text)
 
 
-def told_apart(ours: Mapping[Any, str], theirs: Mapping[Any, str]) -> dict[Any, str]:
+def distinct_names(ours: Mapping[Any, str], theirs: Mapping[Any, str]) -> dict[Any, str]:
     """Return distinct display names for a list of choices; Streamlit confuses choices with equal names.
 
     Names given by people are put in quotes if they equal one of ours.
@@ -123,10 +58,10 @@ def told_apart(ours: Mapping[Any, str], theirs: Mapping[Any, str]) -> dict[Any, 
 
 def html(kind: str, text: str, lead: str = "") -> None:
     """Show foreign text literally; nothing in it is rendered."""
-    st.html(spoken(kind, lead, text))
+    st.html(as_html(kind, lead, text))
 
 
-def spoken(kind: str, speaker: str | None, text: str) -> str:
+def as_html(kind: str, speaker: str | None, text: str) -> str:
     """Return speaker and text as HTML, with both escaped."""
     head = f'<span class="speaker">{escape(speaker)}</span>' if speaker else ""
     return f'<div class="{kind}" dir="auto">{head}{escape(text)}</div>'
@@ -160,17 +95,19 @@ def guarded(action: Callable[..., None]) -> Callable[..., None]:
         try:
             action(*args)
         except Exception as error:  # shown by the following run, with sidebar and page around it
-            st.session_state["error"] = error
+            Visit.current().error = error
 
     return run
 
 
-def tell_failure() -> None:
+def show_last_error() -> None:
     """Show the error of the last action, if any. Unexpected errors are raised again."""
-    match st.session_state.pop("error", None):
-        case AnnotatorError() as error:
+    visit = Visit.current()
+    error, visit.error = visit.error, None
+    match error:
+        case AnnotatorError():
             show_error(error)
-        case Exception() as error:
+        case Exception():
             raise error
 
 
@@ -191,7 +128,7 @@ def show_unexpected(error: Exception) -> bool:
 
 def folder() -> Path | None:
     """Return the chosen project's folder, or None if there is no project yet."""
-    name = st.session_state.get("project")
+    name = PROJECT.get()
     return workspace() / name if name else None
 
 
@@ -201,21 +138,21 @@ def set_language() -> None:
     if path := folder():
         with suppress(AnnotatorError), Project.open(path) as project:
             chosen = preferences(project, annotator()).language
-    st.session_state["language"] = i18n.best(chosen or st.context.locale)
+    Visit.current().language = i18n.best(chosen or st.context.locale)
 
 
-def _spoken() -> str:
+def _language() -> str:
     """Return the language of the current visit; English outside a visit, as in a background thread."""
     visit = get_script_run_ctx(suppress_warning=True)
-    return str(st.session_state.get("language", i18n.ENGLISH)) if visit else i18n.ENGLISH
+    return Visit.current().language if visit else i18n.ENGLISH
 
 
-i18n.follow(_spoken)
+i18n.follow(_language)
 
 
 def annotator() -> str:
     """Return the annotator's name, stripped."""
-    return str(st.session_state.get("annotator") or "").strip() or getpass.getuser()
+    return str(ANNOTATOR.get() or "").strip() or getpass.getuser()
 
 
 @contextmanager
@@ -242,8 +179,10 @@ def _keep_open(path: Path) -> Any:
 def prepare_visit() -> list[str]:
     """Set project, annotator and language for this run; return the names of all projects."""
     names = [path.name for path in _folders()]
-    _remember("project", names)
-    _remember("annotator", None)
+    visit = Visit.current()
+    _remember(PROJECT, names, visit.created)
+    _remember(ANNOTATOR)
+    visit.created = ""
     set_language()
     return names
 
@@ -252,36 +191,32 @@ def _folders() -> list[Path]:
     try:
         return project_folders(workspace())
     except AnnotatorError as error:
-        st.session_state["error"] = error
+        Visit.current().error = error
         return []
-
-
-def _shown(name: str) -> str:
-    """Return a project's name as shown in the list."""
-    return say("{name} (cannot be opened)", name=name) if fault_of(workspace() / name) else name
 
 
 def sidebar(names: list[str]) -> None:
     """Show the fields for project and annotator, and the job status."""
     with st.sidebar:
         if names:
-            st.selectbox(say("Project"), names, key="project", format_func=_shown)
+            unusable = {name for name in names if fault_of(workspace() / name)}
+            shown = {name: say("{name} (cannot be opened)", name=name) if name in unusable else name for name in names}
+            st.selectbox(say("Project"), names, key=PROJECT.key, format_func=shown.__getitem__)
         about = say("Stored with every answer; no sign-in.")
-        st.text_input(say("Your name"), key="annotator", help=about)
+        st.text_input(say("Your name"), key=ANNOTATOR.key, help=about)
         if names:
-            st.query_params["project"] = st.session_state["project"]
+            st.query_params["project"] = PROJECT.get() or names[0]
             job_status()
         st.query_params["annotator"] = annotator()
 
 
-def _remember(key: str, among: list[str] | None) -> None:
-    """Keep a choice across reloads, in the address, and across pages, in the session."""
-    entered = st.session_state.pop("enter", None) if key == "project" else None
-    kept = entered or st.session_state.get(key) or st.query_params.get(key)
+def _remember(widget: Widget[Any], among: list[str] | None = None, new: str = "") -> None:
+    """Keep a choice across reloads, in the address, and across pages, in the session; `new` replaces it."""
+    kept = new or widget.get() or st.query_params.get(widget.key)
     if kept and (among is None or kept in among):
-        st.session_state[key] = kept
+        widget.set(kept)
     else:
-        st.session_state[key] = getpass.getuser() if among is None else _first_usable(among)
+        widget.set(getpass.getuser() if among is None else _first_usable(among))
 
 
 def _first_usable(names: list[str]) -> str | None:
@@ -298,7 +233,7 @@ def job_status() -> None:
     with suppress(AnnotatorError), Project.open(path, PATIENCE) as project:  # the page shows why it cannot be opened
         recover_dead_round(project)
         active = jobs.active(project.db) is not None
-    st.session_state["job_active"] = active
+    Visit.current().job_is_active = active
     _live_status(path) if active else None
 
 

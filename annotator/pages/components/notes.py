@@ -34,7 +34,7 @@ def outcome(codebook: Codebook, screen: Screen) -> str:
     """Return the prediction for the previous utterance, if the annotator wants to see it."""
     if not screen.preferences.outcome or screen.outcome is None:
         return ""
-    label_id, share = screen.outcome.thought.best
+    label_id, share = screen.outcome.prediction.best
     names = dict(zip(codebook.ids, codebook.names, strict=True))
     name = names.get(label_id) or say("a retired label")
     if screen.outcome.agrees:

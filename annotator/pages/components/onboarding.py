@@ -6,6 +6,7 @@ from annotator.exchange.samples import is_sample
 from annotator.i18n import say
 from annotator.labeling import onboarding
 from annotator.pages.components import layout
+from annotator.pages.components.state import Visit
 from annotator.project import Project
 
 ENDS_ON = ("insights", "export")  # reaching one of these with a trained round completes the tour
@@ -14,7 +15,7 @@ ENDS_ON = ("insights", "export")  # reaching one of these with a trained round c
 def strip(project: Project, here: str) -> None:
     """Show the next step, if there is a tour. Once it is over, the database is not queried again."""
     owner = (project.folder, layout.annotator())
-    over = st.session_state.get("tour_over")  # owner, and the page that shows the farewell until it is left
+    over = Visit.current().tour_end
     if over is None or over[0] != owner:
         step = onboarding.next_step(project, layout.annotator())
         arrived = step == onboarding.LOOK and here in ENDS_ON
@@ -26,7 +27,7 @@ def strip(project: Project, here: str) -> None:
         over = (owner, here if arrived else "")
     elif over[1] != here:
         over = (owner, "")
-    st.session_state["tour_over"] = over
+    Visit.current().tour_end = over
     if over[1]:
         st.html(_strip_html("", say(onboarding.FAREWELL)))
 
@@ -46,7 +47,7 @@ def _placeholder() -> None:
 
 
 def _strip_html(lead: str, text: str) -> str:
-    return f'<div class="tour" role="status">{layout.spoken("", lead, text)}</div>'
+    return f'<div class="tour" role="status">{layout.as_html("", lead, text)}</div>'
 
 
 @layout.guarded
@@ -65,4 +66,4 @@ def offer(project: Project) -> None:
 def _begin() -> None:
     with layout.opened_project() as project:
         onboarding.begin(project, layout.annotator())
-    st.session_state["tour_over"] = None
+    Visit.current().tour_end = None

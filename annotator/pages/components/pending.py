@@ -2,28 +2,18 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
 import streamlit as st
 
 from annotator.errors import AnnotatorError, ProjectBusy
 from annotator.i18n import say
 from annotator.pages.components import layout
+from annotator.pages.components.state import Unsaved, Visit
 from annotator.project import Project
 
 MOMENT = 0.5  # seconds to wait before the page is redrawn
 Write = Callable[[Project], None]
 """Stores the answer and handles what follows. Raises ProjectBusy if nothing was written."""
-
-
-@dataclass(frozen=True)
-class Unsaved:
-    """An answer that has not been stored yet."""
-
-    answer: str  # in words
-    folder: Path  # of its project, which may no longer be the open one
-    write: Write
 
 
 def submit(answer: str, write: Write) -> None:
@@ -37,24 +27,25 @@ def submit(answer: str, write: Write) -> None:
     except ProjectBusy:
         path = layout.folder()
         assert path
-        st.session_state["unsaved"] = Unsaved(answer, path, write)
+        Visit.current().unsaved = Unsaved(answer, path, write)
 
 
 def kept() -> Unsaved | None:
     """Return the waiting answer, if there is one."""
-    return st.session_state.get("unsaved")
+    return Visit.current().unsaved
 
 
 def drop() -> bool:
     """Discard the waiting answer; return whether there was one."""
-    return st.session_state.pop("unsaved", None) is not None
+    waiting, Visit.current().unsaved = kept(), None
+    return waiting is not None
 
 
 def show() -> None:
     """Store the waiting answer, or show that it waits and retry every second. Call before the page is drawn."""
     if kept():
         _try()
-    st.session_state["told_unsaved"] = kept()
+    Visit.current().unsaved_shown = kept()
     if kept():
         _try_again(time.monotonic())
 
@@ -64,7 +55,7 @@ def reach_the_page() -> None:
 
     Call after the widgets of that part: widgets that a run does not reach lose their input.
     """
-    if kept() is not st.session_state.get("told_unsaved"):
+    if kept() is not Visit.current().unsaved_shown:
         st.rerun()
 
 
@@ -95,7 +86,7 @@ def _try() -> None:
     except ProjectBusy:
         return
     except AnnotatorError as error:
-        st.session_state["error"] = error
+        Visit.current().error = error
     drop()
 
 

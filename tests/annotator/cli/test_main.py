@@ -147,7 +147,7 @@ def test_a_long_report_is_cut_on_the_screen_and_whole_in_the_file(tmp_path, labe
     assert len((tmp_path / "left.csv").read_text().splitlines()) == 71
 
 
-def test_a_codebook_is_made_of_the_labels_of_the_rows_that_will_be_labelled(tmp_path):
+def test_a_codebook_is_made_of_the_labels_of_the_rows_that_will_be_labeled(tmp_path):
     path = tmp_path / "f.csv"
     path.write_text("text,speaker,label\na,client,yes\nb,client,no\nc,agent,small talk\n")
     good("new", tmp_path / "p", "--labels-from", path, "--only", "speaker=client")

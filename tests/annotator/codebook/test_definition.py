@@ -66,6 +66,11 @@ def test_what_is_left_out_takes_its_default():
     assert (draft.instruction, draft.context_turns, draft.speaker) == (INSTRUCTION, 3, None)
 
 
+def test_a_color_is_read_in_the_spelling_of_earlier_versions():
+    drafts = parse_codebook_text("labels: [{name: a, colour: grey}, {name: b, colour: teal}, {name: c, color: gray}]")
+    assert [label.color for label in drafts.labels] == ["gray", "teal", "gray"]
+
+
 def test_a_number_may_be_a_name():
     assert [label.name for label in parse_codebook_text("labels: [{name: 1}, {name: 2}]").labels] == ["1", "2"]
 
@@ -82,7 +87,7 @@ def test_a_number_may_be_a_name():
         ("labels: [{name: a}, {definition: x}]", "labels.1.name: Field required"),
         ("labels: [{name: a}, {name: ''}]", "labels.1.name"),
         ("labels: [{name: a}, {name: '  '}]", "labels.1.name"),
-        ("labels: [{name: a}, {name: b, colour: red}]", "labels.1.colour"),
+        ("labels: [{name: a}, {name: b, color: red}]", "labels.1.color"),
         ("labels: [{name: a}, {name: b, key: xy}]", "labels.1.key"),
         ("labels: [{name: a}, {name: b}]\ncontext_turns: -1", "context_turns"),
         ("labels: [{name: a}, {name: yes}]", "labels.1.name"),

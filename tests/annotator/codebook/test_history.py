@@ -112,7 +112,7 @@ class Codebook(RuleBasedStateMachine):
         annotations.record(self.db, NewAnnotation(*new))
 
     @rule(utterance=some, label=some)
-    def settle(self, utterance: int, label: int) -> None:
+    def adjudicate(self, utterance: int, label: int) -> None:
         new = (1 + utterance % UTTERANCES, "cid", "label", self.pick(label), ADJUDICATED, labels.version(self.db))
         annotations.record(self.db, NewAnnotation(*new))
 
@@ -136,7 +136,7 @@ class Codebook(RuleBasedStateMachine):
 
     @rule(label=some, field=st.sampled_from(changes.WRITTEN), value=some, look=st.booleans())
     def revise(self, label: int, field: str, value: int, look: bool) -> None:
-        values = {"examples": [f"example {value}"], "key": "abd"[value % 3], "colour": ["", "blue"][value % 2]}
+        values = {"examples": [f"example {value}"], "key": "abd"[value % 3], "color": ["", "blue"][value % 2]}
         self.change(changes.revise, self.pick(label), {field: values.get(field, f"text {value % 5}")}, look)
 
     @rule(order=st.randoms())

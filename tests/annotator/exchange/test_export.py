@@ -63,7 +63,7 @@ def read(path: Path, name: str) -> list[dict]:
     return [{**row, "label": names[row["label"]] if row["label"] >= 0 else None} for row in rows]
 
 
-def test_a_row_says_who_labelled_it_and_why_it_was_asked(project):
+def test_a_row_has_who_labeled_it_and_why_it_was_asked(project):
     found = {row.id: row for row in rows_of(project)}
     standing = annotations.answers(project.db)
     assert len(found) == len(standing)

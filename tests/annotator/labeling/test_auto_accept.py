@@ -60,7 +60,7 @@ def unmeasured(tmp_path: Path) -> Project:
     return project
 
 
-def test_what_a_promise_lacks_is_asked_before_all_else_if_wished_blind_and_at_random(tmp_path):
+def test_what_a_guarantee_lacks_is_asked_first_if_requested_blind_and_at_random(tmp_path):
     with unmeasured(tmp_path) as project:
         assert next_question(project, "ada").utterance.slice == "pool"
         assert queue_audit(project, 7) == 7
@@ -105,7 +105,7 @@ def test_the_offer_rests_on_audit_answers_alone_and_opens_what_nobody_has_answer
     assert set(ids.tolist()) == set(utterances.ids_in(project.db, "pool")) - annotations.answered_ids(project.db)
 
 
-def test_a_round_whose_temperature_may_be_far_off_promises_nothing(project):
+def test_a_round_whose_temperature_may_be_far_off_guarantees_nothing(project):
     row = rounds.promoted(project.db)
     stored = row.calibration
     assert evidence_of(project, row)[0].spread == stored["spread"]
@@ -114,7 +114,7 @@ def test_a_round_whose_temperature_may_be_far_off_promises_nothing(project):
     assert offer(project, WISH).accepts == 0
 
 
-def test_audit_utterances_for_which_none_fits_speak_against_a_promise(project):
+def test_audit_utterances_for_which_none_fits_count_against_a_guarantee(project):
     before = offer(project, WISH)
     for utterance in utterances.ids_in(project.db, "audit")[:15]:
         annotations.record(project.db, NewAnnotation(utterance, "ada", "none_fits", None, "audit", 1))
@@ -136,13 +136,13 @@ def test_what_is_offered_is_what_lies_above_the_threshold_with_its_likeliest_lab
     assert made.hours == pytest.approx(made.accepts * 2 / 3600)
 
 
-def test_a_wish_that_needs_more_audit_answers_says_how_many(project):
+def test_a_precision_that_needs_more_audit_answers_shows_how_many(project):
     (found,) = offer(project, Target(0.99, 0.95)).guarantees.values()
     assert isinstance(found, NotYet)
     assert found.missing > 100
 
 
-def test_a_promise_for_each_label_names_each(project):
+def test_a_guarantee_for_each_label_names_each(project):
     made = offer(project, Target(0.5, 0.8), per_label=True)
     assert set(made.guarantees) == set(codebook_of(project).ids)
     assert made.accepts == sum(one.accepts for one in made.guarantees.values() if isinstance(one, Guarantee)) > 0
@@ -204,7 +204,7 @@ def test_nothing_is_accepted_twice(project):
         )
 
 
-def test_where_nothing_can_be_promised_nothing_is_accepted(project):
+def test_where_nothing_can_be_guaranteed_nothing_is_accepted(project):
     with pytest.raises(RoundError, match="at a precision of 99%"):
         accept(project, "ada", Target(0.99, 0.95))
     assert acceptances.history(project.db) == []
@@ -267,7 +267,7 @@ def test_spot_checks_come_with_the_batch_blind_and_say_why(project):
     assert (stored.checks, stored.errors) == (len(questions), 0)
 
 
-def test_a_promise_that_spot_checks_bear_out_stands(project):
+def test_a_guarantee_that_spot_checks_confirm_stands(project):
     accept(project, "ada", WISH)
     for _ in range(40):
         spot_check(project, wrong=False)
@@ -275,7 +275,7 @@ def test_a_promise_that_spot_checks_bear_out_stands(project):
     assert acceptances.history(project.db)[0].ended is None
 
 
-def test_a_promise_is_withdrawn_when_spot_checks_speak_against_it(project):
+def test_a_guarantee_is_withdrawn_when_spot_checks_contradict_it(project):
     accept(project, "ada", WISH)
     checked = []
     while not acceptances.history(project.db)[0].ended:
@@ -288,7 +288,7 @@ def test_a_promise_is_withdrawn_when_spot_checks_speak_against_it(project):
     assert not set(checked) & set(candidates(project, None).pool), "what a person has answered stays answered"
 
 
-def test_an_answer_through_the_label_page_withdraws_a_broken_promise(project):
+def test_an_answer_through_the_label_page_withdraws_a_broken_guarantee(project):
     only_checks(project)
     none_fits = 0
     while not acceptances.history(project.db)[0].ended and none_fits < 20:

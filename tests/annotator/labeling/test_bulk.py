@@ -59,7 +59,7 @@ def test_the_preview_says_what_comes_of_each(project):
     assert set(over.ids) == set(pool) - {pool[1]}
 
 
-def test_what_was_settled_goes_on_counting_beside_an_act_and_is_told(project):
+def test_what_was_adjudicated_goes_on_counting_beside_a_bulk_answer_and_is_shown(project):
     adjudicated = next(i for i in find(project, WISH) if i in set(utterances.ids_in(project.db, "pool")))
     annotations.record(project.db, NewAnnotation(adjudicated, "ada", "label", 2, ADJUDICATED, 1))
     done, plan = act(project)

@@ -35,9 +35,9 @@ class Said:
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Let no model be asked, and say what it would have been asked."""
-    heard: list[Any] = []
-    monkeypatch.setattr(load, "explain_label", lambda *about: heard.append(about) or Said())
-    return heard
+    requests: list[Any] = []
+    monkeypatch.setattr(load, "explain_label", lambda *about: requests.append(about) or Said())
+    return requests
 
 
 def in_pool(project: Project) -> int:

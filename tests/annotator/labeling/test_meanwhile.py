@@ -112,19 +112,19 @@ def test_what_another_has_skipped_may_be_answered(project):
     assert answer(project, mine, "ada", right(project, mine))
 
 
-def test_a_settled_case_is_not_settled_otherwise_by_who_saw_it_before(project):
+def test_an_adjudicated_case_is_not_adjudicated_again_by_who_saw_it_before(project):
     disputed = utterances.ids_in(project.db, "pool")[0]
     say(project, disputed, "ben", 1)
     say(project, disputed, "cleo", 2)
     shown = review.case(project, disputed)
-    review.settle(project, shown, "ada", "label", 1)
+    review.adjudicate(project, shown, "ada", "label", 1)
     for who in ("ada", "dora"):
         with pytest.raises(AnswerRefused, match="“ada” has already decided this case"):
-            review.settle(project, shown, who, "label", 2)
-    assert review.settle(project, review.case(project, disputed), "dora", "label", 2), "who has seen it may"
+            review.adjudicate(project, shown, who, "label", 2)
+    assert review.adjudicate(project, review.case(project, disputed), "dora", "label", 2), "who has seen it may"
     review.take_back(project, "ada")
     review.take_back(project, "dora")
-    assert review.settle(project, shown, "dora", "label", 2), "what was taken back does not stand"
+    assert review.adjudicate(project, shown, "dora", "label", 2), "what was taken back does not stand"
 
 
 def test_one_answer_for_many_spares_what_was_answered_after_the_preview(project):
@@ -140,7 +140,7 @@ def test_one_answer_for_many_spares_what_was_answered_after_the_preview(project)
         bulk.answer_all(project, "ada", Search("promise"), Answer("label", 1), (mine,), plan.seen)
 
 
-def test_one_answer_for_many_replaces_what_the_preview_knew_where_that_is_wished(project):
+def test_one_answer_for_many_replaces_what_the_preview_knew_where_that_is_requested(project):
     found = find(project, Search("promise"))
     mine = next(i for i in found if i in utterances.ids_in(project.db, "pool"))
     say(project, mine, "ada", 2)
@@ -210,7 +210,7 @@ def test_what_is_left_is_counted_for_each_annotator(three):
     assert rest(three, "ada") == rest(three, "ben") == Rest(0, 0, 0)
 
 
-def test_what_was_skipped_is_asked_again_when_that_is_wished(three):
+def test_what_was_skipped_is_asked_again_when_that_is_requested(three):
     while question := next_question(three, "ada"):
         answer(three, question, "ada", Answer("skip", comment="later"))
     assert rest(three, "ada") == Rest(3, 0, 0)
@@ -227,7 +227,7 @@ def test_what_was_skipped_is_asked_again_when_that_is_wished(three):
 # Another program is writing
 
 
-def test_an_answer_that_could_not_be_written_leaves_the_desk_as_it_was(project):
+def test_an_answer_that_could_not_be_written_leaves_the_screen_as_it_was(project):
     screen = Screen(project, "ada")
     wait_at_most(project.db, 0.05)
     before = screen.question

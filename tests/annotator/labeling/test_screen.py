@@ -26,7 +26,7 @@ def work(project, screen, count):
     return asked
 
 
-def test_the_desk_asks_what_the_session_asks(trained):
+def test_the_screen_asks_what_the_session_asks(trained):
     screen = Screen(trained, "ada")
     while expected := next_question(trained, "ada"):
         assert screen.question == expected or screen.question.entry.rank == expected.entry.rank
@@ -84,7 +84,7 @@ def test_what_has_been_read_ahead_is_read_again_after_a_change_of_the_codebook(t
             assert {label for label, _ in screen.question.suggestion.probabilities} == {1, 2}, question
 
 
-def test_a_label_that_the_round_never_heard_of_is_not_suggested(trained):
+def test_a_label_that_the_round_does_not_know_is_not_suggested(trained):
     changes.make(trained, changes.propose(trained, changes.add(trained, {"name": "vow"})), "ben")
     screen = Screen(trained, "ada")
     while screen.question.suggestion is None:
@@ -178,7 +178,7 @@ def test_what_the_model_had_thought_is_told_only_where_it_can_do_no_harm(trained
 # Wishes
 
 
-def test_wishes_are_kept_for_each_annotator_and_followed_at_once(project):
+def test_preferences_are_kept_for_each_annotator_and_followed_at_once(project):
     assert preferences(project, "ada") == Preferences()
     choose(project, "ada", Preferences(turns=7, goal=50))
     assert preferences(project, "ada") == Preferences(turns=7, goal=50)

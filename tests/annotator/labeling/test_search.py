@@ -32,7 +32,7 @@ def texts_of(project, ids):
     return [row.text for row in utterances.read(project.db, ids)]
 
 
-def test_without_conditions_everything_to_be_labelled_is_found(project):
+def test_without_conditions_everything_to_be_labeled_is_found(project):
     add_utterances(project, [NewUtterance("c", "only context", context_only=True)])
     assert len(find(project, Search())) == 60
 
@@ -80,9 +80,9 @@ def test_by_answers_label_person_and_round_of_the_same_answer(project):
     assert where(project, label_id=2, annotator="ada") == [two]
     assert where(project, label_id=NONE_FITS) == [three]
     assert where(project, round_id=row.id) == [one]
-    assert where(project, quarrel="people") == [one]
+    assert where(project, disagreement="people") == [one]
     annotations.undo(project.db, "ben")
-    assert where(project, quarrel="people") == []
+    assert where(project, disagreement="people") == []
 
 
 def test_by_what_the_model_says(trained):
@@ -121,15 +121,15 @@ def test_an_answer_in_a_label_that_is_out_of_use_leaves_its_utterance_open(train
     alter(trained, changes.add(trained, {"name": "vow"}))
     alter(trained, changes.retire(trained, 3))
     assert set(given) <= set(where(trained, state="open"))
-    assert where(trained, label_id=3) == where(trained, quarrel="people") == []
-    assert not set(given).intersection(where(trained, quarrel="model"))
+    assert where(trained, label_id=3) == where(trained, disagreement="people") == []
+    assert not set(given).intersection(where(trained, disagreement="model"))
 
 
 def test_what_is_to_be_answered_blindly_is_not_found_by_what_the_model_says(trained):
     answered = annotations.answered_ids(trained.db)
     held_out = {i for i in utterances.ids_in(trained.db, "audit") if i not in answered}
     assert held_out
-    for conditions in ({"low": 0.01}, {"likeliest_id": 1}, {"likeliest_id": 2}, {"quarrel": "model"}):
+    for conditions in ({"low": 0.01}, {"likeliest_id": 1}, {"likeliest_id": 2}, {"disagreement": "model"}):
         assert not held_out.intersection(where(trained, **conditions))
     assert held_out <= set(where(trained)), "by other conditions it is"
 
@@ -141,9 +141,9 @@ def test_where_the_model_disagrees_with_a_person(trained):
                           if int(i) in pool)  # fmt: skip
     best = known.label_ids[row.argmax()]
     say(trained, utterance, best)
-    assert utterance not in where(trained, quarrel="model")
+    assert utterance not in where(trained, disagreement="model")
     say(trained, utterance, best % 3 + 1)
-    assert utterance in where(trained, quarrel="model")
+    assert utterance in where(trained, disagreement="model")
 
 
 def test_before_any_round_the_model_says_nothing(project):

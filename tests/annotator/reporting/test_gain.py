@@ -50,7 +50,7 @@ def test_errors_that_fall_by_a_power_are_carried_on(monkeypatch, power):
     assert found == pytest.approx(100**-power - 150**-power, rel=0.02)
 
 
-def test_errors_that_do_not_fall_promise_nothing(monkeypatch):
+def test_errors_that_do_not_fall_predict_no_gain(monkeypatch):
     falling(monkeypatch, 0.0, start=0.3)
     assert expected_gain(drawn(100, 0), drawn(40, 1), untrained(), 50) == pytest.approx(0)
     falling(monkeypatch, -0.2, start=0.1)
@@ -62,7 +62,7 @@ def test_no_error_among_few_is_no_proof_that_there_are_none(monkeypatch):
     assert expected_gain(drawn(100, 0), drawn(40, 1), untrained(), 50) == pytest.approx(0)
 
 
-def test_of_many_lessons_some_are_looked_at_and_the_curve_is_carried_on(monkeypatch):
+def test_of_many_training_examples_some_are_used_and_the_curve_is_extrapolated(monkeypatch):
     taught = falling(monkeypatch, 0.5)
     found = expected_gain(drawn(4 * MOST, 0), drawn(100_000, 1), untrained(), 100)
     assert max(taught) == MOST
@@ -88,7 +88,7 @@ def test_a_real_probe_still_gains_early_and_hardly_late():
     assert late == pytest.approx(came, abs=0.03)
 
 
-def test_in_a_project_audit_answers_judge_and_teach_not(tmp_path, monkeypatch):
+def test_in_a_project_audit_answers_measure_and_are_not_trained_on(tmp_path, monkeypatch):
     with new_project(tmp_path / "p", 240) as project:
         change(project, retrain_every=0)
         assert recent_gain(project) is None
@@ -103,7 +103,7 @@ def test_in_a_project_audit_answers_judge_and_teach_not(tmp_path, monkeypatch):
         assert len(asked) == 1, "remembered until there are a few more answers"
         training_examples, judges, _, more = asked[0]
         audit = set(utterances.ids_in(project.db, "audit"))
-        lessons_of = training_labels(project, codebook_of(project).ids)
-        assert len(training_examples) == len(lessons_of.keys() - audit) >= 90
+        labels_of = training_labels(project, codebook_of(project).ids)
+        assert len(training_examples) == len(labels_of.keys() - audit) >= 90
         assert len(judges) >= TESTS
         assert more == project.config.batch_size

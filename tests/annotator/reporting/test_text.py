@@ -83,7 +83,7 @@ def test_an_offer_says_size_precision_confidence_and_what_it_saves():
     assert "for each label separately" in guarantees.offered(an_offer(10, PROMISE, NotYet(WISH, 3, 70)))
 
 
-def test_a_promise_that_nothing_open_meets_is_no_offer():
+def test_a_guarantee_that_no_open_utterance_meets_is_no_offer():
     assert "Nothing to accept" in guarantees.offered(an_offer(0, replace(PROMISE, accepts=0)))
     assert "no open utterance with a suggestion" in guarantees.offered(an_offer(0, NotYet(WISH, 9, None), open_=0))
     assert guarantees.offered(an_offer(0, NotYet(WISH, 9, 50))) == ""
@@ -101,7 +101,7 @@ def test_each_label_says_what_it_accepts_or_what_is_missing():
     assert guarantees.of_label("no", NotYet(WISH, 9, None))["Missing"] == "not right often enough"
 
 
-def test_what_a_promise_rests_on_is_said_with_its_errors():
+def test_the_evidence_of_a_guarantee_is_shown_with_its_errors():
     assert "62 audit answers" in guarantees.rests_on(PROMISE)
     assert "none of them wrong" in guarantees.rests_on(PROMISE)
     assert "2 of them wrong" in guarantees.rests_on(replace(PROMISE, errors=2))

@@ -73,24 +73,24 @@ def test_the_order_of_the_answers_does_not_matter(said, random):
     assert consensus(votes(*said)) == consensus(votes(*shuffled))
 
 
-def voice(annotator: str, said: int | str | None, number: int, strategy: str = "random") -> Answer:
+def reply(annotator: str, said: int | str | None, number: int, strategy: str = "random") -> Answer:
     return replace(votes(said)[0], id=number, annotator=annotator, strategy=strategy)
 
 
 def given_and(*people: Answer) -> list[Answer]:
-    return [voice("given", 1, 0, "given"), *people]
+    return [reply("given", 1, 0, "given"), *people]
 
 
 @pytest.mark.parametrize(
     ("people", "kind", "label"),
     [
         ([], "label", 1),
-        ([voice("anna", "skip", 1)], "label", 1),
-        ([voice("anna", 2, 1)], "label", 2),
-        ([voice("anna", None, 1)], "none_fits", None),
-        ([voice("anna", 1, 1), voice("ben", 2, 2)], "disputed", None),
-        ([voice("anna", 2, 1), voice("ben", None, 2)], "disputed", None),
-        ([voice("anna", "out_of_use", 1)], "out_of_use", None),
+        ([reply("anna", "skip", 1)], "label", 1),
+        ([reply("anna", 2, 1)], "label", 2),
+        ([reply("anna", None, 1)], "none_fits", None),
+        ([reply("anna", 1, 1), reply("ben", 2, 2)], "disputed", None),
+        ([reply("anna", 2, 1), reply("ben", None, 2)], "disputed", None),
+        ([reply("anna", "out_of_use", 1)], "out_of_use", None),
     ],
 )
 def test_a_label_that_came_with_the_file_counts_only_while_no_person_has_answered(people, kind, label):
@@ -100,16 +100,16 @@ def test_a_label_that_came_with_the_file_counts_only_while_no_person_has_answere
 
 
 def test_names_that_differ_by_case_or_spaces_are_one_person_whose_newest_answer_counts():
-    same = [voice("anna", 1, 1), voice("ben", 2, 2), voice("Anna ", 2, 3)]
+    same = [reply("anna", 1, 1), reply("ben", 2, 2), reply("Anna ", 2, 3)]
     assert consensus(same) == {1: 2}
     assert divided(same) == []
     assert len(verdict(same).votes) == 2
-    assert agreement([voice("anna", 1, 1), voice(" ANNA", 2, 2)]) is None
-    assert consensus([voice("Jose\u0301", 1, 1), voice("jos\u00e9", 2, 2)]) == {1: 2}
+    assert agreement([reply("anna", 1, 1), reply(" ANNA", 2, 2)]) is None
+    assert consensus([reply("Jose\u0301", 1, 1), reply("jos\u00e9", 2, 2)]) == {1: 2}
 
 
 def test_what_somebody_adjudicated_leaves_their_own_vote_and_wins():
-    found = verdict([voice("anna", 1, 1), voice("ben", 2, 2), voice("anna", 2, 3, "adjudicated")])
+    found = verdict([reply("anna", 1, 1), reply("ben", 2, 2), reply("anna", 2, 3, "adjudicated")])
     assert (found.kind, found.label_id, len(found.votes)) == ("label", 2, 3)
 
 
@@ -127,7 +127,7 @@ def test_none_fits_is_a_value_of_its_own_in_the_agreement():
 
 
 def test_what_came_with_the_file_and_what_was_adjudicated_is_in_no_pair():
-    assert agreement(given_and(voice("anna", 1, 1), voice("ben", 1, 2, "adjudicated"))) is None
+    assert agreement(given_and(reply("anna", 1, 1), reply("ben", 1, 2, "adjudicated"))) is None
 
 
 def test_where_no_utterance_has_two_labels_there_is_no_agreement_to_speak_of():

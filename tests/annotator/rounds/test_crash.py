@@ -76,7 +76,7 @@ def sound(project: Project) -> bool:
     return fetch_value(project.db, "PRAGMA integrity_check") == "ok"
 
 
-def test_no_answer_that_was_taken_is_lost_when_labelling_is_killed(tmp_path):
+def test_no_answer_that_was_taken_is_lost_when_labeling_is_killed(tmp_path):
     rng = np.random.default_rng(20)
     folder: Path = tmp_path / "p"
     new_project(folder, 2500).close()

@@ -79,7 +79,7 @@ def test_a_corrected_label_from_the_file_counts_nowhere_beside_its_correction(la
     assert {count.name: count.pool for count in label_counts(labeled, None)} == {
         name: after.get(("pool", label), 0) for name, label in (("promise", 1), ("report", 2), ("wish", 3))
     }
-    assert disagreements(labeled) == find(labeled, Search(where=Conditions(quarrel="people"))) == []
+    assert disagreements(labeled) == find(labeled, Search(where=Conditions(disagreement="people"))) == []
     assert one not in find(labeled, Search(where=Conditions(label_id=wrong)))
     assert one in find(labeled, Search(where=Conditions(label_id=right)))
     assert one in find(labeled, Search(where=Conditions(label_id=wrong, annotator="given")))
@@ -93,9 +93,9 @@ def test_the_model_is_not_at_odds_with_a_label_from_the_file_that_a_person_repla
     audit = utterances.ids_in(labeled.db, "audit")[0]
     best = known.label_ids[known.probabilities[known.utterance_ids.tolist().index(audit)].argmax()]
     annotations.record(labeled.db, NewAnnotation(audit, "given", "label", best % 3 + 1, "given", 1))
-    assert audit in find(labeled, Search(where=Conditions(quarrel="model")))
+    assert audit in find(labeled, Search(where=Conditions(disagreement="model")))
     say(labeled, audit, "anna", best)
-    assert audit not in find(labeled, Search(where=Conditions(quarrel="model")))
+    assert audit not in find(labeled, Search(where=Conditions(disagreement="model")))
 
 
 def test_a_tie_between_people_is_disputed_and_not_trained_on(labeled):

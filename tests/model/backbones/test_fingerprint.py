@@ -58,7 +58,7 @@ def replace_weights(folder: Path) -> None:
 
 def age(monkeypatch: pytest.MonkeyPatch) -> None:
     """Treat files as written long ago, so that hashes are cached."""
-    monkeypatch.setattr(fingerprint, "_SETTLED", -1)
+    monkeypatch.setattr(fingerprint, "_STABLE", -1)
 
 
 def round_of(folder: Path, place: Path, **changes: Any) -> tuple[Path, np.ndarray]:
@@ -276,7 +276,7 @@ def test_a_hub_id_is_loaded_at_the_commit_it_was_at_and_stays_there(hub: Hub, tm
     assert newest_known(ORG) == "b" * 40
 
 
-def test_a_revision_may_be_wished_and_one_that_is_not_here_is_missing(hub: Hub) -> None:
+def test_a_revision_may_be_requested_and_one_that_is_not_here_is_missing(hub: Hub) -> None:
     assert load_backbone(f"{ORG}@v2").origin.revision == "b" * 40
     assert load_backbone(f"{ORG}@v2").name == f"{ORG}@v2"
     with pytest.raises(BackboneMissing):

@@ -176,7 +176,7 @@ def test_rare_letters_count_more_than_common_ones_by_the_root_of_their_deviation
     np.testing.assert_allclose(head.loglik(given_states), theirs.predict_log_proba(vectors), atol=1e-5)
 
 
-def test_it_says_the_weighted_sum_of_its_voices() -> None:
+def test_it_gives_the_weighted_sum_of_its_heads() -> None:
     given_states, labels = states()
     described = np.random.default_rng(1).normal(size=(3, given_states.shape[1])).astype(np.float32)
     probe = fit_probe(given_states, labels.tolist(), described)
@@ -185,7 +185,7 @@ def test_it_says_the_weighted_sum_of_its_voices() -> None:
     np.testing.assert_allclose(probe.loglik(given_states), log_softmax(summed + probe.label_bias, axis=1), atol=1e-9)
 
 
-def test_a_voice_that_tells_nothing_loses_its_share() -> None:
+def test_a_head_without_information_loses_its_share() -> None:
     given_states, labels = states(120)
     noise = np.random.default_rng(3).normal(size=given_states.shape).astype(np.float32)
     for aspect, part in enumerate(aspects(given_states.shape[1])):
@@ -246,7 +246,7 @@ def too_sure(said: np.ndarray, truth: np.ndarray) -> float:
     return float(np.exp(said).max(axis=1).mean() - (said.argmax(axis=1) == truth).mean())
 
 
-def test_it_is_made_honest_by_answers_that_it_has_not_seen() -> None:
+def test_it_is_calibrated_by_answers_that_it_has_not_seen() -> None:
     (given_states, labels), nothing = muddled(150, 0), np.zeros((3, 180), dtype=np.float32)
     calibrated = fit_probe(given_states, labels.tolist(), nothing).loglik(given_states)
     assert too_sure(calibrated, labels) < 0, "it has learned these answers, and is as sure as it was before it had"
@@ -270,7 +270,7 @@ def test_shares_fitted_to_few_answers_do_not_make_it_too_sure(monkeypatch: pytes
     assert surplus() > calibrated + 0.02
 
 
-def test_with_a_handful_of_answers_every_voice_counts_the_same() -> None:
+def test_with_a_handful_of_answers_every_head_counts_the_same() -> None:
     given_states, labels = muddled(4, 0)
     few = fit_probe(given_states, labels.tolist(), np.zeros((3, 180), dtype=np.float32))
     np.testing.assert_array_equal(few.shares, PRIOR_SHARES)

@@ -67,7 +67,7 @@ def test_few_answers_move_the_slope_less_than_many() -> None:
     assert many < few <= 0.2
 
 
-def test_doubt_is_nought_where_one_label_is_sure_and_one_where_none_is_likelier() -> None:
+def test_normalized_entropy_is_zero_where_one_label_is_sure_and_one_where_none_is_likelier() -> None:
     rows = np.array([[0.0, -np.inf, -np.inf], [1.0, 1.0, 1.0], [0.0, 0.0, -np.inf]])
     np.testing.assert_allclose(normalized_entropy(rows), [0, 1, np.log(2) / np.log(3)], atol=1e-12)
 

@@ -156,7 +156,7 @@ def test_halves_of_surrogates_are_joined_or_read_as_the_replacement_character(
     assert tokens.body(Utterance(written, (written,))) == tokens.body(Utterance(read, (read,)))
 
 
-def test_how_an_utterance_is_spelt_is_told_with_half_a_surrogate_too() -> None:
+def test_the_spelling_of_an_utterance_is_read_with_half_a_surrogate_too() -> None:
     broken, read = spelling_states(["so \ud83d sad", "so \ufffd sad"], 64)
     assert (broken == read).all()
 
