@@ -57,7 +57,9 @@ COMMAND = Command(
     figures=("made", "killed", "survived", "timed_out", "share"),
     figures_by="file",
 )  # fmt: skip
+WAITING = ("test_crash.py", "test_worker.py")  # their processes take longer than they tell of these modules
 PYTEST = ("-q", "-m", "not slow and not soak", "-p", "no:xdist", "-p", "no:cacheprovider")
+PYTEST += tuple(f"--ignore-glob=*/{name}" for name in WAITING)
 LOADED = "ignore::pytest.PytestAssertRewriteWarning"  # the libraries are loaded before pytest begins
 SURVIVED, KILLED, TIMED_OUT = OUTCOMES = ("survived", "killed", "timed_out")
 

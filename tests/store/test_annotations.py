@@ -394,7 +394,7 @@ def test_all_fields_of_an_annotation_are_stored(db: Database) -> None:
     full = replace(plain, unsure=True, comment="hm", propensity=0.5, pool_size=9, suggested_label_id=other)
     full = replace(full, suggested_probability=0.7, milliseconds=12, withheld="chance", withheld_label_id=label)
     full = replace(full, withheld_probability=0.2, chosen_after=1)
-    for given in (plain, full):
-        annotations.record(db, given)
+    for new in (plain, full):
+        annotations.record(db, new)
         (row,) = annotations.answers_to(db, [utterance])
-        assert NewAnnotation(**{**{name: row[name] for name in vars(given)}, "unsure": bool(row["unsure"])}) == given
+        assert NewAnnotation(**{**{name: row[name] for name in vars(new)}, "unsure": bool(row["unsure"])}) == new

@@ -369,7 +369,7 @@ def test_only_probabilities_with_a_finite_spread_are_certified_or_accepted(top, 
         assert Evidence(audit, np.ones(len(audit), dtype=int), pool, spread).is_valid == valid
     if spread == 0.1:
         everything = Guarantee(TARGET, -1.0, 99, 0, 1)
-        assert (accepted(np.array([[top, -5.0]]), everything)[0] == 0) == (top > 1 and valid or top < 0)
+        assert (accepted(np.array([[top, -5.0]]), everything)[0] == 0) == ((top > 1 and valid) or top < 0)
 
 
 def test_what_is_exactly_at_a_threshold_is_accepted():
