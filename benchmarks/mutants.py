@@ -2,9 +2,11 @@
 
     python -m benchmarks.mutants [--count 300] [--seed 1] [--file store/queue.py]
 
-The tests run once to record which lines each of them runs. Then each mutant (benchmarks/mutation.py) is written into a
-copy of this folder, and a process that has the libraries loaded, but no module of ours, runs the tests of the changed
-line there, the fastest first and up to `seconds` in all, until one fails. A mutant that no test runs has survived.
+The tests run once to record which lines each of them runs. Each mutant (benchmarks/mutation.py) then has a process that
+is forked after the tests have been collected, and runs the tests of the changed line, the fastest first and up to
+`seconds` in all, until one fails. A change inside a function is put into the functions that are loaded; for any other,
+the changed file is written to a copy of this folder, and the tests are collected anew. A mutant that no test runs has
+survived.
 """
 
 import ast
@@ -15,12 +17,13 @@ import multiprocessing
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
+from types import CodeType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -28,7 +31,7 @@ import psutil
 
 from benchmarks.command import Command, scratch
 from benchmarks.measure import print_last
-from benchmarks.mutation import changes, difference, mutate
+from benchmarks.mutation import changes, difference, functions_of, is_within_functions, mutate
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = ("annotator", "benchmarks", "model", "store", "streamlit_app", "tests")
@@ -61,7 +64,6 @@ WAITING = ("test_crash.py", "test_worker.py")  # their processes take longer tha
 PYTEST = ("-q", "-m", "not slow and not soak", "-p", "no:xdist", "-p", "no:cacheprovider")
 PYTEST += tuple(f"--ignore-glob=*/{name}" for name in WAITING)
 LOADED = "ignore::pytest.PytestAssertRewriteWarning"  # the libraries are loaded before pytest begins
-FIRST = 10  # tests that are collected alone, because most mutants fail one of the fastest
 SURVIVED, KILLED, TIMED_OUT = OUTCOMES = ("survived", "killed", "timed_out")
 
 
@@ -143,7 +145,7 @@ class Recorder:
 
 
 class Hurry:
-    """A plugin of pytest that runs the fastest files first and does not simplify failing examples."""
+    """A plugin of pytest: the fastest files first, no further than the first failure, examples not simplified."""
 
     def __init__(self, seconds: Mapping[str, float]) -> None:
         self.seconds = seconds
@@ -162,21 +164,41 @@ class Hurry:
             files[item.path] = files.get(item.path, 0.0) + self.seconds.get(item.nodeid, 0.0)
         items.sort(key=lambda item: (files[item.path], str(item.path), self.seconds.get(item.nodeid, 0.0)))
 
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """End the process of a mutant that a test noticed."""
+        if report.failed:
+            os._exit(1)
+
+
+class Trial(Hurry):
+    """The same, which tries mutants once the tests have been collected."""
+
+    def __init__(self, seconds: Mapping[str, float], attempt: Callable[[Sequence[Any]], None]) -> None:
+        super().__init__(seconds)
+        self.attempt = attempt
+
+    def pytest_runtestloop(self, session: Any) -> bool:
+        """Try the mutants."""
+        self.attempt(session.items)
+        return True
+
+
+def _is_ours(name: str) -> bool:
+    is_copied = str(getattr(sys.modules[name], "__file__", "")).startswith(str(scratch()))
+    return is_copied or name.partition(".")[0] in OURS
+
 
 def _is_library(name: str) -> bool:
     is_plugin = "pytest" in name.removeprefix("_pytest")
-    return not (is_plugin or name.startswith("__") or name.partition(".")[0] in OURS)
+    return not (is_plugin or name.startswith("__") or _is_ours(name))
 
 
 def _enter(root: Path) -> None:
-    """Make this process work in a copy of the project, with none of our modules and without output."""
-    for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
+    """Make this process work in a copy of the project, with none of our modules."""
+    for name in [name for name in sys.modules if _is_ours(name)]:
         del sys.modules[name]
     os.chdir(root)
     sys.path[0] = os.environ["PYTHONPATH"] = str(root)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
 
 
 def _record(root: Path, files: Sequence[str], tests: Sequence[str], path: Path) -> None:
@@ -189,16 +211,30 @@ def _record(root: Path, files: Sequence[str], tests: Sequence[str], path: Path) 
     path.write_text(json.dumps(asdict(recorder.record)), encoding="utf-8")
 
 
-def _try(root: Path, tests: Sequence[str], seconds: Mapping[str, float]) -> None:
-    """Run the tests until one fails, and exit as pytest does. Runs in a process of its own."""
-    _enter(root)
+def _silence() -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
     sys.dont_write_bytecode = True
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+
+
+def _collect_and_run(root: Path, tests: Sequence[str], seconds: Mapping[str, float]) -> None:
+    """Run the tests in a copy of the project, and exit as pytest does. Runs in a process of its own."""
+    _silence()
+    _enter(root)
     import pytest
 
-    for some in (tests[:FIRST], tests[FIRST:]):
-        if some and (code := pytest.main(["-x", "-W", LOADED, *PYTEST, *some], plugins=[Hurry(seconds)])):
-            os._exit(code)
+    os._exit(pytest.main(["-W", LOADED, *PYTEST, *tests], plugins=[Hurry(seconds)]))
+
+
+def _patch_and_run(functions: Sequence[FunctionType], new: Mapping[str, CodeType], items: Sequence[Any]) -> None:
+    """Change functions by their qualified names, run tests, and exit with 1 if one fails. Runs in its own process."""
+    _silence()
+    for one in functions:
+        one.__code__ = new[one.__code__.co_qualname]
+    for item, following in zip(items, [*items[1:], None], strict=True):
+        item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
     os._exit(0)
 
 
@@ -215,16 +251,50 @@ def _run(limit: float | None, function: Callable[..., None], *args: Any) -> int 
     return process.exitcode
 
 
-def outcome(mutant: Mutant, root: Path, record: Record, seconds: float) -> str:
-    """Run the tests of a mutant in a copy of the project."""
-    tests, path = record.tests_of(mutant, seconds), root / mutant.file
-    if not tests:
-        return SURVIVED
-    path.write_text(mutant.changed, encoding="utf-8")
-    os.utime(path, (0, mutant.number or 0))  # its own time, so that no compiled file of another is taken for it
-    code = _run(20 + 3 * sum(record.seconds[test] for test in tests), _try, root, tests, record.seconds)
-    shutil.copy2(ROOT / mutant.file, path)
-    return TIMED_OUT if code is None else KILLED if code else SURVIVED
+class Trials:
+    """What mutants are tried with: copies of the project, and the tests collected from the first of them."""
+
+    def __init__(self, roots: Sequence[Path], record: Record, seconds: float, items: Sequence[Any]) -> None:
+        self.record, self.seconds, self.items = record, seconds, items
+        self.loaded, self.copies = roots[0], SimpleQueue[Path]()
+        for root in roots[1:]:
+            self.copies.put(root)
+        self.functions: dict[str, list[FunctionType]] = {}
+        for one in gc.get_objects():
+            if isinstance(one, FunctionType):
+                self.functions.setdefault(one.__code__.co_filename, []).append(one)
+
+    def within(self, mutant: Mutant) -> str:
+        """Return the outcome of a change within the functions of a file."""
+        tests, path = set(self.record.tests_of(mutant, self.seconds)), str(self.loaded / mutant.file)
+        chosen, new = [item for item in self.items if item.nodeid in tests], functions_of(mutant.changed, path)
+        known = [one for one in self.functions.get(path, ()) if one.__code__.co_qualname in new]
+        return self._outcome(tests, _patch_and_run, known, new, chosen)
+
+    def anew(self, mutant: Mutant) -> str:
+        """Return the outcome of any change of a file, of which the tests are collected again."""
+        tests, root = self.record.tests_of(mutant, self.seconds), self.copies.get()
+        path = root / mutant.file
+        path.write_text(mutant.changed, encoding="utf-8")
+        os.utime(path, (0, mutant.number or 0))  # its own time, so that no compiled file of another is taken for it
+        found = self._outcome(tests, _collect_and_run, root, tests, self.record.seconds)
+        shutil.copy2(ROOT / mutant.file, path)
+        self.copies.put(root)
+        return found
+
+    def _outcome(self, tests: Collection[str], function: Callable[..., None], *args: Any) -> str:
+        if not tests:
+            return SURVIVED
+        code = _run(20 + 3 * sum(self.record.seconds[test] for test in tests), function, *args)
+        return TIMED_OUT if code is None else KILLED if code else SURVIVED
+
+    def attempt(self, mutant: Mutant) -> tuple[str, str]:
+        """Return a mutant's file and outcome, and print it unless it was killed."""
+        found = self.within(mutant) if is_within_functions(mutant.source, mutant.changed) else self.anew(mutant)
+        if found != KILLED:
+            line = f"{mutant.file}:{mutant.lines.start}"
+            print(f"{found} {line}  {difference(mutant.source, mutant.changed)}", flush=True)
+        return mutant.file, found
 
 
 def draw(files: Sequence[str], count: int, seed: int) -> list[Mutant]:
@@ -266,27 +336,24 @@ def main() -> None:
     """Try the mutants, print those that no test noticed, and count."""
     given = COMMAND.read()
     ignored = shutil.ignore_patterns(".*", "__pycache__", "build", "projects")
-    first = Path(shutil.copytree(ROOT, scratch() / "0", ignore=ignored))
-    record = record_of(first, given)
+    roots = [Path(shutil.copytree(ROOT, scratch() / str(n), ignore=ignored)) for n in range(given.jobs + 1)]
+    record = record_of(roots[0], given)
     load_libraries(record.libraries)
-    for file in given.file:
-        if outcome(Mutant(file), first, record, given.seconds) != SURVIVED:
-            sys.exit(f"The tests fail without a change of {file}.")
-    free: SimpleQueue[Path] = SimpleQueue()
-    for root in [first, *(Path(shutil.copytree(first, scratch() / str(n))) for n in range(1, given.jobs))]:
-        free.put(root)
+    found: list[tuple[str, str]] = []
 
-    def attempt(mutant: Mutant) -> tuple[str, str]:
-        root = free.get()
-        found = outcome(mutant, root, record, given.seconds)
-        free.put(root)
-        if found != KILLED:
-            line = f"{mutant.file}:{mutant.lines.start}"
-            print(f"{found} {line}  {difference(mutant.source, mutant.changed)}", flush=True)
-        return mutant.file, found
+    def attempt(items: Sequence[Any]) -> None:
+        trials = Trials(roots, record, given.seconds, items)
+        for file in given.file:
+            if {trials.within(Mutant(file)), trials.anew(Mutant(file))} != {SURVIVED}:
+                print(f"The tests fail without a change of {file}.", flush=True)
+                os._exit(1)
+        with ThreadPoolExecutor(given.jobs) as pool:
+            found.extend(pool.map(trials.attempt, draw(given.file, given.count, given.seed)))
 
-    with ThreadPoolExecutor(given.jobs) as pool:
-        found = list(pool.map(attempt, draw(given.file, given.count, given.seed)))
+    _enter(roots[0])
+    import pytest
+
+    pytest.main(["-s", "-W", LOADED, *PYTEST, *given.tests], plugins=[Trial(record.seconds, attempt)])
     print_last(count_outcomes(found, given.file))
 
 

@@ -6,9 +6,11 @@ declared for mypy or checked at run time (`frozen=True`, `zip(strict=True)`), wh
 
 import ast
 import difflib
+import inspect
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import CodeType
 
 _OPERATORS: dict[type[ast.AST], tuple[type[ast.AST], ...]] = {
     ast.Lt: (ast.LtE, ast.GtE),
@@ -117,6 +119,36 @@ def difference(source: str, mutant: str) -> str:
     pair = [ast.unparse(ast.parse(text)).splitlines() for text in (source, mutant)]
     found = list(difflib.unified_diff(*pair, n=0, lineterm=""))[2:]
     return "  ".join(f"{line[0]} {line[1:].strip()}" for line in found if not line.startswith("@@"))
+
+
+def functions_of(source: str, path: str) -> dict[str, CodeType]:
+    """Return the compiled functions and methods of a source by their qualified names."""
+    found, to_do = {}, [compile(source, path, "exec")]
+    while to_do:
+        for one in to_do.pop().co_consts:
+            if isinstance(one, CodeType) and _is_function(one):
+                found[one.co_qualname] = one
+            elif isinstance(one, CodeType):
+                to_do.append(one)
+    return found
+
+
+def is_within_functions(source: str, mutant: str) -> bool:
+    """Return whether a change leaves what runs when the module is imported as it was."""
+    before, after = (_imported(compile(ast.unparse(ast.parse(text)), "", "exec")) for text in (source, mutant))
+    return before == after
+
+
+def _imported(code: CodeType) -> tuple[object, ...]:
+    inner = [
+        one if not isinstance(one, CodeType) else one.co_qualname if _is_function(one) else _imported(one)
+        for one in code.co_consts
+    ]
+    return code.co_code, code.co_names, [(type(one), one) for one in inner]
+
+
+def _is_function(code: CodeType) -> bool:
+    return bool(code.co_flags & inspect.CO_NEWLOCALS and code.co_flags & inspect.CO_OPTIMIZED)
 
 
 def _places(

@@ -12,7 +12,7 @@ from textwrap import dedent
 
 import pytest
 
-from benchmarks.mutants import Mutant, Record, _run, draw
+from benchmarks.mutants import OUTCOMES, Mutant, Record, _run, draw
 from benchmarks.mutation import changes, difference, mutate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -151,7 +151,7 @@ def run_on_toy(folder: Path, *arguments: str) -> tuple[list[str], dict[str, obje
     )
     assert done.returncode == 0, done.stdout + done.stderr
     *lines, last = done.stdout.splitlines()
-    return lines, json.loads(last)
+    return [line for line in lines if line.startswith(OUTCOMES)], json.loads(last)
 
 
 def test_a_mutant_that_no_test_notices_survives_and_is_printed(tmp_path: Path) -> None:
