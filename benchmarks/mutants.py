@@ -61,9 +61,12 @@ COMMAND = Command(
     figures_by="file",
 )  # fmt: skip
 WAITING = ("test_crash.py", "test_worker.py")  # their processes take longer than they tell of these modules
-PYTEST = ("-q", "-m", "not slow and not soak", "-p", "no:xdist", "-p", "no:cacheprovider")
-PYTEST += tuple(f"--ignore-glob=*/{name}" for name in WAITING)
+PYTEST = (
+    *("-q", "-m", "not slow and not soak", "-p", "no:xdist", "-p", "no:cacheprovider"),
+    *(f"--ignore-glob=*/{name}" for name in WAITING),
+)
 LOADED = "ignore::pytest.PytestAssertRewriteWarning"  # the libraries are loaded before pytest begins
+FAILED = 9  # exit code after a test that failed; pytest's own are 2 to 4 if a changed file cannot be imported
 SURVIVED, KILLED, TIMED_OUT = OUTCOMES = ("survived", "killed", "timed_out")
 
 
@@ -167,7 +170,7 @@ class Hurry:
     def pytest_runtest_logreport(self, report: Any) -> None:
         """End the process of a mutant that a test noticed."""
         if report.failed:
-            os._exit(1)
+            os._exit(FAILED)
 
 
 class Trial(Hurry):
@@ -229,7 +232,7 @@ def _collect_and_run(root: Path, tests: Sequence[str], seconds: Mapping[str, flo
 
 
 def _patch_and_run(functions: Sequence[FunctionType], new: Mapping[str, CodeType], items: Sequence[Any]) -> None:
-    """Change functions by their qualified names, run tests, and exit with 1 if one fails. Runs in its own process."""
+    """Change functions by their qualified names, and run tests. Runs in a process of its own."""
     _silence()
     for one in functions:
         one.__code__ = new[one.__code__.co_qualname]
@@ -286,6 +289,8 @@ class Trials:
         if not tests:
             return SURVIVED
         code = _run(20 + 3 * sum(self.record.seconds[test] for test in tests), function, *args)
+        if code == 1:
+            raise RuntimeError("The process of a mutant ended without an outcome.")
         return TIMED_OUT if code is None else KILLED if code else SURVIVED
 
     def attempt(self, mutant: Mutant) -> tuple[str, str]:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import CodeType
+from typing import Any, cast
 
 _OPERATORS: dict[type[ast.AST], tuple[type[ast.AST], ...]] = {
     ast.Lt: (ast.LtE, ast.GtE),
@@ -81,8 +82,8 @@ class _Place:
 
     @property
     def node(self) -> ast.AST:
-        found = getattr(self.parent, self.field)
-        return found if self.index is None else found[self.index]
+        found: Any = getattr(self.parent, self.field)
+        return cast(ast.AST, found if self.index is None else found[self.index])
 
     def put(self, new: ast.AST) -> None:
         if self.index is None:
@@ -116,8 +117,8 @@ def mutate(source: str, number: int) -> str:
 
 def difference(source: str, mutant: str) -> str:
     """Return the lines that differ between a source and its mutant, in one line of text."""
-    pair = [ast.unparse(ast.parse(text)).splitlines() for text in (source, mutant)]
-    found = list(difflib.unified_diff(*pair, n=0, lineterm=""))[2:]
+    before, after = (ast.unparse(ast.parse(text)).splitlines() for text in (source, mutant))
+    found = list(difflib.unified_diff(before, after, n=0, lineterm=""))[2:]
     return "  ".join(f"{line[0]} {line[1:].strip()}" for line in found if not line.startswith("@@"))
 
 
@@ -151,6 +152,11 @@ def _is_function(code: CodeType) -> bool:
     return bool(code.co_flags & inspect.CO_NEWLOCALS and code.co_flags & inspect.CO_OPTIMIZED)
 
 
+def _lines_of(node: Any) -> range:
+    """Return the lines of a node."""
+    return range(node.lineno, node.end_lineno + 1)
+
+
 def _places(
     parent: ast.AST, lines: range, function: range, left_out: set[ast.AST]
 ) -> Iterator[tuple[_Place, range, range]]:
@@ -158,7 +164,7 @@ def _places(
         for index, node in enumerate(value) if isinstance(value, list) else [(None, value)]:
             if not isinstance(node, ast.AST) or node in left_out:
                 continue
-            inner = range(node.lineno, node.end_lineno + 1) if hasattr(node, "lineno") else lines
+            inner = _lines_of(node) if hasattr(node, "lineno") else lines
             whole = inner if isinstance(node, ast.FunctionDef) else function
             yield _Place(parent, field, index), inner, whole
             yield from _places(node, inner, whole, left_out)
@@ -217,7 +223,7 @@ def _is_symmetric(function: ast.AST) -> bool:
     return ast.unparse(function) in ("max", "min")
 
 
-def _constants(value: object) -> Iterator[object]:
+def _constants(value: object) -> Iterator[str | int | float]:
     match value:
         case bool():
             yield not value
