@@ -179,7 +179,7 @@ def _left_out(tree: ast.Module) -> set[ast.AST]:
                 found.add(node)  # docstrings and logging
             case ast.Subscript(value=ast.Name(id="Literal")) | ast.keyword(arg="strict" | "frozen"):
                 found.add(node)
-            case ast.Raise() | ast.Call(func=ast.Name(id="Message" | "later")):
+            case ast.Raise() | ast.Call(func=ast.Name(id="Message" | "later" | "check_finite")):
                 found.update(one for one in ast.walk(node) if isinstance(one, ast.Constant) and type(one.value) is str)
             case ast.FunctionDef(returns=returns, decorator_list=decorators):
                 found.update([returns] if returns else [])
@@ -210,7 +210,7 @@ def _alternatives(place: _Place) -> Iterator[ast.AST]:
             yield ast.Break()
         case ast.Break():
             yield ast.Continue()
-        case ast.Call(func=func, args=[first, second, *rest], keywords=keywords) if not _is_symmetric(func):
+        case ast.Call(func=func, args=[first, second, *rest], keywords=keywords) if _is_ordered(node):
             yield ast.Call(func, [second, first, *rest], keywords)
         case ast.keyword(arg=str()):
             yield _GONE
@@ -219,8 +219,9 @@ def _alternatives(place: _Place) -> Iterator[ast.AST]:
             yield from [ast.Slice(lower, None, step)] if upper else []
 
 
-def _is_symmetric(function: ast.AST) -> bool:
-    return ast.unparse(function) in ("max", "min")
+def _is_ordered(call: ast.Call) -> bool:
+    first, second = (ast.dump(one) for one in call.args[:2])
+    return first != second and ast.unparse(call.func) not in ("max", "min")
 
 
 def _constants(value: object) -> Iterator[str | int | float]:

@@ -387,6 +387,12 @@ def test_exactly_300_answers_and_10_of_a_label_are_enough_for_a_bias():
     assert not choose_prior(logits[rows[1:]], truth[rows[1:]], CalibrationPrior()).with_bias
 
 
+def test_no_bias_is_taken_while_a_label_has_no_answer():
+    logits, truth = leaning(900, [1.5, 0.0, -1.5])
+    assert choose_prior(logits[truth < 2, :2], truth[truth < 2], CalibrationPrior()).with_bias
+    assert not choose_prior(logits[truth < 2], truth[truth < 2], CalibrationPrior()).with_bias
+
+
 def test_a_zero_shot_round_has_a_flat_slope_and_its_own_mean_entropy():
     pool, _ = overconfident(300, 1.0)
     calibration_prior = CalibrationPrior.untrained(pool)

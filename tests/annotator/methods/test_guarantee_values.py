@@ -151,6 +151,17 @@ def test_the_chance_of_a_guarantee_is_that_of_few_enough_errors_among_further_an
     assert guarantee._chance(two_levels(answers, errors), TARGET, more) == pytest.approx(chance)
 
 
+def test_the_chance_is_that_of_the_strictest_share_of_a_small_pool():
+    sure = np.linspace(0.99, 0.96, 8)
+    pool = np.stack([sure, 1 - sure], axis=1)
+    evidence = Evidence(np.tile(pool, (20, 1)), np.zeros(160, dtype=int), pool, 0.0)
+    assert guarantee._shares(260, TARGET)[0] == 0.175  # lies between the second and the third of eight, and takes both
+    fresh, n = round(100 * 3 / 8), 20 * 3
+    most = max(e for e in range(n) if passes(n + fresh, e, TARGET))
+    rate = 20 * (1 - sure[:3].mean()) / (n + 20)
+    assert guarantee._chance(evidence, TARGET, 100) == pytest.approx(binom.cdf(most, fresh, rate))
+
+
 def test_answers_are_missing_until_a_guarantee_has_a_chance_of_two_thirds():
     for errors in (0, 1, 2):
         evidence = two_levels(60, errors)
