@@ -241,6 +241,13 @@ def test_answers_in_doubt_are_those_before_a_change_that_nobody_has_answered_sin
     assert annotations.to_look_at(db, 5, ids[2]) == []
 
 
+def test_an_annotation_is_sure_without_comment_and_with_nothing_withheld_unless_it_says_otherwise(db: Database) -> None:
+    (utterance,), (label, _) = add_utterances(db, 1), add_labels(db)
+    annotations.record(db, NewAnnotation(utterance, "ann", "label", label, "margin", 3))
+    (row,) = annotations.answers_to(db, [utterance])
+    assert (row["unsure"], row["comment"], row["withheld"]) == (0, "", "")
+
+
 def test_all_fields_of_an_annotation_are_stored(db: Database) -> None:
     (utterance,), (label, other) = add_utterances(db, 1), add_labels(db)
     plain = NewAnnotation(utterance, "ann", "label", label, "margin", 3)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from annotator.codebook import changes
+from annotator.codebook.definition import codebook_of
 from annotator.config import RoundConfig
 from annotator.exchange.imports import add_utterances
 from annotator.labeling import session
@@ -15,7 +17,7 @@ from store import queue, utterances
 from store.acceptances import SPOT_CHECK
 from store.database import fetch_one, immediate
 from store.utterances import NewUtterance
-from tests.annotator.scenes import change, new_project, right, say, work_through
+from tests.annotator.scenes import change, make, new_project, right, say, work_through
 
 
 def stored(project, annotation_id):
@@ -69,6 +71,14 @@ def test_turns_before_are_as_many_as_the_annotator_prefers(tmp_path):
         for turns, count in ((None, 3), (0, 0), (5, 5)):
             (question,) = shown_with(project, Preferences(turns=turns))
             assert len(question.turns_before) == count
+
+
+def test_a_label_that_the_round_does_not_know_is_not_suggested(trained):
+    before = set(codebook_of(trained).ids)
+    make(trained, changes.add(trained, {"name": "vow"}))
+    shown = [question.suggestion for question in shown_with(trained) if question.suggestion]
+    assert shown
+    assert {label for suggestion in shown for label, _ in suggestion.probabilities} == before
 
 
 # What a question carries
