@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from annotator.codebook import changes
 from annotator.codebook.definition import codebook_of
 from annotator.config import RoundConfig
+from annotator.errors import AnswerRefused
 from annotator.exchange.imports import add_utterances
 from annotator.labeling import session
 from annotator.labeling.preferences import Preferences
@@ -27,9 +30,9 @@ def stored(project, annotation_id):
 # Withheld suggestions
 
 
-def shown_with(project, preferences=None):
+def shown_with(project, preferences=None, who="ada"):
     with immediate(project.db):
-        return questions(project, "ada", lease(project, "ada"), preferences)
+        return questions(project, who, lease(project, who), preferences)
 
 
 def test_a_suggestion_is_withheld_by_chance_or_by_choice_and_stored_all_the_same(trained):
@@ -160,3 +163,26 @@ def test_what_is_left_is_skipped_with_others_or_to_be_asked(project):
     assert held > 2 < others
     assert session.ask_skipped_again(project, "ada") == 2
     assert rest(project, "ada").skipped == 0
+
+
+# Answers that are refused
+
+
+def test_a_refused_answer_says_what_is_to_be_done(project, monkeypatch):
+    def refusal(question):
+        with pytest.raises(AnswerRefused) as refused:
+            answer(project, question, "ada", right(project, question))
+        return refused.value.hint
+
+    own, others = "Undo there to change it.", "Your answer was not stored. Continue with the next utterance."
+    for kind in ("skip", "none_fits"):
+        question = next_question(project, "ada")
+        answer(project, question, "ada", Answer(kind))
+        assert refusal(question) == own
+    with monkeypatch.context() as patch:
+        patch.setattr(queue, "LEASE", timedelta(seconds=-1))
+        question = next_question(project, "ada")
+    other = next(one for one in shown_with(project, who="ben") if one.utterance == question.utterance)
+    assert refusal(question) == others
+    answer(project, other, "ben", right(project, other))
+    assert refusal(question) == others
