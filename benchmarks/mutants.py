@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from types import CodeType, FunctionType
@@ -30,6 +30,7 @@ import numpy as np
 import psutil
 
 from benchmarks.command import Command, scratch
+from benchmarks.covered import Record, Recorder
 from benchmarks.measure import print_last
 from benchmarks.mutation import changes, difference, functions_of, is_within_functions, mutate
 
@@ -88,63 +89,6 @@ class Mutant:
     def changed(self) -> str:
         """The source after the change."""
         return ast.unparse(ast.parse(self.source)) if self.number is None else mutate(self.source, self.number)
-
-
-@dataclass
-class Record:
-    """What the tests do without a change."""
-
-    seconds: dict[str, float] = field(default_factory=dict)  # by test, of those that passed
-    tests: dict[str, dict[str, list[str]]] = field(default_factory=dict)  # by file and number of the line
-    libraries: list[str] = field(default_factory=list)  # modules that were imported
-
-    def tests_of(self, mutant: Mutant, seconds: float) -> list[str]:
-        """Return the tests that run the changed lines, or else the function, or else the file: the fastest, at most
-        so many seconds in all, and at least one if there is any.
-        """
-        by_line = self.tests[mutant.file]
-        for lines in (mutant.lines, mutant.function, by_line):
-            found = {test for line in lines for test in by_line.get(str(line), ()) if test in self.seconds}
-            if found:
-                ordered = sorted(found, key=lambda test: self.seconds[test])
-                within = np.cumsum([self.seconds[test] for test in ordered]) <= seconds
-                return ordered[: max(1, int(within.sum()))]
-        return []
-
-
-class Recorder:
-    """A plugin of pytest that records how long each test takes and which lines it runs."""
-
-    def __init__(self, root: Path, files: Sequence[str]) -> None:
-        from coverage import Coverage
-
-        self.paths, self.record, self.failed = {file: str(root / file) for file in files}, Record(), set[str]()
-        self.coverage = Coverage(data_file=None, include=[*self.paths.values()], config_file=False)
-        self.coverage.set_option("run:core", "ctrace")  # the newer one sees a line in one test only
-        self.coverage.start()
-
-    def pytest_runtest_logstart(self, nodeid: str) -> None:
-        """Begin a test."""
-        self.coverage.switch_context(nodeid)
-
-    def pytest_runtest_logreport(self, report: Any) -> None:
-        """Count the time of each phase of a test."""
-        self.record.seconds[report.nodeid] = self.record.seconds.get(report.nodeid, 0.0) + report.duration
-        if not report.passed:
-            self.failed.add(report.nodeid)
-
-    def pytest_runtest_logfinish(self) -> None:
-        """End a test."""
-        self.coverage.switch_context("")
-
-    def pytest_sessionfinish(self) -> None:
-        """Complete the record, without the tests that failed or were skipped."""
-        self.coverage.stop()
-        data, seconds = self.coverage.get_data(), self.record.seconds
-        for file, path in self.paths.items():
-            self.record.tests[file] = {str(line): tests for line, tests in data.contexts_by_lineno(path).items()}
-        self.record.seconds = {test: seconds[test] for test in seconds if test not in self.failed}
-        self.record.libraries = [name for name in sys.modules if _is_library(name)]
 
 
 class Hurry:
@@ -211,6 +155,7 @@ def _record(root: Path, files: Sequence[str], tests: Sequence[str], path: Path) 
 
     recorder = Recorder(root, files)
     pytest.main([*PYTEST, *tests], plugins=[recorder])
+    recorder.record.libraries = [name for name in sys.modules if _is_library(name)]
     path.write_text(json.dumps(asdict(recorder.record)), encoding="utf-8")
 
 
@@ -269,14 +214,14 @@ class Trials:
 
     def within(self, mutant: Mutant) -> str:
         """Return the outcome of a change within the functions of a file."""
-        tests, path = set(self.record.tests_of(mutant, self.seconds)), str(self.loaded / mutant.file)
+        tests, path = set(self._tests_of(mutant)), str(self.loaded / mutant.file)
         chosen, new = [item for item in self.items if item.nodeid in tests], functions_of(mutant.changed, path)
         known = [one for one in self.functions.get(path, ()) if one.__code__.co_qualname in new]
         return self._outcome(tests, _patch_and_run, known, new, chosen)
 
     def anew(self, mutant: Mutant) -> str:
         """Return the outcome of any change of a file, of which the tests are collected again."""
-        tests, root = self.record.tests_of(mutant, self.seconds), self.copies.get()
+        tests, root = self._tests_of(mutant), self.copies.get()
         path = root / mutant.file
         path.write_text(mutant.changed, encoding="utf-8")
         os.utime(path, (0, mutant.number or 0))  # its own time, so that no compiled file of another is taken for it
@@ -284,6 +229,9 @@ class Trials:
         shutil.copy2(ROOT / mutant.file, path)
         self.copies.put(root)
         return found
+
+    def _tests_of(self, mutant: Mutant) -> list[str]:
+        return self.record.tests_of(mutant.file, (mutant.lines, mutant.function), self.seconds)
 
     def _outcome(self, tests: Collection[str], function: Callable[..., None], *args: Any) -> str:
         if not tests:

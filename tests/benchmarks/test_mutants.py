@@ -12,7 +12,8 @@ from textwrap import dedent
 
 import pytest
 
-from benchmarks.mutants import OUTCOMES, Mutant, Record, _run, draw
+from benchmarks.covered import Record
+from benchmarks.mutants import OUTCOMES, _run, draw
 from benchmarks.mutation import changes, difference, mutate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -111,11 +112,12 @@ def test_a_change_knows_its_lines_and_its_function() -> None:
 def test_the_tests_of_the_line_come_before_those_of_the_function_and_the_file() -> None:
     seconds = {"slow": 9.0, "fast": 1.0, "other": 1.0}
     record = Record(seconds, {"a.py": {"2": ["slow", "fast", "failed"], "3": ["other"], "9": []}})
-    assert record.tests_of(Mutant("a.py", 0, range(2, 3), range(1, 4)), 60) == ["fast", "slow"]
-    assert record.tests_of(Mutant("a.py", 0, range(2, 3), range(1, 4)), 5) == ["fast"]
-    assert record.tests_of(Mutant("a.py", 0, range(1, 2), range(1, 3)), 60) == ["fast", "slow"]
-    assert set(record.tests_of(Mutant("a.py", 0, range(9, 10), range(9, 10)), 60)) == {"fast", "slow", "other"}
-    assert Record(seconds, {"a.py": {"2": []}}).tests_of(Mutant("a.py", 0, range(2, 3), range(2, 3)), 60) == []
+    assert record.tests_of("a.py", ([2], [1, 2, 3]), 60) == ["fast", "slow"]
+    assert record.tests_of("a.py", ([2], [1, 2, 3]), 5) == ["fast"]
+    assert record.tests_of("a.py", ([1], [1, 2]), 60) == ["fast", "slow"]
+    assert record.tests_of("a.py", ([1], [1, 2]), 0.5) == ["fast"]
+    assert set(record.tests_of("a.py", ([9], [9]), 60)) == {"fast", "slow", "other"}
+    assert Record(seconds, {"a.py": {"2": ["failed"]}}).tests_of("a.py", ([2],), 60) == []
 
 
 def test_mutants_are_drawn_by_seed_from_all_files_by_their_size() -> None:
