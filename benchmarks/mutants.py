@@ -53,11 +53,8 @@ COMMAND = Command(
         "count": 300, "seed": 0, "file": FILES, "tests": TESTS, "seconds": 60.0,
         "jobs": 1, "recorded": "",
     },
-    quick={"count": 20, "file": ("annotator/methods/guarantee.py",), "tests": ("tests/annotator/methods",)},
-    tiny={
-        "count": 3, "file": ("annotator/methods/guarantee.py",), "seconds": 5.0,
-        "tests": ("tests/annotator/methods/test_guarantee.py",),
-    },
+    quick={"count": 20, "file": ("store/annotations.py", "store/queue.py"), "tests": ("tests/store",)},
+    tiny={"count": 3, "file": ("store/queue.py",), "tests": ("tests/store/test_queue.py",)},
     figures=("made", "killed", "survived", "timed_out", "share"),
     figures_by="file",
 )  # fmt: skip
