@@ -13,6 +13,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 
+from annotator.errors import NotFinite
 from annotator.methods import calibration
 from annotator.methods.calibration import (
     ADAPTER_OFFSET,
@@ -385,6 +386,13 @@ def test_exactly_300_answers_and_10_of_a_label_are_enough_for_a_bias():
     rows = np.concatenate([np.flatnonzero(truth == 2)[:10], np.flatnonzero(truth != 2)[:290]])
     assert choose_prior(logits[rows], truth[rows], CalibrationPrior()).with_bias
     assert not choose_prior(logits[rows[1:]], truth[rows[1:]], CalibrationPrior()).with_bias
+
+
+def test_an_answer_that_was_impossible_is_refused_when_losses_are_compared():
+    logits, truth = leaning(400, [0.8, 0.0, -0.8])
+    logits[7, truth[7]] = -1e7
+    with pytest.raises(NotFinite, match="log-loss"), np.errstate(divide="ignore", invalid="ignore"):
+        choose_prior(logits, truth, CalibrationPrior())
 
 
 def test_no_bias_is_taken_while_a_label_has_no_answer():

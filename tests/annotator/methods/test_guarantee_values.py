@@ -120,7 +120,9 @@ def test_each_label_is_certified_on_its_own_predictions_at_a_shared_confidence()
 def test_only_probabilities_with_a_finite_spread_are_certified_or_accepted(top, spread, valid):
     rows = np.tile([0.0, 0.95], (100, 1))
     for audit, pool in ((rows, np.array([[top, 0.0]])), (np.array([[top, 0.0]]), rows)):
-        assert Evidence(audit, np.ones(len(audit), dtype=int), pool, spread).is_valid == valid
+        evidence = Evidence(audit, np.ones(len(audit), dtype=int), pool, spread)
+        assert evidence.is_valid == valid
+        assert valid or certify(evidence, TARGET) == NotYet(TARGET, len(audit), None)
     if spread == 0.1:
         everything = Guarantee(TARGET, -1.0, 99, 0, 1)
         assert (accepted(np.array([[top, -5.0]]), everything)[0] == 0) == ((top > 1 and valid) or top < 0)
