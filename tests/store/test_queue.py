@@ -12,8 +12,9 @@ import pytest
 from sqlite_utils import Database
 
 from store import annotations, queue
-from store.database import open_database
-from tests.store.rows import add_labels, add_utterances, entries, fill_queue, say
+from store.database import fetch, fetch_value, open_database
+from store.queue import QueueEntry
+from tests.store.rows import add_labels, add_utterances, begin_round, entries, fill_queue, say
 
 
 def leased(db: Database, annotator: str, count: int = 10) -> list[int]:
@@ -156,5 +157,75 @@ def test_who_has_an_utterance_on_screen_is_known_until_it_is_answered(db: Databa
     leased(db, "ann", 1)
     assert [queue.holder(db, i) for i in ids] == ["ann", None]
     assert (queue.leased_ids(db, but="ann"), queue.leased_ids(db, but="ben")) == (set(), {ids[0]})
+    say(db, "ben", ids[0], None, "skip")
+    assert queue.holder(db, ids[0]) == "ann"
     say(db, "ann", ids[0], label)
     assert queue.holder(db, ids[0]) is None
+
+
+@pytest.mark.parametrize("kind", ["skip", "none_fits"])
+def test_a_skip_or_none_fits_of_its_holder_ends_a_lease(db: Database, kind: annotations.Kind) -> None:
+    ids = fill_queue(db, 2)
+    leased(db, "ann", 1)
+    say(db, "ann", ids[0], None, kind)
+    assert queue.holder(db, ids[0]) is None
+    assert queue.leased_ids(db) == set()
+
+
+def test_a_lease_lasts_ten_minutes_however_it_began(db: Database) -> None:
+    ids, start = fill_queue(db, 2), datetime.now(UTC)
+    leased(db, "ann", 1)
+    queue.put_first(db, None, *entries(ids[1:]), "ben")
+    for (until,) in db.execute("SELECT leased_until FROM queue"):
+        assert timedelta(minutes=10) <= datetime.fromisoformat(until) - start + timedelta(milliseconds=1)
+        assert datetime.fromisoformat(until) <= datetime.now(UTC) + timedelta(minutes=10)
+        assert len(until) == len("2026-01-31T12:00:00.000+00:00"), "texts of one length are compared as times"
+
+
+@pytest.mark.parametrize(("seconds", "holds"), [(50, True), (70, False)])
+def test_a_lease_may_end_a_minute_late_because_clocks_differ(db: Database, seconds: int, holds: bool) -> None:
+    fill_queue(db, 1)
+    leased(db, "ann")
+    until = datetime.now(UTC) + queue.LEASE + timedelta(seconds=seconds)
+    db.execute("UPDATE queue SET leased_until = ?", (until.isoformat(timespec="milliseconds"),))
+    assert bool(queue.leased_ids(db)) == holds
+
+
+def order(db: Database) -> list[int]:
+    return [row["utterance_id"] for row in fetch(db, "SELECT utterance_id FROM queue ORDER BY rank")]
+
+
+def test_what_is_open_and_of_these_strategies_is_exchanged_in_its_place(db: Database) -> None:
+    *ids, new, newer = add_utterances(db, 10)
+    label_ids = add_labels(db)
+    round_id = begin_round(db, label_ids)["id"]
+    queue.replace(db, None, [QueueEntry(i, "margin" if i != ids[6] else "audit", 0.5, None, 9) for i in ids])
+    leased(db, "ann", 1)
+    for utterance, kind in ((ids[1], "label"), (ids[2], "none_fits"), (ids[3], "skip")):
+        say(db, "ben", utterance, label_ids[0] if kind == "label" else None, kind)  # type: ignore[arg-type]
+    assert [queue.count_left(db, names) for names in (["margin"], ["audit", "margin"], [])] == [3, 4, 0]
+    chosen = [QueueEntry(i, "entropy", 0.25, None, 8, 3) for i in (ids[6], new, newer)]
+    assert queue.exchange(db, round_id, chosen, ["margin"]) == 2
+    assert order(db) == [*ids[:4], new, newer, ids[6]], "a surplus place is removed"
+    assert queue.count_left(db, ["margin"]) == 0
+    (entry,) = (row for row in fetch(db, "SELECT * FROM queue") if row["utterance_id"] == new)
+    assert (entry["strategy"], entry["score"], entry["pool_size"], entry["chosen_after"]) == ("entropy", 0.25, 8, 3)
+    assert entry["round_id"] == round_id
+    assert queue.exchange(db, round_id, entries([ids[4], ids[5], ids[7]]), ["entropy"]) == 2
+    assert order(db) == [*ids[:4], ids[4], ids[5], ids[6]], "a surplus entry is ignored"
+
+
+def test_what_needs_no_answer_any_more_is_dropped_also_from_a_screen(db: Database) -> None:
+    ids = fill_queue(db, 4)
+    leased(db, "ann", 1)
+    queue.drop(db, [ids[0], ids[2], 999])
+    assert order(db) == [ids[1], ids[3]]
+
+
+def test_entries_carry_the_round_that_chose_them(db: Database) -> None:
+    ids, round_id = add_utterances(db, 4), begin_round(db, add_labels(db))["id"]
+    queue.replace(db, round_id, entries(ids[:1]))
+    queue.refill(db, round_id, entries(ids[1:2]))
+    queue.put_ahead(db, round_id, entries(ids[2:3]))
+    queue.put_first(db, round_id, *entries(ids[3:]), "ann")
+    assert fetch_value(db, "SELECT count(*) FROM queue WHERE round_id = ?", (round_id,)) == queue.size(db) == 3

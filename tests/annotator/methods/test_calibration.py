@@ -13,6 +13,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 
+from annotator.errors import NotFinite
 from annotator.methods import calibration
 from annotator.methods.calibration import (
     ADAPTER_OFFSET,
@@ -159,6 +160,12 @@ def test_a_calibrator_is_read_back_as_it_was_stored(prior, bias):
     calibrator = Calibrator(1.7, prior, 31, bias, -0.3, 0.4, 0.1)
     assert Calibrator.from_dict(calibrator.as_dict()) == calibrator
     assert calibrator.as_dict()["state"] == "rough"
+
+
+def test_a_calibrator_is_stored_under_the_names_of_the_first_version():
+    stored = Calibrator(1.7, (-0.7, -0.7), 31, (0.1, -0.1), -0.3, 0.4, 0.1).as_dict()
+    assert set(stored) == {"temperature", "prior", "answers", "bias", "slope", "usual", "spread", "state"}
+    assert Calibrator.from_dict({"temperature": 2.0, "usual": 0.3}) == Calibrator(2.0, mean_entropy=0.3, spread=0.2)
 
 
 @pytest.mark.parametrize("more", [{}, {"prior": None, "answers": 5, "state": "not yet"}])
@@ -325,6 +332,22 @@ def test_a_fitted_temperature_lowers_the_calibration_error_of_fresh_data():
     assert calibrated < 0.05 < raw
 
 
+def test_answers_are_evaluated_in_five_folds_or_one_by_one_if_they_are_fewer(monkeypatch):
+    logits, truth = overconfident(20, 3.0)
+    first = cross_fitted(logits, truth, CalibrationPrior())
+    np.testing.assert_array_equal(cross_fitted(logits, truth, CalibrationPrior()), first)
+    fitted_on = []
+
+    def fit(some, labels, prior):
+        fitted_on.append(len(labels))
+        return fit_calibrator(some, labels, prior)
+
+    monkeypatch.setattr(calibration, "fit_calibrator", fit)
+    for count in (20, 3):
+        cross_fitted(logits[:count], truth[:count], CalibrationPrior())
+    assert fitted_on == [16] * 5 + [2] * 3
+
+
 # A bias per label
 
 
@@ -358,10 +381,31 @@ def test_no_bias_is_taken_with_too_few_answers_in_all_or_of_one_label(count, rar
     assert not choose_prior(logits, truth, CalibrationPrior()).with_bias
 
 
+def test_exactly_300_answers_and_10_of_a_label_are_enough_for_a_bias():
+    logits, truth = leaning(900, [1.5, 0.0, -1.5])
+    rows = np.concatenate([np.flatnonzero(truth == 2)[:10], np.flatnonzero(truth != 2)[:290]])
+    assert choose_prior(logits[rows], truth[rows], CalibrationPrior()).with_bias
+    assert not choose_prior(logits[rows[1:]], truth[rows[1:]], CalibrationPrior()).with_bias
+
+
+def test_an_answer_that_was_impossible_is_refused_when_losses_are_compared():
+    logits, truth = leaning(400, [0.8, 0.0, -0.8])
+    logits[7, truth[7]] = -1e7
+    with pytest.raises(NotFinite, match="log-loss"), np.errstate(divide="ignore", invalid="ignore"):
+        choose_prior(logits, truth, CalibrationPrior())
+
+
+def test_no_bias_is_taken_while_a_label_has_no_answer():
+    logits, truth = leaning(900, [1.5, 0.0, -1.5])
+    assert choose_prior(logits[truth < 2, :2], truth[truth < 2], CalibrationPrior()).with_bias
+    assert not choose_prior(logits[truth < 2], truth[truth < 2], CalibrationPrior()).with_bias
+
+
 def test_a_zero_shot_round_has_a_flat_slope_and_its_own_mean_entropy():
     pool, _ = overconfident(300, 1.0)
     calibration_prior = CalibrationPrior.untrained(pool)
     assert calibration_prior.slope == 0
+    assert calibration_prior.temperature == 1
     assert calibration_prior.label_prior == estimate_label_prior(pool)
     assert calibration_prior.mean_entropy == pytest.approx(
         normalized_entropy(pool - np.asarray(calibration_prior.label_prior)).mean()

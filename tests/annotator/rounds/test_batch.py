@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from annotator.config import RoundConfig
 from annotator.methods.query_strategies import STRATEGIES, View
-from annotator.rounds.batch import AUDIT, Candidates, compose_batch
+from annotator.rounds.batch import AUDIT, Candidates, compose_audit, compose_batch
 from store.acceptances import SPOT_CHECK
 
 POOL, AUDITS = range(100), range(1000, 1030)
@@ -138,3 +138,106 @@ def test_where_nothing_else_is_left_spot_checks_go_on():
 
 def test_without_acceptances_there_are_no_spot_checks():
     assert checks_of(compose()) == []
+
+
+# Audit utterances on request
+
+
+def test_an_audit_on_request_is_drawn_at_random_and_never_larger_than_what_is_left():
+    rng = np.random.default_rng(0)
+    some = compose_audit(AUDITS, 12, rng)
+    assert len({entry.utterance_id for entry in some}) == 12
+    assert {(entry.strategy, entry.propensity, entry.pool_size) for entry in some} == {(AUDIT, 12 / 30, 30)}
+    assert {entry.utterance_id for entry in compose_audit(AUDITS, 99, rng)} == set(AUDITS)
+    assert compose_audit([], 5, rng) == []
+
+
+# The project's query strategy
+
+
+def strategies_of(view: View, **settings) -> set[tuple[str, float | None]]:
+    cold = settings.pop("is_cold", False)
+    batch = compose_batch(
+        Candidates(range(len(view)), view, is_cold=cold),
+        RoundConfig(batch_size=5, **settings),
+        np.random.default_rng(0),
+    )
+    assert len(batch) == 5
+    return {(entry.strategy, entry.propensity) for entry in batch}
+
+
+def test_before_the_first_answer_the_cold_strategy_chooses_unless_the_project_draws_at_random():
+    view = View(rows(20))
+    assert strategies_of(view, is_cold=True, cold_strategy="entropy", strategy="margin") == {("entropy", None)}
+    assert strategies_of(view, cold_strategy="entropy", strategy="margin") == {("margin", None)}
+    assert strategies_of(view, is_cold=True, cold_strategy="entropy", strategy="random") == {("random", 0.25)}
+    assert strategies_of(view, is_cold=True, cold_strategy="random", strategy="margin") == {("random", 0.25)}
+
+
+def test_a_strategy_whose_input_is_missing_gives_way_to_the_default():
+    assert strategies_of(View(rows(20)), strategy="label_balanced") == {("margin_diverse", None)}
+    counted = View(rows(20), label_counts=[1, 2, 3])
+    assert strategies_of(counted, strategy="label_balanced") == {("label_balanced", None)}
+
+
+def test_entries_drawn_at_random_have_the_score_zero():
+    drawn = compose(config=RoundConfig(batch_size=10, strategy="random"))
+    unscored = compose(probabilities=False)
+    assert {entry.score for entry in [*drawn, *unscored] if entry.strategy == "random"} == {0.0}
+
+
+# Variety
+
+
+def chosen_from(texts: list[str], count: int, conversations: list[str | None] | None = None) -> list[int]:
+    """Choose from utterances whose scores fall in this order; return their places."""
+    table = [{"text": text, "conversation": None} for text in texts]
+    for row, conversation in zip(table, conversations or [], strict=False):
+        row["conversation"] = conversation
+    shares = np.linspace(0.5, 0.9, len(texts))
+    candidates = Candidates(
+        range(100, 100 + len(texts)),
+        View(np.stack([shares, 1 - shares], axis=1)),
+        read=lambda ids: [table[i - 100] for i in ids],
+    )
+    config = RoundConfig(batch_size=count, strategy="margin_diverse", per_conversation=2)
+    batch = compose_batch(candidates, config, np.random.default_rng(0))
+    return sorted(entry.utterance_id - 100 for entry in batch)
+
+
+OTHERS = ["schools will be built", "taxes fall", "we hope for rain", "roads: later", "a park opened"]
+
+
+def test_near_duplicates_of_what_is_in_a_batch_come_last():
+    texts = ["The bridge was opened last year.", "the bridge was opened last year", *OTHERS]
+    assert len({0, 1} & set(chosen_from(texts, 6))) == 1
+    assert chosen_from(texts, 7) == list(range(7)), "but before a batch is too small"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "alike"),
+    [
+        ("The bridge was opened last year.", "The bridge was opened  last year!", True),
+        ("We will build schools in every town by 2030.", "We will build schools in every town by 2031.", True),
+        ("The bridge was opened last year.", "The tunnel was closed this week.", False),
+        ("We will build new schools.", "We will close new schools.", False),
+        ("yes", "yes", True),
+        ("?", "!", False),
+        ("a", "a", True),
+    ],
+)
+def test_texts_that_differ_in_a_word_are_no_near_duplicates(first, second, alike):
+    assert (len({0, 1} & set(chosen_from([first, second, *OTHERS], 6))) == 1) == alike
+
+
+def test_a_batch_holds_few_turns_of_one_conversation():
+    texts = ["schools open", "bridges fell", "parks bloom", "trains stop", *OTHERS]
+    conversations = ["c", "c", "c", "c", "d", "d", None, None, None]
+    assert len({0, 1, 2, 3} & set(chosen_from(texts, 7, conversations))) == 2
+    assert len(set(chosen_from(texts, 8, conversations)) & {0, 1, 2, 3}) == 3
+    assert len(chosen_from(texts, 9, [None] * 9)) == 9
+
+
+def test_without_texts_a_diverse_batch_is_no_larger_than_wanted():
+    batch = compose(config=RoundConfig(batch_size=25, strategy="margin_diverse", audit_share=0.0))
+    assert len(batch) == 25
