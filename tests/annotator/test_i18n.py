@@ -1,4 +1,4 @@
-"""The catalogue says all that the source says, in the same words and numbers; English is what stands in the source."""
+"""The catalog holds all visible sentences, in the same words and numbers; English is what stands in the source."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def unwrapped(path: Path) -> Iterator[str]:
 
 
 def literals(node: ast.AST) -> Iterator[str]:
-    """Yield the texts with letters in an expression that pass no function of the catalogue."""
+    """Yield the texts with letters in an expression that pass no function of the catalog."""
     if isinstance(node, ast.Constant):
         if isinstance(node.value, str) and re.search("[a-zA-Z]{2}", re.sub("<.*?>", "", node.value)):
             yield node.value

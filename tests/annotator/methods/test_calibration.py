@@ -329,7 +329,7 @@ def test_a_fitted_temperature_lowers_the_calibration_error_of_fresh_data():
 
 
 def leaning(count: int, bias: list[float], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Draw labels from calibrated logits; return the logits with a bias towards some labels."""
+    """Draw labels from calibrated logits; return the logits with a bias toward some labels."""
     logits, truth = overconfident(count, 1.5, seed=seed)
     return logits - 1.5 * np.array(bias), truth
 

@@ -171,7 +171,7 @@ def test_of_many_labels_those_confused_most_are_kept_in_codebook_order():
     assert kept.counts.tolist() == [[50, 0], [4, 50]]
 
 
-# What has been labelled, and what is left
+# What has been labeled, and what is left
 
 
 def test_labels_are_counted_by_where_they_come_from(project):
