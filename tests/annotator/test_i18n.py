@@ -75,6 +75,15 @@ def test_translations_are_whole_and_have_the_same_places(code: str) -> None:
             assert len(said) == one_plural_form_each(code), sentence
 
 
+def test_german_has_one_word_for_each_term_and_one_form_of_address() -> None:
+    other_words = r"Späher|ungesehen|[Gg]elernt|\blern\w*|Aufgabenstellung|Anleitung|\b[Dd](?:u|ein\w*|ich|ir)\b"
+    for sentence, one in entries("de").items():
+        texts = one.string if isinstance(one.string, tuple) else (one.string,)
+        assert not any(re.search(other_words, text) for text in texts), sentence
+        if "precision" in sentence.english.lower():  # of numbers, it is another word
+            assert re.search("räzision|Rechengenauigkeit", "".join(texts)), sentence
+
+
 def one_plural_form_each(code: str) -> int:
     with (i18n.FOLDER / f"{code}.po").open("rb") as file:
         return read_po(file, code).num_plurals
