@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import annotator
 from annotator.cli.main import main
 from annotator.exchange.export import FIELDS, MEANINGS
 from annotator.methods.query_strategies import STRATEGIES
@@ -77,6 +78,12 @@ def test_every_table_and_module_is_in_the_architecture(db) -> None:
     for package in ("annotator", "model", "store"):
         for path in (ROOT / package).glob("*.py"):
             assert path.name.startswith("__") or path.name in ARCHITECTURE or "classifier" in path.name, path
+
+
+def test_every_name_for_python_is_on_its_page() -> None:
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    for name in set(annotator.__all__) - {"__version__"}:
+        assert re.search(rf"^\|.*`{name}`.*\|.*\|$", page, re.MULTILINE), name
 
 
 def test_every_exported_column_has_a_meaning() -> None:
