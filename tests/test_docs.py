@@ -101,6 +101,23 @@ def test_the_first_screen_of_the_readme_has_at_most_150_words() -> None:
     assert len(README.partition("\n## ")[0].split()) <= 150
 
 
+def table_under(heading: str, page: str) -> dict[str, list[str]]:
+    """Return the rows of the first table under a heading, by their first cell."""
+    lines = page.partition(f"{heading}\n")[2].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    return {first: others for first, *others in rows}
+
+
+def test_every_statement_about_another_tool_has_a_source() -> None:
+    sources = table_under("# Sources of the comparison", (ROOT / "docs" / "comparison.md").read_text("utf-8"))
+    compared = table_under("## Compared with other tools", README.partition("\n## Limits")[0])
+    assert len(compared) > 10
+    for feature, (_, *statements) in compared.items():
+        for tool, statement in enumerate(statements):
+            if feature and statement not in ("no", "?"):
+                assert "](http" in sources[feature][tool], f"{feature}: {statement}"
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name != "architecture.md"], ids=lambda page: page.name)
 def test_no_page_uses_a_private_word_for_a_term_of_the_field(page: Path) -> None:
     prose = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
