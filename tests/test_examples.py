@@ -28,7 +28,7 @@ from tests.model.tiny import save_llama
 ROOT = Path(__file__).resolve().parents[1]
 CONVERTED = cache_folder() / "backbones" / STARTER
 HERE = os.environ | {"PYTHONPATH": str(ROOT)}
-SLOW = ("retrain", "simulate")
+SLOW, SOAK = ("retrain", "simulate"), (pytest.mark.soak, pytest.mark.timeout(3600))
 
 
 def examples(page: str) -> str:
@@ -131,7 +131,7 @@ def test_every_command_of_the_program_is_in_the_block_that_runs() -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        pytest.param(command, marks=pytest.mark.soak if command.split()[1] in SLOW else ())
+        pytest.param(command, marks=SOAK if command.split()[1] in SLOW else ())
         for command in COMMANDS
         if command.split()[1] != "serve"  # runs until it is stopped; the browser tests start it
     ],
@@ -148,7 +148,7 @@ def test_a_command_of_the_readme_runs(
     values = {"PROJECT": project, "FILE": texts, "DATA": texts, "NAME": backbone}
     written = re.sub(r"\b(PROJECT|FILE|DATA|NAME)\b", lambda match: str(values[match[1]]), written)
     if action == "simulate":
-        written += f" --backbone {backbone} --recipe epochs=1 --test-limit 50"
+        written += f" --backbone {backbone} --recipe probe_weight=1 --pool 250 --test-limit 50"
     monkeypatch.chdir(tmp_path)
     code, output = run(shlex.split(written)[1:], alone=action in SLOW)
     assert code == 0, output[-3000:]
