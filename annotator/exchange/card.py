@@ -1,4 +1,4 @@
-"""Write the parts of the dataset card. Text written by people is escaped."""
+"""Write the parts of the data card. Text written by people is escaped."""
 
 import hashlib
 import re
