@@ -108,6 +108,7 @@ def test_the_examples_of_the_guide_run(finished: Path, tmp_path: Path, monkeypat
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3600)
 @pytest.mark.skipif(
     not (CONVERTED / "config.json").is_file(), reason="the starter backbone has not been converted here"
 )
