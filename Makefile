@@ -8,7 +8,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 UNIT := tests/store tests/annotator/methods tests/annotator/codebook tests/annotator/test_config.py \
 	tests/annotator/test_i18n.py tests/model/prompts/test_prompt.py tests/model/prompts/test_tokens.py \
-	tests/model/prompts/test_verbalizer.py tests/model/scoring/test_packing.py tests/test_architecture.py tests/test_docs.py
+	tests/model/prompts/test_verbalizer.py tests/model/scoring/test_packing.py tests/test_architecture.py tests/test_docs.py \
+	tests/test_spelling.py
 PROJECTS ?= projects
 
 .PHONY: app install check test soak mutants figures clean

@@ -3,7 +3,7 @@
     AnnotatorError
     ├── BadInput            a file, a column, a value or a setting that cannot be used
     │   ├── BadFile         the file as a whole cannot be read
-    │   ├── BadCodebook     labels that clash, are missing or cannot be told apart
+    │   ├── BadCodebook     labels that clash, are missing or cannot be distinguished
     │   ├── UnknownName     a name that is not registered; the hint lists the registered ones
     │   └── AddressRefused  an address that would open the app to other machines
     ├── ProjectError        the project folder or its database
@@ -108,7 +108,7 @@ class BadFile(BadInput):
 
 
 class BadCodebook(BadInput):
-    """Labels clash, are missing, or cannot be told apart by the language model."""
+    """Labels clash, are missing, or cannot be distinguished by the language model."""
 
 
 class UnknownName(BadInput):

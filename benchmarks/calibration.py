@@ -110,7 +110,7 @@ class Kept:
 
     @cached_property
     def calibration_prior(self) -> CalibrationPrior:
-        """What is known of the calibrator before an audit answer is looked at; the other rows are its pool."""
+        """Return the calibrator's prior before any audit answer is used; the other rows are its pool."""
         return CalibrationPrior.trained(
             self.share, self.test, ProbeEvidence(self.heard, self.training_examples, self.chosen)
         )

@@ -2,11 +2,11 @@
 
     python -m docs.figures [--into FOLDER] [--all FOLDER]
 
-With --into the pictures go into another folder than the one of the documentation. With --all every page goes into a
-folder, in both widths and both color schemes, to be looked at.
+--into writes the pictures to another folder. --all writes every page to a folder for review, in both widths and both
+color schemes.
 
-A sample project is labeled from its known answers, with rounds of the quick classifier in between, and opened in
-Chromium. The pictures show the program as it is.
+A sample project is labeled with its known answers, with rounds of the quick classifier alone in between, and Chromium
+takes the pictures from the running app.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def prepare(folder: Path) -> None:
-    """Label the sample from its known answers, with a round after each step."""
+    """Label the sample with its known answers, with a round after each step."""
     with SAMPLES["client_talk"].data.open(encoding="utf-8", newline="") as file:
         known = {row["id"]: row["label"] for row in csv.DictReader(file)}
     with create_sample("client_talk", folder) as project:
@@ -79,7 +79,7 @@ def prepare(folder: Path) -> None:
 
 
 def label_until(project: Project, known: dict[str, str], target: int) -> None:
-    """Answer as the sample's author did."""
+    """Give the answers of the sample's author until there are `target`."""
     codebook = codebook_of(project)
     while project.db["annotation"].count < target and (question := next_question(project, "anna")):
         label = codebook.id_of(known[question.utterance.external_id])
@@ -87,7 +87,7 @@ def label_until(project: Project, known: dict[str, str], target: int) -> None:
 
 
 def ready(page: Page, name: str) -> None:
-    """Wait until the page stands; on the label page, go on to an utterance with a suggestion."""
+    """Wait until the page is drawn; on the label page, go on to an utterance with a suggestion."""
     expect(page.get_by_test_id("stSidebar")).to_be_attached(timeout=60 * SECOND)
     if name == "label":
         expect(page.get_by_role("button", name="Skip")).to_be_visible(timeout=30 * SECOND)
@@ -96,9 +96,9 @@ def ready(page: Page, name: str) -> None:
             page.wait_for_timeout(1500)
     if name == "insights":
         expect(page.get_by_test_id("stVegaLiteChart").nth(2)).to_be_visible(timeout=60 * SECOND)
-        weighed = page.get_by_text(re.compile(r"Another \d+ answers"))  # when all else is drawn
+        weighed = page.get_by_text(re.compile(r"Another \d+ answers"))  # drawn last
         expect(weighed).to_be_visible(timeout=60 * SECOND)
-    expect(page.get_by_test_id("stSkeleton")).to_have_count(0)  # what stands for a chart to come
+    expect(page.get_by_test_id("stSkeleton")).to_have_count(0)  # placeholders of charts
     page.wait_for_timeout(2500)
 
 

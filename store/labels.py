@@ -76,7 +76,7 @@ class Event:
 
 
 def add(db: Database, name: str, **details: Any) -> int:
-    """Append a label to the codebook and return its id; `details` are definition, examples, words, key, color."""
+    """Append a label to the codebook and return its id; `details` are its other columns."""
     with immediate(db):
         position = int(fetch_value(db, "SELECT count(*) FROM label"))
         given = {"name": name, "position": position, **details, "examples": json.dumps(details.get("examples", []))}

@@ -1,4 +1,4 @@
-"""Processes that work on a project, told apart by pid and start time: a pid is reused, a start time is not."""
+"""Processes that work on a project, identified by pid and start time: a pid is reused, a start time is not."""
 
 import os
 

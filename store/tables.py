@@ -41,7 +41,7 @@ FIRST_TABLES = (
         details TEXT NOT NULL,
         at TEXT NOT NULL
     )""",
-    # A round: what it was made from, what it measured, where its adapter lies.
+    # A round: what it was made from, what it measured, where its adapter is.
     """CREATE TABLE round (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         number INTEGER NOT NULL UNIQUE,
@@ -101,7 +101,7 @@ FIRST_TABLES = (
             AND b.kind != 'undo' AND NOT EXISTS (SELECT 1 FROM annotation u WHERE u.undoes = b.id)
         )""",
     # Calibrated probabilities and raw log-likelihoods: float32 in the order of the round's label_ids.
-    # mass: natural log of the probability that the model says any label at all.
+    # mass: natural log of the probability that the model outputs any of the labels.
     """CREATE TABLE prediction (
         round_id INTEGER NOT NULL REFERENCES round (id),
         utterance_id INTEGER NOT NULL REFERENCES utterance (id),

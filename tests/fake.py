@@ -39,7 +39,7 @@ class FakeAdapter:
         return np.asarray(log_softmax(self._scores(utterances), axis=1) + np.log(0.9))
 
     def probe_logits(self, utterances: Sequence[Utterance]) -> Logits:
-        """Say the same half as surely."""
+        """Return the same logits, half as large."""
         return np.asarray(log_softmax(self._scores(utterances) / 2, axis=1))
 
     def _scores(self, utterances: Sequence[Utterance]) -> np.ndarray:

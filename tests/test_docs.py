@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import annotator
 from annotator.cli.main import main
 from annotator.exchange.export import FIELDS, MEANINGS
 from annotator.methods.query_strategies import STRATEGIES
@@ -79,6 +80,12 @@ def test_every_table_and_module_is_in_the_architecture(db) -> None:
             assert path.name.startswith("__") or path.name in ARCHITECTURE or "classifier" in path.name, path
 
 
+def test_every_name_for_python_is_on_its_page() -> None:
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    for name in set(annotator.__all__) - {"__version__"}:
+        assert re.search(rf"^\|.*`{name}`.*\|.*\|$", page, re.MULTILINE), name
+
+
 def test_every_exported_column_has_a_meaning() -> None:
     assert list(MEANINGS) == [field.name for field in FIELDS]
 
@@ -92,6 +99,23 @@ def test_every_decision_has_alternatives_or_a_cost(page: Path) -> None:
 
 def test_the_first_screen_of_the_readme_has_at_most_150_words() -> None:
     assert len(README.partition("\n## ")[0].split()) <= 150
+
+
+def table_under(heading: str, page: str) -> dict[str, list[str]]:
+    """Return the rows of the first table under a heading, by their first cell."""
+    lines = page.partition(f"{heading}\n")[2].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    return {first: others for first, *others in rows}
+
+
+def test_every_statement_about_another_tool_has_a_source() -> None:
+    sources = table_under("# Sources of the comparison", (ROOT / "docs" / "comparison.md").read_text("utf-8"))
+    compared = table_under("## Compared with other tools", README.partition("\n## Limits")[0])
+    assert len(compared) > 10
+    for feature, (_, *statements) in compared.items():
+        for tool, statement in enumerate(statements):
+            if feature and statement not in ("no", "?"):
+                assert "](http" in sources[feature][tool], f"{feature}: {statement}"
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name != "architecture.md"], ids=lambda page: page.name)

@@ -59,7 +59,7 @@ def test_a_benchmark_takes_the_options_that_the_docs_give(command: str) -> None:
 
 @pytest.mark.parametrize("line", [*LINES, *INLINE])
 def test_the_program_takes_the_options_that_the_docs_give(line: str) -> None:
-    """A line may give several commands, with | between, and say more behind a #."""
+    """A line may give several commands, separated by |, and a comment after #."""
     command: click.Command | None = None
     expected: click.Parameter | None = None
     for part in re.split(r"[\s:;,]+", line.partition(" ")[2]):

@@ -262,7 +262,7 @@ def _round_table(project: Project) -> Table:
 @click.option("--rows", type=click.Choice(["utterances", "answers"]), default="utterances", show_default=True)
 @click.option("--with-model", is_flag=True, help="Also export rows labeled only by the model.")
 def export(project: Path, format_: str, out: Path | None, rows: Any, with_model: bool) -> None:
-    """Export the labeled dataset with its dataset card."""
+    """Export the labeled dataset with its data card."""
     plan = ExportPlan(format_, rows, with_model)
     with Project.open(project) as opened:
         target, known = out or Path(default_filename(opened, plan)), ExportContext(opened, plan)

@@ -82,7 +82,7 @@ def split(project: Project, label_id: int, parts: Sequence[Fields]) -> Change:
 
 
 def retire(project: Project, label_id: int) -> Change:
-    """Retire a label: its answers are not trained on any more, and are flagged for review."""
+    """Retire a label: its answers are no longer training examples and are flagged for review."""
     return checked(project, Change("retire", {label_id: retired(project)}))
 
 

@@ -1,1 +1,1 @@
-"""Data in and out: import, export, the dataset card and the sample projects."""
+"""Data in and out: import, export, the data card and the sample projects."""

@@ -1,4 +1,4 @@
-"""Write the parts of the dataset card. Text written by people is escaped."""
+"""Write the parts of the data card. Text written by people is escaped."""
 
 import hashlib
 import re
@@ -50,7 +50,7 @@ def escaped(text: str) -> str:
 
 
 def front_matter(folder: Path, slices: Collection[str]) -> str:
-    """Return the YAML header that tells `datasets.load_dataset` the split of every slice that has rows.
+    """Return the YAML header from which `datasets.load_dataset` reads the split of every slice that has rows.
 
     It contains a digest of the data, because `load_dataset` caches by this header and would otherwise return old data
     for a folder that was exported again.

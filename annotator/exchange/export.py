@@ -1,4 +1,4 @@
-"""Export the labeled dataset: its rows, the origin of every label, and a dataset card."""
+"""Export the labeled dataset: its rows, the origin of every label, and a data card."""
 
 import json
 from collections import Counter

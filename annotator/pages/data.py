@@ -162,7 +162,7 @@ def _plan(path: Path, key: str) -> ImportPlan:
         )
         return chosen
 
-    quoted = {say("none"): say("“{name}”", name=say("none"))}  # tells a column of that name from no column
+    quoted = {say("none"): say("“{name}”", name=say("none"))}  # a column of that name, not no column
     options: list[str | None] = [None, *header]
     columns = Columns(
         text=text,

@@ -1,7 +1,7 @@
 """Charts of the Insights page, the report and the simulation report, readable without a legend.
 
-Blue marks measurements, gray what chance or exact probabilities would give, and orange targets and errors. Color-blind
-people can tell the three apart, on light and on dark backgrounds.
+Blue marks measurements, gray what chance or exact probabilities would give, and orange targets and errors. The three
+differ for color-blind people too, on light and on dark backgrounds.
 """
 
 import io

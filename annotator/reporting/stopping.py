@@ -1,8 +1,8 @@
 """Advise whether another round is worth it, with the reason; the loop never stops by itself.
 
 A stopping rule should be chosen before labeling starts, so there is one rule, which simulations evaluate: the
-predictions of the last rounds agree, and their measured accuracies cannot be told apart. The first condition is from
-Bloodgood and Vijay-Shanker (2009, aclanthology W09-1107), who wait for a kappa of 0.99. The advice also gives the
+predictions of the last rounds agree, and their measured accuracies do not differ significantly. The first condition is
+from Bloodgood and Vijay-Shanker (2009, aclanthology W09-1107), who wait for a kappa of 0.99. The advice also gives the
 expected gain of another batch.
 """
 

@@ -3,8 +3,8 @@
 Figures of the model come from audit answers alone, which are a random sample. The one exception is
 `queried_accuracy`, which describes the utterances a strategy chose and not the data.
 
-`answers` are the rows of `annotations.answers`. Whoever needs several figures reads them once and passes them on;
-without them each function reads its own.
+`answers` are the rows of `annotations.answers`. A caller that needs several figures reads the rows once and passes
+them on; without them each function reads its own.
 """
 
 from collections import Counter, defaultdict

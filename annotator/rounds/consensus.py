@@ -127,7 +127,7 @@ def agreement(answers: Iterable[Answer]) -> Agreement | None:
     """Return the agreement between people who answered the same utterances; None if no utterance has two answers.
 
     Counts standing answers, one per person and utterance: labels, and “none fits” as a value of its own. Adjudicated
-    answers are not independent and imported labels belong to nobody, so both are left out. Alpha is nominal
+    answers are not independent and imported labels are not a person's, so both are left out. Alpha is nominal
     (Krippendorff 2004): 1 is full agreement, 0 is chance.
     """
     own = (answer for answer in answers if answer.strategy not in (ADJUDICATED, GIVEN))

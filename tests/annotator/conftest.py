@@ -58,7 +58,7 @@ def taught(tmp_path: Path) -> Iterator[Project]:
 
 @pytest.fixture
 def labeled(tmp_path: Path) -> Path:
-    """A file of 120 labelled rows, a quarter of them for testing."""
+    """A file of 120 labeled rows, a quarter of them for testing."""
     rows = [
         {"id": f"r{i}", "text": text, "label": truth(text), "split": "test" if i % 4 == 0 else "train"}
         for i, text in enumerate(texts(120))

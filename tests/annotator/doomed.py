@@ -18,14 +18,14 @@ PAUSE = 0.01  # seconds between the steps of a round, so that a kill falls betwe
 
 
 def label(folder: Path, told: Connection) -> None:
-    """Answer one question after the other and tell the id of every answer once `answer` has returned."""
+    """Answer one question after the other; print the id of every answer once `answer` has returned."""
     with Project.open(folder) as project:
         while question := next_question(project, "ada"):
             told.send(answer(project, question, "ada", right(project, question)))
 
 
 def make_round(folder: Path, job: int, told: Connection) -> None:
-    """Do a job and tell every stage as it begins."""
+    """Do a job; print every stage as it begins."""
     with Project.open(folder) as project:
         jobs.sign(project.db, job)
         told.send("load")
@@ -40,7 +40,7 @@ def make_round(folder: Path, job: int, told: Connection) -> None:
 
 
 def take_file(folder: Path, path: Path, told: Connection) -> None:
-    """Import a file and tell when it begins and when it has ended."""
+    """Import a file; print when it begins and when it has ended."""
     with Project.open(folder) as project:
         told.send("begin")
         import_file(project, path, ImportPlan(detect_columns(["id", "text", "label"])))

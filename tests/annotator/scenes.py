@@ -41,7 +41,7 @@ def draft(*names: str) -> CodebookDraft:
 
 
 def truth(text: str) -> str:
-    """Know the label of a made-up text: its first word says it."""
+    """Return the label of a made-up text: its first word."""
     return text.split()[0].strip(":")
 
 
@@ -123,14 +123,14 @@ def make(project: Project, change: changes.Change, who: str = "ada") -> int:
 
 
 def promoted(project: Project) -> rounds.Predictions:
-    """Read what the round in use says."""
+    """Return the predictions of the round in use."""
     row = rounds.promoted(project.db)
     assert row
     return rounds.predictions_of(project.db, row)
 
 
 def half_answered(folder: Path, labels: int) -> Project:
-    """Make a project of so many labels whose texts say their label, half of it answered, with a round."""
+    """Make a project with `labels` labels, texts that begin with their label, half of them answered, and a round."""
     names = [f"topic{i}" for i in range(labels)]
     project = new_project(folder, 0, labels=names)
     add_utterances(

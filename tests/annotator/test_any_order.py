@@ -1,4 +1,4 @@
-"""In whatever order people answer, retrain, accept, settle and change the codebook: every page has something to say."""
+"""Whatever the order in which people answer, retrain, accept, adjudicate and change the codebook, every page works."""
 
 from __future__ import annotations
 

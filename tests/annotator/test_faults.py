@@ -1,4 +1,4 @@
-"""Where nothing can be written, people still see and take what is there, and lose nothing that was on screen."""
+"""Where nothing can be written, people can still view and export, and lose nothing that was on screen."""
 
 from __future__ import annotations
 

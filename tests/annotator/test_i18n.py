@@ -1,4 +1,4 @@
-"""The catalog has all that the source shows, in the same words and numbers; English is what stands in the source."""
+"""The catalog holds all visible sentences, in the same words and numbers; English is what stands in the source."""
 
 from __future__ import annotations
 
@@ -73,6 +73,15 @@ def test_translations_are_whole_and_have_the_same_places(code: str) -> None:
             assert len(re.findall(r"\*\*|`", text)) == len(re.findall(r"\*\*|`", sentence.english)), sentence
         if sentence.many:
             assert len(said) == one_plural_form_each(code), sentence
+
+
+def test_german_has_one_word_for_each_term_and_one_form_of_address() -> None:
+    other_words = r"Späher|ungesehen|[Gg]elernt|\blern\w*|Aufgabenstellung|Anleitung|\b[Dd](?:u|ein\w*|ich|ir)\b"
+    for sentence, one in entries("de").items():
+        texts = one.string if isinstance(one.string, tuple) else (one.string,)
+        assert not any(re.search(other_words, text) for text in texts), sentence
+        if "precision" in sentence.english.lower():  # of numbers, it is another word
+            assert re.search("räzision|Rechengenauigkeit", "".join(texts)), sentence
 
 
 def one_plural_form_each(code: str) -> int:

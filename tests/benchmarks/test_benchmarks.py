@@ -1,4 +1,4 @@
-"""Every benchmark runs from its start to its last line, and its command line is what its help and the docs say."""
+"""Every benchmark runs from start to last line, and its command line is as its help and the docs state."""
 
 from __future__ import annotations
 

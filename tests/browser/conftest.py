@@ -56,7 +56,7 @@ class Visit:
         expect(self.page.get_by_test_id("stSidebar")).to_be_attached()
 
     def utterance(self) -> str:
-        """Return the text that is to be labelled now, once the page can be answered."""
+        """Return the text to label now, once the page can be answered."""
         expect(self.page.get_by_role("button", name="Skip")).to_be_visible()
         expect(self.page.locator(".st-key-keys button")).to_be_visible()  # what is drawn last
         return self.page.locator(".utterance").inner_text()

@@ -1,4 +1,4 @@
-"""What is done day by day beside labelling, each from the first click to what is in the project afterwards."""
+"""Everyday tasks apart from labeling, each from the first click to the result in the project."""
 
 from __future__ import annotations
 

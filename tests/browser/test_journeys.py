@@ -116,7 +116,7 @@ def test_undo_a_reload_and_a_killed_server_lose_nothing(visit: Visit) -> None:
 
 
 def test_a_newcomer_is_led_by_keyboard_to_a_trained_model(visit: Visit) -> None:
-    quick = {"retrain_every": 0, "score_limit": 30}  # a round of seconds: the scout alone, few utterances
+    quick = {"retrain_every": 0, "score_limit": 30}  # a round of seconds: the quick classifier alone, few utterances
     with Project.open(visit.app.projects / "political-promises") as project:
         project.config = replace(project.config, **quick, recipe=replace(project.config.recipe, probe_weight=1.0))
     page, strip = visit.page, visit.page.locator(".tour")

@@ -1,4 +1,4 @@
-"""The codebook page: every change is shown with what it touches, then made for everybody, and can be taken back."""
+"""The codebook page: every change is shown with its effect, then applied for everybody, and can be undone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The insights page: what it says to whom has nothing yet, and what its buttons do."""
+"""The insights page: its texts in an empty project, and its buttons."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def make_round(project: Project) -> None:
 
 @pytest.fixture
 def easy(workspace: Path) -> Project:
-    """A project whose labels can be told by a word, with all audit answers and a round that is nearly always right."""
+    """A project whose labels follow from a word, with all audit answers and a round that is nearly always right."""
     with create_project(workspace / "easy", draft(), replace(CONFIG, retrain_every=0)) as project:
         add_utterances(project, [NewUtterance(f"u{i}", text) for i, text in enumerate(texts(400))])
         make_round(project)

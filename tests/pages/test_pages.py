@@ -47,7 +47,7 @@ def _alone(name: str) -> None:
 
 
 def shown(app: AppTest) -> str:
-    """Return everything the page says."""
+    """Return all texts of the page."""
     pieces = [*app.markdown, *app.get("html"), *app.caption, *app.error, *app.info, *app.success]
     return "\n".join(str(getattr(piece, "value", None) or getattr(piece.proto, "body", "")) for piece in pieces)
 

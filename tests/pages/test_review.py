@@ -1,4 +1,4 @@
-"""The review page: a case side by side with its context, settled by one key; what is settled wins and is marked."""
+"""The review page: a case next to its context, decided by one key; the decision wins and is marked."""
 
 from __future__ import annotations
 

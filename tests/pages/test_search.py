@@ -83,7 +83,7 @@ def test_before_a_search_nothing_is_listed(project: Project) -> None:
 
 
 def chosen(app: AppTest, **choices: object) -> list[str]:
-    """Search with these conditions; return what the page says it has found."""
+    """Search with these conditions; return the headings of the results."""
     for key, value in choices.items():
         app.selectbox(key=f"search-{key}").set_value(value)
     next(button for button in app.button if button.label == "Search").click().run()

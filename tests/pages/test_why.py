@@ -1,4 +1,4 @@
-"""“Why?” on the label page: where it is offered, what it shows, and that labelling never waits for it."""
+"""“Why?” on the label page: where it is offered, what it shows, and that labeling continues in the meantime."""
 
 from __future__ import annotations
 

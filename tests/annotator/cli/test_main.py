@@ -1,4 +1,4 @@
-"""The command does what it says, and says what went wrong without a traceback."""
+"""Each command does what its help states, and reports errors without a traceback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test exported rows in every format: the origin of each label, and the dataset card."""
+"""Test exported rows in every format: the origin of each label, and the data card."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Suggestions are accepted on a promise, in one act that can be undone, and never become something people said."""
+"""Suggestions are accepted under a guarantee, in one act that can be undone, and never become people's answers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WISH = Target(0.9, 0.95)
 
 
 def answer_audit(project: Project, wrong: int = 0) -> None:
-    """Answer the whole audit slice, so many of it otherwise than the text says."""
+    """Answer the whole audit sample, a number of them with another label than the text's."""
     codebook = codebook_of(project)
     taken = annotations.answered_ids(project.db)
     for row in utterances.read(project.db, [i for i in utterances.ids_in(project.db, "audit") if i not in taken]):

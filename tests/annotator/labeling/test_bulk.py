@@ -1,4 +1,4 @@
-"""Many utterances get one answer in one act: as its preview says, never on audit ones, and undone as one."""
+"""Many utterances get one answer in one act: as previewed, never on audit utterances, and undone as a whole."""
 
 from __future__ import annotations
 

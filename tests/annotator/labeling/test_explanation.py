@@ -34,7 +34,7 @@ class Said:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Let no model be asked, and say what it would have been asked."""
+    """Replace the process that asks the model, and record what it would have been asked."""
     requests: list[Any] = []
     monkeypatch.setattr(load, "explain_label", lambda *about: requests.append(about) or Said())
     return requests

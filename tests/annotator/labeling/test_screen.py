@@ -1,4 +1,4 @@
-"""What lies before an annotator: the next questions at hand, wishes followed, what is withheld."""
+"""State of a labeling session: the next questions, preferences, withheld suggestions."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_what_the_model_had_thought_is_told_only_where_it_can_do_no_harm(trained
     assert all(told.values())
 
 
-# Wishes
+# Preferences
 
 
 def test_preferences_are_kept_for_each_annotator_and_followed_at_once(project):

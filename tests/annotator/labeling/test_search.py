@@ -1,4 +1,4 @@
-"""A search finds what meets all its conditions, and gives away nothing that must stay unseen."""
+"""A search finds what meets all its conditions, and reveals nothing that must stay hidden."""
 
 from __future__ import annotations
 

@@ -352,7 +352,7 @@ def test_answers_are_evaluated_in_five_folds_or_one_by_one_if_they_are_fewer(mon
 
 
 def leaning(count: int, bias: list[float], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Draw labels from calibrated logits; return the logits with a bias towards some labels."""
+    """Draw labels from calibrated logits; return the logits with a bias toward some labels."""
     logits, truth = overconfident(count, 1.5, seed=seed)
     return logits - 1.5 * np.array(bias), truth
 

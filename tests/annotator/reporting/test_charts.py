@@ -1,4 +1,4 @@
-"""What a chart is drawn with, where what is asked for and what comes out have differed."""
+"""Charts draw the requested values, where the two have differed."""
 
 import re
 from itertools import product

@@ -1,4 +1,4 @@
-"""What another batch is expected to give follows from how the errors have fallen, and is not told of a handful."""
+"""The expected gain of another batch follows from the fall of the errors, and is not given for a few answers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def untrained() -> Probe:
 
 
 def falling(monkeypatch: pytest.MonkeyPatch, power: float, start: float = 1.0) -> list[int]:
-    """Let errors fall by a power of the lessons, and keep how many lessons were taught each time."""
+    """Let errors fall by a power of the number of training examples, and record the numbers."""
     taught: list[int] = []
 
     def right(training_examples: Answered, judges: Answered, probe: Probe) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The report holds everything, says where it comes from, and shows foreign text as it is."""
+"""The report contains all figures and their origin, and shows foreign text unchanged."""
 
 from __future__ import annotations
 

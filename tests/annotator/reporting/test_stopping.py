@@ -1,4 +1,4 @@
-"""Advice to stop comes only when the last rounds agree with one another, and it always says why."""
+"""Advice to stop is given only when the last rounds agree, and always with its reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is told of model and work comes from the right answers, and the numbers are those one gets by hand."""
+"""Figures of model and work come from the right answers and equal those computed by hand."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.store.rows import A_ROUND
 
 
 def say(project: Project, utterance: int, name: str | None, **details: object) -> None:
-    """Record an answer directly; None says that no label fits."""
+    """Record an answer directly; None means that no label fits."""
     codebook = codebook_of(project)
     label = codebook.id_of(name) if name else None
     given = {"annotator": "ada", "strategy": "audit", **details}
@@ -169,7 +169,7 @@ def test_of_many_labels_those_confused_most_are_kept_in_codebook_order():
     assert kept.counts.tolist() == [[50, 0], [4, 50]]
 
 
-# What has been labelled, and what is left
+# What has been labeled, and what is left
 
 
 def test_labels_are_counted_by_where_they_come_from(project):

@@ -1,4 +1,4 @@
-"""The sentences say what the numbers say, and never more."""
+"""The sentences state what the numbers support, and no more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A job's row tells how it ended: done, failed with stage and message, or cancelled."""
+"""A job's row records how it ended: done, failed with stage and message, or canceled."""
 
 from __future__ import annotations
 

@@ -209,7 +209,7 @@ def test_turns_of_a_context_file_are_read_around_the_others(tmp_path, monkeypatc
     with conversations(tmp_path).open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     data = write_csv(tmp_path / "data.csv", [row for row in rows if row["label"]])
-    whole = write_csv(tmp_path / "whole.csv", rows)  # a whole transcript has the labelled turns too
+    whole = write_csv(tmp_path / "whole.csv", rows)  # a whole transcript has the labeled turns too
     read = contexts_read(monkeypatch)
     (run,) = simulate(Plan(data, context=whole, labels=30, config=CONFIG), [0])
     assert run.metrics.n == 12

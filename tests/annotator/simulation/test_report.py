@@ -1,4 +1,4 @@
-"""Replayed sessions are told in sentences and on one page: what a strategy gives, and how much is enough."""
+"""Replayed sessions are reported in sentences and on one page: the gain of a strategy, and how many answers suffice."""
 
 from __future__ import annotations
 
