@@ -236,9 +236,9 @@ def numbers_never_promoted(db: Database) -> list[int]:
     return [row[0] for row in db.execute(sql).fetchall()]
 
 
-def finished(db: Database, count: int = -1) -> list[Round]:
-    """Return the last finished rounds, newest first; without a count, all of them."""
-    return _read(db, "WHERE state = 'promoted' ORDER BY number DESC LIMIT ?", count)
+def finished(db: Database) -> list[Round]:
+    """Return the promoted rounds, newest first."""
+    return _read(db, "WHERE state = 'promoted' ORDER BY number DESC")
 
 
 def save_predictions(db: Database, round_id: int, predictions: Predictions) -> None:
