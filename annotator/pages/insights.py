@@ -251,7 +251,7 @@ def _labels_and_time(project: Project, used: InUse | None, answers: Answers) -> 
     counts, pace = summary.label_counts(project, used, answers), summary.time_per_answer(project, answers)
     left, right = st.columns(2, gap="large")
     with left:
-        st.altair_chart(charts.label_counts(counts), key="label-counts")
+        st.altair_chart(charts.label_counts(counts), key="counts-of-labels")
         layout.html("quiet", text.counted(used))
     with right:
         if pace.steps:
