@@ -207,6 +207,7 @@ EXCEPTIONS = {
     "say": "translates a text",
     "say_many": "translates a text with a plural",
     "said_label_id": "a stored column",
+    "promise": "an exported column",
     "heard": "a key of stored arrays",
     "lessons": "a key of stored arrays",
     "PROMISE": "a label of the tests' codebook",
