@@ -175,10 +175,10 @@ def test_an_export_can_be_imported_and_exported_again_with_all_its_columns(tmp_p
         header = read_header(tmp_path / "one.jsonl")
         report = import_file(project, tmp_path / "one.jsonl", ImportPlan(detect_columns(header)))
         assert (report.to_label, report.with_label, report.rejected) == (2, 2, [])
-        first, _ = export_rows(project, ExportPlan())
-    assert (first.party, first.kind, first.imported_source) == ("A", "label", "given")
-    assert first.imported_imported_kind == "label"
-    assert first.imported_kind == "007"
+        first, _ = (row.cells() for row in export_rows(project, ExportPlan()))
+    assert (first["party"], first["kind"], first["imported_source"]) == ("A", "label", "given")
+    assert first["imported_imported_kind"] == "label"
+    assert first["imported_kind"] == "007"
 
 
 # The card
