@@ -33,9 +33,6 @@ class RoundConfig:
     precision: Part = 0.95  # target for auto-accepted suggestions; determines the size of the audit sample
     per_conversation: Count = 3  # turns of one conversation in a batch; more of them add little
     spot_share: Share = 0.08  # of each batch, 2 of 25, is spot checks of auto-accepted suggestions
-    cross_fit_below: Natural = (
-        0  # audit answers; fewer are trained on too, cross-fitted, which takes three times as long; 0: never
-    )
     retrain_every: Natural = 25  # new labels after which a round starts automatically; 0: only with the button
     minimum_labels: Natural = 10  # to train on; fewer add nothing to the zero-shot model
     score_limit: Count = 10_000  # utterances that a round scores; a random sample if there are more
@@ -64,11 +61,16 @@ class RoundConfig:
 
 
 def _with_current_names(text: str) -> str:
-    """Return stored settings under their current names; text that is not JSON is returned unchanged."""
+    """Return stored settings under their current names, a strategy that was removed as the default one.
+
+    Text that is not JSON is returned unchanged.
+    """
     with suppress(ValueError):
         stored = json.loads(text)
-        if isinstance(stored, dict) and isinstance(stored.get("recipe"), dict):
-            return json.dumps(stored | {"recipe": renamed(stored["recipe"])})
+        if isinstance(stored, dict):
+            removed = {name: DEFAULT for name in ("strategy", "cold_strategy") if stored.get(name) in _REMOVED}
+            recipe = stored.get("recipe")
+            return json.dumps(stored | removed | ({"recipe": renamed(recipe)} if isinstance(recipe, dict) else {}))
     return text
 
 
@@ -134,5 +136,6 @@ def _validated(kind: TypeAdapter[T], values: Mapping[str, Any]) -> T:
 
 
 _RECIPE = "recipe."
+_REMOVED = ("disagreement",)  # strategies of earlier versions
 _ADAPTER = TypeAdapter(RoundConfig)
 _NAMED: Mapping[str, Collection[str]] = {"strategy": STRATEGIES, "cold_strategy": STRATEGIES, "template": TEMPLATES}

@@ -8,11 +8,9 @@ use.
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from annotator.config import RoundConfig
 from annotator.errors import Message, NotFinite, RoundError, TooFewAnswers
@@ -26,7 +24,6 @@ from annotator.methods.calibration import (
 )
 from annotator.methods.metrics import evaluate
 from annotator.methods.prediction_sets import fit_limit
-from annotator.methods.sampling import FOLDS, deal_folds
 from annotator.project import Project
 from annotator.rounds.batch import compose_batch
 from annotator.rounds.candidates import candidates
@@ -69,12 +66,11 @@ def run_round(project: Project, classifier: Classifier, config: RoundConfig, rep
     report.plan(**stage_costs(snapshot, config, unread=len(to_read) - len(states.known(project.db, to_read))))
 
     read(project, classifier, config, to_read, report.stage("read"))
-    held_out = score_cross_fitted(project, classifier, config, snapshot, report)
     adapter = train(project, classifier, config, snapshot.training_examples, report.stage("learn"))
     report.stage("save")
     folder = save_adapter(project, row, adapter)
     try:
-        logits, probe_logits = score(project, adapter, config, snapshot, held_out, report)
+        logits, probe_logits = score(project, adapter, config, snapshot, report)
         report.stage("calibrate")
         calibrator, metrics = calibrate(logits, snapshot, temperature_prior(snapshot, config, logits, probe_logits))
         probabilities = calibrator(logits)  # (n, k), rows sum to one
@@ -89,20 +85,14 @@ def run_round(project: Project, classifier: Classifier, config: RoundConfig, rep
 
 
 def score(
-    project: Project,
-    adapter: Adapter,
-    config: RoundConfig,
-    snapshot: Snapshot,
-    held_out: Mapping[int, NDArray[np.float64]],
-    report: Report,
+    project: Project, adapter: Adapter, config: RoundConfig, snapshot: Snapshot, report: Report
 ) -> tuple[Logits, Logits | None]:
     """Return (n, k) logits of the scored utterances, and those of the quick classifier alone if there is one.
 
-    `held_out` replaces the logits of audit answers that the adapter was trained on. Raises NotFinite.
+    Raises NotFinite.
     """
     texts = read_texts(project, snapshot.scored, config.context_turns)
     logits, probe_logits = adapter.logits(texts, report.stage("score")), adapter.probe_logits(texts)
-    logits = np.array([held_out.get(i, row) for i, row in zip(snapshot.scored, logits, strict=True)])
     check_finite("logits", logits, probe_logits)
     return logits, probe_logits
 
@@ -139,35 +129,9 @@ def read(project: Project, classifier: Classifier, config: RoundConfig, ids: Seq
 
 def stage_costs(snapshot: Snapshot, config: RoundConfig, unread: int) -> dict[str, float]:
     """Return the cost of each stage: scoring an utterance costs 1, reading it 0.5, training on it 3 per epoch."""
-    folds = min(FOLDS, len(snapshot.audit)) if snapshot.cross_fitted else 0
-    in_folds = folds * len(snapshot.training_examples) - len(snapshot.audit) * bool(folds)
     per_example = 3 * config.recipe.epochs if config.recipe.probe_weight < 1 else 0
-    whole = per_example * len(snapshot.training_examples)
-    return {"read": unread / 2, "check": per_example * in_folds, "learn": whole, "score": len(snapshot.scored)}
-
-
-def score_cross_fitted(
-    project: Project, classifier: Classifier, config: RoundConfig, snapshot: Snapshot, report: Report
-) -> dict[int, NDArray[np.float64]]:
-    """Return (k,) logits of the audit answers that are also training examples, by utterance.
-
-    Each fold is scored by an adapter trained without it. Empty where audit answers are not trained on. The folds depend
-    on the seed alone, so a round that resumes after a stop uses the same ones.
-    """
-    held_out: dict[int, NDArray[np.float64]] = {}
-    if not snapshot.cross_fitted:
-        return held_out
-    folds, progress = deal_folds(snapshot.audit, np.random.default_rng(config.seed)), report.stage("check")
-    for number, fold in enumerate(folds):
-        rest = {i: label for i, label in snapshot.training_examples.items() if i not in fold}
-        part = partial(_part_of, progress, number, len(folds))
-        adapter = train(project, classifier, config, rest, part, f"without-{number}")
-        held_out |= dict(zip(fold, adapter.logits(read_texts(project, fold, config.context_turns)), strict=True))
-    return held_out
-
-
-def _part_of(progress: Progress, number: int, parts: int, share: float) -> None:
-    progress((number + share) / parts)
+    learning = per_example * len(snapshot.training_examples)
+    return {"read": unread / 2, "learn": learning, "score": len(snapshot.scored)}
 
 
 def train(
@@ -176,13 +140,12 @@ def train(
     config: RoundConfig,
     training_examples: Mapping[int, int],
     progress: Progress,
-    part: str = "whole",
 ) -> Adapter:
     """Return an adapter trained on these examples, utterance -> column of its label; zero-shot if there are none."""
     if not training_examples:
         return classifier.zero_shot()
     texts = read_texts(project, list(training_examples), config.context_turns)
-    return classifier.fit(texts, list(training_examples.values()), progress, unfinished_path(project, part))
+    return classifier.fit(texts, list(training_examples.values()), progress, unfinished_path(project))
 
 
 def calibrate(
@@ -201,7 +164,6 @@ def calibrate(
     return calibrator, {
         **evaluate(probabilities, truth),
         "raw": {name: raw[name] for name in ("nll", "brier", "ece")},
-        "cross_fitted": snapshot.cross_fitted,
         "shortlist_limit": fit_limit(probabilities, truth),
     }
 
@@ -224,17 +186,15 @@ def temperature_prior(
 def trainable(project: Project, snapshot: Snapshot, config: RoundConfig) -> Snapshot:
     """Return the snapshot, without its training examples if it is for a first round with too few of them.
 
-    Raises TooFewAnswers in later rounds, or if nothing is left to label.
-
-
-    The first round starts when a project is opened, and the first labels arrive while the backbone is loading.
+    Raises TooFewAnswers in later rounds, or if nothing is left to label. The first round starts when a project is
+    opened, and the first labels arrive while the backbone is loading.
     """
     try:
         check_trainable(snapshot, config)
     except TooFewAnswers:
         if rounds.promoted(project.db) or not snapshot.scored:
             raise
-        return replace(snapshot, train={}, cross_fitted=False)
+        return replace(snapshot, train={})
     return snapshot
 
 

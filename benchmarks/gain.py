@@ -17,8 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import spearmanr
 
-from annotator.reporting.gain import expected_gain
-from annotator.reporting.learning_curve import Answered, hits
+from annotator.reporting.gain import Answered, expected_gain, hits
 from annotator.simulation.oracle import read_gold
 from benchmarks.command import RANDOM_WEIGHTS, Command
 from benchmarks.data import PUBLIC, SETS, plan_of

@@ -44,7 +44,7 @@ COMMAND = Command(
     choices={"data": ("annomi", "client_talk")},
     figures=("seconds", "load_seconds", "overhead", "load_over_read"),
 )  # fmt: skip
-MODEL = ("read", "check", "learn", "score")  # stages in which the backbone computes; “check” trains and scores by folds
+MODEL = ("read", "learn", "score")  # stages in which the backbone computes
 
 
 class Watch:

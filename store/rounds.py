@@ -192,11 +192,6 @@ def numbers_never_promoted(db: Database) -> list[int]:
     return [row[0] for row in db.execute(sql).fetchall()]
 
 
-def latest(db: Database, count: int) -> list[dict[str, Any]]:
-    """Return the last finished rounds, newest first."""
-    return fetch(db, "SELECT * FROM round WHERE state = 'promoted' ORDER BY number DESC LIMIT ?", (count,))
-
-
 def labels_of(round_row: Mapping[str, Any]) -> tuple[int, ...]:
     """Return the ids of a round's labels, in the order of its arrays."""
     return tuple(parsed(round_row["label_ids"], "the labels of a round"))

@@ -76,13 +76,6 @@ _CLASSIFIERS: dict[str, list[str]] = {
 @click.option("--backbone", default=RoundConfig.backbone, show_default=True)
 @click.option("--template", type=click.Choice(list(TEMPLATES)), default=RoundConfig.template, show_default=True)
 @click.option("--recipe", multiple=True, metavar="NAME=VALUE", help="Training setting, as in epochs=4; repeatable.")
-@click.option(
-    "--cross-fit-below",
-    type=click.IntRange(0),
-    default=RoundConfig.cross_fit_below,
-    show_default=True,
-    help="Below this many audit answers, also train on them and measure by cross-fitting.",
-)
 @click.option("--pool", default=1000, show_default=True, help="Size of the pool: a random sample of training rows.")
 @click.option("--test-limit", type=int, help="Test on a random sample of this many rows.")
 @click.option("--everything", is_flag=True, help="Also answer the whole pool, once per seed, for comparison.")
@@ -106,7 +99,6 @@ def simulate(
     backbone: str,
     template: str,
     recipe: Sequence[str],
-    cross_fit_below: int,
     pool: int,
     test_limit: int | None,
     everything: bool,
@@ -118,7 +110,7 @@ def simulate(
 ) -> None:
     """Run the loop on a labeled file (columns text, label, split) with a simulated annotator."""
     changed = changed_recipe(RoundConfig().recipe, [*_CLASSIFIERS[classifier], *recipe])
-    config = RoundConfig(backbone=backbone, template=template, recipe=changed, cross_fit_below=cross_fit_below)
+    config = RoundConfig(backbone=backbone, template=template, recipe=changed)
     draft = read_codebook(codebook) if codebook else None
     most, count = max(labels), _rounds(labels, batch, round_count)
     plan = oracle.Plan(data, context, draft, most, count, pool, test_limit, noise, annotators, keep=keep, config=config)

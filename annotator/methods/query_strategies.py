@@ -34,7 +34,6 @@ class View:
     probabilities: Probabilities  # (n, k), calibrated
     states: Callable[[Rows], States] | None = None  # hidden states of these rows
     answered_states: Callable[[], States] | None = None  # hidden states of the training examples
-    committee: NDArray[np.float64] | None = None  # (m, n, k) probabilities of m rounds
     label_counts: Sequence[int] | None = None  # (k,) answers so far
 
     def __len__(self) -> int:
@@ -99,17 +98,6 @@ def balanced_margin(view: View) -> Scores:
     assert view.label_counts is not None
     weights = 1 / np.sqrt(1 + np.asarray(view.label_counts, dtype=np.float64))
     return np.asarray(margin(view) * (view.probabilities @ weights))
-
-
-def disagreement(view: View) -> Scores:
-    """Return the Jensen-Shannon divergence of the rounds: entropy of their mean less the mean of their entropies.
-
-    With quick classifiers alone, the accuracy was below random sampling on TREC (0.61, random 0.67) and below margin on
-    SNIPS (0.90, margin 0.93): rounds disagree most about outliers (`python -m benchmarks.committee`).
-    """
-    assert view.committee is not None
-    mean = view.committee.mean(axis=0)
-    return np.asarray(shannon_entropy(mean, axis=1) - shannon_entropy(view.committee, axis=2).mean(axis=0))
 
 
 def none_fits(view: View) -> Scores:
@@ -183,14 +171,6 @@ STRATEGIES = {
             needs="label_counts",
         ),
         Strategy(
-            "disagreement",
-            later("Rounds disagree"),
-            later("The last rounds of the model disagree."),
-            "query by committee; Jensen-Shannon divergence as in McCallum and Nigam 1998",
-            disagreement,
-            needs="committee",
-        ),
-        Strategy(
             "none_fits",
             later("None may fit"),
             later("The model is not sure of any label, and no similar utterance has an answer yet."),
@@ -201,6 +181,8 @@ STRATEGIES = {
         Strategy("random", later("Random"), later("Drawn at random."), "the baseline", at_random),
     )
 }
+
+CHOSEN = sorted({*STRATEGIES, "disagreement"} - {"random"})  # names stored with queried answers, old ones included
 
 
 def strategy_named(name: str) -> Strategy:
@@ -226,7 +208,7 @@ def choose(strategy: Strategy, view: View, count: int, rng: np.random.Generator)
     """
     if not len(view):
         raise PoolExhausted("Nothing is left to choose from.", "Import more utterances.")
-    check_finite("probabilities", view.probabilities, view.committee)
+    check_finite("probabilities", view.probabilities)
     scores = strategy.score(view)
     check_finite("acquisition scores", scores)
     if strategy.spread and view.states:

@@ -1,13 +1,12 @@
 """Split imported utterances at random into the pool, for training, and the audit sample, for evaluation.
 
 Utterances selected for their uncertainty are a biased sample: accuracy or calibration on them describes the queue, not
-the pool. The audit sample is drawn at import, and its answers are given without a suggestion. No model is evaluated on
-an answer that it was trained on: audit answers are not trained on, or, while they are few, each half is evaluated by a
-model that was trained without it.
+the pool. The audit sample is drawn at import, and its answers are given without a suggestion. Audit answers
+are never trained on.
 """
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Mapping
 
 import numpy as np
 
@@ -15,7 +14,6 @@ from annotator.methods.guarantee import Target, needed
 
 SHARE = 0.2
 ERRORS = 3  # allowed among the audit answers of a guarantee; with fewer, most models could not be certified
-FOLDS = 2
 
 
 def audit_size(utterances: int, target: Target) -> int:
@@ -44,13 +42,3 @@ def draw_audit(groups: Mapping[int, Hashable], size: int, rng: np.random.Generat
         if len(drawn) + len(in_order[index]) <= size:
             drawn.update(in_order[index])
     return drawn
-
-
-def deal_folds(ids: Iterable[int], rng: np.random.Generator) -> list[list[int]]:
-    """Split audit answers at random into up to two folds of similar size, none of them empty.
-
-    Each fold is evaluated by a model that was trained on everything else. Two folds cost the least, and each model is
-    still trained on half of the audit answers.
-    """
-    order = rng.permutation(sorted(ids))
-    return [fold.tolist() for fold in np.array_split(order, min(FOLDS, len(order)))] if len(order) else []

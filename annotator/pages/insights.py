@@ -12,9 +12,8 @@ from annotator.methods.guarantee import Guarantee, NotYet, Target
 from annotator.pages.components import layout, onboarding
 from annotator.pages.components.state import InsightsState
 from annotator.project import Project
-from annotator.reporting import baseline, guarantees, stopping, summary, text
-from annotator.reporting.learning_curve import Answers
-from annotator.reporting.summary import InUse
+from annotator.reporting import guarantees, stopping, summary, text
+from annotator.reporting.summary import Answers, InUse
 from annotator.rounds.lifecycle import roll_back
 from annotator.rounds.queueing import queue_audit
 from store import acceptances, annotations, rounds
@@ -200,26 +199,10 @@ def _quality(project: Project, used: InUse, answers: Answers) -> None:
         if bins:
             st.altair_chart(charts.reliability(bins), key="reliability")
             layout.html("quiet", text.bins(bins))
-    _active_learning(project, answers)
     with st.expander(say("All figures")):
         st.dataframe([text.figures(one) for one in reversed(curve)], hide_index=True)
         layout.html("quiet", text.figures_explained())
         layout.html("quiet", text.queried(summary.queried_accuracy(project, answers)))
-
-
-def _active_learning(project: Project, answers: Answers) -> None:
-    from annotator.reporting import charts
-
-    found = baseline.recent_comparison(project, answers)
-    st.space("small")
-    left, right = st.columns(2, gap="large")
-    with left:
-        st.write(layout.plain(baseline.sentence(found)))
-        if found.steps:
-            layout.html("quiet", baseline.explained(found))
-    if found.steps:
-        with right:
-            st.altair_chart(charts.active_learning(found.steps), key="choosing")
 
 
 def _confusion(used: InUse) -> None:

@@ -10,7 +10,6 @@ from annotator.config import RoundConfig
 from annotator.doctor import prospect
 from annotator.errors import Message
 from annotator.i18n import say, say_many, translate
-from annotator.methods.calibration import ROUGH
 from annotator.methods.query_strategies import STRATEGIES
 from annotator.pages.components import layout, onboarding
 from annotator.project import Project
@@ -207,17 +206,8 @@ def _numbers(config: RoundConfig) -> tuple[float, float, float]:
     return size, every, precision
 
 
-def _ticks(config: RoundConfig) -> tuple[bool, bool, bool]:
-    """Ask whether to show suggestions, train on audit answers, and fine-tune the language model."""
-    train_on_audit = st.checkbox(
-        say("Also train on the first {n} audit answers", n=ROUGH),
-        config.cross_fit_below > 0,
-        key=f"teach-{config.cross_fit_below}",
-        help=say(
-            "Each half of them is then measured by another model that was trained without it. Until there "
-            "are that many, rounds take three times as long and nothing can be auto-accepted."
-        ),
-    )
+def _ticks(config: RoundConfig) -> tuple[bool, bool]:
+    """Ask whether to show suggestions and whether to fine-tune the language model."""
     tuned = st.checkbox(
         say("Fine-tune the language model"),
         config.recipe.probe_weight < 1,
@@ -230,7 +220,7 @@ def _ticks(config: RoundConfig) -> tuple[bool, bool, bool]:
     suggestions = st.checkbox(
         say("Show suggestions"), config.show_suggestions, key=f"suggestions-{config.show_suggestions}"
     )
-    return suggestions, train_on_audit, tuned
+    return suggestions, tuned
 
 
 def _backbone(config: RoundConfig) -> tuple[str, Quantization, str]:
@@ -275,7 +265,7 @@ def _changed(
     model: tuple[str, Quantization],
     names: tuple[str, str],
     numbers: tuple[float, float, float],
-    ticks: tuple[bool, bool, bool],
+    ticks: tuple[bool, bool],
 ) -> RoundConfig:
     return replace(
         config,
@@ -286,8 +276,7 @@ def _changed(
         retrain_every=int(numbers[1]),
         precision=numbers[2] / 100,
         show_suggestions=ticks[0],
-        recipe=replace(config.recipe, quantization=model[1], probe_weight=_share(config, ticks[2])),
-        cross_fit_below=(config.cross_fit_below or ROUGH) if ticks[1] else 0,
+        recipe=replace(config.recipe, quantization=model[1], probe_weight=_share(config, ticks[1])),
     )
 
 

@@ -14,7 +14,6 @@ import altair as alt
 
 from annotator.i18n import later, number, say, signs
 from annotator.methods.metrics import Bin
-from annotator.reporting.baseline import Step
 from annotator.reporting.summary import Confusion, Coverage, LabelCount, Measured, Pace
 from annotator.reporting.text import MOST_CONFUSED
 
@@ -89,33 +88,6 @@ def learning_curve(rounds: Sequence[Measured]) -> Chart:
     names = base.mark_text(dy=-14, color=GRAY, fontSize=12).encode(y=_share("right", title, domain), text="named:N")
     layers = (band, bars, line.encode(y=_share("right", title, domain)), names)
     return _titled(alt.layer(*layers), say("Accuracy by round"), 220)
-
-
-def active_learning(steps: Sequence[Step]) -> Chart:
-    """Draw the probe's accuracy by number of answers, queried in blue and random in gray with its interval."""
-    last = steps[-1]
-    rows = [
-        {"answers": one.answers, "queried": one.queried, "random": one.random}
-        | {"low": max(0.0, one.random - one.half_width), "high": min(1.0, one.random + one.half_width)}
-        | {"queried_name": say("chosen") if one is last else "", "random_name": say("random") if one is last else ""}
-        for one in steps
-    ]
-    title, domain = say("accuracy"), (_lowest([float(str(row["low"])) for row in rows]), 1.0)
-    base = alt.Chart(_rows(rows)).encode(
-        x=_counted("answers", say("training examples")),
-        tooltip=["answers:Q", *_shares("queried", "random", "low", "high")],
-    )
-    layers = [base.mark_area(color=GRAY, opacity=0.25).encode(y=_share("low", title, domain), y2="high:Q")]
-    better = last.gain >= 0  # then the blue name goes above its line and the gray one below its area, clear of both
-    for field, color, edge, above in (
-        ("random", GRAY, "low" if better else "high", not better),
-        ("queried", BLUE, "queried", better),
-    ):
-        at = _share(field, title, domain)
-        layers.append(base.mark_line(color=color, point={"color": color, "size": 60, "filled": True}).encode(y=at))
-        name = base.mark_text(color=color, dy=-14 if above else 20, align="right", fontWeight="bold")
-        layers.append(name.encode(y=_share(edge, title, domain), text=f"{field}_name:N"))
-    return _titled(alt.layer(*layers), say("Active learning and random sampling"), 220)
 
 
 def label_curves(rows: Sequence[Mapping[str, Any]]) -> Chart:

@@ -6,22 +6,56 @@ which were drawn at random and are not trained on. The error rate is modeled as 
 estimates with what simulations then measured.
 """
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
 import numpy as np
+from numpy.typing import NDArray
 
 from annotator.codebook.definition import codebook_of
+from annotator.methods.metrics import Labels
+from annotator.methods.query_strategies import Rows
 from annotator.project import Project
-from annotator.reporting.learning_curve import Answered, Answers, answered, drawn_at_random, hits
+from annotator.reporting.summary import Answers
+from annotator.rounds.batch import AUDIT
 from annotator.rounds.cache import Cache, cache_key
 from annotator.rounds.candidates import probe_in_use
+from annotator.rounds.consensus import consensus_labels
 from annotator.rounds.snapshot import training_labels
 from model.finite import check_finite
 from model.probe.probe import Probe
+from model.types import States
 from store import annotations, states
 
 EXAMPLES, TESTS = 40, 20  # fewest training examples and audit answers that give a usable estimate
 MOST = 200  # training examples used: the curve is extrapolated from there, because a page waits for it
 QUARTERS = (1, 2, 3, 4)
 DRAWS = 3  # of each part of the training examples, because a single draw varies too much
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Hidden states of answered utterances with their labels."""
+
+    states: States  # (n, width)
+    columns: Labels  # (n,)
+
+    def __len__(self) -> int:
+        """Count the answers."""
+        return len(self.columns)
+
+    def at(self, rows: Rows) -> "Answered":
+        """Return those in these rows."""
+        return Answered(self.states[rows], self.columns[rows])
+
+
+def hits(training_examples: Answered, tested: Answered, probe: Probe) -> NDArray[np.bool_]:
+    """Refit a probe to the training examples and return (n,) whether it predicts each tested answer.
+
+    The probe is not calibrated: that takes five times as long and seldom changes which label is likeliest.
+    """
+    fitted = probe.refitted(training_examples.states, training_examples.columns.tolist())
+    return np.asarray(fitted.loglik(tested.states).argmax(axis=1) == tested.columns)
 
 
 def expected_gain(training_examples: Answered, tested: Answered, probe: Probe, more: int) -> float | None:
@@ -49,6 +83,9 @@ def _accuracy(
     return float(np.mean([hits(training_examples.at(rows), tested, probe).mean() for rows in drawn]))
 
 
+# Of a project
+
+
 _cache: Cache[float | None] = Cache()
 
 
@@ -71,3 +108,16 @@ def recent_gain(project: Project, wait: bool = True, answers: Answers | None = N
 
     rests_on = cache_key(project, len(columns), len(drawn)), more
     return _cache.get(rests_on, find) if wait or _cache.has(rests_on) else None
+
+
+def drawn_at_random(project: Project, order: Sequence[int], answers: Answers | None = None) -> dict[int, int]:
+    """Return the audit answers of utterances with hidden states as utterance id -> column."""
+    answers = annotations.answers(project.db) if answers is None else answers
+    agreed = consensus_labels(one for one in answers if one.slice == AUDIT)
+    known = states.known(project.db, list(agreed))
+    return {i: order.index(label) for i, label in sorted(agreed.items()) if label in order and i in known}
+
+
+def answered(project: Project, columns: Mapping[int, int]) -> Answered:
+    """Look up the hidden states of answered utterances, utterance id -> column."""
+    return Answered(states.matrix(project.db, list(columns)), np.array(list(columns.values()), dtype=np.int64))

@@ -20,9 +20,8 @@ from annotator.i18n import later, number, say, say_many
 from annotator.labeling.auto_accept import offer
 from annotator.methods.guarantee import Guarantee, NotYet, Target
 from annotator.project import Project
-from annotator.reporting import baseline, charts, guarantees, stopping, summary, text
-from annotator.reporting.learning_curve import Answers
-from annotator.reporting.summary import InUse
+from annotator.reporting import charts, guarantees, stopping, summary, text
+from annotator.reporting.summary import Answers, InUse
 from annotator.rounds.summaries import STATES
 from store import acceptances, annotations, rounds, utterances
 
@@ -149,17 +148,8 @@ def _quality(project: Project, used: InUse, answers: Answers) -> Section:
         Paragraph(f"{evidence} {text.figures_explained()}", quiet=True),
         _each_label(used),
         Paragraph(text.queried(summary.queried_accuracy(project, answers))),
-        *_active_learning(project, answers),
     ]
     return Section(say("Model quality"), parts)
-
-
-def _active_learning(project: Project, answers: Answers) -> list[Part]:
-    found = baseline.recent_comparison(project, answers)
-    sentence = Paragraph(baseline.sentence(found))
-    if not found.steps:
-        return [sentence]
-    return [sentence, figure(charts.active_learning(found.steps), "choosing", baseline.explained(found))]
 
 
 def _each_label(used: InUse) -> Table:
@@ -274,9 +264,8 @@ def _rounds(project: Project) -> Section:
 
 
 _METHOD = later(
-    "Audit utterances are drawn at random at import and answered without a suggestion. No round is measured on answers "
-    "that its model was trained on: audit answers are not trained on or, below cross_fit_below of them, each is "
-    "measured by another model trained without it. Probabilities are calibrated on them, cross-fitted. Times are UTC."
+    "Audit utterances are drawn at random at import and answered without a suggestion. They are never "
+    "trained on. Probabilities are calibrated on them, and the figures are cross-fitted. Times are UTC."
 )
 
 

@@ -19,8 +19,7 @@ from annotator.i18n import say
 from annotator.project import Project
 from annotator.reporting import summary
 from annotator.reporting.gain import recent_gain
-from annotator.reporting.learning_curve import Answers
-from annotator.reporting.summary import Measured
+from annotator.reporting.summary import Answers, Measured
 from annotator.rounds.batch import AUDIT, Candidates
 from annotator.rounds.candidates import candidates
 from model.finite import check_finite

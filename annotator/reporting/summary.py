@@ -8,7 +8,7 @@ without them each function reads its own.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -22,18 +22,17 @@ from annotator.methods.anchoring import Pull, pull
 from annotator.methods.calibration import Calibrator
 from annotator.methods.guarantee import Evidence
 from annotator.methods.metrics import TAILS, Array, Bin, Labels, risk_coverage
-from annotator.methods.query_strategies import STRATEGIES
+from annotator.methods.query_strategies import CHOSEN
 from annotator.project import Project
-from annotator.reporting.learning_curve import Answers
 from annotator.rounds.batch import AUDIT
 from annotator.rounds.consensus import Agreement, agreement, consensus, consensus_labels
 from annotator.rounds.summaries import likeliest, round_before
 from store import acceptances, annotations, labels, rounds, utterances
-from store.annotations import ANSWERED
+from store.annotations import ANSWERED, Answer
 from store.faults import CALIBRATION, METRICS, parsed
 
 STEP = 25  # answers whose median time is taken together: about a batch
-
+Answers = Sequence[Answer]  # those of `annotations.answers`, which a run reads once and passes on
 Interval = tuple[float, float]
 
 
@@ -309,7 +308,7 @@ def queried_accuracy(project: Project, answers: Answers | None = None) -> list[Q
     answers = annotations.answers(project.db) if answers is None else answers
     agreed, queried = consensus(answers), defaultdict(set)
     for one in answers:
-        chosen = one.strategy in STRATEGIES and one.strategy != "random" and one.slice == "pool"
+        chosen = one.strategy in CHOSEN and one.slice == "pool"
         if chosen and one.utterance_id in agreed:
             queried[one.round_id].add(one.utterance_id)
     found = []

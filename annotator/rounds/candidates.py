@@ -20,8 +20,6 @@ from store.rounds import Predictions
 if TYPE_CHECKING:
     from annotator.project import Project
 
-MEMBERS = 3  # rounds in the committee
-
 
 def candidates(
     project: "Project", predictions: Predictions | None, without: frozenset[int] = frozenset()
@@ -30,7 +28,7 @@ def candidates(
 
     The view is None if no open utterance of the pool has a prediction, as after a late import.
     """
-    db, config = project.db, project.config
+    db = project.db
     predictions = rounds.in_codebook(db, predictions) if predictions else None
     accepted = acceptances.standing_ids(db)
     taken = annotations.answered_ids(db) | without
@@ -48,8 +46,6 @@ def candidates(
     counts = annotations.count_by_slice(db)
     label_counts = [counts.get(("pool", label), 0) for label in predictions.label_ids]
     view = _view(project, predictions, scored, label_counts)
-    if config.strategy == "disagreement":
-        view = replace(view, committee=_committee(project, predictions, scored))
     is_cold, rows_of = not sum(label_counts), partial(utterances.read, db)
     return Candidates(predictions.utterance_ids[scored].tolist(), view, audit, checks, is_cold, rows_of)
 
@@ -86,22 +82,3 @@ def _view(project: "Project", predictions: Predictions, scored: NDArray[np.int64
     if have_all:
         view = replace(view, states=states_of, answered_states=states_of_examples if sum(label_counts) else None)
     return view
-
-
-def _committee(project: "Project", predictions: Predictions, scored: NDArray[np.int64]) -> NDArray[np.float64] | None:
-    """Return the (m, n, k) probabilities of the last rounds in the labels in use; None unless two have the same labels.
-
-    A round that has not scored an utterance takes the probabilities of the newest. While there are too few rounds, the
-    default strategy chooses instead: quick classifiers fitted on bootstrap samples (query by bagging) or on another
-    wording of the prompt do not reliably find more by their disagreement than the margin does (`python -m
-    benchmarks.committee`), and another wording takes another pass over the pool.
-    """
-    latest = [rounds.predictions_of(project.db, row) for row in rounds.latest(project.db, MEMBERS)]
-    members = [known for known in latest if known.unknown == predictions.unknown]
-    if len(members) < 2:
-        return None
-    committee = np.repeat(predictions.probabilities[scored][None], len(members), axis=0)
-    for member, known in zip(committee, members, strict=True):
-        where = np.isin(known.utterance_ids, predictions.utterance_ids[scored])
-        member[np.isin(predictions.utterance_ids[scored], known.utterance_ids)] = known.probabilities[where]
-    return committee

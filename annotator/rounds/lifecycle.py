@@ -64,9 +64,9 @@ def begin_round(
     return row
 
 
-def unfinished_path(project: Project, part: str) -> Path:
+def unfinished_path(project: Project) -> Path:
     """Return the file with the state of an unfinished training run, from which it resumes after a stop."""
-    return project.adapters / f"unfinished-{part}.pt"
+    return project.adapters / "unfinished-whole.pt"
 
 
 def save_adapter(project: Project, round_row: Mapping[str, Any], adapter: Adapter) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import softmax
 
 from annotator.errors import ProjectBusy
-from annotator.methods.query_strategies import STRATEGIES
+from annotator.methods.query_strategies import CHOSEN
 from annotator.project import Project
 from annotator.rounds.batch import choose_from_pool
 from annotator.rounds.candidates import candidates, probe_in_use, training_states
@@ -27,7 +27,6 @@ from store.rounds import Predictions
 EVERY, OF_ALL = 5, 100  # re-rank after five answers, or after one in a hundred if that is more
 LAST = "reranked_after"  # the setting with the last annotation that a re-ranking has taken into account
 PROBE_WEIGHT = 0.5  # of the quick classifier; the round was trained on all but the latest answers
-CHOSEN = sorted(set(STRATEGIES) - {"random"})
 
 _busy = threading.Lock()  # one at a time in this process: the next one includes the same answers
 

@@ -35,13 +35,11 @@ class Snapshot:
     last_annotation: int
     codebook: Codebook  # the version at that moment; later changes wait for the next round
     drawn: frozenset[int] = frozenset()  # answered utterances that were drawn at random
-    cross_fitted: bool = False  # whether audit answers train too, each evaluated by a model without it
 
     @property
     def training_examples(self) -> dict[int, int]:
         """Return the training examples: utterance -> column of its label."""
-        given = {**self.train, **self.audit} if self.cross_fitted else self.train
-        return {i: self.codebook.ids.index(label) for i, label in given.items()}
+        return {i: self.codebook.ids.index(label) for i, label in self.train.items()}
 
     @property
     def selected_share(self) -> float:
@@ -70,9 +68,8 @@ def take_snapshot(project: Project, config: RoundConfig, rng: np.random.Generato
     train = {i: label for i, label in agreed.items() if i not in in_audit}
     evaluated = {i: label for i, label in agreed.items() if i in in_audit}
     scored = tuple(sorted({*open_pool, *audit}))
-    few = bool(train) and len(evaluated) < config.cross_fit_below
     drawn = frozenset(i for i, strategy in strategies.items() if strategy in DRAWN)
-    return Snapshot(train, evaluated, scored, frozenset(open_pool), last, codebook, drawn, few)
+    return Snapshot(train, evaluated, scored, frozenset(open_pool), last, codebook, drawn)
 
 
 def training_labels(project: Project, order: Sequence[int], answers: Sequence[Answer] | None = None) -> dict[int, int]:

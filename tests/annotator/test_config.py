@@ -102,3 +102,9 @@ def test_settings_of_rounds_and_of_their_recipe_are_changed_by_name_together():
 def test_a_change_that_names_or_means_nothing_is_refused(change, says):
     with pytest.raises(BadInput, match=says):
         changed(RoundConfig(), [change])
+
+
+def test_stored_settings_with_a_removed_strategy_or_setting_are_read():
+    stored = json.loads(RoundConfig(batch_size=40).to_json())
+    read = RoundConfig.from_json(json.dumps(stored | {"strategy": "disagreement", "cross_fit_below": 30}))
+    assert read == RoundConfig(batch_size=40)

@@ -143,23 +143,6 @@ def test_a_run_reads_all_answers_once(easy: Project, monkeypatch: pytest.MonkeyP
     assert len(read) == 1
 
 
-def test_what_choosing_has_given_is_told_and_drawn(easy: Project) -> None:
-    with_it = page("easy")
-    assert "ctive learning" in shown(with_it)
-    assert "split 12 times" in shown(with_it)
-
-
-def test_while_audit_answers_are_few_choosing_is_not_drawn(workspace: Path) -> None:
-    with create_project(workspace / "small", draft(), replace(CONFIG, retrain_every=0)) as small:
-        add_utterances(small, [NewUtterance(f"u{i}", text) for i, text in enumerate(texts(120))])
-        make_round(small)
-        label_pool(small, 40)
-        make_round(small)
-    app = page("small")
-    assert "takes at least 40 audit answers" in shown(app)
-    assert "split 12 times" not in shown(app)
-
-
 def test_suggestions_are_accepted_and_taken_back(easy: Project) -> None:
     target = Target(0.95)
     guaranteed = offer(easy, target).accepts

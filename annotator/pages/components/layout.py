@@ -31,7 +31,6 @@ LOG = "annotator.log"  # in the folder of all projects
 STAGES = {
     "": later("Starting"),
     "load": later("Loading the language model"),
-    "check": later("Training without some of the answers, to measure on those"),
     "learn": later("Training on the answers"),
     "save": later("Saving the model"),
     "read": later("Reading new utterances"),

@@ -185,7 +185,6 @@ def test_no_strategy_chooses_by_a_number_that_is_none(bad: float, place: int, na
         wrong,
         states=lambda chosen: vectors[chosen],
         answered_states=lambda: vectors[:3],
-        committee=np.stack([rows, wrong]),
         label_counts=[1, 2, 3],
     )
     with pytest.raises(NotFinite), np.errstate(invalid="ignore", divide="ignore"):

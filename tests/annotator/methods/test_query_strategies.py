@@ -13,7 +13,6 @@ from annotator.methods.query_strategies import (
     STRATEGIES,
     View,
     choose,
-    disagreement,
     entropy,
     least_confidence,
     margin,
@@ -40,8 +39,7 @@ def view(rows: np.ndarray, order: np.ndarray | None = None) -> View:
     made_up = np.random.default_rng(0)
     states = made_up.normal(size=(n, 8)).astype(np.float32)[order]
     answered = made_up.normal(size=(5, 8)).astype(np.float32)
-    committee = np.stack([rows, np.full_like(rows, 1 / k)])
-    return View(rows, lambda wanted: states[wanted], lambda: answered, committee, [3] * k)
+    return View(rows, lambda wanted: states[wanted], lambda: answered, [3] * k)
 
 
 @ALL
@@ -159,18 +157,13 @@ def test_the_typical_ones_lie_in_the_thick_of_it():
     assert scores[:60].mean() > scores[60:].mean()
 
 
-def test_rounds_that_say_the_opposite_disagree_and_rounds_that_agree_do_not():
-    said = np.array([[[1.0, 0.0], [0.5, 0.5]], [[0.0, 1.0], [0.5, 0.5]]])
-    np.testing.assert_allclose(disagreement(View(said.mean(axis=0), committee=said)), [np.log(2), 0], atol=1e-12)
-
-
 def test_labels_with_few_answers_come_first_where_they_are_as_likely():
     rows = np.array([[0.5, 0.5, 0.0], [0.0, 0.5, 0.5]])
     scores = STRATEGIES["label_balanced"].score(View(rows, label_counts=[50, 10, 0]))
     assert scores[1] > scores[0]
 
 
-@pytest.mark.parametrize("name", ["typical", "label_balanced", "disagreement", "none_fits"])
+@pytest.mark.parametrize("name", ["typical", "label_balanced", "none_fits"])
 def test_a_strategy_knows_when_it_lacks_what_it_needs(name):
     assert not STRATEGIES[name].can(View(TABLE))
     assert STRATEGIES[name].can(view(TABLE))

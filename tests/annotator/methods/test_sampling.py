@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from annotator.codebook.definition import create_project
 from annotator.exchange.imports import add_utterances, import_file
 from annotator.methods.guarantee import Target
-from annotator.methods.sampling import audit_size, deal_folds, draw_audit
+from annotator.methods.sampling import audit_size, draw_audit
 from annotator.project import Project
 from store import annotations, utterances
 from store.annotations import NewAnnotation
@@ -137,17 +137,6 @@ def test_the_same_words_in_two_conversations_are_two_utterances(tmp_path):
     with create_project(tmp_path, draft()) as project:
         add_utterances(project, [NewUtterance(f"u{i}", "Yes.", conversation=f"c{i}", turn=1) for i in range(100)])
         assert utterances.count_slices(project.db) == {"pool": 80, "audit": 20, "context": 0}
-
-
-@given(count=st.integers(0, 40), seed=st.integers(0, 100))
-def test_folds_share_out_all_answers_evenly(count, seed):
-    ids = [7 * i for i in range(count)]
-    folds = deal_folds(ids, np.random.default_rng(seed))
-    assert sorted(i for fold in folds for i in fold) == ids
-    sizes = [len(fold) for fold in folds]
-    assert all(sizes)
-    assert max(sizes, default=0) - min(sizes, default=0) <= 1
-    assert len(folds) == min(2, count)
 
 
 # Whole conversations

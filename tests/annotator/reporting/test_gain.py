@@ -8,8 +8,7 @@ import pytest
 from annotator.codebook.definition import codebook_of
 from annotator.loop import run_round
 from annotator.reporting import gain
-from annotator.reporting.gain import EXAMPLES, MOST, TESTS, expected_gain, recent_gain
-from annotator.reporting.learning_curve import Answered, hits
+from annotator.reporting.gain import EXAMPLES, MOST, TESTS, Answered, expected_gain, hits, recent_gain
 from annotator.rounds.snapshot import training_labels
 from model.probe.heads import ASPECTS
 from model.probe.probe import Probe, blank
@@ -83,8 +82,8 @@ def test_a_real_probe_still_gains_early_and_hardly_late():
     assert early > 2 * late >= 0
     training_examples = drawn(425, 0)
     came = (
-        hits(training_examples.first(425), judges, untrained()).mean()
-        - hits(training_examples.first(400), judges, untrained()).mean()
+        hits(training_examples.at(np.arange(425)), judges, untrained()).mean()
+        - hits(training_examples.at(np.arange(400)), judges, untrained()).mean()
     )
     assert late == pytest.approx(came, abs=0.03)
 

@@ -87,7 +87,7 @@ def test_every_section_is_there(whole):
         "Configuration of round 1",
         "Codebook, version 3",
     ]
-    assert whole[1].tags.count("svg") == 8
+    assert whole[1].tags.count("svg") == 7
 
 
 def test_every_picture_says_how_many_answers_it_comes_from(whole):

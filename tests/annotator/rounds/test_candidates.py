@@ -11,7 +11,7 @@ from annotator.methods.query_strategies import View
 from annotator.project import Project
 from annotator.rounds.candidates import candidates
 from store import rounds
-from tests.annotator.scenes import change, classifier_of, label_pool, new_project
+from tests.annotator.scenes import classifier_of, label_pool, new_project
 
 PROMISE, REPORT, WISH = 1, 2, 3
 
@@ -19,7 +19,6 @@ PROMISE, REPORT, WISH = 1, 2, 3
 @pytest.fixture
 def project(tmp_path):
     with new_project(tmp_path / "p", 90) as project:
-        change(project, strategy="disagreement")
         for _ in range(2):
             label_pool(project, 12)
             run_round(project, classifier_of(project), project.config)
@@ -42,21 +41,7 @@ def test_a_merged_label_is_added_to_the_other_in_all_that_a_strategy_sees(projec
     after = seen(project)
     merged = np.array([[1, 0], [0, 1], [0, 1]])
     np.testing.assert_allclose(after.probabilities, before.probabilities @ merged)
-    np.testing.assert_allclose(after.committee, before.committee @ merged)
     assert list(after.label_counts) == list(before.label_counts @ merged)
-
-
-def test_rounds_before_and_after_a_merge_sit_in_one_committee(project):
-    make(project, changes.merge(project, [WISH], REPORT))
-    run_round(project, classifier_of(project), project.config)
-    assert seen(project).committee.shape[0] == 3
-
-
-def test_rounds_with_different_labels_are_not_in_one_committee(project):
-    make(project, changes.add(project, {"name": "vow"}))
-    assert seen(project).committee.shape[0] == 2, "none of them was trained with it"
-    run_round(project, classifier_of(project), project.config)
-    assert seen(project).committee is None
 
 
 def test_a_round_under_way_sees_what_it_said_in_the_labels_that_are_in_use_by_then(project):
