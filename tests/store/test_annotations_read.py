@@ -214,7 +214,7 @@ def test_people_are_counted_however_they_write_their_name(db: Database) -> None:
     assert annotations.count_given(db, [third]) == (1, 1, 1)
 
 
-def test_answers_in_doubt_are_those_before_a_change_that_nobody_has_answered_since(db: Database) -> None:
+def test_answers_before_a_change_that_nobody_has_answered_since_are_found(db: Database) -> None:
     ids, (kept, changed, retired) = add_utterances(db, 9), add_labels(db, 3)
 
     def answered(utterance: int, label: int | None, version: int, who: str = "ann", kind: str = "label") -> int:

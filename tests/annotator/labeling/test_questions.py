@@ -133,7 +133,7 @@ def test_an_answer_without_a_pool_size_can_be_undone(project):
     first = next(i for i in utterances.ids_in(project.db, "pool") if i not in queue.queued_ids(project.db))
     say(project, first, "ada", 1)
     assert undo(project, "ada")
-    assert next_question(project, "ada").utterance["id"] == first
+    assert next_question(project, "ada").utterance.id == first
     assert fetch_one(project.db, "SELECT pool_size FROM queue WHERE utterance_id = ?", (first,)) == {"pool_size": 0}
 
 
