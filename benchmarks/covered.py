@@ -1,5 +1,6 @@
 """Record how long each test takes and which lines of some files it runs."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,13 +20,14 @@ class Record:
     def tests_of(self, file: str, places: Sequence[Iterable[int]], seconds: float) -> list[str]:
         """Return the tests that run any line of the first of these places that some test runs, or else of the file.
 
-        The fastest, at most so many seconds in all, and at least one if there is any.
+        The fastest and narrowest, at most so many seconds in all, and at least one if there is any.
         """
         by_line = {int(line): tests for line, tests in self.tests[file].items()}
+        breadth = Counter(test for tests in by_line.values() for test in tests)  # lines of the file
         for lines in (*places, by_line):
             found = {test for line in lines for test in by_line.get(line, ()) if test in self.seconds}
             if found:
-                ordered = sorted(found, key=lambda test: self.seconds[test])
+                ordered = sorted(found, key=lambda test: self.seconds[test] * breadth[test])
                 within = np.cumsum([self.seconds[test] for test in ordered]) <= seconds
                 return ordered[: max(1, int(within.sum()))]
         return []

@@ -3,7 +3,7 @@
     python -m benchmarks.mutants [--count 300] [--seed 1] [--file store/queue.py]
 
 The tests run once to record which lines each of them runs. Each mutant (benchmarks/mutation.py) then has a process that
-is forked after the tests have been collected, and runs the tests of the changed line, the fastest first and up to
+is forked after the tests have been collected, and runs the tests of the changed line, the fastest and narrowest, up to
 `seconds` in all, until one fails. A change inside a function is put into the functions that are loaded; for any other,
 the changed file is written to a copy of this folder, and the tests are collected anew. A mutant that no test runs has
 survived.

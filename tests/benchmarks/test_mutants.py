@@ -117,6 +117,8 @@ def test_the_tests_of_the_line_come_before_those_of_the_function_and_the_file() 
     assert record.tests_of("a.py", ([1], [1, 2]), 60) == ["fast", "slow"]
     assert record.tests_of("a.py", ([1], [1, 2]), 0.5) == ["fast"]
     assert set(record.tests_of("a.py", ([9], [9]), 60)) == {"fast", "slow", "other"}
+    broad = Record({"broad": 0.5, "narrow": 1.0}, {"a.py": {"1": ["broad", "narrow"], "2": ["broad"], "3": ["broad"]}})
+    assert broad.tests_of("a.py", ([1],), 60) == ["narrow", "broad"]
     assert Record(seconds, {"a.py": {"2": ["failed"]}}).tests_of("a.py", ([2],), 60) == []
 
 

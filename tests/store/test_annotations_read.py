@@ -16,7 +16,7 @@ from tests.store.rows import add_labels, add_utterances, say
 
 
 def utterances_of(rows: list[Any]) -> list[int]:
-    return [row["utterance_id"] for row in rows]
+    return [row.utterance_id for row in rows]
 
 
 def test_an_answer_to_an_imported_context_turn_is_not_among_the_answers(db: Database) -> None:
@@ -66,7 +66,7 @@ def test_an_utterance_that_two_people_answer_is_answered_once(db: Database) -> N
     assert annotations.count_answered(db) == 2
     assert list(annotations.first_asked(db).items()) == [(ids[1], "margin"), (ids[0], "random")]
     assert utterances_of(annotations.answers_to(db, [ids[1]])) == [ids[1], ids[1]]
-    assert [row["annotator"] for row in annotations.answers_to(db, reversed(ids))] == ["ann", "ann", "ben"]
+    assert [row.annotator for row in annotations.answers_to(db, reversed(ids))] == ["ann", "ann", "ben"]
     assert annotations.answers_to(db, []) == []
 
 
@@ -94,7 +94,7 @@ def test_an_adjudication_is_found_while_its_label_is_in_use_and_undone_apart_fro
     labels.write(db, Change("retire", {other: {"retired_at": "2026-01-01"}}))
     assert annotations.adjudicated_ids(db) == {ids[0], ids[1]}
     undone = [annotations.undo(db, "ann", adjudicated) for adjudicated in (True, False, False, True)]
-    assert [row and row["utterance_id"] for row in undone] == [ids[2], ids[3], None, ids[1]]
+    assert [row and row.utterance_id for row in undone] == [ids[2], ids[3], None, ids[1]]
     assert annotations.adjudicated_ids(db) == {ids[0]}
 
 
@@ -104,7 +104,7 @@ def test_bulk_answers_are_not_undone_one_by_one(db: Database) -> None:
     say(db, "ann", two, label, strategy=BULK)
     undone = annotations.undo(db, "ann")
     assert undone is not None
-    assert undone["utterance_id"] == one
+    assert undone.utterance_id == one
     assert annotations.undo(db, "ann") is None
 
 
@@ -129,7 +129,7 @@ def test_what_was_answered_since_is_the_newest_answer_or_ones_own_skip(db: Datab
         say(db, who, one, label_id, kind)
         found = annotations.answered_since(db, one, "ann", watermark)
         assert found is not None
-        assert (found["annotator"], found["kind"], found["label_id"]) == (who, kind, label_id)
+        assert (found.annotator, found.kind, found.label_id) == (who, kind, label_id)
     assert annotations.answered_since(db, one, "ann", annotations.last_id(db)) is None
 
 
@@ -156,7 +156,7 @@ def test_times_are_those_of_answers_that_were_asked_for(db: Database) -> None:
     say(db, "ann", ids[4], None, "none_fits")
     say(db, "ann", ids[5], None, "skip")
     say(db, "ben", ids[6], label)
-    stored = [datetime.fromisoformat(row["at"]) for row in annotations.answers_to(db, [ids[0], ids[4]])]
+    stored = [datetime.fromisoformat(row.at) for row in annotations.answers_to(db, [ids[0], ids[4]])]
     assert annotations.times(db, "ann", stored[0]) == stored
     assert annotations.times(db, "ann", stored[1] + timedelta(milliseconds=1)) == []
 
@@ -181,7 +181,7 @@ def test_the_last_answer_that_was_undone_and_not_replaced_is_read_back(db: Datab
     say(db, "ann", ids[5], label)
     annotations.undo(db, "ann")
     found = annotations.taken_back(db, "ann", ids[:5])
-    assert {utterance: row["label_id"] for utterance, row in found.items()} == {ids[0]: label}
+    assert {utterance: row.label_id for utterance, row in found.items()} == {ids[0]: label}
 
 
 def test_skips_of_unanswered_utterances_are_undone_together(db: Database) -> None:
@@ -235,9 +235,9 @@ def test_answers_before_a_change_that_nobody_has_answered_since_are_found(db: Da
     answered(ids[0], None, 1, "ben", "skip")
     labels.write(db, Change("revise", {changed: {"look_since": 5}}))
     labels.write(db, Change("retire", {retired: {"retired_at": "2026-01-01", "look_since": 10}}))
-    assert [row["id"] for row in annotations.to_look_at(db, 5)] == [fits_none, before, out_of_use, skipped]
-    assert [row["id"] for row in annotations.to_look_at(db, 0)] == [before, out_of_use, skipped]
-    assert [row["id"] for row in annotations.to_look_at(db, 5, ids[3])] == [out_of_use]
+    assert [row.id for row in annotations.to_look_at(db, 5)] == [fits_none, before, out_of_use, skipped]
+    assert [row.id for row in annotations.to_look_at(db, 0)] == [before, out_of_use, skipped]
+    assert [row.id for row in annotations.to_look_at(db, 5, ids[3])] == [out_of_use]
     assert annotations.to_look_at(db, 5, ids[2]) == []
 
 
@@ -245,7 +245,7 @@ def test_an_annotation_is_sure_without_comment_and_with_nothing_withheld_unless_
     (utterance,), (label, _) = add_utterances(db, 1), add_labels(db)
     annotations.record(db, NewAnnotation(utterance, "ann", "label", label, "margin", 3))
     (row,) = annotations.answers_to(db, [utterance])
-    assert (row["unsure"], row["comment"], row["withheld"]) == (0, "", "")
+    assert (row.unsure, row.comment, row.withheld) == (0, "", "")
 
 
 def test_all_fields_of_an_annotation_are_stored(db: Database) -> None:
@@ -257,4 +257,4 @@ def test_all_fields_of_an_annotation_are_stored(db: Database) -> None:
     for new in (plain, full):
         annotations.record(db, new)
         (row,) = annotations.answers_to(db, [utterance])
-        assert NewAnnotation(**{**{name: row[name] for name in vars(new)}, "unsure": bool(row["unsure"])}) == new
+        assert NewAnnotation(**{**{name: getattr(row, name) for name in vars(new)}, "unsure": bool(row.unsure)}) == new

@@ -82,6 +82,7 @@ def test_a_label_that_the_round_does_not_know_is_not_suggested(trained):
     shown = [question.suggestion for question in shown_with(trained) if question.suggestion]
     assert shown
     assert {label for suggestion in shown for label, _ in suggestion.probabilities} == before
+    assert all(one.best == max(one.probabilities, key=lambda pair: pair[1]) for one in shown)
 
 
 # What a question carries
