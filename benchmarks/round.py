@@ -80,7 +80,7 @@ def measure(folder: Path, given: Namespace) -> dict[str, float]:
         for _ in range(given.labels):
             question = next_question(project, "benchmark")
             assert question is not None
-            label = codebook.id_of(truth[question.utterance["external_id"]])
+            label = codebook.id_of(truth[question.utterance.external_id])
             answer(project, question, "benchmark", Answer("label", label))
         classifier = load_classifier(config.backbone, codebook.task(), config.recipe, config.template)
         watch = Watch()

@@ -82,7 +82,7 @@ def label_until(project: Project, known: dict[str, str], target: int) -> None:
     """Answer as the sample's author did."""
     codebook = codebook_of(project)
     while project.db["annotation"].count < target and (question := next_question(project, "anna")):
-        label = codebook.id_of(known[question.utterance["external_id"]])
+        label = codebook.id_of(known[question.utterance.external_id])
         answer(project, question, "anna", Answer("label", label, milliseconds=4000))
 
 

@@ -2,7 +2,7 @@
 
 import json
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from sqlite_utils import Database
 
-from store.database import fetch, fetch_one, fetch_value, immediate, now
+from store.database import fetch_value, immediate, now, select
+from store.utterances import Slice
 
 Kind = Literal["label", "skip", "none_fits", "clear"]
 ANSWERED = ("label", "none_fits")  # the kinds that answer the question; a skip does not
@@ -45,6 +46,48 @@ class NewAnnotation:
     chosen_after: int | None = None  # the last annotation used, if chosen between two rounds
 
 
+@dataclass(frozen=True)
+class Annotation(NewAnnotation):
+    """A stored annotation, as it was given."""
+
+    id: int = 0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A standing annotation, in labels in use."""
+
+    id: int
+    utterance_id: int
+    slice: Slice  # of the utterance
+    annotator: str
+    kind: Literal["label", "skip", "none_fits", "out_of_use"]  # out of use: its label was retired or split
+    label_id: int | None
+    said_label_id: int | None  # as originally given
+    unsure: int  # 1 or 0
+    comment: str
+    strategy: str
+    round_id: int | None
+    chosen_after: int | None
+    propensity: float | None
+    pool_size: int | None
+    suggested_label_id: int | None
+    suggested_probability: float | None
+    withheld: Withheld
+    withheld_label_id: int | None
+    withheld_probability: float | None
+    codebook_version: int
+    milliseconds: int | None
+    at: str
+
+
+@dataclass(frozen=True)
+class OutdatedAnswer(Answer):
+    """An answer to review, because the codebook has changed since."""
+
+    since: int  # the version of the codebook that calls it into question
+
+
 # An imported label counts only until a person answers; a skip is not an answer.
 COUNTS = f"""NOT (answer.strategy = '{GIVEN}' AND EXISTS (
     SELECT 1 FROM answer person WHERE person.utterance_id = answer.utterance_id
@@ -63,25 +106,21 @@ def record(db: Database, annotation: NewAnnotation) -> int:
         return _append(db, asdict(annotation))
 
 
-def undo(db: Database, annotator: str, adjudicated: bool = False) -> dict[str, Any] | None:
+def undo(db: Database, annotator: str, adjudicated: bool = False) -> Annotation | None:
     """Undo the annotator's last standing act and return it; None if there is none.
 
     Adjudications are undone separately, and bulk answers in `store/bulk.py`. Repeated calls go further back, also
     across sessions.
     """
     with immediate(db):
-        last = fetch_one(
-            db,
-            f"""SELECT a.* FROM annotation a WHERE a.annotator = ? AND a.kind != 'undo'
-               AND a.strategy NOT IN ('given', '{BULK}') AND (a.strategy = '{ADJUDICATED}') = ?
-               AND NOT EXISTS (SELECT 1 FROM annotation u WHERE u.undoes = a.id)
-               ORDER BY a.id DESC LIMIT 1""",
-            (annotator, adjudicated),
-        )
-        if last is None:
-            return None
-        kept = {key: last[key] for key in ("utterance_id", "annotator", "strategy", "round_id", "codebook_version")}
-        _append(db, {**kept, "kind": "undo", "undoes": last["id"]})
+        source = f"""FROM annotation a WHERE annotator = ? AND kind != 'undo'
+                     AND strategy NOT IN ('{GIVEN}', '{BULK}') AND (strategy = '{ADJUDICATED}') = ?
+                     AND NOT EXISTS (SELECT 1 FROM annotation u WHERE u.undoes = a.id)
+                     ORDER BY id DESC LIMIT 1"""
+        last = next(select(db, Annotation, source, (annotator, adjudicated)), None)
+        if last:
+            kept = ("utterance_id", "annotator", "strategy", "round_id", "codebook_version")
+            _append(db, {name: getattr(last, name) for name in kept} | {"kind": "undo", "undoes": last.id})
         return last
 
 
@@ -92,22 +131,20 @@ def _append(db: Database, row: dict[str, Any]) -> int:
     return int(cursor.lastrowid or 0)
 
 
-def answers(db: Database) -> list[dict[str, Any]]:
-    """Return all standing answers in labels in use, with the slice of the utterance, oldest first.
-
-    `kind` is `out_of_use` if the label was retired or split; `said_label_id` is the label as originally given.
-    """
-    return fetch(
-        db,
-        """SELECT answer.*, utterance.slice FROM answer JOIN utterance ON utterance.id = answer.utterance_id
-           WHERE utterance.slice IN ('pool', 'audit') ORDER BY answer.id""",
-    )
+def answers(db: Database) -> list[Answer]:
+    """Return all standing answers, oldest first."""
+    return list(_answers(db, "slice IN ('pool', 'audit') ORDER BY id"))
 
 
-def answers_to(db: Database, ids: Iterable[int]) -> list[dict[str, Any]]:
+def answers_to(db: Database, ids: Iterable[int]) -> list[Answer]:
     """Return the standing answers to some utterances, oldest first."""
-    sql = "SELECT * FROM answer WHERE utterance_id IN (SELECT value FROM json_each(?)) ORDER BY id"
-    return fetch(db, sql, (json.dumps(list(ids)),))
+    which = "utterance_id IN (SELECT value FROM json_each(?)) ORDER BY id"
+    return list(_answers(db, which, json.dumps(list(ids))))
+
+
+def _answers(db: Database, which: str, *parameters: Any) -> Iterator[Answer]:
+    slices = "(SELECT id AS utterance_id, slice FROM utterance)"
+    return select(db, Answer, f"FROM answer JOIN {slices} USING (utterance_id) WHERE {which}", parameters)
 
 
 def adjudicated_ids(db: Database) -> set[int]:
@@ -151,14 +188,13 @@ def is_answered(db: Database, utterance_id: int) -> bool:
     return fetch_value(db, sql, (utterance_id,)) is not None
 
 
-def answered_since(db: Database, utterance_id: int, annotator: str, since: int) -> dict[str, Any] | None:
+def answered_since(db: Database, utterance_id: int, annotator: str, since: int) -> Answer | None:
     """Return the newest standing answer to an utterance after a watermark; None if there is none.
 
     Only the annotator's own skips count: the utterance stays open after those of others.
     """
-    sql = """SELECT * FROM answer WHERE utterance_id = ? AND id > ?
-             AND (kind != 'skip' OR annotator = ?) ORDER BY id DESC LIMIT 1"""
-    return fetch_one(db, sql, (utterance_id, since, annotator))
+    which = "utterance_id = ? AND id > ? AND (kind != 'skip' OR annotator = ?) ORDER BY id DESC LIMIT 1"
+    return next(_answers(db, which, utterance_id, since, annotator), None)
 
 
 def acted_on_since(db: Database, annotator: str, since: int) -> set[int]:
@@ -168,12 +204,13 @@ def acted_on_since(db: Database, annotator: str, since: int) -> set[int]:
     return {row[0] for row in db.execute(sql, (annotator, since))}
 
 
-def taken_back(db: Database, annotator: str, ids: Iterable[int]) -> dict[int, dict[str, Any]]:
+def taken_back(db: Database, annotator: str, ids: Iterable[int]) -> dict[int, Annotation]:
     """Return, by utterance, the last answers of an annotator that were undone and not replaced."""
-    sql = f"""SELECT old.*, max(a.id) AS last FROM annotation a LEFT JOIN annotation old ON old.id = a.undoes
-              WHERE a.annotator = ? AND a.utterance_id IN (SELECT value FROM json_each(?))
-              AND a.strategy != '{ADJUDICATED}' GROUP BY a.utterance_id"""  # max() decides the row of old.*
-    return {row["utterance_id"]: row for row in fetch(db, sql, (annotator, json.dumps(list(ids)))) if row["id"]}
+    last = f"""SELECT max(id) FROM annotation WHERE annotator = ? AND strategy != '{ADJUDICATED}'
+               AND utterance_id IN (SELECT value FROM json_each(?)) GROUP BY utterance_id"""
+    source = f"FROM annotation WHERE id IN (SELECT undoes FROM annotation WHERE id IN ({last}))"
+    found = select(db, Annotation, source, (annotator, json.dumps(list(ids))))
+    return {one.utterance_id: one for one in found}
 
 
 def undo_skips(db: Database, annotator: str) -> int:
@@ -264,22 +301,19 @@ def count_given(db: Database, label_ids: Iterable[int]) -> tuple[int, int, int]:
     return int(counted[0]), len(people), int(counted[1])
 
 
-def to_look_at(db: Database, none_fits_since: int, utterance_id: int | None = None) -> list[dict[str, Any]]:
+def to_look_at(db: Database, none_fits_since: int, utterance_id: int | None = None) -> list[OutdatedAnswer]:
     """Return the answers to review after changes of the codebook, oldest first, for all utterances or one.
 
     These are answers whose label is out of use, those given before their label's definition changed, and “none fits”
     before the given version; but not if anyone has answered since the change.
     """
-    return fetch(
-        db,
-        """WITH doubt AS (
-               SELECT answer.*, CASE answer.kind WHEN 'none_fits' THEN ? ELSE label.look_since END AS since
-               FROM answer LEFT JOIN label first ON first.id = answer.said_label_id
+    given = """SELECT answer.*, slice, CASE answer.kind WHEN 'none_fits' THEN ? ELSE label.look_since END AS since
+               FROM answer JOIN utterance ON utterance.id = answer.utterance_id
+               LEFT JOIN label first ON first.id = answer.said_label_id
                LEFT JOIN label ON label.id = first.counts_as
-               WHERE answer.kind != 'skip' AND (? IS NULL OR answer.utterance_id = ?))
-           SELECT * FROM doubt WHERE (kind = 'out_of_use' OR codebook_version < since)
-           AND NOT EXISTS (SELECT 1 FROM answer later WHERE later.utterance_id = doubt.utterance_id
-               AND later.kind IN ('label', 'none_fits') AND later.codebook_version >= doubt.since)
-           ORDER BY id""",
-        (none_fits_since, utterance_id, utterance_id),
-    )
+               WHERE answer.kind != 'skip' AND (? IS NULL OR answer.utterance_id = ?)"""
+    source = f"""FROM ({given}) given WHERE (kind = 'out_of_use' OR codebook_version < since)
+                 AND NOT EXISTS (SELECT 1 FROM answer later WHERE later.utterance_id = given.utterance_id
+                     AND later.kind IN ('label', 'none_fits') AND later.codebook_version >= given.since)
+                 ORDER BY id"""
+    return list(select(db, OutdatedAnswer, source, (none_fits_since, utterance_id, utterance_id)))

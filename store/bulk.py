@@ -2,13 +2,25 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
 
 from sqlite_utils import Database
 
-from store.annotations import NewAnnotation
-from store.database import fetch, fetch_value, immediate, now
+from store.annotations import Kind, NewAnnotation
+from store.database import fetch_value, immediate, now, select
+
+
+@dataclass(frozen=True)
+class BulkAct:
+    """A bulk answer to many utterances."""
+
+    id: int
+    at: str
+    search: str  # the search that found them, as JSON
+    kind: Kind
+    label_id: int | None
+    size: int
+    undone: int  # 1 or 0
 
 
 def answer_all(db: Database, search: str, answer: NewAnnotation, ids: Sequence[int]) -> int:
@@ -41,13 +53,9 @@ def take_back(db: Database, act: int, annotator: str) -> int:
         return int(db.execute(sql, (now(), act, annotator)).rowcount)
 
 
-def history(db: Database, annotator: str) -> list[dict[str, Any]]:
-    """Return an annotator's acts, newest first, with the answer, the number of utterances, and whether undone."""
-    return fetch(
-        db,
-        """SELECT bulk.id, bulk.at, bulk.search, a.kind, a.label_id, count(*) AS size,
-               count(u.id) > 0 AS undone
-           FROM bulk JOIN annotation a ON a.bulk_id = bulk.id LEFT JOIN annotation u ON u.undoes = a.id
-           WHERE bulk.annotator = ? GROUP BY bulk.id ORDER BY bulk.id DESC""",
-        (annotator,),
-    )
+def history(db: Database, annotator: str) -> list[BulkAct]:
+    """Return an annotator's acts, newest first."""
+    acts = """SELECT bulk.id, bulk.at, bulk.search, a.kind, a.label_id, count(*) AS size, count(u.id) > 0 AS undone
+              FROM bulk JOIN annotation a ON a.bulk_id = bulk.id LEFT JOIN annotation u ON u.undoes = a.id
+              WHERE bulk.annotator = ? GROUP BY bulk.id"""
+    return list(select(db, BulkAct, f"FROM ({acts}) ORDER BY id DESC", (annotator,)))

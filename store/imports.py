@@ -12,14 +12,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from sqlite3 import DatabaseError
-from typing import Any
 
 from sqlite_utils import Database
 
 from annotator.errors import ImportRunning
-from store.database import chunks, fetch_one, fetch_value, immediate, now
+from store.database import chunks, fetch_value, immediate, now, select
 from store.processes import find_process, this_process
-from store.utterances import NewUtterance
+from store.utterances import NewUtterance, SamplingUnit, Slice
 
 PATIENCE = 30.0  # seconds to wait until another import has ended
 _BRIEF = 0.05  # seconds that one transaction should take
@@ -32,7 +31,7 @@ class StagedRow:
 
     number: int
     new: NewUtterance
-    slice: str | None  # pool or context; None if the utterance keeps its slice
+    slice: Slice | None  # pool or context; None if the utterance keeps its slice
     label_id: int | None = None
     utterance_id: int | None = None
 
@@ -73,19 +72,15 @@ def stage(db: Database, rows: Iterable[StagedRow]) -> None:
         db.conn.executemany(f"INSERT INTO staged VALUES ({', '.join('?' * 11)})", values)
 
 
-def to_label(db: Database, whole_conversations: bool) -> Iterator[dict[str, Any]]:
-    """Stream the staged rows to label, without their texts.
-
-    `drawn` is the slice that already contains the same text or, with `whole_conversations`, the same conversation; None
-    if there is none.
-    """
-    sql = """SELECT number AS id, text_hash, conversation, CASE
+def to_label(db: Database, whole_conversations: bool) -> Iterator[SamplingUnit]:
+    """Stream the staged rows to label; `drawn` looks at whole conversations only with `whole_conversations`."""
+    staged = """SELECT number AS id, text_hash, conversation, CASE
                  WHEN conversation IS NULL THEN (SELECT u.slice FROM utterance u WHERE u.text_hash = staged.text_hash
                      AND u.conversation IS NULL AND u.slice != 'context' ORDER BY u.slice LIMIT 1)
                  WHEN ? THEN (SELECT u.slice FROM utterance u WHERE u.conversation = staged.conversation
                      AND u.slice != 'context' ORDER BY u.slice LIMIT 1) END AS drawn
-             FROM staged WHERE slice = 'pool' ORDER BY number"""  # audit comes first
-    yield from db.query(sql, (whole_conversations,))
+             FROM staged WHERE slice = 'pool'"""  # audit comes first
+    return select(db, SamplingUnit, f"FROM ({staged}) ORDER BY id", (whole_conversations,))
 
 
 def assign_to_audit(db: Database, numbers: Iterable[int]) -> None:
@@ -124,10 +119,10 @@ def recover(db: Database) -> bool:
 
     If so, the caller must close the import.
     """
-    left = fetch_one(db, "SELECT * FROM import")
-    if left is None or _is_alive(left):
+    left = db.execute("SELECT state, pid, pid_started FROM import").fetchone()
+    if left is None or _is_alive(*left[1:]):
         return False
-    if left["state"] == "complete":
+    if left[0] == "complete":
         move(db)
         return True
     drop(db)
@@ -159,8 +154,8 @@ def _begin(db: Database, codebook_version: int) -> None:
         time.sleep(0.1)
 
 
-def _is_alive(row: dict[str, Any]) -> bool:
-    return row["pid"] is not None and find_process(row["pid"], row["pid_started"]) is not None
+def _is_alive(pid: int | None, started: float) -> bool:
+    return pid is not None and find_process(pid, started) is not None
 
 
 @contextmanager

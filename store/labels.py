@@ -18,9 +18,33 @@ from store import settings
 from store.database import fetch, fetch_value, immediate, now
 from store.faults import parsed
 
-Fields = Mapping[str, Any]
+Fields = Mapping[str, Any]  # new values by column, those of some columns only
+Pairs = Mapping[str, tuple[Any, Any]]  # values before and after a change, by column
 GUIDE = ("instruction", "none_fits_since")  # settings of the codebook as a whole, which also have a history
-DEFAULTS: Fields = {"definition": "", "examples": "[]", "words": "", "key": "", "colour": ""}
+
+
+@dataclass(frozen=True)
+class Label:
+    """A label, in use or not."""
+
+    id: int
+    name: str = ""
+    definition: str = ""
+    examples: tuple[str, ...] = ()
+    words: str = ""
+    key: str = ""
+    colour: str = ""
+    position: float = 0  # its place in the codebook
+    look_since: int = 0  # the version of the codebook from which on answers need no review
+    split_from: int | None = None  # the label that it is a part of
+    merged_into: int | None = None
+    counts_as: int = 0  # the label after all merges, itself if there are none
+    retired_at: str | None = None
+
+    @property
+    def in_use(self) -> bool:
+        """Whether it is in use: neither merged nor retired."""
+        return self.merged_into is None and self.retired_at is None
 
 
 @dataclass(frozen=True)
@@ -40,10 +64,8 @@ class Event:
     kind: str
     author: str
     at: str
-    labels: Mapping[
-        int, Mapping[str, tuple[Any, Any]]
-    ]  # label id -> field -> (before, after); before is None for a new label
-    guide: Mapping[str, tuple[Any, Any]]
+    labels: Mapping[int, Pairs]  # by label id; before is None for a new label
+    guide: Pairs
     undoes: int | None
     undone: bool
 
@@ -82,9 +104,8 @@ def write(db: Database, change: Change, author: str = "", undoes: int | None = N
 
 
 def _insert(db: Database, values: Fields) -> int:
-    row = {**DEFAULTS, **values}
-    columns, marks = ", ".join(row), ", ".join(f":{name}" for name in row)
-    return int(db.execute(f"INSERT INTO label ({columns}) VALUES ({marks})", row).lastrowid or 0)
+    columns, marks = ", ".join(values), ", ".join(f":{name}" for name in values)
+    return int(db.execute(f"INSERT INTO label ({columns}) VALUES ({marks})", dict(values)).lastrowid or 0)
 
 
 def _update(db: Database, label_id: int, values: Fields) -> int:
@@ -105,20 +126,20 @@ def _follow_merges(db: Database) -> None:
     )
 
 
-def every(db: Database) -> list[dict[str, Any]]:
-    """Return all labels, in use or not, in codebook order, with `examples` as a list."""
+def every(db: Database) -> list[Label]:
+    """Return all labels, in use or not, in codebook order. Raises ProjectDamaged."""
     rows = fetch(db, "SELECT * FROM label ORDER BY position, id")
-    return [{**row, "examples": parsed(row["examples"], "the examples of a label")} for row in rows]
+    return [Label(**row | {"examples": parse_examples(row["examples"])}) for row in rows]
 
 
-def in_use(row: Mapping[str, Any]) -> bool:
-    """Return whether a label is in use: neither merged nor retired."""
-    return row["merged_into"] is None and row["retired_at"] is None
+def parse_examples(stored: str) -> tuple[str, ...]:
+    """Read the examples of a label as its row and the history store them. Raises ProjectDamaged."""
+    return tuple(parsed(stored, "the examples of a label"))
 
 
-def current(db: Database) -> list[dict[str, Any]]:
-    """Return the labels in use, in codebook order, with `examples` as a list."""
-    return [row for row in every(db) if in_use(row)]
+def current(db: Database) -> list[Label]:
+    """Return the labels in use, in codebook order."""
+    return [label for label in every(db) if label.in_use]
 
 
 def names(db: Database) -> dict[int, str]:
@@ -133,21 +154,24 @@ def version(db: Database) -> int:
 
 def events(db: Database) -> list[Event]:
     """Return all changes, oldest first."""
-    rows = fetch(db, "SELECT * FROM codebook_event ORDER BY id")
+    found: list[Event] = []
     undone: set[int] = set()
-    for row in reversed(rows):  # an undo may have been undone itself
-        undone |= {row["undoes"]} - {None} if row["id"] not in undone else set()
-    return [_event(row, row["id"] in undone) for row in rows]
+    sql = "SELECT id, kind, author, at, undoes, details FROM codebook_event ORDER BY id DESC"
+    for version, kind, author, at, undoes, details in db.execute(sql):
+        is_undone = version in undone
+        undone |= {undoes} if undoes and not is_undone else set()  # an undo may have been undone itself
+        found.append(Event(version, kind, author, at, *_details(details), undoes, is_undone))
+    return found[::-1]
 
 
-def _event(row: Mapping[str, Any], undone: bool) -> Event:
-    details = parsed(row["details"], "a change of the codebook")
+def _details(stored: str) -> tuple[Mapping[int, Pairs], Pairs]:
+    """Return the values before and after a change: of labels, by label id, and of the codebook as a whole."""
+    details = parsed(stored, "a change of the codebook")
     if "label_id" in details:  # written by the first versions: new values only
         label_id = details.pop("label_id")
         details = {"labels": {label_id: {name: (None, value) for name, value in details.items()}}, "guide": {}}
     changed = {int(i): {name: (a, b) for name, (a, b) in pairs.items()} for i, pairs in details["labels"].items()}
-    guide = {name: (a, b) for name, (a, b) in details["guide"].items()}
-    return Event(row["id"], row["kind"], row["author"], row["at"], changed, guide, row["undoes"], undone)
+    return changed, {name: (a, b) for name, (a, b) in details["guide"].items()}
 
 
 def shares(db: Database, label_ids: tuple[int, ...]) -> tuple[tuple[int, ...], NDArray[np.float64]]:
@@ -156,28 +180,28 @@ def shares(db: Database, label_ids: tuple[int, ...]) -> tuple[tuple[int, ...], N
     A merged label maps to the other one. A split label is divided evenly between its parts, and a retired one between
     all labels, because the round cannot distinguish these. Rows sum to one; the column of a new label is zero.
     """
-    rows = {row["id"]: row for row in every(db)}
-    used = tuple(i for i, row in rows.items() if in_use(row))
+    known = {one.id: one for one in every(db)}
+    used = tuple(one.id for one in known.values() if one.in_use)
     parts = defaultdict(list)
-    for i, row in rows.items():
-        parts[row["split_from"]].append(i)
+    for one in known.values():
+        parts[one.split_from].append(one.id)
 
     def heirs(label: int, seen: frozenset[int]) -> list[dict[int, float]]:
         """Return the distributions over labels in use that a label maps to, ignoring cycles."""
         if label in seen:
             return []
-        if in_use(rows[label]):
+        if known[label].in_use:
             return [{label: 1.0}]
-        into = rows[label]["merged_into"]
+        into = known[label].merged_into
         following = [into] if into is not None else parts[label]
-        each = [heirs(one, seen | {label}) for one in following]
-        return [_mean(one) for one in each if one]
+        each = [heirs(heir, seen | {label}) for heir in following]
+        return [_mean(held) for held in each if held]
 
     passed = np.full((len(label_ids), len(used)), 1 / max(1, len(used)))
     for number, label in enumerate(label_ids):
         if found := heirs(label, frozenset()):
             held = _mean(found)
-            passed[number] = [held.get(one, 0.0) for one in used]
+            passed[number] = [held.get(i, 0.0) for i in used]
     return used, passed
 
 

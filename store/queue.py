@@ -4,11 +4,10 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from sqlite_utils import Database
 
-from store.database import fetch, fetch_value, immediate
+from store.database import fetch_value, immediate, select
 
 LEASE = timedelta(minutes=10)  # long enough to think, short enough that a closed laptop does not block others
 FURTHEST = LEASE + timedelta(minutes=1)  # a lease that ends later was made while the clock was wrong
@@ -29,18 +28,29 @@ class QueueEntry:
     chosen_after: int | None = None
 
 
+@dataclass(frozen=True)
+class Leased:
+    """An utterance of the batch as it is leased to an annotator: its place in the batch, and why it is asked."""
+
+    rank: int
+    utterance_id: int
+    round_id: int | None
+    strategy: str
+    score: float | None
+    propensity: float | None
+    pool_size: int
+    chosen_after: int | None
+
+
 def replace(db: Database, round_id: int | None, entries: Iterable[QueueEntry]) -> None:
     """Replace the batch. Utterances in both batches keep their leases."""
     with immediate(db):
-        held = fetch(db, "SELECT utterance_id, leased_by, leased_until FROM queue WHERE leased_by IS NOT NULL")
+        sql = "SELECT leased_by, leased_until, utterance_id FROM queue WHERE leased_by IS NOT NULL"
+        held = db.execute(sql).fetchall()
         db.execute("DELETE FROM queue")
         extend(db, round_id, entries)
-        for lease_row in held:
-            db.execute(
-                """UPDATE queue SET leased_by = :leased_by, leased_until = :leased_until
-                   WHERE utterance_id = :utterance_id""",
-                lease_row,
-            )
+        for one in held:
+            db.execute("UPDATE queue SET leased_by = ?, leased_until = ? WHERE utterance_id = ?", one)
 
 
 def refill(db: Database, round_id: int | None, entries: Iterable[QueueEntry]) -> None:
@@ -89,21 +99,18 @@ def _now() -> dict[str, str]:
     return {"now": _stamp(moment), "latest": _stamp(moment + FURTHEST)}
 
 
-def lease(db: Database, annotator: str, count: int) -> list[dict[str, Any]]:
-    """Lease the next `count` utterances to an annotator and return their queue rows in order.
+def lease(db: Database, annotator: str, count: int) -> list[Leased]:
+    """Lease the next `count` utterances to an annotator and return them in order.
 
     Calling again renews the lease and returns the same utterances until they are answered.
     """
     with immediate(db):
         until = _stamp(datetime.now(UTC) + LEASE)
         parameters = {"annotator": annotator, "until": until, "count": count, **_now()}
-        rows = fetch(db, f"SELECT * FROM queue WHERE {_OPEN} ORDER BY rank LIMIT :count", parameters)
-        for row in rows:
-            db.execute(
-                "UPDATE queue SET leased_by = :annotator, leased_until = :until WHERE rank = :rank",
-                {**parameters, "rank": row["rank"]},
-            )
-    return rows
+        leased = list(select(db, Leased, f"FROM queue WHERE {_OPEN} ORDER BY rank LIMIT :count", parameters))
+        for one in leased:
+            db.execute("UPDATE queue SET leased_by = ?, leased_until = ? WHERE rank = ?", (annotator, until, one.rank))
+    return leased
 
 
 def exchange(db: Database, round_id: int, entries: Sequence[QueueEntry], strategies: Sequence[str]) -> int:
@@ -112,20 +119,20 @@ def exchange(db: Database, round_id: int, entries: Sequence[QueueEntry], strateg
     Surplus entries are ignored, surplus places removed. Returns the number of utterances put in.
     """
     with immediate(db):
-        rows = fetch(db, f"SELECT rank, utterance_id FROM queue WHERE {_LEFT} ORDER BY rank", _left(strategies))
-        for row in rows:
-            db.execute("DELETE FROM queue WHERE rank = ?", (row["rank"],))
+        places = db.execute(f"SELECT rank FROM queue WHERE {_LEFT} ORDER BY rank", _left(strategies)).fetchall()
+        for place in places:
+            db.execute("DELETE FROM queue WHERE rank = ?", place)
         others = queued_ids(db)
         chosen = [entry for entry in entries if entry.utterance_id not in others]
-        for row, entry in zip(rows, chosen, strict=False):
+        for (rank,), entry in zip(places, chosen, strict=False):
             db.execute(
                 """INSERT INTO queue
                    (rank, utterance_id, round_id, strategy, score, propensity, pool_size, chosen_after)
                    VALUES (:rank, :utterance_id, :round_id, :strategy, :score, :propensity, :pool_size, :chosen_after)
                 """,
-                {**asdict(entry), "rank": row["rank"], "round_id": round_id},
+                {**asdict(entry), "rank": rank, "round_id": round_id},
             )
-    return min(len(rows), len(chosen))
+    return min(len(places), len(chosen))
 
 
 def count_left(db: Database, strategies: Sequence[str]) -> int:

@@ -300,9 +300,9 @@ def in_codebook(db: Database, made: Predictions) -> Predictions:
 def is_current(db: Database, one: Round) -> bool:
     """Return whether a round covers exactly the labels in use, counting merged labels as the one they count as."""
     covered = set(one.label_ids)
-    rows = labels.every(db)
-    used = {row["id"] for row in rows if labels.in_use(row)}
-    return {row["counts_as"] for row in rows if row["id"] in covered} == used
+    known = labels.every(db)
+    used = {label.id for label in known if label.in_use}
+    return {label.counts_as for label in known if label.id in covered} == used
 
 
 def _matrix(blobs: Iterable[bytes], shape: tuple[int, int]) -> NDArray[np.float64]:

@@ -6,11 +6,14 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from sqlite_utils import Database
 
-from store.database import chunks, fetch, fetch_value, now
+from store.database import chunks, fetch_value, now, select
+from store.faults import parsed
+
+Slice = Literal["pool", "audit", "context"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,47 @@ class NewUtterance:
     def text_hash(self) -> bytes:
         """The hash of the text, see `text_hash`."""
         return text_hash(self.text)
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """A stored utterance."""
+
+    id: int
+    external_id: str
+    text: str
+    conversation: str | None
+    turn: float | None  # its place in the conversation; equal turns are in the order of their ids
+    speaker: str | None
+    slice: Slice
+    metadata_json: str
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """The other columns of its row in the file, by name. Raises ProjectDamaged."""
+        return dict(parsed(self.metadata_json, "the metadata of an utterance"))
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A turn of a conversation as context of another."""
+
+    id: int
+    speaker: str | None
+    text: str
+
+
+@dataclass(frozen=True)
+class SamplingUnit:
+    """A new utterance from which the audit sample is drawn.
+
+    `drawn` is the slice that already contains the same text or conversation; None if there is none.
+    """
+
+    id: int  # of the utterance, or the number of its staged row
+    text_hash: bytes
+    conversation: str | None
+    drawn: Slice | None
 
 
 def text_hash(text: str) -> bytes:
@@ -83,19 +127,18 @@ def move_to_audit(db: Database, ids: Iterable[int]) -> None:
         db.execute(f"UPDATE utterance SET slice = 'audit' WHERE slice = 'pool' AND id IN ({marks})", chunk)
 
 
-def read(db: Database, ids: Sequence[int]) -> list[dict[str, Any]]:
+def read(db: Database, ids: Sequence[int]) -> list[Utterance]:
     """Return utterances in the order of `ids`."""
-    rows: dict[int, dict[str, Any]] = {}
+    found: dict[int, Utterance] = {}
     for chunk in chunks(list(ids)):
         marks = ",".join("?" * len(chunk))
-        rows |= {row["id"]: row for row in fetch(db, f"SELECT * FROM utterance WHERE id IN ({marks})", chunk)}
-    return [rows[i] for i in ids]
+        found |= {one.id: one for one in select(db, Utterance, f"FROM utterance WHERE id IN ({marks})", chunk)}
+    return [found[i] for i in ids]
 
 
-def iterate(db: Database, slices: Sequence[str] = ("pool", "audit")) -> Iterator[dict[str, Any]]:
-    """Stream the utterances of these slices in the order they were imported."""
-    marks = ",".join("?" * len(slices))
-    yield from db.query(f"SELECT * FROM utterance WHERE slice IN ({marks}) ORDER BY id", list(slices))
+def iterate(db: Database) -> Iterator[Utterance]:
+    """Stream the utterances to label in the order they were imported."""
+    return select(db, Utterance, "FROM utterance WHERE slice IN ('pool', 'audit') ORDER BY id")
 
 
 def metadata_names(db: Database) -> list[str]:
@@ -107,13 +150,13 @@ def metadata_names(db: Database) -> list[str]:
     return list(found)
 
 
-def drawn_before(db: Database, ids: Sequence[int]) -> Iterator[dict[str, Any]]:
+def drawn_before(db: Database, ids: Sequence[int]) -> Iterator[SamplingUnit]:
     """Stream new utterances; `drawn` is the slice that already contains the same text, outside conversations."""
-    sql = """SELECT id, text_hash, conversation, CASE WHEN conversation IS NULL THEN (
+    new = """SELECT id, text_hash, conversation, CASE WHEN conversation IS NULL THEN (
                  SELECT u.slice FROM utterance u WHERE u.text_hash = utterance.text_hash AND u.id < ?
                  AND u.conversation IS NULL AND u.slice != 'context' ORDER BY u.slice LIMIT 1) END AS drawn
-             FROM utterance WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id"""  # audit comes first
-    yield from db.query(sql, (min(ids, default=0), json.dumps(list(ids))))
+             FROM utterance WHERE id IN (SELECT value FROM json_each(?))"""  # audit comes first
+    return select(db, SamplingUnit, f"FROM ({new}) ORDER BY id", (min(ids, default=0), json.dumps(list(ids))))
 
 
 def ids_in(db: Database, slice_name: str) -> list[int]:
@@ -121,19 +164,18 @@ def ids_in(db: Database, slice_name: str) -> list[int]:
     return [row[0] for row in db.execute("SELECT id FROM utterance WHERE slice = ? ORDER BY id", (slice_name,))]
 
 
-def turns_before(db: Database, utterance: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
+def turns_before(db: Database, utterance: Utterance, count: int) -> list[Turn]:
     """Return up to `count` turns of the same conversation before this one, oldest first; all if `count` is below 0.
 
     Turns are ordered by number, then by import. An utterance without a turn number has no place in its conversation, so
     no turns precede it, and it precedes none. Files outside a project are also read with this query
     (`store/files/spool.py`).
     """
-    name, turn = utterance["conversation"], utterance["turn"]
-    if name is None or turn is None or not count:
+    place = (utterance.conversation, utterance.turn, utterance.id)
+    if None in place or not count:
         return []
-    sql = """SELECT * FROM utterance WHERE conversation = ? AND (turn, id) < (?, ?)
-             ORDER BY turn DESC, id DESC LIMIT ?"""
-    return fetch(db, sql, (name, turn, utterance["id"], count))[::-1]
+    source = "FROM utterance WHERE conversation = ? AND (turn, id) < (?, ?) ORDER BY turn DESC, id DESC LIMIT ?"
+    return list(select(db, Turn, source, (*place, count)))[::-1]
 
 
 def count_slices(db: Database) -> dict[str, int]:
@@ -147,12 +189,9 @@ def any_to_label(db: Database) -> bool:
     return fetch_value(db, "SELECT 1 FROM utterance WHERE slice IN ('pool', 'audit') LIMIT 1") is not None
 
 
-def turns_around(db: Database, utterance: Mapping[str, Any], count: int | None = None) -> list[dict[str, Any]]:
+def turns_around(db: Database, utterance: Utterance, count: int = -1) -> list[Turn]:
     """Return the conversation of an utterance in order, itself included: all of it, or `count` turns on either side."""
-    name, turn = utterance["conversation"], utterance["turn"]
-    if name is None or turn is None:
-        return [dict(utterance)]
-    before = turns_before(db, utterance, count if count is not None else -1)
-    sql = "SELECT * FROM utterance WHERE conversation = ? AND (turn, id) > (?, ?) ORDER BY turn, id LIMIT ?"
-    after = fetch(db, sql, (name, turn, utterance["id"], count if count is not None else -1))
-    return [*before, dict(utterance), *after]
+    place = (utterance.conversation, utterance.turn, utterance.id)
+    source = "FROM utterance WHERE conversation = ? AND (turn, id) > (?, ?) ORDER BY turn, id LIMIT ?"
+    after = select(db, Turn, source, (*place, count))  # none if it has no place in a conversation
+    return [*turns_before(db, utterance, count), Turn(utterance.id, utterance.speaker, utterance.text), *after]

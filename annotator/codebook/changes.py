@@ -16,17 +16,17 @@ from annotator.errors import BadCodebook, BadInput, Message
 from annotator.project import Project
 from store import acceptances, annotations, labels, rounds
 from store.database import immediate, now
-from store.labels import Change, Event, Fields
+from store.labels import Change, Event, Fields, Label
 
 WRITTEN = ("name", "definition", "examples", "words", "key", "colour")  # the fields of a label that a person writes
 OUT = ("retired_at", "merged_into")  # fields that are set when a label is no longer in use
-Rows = dict[int, dict[str, Any]]
+Labels = dict[int, Label]  # by id; an added one has a negative id
 
 
 def add(project: Project, label: Fields, look: bool = False) -> Change:
     """Add a label; `look`: flag utterances where no label fitted, because this one may."""
     guide = {"none_fits_since": labels.version(project.db) + 1} if look else {}
-    return checked(project, Change("add", {-1: {**label, "position": len(_rows(project))}}, guide))
+    return checked(project, Change("add", {-1: {**label, "position": len(_labels(project))}}, guide))
 
 
 def revise(project: Project, label_id: int, written: Fields, look: bool = False) -> Change:
@@ -34,10 +34,10 @@ def revise(project: Project, label_id: int, written: Fields, look: bool = False)
 
     Raises BadInput if nothing would change.
     """
-    row = _rows(project)[label_id]
-    values = {name: value for name, value in written.items() if value != row[name]}
+    label = _labels(project)[label_id]
+    values = _differing(label, written)
     if not values:
-        raise BadInput(Message("No field of “{name}” would change.", name=row["name"]), "Edit a field first.")
+        raise BadInput(Message("No field of “{name}” would change.", name=label.name), "Edit a field first.")
     flag = {"look_since": labels.version(project.db) + 1} if look else {}
     return checked(project, Change("revise", {label_id: {**values, **flag}}))
 
@@ -47,8 +47,8 @@ def reorder(project: Project, label_ids: Sequence[int]) -> Change:
     current = codebook_of(project).ids
     if sorted(current) != sorted(label_ids) or tuple(label_ids) == current:
         raise BadInput("The labels are in this order already.", "Move one of them first.")
-    rows = _rows(project)
-    moved = {i: {"position": place} for place, i in enumerate(label_ids) if rows[i]["position"] != place}
+    known = _labels(project)
+    moved = {i: {"position": place} for place, i in enumerate(label_ids) if known[i].position != place}
     return checked(project, Change("reorder", moved))
 
 
@@ -71,8 +71,8 @@ def split(project: Project, label_id: int, parts: Sequence[Fields]) -> Change:
     """Replace a label by two or more; its answers are flagged for review."""
     if len(parts) < 2:
         raise BadInput(Message("A label is split into two or more, not into {n}.", n=len(parts)), "Add another label.")
-    places = sorted({row["position"] for row in _rows(project).values()})
-    place = _rows(project)[label_id]["position"]
+    known = _labels(project)
+    places, place = sorted({label.position for label in known.values()}), known[label_id].position
     room = min((other for other in places if other > place), default=place + 1) - place
     values = {
         -number: {**part, "split_from": label_id, "position": place + room * number / (len(parts) + 1)}
@@ -88,13 +88,13 @@ def retire(project: Project, label_id: int) -> Change:
 
 def restore(project: Project, label_id: int) -> Change:
     """Restore a label that was merged, split or retired; its answers count as before."""
-    row = _rows(project)[label_id]
-    if labels.in_use(row):
-        raise BadInput(Message("“{name}” is in use.", name=row["name"]), "Choose a label that is not.")
+    label = _labels(project)[label_id]
+    if label.in_use:
+        raise BadInput(Message("“{name}” is in use.", name=label.name), "Choose a label that is not.")
     retirements = [
         event.labels[label_id] for event in labels.events(project.db) if "look_since" in _of(event, label_id)
     ]
-    before = retirements[-1]["look_since"][0] if retirements and row["retired_at"] is not None else row["look_since"]
+    before = retirements[-1]["look_since"][0] if retirements and label.retired_at is not None else label.look_since
     return checked(project, Change("restore", {label_id: {**dict.fromkeys(OUT), "look_since": before or 0}}))
 
 
@@ -102,13 +102,19 @@ def _of(event: Event, label_id: int) -> Mapping[str, tuple[Any, Any]]:
     return event.labels.get(label_id, {})
 
 
-def retired(project: Project) -> dict[str, Any]:
+def retired(project: Project) -> Fields:
     """Return the values that retire a label and flag its answers for review."""
     return {"retired_at": now(), "look_since": labels.version(project.db) + 1}
 
 
-def _rows(project: Project) -> Rows:
-    return {row["id"]: row for row in labels.every(project.db)}
+def _labels(project: Project) -> Labels:
+    return {label.id: label for label in labels.every(project.db)}
+
+
+def _differing(label: Label | None, values: Fields) -> dict[str, Any]:
+    """Return the values that differ from a label's; all of them for a new label."""
+    read = {name: tuple(value) if name == "examples" else value for name, value in values.items()}
+    return {name: value for name, value in read.items() if label is None or getattr(label, name) != value}
 
 
 def checked(project: Project, change: Change, rekey: bool = True) -> Change:
@@ -116,30 +122,29 @@ def checked(project: Project, change: Change, rekey: bool = True) -> Change:
 
     `rekey`: a label that comes into use gets a free key if its own is taken. Raises BadCodebook.
     """
-    before, after = _rows(project), _rows(project)
+    before, after = _labels(project), _labels(project)
     for i, values in change.labels.items():
-        after[i] = {**after.get(i, {**dict.fromkeys(OUT), "name": ""}), **values}
+        after[i] = replace(after.get(i, Label(i)), **values)
     _refuse_circles(after)
-    used = {i: row for i, row in after.items() if labels.in_use(row)}
-    entering = {i for i in used if i not in before or not labels.in_use(before[i])} if rekey else set()
-    taken = {row["key"] for i, row in used.items() if i not in entering}
-    drafts = _drafts(used, {i for i in entering if used[i].get("key") in taken})
+    used = {i: label for i, label in after.items() if label.in_use}
+    entering = {i for i in used if i not in before or not before[i].in_use} if rekey else set()
+    taken = {label.key for i, label in used.items() if i not in entering}
+    drafts = _drafts(used, {i for i in entering if used[i].key in taken})
     kept: dict[int, dict[str, Any]] = {}
     for i, values in change.labels.items():
         written = drafts[i].model_dump() if i in drafts else {}
         wanted = {**values, **({"key": ""} if i in entering else {})}
-        read = {name: written.get(name, value) for name, value in wanted.items()}
-        kept[i] = {name: value for name, value in read.items() if i not in before or before[i][name] != value}
+        kept[i] = _differing(before.get(i), {name: written.get(name, value) for name, value in wanted.items()})
         if "examples" in kept[i]:
             kept[i]["examples"] = json.dumps(list(kept[i]["examples"]), ensure_ascii=False)
     return replace(change, labels={i: values for i, values in kept.items() if values})
 
 
-def _drafts(used: Rows, without_key: set[int]) -> dict[int, LabelDraft]:
+def _drafts(used: Labels, without_key: set[int]) -> dict[int, LabelDraft]:
     """Parse the labels that would be in use as a written codebook."""
-    if not all(str(row["name"]).strip() for row in used.values()):
+    if not all(label.name.strip() for label in used.values()):
         raise BadCodebook("A label has no name.", "Give every label a name.")
-    written = [{name: row[name] for name in WRITTEN if row.get(name)} for row in used.values()]
+    written = [{name: value for name in WRITTEN if (value := getattr(label, name))} for label in used.values()]
     for i, one in zip(used, written, strict=True):
         one.update({"key": ""} if i in without_key else {})
     if len(written) < 2:
@@ -149,17 +154,17 @@ def _drafts(used: Rows, without_key: set[int]) -> dict[int, LabelDraft]:
     return dict(zip(used, parse_codebook({"labels": written}).labels, strict=True))
 
 
-def _refuse_circles(rows: Rows) -> None:
-    for row in rows.values():
-        path, into = {row.get("id")}, row["merged_into"]
+def _refuse_circles(known: Labels) -> None:
+    for label in known.values():
+        path, into = {label.id}, label.merged_into
         while into is not None:
             if into in path:
                 raise BadCodebook(
-                    Message("“{name}” would be merged into itself.", name=rows[into]["name"]),
+                    Message("“{name}” would be merged into itself.", name=known[into].name),
                     "Undo the other merge first.",
                 )
             path.add(into)
-            into = rows[into]["merged_into"]
+            into = known[into].merged_into
 
 
 # Effects of a change
@@ -181,9 +186,9 @@ class Proposal:
 
 def propose(project: Project, change: Change) -> Proposal:
     """Count the effects of a change."""
-    rows, promoted = _rows(project), rounds.promoted(project.db)
+    known, promoted = _labels(project), rounds.promoted(project.db)
     changed = {i for i, values in change.labels.items() if i > 0 and set(values) != {"position"}}
-    touched = [i for i in rows if changed & _path(rows, i)]
+    touched = [i for i in known if changed & _path(known, i)]
     answers, annotators, answered = annotations.count_given(project.db, touched)
     suggested = 0
     if promoted:
@@ -199,12 +204,12 @@ def propose(project: Project, change: Change) -> Proposal:
     return Proposal(change, version, answers, annotators, suggested, accepted, trained, flagged)
 
 
-def _path(rows: Rows, label_id: int) -> set[int]:
+def _path(known: Labels, label_id: int) -> set[int]:
     """Return a label and the labels that it counts as through merges."""
-    path, into = {label_id}, rows[label_id]["merged_into"]
+    path, into = {label_id}, known[label_id].merged_into
     while into is not None:
         path.add(into)
-        into = rows[into]["merged_into"]
+        into = known[into].merged_into
     return path
 
 

@@ -1,6 +1,6 @@
 """Define the codebook: read it from YAML, store its labels, and turn it into the model's task."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -94,10 +94,10 @@ class CodebookLabel:
     colour: str = ""
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> Self:
-        """Read a label from its row; a label without a color gets one by its id."""
-        colour = row["colour"] or list(COLOURS)[(row["id"] - 1) % len(COLOURS)]
-        return cls(row["id"], row["name"], row["definition"], tuple(row["examples"]), row["words"], row["key"], colour)
+    def of(cls, row: labels.Label) -> Self:
+        """Return a stored label; one without a color gets one by its id."""
+        colour = row.colour or list(COLOURS)[(row.id - 1) % len(COLOURS)]
+        return cls(row.id, row.name, row.definition, row.examples, row.words, row.key, colour)
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,8 @@ Undoing is itself a change, so the history only grows. A change can be undone as
 builds on it, and an undo can be undone as well; from the newest on, every change can be undone.
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
 
 from annotator.codebook.changes import OUT, WRITTEN, Proposal, checked, retired
 from annotator.codebook.definition import Codebook, CodebookLabel, codebook_of
@@ -15,8 +14,7 @@ from annotator.i18n import later, say, say_many
 from annotator.project import Project
 from store import labels
 from store.database import immediate
-from store.faults import parsed
-from store.labels import Change, Event
+from store.labels import Change, Event, Fields, Label
 
 
 def undo(project: Project, version: int, author: str) -> int:
@@ -57,14 +55,17 @@ def undo(project: Project, version: int, author: str) -> int:
         return labels.write(project.db, change, author, undoes=version)
 
 
-def _before(project: Project, label_id: int, event: Event) -> dict[str, Any]:
+def _before(project: Project, label_id: int, event: Event) -> Fields:
     """Return the values of a label before an event."""
     if label_id in event.added:
         whole = event.labels[label_id].get("split_from", (None, None))[1]
         return {"merged_into": whole} if whole else retired(project)
-    read = {"examples": json.loads}
-    pairs = event.labels[label_id].items()
-    return {name: read[name](before) if name in read else before for name, (before, _) in pairs}
+    return _read({name: before for name, (before, _) in event.labels[label_id].items()})
+
+
+def _read(stored: Fields) -> Fields:
+    """Return the values of a label as its row has them, with its examples parsed."""
+    return {name: labels.parse_examples(value) if name == "examples" else value for name, value in stored.items()}
 
 
 def _builds_on(later: Event, event: Event) -> bool:
@@ -83,24 +84,17 @@ def _builds_on(later: Event, event: Event) -> bool:
 
 def codebook_at(project: Project, version: int) -> Codebook:
     """Return the codebook at a version, as annotators saw it."""
-    past: dict[int, dict[str, Any]] = {}
+    past: dict[int, Label] = {}
     first = next((e.guide["instruction"][0] for e in labels.events(project.db) if "instruction" in e.guide), None)
     instruction = codebook_of(project).instruction if first is None else str(first)
     for event in labels.events(project.db):
         if event.version > version:
             break
         for i, pairs in event.labels.items():
-            blank = {"id": i, **dict.fromkeys(OUT), **labels.DEFAULTS}
-            past[i] = past.get(i, blank) | {name: after for name, (_, after) in pairs.items()}
+            past[i] = replace(past.get(i, Label(i)), **_read({name: after for name, (_, after) in pairs.items()}))
         instruction = event.guide.get("instruction", (None, instruction))[1]
-    rows = sorted(filter(labels.in_use, past.values()), key=lambda row: (row["position"], row["id"]))
-    return Codebook(
-        instruction,
-        tuple(
-            CodebookLabel.of({**row, "examples": parsed(row["examples"], "the examples of a label")}) for row in rows
-        ),
-        version,
-    )
+    used = sorted((label for label in past.values() if label.in_use), key=lambda label: (label.position, label.id))
+    return Codebook(instruction, tuple(map(CodebookLabel.of, used)), version)
 
 
 def describe(event: Event, names: Mapping[int, str]) -> str:

@@ -95,11 +95,11 @@ def codebook(project: Project) -> str:
 
 def _retired(project: Project) -> Iterator[str]:
     names = labels.names(project.db)
-    for row in labels.every(project.db):
-        name = escaped(row["name"])
-        if row["merged_into"] is not None:
-            yield f"- *{name}* was merged; its answers count as *{escaped(names[row['counts_as']])}*."
-        elif row["retired_at"] is not None:
+    for label in labels.every(project.db):
+        name = escaped(label.name)
+        if label.merged_into is not None:
+            yield f"- *{name}* was merged; its answers count as *{escaped(names[label.counts_as])}*."
+        elif label.retired_at is not None:
             yield f"- *{name}* was retired; its answers do not count as a label."
 
 

@@ -1,41 +1,61 @@
 """The columns of an exported dataset and their meanings."""
 
-from store.files.exporters import Field
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import get_args, get_type_hints
 
-FIELDS = (
-    Field("id", "text"),
-    Field("text", "text"),
-    Field("label", "text"),
-    Field("given_label", "text"),
-    Field("kind", "text"),
-    Field("source", "text"),
-    Field("annotator", "text"),
-    Field("answers", "integer"),
-    Field("answers_given", "text"),
-    Field("unsure", "flag"),
-    Field("comment", "text"),
-    Field("conversation", "text"),
-    Field("turn", "number"),
-    Field("speaker", "text"),
-    Field("slice", "text"),
-    Field("round", "integer"),
-    Field("strategy", "text"),
-    Field("between_rounds", "flag"),
-    Field("propensity", "number"),
-    Field("pool_size", "integer"),
-    Field("suggested_label", "text"),
-    Field("suggested_probability", "number"),
-    Field("withheld", "text"),
-    Field("withheld_label", "text"),
-    Field("withheld_probability", "number"),
-    Field("codebook_version", "integer"),
-    Field("milliseconds", "integer"),
-    Field("at", "time"),
-    Field("model_round", "integer"),
-    Field("probabilities", "probabilities"),
-    Field("acceptance", "integer"),
-    Field("promise", "text"),
-)
+from store.files.exporters import Field, Kind
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportRow:
+    """A row of an exported dataset: its columns in their order, None where empty, and those of the imported file."""
+
+    id: str
+    text: str
+    label: str | None = None
+    given_label: str | None = None
+    kind: str = "label"
+    source: str = ""
+    annotator: str | None = None
+    answers: int = 0
+    answers_given: str | None = None
+    unsure: bool = False
+    comment: str | None = None
+    conversation: str | None = None
+    turn: float | None = None
+    speaker: str | None = None
+    slice: str
+    round: int | None = None
+    strategy: str | None = None
+    between_rounds: bool | None = None
+    propensity: float | None = None
+    pool_size: int | None = None
+    suggested_label: str | None = None
+    suggested_probability: float | None = None
+    withheld: str | None = None
+    withheld_label: str | None = None
+    withheld_probability: float | None = None
+    codebook_version: int | None = None
+    milliseconds: int | None = None
+    at: datetime | None = None
+    model_round: int | None = None
+    probabilities: Mapping[str, float] | None = None
+    acceptance: int | None = None
+    promise: str | None = None
+    imported: dict[str, object] = field(default_factory=dict)  # by the names of its columns in the export
+
+    def cells(self) -> dict[str, object]:
+        """Return the row by column."""
+        cells = dict(vars(self))
+        del cells["imported"]
+        return cells | self.imported
+
+
+_KINDS: dict[type, Kind] = {str: "text", int: "integer", float: "number", bool: "flag", datetime: "time"}
+_TYPES = {name: next(iter(get_args(hint)), hint) for name, hint in get_type_hints(ExportRow).items()}
+FIELDS = tuple(Field(name, _KINDS.get(kind, "probabilities")) for name, kind in _TYPES.items() if name != "imported")
 
 MEANINGS = {
     "id": "the id the utterance was imported with",

@@ -3,9 +3,10 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 import numpy as np
 
@@ -13,15 +14,18 @@ from annotator.codebook.definition import codebook_of
 from annotator.exchange import card
 from annotator.exchange.columns import FIELDS as FIELDS
 from annotator.exchange.columns import MEANINGS as MEANINGS
+from annotator.exchange.columns import ExportRow
 from annotator.project import Project
 from annotator.rounds.consensus import Verdict
 from annotator.rounds.statuses import Status, statuses
 from store import labels, rounds, utterances
-from store.annotations import ADJUDICATED, GIVEN, same_person
+from store.annotations import ADJUDICATED, GIVEN, Answer, same_person
 from store.files.columns import imported_columns
 from store.files.exporters import FORMATS, Field, export, write_text
+from store.utterances import Utterance
 
 Rows = Literal["utterances", "answers"]
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class ExportPlan:
 def export_project(project: Project, path: Path, plan: ExportPlan, context: "ExportContext | None" = None) -> int:
     """Write the dataset and its card; return the number of rows."""
     context, tally = context or ExportContext(project, plan), Tally()
-    rows = _tallied(export_rows(project, plan, context), tally)
+    rows = (row.cells() for row in _tallied(export_rows(project, plan, context), tally))
     count = export(rows, context.fields, codebook_of(project).names, path, plan.format)
     beside = path / "README.md" if path.is_dir() else path.with_name(f"{path.stem}.README.md")
     front = card.front_matter(path, {part for *_, part in tally}) if path.is_dir() else ""
@@ -49,16 +53,16 @@ def default_filename(project: Project, plan: ExportPlan) -> str:
     return f"{project.folder.resolve().name}{FORMATS[plan.format].suffix}"
 
 
-def export_rows(project: Project, plan: ExportPlan, context: "ExportContext | None" = None) -> Iterator[dict[str, Any]]:
+def export_rows(project: Project, plan: ExportPlan, context: "ExportContext | None" = None) -> Iterator[ExportRow]:
     """Yield the rows in import order, each with the origin of its label.
 
     All but unlabeled utterances have a row, including those that are disputed or skipped, or whose label is retired.
     """
     context = context or ExportContext(project, plan)
     for utterance in utterances.iterate(project.db):
-        status = context.statuses.of(utterance["id"])
+        status = context.statuses.of(utterance.id)
         if plan.rows == "answers":
-            given = context.statuses.answers.get(utterance["id"], [])
+            given = context.statuses.answers.get(utterance.id, [])
             yield from (context.answer_row(utterance, answer) for answer in given)
         elif status not in ("accepted", "model", "unlabeled"):
             yield context.verdict_row(utterance)
@@ -68,12 +72,24 @@ def export_rows(project: Project, plan: ExportPlan, context: "ExportContext | No
             yield context.model_row(utterance)
 
 
+class _OfUtterance(TypedDict):
+    id: str
+    text: str
+    conversation: str | None
+    turn: float | None
+    speaker: str | None
+    slice: str
+    model_round: int | None
+    probabilities: Mapping[str, float] | None
+    imported: dict[str, object]
+
+
 class ExportContext:
     """What all rows share: the status of each utterance, label names, round numbers, predictions, imported columns."""
 
     def __init__(self, project: Project, plan: ExportPlan) -> None:
-        self.names = labels.names(project.db)
-        self.numbers = {one.id: one.number for one in rounds.history(project.db)}
+        self.names: dict[int | None, str] = dict(labels.names(project.db).items())
+        self.numbers: dict[int | None, int] = {one.id: one.number for one in rounds.history(project.db)}
         self._read_predictions(project)
         scored = self._places if plan.with_model and self._order else ()
         self.statuses = statuses(project, scored)
@@ -94,117 +110,115 @@ class ExportContext:
             self._shares = np.round(found.probabilities[:, is_trained], 6)
             self._places = {int(i): place for place, i in enumerate(found.utterance_ids)}
 
-    def answer_row(self, utterance: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, Any]:
+    def answer_row(self, utterance: Utterance, answer: Answer) -> ExportRow:
         """Return the row of one answer."""
-        row = self._utterance(utterance) | self._selection(answer) | self._answer(answer)
-        return row | {"kind": answer["kind"], **_annotators([answer]), "answers": 1, "answers_given": None}
+        return self._answered(utterance, Verdict(answer.kind, answer.label_id, (answer,), answer), None)
 
-    def verdict_row(self, utterance: Mapping[str, Any]) -> dict[str, Any]:
+    def verdict_row(self, utterance: Utterance) -> ExportRow:
         """Return the row of the consensus on an utterance."""
-        found = self.statuses.verdicts[utterance["id"]]
-        row = self._utterance(utterance) | self._selection(found.decisive) | self._answer(found.decisive)
-        if found.kind == "disputed":
-            row |= dict.fromkeys(_OF_ONE_ANSWER)
-        people = found.votes or self._without_vote(found)
-        return row | {"kind": found.kind, **_annotators(people), "answers": len(found.votes)}
+        found = self.statuses.verdicts[utterance.id]
+        row = self._answered(utterance, found, self._all_given(utterance.id))
+        return _undecided(row) if found.kind == "disputed" else row
 
-    def _without_vote(self, found: Verdict) -> Sequence[Mapping[str, Any]]:
+    def _answered(self, utterance: Utterance, found: Verdict, answers_given: str | None) -> ExportRow:
+        """Return the row of an answered utterance; where it is disputed, of one of the answers."""
+        one, people = found.decisive, found.votes or self._without_vote(found)
+        return ExportRow(
+            **self._of_utterance(utterance),
+            label=self.names.get(one.label_id),
+            given_label=self.names.get(one.said_label_id),
+            kind=found.kind,
+            source=_source(one),
+            annotator=";".join({same_person(answer.annotator): answer.annotator for answer in people}.values()),
+            answers=len(found.votes),
+            answers_given=answers_given,
+            unsure=any(answer.unsure for answer in people),
+            comment="\n".join(answer.comment for answer in people if answer.comment),
+            round=self.numbers.get(one.round_id),
+            strategy=one.strategy,
+            between_rounds=one.chosen_after is not None,
+            propensity=one.propensity,
+            pool_size=one.pool_size,
+            suggested_label=self.names.get(one.suggested_label_id),
+            suggested_probability=one.suggested_probability,
+            withheld=one.withheld or None,
+            withheld_label=self.names.get(one.withheld_label_id),
+            withheld_probability=one.withheld_probability,
+            codebook_version=one.codebook_version,
+            milliseconds=one.milliseconds,
+            at=datetime.fromisoformat(one.at),
+        )
+
+    def _without_vote(self, found: Verdict) -> Sequence[Answer]:
         """Return the answers of a kind without a vote: skips, or answers with a retired label."""
-        given = self.statuses.answers[found.decisive["utterance_id"]]
-        return [answer for answer in given if answer["kind"] == found.decisive["kind"]]
+        given = self.statuses.answers[found.decisive.utterance_id]
+        return [answer for answer in given if answer.kind == found.decisive.kind]
 
-    def _selection(self, answer: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the columns on how the utterance was selected."""
-        return {
-            "source": _source(answer),
-            "round": self.numbers.get(answer["round_id"]),
-            **{key: answer[key] for key in ("strategy", "propensity", "pool_size")},
-            "between_rounds": answer["chosen_after"] is not None,
-            "acceptance": None,
-            "promise": None,
-        }
-
-    def _answer(self, answer: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the columns on the answer and the suggestion with it."""
-        return {
-            "label": self.names.get(answer["label_id"]),
-            "given_label": self.names.get(answer["said_label_id"]),
-            **{key: answer[key] for key in ("codebook_version", "milliseconds", "at")},
-            "suggested_label": self.names.get(answer["suggested_label_id"]),
-            "suggested_probability": answer["suggested_probability"],
-            "withheld": answer["withheld"] or None,
-            "withheld_label": self.names.get(answer["withheld_label_id"]),
-            "withheld_probability": answer["withheld_probability"],
-        }
-
-    def accepted_row(self, utterance: Mapping[str, Any]) -> dict[str, Any]:
+    def accepted_row(self, utterance: Utterance) -> ExportRow:
         """Return the row of an auto-accepted utterance, with the label it was accepted with."""
-        act = self.statuses.accepted[utterance["id"]]
-        return self._unanswered(utterance) | {
-            "label": self.names[act.label_id],
-            "given_label": self.names[act.said_label_id],
-            "source": "accepted",
-            "annotator": act.annotator,
-            "round": self.numbers[act.round_id],
-            "codebook_version": act.codebook_version,
-            "suggested_label": self.names[act.label_id],
-            "suggested_probability": act.probability,
-            "at": act.at,
-            "acceptance": act.acceptance_id,
-            "promise": card.guaranteed(act),
-        }
+        act = self.statuses.accepted[utterance.id]
+        return ExportRow(
+            **self._of_utterance(utterance),
+            label=self.names[act.label_id],
+            given_label=self.names[act.said_label_id],
+            source="accepted",
+            annotator=act.annotator,
+            answers_given=self._all_given(utterance.id),
+            round=self.numbers[act.round_id],
+            codebook_version=act.codebook_version,
+            suggested_label=self.names[act.label_id],
+            suggested_probability=act.probability,
+            at=datetime.fromisoformat(act.at),
+            acceptance=act.acceptance_id,
+            promise=card.guaranteed(act),
+        )
 
-    def model_row(self, utterance: Mapping[str, Any]) -> dict[str, Any]:
+    def model_row(self, utterance: Utterance) -> ExportRow:
         """Return the row of an utterance that only the model has labeled."""
-        row = self._unanswered(utterance)
-        predicted = row["probabilities"]
-        return row | {"label": max(predicted, key=lambda name: predicted[name]), "source": "model"}
+        shares = self._shares[self._places[utterance.id]]
+        label, given = self._order[int(shares.argmax())], self._all_given(utterance.id)
+        return ExportRow(**self._of_utterance(utterance), label=label, source="model", answers_given=given)
 
-    def _unanswered(self, utterance: Mapping[str, Any]) -> dict[str, Any]:
-        empty = dict.fromkeys(field.name for field in FIELDS)
-        return empty | self._utterance(utterance) | {"kind": "label", "answers": 0, "unsure": False}
-
-    def _utterance(self, utterance: Mapping[str, Any]) -> dict[str, Any]:
-        place = self._places.get(utterance["id"])
+    def _of_utterance(self, utterance: Utterance) -> _OfUtterance:
+        """Return the columns that do not depend on answers."""
+        place = self._places.get(utterance.id)
         predicted = dict(zip(self._order, self._shares[place].tolist(), strict=True)) if place is not None else None
-        extra = json.loads(utterance["metadata"]) if self.imported else {}
+        extra = utterance.metadata if self.imported else {}
         return {
-            "id": utterance["external_id"],
-            **{key: utterance[key] for key in ("text", "conversation", "turn", "speaker", "slice")},
-            "answers_given": self._all_given(utterance["id"]),
+            "id": utterance.external_id,
+            "text": utterance.text,
+            "conversation": utterance.conversation,
+            "turn": utterance.turn,
+            "speaker": utterance.speaker,
+            "slice": utterance.slice,
             "model_round": self.round if predicted else None,
             "probabilities": predicted,
-            **{column: extra.get(name) for name, column in self.imported.items()},
+            "imported": {column: extra.get(name) for name, column in self.imported.items()},
         }
 
     def _all_given(self, utterance_id: int) -> str | None:
         """Return all standing answers as JSON, with the labels in use where possible."""
         given = [
-            {"annotator": a["annotator"], "source": _source(a), "kind": a["kind"]}
-            | {"label": self.names.get(a["label_id"] or a["said_label_id"])}
+            {
+                "annotator": a.annotator,
+                "source": _source(a),
+                "kind": a.kind,
+                "label": self.names.get(a.label_id or a.said_label_id),
+            }
             for a in self.statuses.answers.get(utterance_id, [])
         ]
-        return json.dumps(given, ensure_ascii=False) if given else None
+        return _encode(given) if given else None
 
 
-# Columns of a single answer, empty if several answers differ.
-_OF_ONE_ANSWER = (
-    *("label", "given_label", "codebook_version", "milliseconds", "at", "suggested_label", "suggested_probability"),
-    *("withheld", "withheld_label", "withheld_probability"),
-)
+def _undecided(row: ExportRow) -> ExportRow:
+    """Return a row without the columns of a single answer, because several differ."""
+    row = replace(row, label=None, given_label=None, codebook_version=None, milliseconds=None, at=None)
+    row = replace(row, suggested_label=None, suggested_probability=None)
+    return replace(row, withheld=None, withheld_label=None, withheld_probability=None)
 
 
-def _source(answer: Mapping[str, Any]) -> str:
-    return str(answer["strategy"]) if answer["strategy"] in (GIVEN, ADJUDICATED) else "expert"
-
-
-def _annotators(given: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the columns on the annotators and their comments."""
-    return {
-        "annotator": ";".join({same_person(answer["annotator"]): answer["annotator"] for answer in given}.values()),
-        "unsure": any(answer["unsure"] for answer in given),
-        "comment": "\n".join(answer["comment"] for answer in given if answer["comment"]),
-    }
+def _source(answer: Answer) -> str:
+    return answer.strategy if answer.strategy in (GIVEN, ADJUDICATED) else "expert"
 
 
 Tally = Counter[
@@ -212,10 +226,10 @@ Tally = Counter[
 ]  # number of rows by label (or else kind), whether it is a label, source, and slice
 
 
-def _tallied(rows: Iterable[dict[str, Any]], tally: Tally) -> Iterator[dict[str, Any]]:
+def _tallied(rows: Iterable[ExportRow], tally: Tally) -> Iterator[ExportRow]:
     """Yield rows unchanged and count them."""
     for row in rows:
-        tally[row["label"] or row["kind"], bool(row["label"]), row["source"], row["slice"]] += 1
+        tally[row.label or row.kind, bool(row.label), row.source, row.slice] += 1
         yield row
 
 

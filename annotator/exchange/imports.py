@@ -1,9 +1,8 @@
 """Import utterances from a file or from Python, and draw the audit sample among them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from store.database import immediate
 from store.files import importers
 from store.files.import_report import ImportReport
 from store.files.importers import ImportPlan, Rules
-from store.utterances import NewUtterance
+from store.utterances import NewUtterance, SamplingUnit
 
 
 def import_file(project: Project, path: Path, plan: ImportPlan, whole_conversations: bool = False) -> ImportReport:
@@ -55,24 +54,24 @@ def add_utterances(project: Project, new: Sequence[NewUtterance]) -> list[int]:
     return ids
 
 
-def _audit_of(project: Project, new: Iterable[Mapping[str, Any]], whole_conversations: bool = False) -> set[int]:
+def _audit_of(project: Project, new: Iterable[SamplingUnit], whole_conversations: bool = False) -> set[int]:
     """Draw the new utterances that join the audit sample.
 
     An utterance whose group is already in a sample (its `drawn`) joins that sample.
     """
     config = project.config
-    drawn = {row["id"]: (row["drawn"], _group(row, whole_conversations)) for row in new}
+    drawn = {unit.id: (unit.drawn, _group(unit, whole_conversations)) for unit in new}
     fresh = {i: group for i, (before, group) in drawn.items() if before is None}
     size = audit_size(len(fresh), Target(config.precision))
     rng = np.random.default_rng([config.seed, len(drawn)])
     return {i for i, (before, _) in drawn.items() if before == AUDIT} | draw_audit(fresh, size, rng)
 
 
-def _group(row: Mapping[str, Any], whole_conversations: bool) -> bytes | str | int:
+def _group(unit: SamplingUnit, whole_conversations: bool) -> bytes | str | int:
     """Return the group of an utterance: its text, or in conversations the conversation or the utterance alone.
 
     In conversations the same words in another place are another utterance.
     """
-    if row["conversation"] is None:
-        return bytes(row["text_hash"])
-    return str(row["conversation"]) if whole_conversations else int(row["id"])
+    if unit.conversation is None:
+        return unit.text_hash
+    return unit.conversation if whole_conversations else unit.id

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from scipy.stats import trim_mean
@@ -31,6 +30,7 @@ from annotator.rounds.queueing import refill_queue
 from model.finite import check_finite
 from store import acceptances, annotations, queue, rounds, utterances
 from store.acceptances import NewAcceptance
+from store.annotations import Answer
 from store.database import immediate
 from store.rounds import Round
 
@@ -56,9 +56,7 @@ class Offer:
         return int((self.label_ids > 0).sum())
 
 
-def evidence_of(
-    project: Project, row: Round, answers: Sequence[Mapping[str, Any]] | None = None
-) -> tuple[Evidence, Labels]:
+def evidence_of(project: Project, row: Round, answers: Sequence[Answer] | None = None) -> tuple[Evidence, Labels]:
     """Return a round's probabilities for audit answers and open utterances, and the (m,) ids of the latter.
 
     The truth is -1, so that any suggestion is wrong, for an audit utterance answered with “none fits” or with a label
@@ -78,9 +76,7 @@ def evidence_of(
     return Evidence(predictions.probabilities[audited], right, predictions.probabilities[is_open], spread), ids[is_open]
 
 
-def offer(
-    project: Project, target: Target, per_label: bool = False, answers: Sequence[Mapping[str, Any]] | None = None
-) -> Offer:
+def offer(project: Project, target: Target, per_label: bool = False, answers: Sequence[Answer] | None = None) -> Offer:
     """Return the suggestions that can be accepted at the target precision. Raises RoundError before the first round."""
     row = rounds.promoted(project.db)
     if row is None:
@@ -107,13 +103,13 @@ def offer(
     )
 
 
-def pace(project: Project, answers: Sequence[Mapping[str, Any]] | None = None) -> float:
+def pace(project: Project, answers: Sequence[Answer] | None = None) -> float:
     """Return the mean answering time in seconds, trimmed by a tenth at either end.
 
     Trimming removes pauses; a median would also discount the utterances that take longer to decide.
     """
     answers = annotations.answers(project.db) if answers is None else answers
-    taken = [a["milliseconds"] for a in answers if a["milliseconds"] is not None]
+    taken = [a.milliseconds for a in answers if a.milliseconds is not None]
     return float(trim_mean(taken, 0.1)) / 1000 if taken else PACE
 
 

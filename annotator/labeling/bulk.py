@@ -37,12 +37,12 @@ def preview(project: Project, annotator: str, found: Sequence[int], given: Answe
     seen, in_audit = annotations.last_id(project.db), set(utterances.ids_in(project.db, "audit"))
     mine, others = {}, set()
     for row in annotations.answers(project.db):
-        if row["kind"] not in ANSWERED or row["strategy"] in (ADJUDICATED, GIVEN):
+        if row.kind not in ANSWERED or row.strategy in (ADJUDICATED, GIVEN):
             continue
-        if same_person(row["annotator"]) == same_person(annotator):
-            mine[row["utterance_id"]] = (row["kind"], row["label_id"])
-        elif row["label_id"] != given.label_id:
-            others.add(row["utterance_id"])
+        if same_person(row.annotator) == same_person(annotator):
+            mine[row.utterance_id] = (row.kind, row.label_id)
+        elif row.label_id != given.label_id:
+            others.add(row.utterance_id)
     open_ones = [i for i in found if i not in in_audit]
     target = (given.kind, given.label_id)
     same = {i for i in open_ones if mine.get(i) == target}

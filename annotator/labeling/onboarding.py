@@ -4,8 +4,8 @@ Progress is derived from the annotator's annotations, so neither a reload nor a 
 things are stored for each annotator: the annotation from which progress counts, and whether onboarding has ended.
 """
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
 
 from annotator.exchange.samples import is_sample
 from annotator.i18n import later, say
@@ -46,15 +46,14 @@ FAREWELL = later(
 def next_step(project: Project, annotator: str) -> Step | None:
     """Return the next step; None if there is no tour or it has ended."""
     tour = _tour(project, annotator)
-    if tour["ended"] or not is_sample(project):
+    if tour.ended or not is_sample(project):
         return None
-    since = tour["since"]
-    done = annotations.acts(project.db, annotator, since)
+    done = annotations.acts(project.db, annotator, tour.since)
     if not done:
         return ANSWER
     if not done.keys() & {"undo", "skip"} and sum(done.values()) < FAMILIAR:
         return TAKE_BACK
-    if rounds.has_learned(project.db, since):
+    if rounds.has_learned(project.db, tour.since):
         return LOOK
     if jobs.is_learning(project.db):
         return WAIT
@@ -83,18 +82,24 @@ def _towards_a_round(project: Project) -> Step:
 
 def begin(project: Project, annotator: str) -> None:
     """Restart the tour from the first step."""
-    settings.put(project.db, _key(annotator), {"since": annotations.last_id(project.db), "ended": False})
+    settings.put(project.db, _key(annotator), asdict(_Tour(annotations.last_id(project.db))))
 
 
 def end(project: Project, annotator: str) -> None:
     """End the tour until it is restarted."""
-    settings.put(project.db, _key(annotator), _tour(project, annotator) | {"ended": True})
+    settings.put(project.db, _key(annotator), asdict(replace(_tour(project, annotator), ended=True)))
 
 
-def _tour(project: Project, annotator: str) -> dict[str, Any]:
-    kept: dict[str, Any] = settings.get(project.db, _key(annotator), {})
-    tour = {"since": 0, "ended": False} | kept
-    if not isinstance(tour["since"], int):
+@dataclass(frozen=True)
+class _Tour:
+    since: int = 0  # the annotation from which progress counts
+    ended: bool = False
+
+
+def _tour(project: Project, annotator: str) -> _Tour:
+    kept = settings.get(project.db, _key(annotator), {})
+    tour = _Tour(kept.get("since", 0), kept.get("ended", False))
+    if not isinstance(tour.since, int):
         raise settings.unusable(_key(annotator))
     return tour
 

@@ -5,9 +5,8 @@ listed because the model disagrees, and their predictions are never shown: corre
 from the prediction would inflate the measured accuracy.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -23,8 +22,9 @@ from annotator.rounds.label_errors import recent_label_errors
 from annotator.rounds.statuses import people_differ
 from annotator.rounds.summaries import likeliest, round_before
 from store import annotations, labels, rounds, settings, utterances
-from store.annotations import ADJUDICATED, Kind, NewAnnotation
+from store.annotations import ADJUDICATED, Answer, Kind, NewAnnotation, OutdatedAnswer
 from store.database import immediate
+from store.utterances import Turn, Utterance
 
 SUSPECT_SHARE = 0.2  # of the answers; contains four label errors in five on TREC and SNIPS (benchmarks/mistakes.py)
 MOST_UNUSUAL = 20  # utterances to look through to find out whether a label is missing
@@ -46,16 +46,16 @@ class Queue:
 class Case:
     """One utterance with its answers, its prediction and what happened to it."""
 
-    utterance: Mapping[str, Any]
-    turns_before: tuple[Mapping[str, Any], ...]
-    answers: tuple[Mapping[str, Any], ...]  # standing ones, oldest first; includes retired labels, without skips
+    utterance: Utterance
+    turns_before: tuple[Turn, ...]
+    answers: tuple[Answer, ...]  # standing ones, oldest first; includes retired labels, without skips
     suggestion: tuple[int, float] | None  # likeliest label and its probability; None if it must not be shown
     notes: tuple[str, ...]  # sentences on what has happened
 
     @property
     def named(self) -> frozenset[int]:
         """Ids of the labels given by people or, if it may be shown, predicted."""
-        given = {answer["label_id"] for answer in self.answers if answer["label_id"] is not None}
+        given = {answer.label_id for answer in self.answers if answer.label_id is not None}
         return frozenset(given | ({self.suggestion[0]} if self.suggestion else set()))
 
 
@@ -95,7 +95,7 @@ def flips(project: Project) -> list[int]:
 
 def to_label_again(project: Project) -> list[int]:
     """Return the utterances whose answers a codebook change calls into question, oldest answer first."""
-    return list(dict.fromkeys(row["utterance_id"] for row in _in_question(project)))
+    return list(dict.fromkeys(one.utterance_id for one in _in_question(project)))
 
 
 def label_errors(project: Project) -> list[int]:
@@ -125,7 +125,7 @@ def expected_errors(project: Project) -> str:
     )
 
 
-def _in_question(project: Project, utterance_id: int | None = None) -> list[dict[str, Any]]:
+def _in_question(project: Project, utterance_id: int | None = None) -> list[OutdatedAnswer]:
     return annotations.to_look_at(project.db, settings.get(project.db, "none_fits_since", 0), utterance_id)
 
 
@@ -188,8 +188,8 @@ def case(project: Project, utterance_id: int) -> Case:
     """Return the case of an utterance."""
     (row,) = utterances.read(project.db, [utterance_id])
     before = utterances.turns_before(project.db, row, project.config.context_turns)
-    given = [answer for answer in annotations.answers_to(project.db, [utterance_id]) if answer["kind"] != "skip"]
-    shown = row["slice"] != AUDIT
+    given = [answer for answer in annotations.answers_to(project.db, [utterance_id]) if answer.kind != "skip"]
+    shown = row.slice != AUDIT
     return Case(
         row,
         tuple(before),
@@ -210,7 +210,7 @@ def _prediction(project: Project, utterance_id: int) -> tuple[int, float] | None
 
 def _changes(project: Project, utterance_id: int) -> list[str]:
     """Describe the codebook changes that call this utterance's answers into question."""
-    since = {row["since"] for row in _in_question(project, utterance_id)}
+    since = {one.since for one in _in_question(project, utterance_id)}
     names = labels.names(project.db)
     events = [event for event in labels.events(project.db) if event.version in since]
     return [say("{change} by {author}.", change=describe(e, names), author=e.author) for e in events]
@@ -236,7 +236,7 @@ def settle(project: Project, shown: Case, annotator: str, kind: Kind, label_id: 
     """
     suggested = shown.suggestion or (None, None)
     new = NewAnnotation(
-        utterance_id=shown.utterance["id"],
+        utterance_id=shown.utterance.id,
         annotator=annotator,
         kind=kind,
         label_id=label_id,
@@ -251,11 +251,11 @@ def settle(project: Project, shown: Case, annotator: str, kind: Kind, label_id: 
 
 
 def _check_unsettled(project: Project, shown: Case) -> None:
-    known = {answer["id"] for answer in shown.answers}
-    for answer in annotations.answers_to(project.db, [shown.utterance["id"]]):
-        if answer["strategy"] == ADJUDICATED and answer["kind"] != "out_of_use" and answer["id"] not in known:
+    known = {answer.id for answer in shown.answers}
+    for answer in annotations.answers_to(project.db, [shown.utterance.id]):
+        if answer.strategy == ADJUDICATED and answer.kind != "out_of_use" and answer.id not in known:
             raise AnswerRefused(
-                Message("“{annotator}” has already decided this case.", annotator=answer["annotator"]),
+                Message("“{annotator}” has already decided this case.", annotator=answer.annotator),
                 "Your decision was not stored.",
             )
 
@@ -263,4 +263,4 @@ def _check_unsettled(project: Project, shown: Case) -> None:
 def take_back(project: Project, annotator: str) -> int | None:
     """Undo the annotator's last adjudication; return the id of its utterance, or None if there is none."""
     last = annotations.undo(project.db, annotator, adjudicated=True)
-    return last["utterance_id"] if last else None
+    return last.utterance_id if last else None

@@ -4,7 +4,6 @@ An answer is one transaction, and the next question is preloaded: handling a key
 anything that grows with the project.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -16,6 +15,7 @@ from annotator.project import Project
 from store import annotations, labels, queue, rounds
 from store.acceptances import SPOT_CHECK
 from store.database import immediate
+from store.queue import Leased
 
 PAUSE = timedelta(minutes=5)  # without an answer; counts as a break
 INSTANT = timedelta(seconds=0.3)  # shorter gaps between answers come from bulk answers
@@ -79,7 +79,7 @@ class Screen:
         before, self.preferences = self.preferences, preferences(project, self.annotator)
         version = labels.version(project.db)
         self._hand.clear()
-        if self.question is None or annotations.is_answered(project.db, self.question.utterance["id"]):
+        if self.question is None or annotations.is_answered(project.db, self.question.utterance.id):
             self.bring_next(project)
         elif self.preferences != before or version != self._known[1]:
             self._known, seen = (self._known[0], version), self.question.seen
@@ -98,9 +98,9 @@ class Screen:
         known = (rounds.promoted_id(project.db), labels.version(project.db))
         if known != self._known:  # reload after a new round or a codebook change
             self._known, self._hand = known, {}
-        if entries and not self._at_hand(entries[:1]):
-            self._hand = {q.utterance["id"]: q for q in questions(project, self.annotator, entries, self.preferences)}
-        return self._hand[entries[0]["utterance_id"]] if entries else None
+        if entries and not self._at_hand(entries[0]):
+            self._hand = {q.utterance.id: q for q in questions(project, self.annotator, entries, self.preferences)}
+        return self._hand[entries[0].utterance_id] if entries else None
 
     def answer(self, project: Project, said: Answer, asked: Question | None = None) -> None:
         """Store the answer to the current question and load the next one. The answer is on disk when this returns.
@@ -126,7 +126,7 @@ class Screen:
         self.outcome = Outcome(said, thought) if thought else None
         if said.kind != "skip":
             self.sitting = Sitting((*self.sitting.times, datetime.now(UTC)))
-        counts = said.kind != "skip" and question.entry["strategy"] != SPOT_CHECK
+        counts = said.kind != "skip" and question.entry.strategy != SPOT_CHECK
         self.standing = replace(
             self.standing,
             labeled=self.standing.labeled + counts,
@@ -144,12 +144,9 @@ class Screen:
             self._recount(project)
         return undone
 
-    def _at_hand(self, entries: Sequence[dict[str, object]]) -> bool:
-        kept = (self._hand.get(int(str(entry["utterance_id"]))) for entry in entries)
-        same = ("rank", "round_id", "strategy", "chosen_after")
-        return all(
-            one and all(one.entry[key] == entry[key] for key in same) for one, entry in zip(kept, entries, strict=True)
-        )
+    def _at_hand(self, entry: Leased) -> bool:
+        kept = self._hand.get(entry.utterance_id)
+        return kept is not None and kept.entry == entry
 
     def _recount(self, project: Project) -> None:
         self.standing = standing(project, self.annotator)

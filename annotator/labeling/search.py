@@ -92,7 +92,7 @@ def alike(project: Project, utterance_id: int, count: int = 10) -> list[tuple[in
     from sklearn.feature_extraction.text import TfidfVectorizer  # here, so that the app starts without it
 
     (row,) = utterances.read(project.db, [utterance_id])
-    own = row["text"].casefold()
+    own = row.text.casefold()
     pieces = sorted({own[i : i + WIDTH] for i in range(max(1, len(own) - WIDTH + 1))})
     pieces = pieces[:: -(-len(pieces) // PIECES)]
     others = ((i, text.casefold()) for i, text in rows.candidates(project.db, Conditions(), None) if i != utterance_id)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import Any
 
 import numpy as np
 
@@ -20,9 +19,10 @@ from annotator.rounds.batch import AUDIT
 from annotator.rounds.queueing import refill_queue
 from store import acceptances, annotations, labels, queue, rounds, utterances
 from store.acceptances import SPOT_CHECK
-from store.annotations import Kind, NewAnnotation, Withheld
+from store.annotations import Annotation, Kind, NewAnnotation, Withheld
 from store.database import immediate
-from store.queue import QueueEntry
+from store.queue import Leased, QueueEntry
+from store.utterances import Turn, Utterance
 
 AHEAD = 10  # utterances reserved for an annotator, so that the next ones are loaded in advance
 
@@ -56,9 +56,9 @@ class Answer:
 class Question:
     """One utterance as it is shown to an annotator, with the queue entry that selected it."""
 
-    utterance: Mapping[str, Any]
-    turns_before: tuple[Mapping[str, Any], ...]
-    entry: Mapping[str, Any]
+    utterance: Utterance
+    turns_before: tuple[Turn, ...]
+    entry: Leased
     suggestion: Suggestion | None  # shown with the question
     kept_back: Suggestion | None = None  # the suggestion that was withheld
     withheld: Withheld = ""
@@ -68,25 +68,25 @@ class Question:
     @property
     def is_audit(self) -> bool:
         """Whether the utterance is in the audit sample. Such a question never shows a suggestion."""
-        return bool(self.utterance["slice"] == "audit")
+        return self.utterance.slice == AUDIT
 
     @property
     def is_ahead(self) -> bool:
         """Whether the utterance was chosen between rounds, from the latest answers."""
-        return self.entry["chosen_after"] is not None
+        return self.entry.chosen_after is not None
 
     @property
     def reason(self) -> str:
         """The reason for asking, a sentence that is translated when it is shown."""
-        if self.entry["strategy"] == SPOT_CHECK:
+        if self.entry.strategy == SPOT_CHECK:
             return later("Spot check: drawn at random from the auto-accepted utterances. It shows no suggestion.")
         if self.is_audit:
             return later(
                 "Audit utterance: drawn at random to measure the model. It shows no suggestion, so that your "
                 "answer is independent."
             )
-        known = STRATEGIES.get(self.entry["strategy"])
-        return known.reason if known else self.entry["strategy"]
+        known = STRATEGIES.get(self.entry.strategy)
+        return known.reason if known else self.entry.strategy
 
 
 def next_question(project: Project, annotator: str) -> Question | None:
@@ -95,8 +95,8 @@ def next_question(project: Project, annotator: str) -> Question | None:
         return next(iter(questions(project, annotator, lease(project, annotator)[:1])), None)
 
 
-def lease(project: Project, annotator: str) -> list[dict[str, Any]]:
-    """Reserve the next queue entries for an annotator, drawing a new batch if needed; empty if nothing is left."""
+def lease(project: Project, annotator: str) -> list[Leased]:
+    """Reserve the next utterances for an annotator, drawing a new batch if needed; empty if nothing is left."""
     leased = queue.lease(project.db, annotator, AHEAD)
     if not leased and refill_queue(project, annotator):
         leased = queue.lease(project.db, annotator, AHEAD)
@@ -104,40 +104,40 @@ def lease(project: Project, annotator: str) -> list[dict[str, Any]]:
 
 
 def questions(
-    project: Project, annotator: str, entries: Sequence[Mapping[str, Any]], preferences: Preferences | None = None
+    project: Project, annotator: str, entries: Sequence[Leased], preferences: Preferences | None = None
 ) -> list[Question]:
-    """Return the questions for these queue entries. Call in the transaction that leased them."""
+    """Return the questions for these leased utterances. Call in the transaction that leased them."""
     config, preferences = project.config, preferences or Preferences()
-    rows = utterances.read(project.db, [entry["utterance_id"] for entry in entries])
+    rows = utterances.read(project.db, [entry.utterance_id for entry in entries])
     asked = list(zip(rows, entries, strict=True))
-    open_ones = [row["id"] for row, entry in asked if config.show_suggestions and not _is_blind(row, entry)]
+    open_ones = [row.id for row, entry in asked if config.show_suggestions and not _is_blind(row, entry)]
     known = _suggestions(project, open_ones)
-    drafts = annotations.taken_back(project.db, annotator, [row["id"] for row in rows])
+    drafts = annotations.taken_back(project.db, annotator, [row.id for row in rows])
     seen = annotations.last_id(project.db)
     return [
         replace(
-            _question(project, annotator, (row, entry, known.get(row["id"])), preferences, config),
+            _question(project, annotator, (row, entry, known.get(row.id)), preferences, config),
             seen=seen,
-            draft=_draft(drafts.get(row["id"])),
+            draft=_draft(drafts.get(row.id)),
         )
         for row, entry in asked
     ]
 
 
-def _draft(row: Mapping[str, Any] | None) -> Answer | None:
-    if row is None:
+def _draft(undone: Annotation | None) -> Answer | None:
+    if undone is None:
         return None
-    return Answer(row["kind"], row["label_id"], bool(row["unsure"]), row["comment"], row["milliseconds"])
+    return Answer(undone.kind, undone.label_id, bool(undone.unsure), undone.comment, undone.milliseconds)
 
 
-def _is_blind(row: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
-    return bool(row["slice"] == AUDIT or entry["strategy"] == SPOT_CHECK)
+def _is_blind(row: Utterance, entry: Leased) -> bool:
+    return row.slice == AUDIT or entry.strategy == SPOT_CHECK
 
 
 def _question(
     project: Project,
     annotator: str,
-    found: tuple[Mapping[str, Any], Mapping[str, Any], Suggestion | None],
+    found: tuple[Utterance, Leased, Suggestion | None],
     preferences: Preferences,
     config: RoundConfig,
 ) -> Question:
@@ -148,7 +148,7 @@ def _question(
         return Question(row, before, entry, None)
     if not preferences.suggestions:
         return Question(row, before, entry, None, suggestion, "choice")
-    if _by_chance(config, row["id"], annotator):
+    if _by_chance(config, row.id, annotator):
         return Question(row, before, entry, None, suggestion, "chance")
     return Question(row, before, entry, suggestion)
 
@@ -188,36 +188,36 @@ def answer(project: Project, question: Question, annotator: str, said: Answer) -
     """
     entry, shown, kept = question.entry, question.suggestion, question.kept_back
     new = NewAnnotation(
-        utterance_id=question.utterance["id"],
+        utterance_id=question.utterance.id,
         annotator=annotator,
         kind=said.kind,
         label_id=said.label_id,
-        strategy=entry["strategy"],
+        strategy=entry.strategy,
         codebook_version=labels.version(project.db),
         unsure=said.unsure,
         comment=said.comment,
-        round_id=entry["round_id"],
-        propensity=entry["propensity"],
-        pool_size=entry["pool_size"],
+        round_id=entry.round_id,
+        propensity=entry.propensity,
+        pool_size=entry.pool_size,
         suggested_label_id=shown.best[0] if shown else None,
         suggested_probability=shown.best[1] if shown else None,
         withheld=question.withheld,
         withheld_label_id=kept.best[0] if kept else None,
         withheld_probability=kept.best[1] if kept else None,
         milliseconds=said.milliseconds,
-        chosen_after=entry["chosen_after"],
+        chosen_after=entry.chosen_after,
     )
     with immediate(project.db):
         _check_unchanged(project, question, annotator)
         given = annotations.record(project.db, new)
-        if entry["strategy"] == SPOT_CHECK:
+        if entry.strategy == SPOT_CHECK:
             withdraw_broken(project)
     return given
 
 
 def _check_unchanged(project: Project, question: Question, annotator: str) -> None:
     """Raise AnswerRefused if the utterance was answered since it was shown, or is reserved for someone else."""
-    asked = question.utterance["id"]
+    asked = question.utterance.id
     since = annotations.answered_since(project.db, asked, annotator, question.seen)
     if since is None:
         holder = queue.holder(project.db, asked)
@@ -230,18 +230,18 @@ def _check_unchanged(project: Project, question: Question, annotator: str) -> No
                 "Your answer was not stored. Continue with the next utterance.",
             )
         return
-    if since["annotator"] != annotator:
+    if since.annotator != annotator:
         raise AnswerRefused(
-            Message("“{annotator}” has answered this utterance in the meantime.", annotator=since["annotator"]),
+            Message("“{annotator}” has answered this utterance in the meantime.", annotator=since.annotator),
             "Your answer was not stored. Continue with the next utterance.",
         )
-    if since["kind"] == "skip":
+    if since.kind == "skip":
         raise AnswerRefused("You already skipped this utterance in another window.", "Undo there to change it.")
-    if since["kind"] == "none_fits":
+    if since.said_label_id is None:
         raise AnswerRefused(
             "You already answered this utterance in another window: none fits.", "Undo there to change it."
         )
-    name = labels.names(project.db)[since["said_label_id"]]
+    name = labels.names(project.db)[since.said_label_id]
     raise AnswerRefused(
         Message("You already answered this utterance in another window as “{name}”.", name=name),
         "Undo there to change it.",
@@ -254,9 +254,9 @@ def undo(project: Project, annotator: str) -> bool:
         last = annotations.undo(project.db, annotator)
         if last is None:
             return False
-        why = last["strategy"], None, last["propensity"], last["pool_size"] or 0, last["chosen_after"]
-        entry = QueueEntry(last["utterance_id"], *why)
-        queue.put_first(project.db, last["round_id"], entry, annotator)
+        why = last.strategy, None, last.propensity, last.pool_size or 0, last.chosen_after
+        entry = QueueEntry(last.utterance_id, *why)
+        queue.put_first(project.db, last.round_id, entry, annotator)
     return True
 
 

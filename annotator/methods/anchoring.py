@@ -1,9 +1,9 @@
 """Measure anchoring: how much more often people agree with the model when they see its suggestion."""
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import hypot
-from typing import Any
 
 from annotator.methods.metrics import proportion_interval
 
@@ -35,23 +35,13 @@ class Pull:
         return self.size - hypot(one - low_one, high_two - two), self.size + hypot(high_one - one, two - low_two)
 
 
-def pull(answers: Iterable[Mapping[str, Any]]) -> Pull | None:
+def pull(answers: Iterable[tuple[bool, bool]]) -> Pull | None:
     """Compare answers given with a suggestion and those where it was withheld at random; None below 20 of either.
 
-    The two kinds are assigned at random, so nothing else explains a difference. Answers of annotators who hide all
-    suggestions are not counted.
+    Of each answer: whether the suggestion was shown, and whether the answer agrees with it. The two kinds are assigned
+    at random, so nothing else explains a difference.
     """
-    counts = {"shown": [0, 0], "hidden": [0, 0]}
-    for one in answers:
-        if one["kind"] not in ("label", "none_fits"):
-            continue
-        if one["suggested_label_id"] is not None:
-            kind, suggested = "shown", one["suggested_label_id"]
-        elif one["withheld"] == "chance":
-            kind, suggested = "hidden", one["withheld_label_id"]
-        else:
-            continue
-        counts[kind][0] += 1
-        counts[kind][1] += one["label_id"] == suggested
-    (shown, agreed_shown), (hidden, agreed_hidden) = counts["shown"], counts["hidden"]
-    return Pull(shown, agreed_shown, hidden, agreed_hidden) if min(shown, hidden) >= FEW else None
+    counted = Counter(answers)
+    agreed, hidden_agreed = counted[True, True], counted[False, True]
+    shown, hidden = agreed + counted[True, False], hidden_agreed + counted[False, False]
+    return Pull(shown, agreed, hidden, hidden_agreed) if min(shown, hidden) >= FEW else None

@@ -17,7 +17,7 @@ from annotator.pages import review
 from annotator.pages.components import codebook_history, label_card, layout
 from annotator.project import Project
 from store import annotations, labels
-from store.labels import Change
+from store.labels import Change, Fields
 
 ACTS = (later("Change"), later("Move"), later("Merge"), later("Split"), later("Retire"))
 
@@ -159,7 +159,7 @@ def _change_text(project: Project, label: CodebookLabel, answers: int) -> None:
             _propose(project, label.id, title, lambda: changes.revise(project, label.id, values, look))
 
 
-def _text_fields(label: CodebookLabel, at: str) -> dict[str, Any]:
+def _text_fields(label: CodebookLabel, at: str) -> Fields:
     name = st.text_input(say("Name"), label.name, 200, key=f"name-{at}")
     about, lines_before = say("Read by annotators and by the model."), "\n".join(label.examples)
     definition = st.text_area(say("Definition"), label.definition, help=about, key=f"definition-{at}")
@@ -247,23 +247,23 @@ def _add(project: Project) -> None:
 
 
 def _retired(project: Project) -> None:
-    retired = [row for row in labels.every(project.db) if not labels.in_use(row)]
+    retired = [label for label in labels.every(project.db) if not label.in_use]
     if not retired:
         return
     names = labels.names(project.db)
     with st.expander(say("Retired ({n})", n=len(retired))):
-        for row in retired:
-            count = _answers(annotations.count_given(project.db, [row["id"]])[0])
-            other = say("counts as “{label}”", label=names[row["counts_as"]]) if row["merged_into"] else ""
+        for gone in retired:
+            count = _answers(annotations.count_given(project.db, [gone.id])[0])
+            other = say("counts as “{label}”", label=names[gone.counts_as]) if gone.merged_into else ""
             with st.container(horizontal=True, vertical_alignment="center"):
                 with st.container(width="stretch"):
-                    layout.html("event", f"{count}, {other or say('counts as no label')}", row["name"])
-                name = layout.plain(row["name"])
+                    layout.html("event", f"{count}, {other or say('counts as no label')}", gone.name)
+                name = layout.plain(gone.name)
                 about = say("Reinstate {label}", label=name)
-                if st.button(say("Reinstate"), key=f"restore-{row['id']}", help=about):
+                if st.button(say("Reinstate"), key=f"restore-{gone.id}", help=about):
                     title = say("Reinstate “{label}”", label=name)
-                    _propose(project, ("gone", row["id"]), title, partial(changes.restore, project, row["id"]))
-            _pending(project, ("gone", row["id"]))
+                    _propose(project, ("gone", gone.id), title, partial(changes.restore, project, gone.id))
+            _pending(project, ("gone", gone.id))
 
 
 # Preview, then apply

@@ -28,6 +28,7 @@ from store import annotations, utterances
 from store.files.import_report import KINDS, ImportReport
 from store.files.importers import Columns, ImportPlan, detect_columns, labels_in, preview
 from store.files.readers import Rejected, read_header
+from store.utterances import NewUtterance
 
 SHOWN = 1_000  # rows of an import report on screen
 NAMED = 20  # labels listed next to the button that adds them
@@ -190,7 +191,7 @@ def _show_preview(path: Path, plan: ImportPlan) -> None:
     st.dataframe([_preview_line(one) for one in preview(path, plan, 8)], hide_index=True)
 
 
-def _preview_line(one: Any) -> dict[str, Any]:
+def _preview_line(one: NewUtterance | Rejected) -> dict[str, str | None]:
     if isinstance(one, Rejected):
         refused = say("row {row} is skipped: {reason}", row=one.row, reason=translate(one.reason))
         return {say("Text"): "", say("Role"): refused}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from annotator.exchange.columns import ExportRow
 from annotator.exchange.export import ExportContext, ExportPlan, Rows, default_filename, export_project, export_rows
 from annotator.i18n import later, say, say_many
 from annotator.pages.components import layout, onboarding
@@ -88,8 +89,7 @@ def _zipped(project: Project, plan: ExportPlan) -> bytes:
         return Path(shutil.make_archive(folder, "zip", folder, inside.name)).read_bytes()
 
 
-def _readable(row: dict[str, object], known: ExportContext) -> dict[str, object]:
+def _readable(row: ExportRow, known: ExportContext) -> dict[str, object]:
     """Return a row in the column order of the file, with one column per probability."""
-    probabilities = row["probabilities"]
-    spread = {f"p({name})": value for name, value in probabilities.items()} if isinstance(probabilities, dict) else {}
-    return {field.name: row[field.name] for field in known.fields if field.kind != "probabilities"} | spread
+    cells, spread = row.cells(), {f"p({name})": value for name, value in (row.probabilities or {}).items()}
+    return {field.name: cells[field.name] for field in known.fields if field.kind != "probabilities"} | spread

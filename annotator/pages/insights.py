@@ -7,7 +7,6 @@ import streamlit as st
 from annotator import i18n
 from annotator.i18n import say, say_many
 from annotator.labeling.auto_accept import Offer, accept, offer, take_back
-from annotator.methods.anchoring import pull
 from annotator.methods.guarantee import Guarantee, NotYet, Target
 from annotator.pages.components import layout, onboarding
 from annotator.project import Project
@@ -240,7 +239,7 @@ def _labels_and_time(project: Project, used: InUse | None, answers: Answers) -> 
             st.altair_chart(charts.time_per_answer(pace), key="time-per-answer")
         layout.html("quiet", text.paced(pace))
         layout.html("quiet", text.agreed(summary.people_agree(project, answers)))
-        layout.html("quiet", text.suggestion_effect(pull(answers)))
+        layout.html("quiet", text.suggestion_effect(summary.suggestion_pull(answers)))
 
 
 # Changes in the last round, and older rounds

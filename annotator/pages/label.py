@@ -55,7 +55,7 @@ def _settle(project: Project) -> bool:
         before = screen.question
         with suppress(ProjectBusy):  # keep it unchanged
             screen.refresh(project)
-        if before and (screen.question is None or screen.question.utterance["id"] != before.utterance["id"]):
+        if before and (screen.question is None or screen.question.utterance.id != before.utterance.id):
             _leave_behind(st.session_state.get("comment", "").strip())
             _turn_to(screen)
         return True
@@ -127,7 +127,7 @@ def _follow_up(project: Project) -> None:
 def _say(utterance_id: int, kind: str, label_id: int | None, told: str = "") -> None:
     """Store an answer and show the next utterance. A second key press for the same utterance is ignored."""
     screen: Screen | None = st.session_state.get("desk")
-    if screen is None or screen.question is None or screen.question.utterance["id"] != utterance_id:
+    if screen is None or screen.question is None or screen.question.utterance.id != utterance_id:
         return
     milliseconds = round((time.monotonic() - st.session_state["shown_at"]) * 1000)
     said = _as_typed(Answer(kind, label_id, milliseconds=milliseconds))  # type: ignore[arg-type]
@@ -136,7 +136,7 @@ def _say(utterance_id: int, kind: str, label_id: int | None, told: str = "") -> 
 
 def _store(screen: Screen, question: Question, said: Answer, project: Project) -> None:
     """Store an answer, show the next utterance, and start a round or reorder the batch if due."""
-    if screen.question and screen.question.utterance["id"] == question.utterance["id"]:
+    if screen.question and screen.question.utterance.id == question.utterance.id:
         said = _as_typed(said)  # include what was typed while it waited
     try:
         screen.answer(project, said, question)
@@ -191,10 +191,10 @@ def _reading(offered: Sequence[CodebookLabel], question: Question) -> None:
 
     The text is foreign: it is shown literally and nothing in it is rendered.
     """
-    turns = "".join(layout.spoken("turn", turn["speaker"], turn["text"]) for turn in question.turns_before)
-    text = layout.spoken("utterance", question.utterance["speaker"], question.utterance["text"])
+    turns = "".join(layout.spoken("turn", turn.speaker, turn.text) for turn in question.turns_before)
+    text = layout.spoken("utterance", question.utterance.speaker, question.utterance.text)
     others = {keys.NONE_FITS: "none-fits", keys.SKIP: "skip"}
-    asks = keys.asks(question.utterance["id"], offered, "label", others)
+    asks = keys.asks(question.utterance.id, offered, "label", others)
     st.html(
         f'<div class="reading" tabindex="0" role="region" aria-label="{say("Utterance")}" aria-live="polite" '
         f"{asks}>{turns}{text}</div>"
@@ -220,7 +220,7 @@ def _offered(codebook: Codebook, question: Question) -> Sequence[CodebookLabel]:
 
 def _labels(codebook: Codebook, offered: Sequence[CodebookLabel], question: Question) -> None:
     likely = dict(question.suggestion.probabilities) if question.suggestion else {}
-    asked = question.utterance["id"]
+    asked = question.utterance.id
     if len(codebook.labels) > LARGE:
         names = {label.id: label.name for label in codebook.labels}
         label_card.find_label(codebook, asked, lambda label: _say(asked, "label", label, names[label]))
@@ -261,7 +261,7 @@ def _button(label: CodebookLabel, question: Question, width: int, share: float |
         shortcut=label.key or None,
         help=layout.plain(label.definition) if share is not None and label.definition else None,
         on_click=_say,
-        args=(question.utterance["id"], "label", label.id, label.name),
+        args=(question.utterance.id, "label", label.id, label.name),
         width=width,
     )
 
@@ -283,7 +283,7 @@ def _beside(label: CodebookLabel, share: float | None) -> None:
 
 
 def _other_answers(project: Project, codebook: Codebook, question: Question) -> None:
-    asked = question.utterance["id"]
+    asked = question.utterance.id
     with st.container(horizontal=True, vertical_alignment="center"):
         none_fits, skip = (asked, "none_fits", None, say("None fits")), (asked, "skip", None, say("Skip"))
         st.button(say("None fits"), key="none-fits", shortcut=keys.NONE_FITS, on_click=_say, args=none_fits)
@@ -321,7 +321,7 @@ def _transcript(project: Project, question: Question) -> None:
     """Show all turns of the conversation, with the utterance to label marked."""
     asked = question.utterance
     lines = (
-        layout.spoken("turn here" if turn["id"] == asked["id"] else "turn", turn["speaker"], turn["text"])
+        layout.spoken("turn here" if turn.id == asked.id else "turn", turn.speaker, turn.text)
         for turn in utterances.turns_around(project.db, asked)
     )
     st.html(f'<div class="transcript">{"".join(lines)}</div>')

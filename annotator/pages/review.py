@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 from html import escape
-from typing import Any
 
 import streamlit as st
 
@@ -17,7 +16,7 @@ from annotator.pages.components import keys, label_card, layout, pending
 from annotator.project import Project
 from annotator.rounds.batch import AUDIT
 from store import labels
-from store.annotations import ADJUDICATED, Kind
+from store.annotations import ADJUDICATED, Answer, Kind
 
 
 def show() -> None:
@@ -84,8 +83,8 @@ def _nothing(project: Project, name: str, passed: int) -> None:
 
 def _utterance(now: Case) -> None:
     for turn in now.turns_before:
-        layout.html("turn", turn["text"], turn["speaker"] or "")
-    layout.html("utterance", now.utterance["text"], now.utterance["speaker"] or "")
+        layout.html("turn", turn.text, turn.speaker or "")
+    layout.html("utterance", now.utterance.text, now.utterance.speaker or "")
 
 
 def _voices(project: Project, now: Case) -> None:
@@ -95,22 +94,22 @@ def _voices(project: Project, now: Case) -> None:
     if now.suggestion:
         label, probability = now.suggestion
         said.append(_voice(say("The model"), f"{names[label]} · {number(probability, '.0%')}", ""))
-    elif now.utterance["slice"] == AUDIT:
+    elif now.utterance.slice == AUDIT:
         said.append(_voice(say("The model"), say("not shown"), say("Audit utterance: it measures the model.")))
     st.html(f'<div class="voices">{"".join(said)}</div>')
     for note in now.notes:
         layout.html("quiet", note)
 
 
-def _answer(row: Mapping[str, Any], names: Mapping[int, str]) -> str:
-    label = names.get(row["said_label_id"]) or say("none fits")
-    notes = [say("codebook version {n}", n=row["codebook_version"]), str(row["at"])[:10]]
-    notes += [say("retired")] if row["kind"] == "out_of_use" else []
-    if row["label_id"] not in (None, row["said_label_id"]):
-        notes.append(say("counts as {label}", label=names[row["label_id"]]))
-    notes += [say("unsure")] * bool(row["unsure"]) + [say("“{name}”", name=row["comment"])] * bool(row["comment"])
-    who = str(row["annotator"])
-    who = say("{name} (adjudicated)", name=who) if row["strategy"] == ADJUDICATED else who
+def _answer(given: Answer, names: Mapping[int, str]) -> str:
+    label = say("none fits") if given.said_label_id is None else names[given.said_label_id]
+    notes = [say("codebook version {n}", n=given.codebook_version), given.at[:10]]
+    notes += [say("retired")] if given.kind == "out_of_use" else []
+    if given.label_id is not None and given.label_id != given.said_label_id:
+        notes.append(say("counts as {label}", label=names[given.label_id]))
+    notes += [say("unsure")] * bool(given.unsure) + [say("“{name}”", name=given.comment)] * bool(given.comment)
+    adjudicated = given.strategy == ADJUDICATED
+    who = say("{name} (adjudicated)", name=given.annotator) if adjudicated else given.annotator
     return _voice(who, label, ", ".join(notes))
 
 
@@ -124,16 +123,16 @@ def _voice(who: str, said: str, notes: str) -> str:
 def _settling(project: Project, name: str, now: Case) -> None:
     codebook = codebook_of(project)
     offered = _offered(codebook, now)
-    asks = keys.asks(now.utterance["id"], offered, "settle", {keys.NONE_FITS: "settle-none", keys.SKIP: "later"})
+    asks = keys.asks(now.utterance.id, offered, "settle", {keys.NONE_FITS: "settle-none", keys.SKIP: "later"})
     wins = say("Your decision outweighs all answers and is exported as adjudicated.")
     st.html(f'<div class="quiet" {asks}>{escape(wins)}</div>')
     if len(offered) < len(codebook.labels):
         names = {label.id: label.name for label in codebook.labels}
-        label_card.find_label(codebook, now.utterance["id"], lambda label: _settle(now, "label", label, names[label]))
+        label_card.find_label(codebook, now.utterance.id, lambda label: _settle(now, "label", label, names[label]))
     with st.container(horizontal=True):
         for label in offered:
             _button(label, now)
-    none_fits, later = (now, "none_fits", None, say("None fits")), ((project.folder, name), now.utterance["id"])
+    none_fits, later = (now, "none_fits", None, say("None fits")), ((project.folder, name), now.utterance.id)
     with st.container(horizontal=True):
         st.button(say("None fits"), key="settle-none", shortcut=keys.NONE_FITS, on_click=_settle, args=none_fits)
         st.button(say("Later"), key="later", shortcut=keys.SKIP, on_click=_pass_over, args=later)
@@ -165,7 +164,7 @@ def _undo_button() -> None:
 @layout.guarded
 def _settle(now: Case, kind: Kind, label_id: int | None, told: str = "") -> None:
     """Decide the case on screen. A second key press for the same case is ignored."""
-    if st.session_state.get("case", (None, None))[1] != now.utterance["id"]:
+    if st.session_state.get("case", (None, None))[1] != now.utterance.id:
         return
     pending.submit(told, partial(_store, now, layout.annotator(), (kind, label_id)))
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 import streamlit as st
 
@@ -17,8 +16,10 @@ from annotator.pages.components import layout, pending
 from annotator.project import Project
 from store import annotations, labels, rounds, utterances
 from store import bulk as acts
+from store.annotations import Answer as Given
 from store.faults import parsed
 from store.search import NONE_FITS, Conditions, Quarrel, State
+from store.utterances import Utterance
 
 PAGE = 20  # utterances shown at once
 ANY = -1  # no condition; not a valid label or round id
@@ -102,30 +103,28 @@ def _found(project: Project, names: Mapping[int, str], found: list[int]) -> None
     number = st.pagination(pages, key=f"page-of-{pages}") if pages > 1 else 1
     shown = found[(number - 1) * PAGE : number * PAGE]
     given: dict[int, list[str]] = {}
-    for row in annotations.answers_to(project.db, shown):
-        given.setdefault(row["utterance_id"], []).append(f"{row['annotator']}: {_said(row, names)}")
+    for one in annotations.answers_to(project.db, shown):
+        given.setdefault(one.utterance_id, []).append(f"{one.annotator}: {_said(one, names)}")
     for row in utterances.read(project.db, shown):
-        _line(project, row, given.get(row["id"], []))
+        _line(project, row, given.get(row.id, []))
 
 
-def _said(row: Mapping[str, Any], names: Mapping[int, str]) -> str:
+def _said(given: Given, names: Mapping[int, str]) -> str:
     """Return a short text for an answer, with the label it counts as."""
-    if row["kind"] == "out_of_use":
-        return say("{label} (retired)", label=names[row["said_label_id"]])
-    return names.get(row["label_id"] or NONE_FITS, "") if row["kind"] != "skip" else say("skipped")
+    if given.kind == "out_of_use":
+        return say("{label} (retired)", label=names[given.said_label_id or NONE_FITS])
+    return say("skipped") if given.kind == "skip" else names.get(given.label_id or NONE_FITS, "")
 
 
-def _line(project: Project, row: Mapping[str, Any], given: list[str]) -> None:
+def _line(project: Project, row: Utterance, given: list[str]) -> None:
     """Show one utterance with its answers and, on demand, its context and similar utterances."""
-    notes = [*given, *([say("audit utterance")] if row["slice"] == "audit" else [])]
+    notes = [*given, *([say("audit utterance")] if row.slice == "audit" else [])]
     with st.container(horizontal=True, vertical_alignment="top", gap="medium"):
         with st.container(width="stretch"):
-            layout.html("found", row["text"], row["speaker"] or "")
+            layout.html("found", row.text, row.speaker or "")
             layout.html("quiet", " · ".join(notes) or say("not answered yet"))
-        st.button(
-            say("Show context"), key=f"around-{row['id']}", type="tertiary", on_click=_look_around, args=(row["id"],)
-        )
-    if st.session_state.get("around") == row["id"]:
+        st.button(say("Show context"), key=f"around-{row.id}", type="tertiary", on_click=_look_around, args=(row.id,))
+    if st.session_state.get("around") == row.id:
         _around(project, row)
 
 
@@ -135,21 +134,19 @@ def _look_around(utterance_id: int) -> None:
     st.session_state["around"] = None if closed else utterance_id
 
 
-def _around(project: Project, row: Mapping[str, Any]) -> None:
+def _around(project: Project, row: Utterance) -> None:
     with st.container(border=True):
-        if row["conversation"] is not None:
+        if row.conversation is not None:
             st.caption(say("In the conversation"))
             turns = utterances.turns_around(project.db, row, AROUND)
-            lines = (
-                layout.spoken("turn here" if t["id"] == row["id"] else "turn", t["speaker"], t["text"]) for t in turns
-            )
+            lines = (layout.spoken("turn here" if t.id == row.id else "turn", t.speaker, t.text) for t in turns)
             st.html("".join(lines))
         st.caption(say("Most similar"))
         with st.spinner(say("Comparing")):
-            near = alike(project, row["id"])
+            near = alike(project, row.id)
         texts = utterances.read(project.db, [utterance_id for utterance_id, _ in near])
         for other, (_, likeness) in zip(texts, near, strict=True):
-            layout.html("turn", other["text"], number(likeness, ".0%"))
+            layout.html("turn", other.text, number(likeness, ".0%"))
         if not near:
             layout.html("quiet", say("No similar utterances."))
 
@@ -227,18 +224,18 @@ def _acts(project: Project, names: Mapping[int, str]) -> None:
         return
     st.header(say("Bulk answers"))
     for act in done:
-        answer = names.get(act["label_id"] or NONE_FITS, "")
-        looked = parsed(act["search"], "a search")
+        answer = names.get(act.label_id or NONE_FITS, "")
+        looked = parsed(act.search, "a search")
         what = " ".join(part for part in (looked["words"], looked["pattern"]) if part) or say("by conditions")
         with st.container(horizontal=True, vertical_alignment="center"):
             with st.container(width="stretch"):
-                layout.html("quiet", f"{act['at'][:16].replace('T', ' ')} · {act['size']:,} × {answer} · {what}")
+                layout.html("quiet", f"{act.at[:16].replace('T', ' ')} · {act.size:,} × {answer} · {what}")
             st.button(
-                say("Undone") if act["undone"] else say("Undo"),
-                key=f"take-back-{act['id']}",
-                disabled=bool(act["undone"]),
+                say("Undone") if act.undone else say("Undo"),
+                key=f"take-back-{act.id}",
+                disabled=bool(act.undone),
                 on_click=_take_back,
-                args=(act["id"],),
+                args=(act.id,),
             )
 
 

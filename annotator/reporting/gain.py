@@ -113,7 +113,7 @@ def recent_gain(project: Project, wait: bool = True, answers: Answers | None = N
 def drawn_at_random(project: Project, order: Sequence[int], answers: Answers | None = None) -> dict[int, int]:
     """Return the audit answers of utterances with hidden states as utterance id -> column."""
     answers = annotations.answers(project.db) if answers is None else answers
-    agreed = consensus_labels(one for one in answers if one["slice"] == AUDIT)
+    agreed = consensus_labels(one for one in answers if one.slice == AUDIT)
     known = states.known(project.db, list(agreed))
     return {i: order.index(label) for i, label in sorted(agreed.items()) if label in order and i in known}
 

@@ -8,16 +8,16 @@ without them each function reads its own.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from scipy.stats import beta
 
 from annotator.codebook.definition import codebook_of
 from annotator.labeling.auto_accept import evidence_of, pace
+from annotator.methods.anchoring import Pull, pull
 from annotator.methods.calibration import Calibrator
 from annotator.methods.guarantee import Evidence
 from annotator.methods.metrics import TAILS, Array, Labels, Metrics, risk_coverage
@@ -27,10 +27,11 @@ from annotator.rounds.batch import AUDIT
 from annotator.rounds.consensus import Agreement, agreement, consensus, consensus_labels
 from annotator.rounds.summaries import likeliest, round_before
 from store import acceptances, annotations, labels, rounds, utterances
+from store.annotations import ANSWERED, Answer
 from store.rounds import Round
 
 STEP = 25  # answers whose median time is taken together: about a batch
-Answers = Sequence[Mapping[str, Any]]  # the rows of `annotations.answers`, which a run reads once and passes on
+Answers = Sequence[Answer]  # those of `annotations.answers`, which a run reads once and passes on
 
 
 @dataclass(frozen=True)
@@ -210,8 +211,8 @@ def flips(project: Project, used: InUse, most: int) -> Flips | None:
     changed = sorted((i for i in both if was[i][0] != is_[i][0]), key=lambda i: (-is_[i][1], i))
     found = []
     for row in utterances.read(project.db, changed[:most]):
-        (before, sure_before), (now, sure_now) = was[row["id"]], is_[row["id"]]
-        found.append(Flip(row["id"], row["text"], known[before], sure_before, known[now], sure_now))
+        (before, sure_before), (now, sure_now) = was[row.id], is_[row.id]
+        found.append(Flip(row.id, row.text, known[before], sure_before, known[now], sure_now))
     return Flips(older.number, used.row.number, len(both), len(changed), tuple(found))
 
 
@@ -241,7 +242,7 @@ class Pace:
 def time_per_answer(project: Project, answers: Answers | None = None) -> Pace:
     """Return the median time from seeing an utterance to answering it, over 25 answers each."""
     answers = annotations.answers(project.db) if answers is None else answers
-    seconds = [a["milliseconds"] / 1000 for a in answers if a["milliseconds"] is not None]
+    seconds = [a.milliseconds / 1000 for a in answers if a.milliseconds is not None]
     edges = [*range(0, len(seconds), STEP), len(seconds)]
     steps = [PaceStep(a + 1, b, float(np.median(seconds[a:b]))) for a, b in pairwise(edges) if b > a]
     slices = utterances.count_slices(project.db)
@@ -254,6 +255,14 @@ def time_per_answer(project: Project, answers: Answers | None = None) -> Pace:
 def people_agree(project: Project, answers: Answers | None = None) -> Agreement | None:
     """Return the agreement between people, “none fits” included; imported labels do not count as anybody's."""
     return agreement(annotations.answers(project.db) if answers is None else answers)
+
+
+def suggestion_pull(answers: Answers) -> Pull | None:
+    """Return how much suggestions influence answers; those of annotators who hide all suggestions are not counted."""
+    given = [one for one in answers if one.kind in ANSWERED]
+    shown = [(True, one.label_id == one.suggested_label_id) for one in given if one.suggested_label_id is not None]
+    hidden = [(False, one.label_id == one.withheld_label_id) for one in given if one.withheld == "chance"]
+    return pull([*shown, *hidden])
 
 
 @dataclass(frozen=True)
@@ -273,9 +282,9 @@ def queried_accuracy(project: Project, answers: Answers | None = None) -> list[Q
     answers = annotations.answers(project.db) if answers is None else answers
     agreed, queried = consensus(answers), defaultdict(set)
     for one in answers:
-        chosen = one["strategy"] in CHOSEN and one["slice"] == "pool"
-        if chosen and one["utterance_id"] in agreed:
-            queried[one["round_id"]].add(one["utterance_id"])
+        chosen = one.strategy in CHOSEN and one.slice == "pool"
+        if chosen and one.utterance_id in agreed:
+            queried[one.round_id].add(one.utterance_id)
     found = []
     for row in reversed(rounds.history(project.db)):
         if queried[row.id]:

@@ -5,9 +5,8 @@ Unbiased estimates from the answers need them.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from annotator.config import RoundConfig
 from annotator.methods.query_strategies import DEFAULT, Rows, View, choose, strategy_named
 from store.acceptances import SPOT_CHECK
 from store.queue import QueueEntry
+from store.utterances import Utterance
 
 AUDIT = "audit"
 DUPLICATE = 0.8  # cosine similarity of character n-grams from which two texts are near-duplicates
@@ -30,9 +30,7 @@ class Candidates:
     audit: Sequence[int] = ()
     accepted: Sequence[int] = ()
     is_cold: bool = False  # whether the view is from a round without training examples
-    read: Callable[[Sequence[int]], list[Mapping[str, Any]]] | None = (
-        None  # rows of utterances, to detect near-duplicates
-    )
+    read: Callable[[Sequence[int]], list[Utterance]] | None = None  # to detect near-duplicates
 
 
 def compose_batch(candidates: Candidates, config: RoundConfig, rng: np.random.Generator) -> list[QueueEntry]:
@@ -83,17 +81,17 @@ def pick_different(rows: Rows, count: int, candidates: Candidates, per_conversat
     if candidates.read is None or len(rows) <= 1:
         return [int(row) for row in rows[:count]]
     read = candidates.read([candidates.pool[row] for row in rows])
-    duplicates = _near_duplicates([str(one["text"]) for one in read])
+    duplicates = _near_duplicates([one.text for one in read])
     taken: list[int] = []
-    turns: Counter[str] = Counter()
+    turns: Counter[str | None] = Counter()
     for place, one in enumerate(read):
-        conversation = one["conversation"]
         if len(taken) == count:
             break
-        if duplicates[place, taken].any() or (conversation is not None and turns[conversation] >= per_conversation):
+        in_full = one.conversation is not None and turns[one.conversation] >= per_conversation
+        if in_full or duplicates[place, taken].any():
             continue
         taken.append(place)
-        turns[conversation] += 1
+        turns[one.conversation] += 1
     passed_over = [place for place in range(len(rows)) if place not in set(taken)]
     return [int(rows[place]) for place in (taken + passed_over)[:count]]
 

@@ -1,8 +1,9 @@
 """Read the candidates for a batch, and their view for a query strategy, from the database."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,11 +46,8 @@ def candidates(
     counts = annotations.count_by_slice(db)
     label_counts = [counts.get(("pool", label), 0) for label in predictions.label_ids]
     view = _view(project, predictions, scored, label_counts)
-
-    def rows_of(ids: Sequence[int]) -> list[Mapping[str, Any]]:
-        return list(utterances.read(db, ids))
-
-    return Candidates(predictions.utterance_ids[scored].tolist(), view, audit, checks, not sum(label_counts), rows_of)
+    is_cold, rows_of = not sum(label_counts), partial(utterances.read, db)
+    return Candidates(predictions.utterance_ids[scored].tolist(), view, audit, checks, is_cold, rows_of)
 
 
 def training_states(project: "Project", order: Sequence[int]) -> tuple[list[int], States, list[int]]:

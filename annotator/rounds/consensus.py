@@ -5,16 +5,15 @@ has one vote; names that differ only in case or surrounding spaces are the same 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import comb
-from typing import Any, Literal
+from typing import Literal
 
 import krippendorff
 
-from store.annotations import ADJUDICATED, ANSWERED, GIVEN, same_person
+from store.annotations import ADJUDICATED, ANSWERED, GIVEN, Answer, same_person
 
-Answer = Mapping[str, Any]
 VerdictKind = Literal["label", "none_fits", "disputed", "skip", "out_of_use"]
 
 
@@ -51,7 +50,7 @@ def by_utterance(answers: Iterable[Answer]) -> dict[int, list[Answer]]:
     """Group answers by utterance, in their order."""
     groups: dict[int, list[Answer]] = defaultdict(list)
     for answer in answers:
-        groups[answer["utterance_id"]].append(answer)
+        groups[answer.utterance_id].append(answer)
     return groups
 
 
@@ -61,18 +60,18 @@ def verdict(answers: Sequence[Answer]) -> Verdict:
     Skips and retired labels have no vote. An adjudicated answer overrides all votes.
     """
     counting = answers if len(answers) == 1 else _counting(answers)
-    votes = tuple(answer for answer in counting if answer["kind"] in ANSWERED)
-    answers = [answer for answer in _decisive(counting) if answer["kind"] in ANSWERED]
+    votes = tuple(answer for answer in counting if answer.kind in ANSWERED)
+    answers = [answer for answer in _decisive(counting) if answer.kind in ANSWERED]
     if not answers:
-        rest = [answer for answer in counting if answer["kind"] == "out_of_use"] or counting
+        rest = [answer for answer in counting if answer.kind == "out_of_use"] or counting
         decisive = max(rest, key=_order)
-        return Verdict("skip" if decisive["kind"] == "skip" else "out_of_use", None, votes, decisive)
-    ranked = Counter(answer["label_id"] for answer in answers).most_common(2)
+        return Verdict("skip" if decisive.kind == "skip" else "out_of_use", None, votes, decisive)
+    ranked = Counter(answer.label_id for answer in answers).most_common(2)
     if len(ranked) == 2 and ranked[0][1] == ranked[1][1]:
         return Verdict("disputed", None, votes, min(answers, key=_order))
     label = ranked[0][0]
-    decisive = max((answer for answer in answers if answer["label_id"] == label), key=_order)
-    return Verdict(decisive["kind"], label, votes, decisive)
+    decisive = max((answer for answer in answers if answer.label_id == label), key=_order)
+    return Verdict(decisive.kind, label, votes, decisive)
 
 
 def divided(answers: Iterable[Answer]) -> list[int]:
@@ -80,7 +79,7 @@ def divided(answers: Iterable[Answer]) -> list[int]:
     return [
         utterance
         for utterance, given in by_utterance(answers).items()
-        if len({answer["label_id"] for answer in _counting(given) if answer["kind"] in ANSWERED}) > 1
+        if len({answer.label_id for answer in _counting(given) if answer.kind in ANSWERED}) > 1
     ]
 
 
@@ -92,9 +91,9 @@ def _counting(answers: Sequence[Answer]) -> list[Answer]:
     """
     newest: dict[tuple[str, bool], Answer] = {}
     for answer in sorted(answers, key=_order):
-        newest[same_person(answer["annotator"]), answer["strategy"] == ADJUDICATED] = answer
-    people = [answer for answer in newest.values() if answer["strategy"] != GIVEN]
-    answered = any(answer["kind"] != "skip" for answer in people)
+        newest[same_person(answer.annotator), answer.strategy == ADJUDICATED] = answer
+    people = [answer for answer in newest.values() if answer.strategy != GIVEN]
+    answered = any(answer.kind != "skip" for answer in people)
     return sorted(people if answered else newest.values(), key=_order)
 
 
@@ -103,15 +102,15 @@ def _decisive(answers: Sequence[Answer]) -> Sequence[Answer]:
 
     If its label has been retired since, only answers given after it count.
     """
-    adjudicated = [answer for answer in answers if answer["strategy"] == ADJUDICATED and answer["kind"] != "skip"]
+    adjudicated = [answer for answer in answers if answer.strategy == ADJUDICATED and answer.kind != "skip"]
     if not adjudicated:
         return answers
     last = max(adjudicated, key=_order)
-    return [last] if last["kind"] != "out_of_use" else [answer for answer in answers if answer["id"] > last["id"]]
+    return [last] if last.kind != "out_of_use" else [answer for answer in answers if answer.id > last.id]
 
 
 def _order(answer: Answer) -> int:
-    return int(answer["id"])
+    return answer.id
 
 
 @dataclass(frozen=True)
@@ -131,9 +130,9 @@ def agreement(answers: Iterable[Answer]) -> Agreement | None:
     answers are not independent and imported labels belong to nobody, so both are left out. Alpha is nominal
     (Krippendorff 2004): 1 is full agreement, 0 is chance.
     """
-    own = (answer for answer in answers if answer["strategy"] not in (ADJUDICATED, GIVEN))
+    own = (answer for answer in answers if answer.strategy not in (ADJUDICATED, GIVEN))
     groups = by_utterance(own).values()
-    counters = [Counter(a["label_id"] for a in _counting(group) if a["kind"] in ANSWERED) for group in groups]
+    counters = [Counter(a.label_id for a in _counting(group) if a.kind in ANSWERED) for group in groups]
     shared = [counter for counter in counters if counter.total() > 1]
     if not shared:
         return None

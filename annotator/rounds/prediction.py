@@ -23,7 +23,7 @@ from annotator.methods.calibration import Calibrator
 from annotator.methods.metrics import Array
 from annotator.methods.query_strategies import Probabilities
 from annotator.project import Project
-from annotator.rounds.snapshot import spoken
+from annotator.rounds.snapshot import model_input
 from model.description import stored_origin
 from model.load import load_adapter
 from model.types import Adapter, Progress, Utterance, no_progress
@@ -172,7 +172,7 @@ def _restored(project: Project, row: Round) -> Adapter:
 def with_context(spool: Spool, turns: int) -> Iterator[tuple[NewUtterance, Utterance]]:
     """Yield each row to be scored, in order, with the model's input: its text and the turns before it."""
     for row, before in spool.with_turns(turns):
-        yield row, Utterance(row.text, tuple(spoken(speaker, text) for speaker, text in before))
+        yield row, model_input(row.text, before)
 
 
 def _accepted(read: Iterable[NewUtterance | Rejected], rejected: list[Rejected]) -> Iterator[NewUtterance]:

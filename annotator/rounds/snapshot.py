@@ -5,9 +5,8 @@ Context turns are read only here: for training, for scoring and for the label pa
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -18,8 +17,9 @@ from annotator.rounds.batch import AUDIT
 from annotator.rounds.consensus import consensus_labels
 from model.types import Utterance
 from store import annotations, utterances
-from store.annotations import ANSWERED
+from store.annotations import ANSWERED, Answer
 from store.database import reading
+from store.utterances import Turn
 
 DRAWN = (AUDIT, "random")  # query strategies that draw at random
 
@@ -61,7 +61,7 @@ def take_snapshot(project: Project, config: RoundConfig, rng: np.random.Generato
         codebook = codebook_of(project)
         last, strategies = annotations.last_id(project.db), annotations.first_asked(project.db)
     agreed = consensus_labels(answers)
-    in_audit, done = set(audit), {a["utterance_id"] for a in answers if a["kind"] in ANSWERED}
+    in_audit, done = set(audit), {a.utterance_id for a in answers if a.kind in ANSWERED}
     open_pool = [i for i in pool if i not in done]
     if len(open_pool) > config.score_limit:
         open_pool = sorted(rng.choice(open_pool, config.score_limit, replace=False).tolist())
@@ -72,25 +72,19 @@ def take_snapshot(project: Project, config: RoundConfig, rng: np.random.Generato
     return Snapshot(train, evaluated, scored, frozenset(open_pool), last, codebook, drawn)
 
 
-def training_labels(
-    project: Project, order: Sequence[int], answers: Sequence[Mapping[str, Any]] | None = None
-) -> dict[int, int]:
+def training_labels(project: Project, order: Sequence[int], answers: Sequence[Answer] | None = None) -> dict[int, int]:
     """Return the consensus label of every answered pool utterance as its column in `order`, a sequence of label ids."""
     answers = annotations.answers(project.db) if answers is None else answers
-    agreed = consensus_labels(answer for answer in answers if answer["slice"] == "pool")
+    agreed = consensus_labels(answer for answer in answers if answer.slice == "pool")
     return {i: order.index(label) for i, label in agreed.items() if label in order}
 
 
 def read_texts(project: Project, ids: Sequence[int], context_turns: int) -> list[Utterance]:
     """Return the model's input for these utterances, in this order."""
-    return [_text(project, row, context_turns) for row in utterances.read(project.db, ids)]
+    rows = utterances.read(project.db, ids)
+    return [model_input(row.text, utterances.turns_before(project.db, row, context_turns)) for row in rows]
 
 
-def _text(project: Project, row: Mapping[str, Any], context_turns: int) -> Utterance:
-    before = utterances.turns_before(project.db, row, context_turns)
-    return Utterance(row["text"], tuple(spoken(turn["speaker"], turn["text"]) for turn in before))
-
-
-def spoken(speaker: str | None, text: str) -> str:
-    """Format a context turn as the model reads it."""
-    return f"{speaker or 'speaker'}: {text}"
+def model_input(text: str, turns_before: Iterable[Turn]) -> Utterance:
+    """Return an utterance as the model reads it, each turn before it with its speaker."""
+    return Utterance(text, tuple(f"{turn.speaker or 'speaker'}: {turn.text}" for turn in turns_before))

@@ -4,13 +4,14 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 from annotator.i18n import later
 from annotator.project import Project
 from annotator.rounds.consensus import Verdict, by_utterance, divided, verdict
 from store import acceptances, annotations, utterances
 from store.acceptances import Accepted
+from store.annotations import Answer
 
 Status = Literal["labeled", "disputed", "none_fits", "accepted", "model", "skipped", "out_of_use", "unlabeled"]
 
@@ -42,7 +43,7 @@ class Statuses:
     """The status of each utterance to be labeled; those in none of the mappings are unlabeled."""
 
     to_label: int
-    answers: Mapping[int, list[Mapping[str, Any]]]  # standing answers by utterance, oldest first
+    answers: Mapping[int, list[Answer]]  # standing answers by utterance, oldest first
     accepted: Mapping[int, Accepted]  # auto-accepted suggestions in effect, by utterance
     scored: Collection[int] = ()  # utterances with a prediction, if predictions count as labels
 

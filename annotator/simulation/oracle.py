@@ -194,7 +194,7 @@ def keep(path: Path, project: Project, done: Promoted, test: tuple[Logits, Logit
     """
     predictions = rounds.predictions_of(project.db, done.row)
     order = predictions.label_ids
-    truth = {a["utterance_id"]: order.index(a["label_id"]) for a in annotations.answers(project.db) if a["label_id"]}
+    truth = {a.utterance_id: order.index(a.label_id) for a in annotations.answers(project.db) if a.label_id}
     is_answered = np.array([i in truth for i in predictions.utterance_ids.tolist()])
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(
@@ -215,7 +215,7 @@ def _answer_until(project: Project, known: Answers, target: int, annotators: int
     answered = annotations.counts(project.db)["label"]
     names = [ORACLE, *(f"{ORACLE} {number}" for number in range(2, annotators + 1))]
     while answered < target and (question := next_question(project, names[answered % annotators])):
-        label = codebook.id_of(known.of(question.utterance["external_id"]))
+        label = codebook.id_of(known.of(question.utterance.external_id))
         answer(project, question, names[answered % annotators], Answer("label", label))
         answered += 1
     return answered
@@ -229,7 +229,7 @@ def outlook(project: Project, done: Promoted, known: Answers) -> Outlook:
         return Outlook(advice.is_steady)
     order, codebook = done.row.label_ids, codebook_of(project)
     ids = {name: codebook.id_of(name) for name in set(known.truth.values())}
-    truth = [ids[known.truth[row["external_id"]]] for row in utterances.read(project.db, rest.pool)]
+    truth = [ids[known.truth[row.external_id]] for row in utterances.read(project.db, rest.pool)]
     wrong = np.array(order)[rest.view.probabilities.argmax(axis=1)] != truth
     return Outlook(advice.is_steady, len(wrong), advice.wrong, int(wrong.sum()))
 

@@ -73,13 +73,28 @@ class Layout:
             return [field]
         return [Field(f"p({label})", "number") for label in self.label_names]
 
-    def flat(self, row: Row) -> dict[str, Any]:
-        """Return one row as a mapping from the names of `columns`."""
+    @cached_property
+    def column_names(self) -> list[str]:
+        """The names of the columns."""
+        return [column.name for column in self.columns]
+
+    @cached_property
+    def _kinds(self) -> list[tuple[str, Kind]]:
+        return [(field.name, field.kind) for field in self.fields]
+
+    def by_field(self, row: Row, convert: "Converters") -> dict[str, Any]:
+        """Return the values of a row by field, each converted if it is there."""
+        return {name: None if (value := row.get(name)) is None else convert[kind](value) for name, kind in self._kinds}
+
+    def in_columns(self, row: Row, convert: "Converters") -> list[Any]:
+        """Return the values of a row in the order of `columns`, each converted if it is there."""
         values: list[Any] = []
-        for field in self.fields:
-            value = _value(field.kind, row.get(field.name))
-            values += [value] if field.kind != "probabilities" else [(value or {}).get(la) for la in self.label_names]
-        return dict(zip((column.name for column in self.columns), values, strict=True))
+        for (_, kind), value in zip(self._kinds, self.by_field(row, convert).values(), strict=True):
+            if kind == "probabilities":
+                values += map((value or {}).get, self.label_names)
+            else:
+                values.append(value)
+        return values
 
 
 @dataclass(frozen=True)
@@ -110,7 +125,7 @@ def export(
     if format not in FORMATS:
         raise UnknownName.among("export format", format, list(FORMATS))
     layout = Layout(fields, label_names, bom, splits)
-    _check_names([column.name for column in layout.columns])
+    _check_names(layout.column_names)
     _check_replaceable(path, folder=not FORMATS[format].suffix)
     with _atomic(path) as unfinished:
         return FORMATS[format].write(rows, layout, unfinished)
@@ -178,62 +193,64 @@ def _remove(path: Path) -> None:
 # Values
 
 
-def _value(kind: Kind, value: Any) -> Any:
-    """Convert a value to the plain type of its kind; None if missing or not finite."""
-    if value is None:
-        return None
-    match kind:
-        case "text":
-            return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        case "integer":
-            return int(value)
-        case "number":
-            return float(value) if math.isfinite(value) else None
-        case "flag":
-            return bool(value)
-        case "time":
-            return value if isinstance(value, datetime) else datetime.fromisoformat(value)
-        case "probabilities":
-            return {label: _value("number", number) for label, number in value.items()}
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _cell(kind: Kind, value: Any) -> Any:
-    """Convert a value for CSV, with texts escaped so that no spreadsheet runs them."""
-    match kind:
-        case "text" if value is not None:
-            return f"'{value}" if FORMULA.match(value) else value
-        case "flag" if value is not None:
-            return str(value).lower()
-        case "time" if value is not None:
-            return value.isoformat()
-    return value
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
 
 
-def _jsonable(kind: Kind, value: Any) -> Any:
-    return value.isoformat() if kind == "time" and value is not None else value
+def _time(value: datetime | str) -> datetime:
+    return value if isinstance(value, datetime) else datetime.fromisoformat(value)
+
+
+def _escaped(text: str) -> str:
+    """Return a text so that no spreadsheet runs it."""
+    return f"'{text}" if FORMULA.match(text) else text
+
+
+Converters = Mapping[Kind, Callable[[Any], Any]]  # from a value that is there to the plain type of its kind
+_PLAIN: Converters = {
+    "text": _text,
+    "integer": int,
+    "number": _number,
+    "flag": bool,
+    "time": _time,
+    "probabilities": lambda shares: {label: None if one is None else _number(one) for label, one in shares.items()},
+}
+_JSON: Converters = {**_PLAIN, "time": lambda value: _time(value).isoformat()}
+_CSV: Converters = {
+    **_JSON,
+    "text": lambda value: _escaped(_text(value)),
+    "flag": lambda value: "true" if value else "false",
+}
 
 
 # Writers
 
 
+def _flat(row: Row, layout: Layout) -> dict[str, Any]:
+    """Return a row by column."""
+    return dict(zip(layout.column_names, layout.in_columns(row, _PLAIN), strict=True))
+
+
 def _write_csv(rows: Iterable[Row], layout: Layout, path: Path) -> int:
-    columns, written = layout.columns, 0
+    written = 0
     with path.open("w", encoding="utf-8-sig" if layout.bom else "utf-8", newline="") as stream:
         writer = csv.writer(stream)  # its defaults are those of RFC 4180
-        writer.writerow([_cell("text", column.name) for column in columns])
+        writer.writerow(map(_escaped, layout.column_names))
         for row in rows:
-            values = layout.flat(row).values()
-            writer.writerow([_cell(column.kind, value) for column, value in zip(columns, values, strict=True)])
+            writer.writerow(layout.in_columns(row, _CSV))
             written += 1
     return written
 
 
 def _write_jsonl(rows: Iterable[Row], layout: Layout, path: Path) -> int:
-    written = 0
+    written, encode = 0, json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
     with path.open("w", encoding="utf-8", newline="\n") as stream:
         for row in rows:
-            plain = {f.name: _jsonable(f.kind, _value(f.kind, row.get(f.name))) for f in layout.fields}
-            stream.write(json.dumps(plain, ensure_ascii=False, allow_nan=False) + "\n")
+            stream.write(encode(layout.by_field(row, _JSON)) + "\n")
             written += 1
     return written
 
@@ -242,7 +259,7 @@ def _write_parquet(rows: Iterable[Row], layout: Layout, path: Path) -> int:
     schema, written = _schema(layout), 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for batch in _batches(rows):
-            writer.write_table(pa.Table.from_pylist([layout.flat(row) for row in batch], schema))
+            writer.write_table(pa.Table.from_pylist([_flat(row, layout) for row in batch], schema))
             written += len(batch)
     return written
 
@@ -273,7 +290,7 @@ def _tables_of_splits(rows: Iterable[Row], layout: Layout) -> dict[str, pa.Table
     for batch in _batches(rows):
         by_split: dict[str, list[dict[str, Any]]] = {}
         for row in batch:
-            by_split.setdefault(_split(row, layout), []).append(_coded(layout.flat(row), codes))
+            by_split.setdefault(_split(row, layout), []).append(_coded(_flat(row, layout), codes))
         for name, flat in by_split.items():
             parts[name].append(pa.Table.from_pylist(flat, schema))
     return {name: pa.concat_tables(tables) for name, tables in parts.items()}

@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -21,10 +21,10 @@ from annotator.errors import BadInput, Message
 from store import imports
 from store.files.import_report import ImportReport
 from store.files.provenance import why_no_answer
-from store.files.readers import Rejected, read_header, read_rows
+from store.files.readers import Cells, Rejected, read_header, read_rows
 from store.files.reconciling import Given, Seen, Stored, Terms, reconcile
 from store.imports import StagedRow
-from store.utterances import NewUtterance
+from store.utterances import NewUtterance, SamplingUnit
 
 STRANGE = re.compile(
     "[\0-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]"
@@ -131,7 +131,7 @@ def labels_in(path: Path, plan: ImportPlan) -> dict[str, int]:
     return dict(found.most_common())
 
 
-Draw = Callable[[Iterator[dict[str, Any]]], Iterable[int]]
+Draw = Callable[[Iterator[SamplingUnit]], Iterable[int]]
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ def _numbered_utterances(path: Path, plan: ImportPlan) -> Iterator[Numbered]:
             yield number, _utterance(f"{path.stem}-{number}", values, plan, turns)
 
 
-def _utterance(fallback_id: str, values: Mapping[str, Any], plan: ImportPlan, turns: Counter[str]) -> NewUtterance:
+def _utterance(fallback_id: str, values: Cells, plan: ImportPlan, turns: Counter[str]) -> NewUtterance:
     columns = plan.columns
     column, wanted = plan.label_only or (None, "")
     context = _get(values, column).casefold() != wanted.strip().casefold()
@@ -229,11 +229,11 @@ def _utterance(fallback_id: str, values: Mapping[str, Any], plan: ImportPlan, tu
     )
 
 
-def _text(values: Mapping[str, Any], columns: Columns) -> str:
+def _text(values: Cells, columns: Columns) -> str:
     return _get(values, columns.text).replace("\r\n", "\n")
 
 
-def _turn(values: Mapping[str, Any], columns: Columns, conversation: str | None, turns: Counter[str]) -> float | None:
+def _turn(values: Cells, columns: Columns, conversation: str | None, turns: Counter[str]) -> float | None:
     if columns.turn is not None:
         given = _get(values, columns.turn)
         return float(given) if given else None
@@ -243,11 +243,11 @@ def _turn(values: Mapping[str, Any], columns: Columns, conversation: str | None,
     return float(turns[conversation])
 
 
-def _get(values: Mapping[str, Any], column: str | None) -> str:
+def _get(values: Cells, column: str | None) -> str:
     return "" if column is None else str(values.get(column, "")).strip()
 
 
-def _why_not_taken(values: Mapping[str, Any], plan: ImportPlan) -> str | None:
+def _why_not_taken(values: Cells, plan: ImportPlan) -> str | None:
     """Return why a row cannot become an utterance; None if it can."""
     columns = plan.columns
     for name in columns.taken:

@@ -5,11 +5,12 @@ rules cover our own exports, those of Prodigy, Label Studio, doccano and Argilla
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
 from annotator.errors import Message
+from store.files.readers import Cells
 
 _VERDICTS = {
     *("answer", "approval", "kind", "state", "status", "verdict"),
@@ -42,7 +43,7 @@ _TRUE, _FALSE = {"true", "1", "1.0", "yes", "y", "t", "x"}, {"false", "0", "0.0"
 _Test = Callable[[str], bool]
 
 
-def why_no_answer(values: Mapping[str, Any], label_column: str) -> str | None:
+def why_no_answer(values: Cells, label_column: str) -> str | None:
     """Return why a row's label is not a person's answer; None if nothing indicates that."""
     label = str(values.get(label_column, "")).strip()
     if _MACHINE_COLUMN.fullmatch(_plain(label_column)):

@@ -8,7 +8,7 @@ import csv
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import date, time
@@ -28,8 +28,9 @@ FIELD_LIMIT = 10_000_000  # characters of a CSV cell: more than any text, less t
 BATCH = 1_000  # Parquet rows in memory at once
 LINES_FOR_HEADER = 1_000  # JSON objects read to collect the keys
 
+Cells = Mapping[str, Any]  # a row by column: texts, and the lists and objects of JSON and Parquet
 # Readers yield the number of a row with its values, or with the reason it is invalid.
-_Row = tuple[int, dict[str, Any] | str]
+_Row = tuple[int, Cells | str]
 _Cells = tuple[int, list[Any] | str]
 Kind = Literal["row", "label", "change"]
 
@@ -50,7 +51,7 @@ def read_header(path: Path, encoding: str = "utf-8") -> list[str]:
         return reader.header(path, encoding)
 
 
-def read_rows(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, dict[str, Any]] | Rejected]:
+def read_rows(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, Cells] | Rejected]:
     """Stream the rows of a file with their numbers: a table's header is row 1, JSONL counts lines, Parquet from 1.
 
     Values are text, "" if missing, except lists and objects in JSONL and Parquet. Invalid rows are yielded as Rejected,

@@ -4,15 +4,16 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Self
 
 from sqlite_utils import Database
 
 from annotator.errors import Message
-from store.database import chunks, fetch
+from store.annotations import GIVEN
+from store.database import chunks, select
 from store.files.readers import Rejected
 from store.imports import StagedRow
-from store.utterances import NewUtterance, twins_of
+from store.utterances import NewUtterance, Slice, Utterance, twins_of
 
 Given = Callable[[str], int | str]  # the id of the label of this name, or why it cannot be used
 Difference = tuple[str, object]  # a column of the file and its value
@@ -71,7 +72,7 @@ class Seen:
 class Stored:
     """The project's data on the rows of one batch."""
 
-    rows: dict[str, dict[str, Any]] = field(default_factory=dict)  # by external id
+    rows: dict[str, Utterance] = field(default_factory=dict)  # by external id
     given: dict[int, int | None] = field(default_factory=dict)  # utterance -> imported label
     answered: set[int] = field(default_factory=set)  # utterances that have an answer by anyone
     twins: dict[bytes, str] = field(default_factory=dict)  # text hash -> pool or audit utterance, outside conversations
@@ -83,16 +84,16 @@ class Stored:
     def of(cls, db: Database, news: Sequence[NewUtterance]) -> Self:
         """Look up the data on these rows."""
         ids = json.dumps([new.external_id for new in news])
-        sql = "SELECT * FROM utterance WHERE external_id IN (SELECT value FROM json_each(?))"
-        rows = {row["external_id"]: row for row in fetch(db, sql, (ids,))}
-        found_ids = json.dumps([row["id"] for row in rows.values()])
+        source = "FROM utterance WHERE external_id IN (SELECT value FROM json_each(?))"
+        rows = {row.external_id: row for row in select(db, Utterance, source, (ids,))}
+        found_ids = json.dumps([row.id for row in rows.values()])
         sql = """SELECT utterance_id, strategy, label_id FROM answer
                  WHERE kind != 'skip' AND utterance_id IN (SELECT value FROM json_each(?))"""
-        answers = fetch(db, sql, (found_ids,))
-        given = {row["utterance_id"]: row["label_id"] for row in answers if row["strategy"] == "given"}
+        answers = db.execute(sql, (found_ids,)).fetchall()
+        given = {utterance: label for utterance, strategy, label in answers if strategy == GIVEN}
         hashes = [new.text_hash for new in news if new.conversation is None]
         twins = {digest: one for part in chunks(hashes) for digest, one in twins_of(db, part).items()}
-        return cls(rows, given, {row["utterance_id"] for row in answers}, twins, _turns(db, news))
+        return cls(rows, given, {utterance for utterance, *_ in answers}, twins, _turns(db, news))
 
 
 def _turns(db: Database, news: Sequence[NewUtterance]) -> dict[tuple[str, float, str | None, str], str]:
@@ -170,38 +171,36 @@ def _label(number: int, new: NewUtterance, terms: Terms) -> tuple[int | None, tu
 def _known(number: int, new: NewUtterance, stored: Stored, terms: Terms, seen: Seen) -> Outcome:
     """Complete an utterance that is in the project already, and reject other changes."""
     row = stored.rows[new.external_id]
-    if row["text"] != new.text:
+    if row.text != new.text:
         reason = Message(
             "The id “{external_id}” is already in the project, with another text.", external_id=new.external_id
         )
         return Outcome(rejections=(Rejected(number, reason, "change"),), already_there=True)
     label, rejections = _label(number, new, terms)
     differences = list(_differences(new, row, terms))
-    if label is not None and row["id"] in stored.answered:
-        if stored.given.get(row["id"]) != label:
+    if label is not None and row.id in stored.answered:
+        if stored.given.get(row.id) != label:
             differences.insert(0, (terms.columns["label"], new.given_label))
         label = None
-    becomes_asked = row["slice"] == "context" and not new.context_only
+    becomes_asked = row.slice == "context" and not new.context_only
     if becomes_asked and new.conversation is None and (twin := _copied(new, stored, seen, terms)):
         return Outcome(rejections=(Rejected(number, twin, "change"),), already_there=True)
-    stays_asked = row["slice"] != "context" and new.context_only
+    stays_asked = row.slice != "context" and new.context_only
     if not_applied := _not_applied(differences, stays_asked):
         rejections = (*rejections, Rejected(number, not_applied, "change"))
-    slice_ = "pool" if becomes_asked else None
+    slice_: Slice | None = "pool" if becomes_asked else None
     completed = label is not None or becomes_asked
-    return Outcome(
-        StagedRow(number, new, slice_, label, row["id"]) if completed else None, rejections, already_there=True
-    )
+    return Outcome(StagedRow(number, new, slice_, label, row.id) if completed else None, rejections, already_there=True)
 
 
-def _differences(new: NewUtterance, row: Mapping[str, Any], terms: Terms) -> Iterator[Difference]:
+def _differences(new: NewUtterance, row: Utterance, terms: Terms) -> Iterator[Difference]:
     """Yield the values of a row that differ from those of the utterance with the same id, or are new."""
     for name in ("conversation", "turn", "speaker"):
         value = getattr(new, name)
-        if value is not None and value != row[name]:
+        if value is not None and value != getattr(row, name):
             yield terms.columns.get(name, name), f"{value:.17g}" if isinstance(value, float) else value
-    metadata = json.loads(row["metadata"])
-    yield from ((name, value) for name, value in new.metadata.items() if metadata.get(name) != value)
+    stored = row.metadata
+    yield from ((name, value) for name, value in new.metadata.items() if stored.get(name) != value)
 
 
 def _not_applied(differences: Sequence[Difference], stays_asked: bool) -> str | None:

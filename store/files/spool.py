@@ -7,16 +7,22 @@ memory.
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Self
 
 from sqlite_utils import Database
 
-from store.database import fetch_value, immediate
-from store.utterances import NewUtterance, turns_before
+from store.database import fetch_value, immediate, select
+from store.utterances import NewUtterance, Turn, Utterance, turns_before
 
 # Named like the table of a project, so that the same query reads the preceding turns.
 _TABLE = """CREATE TABLE utterance (id INTEGER PRIMARY KEY, external_id TEXT, text TEXT, conversation TEXT, turn REAL,
-                                    speaker TEXT, context_only INTEGER, given_label TEXT, metadata TEXT)"""
+                                    speaker TEXT, slice TEXT, given_label TEXT, metadata TEXT)"""
+
+
+@dataclass(frozen=True)
+class _Spooled(Utterance):
+    given_label: str | None
 
 
 class Spool:
@@ -42,7 +48,7 @@ class Spool:
                 fields = (row.external_id, row.text, row.conversation, row.turn, row.speaker)
                 values = (
                     *fields,
-                    row.context_only,
+                    "context" if row.context_only else "pool",
                     row.given_label,
                     json.dumps(dict(row.metadata), ensure_ascii=False),
                 )
@@ -52,11 +58,11 @@ class Spool:
 
     def to_score(self) -> int:
         """Return the number of rows that are not context only."""
-        return int(fetch_value(self.db, "SELECT count(*) FROM utterance WHERE NOT context_only"))
+        return int(fetch_value(self.db, "SELECT count(*) FROM utterance WHERE slice = 'pool'"))
 
-    def with_turns(self, turns: int) -> Iterator[tuple[NewUtterance, list[tuple[str | None, str]]]]:
-        """Stream the rows that are not context only, each with (speaker, text) of up to `turns` preceding turns."""
-        for row in self.db.query("SELECT * FROM utterance WHERE NOT context_only ORDER BY id"):
-            before = [(turn["speaker"], turn["text"]) for turn in turns_before(self.db, row, turns)]
-            del row["id"]
-            yield NewUtterance(**row | {"context_only": False, "metadata": json.loads(row["metadata"])}), before
+    def with_turns(self, turns: int) -> Iterator[tuple[NewUtterance, list[Turn]]]:
+        """Stream the rows that are not context only, each with up to `turns` preceding turns."""
+        for row in select(self.db, _Spooled, "FROM utterance WHERE slice = 'pool' ORDER BY id"):
+            place = (row.conversation, row.turn, row.speaker)
+            new = NewUtterance(row.external_id, row.text, *place, row.metadata, given_label=row.given_label)
+            yield new, turns_before(self.db, row, turns)

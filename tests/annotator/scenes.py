@@ -80,7 +80,7 @@ def classifier_of(project: Project, pause: float = 0.0) -> FakeClassifier:
 
 
 def right(project: Project, question: Question) -> Answer:
-    return Answer("label", codebook_of(project).id_of(truth(question.utterance["text"])))
+    return Answer("label", codebook_of(project).id_of(truth(question.utterance.text)))
 
 
 def work_through(project: Project, count: int, annotator: str = "ada") -> list[Question]:
@@ -97,7 +97,7 @@ def label_pool(project: Project, count: int, annotator: str = "ada", without: Se
     done = 0
     while done < count and (question := next_question(project, annotator)):
         said = right(project, question)
-        skip = truth(question.utterance["text"]) in without
+        skip = truth(question.utterance.text) in without
         answer(project, question, annotator, Answer("skip") if skip else said)
         done += 0 if skip or question.is_audit else 1
     return done
@@ -112,7 +112,7 @@ def say(project: Project, utterance: int, who: str, label: int | None, strategy:
 def skip_to_suggestion(project: Project) -> Question:
     """Answer until a question comes with suggestions."""
     while (question := next_question(project, "ada")) and not question.suggestion:
-        say(project, question.utterance["id"], "ada", PROMISE)
+        say(project, question.utterance.id, "ada", PROMISE)
     assert question
     return question
 
@@ -138,8 +138,8 @@ def half_answered(folder: Path, labels: int) -> Project:
     )
     ids = [i for part in ("pool", "audit") for i in utterances.ids_in(project.db, part)]
     for row in utterances.read(project.db, ids[::2]):
-        label = codebook_of(project).id_of(truth(row["text"]))
-        annotations.record(project.db, NewAnnotation(row["id"], "ada", "label", label, "test", 1))
+        label = codebook_of(project).id_of(truth(row.text))
+        annotations.record(project.db, NewAnnotation(row.id, "ada", "label", label, "test", 1))
     run_round(project, classifier_of(project), project.config)
     return project
 

@@ -85,7 +85,7 @@ class Work(RuleBasedStateMachine):
     @rule(who=people, count=st.sampled_from([1, 8]), kind=kinds, label=some)
     def answer(self, who: str, count: int, kind: Any, label: int) -> None:
         while count and (question := next_question(self.project, who)):
-            meant = codebook_of(self.project).id_of(truth(question.utterance["text"])) or self.pick(label)
+            meant = codebook_of(self.project).id_of(truth(question.utterance.text)) or self.pick(label)
             given = {"right": meant, "label": self.pick(label)}.get(kind)
             session.answer(self.project, question, who, Answer("label" if given else kind, given))
             count -= 1
@@ -100,7 +100,7 @@ class Work(RuleBasedStateMachine):
     def answer_the_audit_slice(self) -> None:
         codebook = codebook_of(self.project)
         for row in utterances.read(self.db, utterances.ids_in(self.db, "audit")):
-            say(self.project, row["id"], "ada", codebook.id_of(truth(row["text"])) or codebook.ids[0], "audit")
+            say(self.project, row.id, "ada", codebook.id_of(truth(row.text)) or codebook.ids[0], "audit")
 
     @rule(who=people)
     def take_an_answer_back(self, who: str) -> None:
@@ -184,8 +184,8 @@ class Work(RuleBasedStateMachine):
     def an_export_has_no_utterance_twice_and_says_which_labels_were_accepted(self) -> None:
         plan = ExportPlan(with_model=True)
         rows = list(export_rows(self.project, plan))
-        assert len({row["id"] for row in rows}) == len(rows) <= self.made
-        assert all((row["source"] == "accepted") == bool(row["acceptance"]) for row in rows)
+        assert len({row.id for row in rows}) == len(rows) <= self.made
+        assert all((row.source == "accepted") == bool(row.acceptance) for row in rows)
         assert dataset_card(self.project, plan, len(rows))
 
 

@@ -100,12 +100,12 @@ def test_an_answer_that_a_full_disk_refuses_stays_on_the_desk_and_is_taken_when_
                 with pytest.raises(DiskFull) as caught:
                     answer_on(project, screen)
                 asked = screen.question
-                assert not annotations.is_answered(project.db, asked.utterance["id"])
+                assert not annotations.is_answered(project.db, asked.utterance.id)
                 before = annotations.last_id(project.db)
                 assert "Free some space" in caught.value.hint
             screen.answer(project, Answer("label", 1))
             assert annotations.last_id(project.db) == before + 1
-            assert annotations.is_answered(project.db, asked.utterance["id"])
+            assert annotations.is_answered(project.db, asked.utterance.id)
 
 
 @pytest.mark.parametrize("format_", ["csv", "jsonl", "parquet", "dataset"])

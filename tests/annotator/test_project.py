@@ -23,7 +23,7 @@ from annotator.rounds.snapshot import Snapshot, read_texts, take_snapshot
 from store import annotations, queue, rounds, utterances
 from store.annotations import NewAnnotation
 from store.files.importers import ImportPlan, detect_columns
-from store.utterances import NewUtterance
+from store.utterances import NewUtterance, text_hash
 from tests.annotator.scenes import (
     CONFIG,
     LABELS,
@@ -97,7 +97,7 @@ def test_labels_that_come_with_a_file_are_trained_and_measured_on(tmp_path):
         assert not found.open_pool
         names = {label.id: label.name for label in codebook_of(project).labels}
         for utterance, label in (found.train | found.audit).items():
-            assert names[label] == truth(utterances.read(project.db, [utterance])[0]["text"])
+            assert names[label] == truth(utterances.read(project.db, [utterance])[0].text)
 
 
 def test_a_label_that_the_codebook_has_not_is_reported_and_its_utterance_kept(tmp_path):
@@ -123,10 +123,10 @@ def test_the_same_file_imported_again_changes_nothing(tmp_path):
     with new_project(tmp_path / "p", 0) as project:
         rows = [{"id": f"x{i}", "text": text} for i, text in enumerate(texts(30))]
         import_csv(project, tmp_path / "f.csv", rows)
-        before = list(utterances.iterate(project.db))
+        before = list(project.db["utterance"].rows)
         report = import_csv(project, tmp_path / "f.csv", rows)
         assert (report.to_label, report.already_there) == (0, 30)
-        assert list(utterances.iterate(project.db)) == before
+        assert list(project.db["utterance"].rows) == before
 
 
 def test_what_the_model_reads_are_the_turns_before_in_their_order(tmp_path):
@@ -153,8 +153,8 @@ def test_turns_of_the_same_number_stand_in_the_order_in_which_they_came(tmp_path
             "e": ("ann: c", "ann: d"),
             "nowhere": (),
         }
-        rows = {row["text"]: row for row in utterances.iterate(project.db)}
-        around = {text: [turn["text"] for turn in utterances.turns_around(project.db, rows[text], 1)] for text in rows}
+        rows = {row.text: row for row in utterances.iterate(project.db)}
+        around = {text: [turn.text for turn in utterances.turns_around(project.db, rows[text], 1)] for text in rows}
         assert around == {
             "b": ["b", "c"],
             "c": ["b", "c", "d"],
@@ -162,7 +162,7 @@ def test_turns_of_the_same_number_stand_in_the_order_in_which_they_came(tmp_path
             "e": ["d", "e"],
             "nowhere": ["nowhere"],
         }
-        assert all([t["text"] for t in utterances.turns_around(project.db, rows[i])] == list("bcde") for i in "bcde")
+        assert all([t.text for t in utterances.turns_around(project.db, rows[i])] == list("bcde") for i in "bcde")
 
 
 def test_texts_come_in_the_order_asked_for(tmp_path):
@@ -282,7 +282,7 @@ class Adversary:
 
     def force(self, place: int, annotator: str, label: str) -> None:
         """Answer an utterance that nobody asked for."""
-        ids = [row["id"] for row in utterances.iterate(self.project.db)]
+        ids = [row.id for row in utterances.iterate(self.project.db)]
         say(self.project, ids[place % len(ids)], label, annotator)
 
     def undo(self, annotator: str) -> None:
@@ -303,13 +303,13 @@ class Adversary:
 
     def check(self) -> None:
         found = snapshot(self.project)
-        rows = {row["id"]: row for row in utterances.iterate(self.project.db)}
-        self.ever_audit |= {i for i, row in rows.items() if row["slice"] == "audit"}
+        rows = {row.id: row for row in utterances.iterate(self.project.db)}
+        self.ever_audit |= {i for i, row in rows.items() if row.slice == "audit"}
         self.ever_trained |= set(found.train)
         assert not self.ever_audit & self.ever_trained
         assert set(found.audit) <= self.ever_audit
         assert not found.open_pool & self.ever_audit
-        hashes = [{row["text_hash"] for row in rows.values() if row["slice"] == name} for name in ("pool", "audit")]
+        hashes = [{text_hash(row.text) for row in rows.values() if row.slice == name} for name in ("pool", "audit")]
         assert not hashes[0] & hashes[1]
 
 

@@ -45,7 +45,7 @@ def work(folder: Path) -> None:
         ids = codebook_of(project).ids
         for target in (0, 60, 120):
             while project.db["annotation"].count < target and (question := next_question(project, "anna")):
-                said = ids[len(question.utterance["text"]) % len(ids)]
+                said = ids[len(question.utterance.text) % len(ids)]
                 answer(project, question, "anna", Answer("label", said, milliseconds=3000))
             run_round(project, FakeClassifier(codebook_of(project).task()), project.config)
 

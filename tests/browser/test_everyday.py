@@ -131,8 +131,8 @@ def measured(project: Project) -> None:
     label_pool(project, 60)
     codebook, answered = codebook_of(project), annotations.answered_ids(project.db)
     for row in utterances.read(project.db, utterances.ids_in(project.db, "audit")):
-        if row["id"] not in answered:
-            say(project, row["id"], "ada", codebook.id_of(truth(row["text"])) or 0)
+        if row.id not in answered:
+            say(project, row.id, "ada", codebook.id_of(truth(row.text)) or 0)
     run_round(project, classifier_of(project), project.config)
 
 
@@ -147,5 +147,5 @@ def test_two_people_at_work_are_asked_different_utterances(visit: Visit, browser
             where.press("1")
     other.page.close()
     assert not set(asked["anna"]) & set(asked["ben"])
-    said = [row["annotator"] for row in annotations.answers(talk.db)]
+    said = [row.annotator for row in annotations.answers(talk.db)]
     assert (said.count("anna"), said.count("ben")) == (3, 3)

@@ -44,7 +44,7 @@ def labeling(visit: Visit, project: Project) -> Page:
 
 
 def given(project: Project) -> list[tuple[str, int | None, int, str]]:
-    return [(row["kind"], row["label_id"], row["unsure"], row["comment"]) for row in annotations.answers(project.db)]
+    return [(row.kind, row.label_id, row.unsure, row.comment) for row in annotations.answers(project.db)]
 
 
 def ask(project: Project, texts: dict[str, str]) -> None:
@@ -273,7 +273,7 @@ def test_what_a_search_found_is_answered_at_once_and_taken_back_at_once(visit: V
     page.get_by_role("button", name="with “neutral”").click()
     back = page.get_by_role("button", name="Undo")
     expect(back).to_be_enabled()
-    assert {row["strategy"] for row in annotations.answers(talk.db)} == {"bulk"}
+    assert {row.strategy for row in annotations.answers(talk.db)} == {"bulk"}
     back.click()
     expect(page.get_by_role("button", name="Undone")).to_be_disabled()
     assert given(talk) == []

@@ -68,8 +68,8 @@ def easy(workspace: Path) -> Project:
         make_round(project)
         codebook = codebook_of(project)
         for row in utterances.read(project.db, utterances.ids_in(project.db, "audit")):
-            label = codebook.id_of(truth(row["text"]))
-            new = NewAnnotation(row["id"], "ada", "label", label, "audit", codebook.version, milliseconds=6000)
+            label = codebook.id_of(truth(row.text))
+            new = NewAnnotation(row.id, "ada", "label", label, "audit", codebook.version, milliseconds=6000)
             annotations.record(project.db, new)
         label_pool(project, 60)
         make_round(project)
@@ -115,7 +115,7 @@ def test_one_sentence_says_how_often_the_model_is_right_and_how_surely(project: 
     for _ in range(60):
         question = next_question(project, "anna")
         assert question
-        answer(project, question, "anna", Answer("label", codebook.id_of(known[question.utterance["external_id"]])))
+        answer(project, question, "anna", Answer("label", codebook.id_of(known[question.utterance.external_id])))
     make_round(project)
     row = rounds.promoted(project.db)
     assert row

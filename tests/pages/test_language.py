@@ -50,8 +50,8 @@ def test_an_answer_is_the_same_row_in_either_language(project: Project) -> None:
     assert app.button(key="skip").label == "Überspringen"  # a run of the fragment alone speaks German, too
     app.button(key="label-1").click().run()
     first, second = annotations.answers(project.db)
-    assert (first["kind"], first["comment"], second["kind"], second["label_id"]) == ("none_fits", "hm", "label", 1)
-    assert {first["strategy"], second["strategy"]} <= {"random", "audit", "typical"}
+    assert (first.kind, first.comment, second.kind, second.label_id) == ("none_fits", "hm", "label", 1)
+    assert {first.strategy, second.strategy} <= {"random", "audit", "typical"}
     with_german = list(export_rows(project, ExportPlan("csv")))
     choose(project, "anna", Preferences())
     assert with_german == list(export_rows(project, ExportPlan("csv")))

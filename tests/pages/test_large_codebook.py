@@ -24,7 +24,7 @@ def large(workspace: Path) -> Iterator[Project]:
     with half_answered(workspace / "client-talk", 12) as project:
         change(project, retrain_every=0)
         while (question := next_question(project, "anna")) and not question.suggestion:  # audit utterances have none
-            annotations.record(project.db, NewAnnotation(question.utterance["id"], "anna", "skip", None, "test", 1))
+            annotations.record(project.db, NewAnnotation(question.utterance.id, "anna", "skip", None, "test", 1))
         yield project
 
 
@@ -39,14 +39,14 @@ def test_the_short_list_is_on_the_number_keys_and_the_rest_is_found_by_name(larg
     counting = json.loads(unescape(shown(app).split('data-keys="')[1].split('"')[0]))
     assert counting == dict(zip("123456789", keys, strict=False)) | {"n": "none-fits", "s": "skip"}
     assert "95 times in 100" in shown(app)
-    asked = next_question(large, "anna").utterance["id"]
+    asked = next_question(large, "anna").utterance.id
     search = app.selectbox(key=f"search-{asked}")
     assert len(search.options) == 12
     search.select(12).run()
     assert not app.exception
-    given = [row for row in annotations.answers(large.db) if row["utterance_id"] == asked]
-    assert [(row["annotator"], row["label_id"]) for row in given] == [("anna", 12)]
-    assert next_question(large, "anna").utterance["id"] != asked
+    given = [row for row in annotations.answers(large.db) if row.utterance_id == asked]
+    assert [(row.annotator, row.label_id) for row in given] == [("anna", 12)]
+    assert next_question(large, "anna").utterance.id != asked
 
 
 def test_before_a_list_can_promise_anything_the_nine_likeliest_are_on_the_number_keys(large: Project) -> None:

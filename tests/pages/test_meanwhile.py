@@ -30,7 +30,7 @@ def talk(project: Project) -> Project:
 
 
 def given(project: Project) -> list[tuple[str, int | None, int, str]]:
-    return [(row["kind"], row["label_id"], row["unsure"], row["comment"]) for row in annotations.answers(project.db)]
+    return [(row.kind, row.label_id, row.unsure, row.comment) for row in annotations.answers(project.db)]
 
 
 def fields(app: AppTest) -> tuple[bool, str]:
@@ -67,7 +67,7 @@ def test_a_stale_tab_says_that_its_utterance_is_answered_and_goes_on(talk: Proje
 
 def test_a_comment_typed_for_what_another_has_answered_meanwhile_is_not_stored_with_the_next(talk: Project) -> None:
     app = page()
-    say(talk, app.session_state["desk"].question.utterance["id"], "ben", 1)
+    say(talk, app.session_state["desk"].question.utterance.id, "ben", 1)
     note(app, "about the first").run()
     assert "Your comment was not stored: “about the first”" in shown(app)
     assert fields(app) == (False, "")
@@ -282,7 +282,7 @@ def test_an_answer_that_waits_is_not_lost_when_another_answers_first_and_the_pag
     talk: Project,
 ) -> None:
     app = page()
-    asked = app.session_state["desk"].question.utterance["id"]
+    asked = app.session_state["desk"].question.utterance.id
     with another_writes(talk.folder):
         note(app, "mine").button(key="label-1").click().run()
     say(talk, asked, "ben", 2)

@@ -58,8 +58,8 @@ def test_one_click_answers_and_the_next_utterance_is_there(project: Project) -> 
     assert not app.exception
     assert shown(app) != before
     (given,) = annotations.answers(project.db)
-    assert (given["annotator"], given["kind"], given["label_id"]) == ("anna", "label", 1)
-    assert given["strategy"] in ("random", "audit")
+    assert (given.annotator, given.kind, given.label_id) == ("anna", "label", 1)
+    assert given.strategy in ("random", "audit")
     assert given["milliseconds"] >= 0
 
 
@@ -70,7 +70,7 @@ def test_skip_none_fits_unsure_and_comment_are_stored(project: Project) -> None:
     app.checkbox(key="unsure").check()
     app.text_input(key="comment").set_value("hm")
     app.button(key="label-2").click().run()
-    kinds = [(row["kind"], row["unsure"], row["comment"]) for row in annotations.answers(project.db)]
+    kinds = [(row.kind, row.unsure, row.comment) for row in annotations.answers(project.db)]
     assert kinds == [("skip", 0, ""), ("none_fits", 0, ""), ("label", 1, "hm")]
     assert app.text_input(key="comment").value == ""
     assert not app.checkbox(key="unsure").value
@@ -93,8 +93,8 @@ def test_the_bars_show_on_pool_utterances_and_never_on_audit_ones(project: Proje
     for _ in range(25):
         entry = next_question(project, "anna")
         assert entry
-        seen[entry.utterance["slice"]] += 1
-        assert ('class="likely"' in shown(app)) is (entry.utterance["slice"] == "pool")
+        seen[entry.utterance.slice] += 1
+        assert ('class="likely"' in shown(app)) is (entry.utterance.slice == "pool")
         app.button(key="label-2").click().run()
     assert all(seen.values())
 
@@ -277,17 +277,17 @@ def test_a_name_is_stored_without_the_spaces_around_it(project: Project) -> None
     app = page()
     app.text_input(key="annotator").set_value("  anna ").run()
     app.button(key="label-1").click().run()
-    assert [row["annotator"] for row in annotations.answers(project.db)] == ["anna"]
+    assert [row.annotator for row in annotations.answers(project.db)] == ["anna"]
 
 
 def test_an_answer_for_an_utterance_that_is_no_longer_shown_is_dropped(project: Project) -> None:
     app = page()
     screen = app.session_state["desk"]
     screen.answer(project, Answer("label", 2))  # a first press; the page still shows its buttons
-    following = screen.question.utterance["id"]
+    following = screen.question.utterance.id
     app.button(key="label-1").click().run()  # the second
     assert not app.exception
-    assert [row["label_id"] for row in annotations.answers(project.db)] == [2]
-    assert app.session_state["desk"].question.utterance["id"] == following
+    assert [row.label_id for row in annotations.answers(project.db)] == [2]
+    assert app.session_state["desk"].question.utterance.id == following
     app.button(key="label-1").click().run()
-    assert [row["label_id"] for row in annotations.answers(project.db)] == [2, 1]
+    assert [row.label_id for row in annotations.answers(project.db)] == [2, 1]

@@ -161,8 +161,8 @@ def test_one_click_settles_and_the_next_case_is_there(project: Project) -> None:
     app.button(key="settle-2").click().run()
     assert not app.exception
     assert shown(app) != before
-    (adjudicated,) = (a for a in annotations.answers(project.db) if a["strategy"] == "adjudicated")
-    assert (adjudicated["annotator"], adjudicated["label_id"], adjudicated["utterance_id"]) == (
+    (adjudicated,) = (a for a in annotations.answers(project.db) if a.strategy == "adjudicated")
+    assert (adjudicated.annotator, adjudicated.label_id, adjudicated.utterance_id) == (
         "anna",
         2,
         pool(project)[0],
@@ -180,8 +180,8 @@ def test_a_case_can_wait_and_none_may_fit(project: Project) -> None:
     app.button(key="later").click().run()
     app.button(key="settle-none").click().run()
     assert "No more cases in this list. 1 postponed." in shown(app)
-    (adjudicated,) = (a for a in annotations.answers(project.db) if a["strategy"] == "adjudicated")
-    assert (adjudicated["kind"], adjudicated["utterance_id"]) == ("none_fits", pool(project)[1])
+    (adjudicated,) = (a for a in annotations.answers(project.db) if a.strategy == "adjudicated")
+    assert (adjudicated.kind, adjudicated.utterance_id) == ("none_fits", pool(project)[1])
     app.button(key="again").click().run()
     assert "cleo" in shown(app)
 
@@ -191,7 +191,7 @@ def test_settling_takes_no_answer_back_on_the_label_page(project: Project) -> No
     say(project, one, "anna", 1)
     say(project, one, "cleo", 2)
     settle(project, case(project, one), "anna", "label", 3)
-    assert annotations.undo(project.db, "anna")["label_id"] == 1
+    assert annotations.undo(project.db, "anna").label_id == 1
     assert consensus_labels(annotations.answers(project.db))[one] == 3
 
 

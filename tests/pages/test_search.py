@@ -55,7 +55,7 @@ def test_all_that_was_found_is_answered_and_taken_back(project: Project) -> None
     assert "belong to the audit sample" in shown(app)
     app.button(key="bulk-do").click().run()
     assert not app.exception
-    assert {row["utterance_id"] for row in annotations.answers(project.db)} == pool
+    assert {row.utterance_id for row in annotations.answers(project.db)} == pool
     assert "Bulk answers" in headings(app)
     app.button(key="take-back-1").click().run()
     assert annotations.answers(project.db) == []
@@ -98,7 +98,7 @@ def answered(project: Project, count: int) -> list[int]:
         question = next_question(project, "anna")
         assert question
         answer(project, question, "anna", Answer("label", 1 + len(done) % 2))
-        done += [] if question.is_audit else [question.utterance["id"]]
+        done += [] if question.is_audit else [question.utterance.id]
     return done
 
 
@@ -109,7 +109,7 @@ def test_after_rounds_a_search_finds_what_it_did_and_what_each_round_has_asked(p
         assert headings(searched("really")) == [f"{count} utterances found"]
         answered(project, 8)
         project.config = replace(project.config, minimum_labels=0)
-    asked = Counter(row["round_id"] for row in annotations.answers(project.db))
+    asked = Counter(row.round_id for row in annotations.answers(project.db))
     assert len(asked) == 2
     for row in rounds.history(project.db):
         heading = chosen(page("search"), round=row.id)
@@ -139,4 +139,4 @@ def test_a_label_named_like_our_own_answer_is_given_to_all_that_was_found(worksp
             app.checkbox(key="bulk-replace").check()
             app.selectbox(key="bulk-label").set_value(choice).run()
             app.button(key="bulk-do").click().run()
-            assert {row["kind"] for row in annotations.answers(project.db)} == {kind}
+            assert {row.kind for row in annotations.answers(project.db)} == {kind}

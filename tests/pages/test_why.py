@@ -81,7 +81,7 @@ def test_it_is_offered_beside_suggestions_and_never_on_audit_utterances(project:
     for _ in range(25):
         question = next_question(project, "anna")
         assert question
-        seen[question.utterance["slice"]] += 1
+        seen[question.utterance.slice] += 1
         assert offered(app) is not question.is_audit
         app.button(key="label-2").click().run()
     assert all(seen.values())
@@ -101,7 +101,7 @@ def test_the_answer_is_shown_as_it_is_with_what_it_is_not(project: Project, proc
     question = next_question(project, "anna")
     assert question
     app.button(key="ask-why").click().run()
-    assert process.started == [(project.folder, question.utterance["id"])]
+    assert process.started == [(project.folder, question.utterance.id)]
     assert app.button(key="ask-why").disabled
     assert "You can keep labeling" in app.status[0].label
     process.found = Explanation(WORDS, "neutral", "smollm2-135m-instruct")
@@ -155,7 +155,7 @@ def test_a_key_that_arrives_late_asks_nothing_about_another_utterance(
 
     question = next_question(project, "anna")
     assert question
-    shown = question.utterance["id"]
+    shown = question.utterance.id
     monkeypatch.setattr(explanation.st, "session_state", {"desk": Screen(project, "anna")})
     for pressed in (shown + 1, shown, shown):
         explanation._ask(project.folder, pressed)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
+from typing import Any
 
 import numpy as np
 from sqlite_utils import Database
 
 from store import annotations, labels, queue, rounds, utterances
-from store.annotations import Kind, NewAnnotation
+from store.annotations import Answer, Kind, NewAnnotation
 from store.database import immediate
 from store.queue import QueueEntry
 from store.rounds import NewRound, Predictions, Round
@@ -28,6 +30,13 @@ def say(
     db: Database, annotator: str, utterance: int, label: int | None, kind: Kind = "label", strategy: str = "random"
 ) -> int:
     return annotations.record(db, NewAnnotation(utterance, annotator, kind, label, strategy, codebook_version=1))
+
+
+def answer(**given: Any) -> Answer:
+    """Return a standing answer without a suggestion, with these values."""
+    plain: dict[str, Any] = dict.fromkeys(field.name for field in fields(Answer))
+    usual = {"id": 1, "utterance_id": 1, "slice": "pool", "annotator": "ann", "kind": "label", "strategy": "random"}
+    return Answer(**plain | usual | {"unsure": 0, "comment": "", "withheld": "", "codebook_version": 1} | given)
 
 
 def entries(ids: list[int]) -> list[QueueEntry]:

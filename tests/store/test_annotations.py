@@ -21,7 +21,7 @@ ANNOTATORS = ["ann", "ben"]
 
 def standing(db: Database) -> dict[tuple[str, int], tuple[str, int | None]]:
     rows = annotations.answers(db)
-    found = {(row["annotator"], row["utterance_id"]): (row["kind"], row["label_id"]) for row in rows}
+    found = {(row.annotator, row.utterance_id): (row.kind, row.label_id) for row in rows}
     assert len(found) == len(rows)
     return found
 
@@ -57,7 +57,7 @@ def test_the_last_answer_stands_and_undo_restores_the_one_before(db: Database) -
     assert standing(db) == {("ann", utterance): ("label", second)}
     undone = annotations.undo(db, "ann")
     assert undone is not None
-    assert undone["label_id"] == second
+    assert undone.label_id == second
     assert standing(db) == {("ann", utterance): ("label", first)}
     assert fetch_value(db, "SELECT count(*) FROM annotation") == 3
 
@@ -79,7 +79,7 @@ def test_undo_goes_back_step_by_step_also_in_another_session(db: Database, tmp_p
         with closing(open_database(tmp_path / "project")) as session:
             undone = annotations.undo(session, "ann")
         assert undone is not None
-        assert undone["utterance_id"] == ids[left]
+        assert undone.utterance_id == ids[left]
         assert [utterance for _, utterance in standing(db)] == ids[:left]
     assert annotations.undo(db, "ann") is None
 
@@ -114,7 +114,7 @@ def test_whatever_is_said_and_undone_what_stands_agrees_with_a_list_of_acts(db: 
             if kind == "undo":
                 mine = [act for act in kept if act[0] == annotator]
                 undone = annotations.undo(db, annotator)
-                assert (undone and undone["utterance_id"]) == (mine[-1][1] if mine else None)
+                assert (undone and undone.utterance_id) == (mine[-1][1] if mine else None)
                 if mine:
                     del kept[max(n for n, act in enumerate(kept) if act[0] == annotator)]
             else:

@@ -17,7 +17,7 @@ from tests.store.rows import add_labels, add_utterances, entries, fill_queue, sa
 
 
 def leased(db: Database, annotator: str, count: int = 10) -> list[int]:
-    return [row["utterance_id"] for row in queue.lease(db, annotator, count)]
+    return [row.utterance_id for row in queue.lease(db, annotator, count)]
 
 
 def test_two_annotators_never_have_the_same_utterance_and_each_keeps_his_own(db: Database) -> None:
@@ -34,13 +34,7 @@ def test_what_is_asked_comes_with_the_reason_it_is(db: Database) -> None:
     (utterance,) = add_utterances(db, 1)
     queue.replace(db, None, [queue.QueueEntry(utterance, "margin", 0.25, None, 70)])
     (row,) = queue.lease(db, "ann", 1)
-    assert {key: row[key] for key in ("strategy", "score", "propensity", "pool_size", "round_id")} == {
-        "strategy": "margin",
-        "score": 0.25,
-        "propensity": None,
-        "pool_size": 70,
-        "round_id": None,
-    }
+    assert (row.strategy, row.score, row.propensity, row.pool_size, row.round_id) == ("margin", 0.25, None, 70, None)
 
 
 def test_an_expired_lease_may_be_taken_by_another(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +137,7 @@ def test_eight_threads_drain_a_batch_without_a_duplicate_or_an_error(db: Databas
     with ThreadPoolExecutor(8) as pool:
         done = Counter(i for part in pool.map(drain, [f"annotator {n}" for n in range(8)]) for i in part)
     assert done == Counter(ids)
-    assert Counter(row["utterance_id"] for row in annotations.answers(db)) == done
+    assert Counter(row.utterance_id for row in annotations.answers(db)) == done
 
 
 @pytest.mark.parametrize("ahead", [timedelta(days=365), queue.LEASE + timedelta(minutes=5)])

@@ -21,9 +21,9 @@ def label_some(folder: Path, annotator: str) -> list[tuple[int, int, int]]:
     """Answer what is asked, as the label page does; return (annotation, utterance, label) for each answer."""
     said = []
     with closing(open_database(folder)) as db:
-        label_ids = [row["id"] for row in labels.current(db)]
+        label_ids = [row.id for row in labels.current(db)]
         while len(said) < ANSWERS:
-            utterance = queue.lease(db, annotator, 10)[0]["utterance_id"]
+            utterance = queue.lease(db, annotator, 10)[0].utterance_id
             label = label_ids[utterance % len(label_ids)]
             said.append((say(db, annotator, utterance, label), utterance, label))
             time.sleep(0.01)  # reading: long enough for rounds to come in between
@@ -34,7 +34,7 @@ def promote_some(folder: Path) -> int:
     """Promote rounds, as the worker does, until all answers are in; return how many."""
     count, deadline = 0, time.monotonic() + 60
     with closing(open_database(folder)) as db:
-        label_ids, pool = [row["id"] for row in labels.current(db)], utterances.ids_in(db, "pool")
+        label_ids, pool = [row.id for row in labels.current(db)], utterances.ids_in(db, "pool")
         while count < 2 or (annotations.last_id(db) < ANNOTATORS * ANSWERS and time.monotonic() < deadline):
             row = begin_round(db, label_ids)
             with immediate(db):

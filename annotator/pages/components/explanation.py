@@ -38,7 +38,7 @@ def offer(project: Project, codebook: Codebook, question: Question) -> None:
         disabled=busy or "why" in st.session_state,
         help=say("Not available while a round runs: the round needs the memory.") if busy else asks,
         on_click=_ask,
-        args=(project.folder, question.utterance["id"]),
+        args=(project.folder, question.utterance.id),
     )
 
 
@@ -63,7 +63,7 @@ def _ask(folder: Path, utterance_id: int) -> None:
     """Start a request, once and only for the utterance on screen: a key press may arrive after the page changed."""
     screen: Screen | None = st.session_state.get("desk")
     shown = screen.question if screen else None
-    if shown and shown.utterance["id"] == utterance_id and "why" not in st.session_state:
+    if shown and shown.utterance.id == utterance_id and "why" not in st.session_state:
         st.session_state["why"] = _Request(PendingExplanation.start(folder, utterance_id))
 
 

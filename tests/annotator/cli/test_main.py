@@ -188,7 +188,7 @@ def test_a_file_in_another_encoding_is_read_if_its_name_is_given(tmp_path, folde
     assert refused("import", folder, path)
     good("import", folder, path, "--encoding", "cp1252")
     with Project.open(folder) as project:
-        assert "ein schöner Satz" in {row["text"] for row in utterances.iterate(project.db)}
+        assert "ein schöner Satz" in {row.text for row in utterances.iterate(project.db)}
 
 
 @pytest.mark.parametrize("command", [["status"], ["export"], ["retrain"]])

@@ -38,7 +38,7 @@ def project(taught):
 
 
 def kinds(project: Project) -> Counter:
-    return Counter((a["kind"], a["label_id"]) for a in annotations.answers(project.db))
+    return Counter((a.kind, a.label_id) for a in annotations.answers(project.db))
 
 
 # Merging
@@ -112,7 +112,7 @@ def test_a_split_label_leaves_its_utterances_to_be_answered_again_and_its_answer
     assert annotations.count_answered(project.db) == asked - given
     doubtful = annotations.to_look_at(project.db, 0)
     assert len(doubtful) == given
-    assert {row["said_label_id"] for row in doubtful} == {WISH}
+    assert {row.said_label_id for row in doubtful} == {WISH}
     assert standing(project, "ada").labeled == asked - given
 
 
@@ -138,16 +138,16 @@ def test_the_round_in_use_divides_what_it_knew_of_a_split_label_between_its_part
 def test_an_answer_since_takes_an_utterance_off_the_worklist(project):
     make(project, changes.split(project, WISH, [{"name": "hope"}, {"name": "dream"}]))
     first, *rest = annotations.to_look_at(project.db, 0)
-    say(project, first["utterance_id"], "ben", codebook_of(project).id_of("hope"))
-    assert [row["id"] for row in annotations.to_look_at(project.db, 0)] == [row["id"] for row in rest]
-    assert consensus(annotations.answers(project.db))[first["utterance_id"]] == codebook_of(project).id_of("hope")
+    say(project, first.utterance_id, "ben", codebook_of(project).id_of("hope"))
+    assert [row.id for row in annotations.to_look_at(project.db, 0)] == [row.id for row in rest]
+    assert consensus(annotations.answers(project.db))[first.utterance_id] == codebook_of(project).id_of("hope")
 
 
 def test_taking_a_split_back_counts_its_parts_as_the_whole(project):
     before = kinds(project)
     version = make(project, changes.split(project, WISH, [{"name": "hope"}, {"name": "dream"}]))
     first = annotations.to_look_at(project.db, 0)[0]
-    say(project, first["utterance_id"], first["annotator"], codebook_of(project).id_of("hope"))
+    say(project, first.utterance_id, first.annotator, codebook_of(project).id_of("hope"))
     history.undo(project, version, "ada")
     assert kinds(project) == before
     assert codebook_of(project).names == ("promise", "report", "wish")
@@ -167,11 +167,11 @@ def test_a_retired_label_is_not_trained_on_until_it_is_restored(project):
 def test_who_gave_a_retired_label_is_asked_again(project):
     make(project, changes.retire(project, WISH))
     run_round(project, classifier_of(project), project.config)
-    again = {row["utterance_id"] for row in annotations.to_look_at(project.db, 0)}
+    again = {row.utterance_id for row in annotations.to_look_at(project.db, 0)}
     asked = set()
     while question := next_question(project, "ada"):
-        asked.add(question.utterance["id"])
-        say(project, question.utterance["id"], "ada", PROMISE)
+        asked.add(question.utterance.id)
+        say(project, question.utterance.id, "ada", PROMISE)
     assert again <= asked
 
 
@@ -208,12 +208,12 @@ def test_a_new_label_has_a_free_key_and_no_suggestions(project):
 
 
 def test_what_none_fitted_is_looked_at_again_if_asked(project):
-    (one, two) = (q.utterance["id"] for q in work_through(project, 2, "ben"))
+    (one, two) = (q.utterance.id for q in work_through(project, 2, "ben"))
     say(project, one, "ben", None)
     proposal = changes.propose(project, changes.add(project, {"name": "threat"}, look=True))
     assert proposal.to_look_at == 1
     version = changes.make(project, proposal, "ada")
-    assert [row["utterance_id"] for row in annotations.to_look_at(project.db, version)] == [one]
+    assert [row.utterance_id for row in annotations.to_look_at(project.db, version)] == [one]
     say(project, two, "ben", None)
     assert len(annotations.to_look_at(project.db, version)) == 1, "the second was said with the new label in sight"
 
@@ -226,7 +226,7 @@ def test_a_changed_meaning_flags_answers_that_are_still_trained_on(project):
 
 
 def test_answers_know_the_text_they_were_given_under(project):
-    old = annotations.answers(project.db)[0]["codebook_version"]
+    old = annotations.answers(project.db)[0].codebook_version
     make(project, changes.revise(project, WISH, {"name": "desire", "definition": "New.", "examples": ["Oh, schön…"]}))
     make(project, changes.instruct(project, "Decide."))
     assert history.codebook_at(project, old).names == ("promise", "report", "wish")
@@ -262,14 +262,14 @@ def test_two_labels_are_the_least(project):
 
 def test_a_proposal_says_what_is_touched_before_anything_is(project):
     for question in work_through(project, 3, "ben"):
-        say(project, question.utterance["id"], "cleo", WISH)
+        say(project, question.utterance.id, "cleo", WISH)
     make_acceptance(project)
-    preferences = [a for a in annotations.answers(project.db) if a["label_id"] == WISH]
+    preferences = [a for a in annotations.answers(project.db) if a.label_id == WISH]
     made = changes.propose(project, changes.retire(project, WISH))
     likeliest = promoted(project).probabilities.argmax(axis=1)
     assert made.answers == len(preferences)
-    assert made.annotators == len({a["annotator"] for a in preferences})
-    assert made.to_look_at == len({a["utterance_id"] for a in preferences})
+    assert made.annotators == len({a.annotator for a in preferences})
+    assert made.to_look_at == len({a.utterance_id for a in preferences})
     assert made.suggestions == int((likeliest == 2).sum())
     assert (made.accepted, made.rounds) == (1, 1)
     assert WISH in codebook_of(project).ids, "nothing has been changed yet"

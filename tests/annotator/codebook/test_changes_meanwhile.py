@@ -46,26 +46,26 @@ def test_a_round_under_way_keeps_to_the_codebook_it_began_with(project, monkeypa
 
 def test_an_adjudicated_answer_wins_and_stands_beside_the_answers_of_its_annotator(project):
     answered = annotations.answers(project.db)[0]
-    other = next(i for i in codebook_of(project).ids if i != answered["label_id"])
-    say(project, answered["utterance_id"], answered["annotator"], other, ADJUDICATED)
-    both = [a for a in annotations.answers(project.db) if a["utterance_id"] == answered["utterance_id"]]
-    assert [a["label_id"] for a in both] == [answered["label_id"], other]
+    other = next(i for i in codebook_of(project).ids if i != answered.label_id)
+    say(project, answered.utterance_id, answered.annotator, other, ADJUDICATED)
+    both = [a for a in annotations.answers(project.db) if a.utterance_id == answered.utterance_id]
+    assert [a.label_id for a in both] == [answered.label_id, other]
     for late in ("ben", "cleo"):
-        say(project, answered["utterance_id"], late, answered["label_id"])
-    assert consensus(annotations.answers(project.db))[answered["utterance_id"]] == other
+        say(project, answered.utterance_id, late, answered.label_id)
+    assert consensus(annotations.answers(project.db))[answered.utterance_id] == other
     make(project, changes.retire(project, other))
-    assert consensus(annotations.answers(project.db))[answered["utterance_id"]] == answered["label_id"], (
+    assert consensus(annotations.answers(project.db))[answered.utterance_id] == answered.label_id, (
         "what two have said since it was settled counts"
     )
 
 
 def test_what_had_been_overruled_stays_so_when_the_adjudicated_label_goes_out_of_use(project):
     answered = annotations.answers(project.db)[0]
-    other = next(i for i in codebook_of(project).ids if i != answered["label_id"])
-    say(project, answered["utterance_id"], "cleo", other, ADJUDICATED)
+    other = next(i for i in codebook_of(project).ids if i != answered.label_id)
+    say(project, answered.utterance_id, "cleo", other, ADJUDICATED)
     make(project, changes.retire(project, other))
-    assert answered["utterance_id"] not in consensus(annotations.answers(project.db))
-    assert answered["utterance_id"] in {row["utterance_id"] for row in annotations.to_look_at(project.db, 0)}
+    assert answered.utterance_id not in consensus(annotations.answers(project.db))
+    assert answered.utterance_id in {row.utterance_id for row in annotations.to_look_at(project.db, 0)}
 
 
 def test_insights_count_labels_as_they_count_now(project):
@@ -80,9 +80,9 @@ def test_an_answer_in_a_label_that_went_out_of_use_while_it_was_on_screen_is_kep
     question = next_question(project, "ben")
     make(project, changes.retire(project, WISH), "ada")
     answer(project, question, "ben", Answer("label", WISH))
-    (late,) = (a for a in annotations.answers(project.db) if a["annotator"] == "ben")
-    assert (late["kind"], late["said_label_id"]) == ("out_of_use", WISH)
-    assert late["id"] in {row["id"] for row in annotations.to_look_at(project.db, 0)}
+    (late,) = (a for a in annotations.answers(project.db) if a.annotator == "ben")
+    assert (late.kind, late.said_label_id) == ("out_of_use", WISH)
+    assert late.id in {row.id for row in annotations.to_look_at(project.db, 0)}
 
 
 def test_a_suggestion_that_was_shown_is_told_in_the_label_it_counts_as(project):
@@ -92,4 +92,4 @@ def test_a_suggestion_that_was_shown_is_told_in_the_label_it_counts_as(project):
     into = next(i for i in codebook_of(project).ids if i != shown)
     make(project, changes.merge(project, [shown], into))
     last = annotations.answers(project.db)[-1]
-    assert (last["label_id"], last["suggested_label_id"]) == (into, into), "who agreed still agrees"
+    assert (last.label_id, last.suggested_label_id) == (into, into), "who agreed still agrees"

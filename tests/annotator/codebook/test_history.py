@@ -75,7 +75,7 @@ class Codebook(RuleBasedStateMachine):
     def state(self) -> Any:
         """What there is to see: the codebook in use, and every standing answer as it counts."""
         book = codebook_of(self.project)
-        answers = [(row["id"], row["kind"], row["label_id"]) for row in annotations.answers(self.db)]
+        answers = [(row.id, row.kind, row.label_id) for row in annotations.answers(self.db)]
         return book.instruction, book.labels, answers, annotations.to_look_at(self.db, self.none_fits_since)
 
     @property
@@ -182,14 +182,12 @@ class Codebook(RuleBasedStateMachine):
         assert sum(by_label.values()) == kinds["label"]
         assert set(by_label) <= used
         assert set(consensus_labels(answers).values()) <= used
-        looked = {row["id"] for row in annotations.to_look_at(self.db, self.none_fits_since)}
-        assert looked <= {row["id"] for row in answers}
+        looked = {row.id for row in annotations.to_look_at(self.db, self.none_fits_since)}
+        assert looked <= {row.id for row in answers}
         for row in answers:
-            assert (row["kind"] == "label") == (row["label_id"] in used)
-            since = [
-                other for other in answers if other["utterance_id"] == row["utterance_id"] and other["id"] > row["id"]
-            ]
-            assert row["kind"] != "out_of_use" or row["id"] in looked or since
+            assert (row.kind == "label") == (row.label_id in used)
+            since = [other for other in answers if other.utterance_id == row.utterance_id and other.id > row.id]
+            assert row.kind != "out_of_use" or row.id in looked or since
 
     @invariant()
     def the_codebook_can_be_used(self) -> None:

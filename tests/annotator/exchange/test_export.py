@@ -64,25 +64,25 @@ def read(path: Path, name: str) -> list[dict]:
 
 
 def test_a_row_says_who_labelled_it_and_why_it_was_asked(project):
-    found = {row["id"]: row for row in rows_of(project)}
+    found = {row.id: row for row in rows_of(project)}
     standing = annotations.answers(project.db)
     assert len(found) == len(standing)
     names = {label.id: label.name for label in codebook_of(project).labels}
     numbers = {one.id: one.number for one in rounds.history(project.db)}
     for one in standing:
-        (utterance,) = utterances.read(project.db, [one["utterance_id"]])
-        row = found[utterance["external_id"]]
-        assert row["label"] == names[one["label_id"]] == truth(row["text"])
-        assert (row["source"], row["annotator"], row["answers"]) == ("expert", "ada", 1)
-        assert (row["slice"], row["strategy"], row["propensity"]) == (
-            utterance["slice"],
-            one["strategy"],
-            one["propensity"],
+        (utterance,) = utterances.read(project.db, [one.utterance_id])
+        row = found[utterance.external_id]
+        assert row.label == names[one.label_id] == truth(row.text)
+        assert (row.source, row.annotator, row.answers) == ("expert", "ada", 1)
+        assert (row.slice, row.strategy, row.propensity) == (
+            utterance.slice,
+            one.strategy,
+            one.propensity,
         )
-        assert row["round"] == numbers.get(one["round_id"])
-        assert row["suggested_probability"] == one["suggested_probability"]
-    assert {row["round"] for row in found.values()} == {None, 1}
-    assert any(row["suggested_label"] for row in found.values())
+        assert row.round == numbers.get(one.round_id)
+        assert row.suggested_probability == one.suggested_probability
+    assert {row.round for row in found.values()} == {None, 1}
+    assert any(row.suggested_label for row in found.values())
 
 
 def test_labels_that_came_with_a_file_say_so(tmp_path):
@@ -90,32 +90,32 @@ def test_labels_that_came_with_a_file_say_so(tmp_path):
         path = tmp_path / "f.csv"
         path.write_text("text,label\n" + "".join(f"{text},{truth(text)}\n" for text in texts(10)))
         import_file(project, path, ImportPlan(detect_columns(["text", "label"])))
-        assert {(row["source"], row["annotator"]) for row in rows_of(project)} == {("given", "given")}
+        assert {(row.source, row.annotator) for row in rows_of(project)} == {("given", "given")}
 
 
 def test_rows_of_the_model_are_there_only_if_asked_for_and_only_where_nobody_answered(project):
     experts = rows_of(project)
-    assert {row["source"] for row in experts} == {"expert"}
+    assert {row.source for row in experts} == {"expert"}
     every = rows_of(project, with_model=True)
-    assert [row for row in every if row["source"] == "expert"] == experts
-    model = [row for row in every if row["source"] == "model"]
+    assert [row for row in every if row.source == "expert"] == experts
+    model = [row for row in every if row.source == "model"]
     assert len(model) + len(experts) == 60
-    assert not {row["id"] for row in model} & {row["id"] for row in experts}
+    assert not {row.id for row in model} & {row.id for row in experts}
     for row in model:
-        assert row["label"] == max(row["probabilities"], key=row["probabilities"].get)
-        assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-5)
-        assert (row["model_round"], row["answers"], row["annotator"]) == (1, 0, None)
+        assert row.label == max(row.probabilities, key=row.probabilities.get)
+        assert sum(row.probabilities.values()) == pytest.approx(1, abs=1e-5)
+        assert (row.model_round, row.answers, row.annotator) == (1, 0, None)
 
 
 def test_a_skipped_utterance_says_so_or_has_a_row_of_the_model(project):
     question = next_question(project, "ada")
     answer(project, question, "ada", Answer("skip"))
-    name = question.utterance["external_id"]
-    passed = {row["id"]: row for row in rows_of(project)}[name]
-    assert (passed["kind"], passed["label"], passed["annotator"], passed["answers"]) == ("skip", None, "ada", 0)
-    found = {row["id"]: row for row in rows_of(project, with_model=True)}[name]
-    assert (found["source"], found["kind"]) == ("model", "label")
-    assert [one["kind"] for one in json.loads(found["answers_given"])] == ["skip"]
+    name = question.utterance.external_id
+    passed = {row.id: row for row in rows_of(project)}[name]
+    assert (passed.kind, passed.label, passed.annotator, passed.answers) == ("skip", None, "ada", 0)
+    found = {row.id: row for row in rows_of(project, with_model=True)}[name]
+    assert (found.source, found.kind) == ("model", "label")
+    assert [one["kind"] for one in json.loads(found.answers_given)] == ["skip"]
 
 
 def test_where_most_say_that_none_fits_the_row_says_so_and_a_draw_is_disputed(project):
@@ -125,30 +125,30 @@ def test_where_most_say_that_none_fits_the_row_says_so_and_a_draw_is_disputed(pr
     for utterance, who, kind in [(first, "ada", "none_fits"), (second, "ada", "label"), (second, "ben", "none_fits")]:
         said = NewAnnotation(utterance, who, kind, label if kind == "label" else None, "test", 1)
         annotations.record(project.db, said)
-    found = {row["id"]: row for row in rows_of(project)}
-    ids = [row["external_id"] for row in utterances.read(project.db, [first, second])]
-    assert (found[ids[0]]["kind"], found[ids[0]]["label"]) == ("none_fits", None)
+    found = {row.id: row for row in rows_of(project)}
+    ids = [row.external_id for row in utterances.read(project.db, [first, second])]
+    assert (found[ids[0]].kind, found[ids[0]].label) == ("none_fits", None)
     tied = found[ids[1]]
-    assert (tied["kind"], tied["label"], tied["given_label"], tied["annotator"]) == ("disputed", None, None, "ada;ben")
-    assert (tied["source"], tied["strategy"], tied["answers"], tied["at"]) == ("expert", "test", 2, None)
+    assert (tied.kind, tied.label, tied.given_label, tied.annotator) == ("disputed", None, None, "ada;ben")
+    assert (tied.source, tied.strategy, tied.answers, tied.at) == ("expert", "test", 2, None)
     name = labels.names(project.db)[label]
-    assert [(one["annotator"], one["kind"], one["label"]) for one in json.loads(tied["answers_given"])] == [
+    assert [(one["annotator"], one["kind"], one["label"]) for one in json.loads(tied.answers_given)] == [
         ("ada", "label", name),
         ("ben", "none_fits", None),
     ]
-    assert [row["kind"] for row in rows_of(project, rows="answers") if row["id"] == ids[1]] == ["label", "none_fits"]
+    assert [row.kind for row in rows_of(project, rows="answers") if row.id == ids[1]] == ["label", "none_fits"]
 
 
 def test_several_answers_become_one_row_or_one_each(project):
     one = annotations.answers(project.db)[0]
     for who in ("ben", "eve"):
-        said = NewAnnotation(one["utterance_id"], who, "label", one["label_id"], "test", 1, unsure=who == "ben")
+        said = NewAnnotation(one.utterance_id, who, "label", one.label_id, "test", 1, unsure=who == "ben")
         annotations.record(project.db, said)
-    name = utterances.read(project.db, [one["utterance_id"]])[0]["external_id"]
-    (row,) = (row for row in rows_of(project) if row["id"] == name)
-    assert (row["annotator"], row["answers"], row["unsure"]) == ("ada;ben;eve", 3, True)
-    each = [row for row in rows_of(project, rows="answers") if row["id"] == name]
-    assert [(row["annotator"], row["unsure"]) for row in each] == [("ada", 0), ("ben", 1), ("eve", 0)]
+    name = utterances.read(project.db, [one.utterance_id])[0].external_id
+    (row,) = (row for row in rows_of(project) if row.id == name)
+    assert (row.annotator, row.answers, row.unsure) == ("ada;ben;eve", 3, True)
+    each = [row for row in rows_of(project, rows="answers") if row.id == name]
+    assert [(row.annotator, row.unsure) for row in each] == [("ada", 0), ("ben", 1), ("eve", 0)]
 
 
 def test_context_is_never_exported(tmp_path):
@@ -159,7 +159,7 @@ def test_context_is_never_exported(tmp_path):
         for kind in ("utterances", "answers"):
             found = rows_of(project, rows=kind, with_model=True)
             assert len(found) == 60
-            assert {row["slice"] for row in found} == {"pool", "audit"}
+            assert {row.slice for row in found} == {"pool", "audit"}
 
 
 @EVERY_FORMAT
@@ -167,7 +167,7 @@ def test_context_is_never_exported(tmp_path):
 def test_every_format_holds_every_row_with_its_label_and_source(project, tmp_path, name, with_model):
     plan = ExportPlan(name, with_model=with_model)
     path = tmp_path / "out" / default_filename(project, plan)
-    expected = {row["id"]: (row["label"], row["source"], row["slice"]) for row in export_rows(project, plan)}
+    expected = {row.id: (row.label, row.source, row.slice) for row in export_rows(project, plan)}
     assert export_project(project, path, plan) == len(expected)
     found = read(path, name)
     assert len(found) == len(expected)
@@ -187,7 +187,7 @@ def test_a_project_without_answers_exports_no_rows(tmp_path, name):
 
 @EVERY_FORMAT
 def test_an_answer_in_a_retired_label_leaves_as_such_with_the_label_that_was_given(project, tmp_path, name):
-    given = Counter(answer["label_id"] for answer in annotations.answers(project.db))
+    given = Counter(answer.label_id for answer in annotations.answers(project.db))
     gone = codebook_of(project).id_of("wish")
     make(project, propose(project, retire(project, gone)), "ada")
     path = tmp_path / f"out{FORMATS[name].suffix}"
@@ -212,29 +212,29 @@ def test_a_merged_label_leaves_as_the_one_it_counts_as_with_the_one_that_was_giv
     after = list(export_rows(project, ExportPlan(with_model=True)))
     assert len(after) == len(before)
     for old, new in zip(before, after, strict=True):
-        if old["source"] == "expert":
-            assert new["label"] == ("report" if old["label"] == "wish" else old["label"])
-            assert new["given_label"] == old["label"]
-            assert new["codebook_version"] == old["codebook_version"]
-        if old["probabilities"]:
-            joint = old["probabilities"]["wish"] + old["probabilities"]["report"]
-            assert new["probabilities"]["report"] == pytest.approx(joint, abs=2e-6)
+        if old.source == "expert":
+            assert new.label == ("report" if old.label == "wish" else old.label)
+            assert new.given_label == old.label
+            assert new.codebook_version == old.codebook_version
+        if old.probabilities:
+            joint = old.probabilities["wish"] + old.probabilities["report"]
+            assert new.probabilities["report"] == pytest.approx(joint, abs=2e-6)
     assert "*wish* was merged; its answers count as *report*" in dataset_card(project, ExportPlan(), len(after))
 
 
 def test_what_was_adjudicated_wins_and_is_marked(project):
     answered = next(iter(annotations.answers(project.db)))
-    other = next(i for i in codebook_of(project).ids if i != answered["label_id"])
-    new = (answered["utterance_id"], "cleo", "label", other, ADJUDICATED, codebook_of(project).version)
+    other = next(i for i in codebook_of(project).ids if i != answered.label_id)
+    new = (answered.utterance_id, "cleo", "label", other, ADJUDICATED, codebook_of(project).version)
     annotations.record(project.db, NewAnnotation(*new))
-    (name,) = (row["external_id"] for row in utterances.read(project.db, [answered["utterance_id"]]))
-    (row,) = (row for row in export_rows(project, ExportPlan()) if row["id"] == name)
-    assert (row["label"], row["source"], row["strategy"]) == (
+    (name,) = (row.external_id for row in utterances.read(project.db, [answered.utterance_id]))
+    (row,) = (row for row in export_rows(project, ExportPlan()) if row.id == name)
+    assert (row.label, row.source, row.strategy) == (
         labels.names(project.db)[other],
         "adjudicated",
         "adjudicated",
     )
-    assert row["answers"] == 2
+    assert row.answers == 2
 
 
 def test_a_retired_label_that_nobody_used_leaves_no_column(tmp_path):
@@ -249,10 +249,10 @@ def test_every_column_has_a_meaning():
     assert [field.name for field in FIELDS] == list(MEANINGS)
 
 
-def test_every_row_has_exactly_the_columns_there_are(project):
+def test_every_row_has_exactly_the_columns_there_are_in_their_order(project):
     for rows in ("utterances", "answers"):
         for row in rows_of(project, rows=rows, with_model=True):
-            assert set(row) == set(MEANINGS)
+            assert list(row.cells()) == list(MEANINGS)
 
 
 def test_the_card_lists_codebook_counts_rounds_and_columns(project):
@@ -264,7 +264,7 @@ def test_the_card_lists_codebook_counts_rounds_and_columns(project):
         assert f"- **{label.name}**" in card
     for name, meaning in MEANINGS.items():
         assert f"- `{name}`: {meaning}" in card
-    in_pool = sum((row["label"], row["source"], row["slice"]) == ("wish", "expert", "pool") for row in found)
+    in_pool = sum((row.label, row.source, row.slice) == ("wish", "expert", "pool") for row in found)
     assert f"| wish | expert | pool | {in_pool} |" in card
     assert f"| **all** |  |  | {len(found)} |" in card
     promoted = rounds.promoted(project.db)

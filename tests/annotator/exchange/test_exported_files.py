@@ -34,7 +34,7 @@ def labeled(folder: Path, names: tuple[str, ...] = ODD, count: int = 60) -> Proj
     add_utterances(project, [NewUtterance(f"{i:03}", text) for i, text in enumerate(texts(count))])
     ids = codebook_of(project).ids
     for row in utterances.iterate(project.db):
-        say(project, row["id"], "ada", ids[row["id"] % len(ids)])
+        say(project, row.id, "ada", ids[row.id % len(ids)])
     return project
 
 
@@ -93,7 +93,7 @@ def test_what_the_card_says_on_reading_gives_every_label_as_it_is(tmp_path, monk
     path = tmp_path / f"out{FORMATS[name].suffix}"
     with labeled(tmp_path / "p") as project:
         export_project(project, path, ExportPlan(name))
-        expected = [(row["id"], row["label"]) for row in export_rows(project, ExportPlan(name))]
+        expected = [(row.id, row.label) for row in export_rows(project, ExportPlan(name))]
     if name == "csv":
         expected = [(one, f"'{label}" if label.startswith("=") else label) for one, label in expected]
     text = next(tmp_path.rglob("*README.md")).read_text(encoding="utf-8")
@@ -156,7 +156,7 @@ def test_imported_columns_of_several_files_and_of_other_types_are_text(tmp_path)
             project, [NewUtterance(text, text, metadata=m) for text, m in zip(texts(4), several, strict=True)]
         )
         for row in utterances.iterate(project.db):
-            say(project, row["id"], "ada", PROMISE)
+            say(project, row.id, "ada", PROMISE)
         export_project(project, tmp_path / "out.parquet", ExportPlan("parquet"))
     found = pq.read_table(tmp_path / "out.parquet").select(["n", "tags", "flag"]).to_pylist()
     assert found == [
@@ -176,9 +176,9 @@ def test_an_export_can_be_imported_and_exported_again_with_all_its_columns(tmp_p
         report = import_file(project, tmp_path / "one.jsonl", ImportPlan(detect_columns(header)))
         assert (report.to_label, report.with_label, report.rejected) == (2, 2, [])
         first, _ = export_rows(project, ExportPlan())
-    assert (first["party"], first["kind"], first["imported_source"]) == ("A", "label", "given")
-    assert first["imported_imported_kind"] == "label"
-    assert first["imported_kind"] == "007"
+    assert (first.party, first.kind, first.imported_source) == ("A", "label", "given")
+    assert first.imported_imported_kind == "label"
+    assert first.imported_kind == "007"
 
 
 # The card

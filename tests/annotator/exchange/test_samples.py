@@ -105,7 +105,7 @@ def test_a_sample_project_has_everything_but_the_labels(name, tmp_path):
         assert slices["pool"] + slices["audit"] == len(wanted)
         assert slices["audit"] == round(0.2 * len(wanted))
         assert annotations.last_id(project.db) == 0
-        stored = {row["metadata"] for row in utterances.iterate(project.db)}
+        stored = {row.metadata_json for row in utterances.iterate(project.db)}
         labels = [label.name for label in codebook_of(project).labels]
         assert not [text for text in stored if any(f'"{name}"' in text for name in labels)]
         assert project.name == SAMPLES[name].codebook.name
@@ -114,7 +114,7 @@ def test_a_sample_project_has_everything_but_the_labels(name, tmp_path):
 def test_client_utterances_are_asked_with_the_turns_before(tmp_path):
     with create_sample("client_talk", tmp_path / "p") as project:
         question = next_question(project, "ada")
-        assert question.utterance["speaker"] == "client"
+        assert question.utterance.speaker == "client"
         ids = utterances.ids_in(project.db, "pool")
         assert np.mean([len(one.context) > 0 for one in read_texts(project, ids, 3)]) > 0.9
 

@@ -36,10 +36,10 @@ def answer_audit(project: Project, wrong: int = 0) -> None:
     codebook = codebook_of(project)
     taken = annotations.answered_ids(project.db)
     for row in utterances.read(project.db, [i for i in utterances.ids_in(project.db, "audit") if i not in taken]):
-        label = codebook.id_of(truth(row["text"]))
+        label = codebook.id_of(truth(row.text))
         if wrong > 0:
             label, wrong = next(i for i in codebook.ids if i != label), wrong - 1
-        annotations.record(project.db, NewAnnotation(row["id"], "ada", "label", label, "audit", 1, milliseconds=2000))
+        annotations.record(project.db, NewAnnotation(row.id, "ada", "label", label, "audit", 1, milliseconds=2000))
 
 
 @pytest.fixture
@@ -62,16 +62,16 @@ def unmeasured(tmp_path: Path) -> Project:
 
 def test_what_a_promise_lacks_is_asked_before_all_else_if_wished_blind_and_at_random(tmp_path):
     with unmeasured(tmp_path) as project:
-        assert next_question(project, "ada").utterance["slice"] == "pool"
+        assert next_question(project, "ada").utterance.slice == "pool"
         assert queue_audit(project, 7) == 7
         asked = []
         for _ in range(7):
             question = next_question(project, "ada")
-            asked.append(question.utterance["id"])
+            asked.append(question.utterance.id)
             assert question.is_audit
             assert question.suggestion is None
             answer(project, question, "ada", Answer("skip") if len(asked) == 3 else right(project, question))
-        assert next_question(project, "ada").utterance["slice"] == "pool"
+        assert next_question(project, "ada").utterance.slice == "pool"
         assert sorted(asked) != utterances.ids_in(project.db, "audit")[:7]
         assert len(evidence_of(project, rounds.promoted(project.db))[0].truth) == 6
 
@@ -79,9 +79,9 @@ def test_what_a_promise_lacks_is_asked_before_all_else_if_wished_blind_and_at_ra
 def test_asked_for_twice_the_same_are_measured_and_never_more_than_are_left(tmp_path):
     with unmeasured(tmp_path) as project:
         queue_audit(project, 5)
-        first = [row["utterance_id"] for row in queue.lease(project.db, "ada", 5)]
+        first = [row.utterance_id for row in queue.lease(project.db, "ada", 5)]
         queue_audit(project, 500)
-        rows = [row["utterance_id"] for row in queue.lease(project.db, "ada", 60)]
+        rows = [row.utterance_id for row in queue.lease(project.db, "ada", 60)]
         assert set(first) <= set(rows) == set(utterances.ids_in(project.db, "audit"))
         answer_audit(project)
         assert queue_audit(project, 5) == 0
@@ -177,9 +177,7 @@ def test_accepting_asks_for_none_of_it_again_and_counts_it_as_done(project):
     assert (stored.id, stored.annotator, stored.ended) == (done, "ada", None)
     assert standing(project, "ada").labeled == before + stored.size
     taken = acceptances.standing_ids(project.db)
-    asked = {
-        question.utterance["id"] for question in work_through(project, 1000) if question.entry["strategy"] != SPOT_CHECK
-    }
+    asked = {question.utterance.id for question in work_through(project, 1000) if question.entry.strategy != SPOT_CHECK}
     assert not asked & taken
 
 
@@ -242,11 +240,11 @@ def spot_check(project: Project, wrong: bool, annotator: str = "ada") -> int:
     """Answer one accepted utterance as a spot check would ask it."""
     free = acceptances.standing_ids(project.db) - annotations.answered_ids(project.db)
     (row,) = utterances.read(project.db, [min(free)])
-    label = codebook_of(project).id_of(truth(row["text"]))
+    label = codebook_of(project).id_of(truth(row.text))
     said = next(i for i in codebook_of(project).ids if i != label) if wrong else label
-    annotations.record(project.db, NewAnnotation(row["id"], annotator, "label", said, SPOT_CHECK, 1))
+    annotations.record(project.db, NewAnnotation(row.id, annotator, "label", said, SPOT_CHECK, 1))
     withdraw_broken(project)
-    return row["id"]
+    return row.id
 
 
 def only_checks(project: Project) -> None:
@@ -258,11 +256,11 @@ def only_checks(project: Project) -> None:
 
 def test_spot_checks_come_with_the_batch_blind_and_say_why(project):
     accept(project, "ada", WISH)
-    questions = [q for q in work_through(project, 40) if q.entry["strategy"] == SPOT_CHECK]
+    questions = [q for q in work_through(project, 40) if q.entry.strategy == SPOT_CHECK]
     assert questions
     taken = {row["utterance_id"] for row in project.db.query("SELECT utterance_id FROM accepted")}
     for question in questions:
-        assert question.utterance["id"] in taken
+        assert question.utterance.id in taken
         assert question.suggestion is None
         assert "auto-accepted" in question.reason
     (stored,) = acceptances.history(project.db)
@@ -307,7 +305,7 @@ def test_a_spot_check_that_is_taken_back_counts_no_more(project):
     assert acceptances.history(project.db)[0].errors == 1
     undo(project, "ada")
     assert acceptances.history(project.db)[0].checks == 0
-    assert question.utterance["id"] in acceptances.standing_ids(project.db)
+    assert question.utterance.id in acceptances.standing_ids(project.db)
 
 
 # What leaves
@@ -315,14 +313,14 @@ def test_a_spot_check_that_is_taken_back_counts_no_more(project):
 
 def test_accepted_labels_are_exported_as_what_they_are(project):
     done = accept(project, "ada", WISH)
-    rows = {row["id"]: row for row in export_rows(project, ExportPlan())}
-    accepted = [row for row in rows.values() if row["source"] == "accepted"]
+    rows = {row.id: row for row in export_rows(project, ExportPlan())}
+    accepted = [row for row in rows.values() if row.source == "accepted"]
     assert len(accepted) == len(acceptances.standing_ids(project.db))
     for row in accepted:
-        assert (row["acceptance"], row["answers"], row["annotator"]) == (done, 0, "ada")
-        assert row["promise"] == "at least 90% right, at 95% confidence"
-        assert row["suggested_probability"] >= 0.3
-    assert all(row["acceptance"] is None for row in rows.values() if row["source"] != "accepted")
+        assert (row.acceptance, row.answers, row.annotator) == (done, 0, "ada")
+        assert row.promise == "at least 90% right, at 95% confidence"
+        assert row.suggested_probability >= 0.3
+    assert all(row.acceptance is None for row in rows.values() if row.source != "accepted")
     assert "| in effect |" in dataset_card(project, ExportPlan(), len(rows))
 
 
@@ -330,17 +328,15 @@ def test_a_person_who_answers_an_accepted_utterance_has_the_last_word(project):
     accept(project, "ada", WISH)
     checked = spot_check(project, wrong=True)
     (row,) = [
-        r
-        for r in export_rows(project, ExportPlan())
-        if r["id"] == utterances.read(project.db, [checked])[0]["external_id"]
+        r for r in export_rows(project, ExportPlan()) if r.id == utterances.read(project.db, [checked])[0].external_id
     ]
-    assert row["source"] == "expert"
-    assert row["strategy"] == SPOT_CHECK
+    assert row.source == "expert"
+    assert row.strategy == SPOT_CHECK
 
 
 def test_what_was_taken_back_leaves_no_label_but_a_line_on_the_card(project):
     take_back(project, accept(project, "ada", WISH), "ben")
-    assert not [row for row in export_rows(project, ExportPlan()) if row["source"] == "accepted"]
+    assert not [row for row in export_rows(project, ExportPlan()) if row.source == "accepted"]
     assert "undone: undone by ben" in dataset_card(project, ExportPlan(), 1)
 
 

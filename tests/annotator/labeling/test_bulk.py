@@ -30,9 +30,7 @@ def act(project, replace=False, said=PROMISE):
 
 
 def standing(project):
-    return {
-        (row["utterance_id"], row["annotator"], row["kind"], row["label_id"]) for row in annotations.answers(project.db)
-    }
+    return {(row.utterance_id, row.annotator, row.kind, row.label_id) for row in annotations.answers(project.db)}
 
 
 def test_all_that_was_found_gets_the_answer_save_audit_utterances(project):
@@ -41,7 +39,7 @@ def test_all_that_was_found_gets_the_answer_save_audit_utterances(project):
     assert set(plan.ids) == found - audit
     assert plan.audit == len(found & audit) > 0
     assert standing(project) == {(i, "ada", "label", 1) for i in plan.ids}
-    assert {row["strategy"] for row in annotations.answers(project.db)} == {BULK}
+    assert {row.strategy for row in annotations.answers(project.db)} == {BULK}
 
 
 def test_the_preview_says_what_comes_of_each(project):
@@ -114,7 +112,7 @@ def test_undo_on_the_label_page_passes_over_acts(project):
     (question,) = work_through(project, 1)
     act(project)
     assert undo(project, "ada")
-    assert next_question(project, "ada").utterance["id"] == question.utterance["id"]
+    assert next_question(project, "ada").utterance.id == question.utterance.id
     assert not undo(project, "ada")
     assert len(standing(project)) > 5
 
@@ -140,16 +138,16 @@ def test_that_none_fits_can_be_said_of_many(project):
 
 def test_answers_of_an_act_are_marked_in_the_export_and_asked_no_more(project):
     _, plan = act(project)
-    rows = {row["id"]: row for row in export_rows(project, ExportPlan())}
-    assert {row["strategy"] for row in rows.values()} == {"bulk"}
-    assert {row["source"] for row in rows.values()} == {"expert"}
+    rows = {row.id: row for row in export_rows(project, ExportPlan())}
+    assert {row.strategy for row in rows.values()} == {"bulk"}
+    assert {row.source for row in rows.values()} == {"expert"}
     while question := next_question(project, "ada"):
-        assert question.utterance["id"] not in plan.ids
+        assert question.utterance.id not in plan.ids
         answer(project, question, "ada", PROMISE)
 
 
 def test_the_act_keeps_what_was_looked_for(project):
     act(project)
     (done,) = acts.history(project.db, "ada")
-    assert (done["kind"], done["label_id"], done["undone"]) == ("label", 1, 0)
+    assert (done.kind, done.label_id, done.undone) == ("label", 1, 0)
     assert '"words": "promise"' in done["search"]

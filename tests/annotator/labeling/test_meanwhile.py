@@ -19,7 +19,7 @@ from tests.annotator.scenes import another_writes, change, new_project, right, s
 
 
 def said(project):
-    return [(row["annotator"], row["kind"], row["label_id"], row["comment"]) for row in annotations.answers(project.db)]
+    return [(row.annotator, row.kind, row.label_id, row.comment) for row in annotations.answers(project.db)]
 
 
 def acts(project):
@@ -62,7 +62,7 @@ def test_what_was_read_ahead_before_it_was_answered_elsewhere_is_not_asked_and_n
         second.answer(project, Answer("label", 2))
     second.answer(project, Answer("label", 2))
     assert [label for _, _, label, _ in said(project)] == [1, 1, 2]
-    assert second.question.utterance["id"] not in annotations.answered_ids(project.db)
+    assert second.question.utterance.id not in annotations.answered_ids(project.db)
 
 
 def test_an_answer_is_replaced_where_it_was_taken_back_whichever_screen_did_so(project):
@@ -108,7 +108,7 @@ def test_what_another_has_skipped_may_be_answered(project):
     mine = next_question(project, "ada")
     say_skip = Answer("skip")
     answer(project, next_question(project, "ben"), "ben", say_skip)
-    annotations.record(project.db, annotations.NewAnnotation(mine.utterance["id"], "ben", "skip", None, "random", 1))
+    annotations.record(project.db, annotations.NewAnnotation(mine.utterance.id, "ben", "skip", None, "random", 1))
     assert answer(project, mine, "ada", right(project, mine))
 
 
@@ -133,9 +133,9 @@ def test_one_answer_for_many_spares_what_was_answered_after_the_preview(project)
     mine, others = plan.ids[0], plan.ids[1:]
     say(project, mine, "ada", 2)
     bulk.answer_all(project, "ada", Search("promise"), Answer("label", 1), plan.ids, plan.seen)
-    given = {row["utterance_id"]: row for row in annotations.answers(project.db)}
-    assert given[mine]["label_id"] == 2
-    assert {i for i, row in given.items() if row["strategy"] == BULK} == set(others)
+    given = {row.utterance_id: row for row in annotations.answers(project.db)}
+    assert given[mine].label_id == 2
+    assert {i for i, row in given.items() if row.strategy == BULK} == set(others)
     with pytest.raises(BadInput, match="No utterances"):
         bulk.answer_all(project, "ada", Search("promise"), Answer("label", 1), (mine,), plan.seen)
 
@@ -146,7 +146,7 @@ def test_one_answer_for_many_replaces_what_the_preview_knew_where_that_is_wished
     say(project, mine, "ada", 2)
     plan = bulk.preview(project, "ada", found, Answer("label", 1), replace=True)
     bulk.answer_all(project, "ada", Search("promise"), Answer("label", 1), plan.ids, plan.seen)
-    assert {row["label_id"] for row in annotations.answers(project.db)} == {1}
+    assert {row.label_id for row in annotations.answers(project.db)} == {1}
 
 
 # Undo
@@ -170,11 +170,11 @@ def test_undo_brings_back_comment_and_mark_step_by_step_and_over_a_reload(projec
 def test_what_one_has_taken_back_is_shown_to_nobody_else(project):
     screen = Screen(project, "ada")
     screen.answer(project, Answer("label", 1, True, "private"))
-    undone = annotations.answers(project.db)[0]["utterance_id"]
+    undone = annotations.answers(project.db)[0].utterance_id
     undo(project, "ada")
     project.db.execute("UPDATE queue SET leased_by = NULL, leased_until = NULL")
     question = next_question(project, "ben")
-    assert (question.utterance["id"], question.draft) == (undone, None)
+    assert (question.utterance.id, question.draft) == (undone, None)
 
 
 def test_an_answer_given_anew_leaves_no_draft(project):

@@ -29,7 +29,7 @@ def work(project, screen, count):
 def test_the_desk_asks_what_the_session_asks(trained):
     screen = Screen(trained, "ada")
     while expected := next_question(trained, "ada"):
-        assert screen.question == expected or screen.question.entry["rank"] == expected.entry["rank"]
+        assert screen.question == expected or screen.question.entry.rank == expected.entry.rank
         assert (screen.question.utterance, screen.question.suggestion) == (expected.utterance, expected.suggestion)
         screen.answer(trained, right(trained, screen.question))
     assert screen.question is None
@@ -52,7 +52,7 @@ def test_after_a_new_round_the_next_question_comes_from_it_and_the_one_on_screen
     assert screen.question is before
     screen.answer(trained, right(trained, before))
     promoted = max(row["id"] for row in fetch(trained.db, "SELECT id FROM round"))
-    assert screen.question.entry["round_id"] == promoted
+    assert screen.question.entry.round_id == promoted
 
 
 def merge(project, source, into):
@@ -94,19 +94,19 @@ def test_a_label_that_the_round_never_heard_of_is_not_suggested(trained):
 
 def test_what_others_have_answered_meanwhile_is_not_asked(trained):
     screen = Screen(trained, "ada")
-    coming = [entry["utterance_id"] for entry in queue.lease(trained.db, "ada", 2)][1]
+    coming = [entry.utterance_id for entry in queue.lease(trained.db, "ada", 2)][1]
     annotations.record(trained.db, annotations.NewAnnotation(coming, "ben", "label", 1, "test", 1))
     screen.answer(trained, right(trained, screen.question))
-    assert screen.question.utterance["id"] != coming
+    assert screen.question.utterance.id != coming
 
 
 def test_taking_back_brings_the_question_again_step_by_step(trained):
     screen = Screen(trained, "ada")
-    asked = [question.utterance["id"] for question in work(trained, screen, 4)]
+    asked = [question.utterance.id for question in work(trained, screen, 4)]
     fresh = Screen(trained, "ada")  # as after a reload
     for expected in reversed(asked):
         assert fresh.take_back(trained)
-        assert fresh.question.utterance["id"] == expected
+        assert fresh.question.utterance.id == expected
     assert fresh.standing == Screen(trained, "ada").standing
 
 
@@ -129,14 +129,14 @@ def test_a_share_of_suggestions_is_withheld_by_chance_and_the_answer_says_so(tra
     shown = [question for question in asked if question.suggestion]
     assert len(hidden) > 3
     assert len(shown) > 3
-    rows = {row["utterance_id"]: row for row in annotations.answers(trained.db) if row["annotator"] == "ada"}
+    rows = {row.utterance_id: row for row in annotations.answers(trained.db) if row.annotator == "ada"}
     for question in hidden:
-        row = rows[question.utterance["id"]]
+        row = rows[question.utterance.id]
         assert row["withheld"] == "chance"
         assert row["suggested_label_id"] is None, "it was not shown"
         assert (row["withheld_label_id"], row["withheld_probability"]) == question.kept_back.best
     for question in shown:
-        row = rows[question.utterance["id"]]
+        row = rows[question.utterance.id]
         assert (row["withheld"], row["withheld_label_id"]) == ("", None)
         assert row["suggested_label_id"] == question.suggestion.best[0]
 

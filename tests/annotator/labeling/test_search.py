@@ -29,7 +29,7 @@ def where(project, **conditions):
 
 
 def texts_of(project, ids):
-    return [row["text"] for row in utterances.read(project.db, ids)]
+    return [row.text for row in utterances.read(project.db, ids)]
 
 
 def test_without_conditions_everything_to_be_labelled_is_found(project):

@@ -33,7 +33,7 @@ PROVENANCE = ("round_id", "strategy", "propensity", "pool_size")
 def test_an_answer_is_stored_with_the_reason_it_was_asked_for(trained):
     for _ in range(10):
         question = next_question(trained, "ada")
-        entry = fetch_one(trained.db, "SELECT * FROM queue WHERE utterance_id = ?", (question.utterance["id"],))
+        entry = fetch_one(trained.db, "SELECT * FROM queue WHERE utterance_id = ?", (question.utterance.id,))
         said = Answer("label", right(trained, question).label_id, unsure=True, comment="hm", milliseconds=1234)
         row = stored(trained, answer(trained, question, "ada", said))
         assert {key: row[key] for key in PROVENANCE} == {key: entry[key] for key in PROVENANCE}
@@ -48,15 +48,15 @@ def test_an_answer_is_stored_with_the_reason_it_was_asked_for(trained):
 def test_before_a_round_questions_are_drawn_at_random_and_show_no_suggestion(project):
     question = next_question(project, "ada")
     assert question.suggestion is None
-    assert question.entry["round_id"] is None
-    assert question.entry["propensity"] is not None
+    assert question.entry.round_id is None
+    assert question.entry.propensity is not None
 
 
 def test_the_next_question_stays_the_same_until_it_is_answered(project):
-    first, again = (next_question(project, "ada").utterance["id"] for _ in range(2))
+    first, again = (next_question(project, "ada").utterance.id for _ in range(2))
     assert first == again
     work_through(project, 1)
-    assert next_question(project, "ada").utterance["id"] != first
+    assert next_question(project, "ada").utterance.id != first
 
 
 def test_audit_questions_never_carry_a_suggestion_and_others_do(trained):
@@ -66,8 +66,8 @@ def test_audit_questions_never_carry_a_suggestion_and_others_do(trained):
     assert len(audit) > 3
     assert all(question.suggestion is None for question in audit)
     assert all(question.suggestion is not None for question in asked if not question.is_audit)
-    stored = [row for row in annotations.answers(trained.db) if row["slice"] == "audit"]
-    assert all(row["suggested_label_id"] is None for row in stored)
+    stored = [row for row in annotations.answers(trained.db) if row.slice == "audit"]
+    assert all(row.suggested_label_id is None for row in stored)
 
 
 def test_suggestions_can_be_turned_off(trained):
@@ -97,7 +97,7 @@ def test_the_turns_before_are_shown_in_order(tmp_path):
         turns = [NewUtterance(f"t{i}", f"turn {i}", "c", i, "ann", context_only=i < 6) for i in (2, 5, 1, 3, 4, 6)]
         add_utterances(project, turns)
         question = next_question(project, "ada")
-        assert [row["text"] for row in question.turns_before] == ["turn 3", "turn 4", "turn 5"]
+        assert [row.text for row in question.turns_before] == ["turn 3", "turn 4", "turn 5"]
 
 
 # Undo
@@ -108,18 +108,18 @@ def test_undo_brings_the_utterance_back_first_with_the_same_provenance(trained):
     before = stored(trained, annotations.last_id(trained.db))
     assert undo(trained, "ada")
     again = next_question(trained, "ada")
-    assert again.utterance["id"] == question.utterance["id"] == before["utterance_id"]
-    assert {key: again.entry[key] for key in PROVENANCE} == {key: before[key] for key in PROVENANCE}
+    assert again.utterance.id == question.utterance.id == before["utterance_id"]
+    assert {key: getattr(again.entry, key) for key in PROVENANCE} == {key: before[key] for key in PROVENANCE}
     row = stored(trained, answer(trained, again, "ada", right(trained, again)))
     assert {key: row[key] for key in PROVENANCE} == {key: before[key] for key in PROVENANCE}
 
 
 def test_undo_goes_back_step_by_step(trained):
-    asked = [question.utterance["id"] for question in work_through(trained, 4)]
+    asked = [question.utterance.id for question in work_through(trained, 4)]
     for expected in reversed(asked):
         undo(trained, "ada")
-        assert next_question(trained, "ada").utterance["id"] == expected
-    assert [question.utterance["id"] for question in work_through(trained, 4)] == asked
+        assert next_question(trained, "ada").utterance.id == expected
+    assert [question.utterance.id for question in work_through(trained, 4)] == asked
 
 
 def test_undo_reaches_back_into_a_batch_that_is_gone(project):
@@ -127,11 +127,11 @@ def test_undo_reaches_back_into_a_batch_that_is_gone(project):
     before = stored(project, annotations.last_id(project.db))
     change(project, minimum_labels=0)
     run_round(project, classifier_of(project), project.config)
-    assert question.utterance["id"] not in queue.queued_ids(project.db)
+    assert question.utterance.id not in queue.queued_ids(project.db)
     undo(project, "ada")
     again = next_question(project, "ada")
-    assert again.utterance["id"] == question.utterance["id"]
-    assert {key: again.entry[key] for key in PROVENANCE} == {key: before[key] for key in PROVENANCE}
+    assert again.utterance.id == question.utterance.id
+    assert {key: getattr(again.entry, key) for key in PROVENANCE} == {key: before[key] for key in PROVENANCE}
 
 
 def test_undo_takes_back_only_ones_own_answers(project):
@@ -146,9 +146,9 @@ def test_undo_takes_back_only_ones_own_answers(project):
 def test_a_skip_can_be_undone(project):
     question = next_question(project, "ada")
     answer(project, question, "ada", Answer("skip"))
-    assert next_question(project, "ada").utterance["id"] != question.utterance["id"]
+    assert next_question(project, "ada").utterance.id != question.utterance.id
     undo(project, "ada")
-    assert next_question(project, "ada").utterance["id"] == question.utterance["id"]
+    assert next_question(project, "ada").utterance.id == question.utterance.id
 
 
 # Batches
@@ -156,14 +156,14 @@ def test_a_skip_can_be_undone(project):
 
 def test_when_a_batch_is_used_up_a_new_one_is_drawn(project):
     first = queue.queued_ids(project.db)
-    asked = {question.utterance["id"] for question in work_through(project, CONFIG.batch_size)}
+    asked = {question.utterance.id for question in work_through(project, CONFIG.batch_size)}
     assert asked == first
-    assert next_question(project, "ada").utterance["id"] not in first
+    assert next_question(project, "ada").utterance.id not in first
 
 
 def test_every_utterance_is_asked_once_and_then_there_is_no_question(project):
-    asked = [question.utterance["id"] for question in work_through(project, 1000)]
-    assert sorted(asked) == [row["id"] for row in utterances.iterate(project.db)]
+    asked = [question.utterance.id for question in work_through(project, 1000)]
+    assert sorted(asked) == [row.id for row in utterances.iterate(project.db)]
     assert next_question(project, "ada") is None
     assert standing(project, "ada").labeled == standing(project, "ada").to_label == 60
 
@@ -177,12 +177,12 @@ def test_after_a_round_too_every_utterance_is_asked(trained):
 def test_who_skips_a_batch_is_asked_other_utterances(trained):
     seen = set()
     while question := next_question(trained, "ada"):
-        assert question.utterance["id"] not in seen
-        seen.add(question.utterance["id"])
+        assert question.utterance.id not in seen
+        seen.add(question.utterance.id)
         answer(trained, question, "ada", Answer("skip"))
     answered = annotations.answered_ids(trained.db)
-    assert seen == {row["id"] for row in utterances.iterate(trained.db)} - answered
-    assert next_question(trained, "ben").utterance["id"] in seen  # another may know better
+    assert seen == {row.id for row in utterances.iterate(trained.db)} - answered
+    assert next_question(trained, "ben").utterance.id in seen  # another may know better
 
 
 def test_what_was_imported_after_the_last_round_is_asked_too(trained):
@@ -196,7 +196,7 @@ def test_what_was_imported_after_the_last_round_is_asked_too(trained):
 def test_that_none_fits_is_an_answer(project):
     question = next_question(project, "ada")
     answer(project, question, "ada", Answer("none_fits"))
-    assert question.utterance["id"] in annotations.answered_ids(project.db)
+    assert question.utterance.id in annotations.answered_ids(project.db)
 
 
 def test_a_project_without_utterances_has_no_question(tmp_path):
@@ -211,13 +211,13 @@ def test_two_annotators_never_get_the_same_utterance(project):
     asked: dict[str, list[int]] = {"ada": [], "ben": [], "eve": []}
     while True:
         questions = {who: next_question(project, who) for who in asked}
-        shown = [question.utterance["id"] for question in questions.values() if question]
+        shown = [question.utterance.id for question in questions.values() if question]
         assert len(shown) == len(set(shown))
         if not shown:
             break
         for who, question in questions.items():
             if question:
-                asked[who].append(question.utterance["id"])
+                asked[who].append(question.utterance.id)
                 answer(project, question, who, right(project, question))
     every = [i for ids in asked.values() for i in ids]
     assert len(every) == len(set(every)) == 60
@@ -226,13 +226,13 @@ def test_two_annotators_never_get_the_same_utterance(project):
 def test_a_new_round_does_not_give_away_what_another_has_on_screen(trained):
     on_screen = next_question(trained, "ada")
     run_round(trained, classifier_of(trained), trained.config)
-    assert on_screen.utterance["id"] not in {q.utterance["id"] for q in work_through(trained, 5, "ben")}
+    assert on_screen.utterance.id not in {q.utterance.id for q in work_through(trained, 5, "ben")}
 
 
 def test_answers_of_others_do_not_move_ones_own_question(project):
-    mine = next_question(project, "ada").utterance["id"]
+    mine = next_question(project, "ada").utterance.id
     work_through(project, 15, "ben")
-    assert next_question(project, "ada").utterance["id"] == mine
+    assert next_question(project, "ada").utterance.id == mine
 
 
 def test_the_standing_counts_answers_by_kind(project):
@@ -250,4 +250,4 @@ def test_a_label_needs_a_label(project):
     with pytest.raises(Exception, match="CHECK constraint"):
         answer(project, question, "ada", Answer("label"))
     assert annotations.last_id(project.db) == 0
-    assert next_question(project, "ada").utterance["id"] == question.utterance["id"]
+    assert next_question(project, "ada").utterance.id == question.utterance.id

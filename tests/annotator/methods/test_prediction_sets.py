@@ -46,7 +46,7 @@ def test_a_large_codebook_has_a_short_list_and_a_small_one_needs_none(tmp_path):
             while suggestion is None:
                 question = next_question(project, "ada")
                 suggestion = question.suggestion
-                annotations.record(project.db, NewAnnotation(question.utterance["id"], "ada", "skip", None, "test", 1))
+                annotations.record(project.db, NewAnnotation(question.utterance.id, "ada", "skip", None, "test", 1))
             assert bool(suggestion.shortlist) == long
             if long:
                 assert suggestion.shortlist[0] == suggestion.best[0]

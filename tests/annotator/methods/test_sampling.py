@@ -29,7 +29,7 @@ def alone(count: int) -> dict[int, int]:
 
 
 def slices(project: Project) -> dict[str, str]:
-    return {row["external_id"]: row["slice"] for row in utterances.iterate(project.db, ("pool", "audit", "context"))}
+    return {row["external_id"]: row["slice"] for row in project.db["utterance"].rows}
 
 
 def named(items: list[str], prefix: str = "u") -> list[NewUtterance]:
@@ -151,7 +151,7 @@ def spoken_in(count: int, turns: int, start: int = 0) -> list[NewUtterance]:
 def conversations_of(project: Project) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for row in utterances.iterate(project.db):
-        found.setdefault(row["conversation"], set()).add(row["slice"])
+        found.setdefault(row.conversation, set()).add(row.slice)
     return found
 
 

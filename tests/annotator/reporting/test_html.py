@@ -56,9 +56,9 @@ class Page(HTMLParser):
 def answer_audit(project: Project, annotator: str = "ada") -> None:
     codebook = codebook_of(project)
     for row in utterances.read(project.db, utterances.ids_in(project.db, "audit")):
-        label = codebook.id_of(truth(row["text"])) or codebook.ids[row["id"] % 2]
+        label = codebook.id_of(truth(row.text)) or codebook.ids[row.id % 2]
         details = {"strategy": "audit", "codebook_version": codebook.version, "milliseconds": 5000}
-        annotations.record(project.db, NewAnnotation(row["id"], annotator, "label", label, **details))
+        annotations.record(project.db, NewAnnotation(row.id, annotator, "label", label, **details))
 
 
 @pytest.fixture(scope="module")

@@ -40,8 +40,8 @@ def say(project: Project, utterance: int, name: str | None, **details: object) -
 def answer_audit(project: Project, count: int | None = None, wrong: int = 0) -> None:
     """Answer audit utterances rightly, the first few otherwise."""
     for place, row in enumerate(utterances.read(project.db, utterances.ids_in(project.db, "audit")[:count])):
-        name = truth(row["text"])
-        say(project, row["id"], LABELS[(LABELS.index(name) + 1) % 3] if place < wrong else name)
+        name = truth(row.text)
+        say(project, row.id, LABELS[(LABELS.index(name) + 1) % 3] if place < wrong else name)
 
 
 def make_round(project: Project) -> InUse:
@@ -220,7 +220,7 @@ def test_flips_are_the_utterances_whose_likeliest_label_changed_surest_first(pro
     sure = [one.now_probability for one in found.flips]
     assert sure == sorted(sure, reverse=True)
     assert {one.utterance_id: one.text for one in found.flips} == {
-        row["id"]: row["text"] for row in utterances.read(project.db, sorted(expected))
+        row.id: row.text for row in utterances.read(project.db, sorted(expected))
     }
 
 
@@ -279,5 +279,5 @@ def test_the_audit_answers_alone_make_up_the_evidence(project):
     label_pool(project, 12)
     used = make_round(project)
     audit = set(utterances.ids_in(project.db, "audit"))
-    answered = Counter(one["utterance_id"] in audit for one in annotations.answers(project.db))
+    answered = Counter(one.utterance_id in audit for one in annotations.answers(project.db))
     assert summary.observed_confusion(used).total == answered[True]

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from annotator.rounds.consensus import agreement, consensus, consensus_labels, divided, verdict
+from store.annotations import Answer
+from tests.store.rows import answer
 
 
-def votes(*said: int | str | None, utterance: int = 1) -> list[dict]:
+def votes(*said: int | str | None, utterance: int = 1) -> list[Answer]:
     """Return answers: a number is a label, None is “none fits”, a string is another kind."""
     kinds = {None: "none_fits"}
     return [
-        {
-            "id": number,
-            "utterance_id": utterance,
-            "annotator": f"person {number}",
-            "strategy": "random",
-            "kind": "label" if isinstance(one, int) else kinds.get(one, one),
-            "label_id": one if isinstance(one, int) else None,
-        }
+        answer(
+            id=number,
+            utterance_id=utterance,
+            annotator=f"person {number}",
+            kind="label" if isinstance(one, int) else kinds.get(one, one),
+            label_id=one if isinstance(one, int) else None,
+        )
         for number, one in enumerate(said)
     ]
 
@@ -70,11 +73,11 @@ def test_the_order_of_the_answers_does_not_matter(said, random):
     assert consensus(votes(*said)) == consensus(votes(*shuffled))
 
 
-def voice(annotator: str, said: int | str | None, number: int, strategy: str = "random") -> dict:
-    return votes(said)[0] | {"id": number, "annotator": annotator, "strategy": strategy}
+def voice(annotator: str, said: int | str | None, number: int, strategy: str = "random") -> Answer:
+    return replace(votes(said)[0], id=number, annotator=annotator, strategy=strategy)
 
 
-def given_and(*people: dict) -> list[dict]:
+def given_and(*people: Answer) -> list[Answer]:
     return [voice("given", 1, 0, "given"), *people]
 
 

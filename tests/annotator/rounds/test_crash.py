@@ -92,7 +92,7 @@ def test_no_answer_that_was_taken_is_lost_when_labelling_is_killed(tmp_path):
         assert doomed_one.process.exitcode == -signal.SIGKILL
         with Project.open(folder) as project:
             assert sound(project)
-            stored = [row["id"] for row in annotations.answers(project.db)]
+            stored = [row.id for row in annotations.answers(project.db)]
             assert set(told) <= set(stored)
             assert len(stored) - len(told) <= number + 1  # at most the last one of each was stored and not yet reported
     assert len(told) == len(set(told)) > 40

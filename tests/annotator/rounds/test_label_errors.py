@@ -28,10 +28,10 @@ def label(project, count: int, wrong: int) -> set[int]:
     """Label so many pool utterances, the first few of them wrongly; return those."""
     codebook, erred = codebook_of(project), set()
     for place, row in enumerate(utterances.read(project.db, utterances.ids_in(project.db, "pool")[:count])):
-        right = LABELS.index(truth(row["text"]))
+        right = LABELS.index(truth(row.text))
         said = LABELS[(right + 1) % len(LABELS)] if place < wrong else LABELS[right]
-        erred |= {row["id"]} if place < wrong else set()
-        annotations.record(project.db, NewAnnotation(row["id"], "ada", "label", codebook.id_of(said), "test", 1))
+        erred |= {row.id} if place < wrong else set()
+        annotations.record(project.db, NewAnnotation(row.id, "ada", "label", codebook.id_of(said), "test", 1))
     return erred
 
 

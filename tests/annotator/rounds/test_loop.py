@@ -68,7 +68,7 @@ def test_trained_rounds_learn(project):
     ids = utterances.ids_in(project.db, "pool")
     rows = done.calibrator(done.adapter.logits(read_texts(project, ids, 0)))
     said = [codebook_of(project).names[i] for i in rows.argmax(axis=1)]
-    meant = [truth(row["text"]) for row in utterances.read(project.db, ids)]
+    meant = [truth(row.text) for row in utterances.read(project.db, ids)]
     assert np.mean([a == b for a, b in zip(said, meant, strict=True)]) > 0.9
 
 
@@ -84,13 +84,13 @@ def test_metrics_come_from_the_audit_sample_alone(project, monkeypatch):
     monkeypatch.setattr(loop, "evaluate", judging)
     done = one_round(project)
     audit = set(utterances.ids_in(project.db, "audit"))
-    answered = [a for a in annotations.answers(project.db) if a["utterance_id"] in audit]
+    answered = [a for a in annotations.answers(project.db) if a.utterance_id in audit]
     rows, labels = judged[-1]
     order = codebook_of(project).ids
     assert len(rows) == len(labels) == len(answered) == done.row.audited_on > 2
-    by_utterance = sorted(answered, key=lambda a: a["utterance_id"])
-    assert labels.tolist() == [order.index(a["label_id"]) for a in by_utterance]
-    logits = done.adapter.logits(read_texts(project, [a["utterance_id"] for a in by_utterance], 3))
+    by_utterance = sorted(answered, key=lambda a: a.utterance_id)
+    assert labels.tolist() == [order.index(a.label_id) for a in by_utterance]
+    logits = done.adapter.logits(read_texts(project, [a.utterance_id for a in by_utterance], 3))
     said = rounds.predictions_of(project.db, done.row)
     probe_logits = done.adapter.probe_logits(read_texts(project, said.utterance_ids.tolist(), 3))
     chosen = take_snapshot(project, project.config, np.random.default_rng(0)).selected_share
@@ -128,7 +128,7 @@ def test_predictions_are_stored_for_the_open_pool_and_the_whole_audit_sample(pro
     done = one_round(project)
     known = rounds.predictions_of(project.db, rounds.promoted(project.db))
     trained = set(annotations.answered_ids(project.db)) & set(utterances.ids_in(project.db, "pool"))
-    expected = {row["id"] for row in utterances.iterate(project.db)} - trained
+    expected = {row.id for row in utterances.iterate(project.db)} - trained
     assert set(known.utterance_ids.tolist()) == expected
     np.testing.assert_allclose(known.probabilities.sum(axis=1), 1, atol=1e-6)
     logits = done.adapter.logits(read_texts(project, known.utterance_ids.tolist(), 3))
@@ -182,7 +182,7 @@ def test_answers_given_while_a_round_runs_are_kept_and_not_asked_again(project, 
 
     def answering(self, utterances_, progress=lambda _: None, scoring=FakeAdapter.logits):
         with Project.open(project.folder) as other:  # as the app does: a connection of its own
-            given.extend(question.utterance["id"] for question in work_through(other, 5, "ben"))
+            given.extend(question.utterance.id for question in work_through(other, 5, "ben"))
         return scoring(self, utterances_, progress)
 
     monkeypatch.setattr(FakeAdapter, "logits", answering)
@@ -190,7 +190,7 @@ def test_answers_given_while_a_round_runs_are_kept_and_not_asked_again(project, 
     assert len(given) == 5
     assert set(given) <= annotations.answered_ids(project.db)
     assert not set(given) & queue.queued_ids(project.db)
-    asked = {question.utterance["id"] for question in work_through(project, 1000)}
+    asked = {question.utterance.id for question in work_through(project, 1000)}
     assert not asked & set(given)
 
 

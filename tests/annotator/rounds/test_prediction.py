@@ -176,7 +176,7 @@ def test_turns_of_the_same_number_are_read_in_the_order_of_the_file():
     rows = [NewUtterance(text, text, "c", turn, None) for text, turn in (("b", 1.0), ("d", 2.0), ("c", 1.0))]
     with Spool() as spool:
         spool.fill([*rows, NewUtterance("a", "a", "c", None), NewUtterance("other", "other", "another", 0.0)])
-        said = {row.text: [text for _, text in before] for row, before in spool.with_turns(2)}
+        said = {row.text: [turn.text for turn in before] for row, before in spool.with_turns(2)}
     assert said == {"b": [], "c": ["b"], "d": ["b", "c"], "a": [], "other": []}  # “a” has no place among them
 
 

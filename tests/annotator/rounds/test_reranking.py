@@ -35,10 +35,10 @@ def teach(project: Project, count: int, only: tuple[str, ...] = LABELS) -> None:
     codebook = codebook_of(project)
     pool = utterances.read(project.db, utterances.ids_in(project.db, "pool"))
     queued = queue.queued_ids(project.db)
-    rows = [row for row in pool if truth(row["text"]) in only and row["id"] not in queued][:count]
+    rows = [row for row in pool if truth(row.text) in only and row.id not in queued][:count]
     for row in rows:
-        label = codebook.id_of(truth(row["text"]))
-        annotations.record(project.db, NewAnnotation(row["id"], "ada", "label", label, "test", 1))
+        label = codebook.id_of(truth(row.text))
+        annotations.record(project.db, NewAnnotation(row.id, "ada", "label", label, "test", 1))
 
 
 def queued(project: Project) -> list[dict]:
@@ -85,13 +85,13 @@ def test_what_was_drawn_at_random_stays_where_it_is(project):
 
 
 def test_what_somebody_has_on_screen_stays(project):
-    held = [row["utterance_id"] for row in queue.lease(project.db, "ada", 10)]
+    held = [row.utterance_id for row in queue.lease(project.db, "ada", 10)]
     teach(project, 30)
     reorder(project)
     assert [row["utterance_id"] for row in queued(project)][:10] == held
     asked = next_question(project, "ada")
     assert asked is not None
-    assert asked.utterance["id"] == held[0]
+    assert asked.utterance.id == held[0]
 
 
 def test_nothing_is_asked_twice_and_nothing_that_has_an_answer(project):
@@ -138,8 +138,8 @@ def test_before_a_round_there_is_nothing_to_reorder(tmp_path):
 def test_audit_answers_are_never_used(project):
     codebook = codebook_of(project)
     for row in utterances.read(project.db, utterances.ids_in(project.db, "audit")):
-        label = codebook.id_of(truth(row["text"]))
-        annotations.record(project.db, NewAnnotation(row["id"], "ada", "label", label, "test", 1))
+        label = codebook.id_of(truth(row.text))
+        annotations.record(project.db, NewAnnotation(row.id, "ada", "label", label, "test", 1))
     assert fit_to_answers(project, codebook.ids) is None
     assert training_labels(project, codebook.ids) == {}
 
@@ -170,7 +170,7 @@ def test_an_answer_given_meanwhile_is_kept(project):
     teach(project, 30)
     reorder(project)
     answer(project, question, "ada", Answer("label", codebook_of(project).ids[0]))
-    assert question.utterance["id"] in annotations.answered_ids(project.db)
+    assert question.utterance.id in annotations.answered_ids(project.db)
 
 
 def test_what_was_chosen_between_rounds_says_so_until_the_next_round(project):
@@ -190,14 +190,14 @@ def test_the_answer_and_its_question_keep_the_last_answer_they_were_chosen_after
     question = chosen_question(project)
     assert question.is_ahead
     answer(project, question, "ada", Answer("label", 1))
-    (given,) = annotations.answers_to(project.db, [question.utterance["id"]])
-    assert (given["chosen_after"], given["strategy"]) == (question.entry["chosen_after"], "margin_diverse")
+    (given,) = annotations.answers_to(project.db, [question.utterance.id])
+    assert (given.chosen_after, given.strategy) == (question.entry.chosen_after, "margin_diverse")
     undo(project, "ada")
     again = next_question(project, "ada")
     assert again is not None
-    assert (again.utterance["id"], again.entry["chosen_after"]) == (
-        question.utterance["id"],
-        question.entry["chosen_after"],
+    assert (again.utterance.id, again.entry.chosen_after) == (
+        question.utterance.id,
+        question.entry.chosen_after,
     )
 
 
@@ -206,11 +206,11 @@ def test_an_export_tells_what_was_chosen_between_rounds_and_by_which_strategy(pr
     reorder(project)
     question = chosen_question(project)
     answer(project, question, "ada", Answer("label", 1))
-    rows = {row["id"]: row for row in export_rows(project, ExportPlan(with_model=True))}
-    asked = rows.pop(question.utterance["external_id"])
-    assert (asked["between_rounds"], asked["strategy"]) == (True, "margin_diverse")
-    assert {row["between_rounds"] for row in rows.values() if row["source"] == "expert"} == {False}
-    assert {row["between_rounds"] for row in rows.values() if row["source"] == "model"} == {None}
+    rows = {row.id: row for row in export_rows(project, ExportPlan(with_model=True))}
+    asked = rows.pop(question.utterance.external_id)
+    assert (asked.between_rounds, asked.strategy) == (True, "margin_diverse")
+    assert {row.between_rounds for row in rows.values() if row.source == "expert"} == {False}
+    assert {row.between_rounds for row in rows.values() if row.source == "model"} == {None}
 
 
 def test_what_was_chosen_between_rounds_counts_as_chosen_by_its_strategy(project):
@@ -225,7 +225,7 @@ def test_what_was_chosen_between_rounds_counts_as_chosen_by_its_strategy(project
 
 def chosen_question(project: Project) -> Question:
     """Pass over what was drawn at random."""
-    while (question := next_question(project, "ada")) and question.entry["strategy"] not in CHOSEN:
+    while (question := next_question(project, "ada")) and question.entry.strategy not in CHOSEN:
         answer(project, question, "ada", Answer("skip"))
     assert question is not None
     return question

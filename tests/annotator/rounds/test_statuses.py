@@ -45,14 +45,14 @@ def skip(project, utterance, who="ada"):
 
 
 def row_of(project, utterance, **plan):
-    (name,) = (row["external_id"] for row in utterances.read(project.db, [utterance]))
-    (row,) = (row for row in export_rows(project, ExportPlan(**plan)) if row["id"] == name)
+    (name,) = (row.external_id for row in utterances.read(project.db, [utterance]))
+    (row,) = (row for row in export_rows(project, ExportPlan(**plan)) if row.id == name)
     return row
 
 
 def other_than_given(project, utterance):
     (given,) = annotations.answers_to(project.db, [utterance])
-    return given["label_id"] % 3 + 1
+    return given.label_id % 3 + 1
 
 
 def test_an_experts_correction_of_a_label_from_the_file_is_exported_and_trained_on(labeled):
@@ -61,8 +61,8 @@ def test_an_experts_correction_of_a_label_from_the_file_is_exported_and_trained_
     say(labeled, one, "anna", right)
     row = row_of(labeled, one)
     names = labels.names(labeled.db)
-    assert (row["label"], row["source"], row["annotator"], row["answers"]) == (names[right], "expert", "anna", 1)
-    assert [answer["source"] for answer in json.loads(row["answers_given"])] == ["given", "expert"]
+    assert (row.label, row.source, row.annotator, row.answers) == (names[right], "expert", "anna", 1)
+    assert [answer["source"] for answer in json.loads(row.answers_given)] == ["given", "expert"]
     assert statuses(labeled).counts()["labeled"] == len(list(export_rows(labeled, ExportPlan()))) == 20
     assert training_labels(labeled, (1, 2, 3))[one] == right - 1
 
@@ -70,7 +70,7 @@ def test_an_experts_correction_of_a_label_from_the_file_is_exported_and_trained_
 def test_a_corrected_label_from_the_file_counts_nowhere_beside_its_correction(labeled):
     one = utterances.ids_in(labeled.db, "pool")[0]
     right = other_than_given(labeled, one)
-    wrong = annotations.answers_to(labeled.db, [one])[0]["label_id"]
+    wrong = annotations.answers_to(labeled.db, [one])[0].label_id
     before = annotations.count_by_slice(labeled.db)
     say(labeled, one, "anna", right)
     after = annotations.count_by_slice(labeled.db)
@@ -102,12 +102,12 @@ def test_a_tie_between_people_is_disputed_and_not_trained_on(labeled):
     one = utterances.ids_in(labeled.db, "pool")[0]
     say(labeled, one, "anna", PROMISE)
     say(labeled, one, "ben", WISH)
-    assert row_of(labeled, one)["kind"] == "disputed"
+    assert row_of(labeled, one).kind == "disputed"
     assert statuses(labeled).of(one) == "disputed"
     assert one not in training_labels(labeled, (1, 2, 3))
     assert disagreements(labeled) == [one]
     say(labeled, one, "cem", WISH)
-    assert (row_of(labeled, one)["kind"], row_of(labeled, one)["label"]) == ("label", "wish")
+    assert (row_of(labeled, one).kind, row_of(labeled, one).label) == ("label", "wish")
 
 
 def test_the_statuses_of_all_utterances_add_up_whatever_was_answered(tmp_path):
@@ -129,7 +129,7 @@ def test_the_statuses_of_all_utterances_add_up_whatever_was_answered(tmp_path):
             counts = known.statuses.counts()
             assert sum(counts.values()) == 60
             assert {one for one in counts if counts[one]} >= {"labeled", "disputed", "none_fits"}
-            kinds = Counter((row["kind"], row["source"] == "model") for row in export_rows(project, plan, known))
+            kinds = Counter((row.kind, row.source == "model") for row in export_rows(project, plan, known))
             said = {"labeled": "label", "disputed": "disputed", "none_fits": "none_fits"}
             said |= {"skipped": "skip", "out_of_use": "out_of_use"}
             assert {one: kinds[kind, False] for one, kind in said.items()} == {one: counts[one] for one in said}

@@ -138,7 +138,7 @@ def test_the_test_split_is_never_asked(labeled, monkeypatch):
     monkeypatch.setattr(
         oracle,
         "answer",
-        lambda p, q, a, s, real=oracle.answer: asked.append(q.utterance["external_id"]) or real(p, q, a, s),
+        lambda p, q, a, s, real=oracle.answer: asked.append(q.utterance.external_id) or real(p, q, a, s),
     )
     list(simulate(Plan(labeled, labels=500, config=CONFIG), [0]))
     assert sorted(asked) == sorted(f"r{i}" for i in range(120) if i % 4)

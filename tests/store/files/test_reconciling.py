@@ -58,12 +58,12 @@ def test_whatever_a_second_file_says_differently_is_reported(
 ) -> None:
     header = "id,conversation,turn,speaker,text,party\n"
     take(db, texts(tmp_path / "a.csv", f"{header}1,c1,1,ann,hi,x\n2,c1,9,ann,ho,x\n"))
-    before = list(utterances.iterate(db))
+    before = list(db["utterance"].rows)
     report = take(db, texts(tmp_path / "b.csv", f"{header}{second}\n2,c1,9,ann,ho,x\n"))
     assert lines(report) == {2: f"It is already imported; not applied: {brought}."}
     assert (report.unchanged, report.not_applied, report.kinds()) == (1, 1, {"change": 1})
     assert "1 unchanged, 1 with changes that were not applied, 1 problem reported" in report.summary()
-    assert list(utterances.iterate(db)) == before
+    assert list(db["utterance"].rows) == before
 
 
 def test_a_second_file_that_says_less_changes_nothing(tmp_path: Path, db: Database) -> None:
@@ -128,7 +128,7 @@ def test_a_renamed_copy_does_not_double_the_turns_of_a_conversation(tmp_path: Pa
     copy = texts(tmp_path / "chat (1).csv", rows + "C1,B,new\n")
     report = take(db, copy)
     assert lines(report) == {row: f"“chat-{row}” is the same turn of conversation “C1”." for row in (2, 3, 4)}
-    assert [row["text"] for row in utterances.iterate(db)] == ["hello", "hi", "hello", "new"]
+    assert [row.text for row in utterances.iterate(db)] == ["hello", "hi", "hello", "new"]
     assert take(db, copy, keep_copies=True).to_label == 3
 
 
