@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 FILENAME = "project.db"
 _Item = TypeVar("_Item")
 _Row = TypeVar("_Row", bound="DataclassInstance")
+_FETCHED = 10  # rows in memory at once, whose texts may be long
 _CHUNK = 500  # SQLite accepts 32,766 parameters per statement; smaller chunks also keep rows streaming
 BUSY_SECONDS = 30.0  # longer than any of our writes, shorter than a person's patience
 _MIGRATED = "_sqlite_migrations"
@@ -320,7 +321,7 @@ def select(db: Database, kind: type[_Row], source: str, parameters: Any = ()) ->
     """
     columns = ", ".join(one.name.removesuffix("_json") for one in fields(kind))
     cursor = db.execute(f"SELECT {columns} {source}", parameters)
-    while rows := cursor.fetchmany(_CHUNK):
+    while rows := cursor.fetchmany(_FETCHED):
         yield from starmap(kind, rows)
 
 

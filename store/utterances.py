@@ -52,7 +52,8 @@ class Utterance:
     @property
     def metadata(self) -> Mapping[str, Any]:
         """The other columns of its row in the file, by name. Raises ProjectDamaged."""
-        return dict(parsed(self.metadata_json, "the metadata of an utterance"))
+        stored: dict[str, Any] = parsed(self.metadata_json, "the metadata of an utterance")
+        return stored
 
 
 @dataclass(frozen=True)

@@ -48,9 +48,10 @@ class ExportRow:
 
     def cells(self) -> dict[str, object]:
         """Return the row by column."""
-        cells = dict(vars(self))
-        del cells["imported"]
-        return cells | self.imported
+        cells = vars(self) | self.imported
+        if "imported" not in self.imported:  # a file may have a column of this name
+            del cells["imported"]
+        return cells
 
 
 _KINDS: dict[type, Kind] = {str: "text", int: "integer", float: "number", bool: "flag", datetime: "time"}

@@ -60,7 +60,7 @@ def test_one_click_answers_and_the_next_utterance_is_there(project: Project) -> 
     (given,) = annotations.answers(project.db)
     assert (given.annotator, given.kind, given.label_id) == ("anna", "label", 1)
     assert given.strategy in ("random", "audit")
-    assert given["milliseconds"] >= 0
+    assert given.milliseconds >= 0
 
 
 def test_skip_none_fits_unsure_and_comment_are_stored(project: Project) -> None:

@@ -70,7 +70,7 @@ def test_a_leased_utterance_comes_with_the_entry_that_selected_it(db: Database) 
 
 
 def test_more_rows_than_are_fetched_at_once_come_in_order(db: Database) -> None:
-    ids = add_utterances(db, 1203)
+    ids = add_utterances(db, 123)
     assert [one.id for one in select(db, Utterance, "FROM utterance ORDER BY id")] == ids
 
 

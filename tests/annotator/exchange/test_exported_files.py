@@ -14,7 +14,7 @@ import yaml
 
 from annotator.codebook.definition import codebook_of, create_project
 from annotator.exchange import card
-from annotator.exchange.export import ExportPlan, dataset_card, export_project, export_rows
+from annotator.exchange.export import MEANINGS, ExportPlan, dataset_card, export_project, export_rows
 from annotator.exchange.imports import add_utterances, import_file
 from annotator.project import Project
 from store import utterances
@@ -175,10 +175,10 @@ def test_an_export_can_be_imported_and_exported_again_with_all_its_columns(tmp_p
         header = read_header(tmp_path / "one.jsonl")
         report = import_file(project, tmp_path / "one.jsonl", ImportPlan(detect_columns(header)))
         assert (report.to_label, report.with_label, report.rejected) == (2, 2, [])
-        first, _ = export_rows(project, ExportPlan())
-    assert (first.party, first.kind, first.imported_source) == ("A", "label", "given")
-    assert first.imported_imported_kind == "label"
-    assert first.imported_kind == "007"
+        first, _ = (row.cells() for row in export_rows(project, ExportPlan()))
+    assert (first["party"], first["kind"], first["imported_source"]) == ("A", "label", "given")
+    assert first["imported_imported_kind"] == "label"
+    assert first["imported_kind"] == "007"
 
 
 # The card
@@ -195,3 +195,11 @@ def test_what_people_have_written_stays_in_its_line_and_its_cell(tmp_path):
     tables = [line for line in lines if line.startswith("| ")]
     assert {line.replace("\\|", "").count("|") for line in tables} <= {5, 8}
     assert card.escaped("two\nlines | `x` <b> very_good _x_") == "two<br>lines \\| \\`x\\` \\<b\\> very_good \\_x\\_"
+
+
+def test_an_imported_column_of_any_name_is_exported(tmp_path):
+    with new_project(tmp_path / "p", 0) as project:
+        (one,) = add_utterances(project, [NewUtterance("a", "Hello", metadata={"imported": "x", "cells": "y"})])
+        say(project, one, "ada", PROMISE)
+        (row,) = (row.cells() for row in export_rows(project, ExportPlan()))
+        assert (set(row), row["imported"], row["cells"]) == ({*MEANINGS, "imported", "cells"}, "x", "y")

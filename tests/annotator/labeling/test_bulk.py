@@ -90,7 +90,7 @@ def test_an_act_is_taken_back_as_one_and_what_was_before_stands_again(project):
     assert bulk.take_back(project, done, "ada") == len(plan.ids)
     assert standing(project) == before
     assert bulk.take_back(project, done, "ada") == 0, "only once"
-    assert [row["undone"] for row in acts.history(project.db, "ada")] == [1]
+    assert [row.undone for row in acts.history(project.db, "ada")] == [1]
 
 
 def test_what_was_answered_again_since_is_left_when_an_act_is_taken_back(project):
@@ -150,4 +150,4 @@ def test_the_act_keeps_what_was_looked_for(project):
     act(project)
     (done,) = acts.history(project.db, "ada")
     assert (done.kind, done.label_id, done.undone) == ("label", 1, 0)
-    assert '"words": "promise"' in done["search"]
+    assert '"words": "promise"' in done.search

@@ -132,13 +132,13 @@ def test_a_share_of_suggestions_is_withheld_by_chance_and_the_answer_says_so(tra
     rows = {row.utterance_id: row for row in annotations.answers(trained.db) if row.annotator == "ada"}
     for question in hidden:
         row = rows[question.utterance.id]
-        assert row["withheld"] == "chance"
-        assert row["suggested_label_id"] is None, "it was not shown"
-        assert (row["withheld_label_id"], row["withheld_probability"]) == question.kept_back.best
+        assert row.withheld == "chance"
+        assert row.suggested_label_id is None, "it was not shown"
+        assert (row.withheld_label_id, row.withheld_probability) == question.kept_back.best
     for question in shown:
         row = rows[question.utterance.id]
-        assert (row["withheld"], row["withheld_label_id"]) == ("", None)
-        assert row["suggested_label_id"] == question.suggestion.best[0]
+        assert (row.withheld, row.withheld_label_id) == ("", None)
+        assert row.suggested_label_id == question.suggestion.best[0]
 
 
 def test_no_reload_brings_a_withheld_suggestion_out(trained):
