@@ -42,12 +42,15 @@ class Frame:
     """The fixed text around a message: before and after it, with special tokens spelled out, and the end token.
 
     `opening` is the instruction as rendered when a round was trained; empty if it is to be rendered from the task.
+    `lead` begins every answer: spaces, or the tokens that a decoder is made to begin with. None in rounds of earlier
+    versions, which guessed a space and began decoders with their start token alone.
     """
 
     before: str
     after: str
     end: int
     opening: str = ""
+    lead: str | None = None
 
 
 @dataclass(frozen=True)

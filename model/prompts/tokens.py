@@ -103,8 +103,13 @@ class PromptTokens:
     @cached_property
     def suffix(self) -> list[int]:
         """Token ids between every utterance and the answer."""
-        ending = [end_of_text(self.tokenizer)] if self.family == "encoder-decoder" else []
-        return self._ids(self._around.after) + ending
+        is_open = self.family == "encoder-decoder" and not self._around.after
+        return self._ids(self._around.after) + ([end_of_text(self.tokenizer)] if is_open else [])
+
+    @cached_property
+    def begin(self) -> list[int]:
+        """Token ids between the start token of an encoder-decoder's decoder and the answer."""
+        return self._ids(self._around.lead or "") if self.family == "encoder-decoder" else []
 
     @cached_property
     def answers(self) -> list[str]:
@@ -112,7 +117,7 @@ class PromptTokens:
         if not find_template(self.template).coded:
             return [label_words(label) for label in self.task.labels]
         pairs = map("".join, product(ascii_uppercase, repeat=2))
-        codes = [code for code in (*ascii_uppercase, *pairs) if len(self._literal(self._lead + code)) == 1]
+        codes = [code for code in (*ascii_uppercase, *pairs) if len(self._answer(code)) == 1]
         if len(codes) < len(self.task.labels):
             raise BadCodebook(
                 Message(
@@ -125,18 +130,38 @@ class PromptTokens:
         return codes[: len(self.task.labels)]
 
     @property
-    def _lead(self) -> str:
-        """Return the space before an answer after “Answer:”; empty at the start of a line."""
+    def space(self) -> str:
+        """The spaces before an answer that belong to its first token."""
+        if self.family == "encoder-decoder":
+            return ""
+        if self._around.lead is not None:
+            return self._around.lead
         after = self._around.after
         return " " if after and not after[-1].isspace() else ""
+
+    def _answer(self, answer: str) -> list[int]:
+        """Tokenize an answer as the template's rendering of it would be: behind the prompt.
+
+        An answer that spells a special token stays text.
+        """
+        text = whole_characters(self.space + answer)
+        if self.family == "encoder-decoder":
+            options = {"add_special_tokens": False, "split_special_tokens": True}
+            target = list(self.tokenizer(text_target=text, **options)["input_ids"])
+            return [number for number in target if number not in self._control]
+        before, whole = self._ids(self._around.after), self._ids(self._around.after + text)
+        behind = whole[len(before) :]
+        if self._around.lead is None or whole[: len(before)] != before or self._control & set(behind):
+            return self._literal(text)
+        return behind
 
     @cached_property
     def trie(self) -> LabelTrie:
         """The trie of all labels' token sequences. Raises BadCodebook."""
         check_words(self.task.labels)
-        sequences = [self._literal(self._lead + answer) for answer in self.answers]
-        for answer in self.answers:
-            if self.tokenizer.unk_token_id in self._spelled(self._lead + answer):
+        sequences = [self._answer(answer) for answer in self.answers]
+        for answer, sequence in zip(self.answers, sequences, strict=True):
+            if self.tokenizer.unk_token_id in sequence:
                 raise BadCodebook(
                     Message("The backbone cannot spell “{answer}”.", answer=answer),
                     "In the codebook, give the label words made of plain letters.",

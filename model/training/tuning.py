@@ -176,10 +176,21 @@ def load_tuning(backbone: Backbone, folder: Path) -> Tuning:
     tuning = PeftTuning(backbone, model.eval())
     try:
         _check_fit(folder, weights, _trained_weights(model))
+        _fill_in(folder, weights, model)
     except ProjectError:
         tuning.remove()
         raise
     return tuning
+
+
+@torch.no_grad()
+def _fill_in(folder: Path, weights: dict[str, torch.Tensor], model: Any) -> None:
+    """Load what peft left at random because it renames some modules, as old checkpoints need. Raises ProjectError."""
+    for name, weight in _trained_weights(model).items():
+        weight.copy_(weights[name])
+    loaded = _trained_weights(model)
+    if not all(torch.equal(weight, weights[name].to(weight)) for name, weight in loaded.items()):
+        raise ProjectError(Message("The weights of a round in {folder} could not be loaded.", folder=folder), _RESTORE)
 
 
 def _trained_weights(model: Any) -> dict[str, torch.Tensor]:
@@ -237,11 +248,27 @@ def _config(backbone: Backbone, recipe: Recipe) -> peft.PeftConfig:
         lora_alpha=recipe.alpha,
         lora_dropout=recipe.dropout,
         target_modules=recipe.target_modules,
-        exclude_modules=_all_layers_but(recipe.layers) if recipe.layers else None,
+        exclude_modules=_excluded(backbone.model, recipe.layers),
         use_rslora=recipe.rslora,
         use_dora=recipe.dora,
         task_type=kind,
     )
+
+
+def _excluded(model: Any, layers: Sequence[int]) -> str | None:
+    """Return a pattern of the modules not to adapt: those of other layers, and routers.
+
+    The latter are linear layers that return the choice of experts besides a product.
+    """
+    routers = [re.escape(name) for name, module in model.named_modules() if _computes_more(module)]
+    patterns = [*routers, *([_all_layers_but(layers)] if layers else [])]
+    return "|".join(patterns) or None
+
+
+def _computes_more(module: Any) -> bool:
+    kind = type(module)
+    is_linear = issubclass(kind, torch.nn.Linear) and not kind.__module__.startswith("bitsandbytes.")
+    return is_linear and kind.forward is not torch.nn.Linear.forward
 
 
 def _all_layers_but(layers: Sequence[int]) -> str:
