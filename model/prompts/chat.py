@@ -28,7 +28,11 @@ _IN_ENGLISH = {  # strftime codes that depend on locale or time zone, as of that
 }  # fmt: skip
 _GAP = "\ue000utterance\ue000"  # private-use characters: no instruction contains them
 _ANSWER = "\ue000answer\ue000"
-_THINKING = re.compile(r"([<\[]\|?)((?:\w+:)?(?:think|thinking|thought|reason|reasoning))(\|?[>\]])", re.IGNORECASE)
+_THINKING = (
+    re.compile(  # in brackets, as in <think>, [THINK], ◁think▷, <seed:think>, <|START_THINKING|>, <|begin_of_thought|>
+        r"([<\[◁]\|?)((?:\w+:|start_|begin_of_)?(?:think|thinking|thought|reason|reasoning))(\|?[>\]▷])", re.IGNORECASE
+    )
+)
 _UNFIT = (TemplateError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError)
 
 
@@ -68,7 +72,8 @@ def _without_thinking(text: str) -> str:
     if not opened:
         return text
     begin, name, end = opened[-1].groups()
-    closing = f"{begin}/{name}{end}"
+    named = re.sub("^(start|begin)", lambda word: "END" if word[0].isupper() else "end", name, flags=re.IGNORECASE)
+    closing = f"{begin}{'/' if named == name else ''}{named}{end}"
     return text if closing in text[opened[-1].end() :] else f"{text.rstrip()}\n\n{closing}\n\n"
 
 

@@ -260,15 +260,19 @@ def _excluded(model: Any, layers: Sequence[int]) -> str | None:
 
     The latter are linear layers that return the choice of experts besides a product.
     """
-    routers = [re.escape(name) for name, module in model.named_modules() if _computes_more(module)]
+    routers = [re.escape(name) for name, module in model.named_modules() if _is_router(module)]
     patterns = [*routers, *([_all_layers_but(layers)] if layers else [])]
     return "|".join(patterns) or None
 
 
-def _computes_more(module: Any) -> bool:
+@torch.no_grad()
+def _is_router(module: Any) -> bool:
     kind = type(module)
-    is_linear = issubclass(kind, torch.nn.Linear) and not kind.__module__.startswith("bitsandbytes.")
-    return is_linear and kind.forward is not torch.nn.Linear.forward
+    if not issubclass(kind, torch.nn.Linear) or kind.__module__.startswith("bitsandbytes."):
+        return False
+    if kind.forward is torch.nn.Linear.forward:
+        return False
+    return not isinstance(module(module.weight.new_zeros(1, module.in_features)), torch.Tensor)
 
 
 def _all_layers_but(layers: Sequence[int]) -> str:
