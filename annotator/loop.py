@@ -7,7 +7,7 @@ use.
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,7 @@ def run_round(project: Project, classifier: Classifier, config: RoundConfig, rep
         calibrator, metrics = calibrate(logits, snapshot, temperature_prior(snapshot, config, logits, probe_logits))
         probabilities = calibrator(logits)  # (n, k), rows sum to one
         predictions = Predictions(np.array(snapshot.scored), probabilities, logits, snapshot.codebook.ids)
+        metrics |= asdict(adapter.extent(read_texts(project, snapshot.scored, config.context_turns)))
         report.stage("promote")
         batch = compose_batch(candidates(project, predictions), config, rng)
         promote(project, row, Finished(folder, calibrator, metrics, predictions, batch))

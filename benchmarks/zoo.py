@@ -4,8 +4,8 @@
 
 Each is saved, loaded as a local folder, and scored: texts one at a time and in company, after two steps of LoRA, and
 after restoring the round from disk. Figures are the largest difference of a label's log-likelihood in nats; up to 1e-4
-is equal. An architecture that differs must be refused with a reason and a hint; any other outcome is silently wrong. The
-models are random: the table proves arithmetic, not that a family labels well.
+is equal. An architecture that differs must be refused with a reason and a hint; any other outcome is silently wrong.
+The models are random: the table proves arithmetic, not that a family labels well.
 """
 
 import tempfile

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from annotator.config import RoundConfig
-from annotator.i18n import later, number, respell, say
+from annotator.i18n import later, number, respell, say, say_many
 from annotator.project import Project
 from model.backbones.fingerprint import has_changed, newest_known
 from model.backbones.memory import in_gb
@@ -57,6 +57,29 @@ def about_weights(project: Project) -> tuple[str, list[str]]:
         return "", []
     notices = [_recorded_late(row), _other_than_before(project, row), _newer_on_the_hub(row)]
     return _not_as_trained(row), [one for one in notices if one]
+
+
+def about_training(row: Mapping[str, Any]) -> list[str]:
+    """Return notices about what a round has trained, and about utterances that its backbone cannot spell."""
+    metrics = parsed(row["metrics"] or "{}", METRICS)
+    made = {"round": row["number"], "backbone": row["backbone"], "weights": metrics.get("trained", 0)}
+    notices = []
+    if metrics.get("frozen_experts"):
+        notices.append(
+            say("Round {round} trained {weights:,} weights. The experts of {backbone} were not trained.", **made)
+        )
+    elif metrics.get("trained"):
+        notices.append(say("Round {round} trained {weights:,} weights.", **made))
+    if unspelled := metrics.get("unspelled", 0):
+        notices.append(
+            say_many(
+                "{n:,} utterance has characters that {backbone} cannot spell. It may read it like another.",
+                "{n:,} utterances have characters that {backbone} cannot spell. It may read some of them alike.",
+                unspelled,
+                **made,
+            )
+        )
+    return notices
 
 
 def _not_as_trained(row: Mapping[str, Any]) -> str:

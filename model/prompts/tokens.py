@@ -20,6 +20,7 @@ from model.prompts.prompt import find_template, utterance_text
 from model.prompts.verbalizer import LabelTrie, build_trie, check_words, label_words
 from model.types import Frame, Task, Utterance
 
+_RARE = "龘𐍈🫠ሴ"
 _ROOM = 16  # characters per token that are tokenized first: ordinary text has about four
 
 
@@ -181,6 +182,17 @@ class PromptTokens:
                 return ids + self.suffix
         half = self.max_tokens // 2
         return ids[: self.max_tokens - half] + ids[len(ids) - half :] + self.suffix
+
+    def spells(self, utterance: Utterance) -> bool:
+        """Return whether the tokenizer knows all characters of an utterance; otherwise it equals other texts."""
+        if self._spells_all:
+            return True
+        return self.tokenizer.unk_token_id not in self._ends(utterance_text(utterance))
+
+    @cached_property
+    def _spells_all(self) -> bool:
+        """Whether the tokenizer falls back to bytes, tried on rare characters."""
+        return self.tokenizer.unk_token_id not in self._spelled(_RARE)
 
     def own_slice(self, utterance: Utterance, body: Sequence[int]) -> slice:
         """Return the slice of a body with the utterance's own tokens, without context and suffix."""

@@ -35,6 +35,10 @@ class Tuning:
     def save(self, folder: Path) -> None:
         """Write the trained weights."""
 
+    def count(self) -> dict[str, int]:
+        """Count the trained weights, and those of experts that were left as they were."""
+        return {}
+
     @contextmanager
     def off(self) -> Iterator[None]:
         """Disable the tuning temporarily."""
@@ -62,6 +66,13 @@ class PeftTuning(Tuning):
         state = _trained_weights(self.peft)
         save_file({name: tensor.detach().contiguous().cpu() for name, tensor in state.items()}, folder / _PEFT[0])
         self.peft.peft_config[_NAME].save_pretrained(folder)
+
+    def count(self) -> dict[str, int]:
+        """Count the weights of the layers. Experts are stacked: their weights have three dimensions."""
+        trained = sum(weight.numel() for weight in _trained_weights(self.peft).values())
+        stacked = [(n, w) for n, w in self.backbone.model.named_parameters() if w.dim() == 3 and "conv" not in n]
+        frozen = sum(weight.numel() for name, weight in stacked if "base_layer" not in name and "lora_" not in name)
+        return {"trained": trained, "frozen_experts": frozen}
 
     @contextmanager
     def off(self) -> Iterator[None]:
@@ -93,6 +104,10 @@ class FullTuning(Tuning):
         """Write all weights."""
         state = {name: weight.detach().contiguous().cpu() for name, weight in self.backbone.model.named_parameters()}
         save_file(state, folder / _FULL[0])
+
+    def count(self) -> dict[str, int]:
+        """Count all weights."""
+        return {"trained": sum(weight.numel() for weight in self.before.values())}
 
     @contextmanager
     def off(self) -> Iterator[None]:
