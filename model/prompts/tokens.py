@@ -55,10 +55,10 @@ class PromptTokens:
         """Tokenize user text literally, including text that spells a special token."""
         return [number for number in self._spelled(text) if number not in self._control]
 
-    def _spelled(self, text: str) -> list[int]:
-        return list(
-            self.tokenizer(whole_characters(text), add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        )
+    def _spelled(self, text: str, side: str = "text") -> list[int]:
+        """Tokenize user text; as `text_target`, with the vocabulary a decoder writes with."""
+        given = {side: whole_characters(text)}
+        return list(self.tokenizer(**given, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
     @cached_property
     def _control(self) -> set[int]:
@@ -147,9 +147,7 @@ class PromptTokens:
         """
         text = whole_characters(self.space + answer)
         if self.family == "encoder-decoder":
-            options = {"add_special_tokens": False, "split_special_tokens": True}
-            target = list(self.tokenizer(text_target=text, **options)["input_ids"])
-            return [number for number in target if number not in self._control]
+            return [number for number in self._spelled(text, "text_target") if number not in self._control]
         before, whole = self._ids(self._around.after), self._ids(self._around.after + text)
         behind = whole[len(before) :]
         if self._around.lead is None or whole[: len(before)] != before or self._control & set(behind):
@@ -161,8 +159,9 @@ class PromptTokens:
         """The trie of all labels' token sequences. Raises BadCodebook."""
         check_words(self.task.labels)
         sequences = [self._answer(answer) for answer in self.answers]
-        for answer, sequence in zip(self.answers, sequences, strict=True):
-            if self.tokenizer.unk_token_id in sequence:
+        side = "text_target" if self.family == "encoder-decoder" else "text"
+        for answer in self.answers:
+            if self.tokenizer.unk_token_id in self._spelled(self.space + answer, side):
                 raise BadCodebook(
                     Message("The backbone cannot spell “{answer}”.", answer=answer),
                     "In the codebook, give the label words made of plain letters.",
@@ -187,7 +186,7 @@ class PromptTokens:
         """Return whether the tokenizer knows all characters of an utterance; otherwise it equals other texts."""
         if self._spells_all:
             return True
-        return self.tokenizer.unk_token_id not in self._ends(utterance_text(utterance))
+        return self.tokenizer.unk_token_id not in self._spelled(utterance_text(utterance))
 
     @cached_property
     def _spells_all(self) -> bool:
