@@ -77,9 +77,10 @@ def run_round(project: Project, classifier: Classifier, config: RoundConfig, rep
         calibrator, metrics = calibrate(logits, snapshot, temperature_prior(snapshot, config, logits, probe_logits))
         probabilities = calibrator(logits)  # (n, k), rows sum to one
         predictions = Predictions(np.array(snapshot.scored), probabilities, logits, snapshot.codebook.ids)
+        extent = adapter.extent(read_texts(project, snapshot.scored, config.context_turns))
         report.stage("promote")
         batch = compose_batch(candidates(project, predictions), config, rng)
-        promote(project, row, Finished(folder, calibrator, metrics, predictions, batch))
+        promote(project, row, Finished(folder, calibrator, metrics, extent, predictions, batch))
     except NotFinite:
         drop_adapter(project, folder)
         raise

@@ -30,7 +30,7 @@ from model.scoring.packing import Bodies
 from model.scoring.scoring import make_scorer, score
 from model.training.training import Budget, Checkpoint, TrainingSet, train
 from model.training.tuning import Tuning, load_tuning, start_tuning, weights_in
-from model.types import Frame, Logits, Origin, Progress, States, Task, Utterance, no_progress
+from model.types import Extent, Frame, Logits, Origin, Progress, States, Task, Utterance, no_progress
 
 _LOG = logging.getLogger(__name__)
 _RESTORE = "Restore the folder from a backup, or retrain."
@@ -245,6 +245,11 @@ class RoundAdapter:
     def probe_logits(self, utterances: Sequence[Utterance]) -> Logits | None:
         """Return the (n, k) logits of the probe alone; None if there is no probe."""
         return self._probe.loglik(self._classifier.states(utterances)) if self._probe and utterances else None
+
+    def extent(self, utterances: Sequence[Utterance]) -> Extent:
+        """Count the weights that were trained, and the utterances with characters unknown to the tokenizer."""
+        weights, tokens = self._tuning.count(), self._classifier.tokens
+        return Extent(**weights, unspelled=sum(not tokens.spells(utterance) for utterance in utterances))
 
     def save(self, folder: Path) -> None:
         """Write the trained weights, if any, and everything needed to score elsewhere."""

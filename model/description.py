@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from annotator.errors import Message, ProjectError
 from model.backbones.fingerprint import read_json
+from model.prompts.verbalizer import former_words
 from model.types import Frame, Label, Origin, Task
 
 DESCRIPTION = "round.json"
@@ -39,11 +41,16 @@ def read_description(folder: Path) -> dict[str, Any]:
 
 
 def read_task(description: dict[str, Any]) -> Task:
-    """Return the task a round was trained on. Raises ProjectError if the description does not contain it."""
+    """Return the task a round was trained on, with the label words of its version.
+
+    Raises ProjectError if the description does not contain it.
+    """
     try:
         labels = [Label(**{**label, "examples": tuple(label["examples"])}) for label in description["task"]["labels"]]
+        if "lead" not in description.get("frame", {}):
+            labels = [replace(label, words=former_words(label)) for label in labels]
         return Task(description["task"]["instruction"], tuple(labels))
-    except (LookupError, TypeError) as error:
+    except (LookupError, TypeError, AttributeError) as error:
         raise ProjectError(
             Message(
                 "{description} does not contain the task of the round ({error}).", description=DESCRIPTION, error=error

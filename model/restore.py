@@ -14,7 +14,7 @@ from model.adapter import LanguageModelClassifier, RoundAdapter, check_origin, c
 from model.backbones.backbone import load_backbone
 from model.backbones.fingerprint import pinned
 from model.description import DESCRIPTION, read_description, read_frame, read_task, write_description
-from model.prompts.chat import DAY, frame_of
+from model.prompts.chat import DAY, former_frame
 from model.prompts.prompt import REASON
 from model.recipe import Recipe, read_recipe
 from model.scoring.hidden_states import STATE_FORMAT
@@ -75,7 +75,7 @@ def _reconstruct_prompt(
     backbone, stored_reading = plain.backbone, description.get("reading")
     written = date.fromtimestamp((folder / DESCRIPTION).stat().st_mtime)
     for day in (written, written - timedelta(days=1), DAY):
-        frame = frame_of(backbone.tokenizer, backbone.family, day)
+        frame = former_frame(backbone.tokenizer, backbone.family, day)
         classifier = LanguageModelClassifier(backbone, plain.task, plain.recipe, plain.tokens.template, frame)
         about = (backbone.name, plain.recipe.quantization, plain.recipe.max_tokens)
         if not description.get("scout") and stored_reading in (

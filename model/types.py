@@ -42,12 +42,15 @@ class Frame:
     """The fixed text around a message: before and after it, with special tokens spelled out, and the end token.
 
     `opening` is the instruction as rendered when a round was trained; empty if it is to be rendered from the task.
+    `lead` begins every answer: spaces, or the tokens that a decoder is made to begin with. None in rounds of earlier
+    versions, which guessed a space and began decoders with their start token alone.
     """
 
     before: str
     after: str
     end: int
     opening: str = ""
+    lead: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,21 @@ def no_progress(share: float) -> None:
     """Discard progress."""
 
 
+@dataclass(frozen=True)
+class Extent:
+    """How far a round reaches: weights trained, experts' weights left as they were, and texts not spelled in full."""
+
+    trained: int = 0
+    frozen_experts: int = 0
+    unspelled: int = 0
+
+
 class Adapter(Protocol):
     """The trained model of one round."""
+
+    def extent(self, utterances: Sequence[Utterance]) -> Extent:
+        """Count the weights that were trained, and the utterances with characters unknown to the tokenizer."""
+        ...
 
     def logits(self, utterances: Sequence[Utterance], progress: Progress = no_progress) -> Logits:
         """Score every label for every utterance: (n, k), exact, rows in the order given."""

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from model.probe.heads import ASPECTS
-from model.types import Logits, Origin, Progress, States, Task, Utterance, no_progress
+from model.types import Extent, Logits, Origin, Progress, States, Task, Utterance, no_progress
 
 WIDTH = 512  # buckets that words are hashed into
 
@@ -45,6 +45,9 @@ class FakeAdapter:
     def _scores(self, utterances: Sequence[Utterance]) -> np.ndarray:
         bags = np.array([_bag(one) for one in utterances]).reshape(-1, WIDTH)
         return np.asarray(bags @ self.weights + self.bias)
+
+    def extent(self, utterances: Sequence[Utterance]) -> Extent:
+        return Extent(self.weights.size)
 
     def save(self, folder: Path) -> None:
         (folder / "adapter.json").write_text(json.dumps({"bias": self.bias.tolist()}))

@@ -14,7 +14,7 @@ from annotator.methods.query_strategies import STRATEGIES
 from annotator.pages.components import layout, onboarding
 from annotator.project import Project
 from annotator.reporting.text import calibrated
-from annotator.rounds.summaries import STATES, RoundSummary, about_weights, summaries
+from annotator.rounds.summaries import STATES, RoundSummary, about_training, about_weights, summaries
 from annotator.rounds.worker import start_round
 from model.backbones import machine
 from model.backbones.catalog import CATALOG
@@ -57,7 +57,7 @@ def _round_in_use(project: Project) -> None:
     refused, notes = about_weights(project)
     if refused:
         st.error(layout.plain(refused))
-    for note in notes:
+    for note in (*notes, *about_training(promoted)):
         layout.html("quiet", note)
 
 

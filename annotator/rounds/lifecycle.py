@@ -14,7 +14,7 @@ from annotator.project import Project
 from annotator.rounds.queueing import refill_queue
 from annotator.rounds.snapshot import Snapshot
 from model.backbones.machine import peak_memory
-from model.types import Adapter, Origin
+from model.types import Adapter, Extent, Origin
 from store import jobs, queue, rounds
 from store.database import immediate, why_frozen
 from store.queue import QueueEntry
@@ -28,6 +28,7 @@ class Finished:
     adapter: str  # name of its folder
     calibrator: Calibrator
     metrics: Metrics | None  # None with fewer than two audit answers
+    extent: Extent
     predictions: Predictions
     batch: Sequence[QueueEntry]
 
@@ -92,7 +93,8 @@ def promote(project: Project, row: Round, finished: Finished) -> None:
 
     Also stores the peak memory of this process.
     """
-    metrics = asdict(finished.metrics) if finished.metrics else {"n": row.audited_on}
+    measured = asdict(finished.metrics) if finished.metrics else {"n": row.audited_on}
+    metrics = measured | asdict(finished.extent)
     with immediate(project.db):
         rounds.save_predictions(project.db, row.id, finished.predictions)
         rounds.promote(project.db, row.id, finished.adapter, finished.calibrator.as_dict(), metrics, peak_memory())

@@ -1,19 +1,21 @@
 """Summarize each round for display: its training examples, its metrics, and notices about its weights."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from annotator.config import RoundConfig
-from annotator.i18n import later, number, respell, say
+from annotator.i18n import later, number, respell, say, say_many
 from annotator.methods.metrics import Metrics
 from annotator.project import Project
 from model.backbones.fingerprint import has_changed, newest_known
 from model.backbones.memory import in_gb
-from model.types import Origin
+from model.types import Extent, Origin
 from store import rounds
 from store.rounds import Round
 
+_EXTENT = TypeAdapter(Extent)
 STATES = {
     "promoted": later("ready"),
     "running": later("running"),
@@ -55,6 +57,30 @@ def about_weights(project: Project) -> tuple[str, list[str]]:
         return "", []
     notices = [_recorded_late(row), _other_than_before(project, row), _newer_on_the_hub(row)]
     return _not_as_trained(row), [one for one in notices if one]
+
+
+def about_training(row: Round) -> list[str]:
+    """Return notices about what a round has trained, and about utterances that its backbone cannot spell."""
+    stored = row.metrics  # rounds of earlier versions lack these counts
+    extent = _EXTENT.validate_python({one.name: stored.get(one.name, 0) for one in fields(Extent)})
+    made = {"round": row.number, "backbone": row.backbone, "weights": extent.trained}
+    notices = []
+    if extent.frozen_experts:
+        notices.append(
+            say("Round {round} trained {weights:,} weights. The experts of {backbone} were not trained.", **made)
+        )
+    elif extent.trained:
+        notices.append(say("Round {round} trained {weights:,} weights.", **made))
+    if extent.unspelled:
+        notices.append(
+            say_many(
+                "{n:,} utterance has characters that {backbone} cannot spell. It may read it like another.",
+                "{n:,} utterances have characters that {backbone} cannot spell. It may read some of them alike.",
+                extent.unspelled,
+                **made,
+            )
+        )
+    return notices
 
 
 def _not_as_trained(row: Round) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model.types import Adapter, Classifier, Logits, Origin, Progress, States, Task, Utterance, no_progress
+from model.types import Adapter, Classifier, Extent, Logits, Origin, Progress, States, Task, Utterance, no_progress
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,9 @@ class _Recalling:
 
     def probe_logits(self, utterances: Sequence[Utterance]) -> Logits | None:
         return self.inner.probe_logits(utterances)
+
+    def extent(self, utterances: Sequence[Utterance]) -> Extent:
+        return self.inner.extent(utterances)
 
     def save(self, folder: Path) -> None:
         self.inner.save(folder)

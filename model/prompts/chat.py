@@ -10,6 +10,7 @@ import random
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -27,10 +28,34 @@ _IN_ENGLISH = {  # strftime codes that depend on locale or time zone, as of that
 }  # fmt: skip
 _GAP = "\ue000utterance\ue000"  # private-use characters: no instruction contains them
 _FAILURES = (TemplateError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError)
+_ANSWER = "\ue000answer\ue000"
+_THINKING = (
+    re.compile(  # in brackets, as in <think>, [THINK], ◁think▷, <seed:think>, <|START_THINKING|>, <|begin_of_thought|>
+        r"([<\[◁]\|?)((?:\w+:|start_|begin_of_)?(?:think|thinking|thought|reason|reasoning))(\|?[>\]▷])", re.IGNORECASE
+    )
+)
 
 
-def frame_of(tokenizer: Any, family: Family, day: date = DAY) -> Frame:
-    """Render the chat template of a backbone around a message. Raises BackboneRefused if it cannot be used."""
+def frame_of(tokenizer: Any, family: Family) -> Frame:
+    """Render the chat template of a backbone around a message and its answer.
+
+    The answer stands where the template puts one, behind any channel or closed thinking. A tokenizer for an
+    encoder-decoder frames texts itself. Raises BackboneRefused if the template or the tokenizer cannot be used.
+    """
+    if family == "encoder-decoder":
+        before, after = _special_around(tokenizer, "text")
+        return Frame(before, after, end_of_text(tokenizer), lead=_special_around(tokenizer, "text_target")[0])
+    former = former_frame(tokenizer, family)
+    if not tokenizer.chat_template:
+        return replace(former, lead=" ")
+    turns = [{"role": "user", "content": _GAP}, {"role": "assistant", "content": _ANSWER}]
+    answered = _around(tokenizer, turns, False, DAY)[1].partition(_ANSWER)[0]
+    after = _without_thinking(answered if answered.startswith(former.after) else former.after)
+    return replace(former, after=after.rstrip(" "), lead=after[len(after.rstrip(" ")) :])
+
+
+def former_frame(tokenizer: Any, family: Family, day: date = DAY) -> Frame:
+    """Render the frame of earlier versions: the template up to where the backbone begins to generate."""
     if family == "encoder-decoder":
         return Frame("", "", end_of_text(tokenizer))
     if not tokenizer.chat_template:
@@ -39,6 +64,35 @@ def frame_of(tokenizer: Any, family: Family, day: date = DAY) -> Frame:
     turns = [{"role": "user", "content": "."}, {"role": "assistant", "content": _GAP}]
     ending = tokenizer(_around(tokenizer, turns, False, day)[1], add_special_tokens=False)["input_ids"]
     return Frame(before, after, int(ending[0]) if ending else end_of_text(tokenizer))
+
+
+def _without_thinking(text: str) -> str:
+    """Close thinking that a text opens last, so that the answer does not stand inside it."""
+    opened = list(_THINKING.finditer(text))
+    if not opened:
+        return text
+    begin, name, end = opened[-1].groups()
+    named = re.sub("^(start|begin)", lambda word: "END" if word[0].isupper() else "end", name, flags=re.IGNORECASE)
+    closing = f"{begin}{'/' if named == name else ''}{named}{end}"
+    return text if closing in text[opened[-1].end() :] else f"{text.rstrip()}\n\n{closing}\n\n"
+
+
+def _special_around(tokenizer: Any, side: str) -> tuple[str, str]:
+    """Return the special tokens that a tokenizer writes before and after a text; `side` is its argument's name."""
+    try:
+        framed, bare = (list(tokenizer(**{side: "a", "add_special_tokens": own})["input_ids"]) for own in (True, False))
+    except _FAILURES as error:
+        raise BackboneRefused(
+            Message(
+                "The tokenizer of this backbone cannot frame a text ({reason}).",
+                reason=f"{type(error).__name__}: {error}",
+            ),
+            "Set its languages in tokenizer_config.json (src_lang and tgt_lang), or choose another backbone.",
+        ) from error
+    place = next((i for i in range(len(framed)) if framed[i : i + len(bare)] == bare), 0)
+    parts = framed[:place], framed[place + len(bare) :]
+    before, after = ("".join(tokenizer.convert_ids_to_tokens(part)) for part in parts)
+    return before, after
 
 
 def end_of_text(tokenizer: Any) -> int:

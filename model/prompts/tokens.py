@@ -20,6 +20,7 @@ from model.prompts.prompt import find_template, utterance_text
 from model.prompts.verbalizer import LabelTrie, build_trie, check_words, label_words
 from model.types import Frame, Task, Utterance
 
+_RARE = "龘𐍈🫠ሴ"
 _ROOM = 16  # characters per token that are tokenized first: ordinary text has about four
 
 
@@ -54,10 +55,10 @@ class PromptTokens:
         """Tokenize user text literally, including text that spells a special token."""
         return [number for number in self._spelled(text) if number not in self._control]
 
-    def _spelled(self, text: str) -> list[int]:
-        return list(
-            self.tokenizer(whole_characters(text), add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        )
+    def _spelled(self, text: str, side: str = "text") -> list[int]:
+        """Tokenize user text; as `text_target`, with the vocabulary a decoder writes with."""
+        given = {side: whole_characters(text)}
+        return list(self.tokenizer(**given, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
     @cached_property
     def _control(self) -> set[int]:
@@ -103,8 +104,13 @@ class PromptTokens:
     @cached_property
     def suffix(self) -> list[int]:
         """Token ids between every utterance and the answer."""
-        ending = [end_of_text(self.tokenizer)] if self.family == "encoder-decoder" else []
-        return self._ids(self._around.after) + ending
+        is_open = self.family == "encoder-decoder" and not self._around.after
+        return self._ids(self._around.after) + ([end_of_text(self.tokenizer)] if is_open else [])
+
+    @cached_property
+    def begin(self) -> list[int]:
+        """Token ids between the start token of an encoder-decoder's decoder and the answer."""
+        return self._ids(self._around.lead or "") if self.family == "encoder-decoder" else []
 
     @cached_property
     def answers(self) -> list[str]:
@@ -112,7 +118,7 @@ class PromptTokens:
         if not find_template(self.template).coded:
             return [label_words(label) for label in self.task.labels]
         pairs = map("".join, product(ascii_uppercase, repeat=2))
-        codes = [code for code in (*ascii_uppercase, *pairs) if len(self._literal(self._lead + code)) == 1]
+        codes = [code for code in (*ascii_uppercase, *pairs) if len(self._answer(code)) == 1]
         if len(codes) < len(self.task.labels):
             raise BadCodebook(
                 Message(
@@ -125,18 +131,37 @@ class PromptTokens:
         return codes[: len(self.task.labels)]
 
     @property
-    def _lead(self) -> str:
-        """Return the space before an answer after “Answer:”; empty at the start of a line."""
+    def space(self) -> str:
+        """The spaces before an answer that belong to its first token."""
+        if self.family == "encoder-decoder":
+            return ""
+        if self._around.lead is not None:
+            return self._around.lead
         after = self._around.after
         return " " if after and not after[-1].isspace() else ""
+
+    def _answer(self, answer: str) -> list[int]:
+        """Tokenize an answer as the template's rendering of it would be: behind the prompt.
+
+        An answer that spells a special token stays text.
+        """
+        text = whole_characters(self.space + answer)
+        if self.family == "encoder-decoder":
+            return [number for number in self._spelled(text, "text_target") if number not in self._control]
+        before, whole = self._ids(self._around.after), self._ids(self._around.after + text)
+        behind = whole[len(before) :]
+        if self._around.lead is None or whole[: len(before)] != before or self._control & set(behind):
+            return self._literal(text)
+        return behind
 
     @cached_property
     def trie(self) -> LabelTrie:
         """The trie of all labels' token sequences. Raises BadCodebook."""
         check_words(self.task.labels)
-        sequences = [self._literal(self._lead + answer) for answer in self.answers]
+        sequences = [self._answer(answer) for answer in self.answers]
+        side = "text_target" if self.family == "encoder-decoder" else "text"
         for answer in self.answers:
-            if self.tokenizer.unk_token_id in self._spelled(self._lead + answer):
+            if self.tokenizer.unk_token_id in self._spelled(self.space + answer, side):
                 raise BadCodebook(
                     Message("The backbone cannot spell “{answer}”.", answer=answer),
                     "In the codebook, give the label words made of plain letters.",
@@ -156,6 +181,17 @@ class PromptTokens:
                 return ids + self.suffix
         half = self.max_tokens // 2
         return ids[: self.max_tokens - half] + ids[len(ids) - half :] + self.suffix
+
+    def spells(self, utterance: Utterance) -> bool:
+        """Return whether the tokenizer knows all characters of an utterance; otherwise it equals other texts."""
+        if self._spells_all:
+            return True
+        return self.tokenizer.unk_token_id not in self._spelled(utterance_text(utterance))
+
+    @cached_property
+    def _spells_all(self) -> bool:
+        """Whether the tokenizer falls back to bytes, tried on rare characters."""
+        return self.tokenizer.unk_token_id not in self._spelled(_RARE)
 
     def own_slice(self, utterance: Utterance, body: Sequence[int]) -> slice:
         """Return the slice of a body with the utterance's own tokens, without context and suffix."""

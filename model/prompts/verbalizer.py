@@ -7,6 +7,7 @@ prefix of another's gets a terminator, which makes the two disjoint events; with
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -23,12 +24,21 @@ _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 def label_words(label: Label) -> str:
     """Return the words the model generates for a label: those given, or its name spelled out.
 
-    `card_arrival` becomes "card arrival" and `PlayMusic` "play music": words the model was trained on, not codes.
+    `card_arrival` becomes "card arrival" and `PlayMusic` "play music": words the model was trained on, not codes. Names
+    such as `pH`, `iPhone` and `PhD`, with a single letter before or after the capital, are words already.
     """
     if label.words.strip():
         return label.words.strip()
+    name = label.name.replace("_", " ").strip()
+    parts = _CAMEL.split(name)
+    is_code = len(parts) > 1 and " " not in name and min(map(len, parts)) > 1
+    return " ".join(parts).lower() if is_code else name
+
+
+def former_words(label: Label) -> str:
+    """Return the words that earlier versions generated for a label."""
     parts = _CAMEL.split(label.name.replace("_", " ").strip())
-    return parts[0] if len(parts) == 1 else " ".join(parts).lower()
+    return label.words.strip() or (parts[0] if len(parts) == 1 else " ".join(parts).lower())
 
 
 def check_words(labels: Sequence[Label]) -> None:
@@ -39,7 +49,7 @@ def check_words(labels: Sequence[Label]) -> None:
         )
     seen: dict[str, str] = {}
     for label in labels:
-        words = " ".join(label_words(label).casefold().split())
+        words = " ".join(unicodedata.normalize("NFC", label_words(label)).casefold().split())
         if not words:
             raise BadCodebook(
                 Message("The label “{name}” has no words.", name=label.name), "Give it a name or label words."

@@ -14,7 +14,7 @@ from model.backbones.backbone import Backbone
 from model.finite import refuse_model
 from model.prompts.tokens import PromptTokens
 from model.scoring.hidden_states import capture_layers, mean_by_owner
-from model.scoring.likeness import check_row
+from model.scoring.likeness import UNFIT, check_row
 from model.scoring.loglik import edge_loglik, label_loglik, path_loglik
 from model.scoring.packing import (
     PREFIX,
@@ -133,19 +133,29 @@ class CausalScorer:
         It does not in backbones with recurrent layers, or with distances in place of positions.
         """
         shared, first, second = [5, 6, 7], list(range(8, 24)), [50, 51, 52, 53]
-        row = prefix_columns(shared).concatenate(body_columns([first, second], len(shared)))
         try:
-            packed = self.forward([row], [row], np.array([len(row) - 1]), None)[0].float()
+            packed = self._packed(prefix_columns(shared), body_columns([first, second], len(shared)))
         except torch.OutOfMemoryError:  # inconclusive; the round will report that memory ran out
             return True
-        except (TypeError, ValueError, RuntimeError):  # the model does not accept positions or our mask
+        except UNFIT:  # the model does not accept positions, our mask, or a cache that grows token by token
             return False
         alone, behind = (self._reference_logits([*shared, *before, *second]) for before in ([], first))
         if not bool(torch.isfinite(alone).all() and torch.isfinite(behind).all()):
             refuse_model(self.backbone.name)
         # Relative to the effect of seeing the text before. Rounding in bf16 is up to 0.15 of the spread of the
         # starter's logits, on a CPU a twentieth of that; recurrent layers or distances cause half of the spread.
-        return bool((packed - alone).norm() < 0.25 * (behind - alone).norm())
+        off = torch.stack([(logits - alone).norm() for logits in packed]).max()
+        return bool(off < 0.25 * (behind - alone).norm())
+
+    def _packed(self, shared: Columns, texts: Columns) -> list[torch.Tensor]:
+        """Return (vocabulary,) logits after the last text, computed in one row and behind a cached beginning."""
+        row, last = shared.concatenate(texts), np.array([len(texts) - 1])
+        cache = self._compute_cache(torch.from_numpy(shared.ids)[None].to(self.backbone.device))
+        passes = (
+            self.forward([row], [row], last + len(shared), None),
+            self.forward([texts], [row], last, _expand_cache(cache, 1)),
+        )
+        return [logits[0].float() for logits in passes]
 
     def _reference_logits(self, ids: list[int]) -> torch.Tensor:
         """Return (vocabulary,) logits after a text, computed by the model's own forward pass."""
@@ -156,19 +166,21 @@ class CausalScorer:
     @contextmanager
     def session(self, shared: Sequence[int] = ()) -> Iterator[None]:
         """Compute the shared prefix once and cache its keys and values."""
-        from transformers import DynamicCache
-
-        cache = DynamicCache()
         ids = torch.from_numpy(self._first(shared).ids)[None].to(self.backbone.device)
         with _eager_attention_on_cpu(self.backbone):
-            self.backbone.model(
-                **self.backbone.model_inputs(ids), past_key_values=cache, use_cache=True, logits_to_keep=1
-            )
-            self.cached, self.shared = cache, shared
+            self.cached, self.shared = self._compute_cache(ids), shared
             try:
                 yield
             finally:
                 self.cached = None
+
+    def _compute_cache(self, ids: torch.Tensor) -> Any:
+        """Return the keys and values of (1, tokens) ids."""
+        from transformers import DynamicCache
+
+        cache, inputs = DynamicCache(), self.backbone.model_inputs(ids)
+        self.backbone.model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        return cache
 
     @contextmanager
     def without_shared(self) -> Iterator[None]:

@@ -9,14 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from annotator.errors import BackboneRefused, Message, UtteranceTooLong
 from model.backbones.backbone import Backbone
 from model.prompts.tokens import PromptTokens
-from model.prompts.verbalizer import LabelTrie
 from model.scoring.hidden_states import mean_by_owner
+from model.scoring.likeness import UNFIT, refuse_if_off, tolerance
 from model.scoring.loglik import edge_loglik, label_loglik, path_loglik
 from model.scoring.packing import NOBODY, Bodies, Ints, split_rows
 from model.scoring.trie_search import FEW_NODES, Logs, best_first
 from model.scoring.windows import check_reach, read_windows
+
+PADDED = "padded"  # the layout of checks
 
 
 class EncoderDecoderScorer:
@@ -26,6 +29,7 @@ class EncoderDecoderScorer:
         self.backbone = backbone
         self.tokens = tokens
         self.windows = read_windows(backbone.model.config)
+        self.begin = _begin(backbone, tokens)
 
     def rows(self, bodies: Bodies, budget: int) -> list[list[int]]:
         """Group utterances of similar length, to compute little padding."""
@@ -86,18 +90,55 @@ class EncoderDecoderScorer:
         return torch.cat([mean_by_owner(encoded, owners.ravel(), len(bodies)), last], dim=1)
 
     def check(self, bodies: Bodies, budget: int) -> None:
-        """Do nothing: the encoder reads each text in a row of its own."""
+        """Raise BackboneRefused if texts get other numbers beside each other than alone, tried once for each length."""
+        checked, longest = self.backbone.checked, max(map(len, bodies), default=0)
+        if longest > checked.get(PADDED, (0, 0))[0]:
+            pair = [max(bodies, key=len), min(bodies, key=len)]
+            refuse_if_off(self.backbone, *self._compare(pair), longest)
+            checked[PADDED] = (longest, 0)
+
+    def isolates_utterances(self) -> bool:
+        """Test whether two short texts get the same numbers beside each other as alone."""
+        try:
+            off, allowed = self._compare([list(range(8, 24)), [50, 51]])
+        except (torch.OutOfMemoryError, UtteranceTooLong):  # inconclusive; the round will report it
+            return True
+        except UNFIT:  # the encoder or the decoder is not used as in other models
+            return False
+        return off <= allowed
+
+    @torch.no_grad()
+    def _compare(self, bodies: Bodies) -> tuple[float, float]:
+        """Return the largest difference of log-probabilities between a batch and plain passes, and the tolerance."""
+        trie, places = self.tokens.trie, np.arange(len(bodies))
+        path = list(trie.inner_path(int(trie.paths.sum(axis=1).argmax())))
+        encoded = self._encode(bodies)
+        found = encoded.start()[:, None]
+        if path:
+            found = torch.cat([found, encoded.decode_paths(places, np.full(len(bodies), path[-1]))], dim=1)
+        written = self.begin + trie.tokens[np.array(path, np.int64) - 1].tolist()
+        plain = torch.stack([self._plainly(body, written)[-found.shape[1] :] for body in bodies])
+        found, plain = (logits.float().log_softmax(dim=-1) for logits in (found, plain))
+        return float((found - plain).norm(dim=-1).max()), tolerance(self.backbone, plain.flatten(0, 1))
+
+    def _plainly(self, body: Sequence[int], written: Sequence[int]) -> torch.Tensor:
+        """Return (tokens, vocabulary) logits of the model's own pass over one text."""
+        read, begun = (torch.tensor([ids], device=self.backbone.device) for ids in (self._text(body), written))
+        output = self.backbone.model(**self.backbone.model_inputs(read), decoder_input_ids=begun, use_cache=False)
+        return output.logits[0]  # type: ignore[no-any-return]
+
+    def _text(self, body: Sequence[int]) -> list[int]:
+        return [0] * self.backbone.virtual_tokens + self.tokens.prefix + list(body)
 
     def _encode(self, bodies: Bodies) -> _Encoded:
         device, model = self.backbone.device, self.backbone.model
-        place = [0] * self.backbone.virtual_tokens
-        rows = [torch.tensor([*place, *self.tokens.prefix, *body]) for body in bodies]
+        rows = [torch.tensor(self._text(body)) for body in bodies]
         check_reach(self.backbone.name, self.windows.longest, max(map(len, rows), default=0))
         ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=0).to(device)
         sizes = torch.tensor([len(row) for row in rows], device=device)
         mask = (torch.arange(ids.shape[1], device=device) < sizes[:, None]).long()
-        states = model.get_encoder()(**self.backbone.model_inputs(ids), attention_mask=mask).last_hidden_state
-        return _Encoded(model, self.tokens.trie, states, mask)
+        states = model.get_encoder()(**self.backbone.model_inputs(ids), attention_mask=mask, return_dict=True)[0]
+        return _Encoded(self, states, mask)
 
     @contextmanager
     def session(self, shared: Sequence[int] = ()) -> Iterator[None]:
@@ -117,15 +158,15 @@ class _Encoded:
     activation checkpointing, which computes twice and would append them twice.
     """
 
-    def __init__(self, model: Any, trie: LabelTrie, states: torch.Tensor, mask: torch.Tensor) -> None:
-        self.model, self.trie, self.states, self.mask = model, trie, states, mask
-        self.begin = model.config.decoder_start_token_id
-        self.cache = None if model.training and model.is_activation_checkpointing else _empty_cache()
+    def __init__(self, scorer: EncoderDecoderScorer, states: torch.Tensor, mask: torch.Tensor) -> None:
+        self.model, self.trie, self.states, self.mask = scorer.backbone.model, scorer.tokens.trie, states, mask
+        self.begin = torch.tensor([scorer.begin])  # (1, tokens)
+        self.cache = None if self.model.training and self.model.is_activation_checkpointing else _empty_cache()
 
     def start(self) -> torch.Tensor:
-        """Return (n, vocabulary) logits after the start token. Call before `decode_paths`."""
+        """Return (n, vocabulary) logits after the tokens it begins with. Call before `decode_paths`."""
         everyone = torch.arange(len(self.states))
-        return self._decode(torch.full((len(everyone), 1), self.begin), everyone, self.cache)[:, 0]
+        return self._decode(self.begin.expand(len(everyone), -1), everyone, self.cache)[:, -1]
 
     def decode_paths(self, owners: Ints, nodes: Ints) -> torch.Tensor:
         """Decode the paths to some nodes; return (pairs, steps, vocabulary) logits after each token."""
@@ -133,20 +174,42 @@ class _Encoded:
         ids = torch.nn.utils.rnn.pad_sequence(routes, batch_first=True, padding_value=0)
         chosen = torch.from_numpy(owners)
         if self.cache is None:
-            started = torch.cat([torch.full((len(ids), 1), self.begin), ids], dim=1)
-            return self._decode(started, chosen, None)[:, 1:]
+            started = torch.cat([self.begin.expand(len(ids), -1), ids], dim=1)
+            return self._decode(started, chosen, None)[:, self.begin.shape[1] :]
         return self._decode(ids, chosen, _select(self.cache, chosen.to(self.states.device)))
 
     def _decode(self, ids: torch.Tensor, owners: torch.Tensor, cache: Any) -> torch.Tensor:
+        from transformers.modeling_outputs import BaseModelOutput
+
         device = self.states.device
         output = self.model(
-            encoder_outputs=(self.states[owners.to(device)],),
+            encoder_outputs=BaseModelOutput(self.states[owners.to(device)]),
             attention_mask=self.mask[owners.to(device)],
             decoder_input_ids=ids.to(device),
             past_key_values=cache,
             use_cache=cache is not None,
         )
         return output.logits  # type: ignore[no-any-return]
+
+
+def _begin(backbone: Backbone, tokens: PromptTokens) -> list[int]:
+    """Return the tokens a decoder begins with: its start token, and one that generation forces, such as a language.
+
+    Raises BackboneRefused if the checkpoint names no start token.
+    """
+    model = backbone.model
+    starts = [getattr(part, "decoder_start_token_id", None) for part in (model.config, model.generation_config)]
+    starts.append(getattr(getattr(model.config, "decoder", None), "bos_token_id", None))  # of T5Gemma
+    start = next((number for number in starts if number is not None), None)
+    if start is None:
+        raise BackboneRefused(
+            Message("“{name}” does not state the token its decoder starts with.", name=backbone.name),
+            "Set decoder_start_token_id in its config.json, or choose another backbone.",
+        )
+    forced = model.generation_config.forced_bos_token_id
+    if tokens.frame.lead is None:
+        return [start]
+    return [start, *(tokens.begin if forced is None else [forced])]
 
 
 def _empty_cache() -> Any:

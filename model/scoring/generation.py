@@ -185,7 +185,7 @@ def _own_settings(model: Any, form: Form) -> Iterator[None]:
 
 def _lead_in(tokens: PromptTokens) -> list[int]:
     """Return the tokens between text and label, chosen so that label tokens are as after a prompt."""
-    words = "\nAnswer:\n" if tokens.tokenizer.decode(tokens.suffix)[-1:].isspace() else "\nAnswer:"
+    words = "\nAnswer:" if tokens.space else "\nAnswer:\n"
     if tokens.family == "encoder-decoder":
         words = "Answer:"  # its tokenizer has no line breaks, and its labels begin with a space
     return list(tokens.tokenizer(words, add_special_tokens=False)["input_ids"])

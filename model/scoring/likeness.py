@@ -24,6 +24,7 @@ from model.scoring.windows import Windows
 EXACT = 1e-3  # tolerance in fp32, relative to the spread of the logits; actual differences are far below
 ROUNDED = 0.25  # the same in bf16, whose rounding causes up to 0.15 on a GPU
 NOISE = 5.0  # multiple of the change from appending text, which is pure rounding
+UNFIT = (TypeError, ValueError, RuntimeError, AttributeError, LookupError, AssertionError)  # of a model it cannot run
 STEP = 64  # tokens: lengths are rounded up to a multiple, so that few are tested
 
 
@@ -71,20 +72,31 @@ def _check(scorer: PackedScorer, row: list[list[int]]) -> None:
     verified = Reach(*checked.get(layout, ()))
     if reach.text <= verified.text and reach.row <= verified.row:
         return
-    off, allowed = _compare(scorer, row)
+    refuse_if_off(scorer.backbone, *_compare(scorer, row), reach.text)
+    checked[layout] = Reach(max(reach.text, verified.text), max(reach.row, verified.row))
+
+
+def refuse_if_off(backbone: Backbone, off: float, allowed: float, tokens: int) -> None:
+    """Raise BackboneRefused if a text's numbers differ by more than allowed, NotFinite if they are undefined."""
     if not np.isfinite(off):
-        refuse_model(scorer.backbone.name)
+        refuse_model(backbone.name)
     if not off <= allowed:
         raise BackboneRefused(
             Message(
                 "“{name}” computes different numbers for a text of {text} tokens in a row with others than alone.",
-                name=scorer.backbone.name,
-                text=reach.text,
+                name=backbone.name,
+                text=tokens,
             ),
             "Choose a backbone with plain attention, such as Llama, Qwen, Gemma, Mistral or Flan-T5, or lower "
             "max_tokens.",
         )
-    checked[layout] = Reach(max(reach.text, verified.text), max(reach.row, verified.row))
+
+
+def tolerance(backbone: Backbone, logits: torch.Tensor) -> float:
+    """Return the difference that rounding may cause, from the spread of (places, vocabulary) logits."""
+    strict = backbone.dtype == torch.float32 and not backbone.quantized
+    spread = float((logits - logits.mean(dim=-1, keepdim=True)).norm(dim=-1).mean())
+    return (EXACT if strict else ROUNDED) * spread
 
 
 def _rows_of(scorer: PackedScorer, bodies: Bodies, budget: int) -> Iterator[list[list[int]]]:
@@ -126,9 +138,7 @@ def _compare(scorer: PackedScorer, row: list[list[int]]) -> tuple[float, float]:
     pairs = [(packed[0], plain[0]), *zip(packed[len(row) :], plain[1:], strict=False)]
     if len(row) > 1:
         pairs.append((packed[len(row) - 1], _reference_logits(scorer, row[-1], 1)[0]))
-    strict = scorer.backbone.dtype == torch.float32 and not scorer.backbone.quantized
-    spread = float((plain - plain.mean(dim=-1, keepdim=True)).norm(dim=-1).mean())
-    allowed = max(NOISE * float((plain[0] - alone[0]).norm()), (EXACT if strict else ROUNDED) * spread)
+    allowed = max(NOISE * float((plain[0] - alone[0]).norm()), tolerance(scorer.backbone, plain))
     return float(torch.stack([(one - other).norm() for one, other in pairs]).max()), allowed
 
 

@@ -70,9 +70,8 @@ class Scorer(Protocol):
 
 def make_scorer(backbone: Backbone, tokens: PromptTokens) -> Scorer:
     """Choose the scorer for the backbone's family."""
-    if backbone.family == "encoder-decoder":
-        return EncoderDecoderScorer(backbone, tokens)
-    scorer = CausalScorer(backbone, tokens)
+    kind = EncoderDecoderScorer if backbone.family == "encoder-decoder" else CausalScorer
+    scorer: EncoderDecoderScorer | CausalScorer = kind(backbone, tokens)
     if backbone.packs is None:
         backbone.packs = scorer.isolates_utterances()
     if not backbone.packs:

@@ -23,6 +23,7 @@ _NAME = "round"
 _PEFT = ("adapter_model.safetensors", "adapter_config.json")
 _FULL = ("model.safetensors",)
 _STACKS = "(layers|block|blocks|h)"  # names of the list of layers
+_EXPERTS = r"(moe_)?(num|n)(_local|_routed)?_experts"  # names of their number
 _RESTORE = "Restore the folder from a backup, or retrain."
 
 
@@ -34,6 +35,10 @@ class Tuning:
 
     def save(self, folder: Path) -> None:
         """Write the trained weights."""
+
+    def count(self) -> dict[str, int]:
+        """Count the trained weights, and those of experts that were left as they were."""
+        return {}
 
     @contextmanager
     def off(self) -> Iterator[None]:
@@ -62,6 +67,13 @@ class PeftTuning(Tuning):
         state = _trained_weights(self.peft)
         save_file({name: tensor.detach().contiguous().cpu() for name, tensor in state.items()}, folder / _PEFT[0])
         self.peft.peft_config[_NAME].save_pretrained(folder)
+
+    def count(self) -> dict[str, int]:
+        """Count the weights of the layers. Experts are stacked: their weights have three dimensions."""
+        trained = sum(weight.numel() for weight in _trained_weights(self.peft).values())
+        stacked = [(n, w) for n, w in self.backbone.model.named_parameters() if w.dim() == 3 and "conv" not in n]
+        frozen = sum(weight.numel() for name, weight in stacked if "base_layer" not in name and "lora_" not in name)
+        return {"trained": trained, "frozen_experts": frozen}
 
     @contextmanager
     def off(self) -> Iterator[None]:
@@ -94,6 +106,10 @@ class FullTuning(Tuning):
         state = {name: weight.detach().contiguous().cpu() for name, weight in self.backbone.model.named_parameters()}
         save_file(state, folder / _FULL[0])
 
+    def count(self) -> dict[str, int]:
+        """Count all weights."""
+        return {"trained": sum(weight.numel() for weight in self.before.values())}
+
     @contextmanager
     def off(self) -> Iterator[None]:
         """Restore the original weights temporarily; takes the memory of a third copy."""
@@ -122,7 +138,8 @@ def start_tuning(backbone: Backbone, recipe: Recipe) -> Tuning:
         warnings.filterwarnings("ignore", ".is_gradient_checkpointing. is deprecated", FutureWarning)
         warnings.filterwarnings("ignore", "fan_in_fan_out is set to False", UserWarning)  # peft corrects it
         try:
-            model = peft.get_peft_model(backbone.model, _config(backbone, recipe), adapter_name=_NAME)
+            with _without_conversion(backbone.model):
+                model = peft.get_peft_model(backbone.model, _config(backbone, recipe), adapter_name=_NAME)
         except ValueError as error:
             raise BackboneRefused(
                 Message(
@@ -167,7 +184,8 @@ def load_tuning(backbone: Backbone, folder: Path) -> Tuning:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Found missing adapter keys", UserWarning)  # refused below
-            model = peft.PeftModel.from_pretrained(backbone.model, str(folder), adapter_name=_NAME)
+            with _without_conversion(backbone.model):
+                model = peft.PeftModel.from_pretrained(backbone.model, str(folder), adapter_name=_NAME)
     except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
         raise ProjectError(
             Message("The weights of a round cannot be read from {folder}: {error}", folder=folder, error=error),
@@ -176,10 +194,35 @@ def load_tuning(backbone: Backbone, folder: Path) -> Tuning:
     tuning = PeftTuning(backbone, model.eval())
     try:
         _check_fit(folder, weights, _trained_weights(model))
+        _fill_in(folder, weights, model)
     except ProjectError:
         tuning.remove()
         raise
     return tuning
+
+
+@contextmanager
+def _without_conversion(model: Any) -> Iterator[None]:
+    """Keep peft from converting adapters, as it does for models that have changed since transformers 4.
+
+    Of some it renames modules, so that weights are not loaded; of others it adapts stacked experts and their router,
+    for which it takes neither dropout nor a selection of layers.
+    """
+    kind, model.config.model_type = model.config.model_type, ""
+    try:
+        yield
+    finally:
+        model.config.model_type = kind
+
+
+@torch.no_grad()
+def _fill_in(folder: Path, weights: dict[str, torch.Tensor], model: Any) -> None:
+    """Load what peft left at random, and check it. Raises ProjectError."""
+    for name, weight in _trained_weights(model).items():
+        weight.copy_(weights[name])
+    loaded = _trained_weights(model)
+    if not all(torch.equal(weight, weights[name].to(weight)) for name, weight in loaded.items()):
+        raise ProjectError(Message("The weights of a round in {folder} could not be loaded.", folder=folder), _RESTORE)
 
 
 def _trained_weights(model: Any) -> dict[str, torch.Tensor]:
@@ -237,11 +280,36 @@ def _config(backbone: Backbone, recipe: Recipe) -> peft.PeftConfig:
         lora_alpha=recipe.alpha,
         lora_dropout=recipe.dropout,
         target_modules=recipe.target_modules,
-        exclude_modules=_all_layers_but(recipe.layers) if recipe.layers else None,
+        exclude_modules=_excluded(backbone.model, recipe.layers),
         use_rslora=recipe.rslora,
         use_dora=recipe.dora,
         task_type=kind,
     )
+
+
+def _excluded(model: Any, layers: Sequence[int]) -> str | None:
+    """Return a pattern of the modules not to adapt: those of other layers, and routers, which choose experts."""
+    routers = [re.escape(name) for name, module in model.named_modules() if _is_router(module, _experts(model.config))]
+    patterns = [*routers, *([_all_layers_but(layers)] if layers else [])]
+    return "|".join(patterns) or None
+
+
+@torch.no_grad()
+def _is_router(module: Any, experts: set[int]) -> bool:
+    """Return whether a linear layer has one output for each expert, or returns a choice besides its product."""
+    kind = type(module)
+    if not issubclass(kind, torch.nn.Linear):
+        return False
+    if module.out_features in experts:
+        return True
+    is_plain = kind.forward is torch.nn.Linear.forward or kind.__module__.startswith("bitsandbytes.")
+    return not is_plain and not isinstance(module(module.weight.new_zeros(1, module.in_features)), torch.Tensor)
+
+
+def _experts(config: Any) -> set[int]:
+    """Return the numbers of experts that a configuration states."""
+    stated = config.get_text_config(decoder=True).to_dict()
+    return {n for name, n in stated.items() if re.fullmatch(_EXPERTS, name) and isinstance(n, int) and n > 1}
 
 
 def _all_layers_but(layers: Sequence[int]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from annotator.labeling.explanation import explain
 from annotator.loop import run_round
 from annotator.project import Project
 from annotator.rounds.prediction import Labeler
-from annotator.rounds.summaries import about_weights
+from annotator.rounds.summaries import about_training, about_weights
 from annotator.rounds.worker import work
 from model.load import load_classifier
 from model.recipe import Recipe
@@ -83,6 +84,12 @@ def test_a_round_stores_its_weights_in_its_row_and_in_its_folder(place: Path) ->
         assert row is not None
         described = json.loads((place / "p" / "adapters" / row.folder / "round.json").read_text())
         assert about_weights(project) == ("", [])
+        assert "Round 1 trained" in about_training(row)[0]
+        more = replace(row, metrics_json=json.dumps({"trained": 1200, "frozen_experts": 9, "unspelled": 1}))
+        assert about_training(more) == [
+            "Round 1 trained 1,200 weights. The experts of backbone were not trained.",
+            "1 utterance has characters that backbone cannot spell. It may read it like another.",
+        ]
     assert len(row.fingerprint) == 64
     assert described["fingerprint"] == row.fingerprint
     assert row.revision is row.fingerprint_noted is None

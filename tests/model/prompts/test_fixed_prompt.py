@@ -16,7 +16,7 @@ from transformers.utils import chat_template_utils
 from annotator.errors import BackboneRefused, ProjectError
 from model.adapter import LanguageModelClassifier
 from model.backbones.backbone import Backbone, load_backbone
-from model.prompts.chat import frame_of
+from model.prompts.chat import former_frame, frame_of
 from model.restore import restore
 from model.scoring.generation import explain
 from tests.model.tiny import CHATML, UTTERANCES, quick, save_llama, toy
@@ -97,7 +97,7 @@ def test_a_round_that_noted_no_prompt_gets_the_date_of_the_day_it_was_made_and_n
     folder, day = tmp_path / "round", datetime(2026, 3, 5, 12)
     folder.mkdir()
     backbone = load_backbone(dated)
-    frame = frame_of(backbone.tokenizer, "causal", day.date())
+    frame = former_frame(backbone.tokenizer, "causal", day.date())
     assert "05 Mar 2026" in frame.before
     classifier = LanguageModelClassifier(backbone, TASK, quick(epochs=1, probe_weight=probe), "options", frame)
     adapter = classifier.fit(TEXTS, LABELS)

@@ -209,8 +209,8 @@ class Counting:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.tokenizer, name)
 
-    def __call__(self, text: str, **options: Any) -> Any:
-        self.characters += len(text)
+    def __call__(self, text: str | None = None, **options: Any) -> Any:
+        self.characters += len(text or options.get("text_target", ""))
         return self.tokenizer(text, **options)
 
 

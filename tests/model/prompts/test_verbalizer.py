@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotator.errors import BadCodebook
-from model.prompts.verbalizer import LabelTrie, build_trie, check_words, label_words
+from model.prompts.verbalizer import LabelTrie, build_trie, check_words, former_words, label_words
 from model.types import Label
 
 END = 9
@@ -102,6 +102,27 @@ def test_labels_of_one_token_each_need_no_node_but_the_root() -> None:
 def test_label_words_are_those_given_or_the_name_spelled_out() -> None:
     assert label_words(Label("refund_request")) == "refund request"
     assert label_words(Label("r1", words="  money back ")) == "money back"
+
+
+@pytest.mark.parametrize(
+    "name", ["pH", "iPhone", "PhD", "mRNA", "LaTeX", "eBay", "USA", "iPhone case", "Ask McDonalds"]
+)
+def test_names_that_are_words_keep_their_case(name: str) -> None:
+    assert label_words(Label(name)) == name
+    assert label_words(Label(name.replace(" ", "_"))) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("PlayMusic", "play music"), ("getWeather", "get weather"), ("AddToPlaylist", "add to playlist")],
+)
+def test_codes_are_spelled_out(name: str, words: str) -> None:
+    assert label_words(Label(name)) == former_words(Label(name)) == words
+
+
+def test_labels_that_differ_in_composed_characters_alone_are_refused() -> None:
+    with pytest.raises(BadCodebook, match="have the same label words"):
+        check_words([Label("caf\u00e9"), Label("cafe\u0301")])
 
 
 @pytest.mark.parametrize("twin", ["Refund  Request", "refund_request", " refund request "])
