@@ -24,7 +24,7 @@ from annotator.methods.metrics import evaluate
 from annotator.project import Project
 from annotator.reporting.stopping import advise, left
 from annotator.rounds.progress import Listener, Report, discard
-from annotator.rounds.snapshot import read_texts, take_snapshot
+from annotator.rounds.snapshot import read_texts
 from annotator.simulation.memo import Memo, Remembering
 from model.load import load_classifier
 from model.types import Logits
@@ -189,9 +189,8 @@ def _run_rounds(
 def keep(path: Path, project: Project, done: Round, test: tuple[Logits, Logits | None], known: Answers) -> None:
     """Write a round's log-likelihoods with known labels to an .npz file: arrays `audit` and `test` with `…_truth`.
 
-    `test` holds the log-likelihoods of the test rows by the round and, if there is one, by its probe alone. The probe's
-    are stored as `heard`, with the number of training examples (`lessons`) and the share of them that a strategy chose
-    (`chosen`). The audit log-likelihoods are those the round was measured on, cross-fitted where audit answers were
+    `test` holds the log-likelihoods of the test rows by the round and, if there is one, by its probe alone, stored as
+    `heard`. The audit log-likelihoods are those the round was measured on, cross-fitted where audit answers were
     trained on.
     """
     predictions = rounds.predictions_of(project.db, done.row)
@@ -205,8 +204,6 @@ def keep(path: Path, project: Project, done: Round, test: tuple[Logits, Logits |
         audit_truth=np.array([truth[i] for i in predictions.utterance_ids[is_answered].tolist()], dtype=np.int64),
         test=test[0],
         test_truth=np.array(list(known.test.values()), dtype=np.int64),
-        lessons=done.row["trained_on"],
-        chosen=take_snapshot(project, project.config, np.random.default_rng(0)).selected_share,
         heard=() if test[1] is None else test[1],
     )
 

@@ -95,10 +95,7 @@ def test_metrics_come_from_the_audit_sample_alone(project, monkeypatch):
     logits = done.adapter.logits(read_texts(project, [a["utterance_id"] for a in by_utterance], 3))
     said = rounds.predictions_of(project.db, done.row)
     probe_logits = done.adapter.probe_logits(read_texts(project, said.utterance_ids.tolist(), 3))
-    chosen = take_snapshot(project, project.config, np.random.default_rng(0)).selected_share
-    evidence = loop.ProbeEvidence(probe_logits, done.row["trained_on"], chosen)
-    calibration_prior = loop.CalibrationPrior.trained(project.config.recipe.probe_weight, said.logits, evidence)
-    cross = loop.cross_fitted(logits, labels, calibration_prior)
+    cross = loop.cross_fitted(logits, labels, loop.CalibrationPrior.trained(said.logits, probe_logits))
     np.testing.assert_allclose(rows, cross)
 
 
