@@ -75,7 +75,10 @@ def run_round(project: Project, classifier: Classifier, config: RoundConfig, rep
         logits, probe_logits = score(project, adapter, config, snapshot, held_out, report)
         report.stage("calibrate")
         # the last round's temperature is not used: it was fitted to the same audit answers
-        prior = CalibrationPrior.trained(logits, probe_logits) if snapshot.train else CalibrationPrior.untrained(logits)
+        examples = len(snapshot.training_examples)
+        prior = (
+            CalibrationPrior.trained(logits, probe_logits, examples) if examples else CalibrationPrior.untrained(logits)
+        )
         calibrator, metrics = calibrate(logits, snapshot, prior)
         probabilities = calibrator(logits)  # (n, k), rows sum to one
         predictions = Predictions(np.array(snapshot.scored), probabilities, logits, snapshot.codebook.ids)

@@ -6,7 +6,8 @@
 Every value of a constant of `model/constants.py` is tried with all others as they are. The figure is the log-loss on
 test rows in nats, averaged over rounds with random answers, of which a fifth are audit answers.
 
-- Quick classifier: it is refitted, or made without answers for ZERO_SHOT_SHARES. Layers are read again.
+- Quick classifier: it is refitted and calibrated. For layers, hidden states are read again.
+  ZERO_SHOT_SHARES: it is made without answers, at the best temperature.
 - Calibration: rounds are calibrated again, those of the quick classifier and, with `--classifier both`, fine-tuned ones
   of `benchmarks.calibration` with 100 answers, which are read from $ANNOTATOR_KEPT or made.
 - PROBE_WEIGHT: fine-tuned rounds are blended again, as in `benchmarks.shares`.
@@ -77,7 +78,7 @@ class Data:
             audit, train = np.split(rows, [labels // 5])
             probe = fit_probe(states[train], truth[train].tolist(), label_states)
             test, audited = probe.loglik(states[:judged]), probe.loglik(states[audit])
-            yield Kept(self.name, labels, seed, audited, truth[audit], test, truth[:judged], test, share=1.0)
+            yield Kept(self.name, labels, seed, audited, truth[audit], test, truth[:judged], test, len(train), 1.0)
 
     @cached_property
     def tuned(self) -> list[Kept]:
@@ -124,9 +125,9 @@ def of_probe(data: Data) -> float:
 
 
 def before_answers(data: Data) -> float:
-    """Return the log-loss of the similarity heads alone."""
+    """Return the log-loss of the similarity heads alone, at the best temperature."""
     (states, truth, label_states), judged = data.read, data.given.judged
-    return log_loss(zero_shot_probe(states[judged:], label_states).loglik(states[:judged]), truth[:judged])
+    return evaluate(zero_shot_probe(states[judged:], label_states).loglik(states[:judged]), truth[:judged])[1]
 
 
 def calibrated(data: Data) -> float:
@@ -167,8 +168,8 @@ TRIED: dict[str, tuple[Loss, Sequence[Any]]] = {
     "BIAS_SPREAD": (of_probe, (0.125, 0.25, 0.5, 1.0)),
     "MEANING_LAYER": (of_probe, (0.4, 0.5, 0.6)),
     "ANSWER_LAYER": (of_probe, (0.5, 0.6, 0.7)),
-    "ZERO_SHOT_SHARES": (before_answers, ((1.0, 0.0), (1.0, 0.5), (1.0, 1.0), (0.5, 0.5))),
-    "ROUND_SPREAD": (calibrated, (0.1, 0.15, 0.2, 0.25, 0.3)),
+    "ZERO_SHOT_SHARES": (before_answers, ((1.0, 0.0), (1.0, 0.25), (1.0, 0.5), (1.0, 1.0))),
+    "ROUND_SPREAD": (calibrated, (0.0, 0.1, 0.15, 0.2, 0.3)),
     "SLOPE": (calibrated, (-0.8, -0.6, -0.4, -0.2, 0.0)),
     "PROBE_WEIGHT": (blended, (0.2, 0.4, 0.5, 0.6, 0.7, 0.8)),
     "DIVERSE": (after_selecting, (1.0, 2.0, 5.0, 10.0)),
@@ -179,10 +180,13 @@ COMMAND = Command(
         **{name: ROUNDS.full[name] for name in ("data", "seeds", "classifier", "strategy", "epochs", "judged", "kept")},
         "labels": (100, 200), "tuned": 100, "names": tuple(TRIED), "backbone": ROUNDS.full["backbone"],
     },
-    quick={"data": ("trec", "snips"), "labels": (100,), "seeds": (0,), "classifier": "probe", "names": ("SLOPE", "PENALTY")},
+    quick={
+        "data": ("trec", "snips"), "labels": (100,), "seeds": (0,), "classifier": "probe",
+        "names": ("SLOPE", "PENALTY"),
+    },
     tiny={
-        "data": ("client_talk",), "labels": (60,), "seeds": (0,), "epochs": 1, "judged": 100, "tuned": 60, "kept": SCRATCH,
-        **RANDOM_WEIGHTS,
+        "data": ("client_talk",), "labels": (60,), "tuned": 60, "seeds": (0,), "epochs": 1, "judged": 100,
+        "kept": SCRATCH, **RANDOM_WEIGHTS,
     },
     choices={**ROUNDS.choices, "names": tuple(TRIED)},
     figures_by="names",

@@ -17,8 +17,8 @@ MEANING_LAYER, ANSWER_LAYER = 0.5, 0.6  # share of the layers below the hidden s
 PROBE_WEIGHT = 0.6  # of the quick classifier in the blend with the adapter
 
 # Calibration
-BIAS_SPREAD = 0.5  # prior deviation of a label's bias, in nats: overuse by a factor above three is rare
-ROUND_SPREAD = 0.25  # prior deviation of a trained round's log temperature
+BIAS_SPREAD = 0.25  # prior deviation of a label's bias, in nats
+ROUND_SPREAD = 0.15  # prior deviation of a round's log temperature from that of its quick classifier
 SLOPE = -0.4  # change of a row's log temperature with its normalized entropy, in trained rounds
 
 # Guarantees, questions and advice

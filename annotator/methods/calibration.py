@@ -93,18 +93,20 @@ class CalibrationPrior:
         return cls(label_prior=prior, mean_entropy=entropy)
 
     @classmethod
-    def trained(cls, pool: Array, probe_logits: Array | None = None) -> Self:
+    def trained(cls, pool: Array, probe_logits: Array | None = None, examples: int = 0) -> Self:
         """Return the prior for a trained round with (n, k) pool logits.
 
-        At the expected temperature the pool's mean normalized entropy is that of the quick classifier alone, whose
-        logits are calibrated by out-of-fold answers. Without them, nothing is known.
+        At the expected temperature the pool's mean normalized entropy is that of the quick classifier alone. Its own
+        temperature is known as well as out-of-fold predictions of its training examples tell it. Without a quick
+        classifier nothing is known.
         """
         check_finite("logits", pool, probe_logits)
         mean_entropy = float(normalized_entropy(pool).mean())
         if probe_logits is None:
             return cls(slope=constants.SLOPE, mean_entropy=mean_entropy)
         temperature = temperature_at(float(normalized_entropy(probe_logits).mean()), pool)
-        return cls(temperature, constants.ROUND_SPREAD, slope=constants.SLOPE, mean_entropy=mean_entropy)
+        known = 1 / (1 + examples * information(probe_logits))  # its prior deviation is one
+        return cls(temperature, (known + constants.ROUND_SPREAD**2) ** 0.5, None, constants.SLOPE, mean_entropy)
 
 
 def estimate_label_prior(logits: Array) -> tuple[float, ...]:

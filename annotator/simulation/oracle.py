@@ -189,9 +189,9 @@ def _run_rounds(
 def keep(path: Path, project: Project, done: Round, test: tuple[Logits, Logits | None], known: Answers) -> None:
     """Write a round's log-likelihoods with known labels to an .npz file: arrays `audit` and `test` with `…_truth`.
 
-    `test` holds the log-likelihoods of the test rows by the round and, if there is one, by its probe alone, stored as
-    `heard`. The audit log-likelihoods are those the round was measured on, cross-fitted where audit answers were
-    trained on.
+    `test` holds the log-likelihoods of the test rows by the round and, if there is one, by its probe alone: `heard`.
+    The number of training examples is stored as `lessons`. The audit log-likelihoods are those the round was measured
+    on, cross-fitted where audit answers were trained on.
     """
     predictions = rounds.predictions_of(project.db, done.row)
     order = predictions.label_ids
@@ -205,6 +205,7 @@ def keep(path: Path, project: Project, done: Round, test: tuple[Logits, Logits |
         test=test[0],
         test_truth=np.array(list(known.test.values()), dtype=np.int64),
         heard=() if test[1] is None else test[1],
+        lessons=done.row["trained_on"],
     )
 
 

@@ -135,9 +135,9 @@ def test_the_prior_takes_away_a_constant_preference_for_one_label():
 
 def test_without_answers_what_is_expected_comes_back():
     nothing, none = np.empty((0, 2)), np.empty(0, dtype=int)
-    for given in (CalibrationPrior(1.7), CalibrationPrior(0.6, label_prior=(-0.7, -0.7))):
-        found = fit_calibrator(nothing, none, given)
-        assert (found.temperature, found.spread, found.bias) == (pytest.approx(given.temperature), 1, (0, 0))
+    for prior in (CalibrationPrior(1.7), CalibrationPrior(0.6, label_prior=(-0.7, -0.7))):
+        found = fit_calibrator(nothing, none, prior)
+        assert (found.temperature, found.spread, found.bias) == (pytest.approx(prior.temperature), 1, (0, 0))
 
 
 @pytest.mark.parametrize(
@@ -225,9 +225,16 @@ def test_the_mean_entropy_is_that_of_the_pool():
 def test_a_round_is_expected_to_need_the_temperature_that_makes_it_as_unsure_as_its_probe():
     probe_logits, _ = overconfident(300, 1.0)
     for sharper in (0.5, 1.0, 3.0):
-        prior = CalibrationPrior.trained(probe_logits * sharper, probe_logits)
+        prior = CalibrationPrior.trained(probe_logits * sharper, probe_logits, 10**9)
         assert prior.temperature == pytest.approx(sharper)
-        assert (prior.spread, prior.slope) == (constants.ROUND_SPREAD, constants.SLOPE)
+        assert (prior.spread, prior.slope) == (pytest.approx(constants.ROUND_SPREAD, abs=1e-3), constants.SLOPE)
+
+
+def test_the_more_examples_the_probe_has_and_the_more_errors_the_surer_the_temperature():
+    hard, _ = overconfident(300, 1.0)
+    none, few, many = (CalibrationPrior.trained(hard, hard, count).spread for count in (0, 20, 200))
+    assert none > few > many
+    assert CalibrationPrior.trained(hard * 9, hard * 9, 200).spread > 1.3 * many
 
 
 def test_without_a_probe_hardly_anything_is_expected():

@@ -17,7 +17,7 @@ from annotator.methods.metrics import evaluate
 from annotator.project import Project
 from annotator.rounds.lifecycle import recover
 from annotator.rounds.progress import Report
-from annotator.rounds.snapshot import read_texts, take_snapshot
+from annotator.rounds.snapshot import read_texts
 from store import annotations, jobs, queue, rounds, utterances
 from store.annotations import NewAnnotation
 from store.database import fetch_value
@@ -95,7 +95,8 @@ def test_metrics_come_from_the_audit_sample_alone(project, monkeypatch):
     logits = done.adapter.logits(read_texts(project, [a["utterance_id"] for a in by_utterance], 3))
     said = rounds.predictions_of(project.db, done.row)
     probe_logits = done.adapter.probe_logits(read_texts(project, said.utterance_ids.tolist(), 3))
-    cross = loop.cross_fitted(logits, labels, loop.CalibrationPrior.trained(said.logits, probe_logits))
+    prior = loop.CalibrationPrior.trained(said.logits, probe_logits, done.row["trained_on"])
+    cross = loop.cross_fitted(logits, labels, prior)
     np.testing.assert_allclose(rows, cross)
 
 

@@ -88,6 +88,7 @@ def test_what_a_round_said_where_the_answer_is_known_can_be_kept(labeled, tmp_pa
         assert len(arrays["test"]) == len(arrays["test_truth"]) == run["n"]
         assert (arrays["test"].argmax(axis=1) == arrays["test_truth"]).mean() == pytest.approx(run["accuracy"])
         np.testing.assert_allclose(arrays["heard"], log_softmax(arrays["test"] / 2, axis=1))
+        assert arrays["lessons"] == run["trained_on"]
 
 
 def test_the_same_seed_gives_the_same_figures_and_another_others(labeled):

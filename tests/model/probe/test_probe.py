@@ -18,9 +18,9 @@ from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler
 
 from annotator.errors import ProjectError
+from model import constants
 from model.adapter import LanguageModelClassifier
 from model.backbones.backbone import Backbone
-from model import constants
 from model.probe.heads import ASPECTS, TrainingExamples, aspects, make_heads, semantic_states
 from model.probe.probe import EVEN_SHARES, Probe, blank, blend, fit_probe, out_of_fold, zero_shot_probe
 from model.prompts.verbalizer import label_words
