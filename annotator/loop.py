@@ -74,11 +74,10 @@ def run_round(project: Project, classifier: Classifier, config: RoundConfig, rep
     try:
         logits, probe_logits = score(project, adapter, config, snapshot, held_out, report)
         report.stage("calibrate")
-        # the last round's temperature is not used: it was fitted to the same audit answers
-        examples = len(snapshot.training_examples)
-        prior = (
-            CalibrationPrior.trained(logits, probe_logits, examples) if examples else CalibrationPrior.untrained(logits)
-        )
+        prior = CalibrationPrior.untrained(logits)
+        if snapshot.train:  # the last round's temperature is not used: it was fitted to the same audit answers
+            examples, weight = len(snapshot.training_examples), 1 - config.recipe.probe_weight
+            prior = CalibrationPrior.trained(logits, probe_logits, examples, weight)
         calibrator, metrics = calibrate(logits, snapshot, prior)
         probabilities = calibrator(logits)  # (n, k), rows sum to one
         predictions = Predictions(np.array(snapshot.scored), probabilities, logits, snapshot.codebook.ids)

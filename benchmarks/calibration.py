@@ -110,7 +110,7 @@ class Kept:
     @cached_property
     def calibration_prior(self) -> CalibrationPrior:
         """What is known of the calibrator before an audit answer is looked at; the other rows are its pool."""
-        return CalibrationPrior.trained(self.test, self.heard, self.training_examples)
+        return CalibrationPrior.trained(self.test, self.heard, self.training_examples, 1 - self.share)
 
 
 def collect(data: str, labels: int, seed: int, given: Namespace, memo: Memo) -> Kept:

@@ -10,7 +10,8 @@ test rows in nats, averaged over rounds with random answers, of which a fifth ar
   ZERO_SHOT_SHARES: it is made without answers, at the best temperature.
 - Calibration: rounds are calibrated again, those of the quick classifier and, with `--classifier both`, fine-tuned ones
   of `benchmarks.calibration` with 100 answers, which are read from $ANNOTATOR_KEPT or made.
-- PROBE_WEIGHT: fine-tuned rounds are blended again, as in `benchmarks.shares`.
+- PROBE_WEIGHT and ADAPTER_SPREAD: fine-tuned rounds alone; for the former they are blended again, as in
+  `benchmarks.shares`.
 - DIVERSE: the quick classifier after 100 answers in batches of 20, selected by the default strategy.
 
 The last line is one JSON object. For each constant: the value `kept`, the `best` one for the mean over data sets, the
@@ -135,6 +136,11 @@ def calibrated(data: Data) -> float:
     return float(np.mean([after_calibration(kept) for kept in data.rounds]))
 
 
+def retuned(data: Data) -> float:
+    """Return the log-loss of fine-tuned rounds that are calibrated anew."""
+    return float(np.mean([after_calibration(kept) for kept in data.tuned]))
+
+
 def blended(data: Data) -> float:
     """Return the log-loss of fine-tuned rounds with another share of the probe, at the best temperature."""
     logits = (blend(adapter_alone(one), log_softmax(one.heard, axis=1), constants.PROBE_WEIGHT) for one in data.tuned)
@@ -156,7 +162,7 @@ def after_selecting(data: Data) -> float:
             logits = fit_probe(states[answered], truth[answered].tolist(), label_states).loglik(states)
             if len(answered) >= data.given.tuned:
                 break
-            view = View(np.exp(logits[pool]), lambda rows, pool=pool: semantic_states(states[pool[rows]]))
+            view = View(np.exp(logits[pool]), semantic_states(states)[pool].__getitem__)
             rows, _ = choose(strategy, view, BATCH, rng)
             answered, pool = np.append(answered, pool[rows[:BATCH]]), np.delete(pool, rows[:BATCH])
         losses.append(log_loss(logits[judged:], truth[judged:]))
@@ -169,7 +175,7 @@ TRIED: dict[str, tuple[Loss, Sequence[Any]]] = {
     "MEANING_LAYER": (of_probe, (0.4, 0.5, 0.6)),
     "ANSWER_LAYER": (of_probe, (0.5, 0.6, 0.7)),
     "ZERO_SHOT_SHARES": (before_answers, ((1.0, 0.0), (1.0, 0.25), (1.0, 0.5), (1.0, 1.0))),
-    "ROUND_SPREAD": (calibrated, (0.0, 0.1, 0.15, 0.2, 0.3)),
+    "ADAPTER_SPREAD": (retuned, (0.125, 0.25, 0.5, 1.0, 2.0)),
     "SLOPE": (calibrated, (-0.8, -0.6, -0.4, -0.2, 0.0)),
     "PROBE_WEIGHT": (blended, (0.2, 0.4, 0.5, 0.6, 0.7, 0.8)),
     "DIVERSE": (after_selecting, (1.0, 2.0, 5.0, 10.0)),
@@ -214,7 +220,7 @@ def main() -> None:
     result = {}
     for name in given.names:
         loss, values = TRIED[name]
-        if loss is blended and given.classifier != "both":
+        if loss in (blended, retuned) and given.classifier != "both":
             continue
         losses = {}
         for value in values:

@@ -18,7 +18,7 @@ PROBE_WEIGHT = 0.6  # of the quick classifier in the blend with the adapter
 
 # Calibration
 BIAS_SPREAD = 0.25  # prior deviation of a label's bias, in nats
-ROUND_SPREAD = 0.15  # prior deviation of a round's log temperature from that of its quick classifier
+ADAPTER_SPREAD = 0.5  # prior deviation of a round's log temperature, times the share of the adapter
 SLOPE = -0.4  # change of a row's log temperature with its normalized entropy, in trained rounds
 
 # Guarantees, questions and advice

@@ -93,7 +93,9 @@ class CalibrationPrior:
         return cls(label_prior=prior, mean_entropy=entropy)
 
     @classmethod
-    def trained(cls, pool: Array, probe_logits: Array | None = None, examples: int = 0) -> Self:
+    def trained(
+        cls, pool: Array, probe_logits: Array | None = None, examples: int = 0, adapter_weight: float = 0.0
+    ) -> Self:
         """Return the prior for a trained round with (n, k) pool logits.
 
         At the expected temperature the pool's mean normalized entropy is that of the quick classifier alone. Its own
@@ -105,8 +107,9 @@ class CalibrationPrior:
         if probe_logits is None:
             return cls(slope=constants.SLOPE, mean_entropy=mean_entropy)
         temperature = temperature_at(float(normalized_entropy(probe_logits).mean()), pool)
-        known = 1 / (1 + examples * information(probe_logits))  # its prior deviation is one
-        return cls(temperature, (known + constants.ROUND_SPREAD**2) ** 0.5, None, constants.SLOPE, mean_entropy)
+        of_probe = (1 + examples * information(probe_logits)) ** -0.5  # its prior deviation is one
+        spread = float(np.hypot(of_probe, adapter_weight * constants.ADAPTER_SPREAD))
+        return cls(temperature, spread, slope=constants.SLOPE, mean_entropy=mean_entropy)
 
 
 def estimate_label_prior(logits: Array) -> tuple[float, ...]:

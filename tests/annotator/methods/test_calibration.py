@@ -225,9 +225,10 @@ def test_the_mean_entropy_is_that_of_the_pool():
 def test_a_round_is_expected_to_need_the_temperature_that_makes_it_as_unsure_as_its_probe():
     probe_logits, _ = overconfident(300, 1.0)
     for sharper in (0.5, 1.0, 3.0):
-        prior = CalibrationPrior.trained(probe_logits * sharper, probe_logits, 10**9)
+        prior = CalibrationPrior.trained(probe_logits * sharper, probe_logits, 10**9, 0.4)
         assert prior.temperature == pytest.approx(sharper)
-        assert (prior.spread, prior.slope) == (pytest.approx(constants.ROUND_SPREAD, abs=1e-3), constants.SLOPE)
+        assert prior.spread == pytest.approx(0.4 * constants.ADAPTER_SPREAD, abs=1e-3)
+        assert prior.slope == constants.SLOPE
 
 
 def test_the_more_examples_the_probe_has_and_the_more_errors_the_surer_the_temperature():

@@ -95,7 +95,9 @@ def test_metrics_come_from_the_audit_sample_alone(project, monkeypatch):
     logits = done.adapter.logits(read_texts(project, [a["utterance_id"] for a in by_utterance], 3))
     said = rounds.predictions_of(project.db, done.row)
     probe_logits = done.adapter.probe_logits(read_texts(project, said.utterance_ids.tolist(), 3))
-    prior = loop.CalibrationPrior.trained(said.logits, probe_logits, done.row["trained_on"])
+    prior = loop.CalibrationPrior.trained(
+        said.logits, probe_logits, done.row["trained_on"], 1 - project.config.recipe.probe_weight
+    )
     cross = loop.cross_fitted(logits, labels, prior)
     np.testing.assert_allclose(rows, cross)
 
