@@ -16,8 +16,6 @@ from annotator.errors import Message, NotFinite, RoundError, TooFewAnswers
 from annotator.methods.calibration import (
     CalibrationPrior,
     Calibrator,
-    ProbeEvidence,
-    choose_prior,
     cross_fitted,
     fit_calibrator,
 )
@@ -74,7 +72,11 @@ def run_round(project: Project, classifier: Classifier, config: RoundConfig, rep
     try:
         logits, probe_logits = score(project, adapter, config, snapshot, report)
         report.stage("calibrate")
-        calibrator, metrics = calibrate(logits, snapshot, temperature_prior(snapshot, config, logits, probe_logits))
+        prior = CalibrationPrior.untrained(logits)
+        if snapshot.train:  # the last round's temperature is not used: it was fitted to the same audit answers
+            examples, weight = len(snapshot.training_examples), 1 - config.recipe.probe_weight
+            prior = CalibrationPrior.trained(logits, probe_logits, examples, weight)
+        calibrator, metrics = calibrate(logits, snapshot, prior)
         probabilities = calibrator(logits)  # (n, k), rows sum to one
         predictions = Predictions(np.array(snapshot.scored), probabilities, logits, snapshot.codebook.ids)
         extent = adapter.extent(read_texts(project, snapshot.scored, config.context_turns))
@@ -158,7 +160,6 @@ def calibrate(
     order = snapshot.codebook.ids
     rows = [i for i, utterance in enumerate(snapshot.scored) if utterance in snapshot.audit]
     truth = np.array([order.index(snapshot.audit[snapshot.scored[i]]) for i in rows], dtype=np.int64)
-    calibration_prior = choose_prior(logits[rows], truth, calibration_prior)
     calibrator = fit_calibrator(logits[rows], truth, calibration_prior)
     if len(rows) < 2:
         return calibrator, None
@@ -170,21 +171,6 @@ def calibrate(
         shortlist_limit=fit_limit(probabilities, truth),
     )
     return calibrator, metrics
-
-
-def temperature_prior(
-    snapshot: Snapshot, config: RoundConfig, logits: Logits, probe_logits: Logits | None
-) -> CalibrationPrior:
-    """Return the calibrator's prior, estimated from the quick classifier without audit answers.
-
-    The last round's temperature is not used: it was fitted to the same audit answers (docs/calibration.md).
-    """
-    if not snapshot.train:
-        return CalibrationPrior.untrained(logits)
-    evidence = None
-    if probe_logits is not None:
-        evidence = ProbeEvidence(probe_logits, len(snapshot.training_examples), snapshot.selected_share)
-    return CalibrationPrior.trained(config.recipe.probe_weight, logits, evidence)
 
 
 def trainable(project: Project, snapshot: Snapshot, config: RoundConfig) -> Snapshot:

@@ -44,7 +44,7 @@ from rich.table import Table
 from scipy.special import log_softmax
 
 from annotator.config import RoundConfig
-from annotator.methods.calibration import CalibrationPrior, Calibrator, ProbeEvidence, fit_calibrator
+from annotator.methods.calibration import CalibrationPrior, Calibrator, fit_calibrator
 from annotator.methods.guarantee import Evidence, Guarantee, NotYet, Target, accepted, certify
 from annotator.methods.metrics import calibration_band, evaluate, expected_calibration_error
 from annotator.methods.query_strategies import STRATEGIES
@@ -100,7 +100,6 @@ class Kept:
     test_truth: NDArray[np.int64]
     heard: Array  # (n, k) logits of the probe alone
     training_examples: int  # number of them, on which the probe is calibrated
-    chosen: float  # share of them that were not drawn at random
     share: float  # weight of the probe in this round
 
     @property
@@ -111,9 +110,7 @@ class Kept:
     @cached_property
     def calibration_prior(self) -> CalibrationPrior:
         """Return the calibrator's prior before any audit answer is used; the other rows are its pool."""
-        return CalibrationPrior.trained(
-            self.share, self.test, ProbeEvidence(self.heard, self.training_examples, self.chosen)
-        )
+        return CalibrationPrior.trained(self.test, self.heard, self.training_examples, 1 - self.share)
 
 
 def collect(data: str, labels: int, seed: int, given: Namespace, memo: Memo) -> Kept:
@@ -133,7 +130,7 @@ def collect(data: str, labels: int, seed: int, given: Namespace, memo: Memo) -> 
     folder = Path(given.kept).joinpath(data, *(one for one in way if one not in usual))
     path = folder / f"labels-{labels}-seed-{seed}.npz"
     recipe = Recipe(probe_weight=1.0) if given.classifier in PROBE_NAMES else Recipe(epochs=given.epochs)
-    if not path.exists() or "chosen" not in np.load(path):  # earlier versions kept less
+    if not path.exists() or "lessons" not in np.load(path):  # earlier versions kept less
         plan = plan_of(data)
         config = RoundConfig(strategy=given.strategy, recipe=recipe, backbone=given.backbone)
         if given.strategy == "random":
@@ -145,10 +142,7 @@ def collect(data: str, labels: int, seed: int, given: Namespace, memo: Memo) -> 
         list(simulate(wanted, [seed], memo=memo))
     with np.load(path) as stored:
         arrays = {name: stored[name] for name in ("audit", "audit_truth", "test", "test_truth", "heard")}
-        training_examples, chosen = int(stored["lessons"]), float(stored["chosen"])
-        return Kept(
-            data, labels, seed, **arrays, training_examples=training_examples, chosen=chosen, share=recipe.probe_weight
-        )
+        return Kept(data, labels, seed, **arrays, training_examples=int(stored["lessons"]), share=recipe.probe_weight)
 
 
 def evaluate_round(kept: Kept, more: int, few: int) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from scipy.stats import beta, binom, hypergeom
 
 from annotator.errors import BadInput, Message
 from annotator.methods.metrics import Array, Labels
+from model import constants
 
-SAFETY_SPREADS = 3.0  # a sample lucky enough to pass has also made the temperature too low, so it is raised by these
 LEVELS = 40  # thresholds that are tested: those that accept 1/40, 2/40, … of the pool
 SHORTFALL = 0.01  # probability that too few audit answers lie above the first threshold
 WITHDRAWN_AT = 20.0  # e-value; a true guarantee is ever withdrawn with a probability of at most 1 in 20
@@ -125,8 +125,8 @@ class Evidence:
 
     @property
     def conservative(self) -> Array:
-        """(m, k) probabilities of the pool at a temperature that is higher by SAFETY_SPREADS spreads."""
-        flatter = self.pool ** np.exp(-SAFETY_SPREADS * self.spread)
+        """(m, k) probabilities of the pool at a temperature that is higher by `SAFETY_SPREADS` spreads."""
+        flatter = self.pool ** np.exp(-constants.SAFETY_SPREADS * self.spread)
         return np.asarray(flatter / flatter.sum(axis=1, keepdims=True))
 
 

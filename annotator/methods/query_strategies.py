@@ -16,6 +16,7 @@ from scipy.stats import rankdata
 
 from annotator.errors import PoolExhausted, UnknownName
 from annotator.i18n import later
+from model import constants
 from model.finite import check_finite
 from model.types import States
 
@@ -130,7 +131,7 @@ STRATEGIES = {
             later("The model is undecided between two labels, and nothing else in this batch is similar."),
             f"{_BREAKING_TIES}; clustered as in Zhdanov 2019, arXiv 1901.05954",
             margin,
-            spread=5,
+            spread=constants.DIVERSE,
         ),
         Strategy(
             "margin",

@@ -21,11 +21,11 @@ from annotator.reporting.gain import recent_gain
 from annotator.reporting.summary import Answers
 from annotator.rounds.batch import AUDIT, Candidates
 from annotator.rounds.candidates import candidates
+from model import constants
 from model.finite import check_finite
 from store import rounds, utterances
 from store.rounds import Round
 
-STEADY = 0.97  # kappa from which two rounds count as agreeing, see docs/label-efficiency.md
 ROUNDS = 3  # trained rounds in a row that must agree
 LEAST = 30  # utterances that a kappa must be based on
 
@@ -44,7 +44,7 @@ class Advice:
     @property
     def is_steady(self) -> bool:
         """Whether another round is likely to change little."""
-        agree = all(kappa >= STEADY for kappa in self.kappas)
+        agree = all(kappa >= constants.STEADY for kappa in self.kappas)
         return len(self.kappas) == ROUNDS - 1 and agree and bool(self.overlap)
 
 
@@ -90,12 +90,12 @@ def _verdict(advice: Advice) -> str:
             "More answers are likely to change little: the last rounds agree on nearly all utterances, and their "
             "accuracies on the audit answers do not clearly differ."
         )
-    if not all(kappa >= STEADY for kappa in advice.kappas):
+    if not all(kappa >= constants.STEADY for kappa in advice.kappas):
         return say(
             "Keep labeling: predictions still change from round to round (agreement {kappa:.2f}; stable from "
             "{steady:.2f}).",
             kappa=min(advice.kappas),
-            steady=STEADY,
+            steady=constants.STEADY,
         )
     return say("Keep labeling: the accuracy still changes from round to round.")
 

@@ -19,6 +19,7 @@ from annotator.project import Project
 from annotator.rounds.batch import choose_from_pool
 from annotator.rounds.candidates import candidates, probe_in_use, training_states
 from annotator.rounds.lifecycle import calibrator_in_use
+from model import constants
 from model.probe.probe import Probe, blend
 from store import annotations, queue, rounds, settings, states
 from store.database import immediate
@@ -26,7 +27,6 @@ from store.rounds import Predictions
 
 EVERY, OF_ALL = 5, 100  # re-rank after five answers, or after one in a hundred if that is more
 LAST = "reranked_after"  # the setting with the last annotation that a re-ranking has taken into account
-PROBE_WEIGHT = 0.5  # of the quick classifier; the round was trained on all but the latest answers
 
 _busy = threading.Lock()  # one at a time in this process: the next one includes the same answers
 
@@ -109,7 +109,7 @@ def _combined(project: Project, predictions: Predictions, probe: Probe, as_made:
         logits = predictions.logits.copy() if as_made else np.log(predictions.probabilities) + predictions.mass[:, None]
     if len(rows):
         probe_logits = probe.loglik(states.matrix(project.db, [ids[row] for row in rows]))
-        logits[rows] = blend(logits[rows], probe_logits, PROBE_WEIGHT)
+        logits[rows] = blend(logits[rows], probe_logits, constants.PROBE_WEIGHT)
     calibrator = calibrator_in_use(project)
     assert calibrator is not None
     return replace(predictions, logits=logits, probabilities=calibrator(logits) if as_made else softmax(logits, axis=1))

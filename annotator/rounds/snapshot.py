@@ -13,15 +13,12 @@ import numpy as np
 from annotator.codebook.definition import Codebook, codebook_of
 from annotator.config import RoundConfig
 from annotator.project import Project
-from annotator.rounds.batch import AUDIT
 from annotator.rounds.consensus import consensus_labels
 from model.types import Utterance
 from store import annotations, utterances
 from store.annotations import ANSWERED, Answer
 from store.database import reading
 from store.utterances import Turn
-
-DRAWN = (AUDIT, "random")  # query strategies that draw at random
 
 
 @dataclass(frozen=True)
@@ -34,17 +31,11 @@ class Snapshot:
     open_pool: frozenset[int]  # pool utterances that may be asked next
     last_annotation: int
     codebook: Codebook  # the version at that moment; later changes wait for the next round
-    drawn: frozenset[int] = frozenset()  # answered utterances that were drawn at random
 
     @property
     def training_examples(self) -> dict[int, int]:
         """Return the training examples: utterance -> column of its label."""
         return {i: self.codebook.ids.index(label) for i, label in self.train.items()}
-
-    @property
-    def selected_share(self) -> float:
-        """Return the share of training examples that a strategy or a person selected, 0 to 1."""
-        return 1 - len(self.training_examples.keys() & self.drawn) / max(len(self.training_examples), 1)
 
     @property
     def digest(self) -> str:
@@ -59,7 +50,7 @@ def take_snapshot(project: Project, config: RoundConfig, rng: np.random.Generato
         answers = annotations.answers(project.db)
         pool, audit = (utterances.ids_in(project.db, name) for name in ("pool", "audit"))
         codebook = codebook_of(project)
-        last, strategies = annotations.last_id(project.db), annotations.first_asked(project.db)
+        last = annotations.last_id(project.db)
     agreed = consensus_labels(answers)
     in_audit, done = set(audit), {a.utterance_id for a in answers if a.kind in ANSWERED}
     open_pool = [i for i in pool if i not in done]
@@ -68,8 +59,7 @@ def take_snapshot(project: Project, config: RoundConfig, rng: np.random.Generato
     train = {i: label for i, label in agreed.items() if i not in in_audit}
     evaluated = {i: label for i, label in agreed.items() if i in in_audit}
     scored = tuple(sorted({*open_pool, *audit}))
-    drawn = frozenset(i for i, strategy in strategies.items() if strategy in DRAWN)
-    return Snapshot(train, evaluated, scored, frozenset(open_pool), last, codebook, drawn)
+    return Snapshot(train, evaluated, scored, frozenset(open_pool), last, codebook)
 
 
 def training_labels(project: Project, order: Sequence[int], answers: Sequence[Answer] | None = None) -> dict[int, int]:

@@ -23,7 +23,7 @@ from annotator.methods.metrics import evaluate
 from annotator.project import Project
 from annotator.reporting.stopping import advise, left
 from annotator.rounds.progress import Listener, Report, discard
-from annotator.rounds.snapshot import read_texts, take_snapshot
+from annotator.rounds.snapshot import read_texts
 from annotator.simulation.memo import Memo, Remembering
 from annotator.simulation.runs import Outlook, Run
 from model.load import load_classifier
@@ -187,10 +187,9 @@ def _run_rounds(project: Project, plan: Plan, known: Answers, memo: Memo, listen
 def keep(path: Path, project: Project, done: Promoted, test: tuple[Logits, Logits | None], known: Answers) -> None:
     """Write a round's log-likelihoods with known labels to an .npz file: arrays `audit` and `test` with `…_truth`.
 
-    `test` holds the log-likelihoods of the test rows by the round and, if there is one, by its probe alone. The probe's
-    are stored as `heard`, with the number of training examples (`lessons`) and the share of them that a strategy chose
-    (`chosen`). The audit log-likelihoods are those the round was measured on, cross-fitted where audit answers were
-    trained on.
+    `test` holds the log-likelihoods of the test rows by the round and, if there is one, by its probe alone: `heard`.
+    The number of training examples is stored as `lessons`. The audit log-likelihoods are those the round was measured
+    on.
     """
     predictions = rounds.predictions_of(project.db, done.row)
     order = predictions.label_ids
@@ -203,9 +202,8 @@ def keep(path: Path, project: Project, done: Promoted, test: tuple[Logits, Logit
         audit_truth=np.array([truth[i] for i in predictions.utterance_ids[is_answered].tolist()], dtype=np.int64),
         test=test[0],
         test_truth=np.array(list(known.test.values()), dtype=np.int64),
-        lessons=done.row.trained_on,
-        chosen=take_snapshot(project, project.config, np.random.default_rng(0)).selected_share,
         heard=() if test[1] is None else test[1],
+        lessons=done.row.trained_on,
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
+from model import constants
 from model.finite import check_finite
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ ASPECTS = 3  # of a state, equally wide and concatenated: mean of the own tokens
 SPELLING = 2  # index of the last aspect
 COMPARABLE = (0, SPELLING)  # aspects in which utterances can be compared with the words for a label
 HEADS = ASPECTS + len(COMPARABLE)
-PENALTY = 20.0  # inverse: 10 to 80 are equally good on four data sets at 80 and 160 answers
-RARE = 0.02  # floor of the deviation of a spelling dimension: below it, a few letters would count too much
 SAME = 1e-5  # deviation of a dimension, relative to its size, that is only rounding
 NEAR = 1e-3  # standardized distance or deviation that counts as zero
 Array = NDArray[np.float64]
@@ -115,10 +114,10 @@ class _Standardized:
 def _standardize(training_examples: TrainingExamples, aspect: int) -> _Standardized:
     """Scale the dimensions of an aspect by their deviation over the utterances.
 
-    Spelling is scaled by the root of the deviation: rare letters count more than common ones, but not in proportion to
-    their rarity. Label words are centered on their own mean, because they are not utterances. A dimension without
-    deviation, as when all utterances are copies of one, is scaled by its size: otherwise later differences in it would
-    count without bound.
+    Spelling is scaled by the root of the deviation, or of the mean deviation for rare letters: they count more than
+    common ones, but not in proportion to their rarity. Label words are centered on their own mean, because they are not
+    utterances. A dimension without deviation, as when all utterances are copies of one, is scaled by its size:
+    otherwise later differences in it would count without bound.
     """
     part = aspects(training_examples.states.shape[1])[aspect]
     vectors, words = (
@@ -127,7 +126,7 @@ def _standardize(training_examples: TrainingExamples, aspect: int) -> _Standardi
     deviation, size = vectors.std(axis=0), np.sqrt((vectors**2).mean(axis=0))
     scale = np.maximum(np.where(deviation > SAME * size, deviation, size), 1e-6)
     if aspect == SPELLING:
-        scale = np.sqrt(np.maximum(deviation, RARE))
+        scale = np.sqrt(np.maximum(deviation, max(deviation.mean(), NEAR)))
     mean = vectors.mean(axis=0)
     scale = scale * _distance((vectors - mean) / scale)
     centered = (words - words.mean(axis=0)) / scale
@@ -148,7 +147,9 @@ def _trained_head(aspect: _Standardized, labels: NDArray[np.int64]) -> Head:
     features, size = np.concatenate([aspect.utterances, aspect.words]), len(aspect.words)
     with threadpool_limits(1), warnings.catch_warnings():  # with several threads it takes ten times as long
         warnings.filterwarnings("ignore", "The number of unique classes")  # few answers for many labels are normal here
-        head = LogisticRegression(C=PENALTY, max_iter=500).fit(features, np.concatenate([labels, np.arange(size)]))
+        head = LogisticRegression(C=constants.PENALTY, max_iter=500).fit(
+            features, np.concatenate([labels, np.arange(size)])
+        )
     if size == 2:  # scikit-learn fits one score for both
         return aspect.head(np.concatenate([-head.coef_, head.coef_]).T / 2, np.array([-0.5, 0.5]) * head.intercept_)
     return aspect.head(head.coef_.T, head.intercept_)

@@ -17,17 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax, logsumexp
 
+from model import constants
 from model.finite import check_finite
-from model.probe.heads import ASPECTS, HEADS, Array, TrainingExamples, combine_heads, make_heads, make_similarity_heads
+from model.probe.heads import HEADS, Array, TrainingExamples, combine_heads, make_heads, make_similarity_heads
 from model.probe.scaling import fit_pool, fit_temperature
 
 if TYPE_CHECKING:
     from model.types import Logits, States
 
-FOLDS, POOLS = 5, 10  # folds in which heads are refitted, and in which shares are; the latter is cheap
-PRIOR_SHARES = np.full(HEADS, 1 / ASPECTS)  # prior mean of the shares: together the weight of one calibrated head
-SPREAD = 1.0  # prior deviation of a log share: some heads deserve three times the weight of others, some none
-ZERO_SHOT_SHARES = np.array([1.0, 0.5])  # shares of the similarity heads before there are answers to fit them to
+FOLDS = 5
+EVEN_SHARES = np.full(HEADS, 1 / HEADS)  # without enough answers to fit them
 PROBE_FILE = "scout.safetensors"
 _STORED = {"label_bias": "leaning", "label_states": "described"}  # names in the file, where they differ
 
@@ -80,18 +79,18 @@ class Probe:
 def blank(width: int, size: int) -> Probe:
     """Return an untrained probe without label states, for which all labels are equally likely."""
     label_states = np.zeros((size, width), dtype=np.float32)
-    return Probe(np.zeros((width, size)), np.zeros(size), PRIOR_SHARES, np.zeros(size), label_states)
+    return Probe(np.zeros((width, size)), np.zeros(size), EVEN_SHARES, np.zeros(size), label_states)
 
 
 def fit_probe(states: States, labels: Sequence[int], label_states: States) -> Probe:
     """Fit and calibrate a probe on (n, width) states of answered utterances and (k, width) label states.
 
-    Shares and label biases are fitted to out-of-fold predictions. With fewer than FOLDS answers the prior shares are
-    kept.
+    Shares and label biases are fitted to out-of-fold predictions. With fewer than FOLDS answers the shares are
+    even.
     """
     training_examples = TrainingExamples(states, np.asarray(labels), label_states)
     if len(labels) < FOLDS:
-        return _probe(training_examples, PRIOR_SHARES, np.zeros(len(label_states)))
+        return _probe(training_examples, EVEN_SHARES, np.zeros(len(label_states)))
     return _probe(training_examples, *_shares(_out_of_fold(training_examples), training_examples.labels))
 
 
@@ -101,8 +100,8 @@ def zero_shot_probe(states: States, label_states: States) -> Probe:
     `states` are those of the pool, (n, width), from which the scale of each dimension is estimated.
     """
     heads = make_similarity_heads(TrainingExamples(states, np.empty(0, dtype=np.int64), label_states))
-    combined = combine_heads(heads, ZERO_SHOT_SHARES, states.shape[1])
-    return Probe(*combined, PRIOR_SHARES, np.zeros(len(label_states)), label_states)
+    combined = combine_heads(heads, np.array(constants.ZERO_SHOT_SHARES), states.shape[1])
+    return Probe(*combined, EVEN_SHARES, np.zeros(len(label_states)), label_states)
 
 
 def out_of_fold(states: States, labels: Sequence[int], label_states: States) -> Logits:
@@ -137,24 +136,24 @@ def _shares(held_out: Array, labels: NDArray[np.int64]) -> tuple[Array, Array]:
     That many parameters overfit few answers, so both are divided by the temperature that fits cross-validated pools.
     """
     cross_fitted = np.empty(held_out.shape[1:])
-    for rest, fold in _folds(POOLS, len(labels)):
-        shares, label_bias = fit_pool(held_out[:, rest], labels[rest], PRIOR_SHARES, SPREAD)
+    for rest, fold in _folds(len(labels)):
+        shares, label_bias = fit_pool(held_out[:, rest], labels[rest])
         cross_fitted[fold] = np.tensordot(shares, held_out[:, fold], 1) + label_bias
     temperature = fit_temperature(cross_fitted, labels)
-    shares, label_bias = fit_pool(held_out, labels, PRIOR_SHARES, SPREAD)
+    shares, label_bias = fit_pool(held_out, labels)
     return shares / temperature, label_bias / temperature
 
 
 def _out_of_fold(training_examples: TrainingExamples) -> Array:
     """Return (heads, n, k) log-probabilities of answered utterances, each by heads trained without its answer."""
     held_out = np.empty((HEADS, len(training_examples.labels), len(training_examples.label_states)))
-    for rest, fold in _folds(FOLDS, len(training_examples.labels)):
+    for rest, fold in _folds(len(training_examples.labels)):
         for i, head in enumerate(make_heads(training_examples.of(rest))):
             held_out[i, fold] = head.loglik(training_examples.states[fold])
     return held_out
 
 
-def _folds(count: int, size: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def _folds(size: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     from sklearn.model_selection import KFold
 
-    yield from KFold(min(count, size), shuffle=True, random_state=0).split(np.empty(size))
+    yield from KFold(min(FOLDS, size), shuffle=True, random_state=0).split(np.empty(size))

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from model import constants
 from model.prompts.tokens import whole_characters
 from model.scoring.packing import Ints
 
@@ -49,8 +50,8 @@ def capture_layers(model: Any) -> Iterator[LayerOutputs]:
     stacks = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
     layers = max(stacks, key=len)
     hooks = [
-        layers[len(layers) // 2].register_forward_hook(note),
-        layers[3 * len(layers) // 5].register_forward_hook(stop),  # the same one in a model of two layers
+        layers[int(constants.MEANING_LAYER * len(layers))].register_forward_hook(note),
+        layers[int(constants.ANSWER_LAYER * len(layers))].register_forward_hook(stop),  # the same one of two layers
     ]
     try:
         yield outputs

@@ -185,22 +185,6 @@ def test_a_snapshot_scores_the_open_pool_and_the_audit_sample(tmp_path):
         assert found.last_annotation == annotations.last_id(project.db)
 
 
-@pytest.mark.parametrize("strategy", ["margin_diverse", "given", "search"])
-def test_a_snapshot_has_the_share_of_selected_training_examples(tmp_path, strategy):
-    with new_project(tmp_path / "p") as project:
-        assert snapshot(project).selected_share == 1  # of nothing, nothing was drawn
-        first, second, third, fourth = utterances.ids_in(project.db, "pool")[:4]
-        for i in (first, second):
-            say(project, i, "promise", "ada")
-        assert snapshot(project).selected_share == 0
-        for i in (third, fourth, first):  # what was drawn first stays so, whoever answers it again
-            say(project, i, "promise", "ben", strategy=strategy)
-        assert snapshot(project).selected_share == pytest.approx(0.5)
-        audit = utterances.ids_in(project.db, "audit")[0]
-        say(project, audit, "report", "ada")
-        assert snapshot(project).selected_share == pytest.approx(0.5)  # audit answers are not trained on
-
-
 def test_no_more_is_scored_than_the_limit_and_the_audit_sample_always(tmp_path):
     with new_project(tmp_path / "p") as project:
         config = change(project, score_limit=7)

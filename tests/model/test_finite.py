@@ -17,7 +17,7 @@ from model.adapter import LanguageModelClassifier
 from model.backbones.backbone import Backbone, load_backbone
 from model.probe.heads import ASPECTS
 from model.probe.probe import blend, fit_probe, out_of_fold, zero_shot_probe
-from model.probe.scaling import Scaling, fit_pool, fit_scaling, fit_temperature, temperature_at
+from model.probe.scaling import fit_pool, fit_temperature, temperature_at
 from model.scoring.trie_search import best_first
 from model.training.training import _Learner
 from model.types import Utterance
@@ -156,15 +156,11 @@ def test_what_is_no_number_teaches_nothing(bad: float) -> None:
 
 @pytest.mark.parametrize("bad", BAD)
 def test_no_temperature_is_fitted_to_what_is_no_number(bad: float) -> None:
-    logits, labels, entropies = np.random.default_rng(0).normal(size=(9, 3)), np.arange(9) % 3, np.zeros(9)
+    logits, labels = np.random.default_rng(0).normal(size=(9, 3)), np.arange(9) % 3
     for call in (
         lambda: fit_temperature(poisoned(logits, bad), labels),
         lambda: fit_temperature(logits, labels, expected=bad),
         lambda: fit_temperature(logits, labels, spread=np.nan),
-        lambda: fit_scaling(poisoned(logits, bad), labels, entropies, Scaling(1.0)),
-        lambda: fit_scaling(logits, labels, poisoned(entropies, bad), Scaling(1.0)),
-        lambda: fit_scaling(logits, labels, entropies, Scaling(bad)),
-        lambda: fit_scaling(logits, labels, entropies, Scaling(1.0, slope=bad)),
         lambda: fit_pool(poisoned(logits, bad)[None], labels, np.ones(1)),
         lambda: fit_pool(logits[None], labels, np.array([bad])),
         lambda: temperature_at(bad, logits),

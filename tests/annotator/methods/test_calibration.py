@@ -13,21 +13,16 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 
-from annotator.errors import NotFinite
 from annotator.methods import calibration
 from annotator.methods.calibration import (
-    ADAPTER_OFFSET,
-    SELECTION_SPREAD,
-    TRAINED_TEMPERATURE,
     CalibrationPrior,
     Calibrator,
-    ProbeEvidence,
-    choose_prior,
     cross_fitted,
     estimate_label_prior,
     fit_calibrator,
 )
 from annotator.methods.metrics import evaluate, expected_calibration_error
+from model import constants
 from model.probe.scaling import fit_temperature, normalized_entropy
 
 logits_of_any_size = st.tuples(st.integers(1, 10), st.integers(2, 5)).flatmap(
@@ -57,7 +52,7 @@ def test_without_labels_the_expected_temperature_comes_back(expected):
 
 def test_few_labels_move_the_temperature_less_than_many():
     logits, truth = overconfident(5_000, 4.0)
-    few, some, many = (fit_temperature(logits[:n], truth[:n], expected=1.0) for n in (5, 50, 5_000))
+    few, some, many = (fit_temperature(logits[:n], truth[:n], spread=0.3) for n in (5, 50, 5_000))
     assert 0.9 < few < some < many
     assert many == pytest.approx(4.0, rel=0.1)
 
@@ -66,7 +61,7 @@ def test_few_labels_move_the_temperature_less_than_many():
 def test_the_temperature_lies_between_what_is_expected_and_what_the_labels_say(count, expected, seed):
     logits, truth = overconfident(count, 2.0, seed=seed)
     held = fit_temperature(logits, truth, expected)
-    free = fit_temperature(logits, truth, expected, spread=1e4)
+    free = fit_temperature(logits, truth, expected, spread=10)
     assert min(expected, free) - 1e-3 <= held <= max(expected, free) + 1e-3
 
 
@@ -141,10 +136,9 @@ def test_the_prior_takes_away_a_constant_preference_for_one_label():
 
 def test_without_answers_what_is_expected_comes_back():
     nothing, none = np.empty((0, 2)), np.empty(0, dtype=int)
-    assert fit_calibrator(nothing, none, CalibrationPrior()).temperature == pytest.approx(TRAINED_TEMPERATURE, rel=1e-4)
-    assert fit_calibrator(nothing, none, CalibrationPrior(0.6, label_prior=(-0.7, -0.7))).temperature == pytest.approx(
-        0.6, rel=1e-4
-    )
+    for prior in (CalibrationPrior(1.7), CalibrationPrior(0.6, label_prior=(-0.7, -0.7))):
+        found = fit_calibrator(nothing, none, prior)
+        assert (found.temperature, found.spread, found.bias) == (pytest.approx(prior.temperature), 1, (0, 0))
 
 
 @pytest.mark.parametrize(
@@ -210,7 +204,7 @@ def test_a_probability_lies_between_what_it_is_at_the_temperatures_that_are_poss
 def test_a_trained_round_is_expected_to_be_too_sure_where_it_is_sure_and_too_unsure_where_it_is_not():
     pool, _ = overconfident(300, 1.0)
     said, plain = (
-        fit_calibrator(pool[:0], np.empty(0, dtype=int), CalibrationPrior.trained(1.0, pool))(pool),
+        fit_calibrator(pool[:0], np.empty(0, dtype=int), CalibrationPrior.trained(pool, pool))(pool),
         softmax(pool, 1),
     )
     sure = plain.max(axis=1) > 0.9
@@ -224,7 +218,7 @@ def test_a_trained_round_is_expected_to_be_too_sure_where_it_is_sure_and_too_uns
 def test_the_mean_entropy_is_that_of_the_pool():
     pool, _ = overconfident(300, 1.0)
     for temperature in (0.5, 3.0):
-        calibration_prior = CalibrationPrior.trained(1.0, pool / temperature)
+        calibration_prior = CalibrationPrior.trained(pool / temperature)
         assert calibration_prior.mean_entropy == pytest.approx(normalized_entropy(pool / temperature).mean())
         assert (
             fit_calibrator(pool[:9], np.zeros(9, dtype=int), calibration_prior).mean_entropy
@@ -232,74 +226,30 @@ def test_the_mean_entropy_is_that_of_the_pool():
         )
 
 
-def test_a_slope_is_learned_from_audit_answers():
-    rng = np.random.default_rng(0)
-    said = rng.normal(size=(6_000, 4)) * rng.uniform(0.3, 4, size=(6_000, 1))
-    calibrated = Calibrator(1.0, slope=-1.0, mean_entropy=0.5)(said)
-    truth = (rng.random((6_000, 1)) > calibrated.cumsum(axis=1)[:, :-1]).sum(axis=1)
-    calibration_prior = CalibrationPrior.trained(1.0, said)
-    few, many = (fit_calibrator(said[:n], truth[:n], calibration_prior) for n in (20, 4_000))
-    assert many.slope < few.slope < 0
-    assert many.slope == pytest.approx(-1.0, abs=0.15)
-    fresh = slice(4_000, None)
-    losses = [evaluate(one(said[fresh]), truth[fresh]).nll for one in (Calibrator(many.temperature), many)]
-    assert losses[1] < losses[0]
-
-
 # The prior of a trained round
 
 
-def test_a_round_more_confident_than_its_probe_gets_a_higher_temperature():
+def test_a_round_is_expected_to_need_the_temperature_that_makes_it_as_unsure_as_its_probe():
     probe_logits, _ = overconfident(300, 1.0)
-    calm, loud = (
-        CalibrationPrior.trained(0.6, probe_logits * sharper, ProbeEvidence(probe_logits, 2_000))
-        for sharper in (1.5, 3.0)
-    )
-    assert calm.temperature < loud.temperature
-    assert loud.temperature == pytest.approx(3.0 * np.exp(-0.4 * ADAPTER_OFFSET), rel=0.02)
+    for sharper in (0.5, 1.0, 3.0):
+        prior = CalibrationPrior.trained(probe_logits * sharper, probe_logits, 10**9, 0.4)
+        assert prior.temperature == pytest.approx(sharper)
+        assert prior.spread == pytest.approx(0.4 * constants.ADAPTER_SPREAD, abs=1e-3)
+        assert prior.slope == constants.SLOPE
 
 
-def test_a_probe_alone_needs_no_temperature():
-    pool, _ = overconfident(300, 1.0)
-    for training_examples in (0, 5, 5_000):
-        assert CalibrationPrior.trained(1.0, pool, ProbeEvidence(pool, training_examples)).temperature == pytest.approx(
-            1
-        )
+def test_the_more_examples_the_probe_has_and_the_more_errors_the_surer_the_temperature():
+    hard, _ = overconfident(300, 1.0)
+    none, few, many = (CalibrationPrior.trained(hard, hard, count).spread for count in (0, 20, 200))
+    assert none > few > many
+    assert CalibrationPrior.trained(hard * 9, hard * 9, 200).spread > 1.3 * many
 
 
-def test_the_weight_of_the_probe_grows_with_its_training_examples():
-    probe_logits, _ = overconfident(300, 1.0)
-    nothing, few, many = (
-        CalibrationPrior.trained(0.6, probe_logits * 4, ProbeEvidence(probe_logits, training_examples))
-        for training_examples in (0, 20, 2_000)
-    )
-    alone = CalibrationPrior.trained(0.6, probe_logits * 4)
-    assert nothing == alone
-    assert alone.temperature == pytest.approx(TRAINED_TEMPERATURE**0.4)
-    assert nothing.temperature < few.temperature < many.temperature
-    assert nothing.spread > few.spread > many.spread
-
-
-def test_a_probe_with_few_errors_is_less_informative():
-    probe_logits, _ = overconfident(300, 1.0)
-    hard, easy = (
-        CalibrationPrior.trained(0.6, said * 2, ProbeEvidence(said, 100)) for said in (probe_logits, probe_logits * 9)
-    )
-    assert easy.spread > 1.3 * hard.spread
-
-
-def test_selected_answers_have_a_bounded_precision():
-    said, _ = overconfident(300, 1.0)
-    drawn, some, chosen = (ProbeEvidence(said, 100, share).precision for share in (0.0, 0.5, 1.0))
-    assert drawn > some > chosen
-    assert ProbeEvidence(said, 10**9, 1.0).precision == pytest.approx(SELECTION_SPREAD**-2)
-    assert ProbeEvidence(said, 0, 1.0).precision == 0
-
-
-def test_training_examples_are_half_as_informative_as_fresh_answers():
-    said, truth = overconfident(300, 1.0)
-    fresh = fit_calibrator(said, truth, CalibrationPrior(1.0, 1e3)).spread ** -2
-    assert ProbeEvidence(said, 300).precision == pytest.approx(fresh / 2, rel=0.1)
+def test_without_a_probe_hardly_anything_is_expected():
+    pool, truth = overconfident(300, 3.0)
+    prior = CalibrationPrior.trained(pool)
+    assert (prior.temperature, prior.spread) == (1, 1)
+    assert fit_calibrator(pool[:60], truth[:60], prior).temperature > 2
 
 
 # No answer evaluates a temperature that it was used to fit
@@ -357,48 +307,24 @@ def leaning(count: int, bias: list[float], seed: int = 0) -> tuple[np.ndarray, n
     return logits - 1.5 * np.array(bias), truth
 
 
-def test_a_bias_is_taken_where_the_model_leans_and_answers_are_enough():
+def test_a_bias_restores_labels_that_the_model_neglects():
     logits, truth = leaning(400, [0.8, 0.0, -0.8])
-    assert choose_prior(logits, truth, CalibrationPrior()).with_bias
-    calibrator = fit_calibrator(logits, truth, CalibrationPrior(with_bias=True))
+    calibrator = fit_calibrator(logits, truth, CalibrationPrior())
+    assert calibrator.bias[0] > 0.4
+    assert calibrator.bias[2] < -0.4
     fresh, labels = leaning(4_000, [0.8, 0.0, -0.8], seed=1)
-    plain = fit_calibrator(logits, truth, CalibrationPrior())
+    plain = Calibrator(fit_temperature(logits, truth))
     assert evaluate(calibrator(fresh), labels).nll < evaluate(plain(fresh), labels).nll - 0.02
 
 
-def test_no_bias_is_taken_where_it_would_fit_noise():
-    logits, truth = overconfident(400, 2.0)
-    assert not choose_prior(logits, truth, CalibrationPrior()).with_bias
-
-
-@pytest.mark.parametrize(("count", "rare"), [(299, False), (400, True)])
-def test_no_bias_is_taken_with_too_few_answers_in_all_or_of_one_label(count, rare):
-    logits, truth = leaning(600, [1.5, 0.0, -1.5])
-    if rare:
-        logits, truth = (part[np.argsort(truth == 2, kind="stable")] for part in (logits, truth))
-        count = int((truth < 2).sum()) + calibration.BIAS_EACH - 1
-    logits, truth = logits[:count], truth[:count]
-    assert not choose_prior(logits, truth, CalibrationPrior()).with_bias
-
-
-def test_exactly_300_answers_and_10_of_a_label_are_enough_for_a_bias():
-    logits, truth = leaning(900, [1.5, 0.0, -1.5])
-    rows = np.concatenate([np.flatnonzero(truth == 2)[:10], np.flatnonzero(truth != 2)[:290]])
-    assert choose_prior(logits[rows], truth[rows], CalibrationPrior()).with_bias
-    assert not choose_prior(logits[rows[1:]], truth[rows[1:]], CalibrationPrior()).with_bias
-
-
-def test_an_answer_that_was_impossible_is_refused_when_losses_are_compared():
-    logits, truth = leaning(400, [0.8, 0.0, -0.8])
-    logits[7, truth[7]] = -1e7
-    with pytest.raises(NotFinite, match="log-loss"), np.errstate(divide="ignore", invalid="ignore"):
-        choose_prior(logits, truth, CalibrationPrior())
-
-
-def test_no_bias_is_taken_while_a_label_has_no_answer():
-    logits, truth = leaning(900, [1.5, 0.0, -1.5])
-    assert choose_prior(logits[truth < 2, :2], truth[truth < 2], CalibrationPrior()).with_bias
-    assert not choose_prior(logits[truth < 2], truth[truth < 2], CalibrationPrior()).with_bias
+def test_few_answers_move_a_bias_little():
+    logits, truth = overconfident(20, 1.0)
+    few, many = (
+        np.abs(fit_calibrator(*data, CalibrationPrior()).bias).max()
+        for data in ((logits, truth), overconfident(5_000, 1.0))
+    )
+    assert few < 0.5
+    assert many < 0.1
 
 
 def test_a_zero_shot_round_has_a_flat_slope_and_its_own_mean_entropy():
@@ -410,8 +336,3 @@ def test_a_zero_shot_round_has_a_flat_slope_and_its_own_mean_entropy():
     assert calibration_prior.mean_entropy == pytest.approx(
         normalized_entropy(pool - np.asarray(calibration_prior.label_prior)).mean()
     )
-
-
-def test_a_zero_shot_round_takes_no_bias_besides_its_prior():
-    logits, truth = leaning(600, [1.5, 0.0, -1.5])
-    assert not choose_prior(logits, truth, CalibrationPrior(1.0, label_prior=estimate_label_prior(logits))).with_bias

@@ -20,8 +20,6 @@ from annotator.loop import run_round
 from annotator.methods.calibration import (
     CalibrationPrior,
     Calibrator,
-    ProbeEvidence,
-    choose_prior,
     cross_fitted,
     fit_calibrator,
 )
@@ -151,9 +149,8 @@ def test_numbers_that_are_none_are_refused_where_they_come_in(bad: float, place:
         lambda: fit_calibrator(logits, labels, CalibrationPrior(temperature=bad)),
         lambda: fit_calibrator(logits, labels, CalibrationPrior(spread=bad)),
         lambda: cross_fitted(wrong, labels, CalibrationPrior()),
-        lambda: choose_prior(np.tile(wrong, (10, 1)), np.tile(labels, 10), CalibrationPrior()),
-        lambda: CalibrationPrior.trained(0.6, wrong, ProbeEvidence(logits, 10)),
-        lambda: CalibrationPrior.trained(0.6, logits, ProbeEvidence(wrong, 10)),
+        lambda: CalibrationPrior.trained(wrong, logits),
+        lambda: CalibrationPrior.trained(logits, wrong),
         lambda: evaluate(poisoned(probabilities, bad, place), labels),
         lambda: fit_limit(poisoned(probabilities, bad, place), labels),
         lambda: expected_wrong(wrong, labels),

@@ -15,7 +15,7 @@ from annotator.methods.metrics import evaluate
 from annotator.project import Project
 from annotator.rounds.lifecycle import recover
 from annotator.rounds.progress import Report
-from annotator.rounds.snapshot import read_texts, take_snapshot
+from annotator.rounds.snapshot import read_texts
 from store import annotations, jobs, queue, rounds, utterances
 from store.annotations import NewAnnotation
 from store.database import fetch_value
@@ -93,10 +93,10 @@ def test_metrics_come_from_the_audit_sample_alone(project, monkeypatch):
     logits = done.adapter.logits(read_texts(project, [a.utterance_id for a in by_utterance], 3))
     said = rounds.predictions_of(project.db, done.row)
     probe_logits = done.adapter.probe_logits(read_texts(project, said.utterance_ids.tolist(), 3))
-    chosen = take_snapshot(project, project.config, np.random.default_rng(0)).selected_share
-    evidence = loop.ProbeEvidence(probe_logits, done.row.trained_on, chosen)
-    calibration_prior = loop.CalibrationPrior.trained(project.config.recipe.probe_weight, said.logits, evidence)
-    cross = loop.cross_fitted(logits, labels, calibration_prior)
+    prior = loop.CalibrationPrior.trained(
+        said.logits, probe_logits, done.row.trained_on, 1 - project.config.recipe.probe_weight
+    )
+    cross = loop.cross_fitted(logits, labels, prior)
     np.testing.assert_allclose(rows, cross)
 
 

@@ -96,10 +96,6 @@ def test_what_a_round_said_where_the_answer_is_known_can_be_kept(labeled, tmp_pa
         assert (arrays["test"].argmax(axis=1) == arrays["test_truth"]).mean() == pytest.approx(run.metrics.accuracy)
         np.testing.assert_allclose(arrays["heard"], log_softmax(arrays["test"] / 2, axis=1))
         assert arrays["lessons"] == run.trained_on
-    assert [arrays["chosen"] for arrays in kept] == [1, 1]
-    drawn = replace(plan, keep=tmp_path / "drawn", config=replace(CONFIG, strategy="random"))
-    list(simulate(drawn, [0]))
-    assert np.load(tmp_path / "drawn" / "labels-40-seed-0.npz")["chosen"] == 0
 
 
 def test_the_same_seed_gives_the_same_figures_and_another_others(labeled):

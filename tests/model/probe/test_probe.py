@@ -18,10 +18,11 @@ from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler
 
 from annotator.errors import ProjectError
+from model import constants
 from model.adapter import LanguageModelClassifier
 from model.backbones.backbone import Backbone
-from model.probe.heads import ASPECTS, PENALTY, RARE, TrainingExamples, aspects, make_heads, semantic_states
-from model.probe.probe import PRIOR_SHARES, Probe, blank, blend, fit_probe, out_of_fold, zero_shot_probe
+from model.probe.heads import ASPECTS, TrainingExamples, aspects, make_heads, semantic_states
+from model.probe.probe import EVEN_SHARES, Probe, blank, blend, fit_probe, out_of_fold, zero_shot_probe
 from model.prompts.verbalizer import label_words
 from model.restore import restore
 from model.scoring.hidden_states import spelling_states
@@ -158,7 +159,7 @@ def test_a_head_is_the_logistic_regression_of_scikit_learn(k: int) -> None:
     given_states, labels = states(70, k=k)
     head = make_heads(TrainingExamples(given_states, labels, undescribed(k)))[0]
     vectors = StandardScaler().fit_transform(semantic_states(given_states).astype(np.float64)) / np.sqrt(12)
-    theirs = LogisticRegression(C=PENALTY, max_iter=500)
+    theirs = LogisticRegression(C=constants.PENALTY, max_iter=500)
     theirs.fit(np.concatenate([vectors, np.zeros((k, 12))]), [*labels, *range(k)])  # a first example that says nothing
     np.testing.assert_allclose(head.loglik(given_states), theirs.predict_log_proba(vectors), atol=1e-5)
 
@@ -169,9 +170,10 @@ def test_rare_letters_count_more_than_common_ones_by_the_root_of_their_deviation
     given_states[:, part.start] *= 4
     head = make_heads(TrainingExamples(given_states, labels, undescribed(3)))[ASPECTS - 1]
     vectors = given_states[:, part].astype(np.float64)
-    vectors = (vectors - vectors.mean(axis=0)) / np.sqrt(np.maximum(vectors.std(axis=0), RARE))
+    deviation = vectors.std(axis=0)
+    vectors = (vectors - vectors.mean(axis=0)) / np.sqrt(np.maximum(deviation, deviation.mean()))
     vectors /= np.sqrt((vectors**2).sum(axis=1).mean())
-    theirs = LogisticRegression(C=PENALTY, max_iter=500)
+    theirs = LogisticRegression(C=constants.PENALTY, max_iter=500)
     theirs.fit(np.concatenate([vectors, np.zeros((3, 12))]), [*labels, 0, 1, 2])
     np.testing.assert_allclose(head.loglik(given_states), theirs.predict_log_proba(vectors), atol=1e-5)
 
@@ -273,7 +275,7 @@ def test_shares_fitted_to_few_answers_do_not_make_it_too_sure(monkeypatch: pytes
 def test_with_a_handful_of_answers_every_head_counts_the_same() -> None:
     given_states, labels = muddled(4, 0)
     few = fit_probe(given_states, labels.tolist(), np.zeros((3, 180), dtype=np.float32))
-    np.testing.assert_array_equal(few.shares, PRIOR_SHARES)
+    np.testing.assert_array_equal(few.shares, EVEN_SHARES)
     assert not few.label_bias.any()
 
 

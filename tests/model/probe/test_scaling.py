@@ -1,4 +1,4 @@
-"""Temperature, slope and bias are recovered from enough data, and otherwise stay near their priors."""
+"""Temperature and bias are recovered from enough data, and otherwise stay near their priors."""
 
 from __future__ import annotations
 
@@ -8,16 +8,9 @@ from scipy.optimize import check_grad
 from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 
+from model import constants
 from model.probe import scaling
-from model.probe.scaling import (
-    Scaling,
-    fit_pool,
-    fit_scaling,
-    fit_temperature,
-    information,
-    normalized_entropy,
-    temperature_at,
-)
+from model.probe.scaling import fit_pool, fit_temperature, information, normalized_entropy, temperature_at
 
 BIAS = (0.6, 0.0, -0.6)
 
@@ -30,41 +23,17 @@ def leaning(count: int, temperature: float = 1.5) -> tuple[np.ndarray, np.ndarra
     return temperature * (calibrated - np.array(BIAS)), labels
 
 
-def sloping(count: int, slope: float) -> tuple[np.ndarray, np.ndarray]:
-    """Draw labels such that this slope calibrates the logits; return both."""
-    rng = np.random.default_rng(0)
-    said = log_softmax(rng.normal(size=(count, 4)) * rng.uniform(0.3, 4, size=(count, 1)), axis=1)
-    calibrated = softmax(Scaling(1.0, slope)(said, normalized_entropy(said)), axis=1)
-    return said, (rng.random((count, 1)) > calibrated.cumsum(axis=1)[:, :-1]).sum(axis=1)
-
-
-def evenly(logits: np.ndarray, labels: np.ndarray, expected: float = 1.0, spread: float = 0.5) -> Scaling:
-    """Fit a temperature and a bias, equal for all rows."""
-    return fit_scaling(logits, labels, np.zeros(len(labels)), Scaling(expected), spread, with_bias=True)
+def fitted(logits: np.ndarray, labels: np.ndarray, spread: float = 0.5) -> tuple[float, np.ndarray]:
+    """Return a temperature and biases."""
+    shares, bias = fit_pool(logits[None], labels, 1.0, spread)
+    return 1 / shares[0], bias
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.5, 3.0])
 def test_a_known_temperature_and_bias_are_found_again(temperature: float) -> None:
-    found = evenly(*leaning(20_000, temperature))
-    assert found.temperature == pytest.approx(temperature, rel=0.05)
-    assert found.bias is not None
-    np.testing.assert_allclose(found.bias - np.mean(found.bias), BIAS, atol=0.05)
-
-
-@pytest.mark.parametrize("slope", [-1.0, -0.4, 0.0, 0.6])
-def test_a_known_slope_is_found_again(slope: float) -> None:
-    said, labels = sloping(30_000, slope)
-    found = fit_scaling(said, labels, normalized_entropy(said), Scaling(1.0))
-    assert found.slope == pytest.approx(slope, abs=0.1)
-    assert found.temperature == pytest.approx(1.0, abs=0.05)
-
-
-def test_few_answers_move_the_slope_less_than_many() -> None:
-    said, labels = sloping(30_000, -1.0)
-    few, many = (
-        fit_scaling(said[:n], labels[:n], normalized_entropy(said[:n]), Scaling(1.0)).slope for n in (50, 30_000)
-    )
-    assert many < few <= 0.2
+    found, bias = fitted(*leaning(20_000, temperature))
+    assert found == pytest.approx(temperature, rel=0.05)
+    np.testing.assert_allclose(bias - bias.mean(), BIAS, atol=0.05)
 
 
 def test_normalized_entropy_is_zero_where_one_label_is_sure_and_one_where_none_is_likelier() -> None:
@@ -98,18 +67,16 @@ def test_sure_rows_and_even_ones_tell_nothing() -> None:
     assert information(np.array([[0.0, -80.0], [1.0, 1.0]])) == pytest.approx(0, abs=1e-9)
 
 
-@pytest.mark.parametrize("with_bias", [False, True])
-def test_without_answers_what_is_expected_comes_back(with_bias: bool) -> None:
-    expected = Scaling(1.7, -0.4)
-    found = fit_scaling(np.zeros((0, 3)), np.zeros(0, dtype=np.int64), np.zeros(0), expected, with_bias=with_bias)
-    assert found.temperature == pytest.approx(1.7)
-    assert found.slope == pytest.approx(-0.4)
-    assert found.bias == ((0.0, 0.0, 0.0) if with_bias else None)
+def test_without_answers_what_is_expected_comes_back() -> None:
+    shares, bias = fit_pool(np.zeros((2, 0, 3)), np.zeros(0, dtype=np.int64), np.array([0.4, 0.7]))
+    np.testing.assert_allclose(shares, [0.4, 0.7])
+    np.testing.assert_array_equal(bias, np.zeros(3))
+    np.testing.assert_allclose(fit_pool(np.zeros((4, 0, 3)), np.zeros(0, dtype=np.int64))[0], 0.25)
 
 
 def test_a_narrow_expectation_gives_way_less() -> None:
     logits, labels = leaning(40, temperature=3.0)
-    narrow, wide = (evenly(logits, labels, spread=spread).temperature for spread in (0.05, 1.0))
+    narrow, wide = (fitted(logits, labels, spread)[0] for spread in (0.05, 1.0))
     assert 1.0 < narrow < wide
 
 
@@ -117,29 +84,18 @@ def test_without_penalty_it_is_the_logistic_regression_of_scikit_learn(monkeypat
     logits, labels = leaning(2_000)
     keep = labels < 2  # with two labels, temperature and bias are slope and intercept of a logistic regression
     logits, labels = logits[keep][:, :2], labels[keep]
-    monkeypatch.setattr(scaling, "BIAS_SPREAD", 1e6)
-    found = evenly(logits, labels, spread=1e6)
+    monkeypatch.setattr(constants, "BIAS_SPREAD", 1e3)
+    found, bias = fitted(logits, labels, spread=1e3)
     reference = LogisticRegression(C=1e9).fit((logits[:, 1] - logits[:, 0])[:, None], labels)
-    assert 1 / found.temperature == pytest.approx(float(reference.coef_[0, 0]), rel=1e-2)
-    assert found.bias is not None
-    assert found.bias[1] - found.bias[0] == pytest.approx(float(reference.intercept_[0]), abs=1e-2)
-
-
-@pytest.mark.parametrize("with_bias", [False, True])
-def test_the_slope_it_follows_is_that_of_its_loss(monkeypatch: pytest.MonkeyPatch, with_bias: bool) -> None:
-    asked = {}
-    monkeypatch.setattr(scaling, "minimize", lambda loss, start, **_: asked.setdefault("loss", loss) and Found(start))
-    logits, labels = leaning(50)
-    fit_scaling(logits, labels, normalized_entropy(logits), Scaling(1.3, -0.2), with_bias=with_bias)
-    loss, somewhere = asked["loss"], np.array([0.4, -0.5, 0.3, -0.2, 0.1])[: 5 if with_bias else 2]
-    assert check_grad(lambda x: loss(x)[0], lambda x: loss(x)[1], somewhere) < 1e-4
+    assert 1 / found == pytest.approx(float(reference.coef_[0, 0]), rel=1e-2)
+    assert bias[1] - bias[0] == pytest.approx(float(reference.intercept_[0]), abs=1e-2)
 
 
 def test_the_slope_that_the_pool_follows_is_that_of_its_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = {}
     monkeypatch.setattr(scaling, "minimize", lambda loss, start, **_: asked.setdefault("loss", loss) and Found(start))
     logits, labels = leaning(50)
-    fit_pool(np.stack([logits, logits[:, ::-1]]), labels, np.array([0.5, 0.3]))
+    fit_pool(np.stack([logits, logits[:, ::-1]]), labels, np.array([0.5, 0.3]), 0.7)
     loss, somewhere = asked["loss"], np.array([0.4, -0.1, 0.3, -0.2, 0.1])
     assert check_grad(lambda x: loss(x)[0], lambda x: loss(x)[1], somewhere) < 1e-4
 
