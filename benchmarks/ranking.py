@@ -36,7 +36,7 @@ from store.annotations import NewAnnotation
 from store.database import immediate
 from store.queue import QueueEntry
 from store.rounds import NewRound, Predictions
-from store.utterances import NewUtterance
+from store.utterances import NewUtterance, Utterance
 
 COMMAND = Command(
     __doc__,
@@ -67,7 +67,12 @@ def pool(size: int) -> Candidates:
         return np.stack([np.random.default_rng(row).normal(size=WIDTH) for row in rows]).astype(np.float32)
 
     def read(ids: Any) -> list[Any]:
-        return [{"text": f"utterance number {i} of many, said in {i % 97} words", "conversation": None} for i in ids]
+        return [
+            Utterance(
+                i, str(i), f"utterance number {i} of many, said in {i % 97} words", None, None, None, "pool", "{}"
+            )
+            for i in ids
+        ]
 
     return Candidates(range(size), View(probabilities, states_of), read=read)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,6 +16,7 @@ from store.acceptances import SPOT_CHECK
 
 POOL, AUDITS = range(100), range(1000, 1030)
 CONFIG = RoundConfig(batch_size=25, audit_share=0.2)
+from store.utterances import Utterance
 
 
 def rows(count: int, seed: int = 0, labels: int = 3) -> np.ndarray:
@@ -191,9 +194,8 @@ def test_entries_drawn_at_random_have_the_score_zero():
 
 def chosen_from(texts: list[str], count: int, conversations: list[str | None] | None = None) -> list[int]:
     """Choose from utterances whose scores fall in this order; return their places."""
-    table = [{"text": text, "conversation": None} for text in texts]
-    for row, conversation in zip(table, conversations or [], strict=False):
-        row["conversation"] = conversation
+    spoken_in = zip_longest(texts, conversations or [])
+    table = [Utterance(i, str(i), text, one, None, None, "pool", "{}") for i, (text, one) in enumerate(spoken_in)]
     shares = np.linspace(0.5, 0.9, len(texts))
     candidates = Candidates(
         range(100, 100 + len(texts)),

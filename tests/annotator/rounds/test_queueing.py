@@ -24,10 +24,10 @@ def test_before_a_round_a_refill_is_random_and_belongs_to_no_round(project):
 def test_after_a_round_a_refill_is_chosen_by_its_predictions(trained):
     assert refill_queue(trained) == trained.config.batch_size
     assert {row["strategy"] for row in entries(trained)} == {"margin_diverse", "audit"}
-    assert {row["round_id"] for row in entries(trained)} == {rounds.promoted(trained.db)["id"]}
+    assert {row["round_id"] for row in entries(trained)} == {rounds.promoted(trained.db).id}
     queue.drop(trained.db, [row["utterance_id"] for row in entries(trained)])
     assert queue_audit(trained, 2) == 2
-    assert {row["round_id"] for row in entries(trained)} == {rounds.promoted(trained.db)["id"]}
+    assert {row["round_id"] for row in entries(trained)} == {rounds.promoted(trained.db).id}
 
 
 def test_a_refill_depends_on_the_seed_and_on_the_answers_so_far(project):
@@ -62,7 +62,7 @@ def test_what_is_skipped_or_on_another_screen_is_left_out(project):
     for utterance in (pool[0], audit[0]):
         annotations.record(project.db, annotations.NewAnnotation(utterance, "ada", "skip", None, "random", 1))
     queue_audit(project, 2, "ada")
-    (held,) = (row["utterance_id"] for row in queue.lease(project.db, "ben", 1))
+    (held,) = (row.utterance_id for row in queue.lease(project.db, "ben", 1))
     assert refill_queue(project, "ada") == 60 - 2 - 1
     assert {pool[0], audit[0]} & queue.queued_ids(project.db) == set()
     assert refill_queue(project, "eve") == 60 - 1
@@ -79,7 +79,7 @@ def test_a_refill_of_a_project_that_is_all_answered_is_empty(project):
 
 
 def test_a_round_that_was_promoted_meanwhile_is_the_one_that_chooses(trained):
-    before = rounds.promoted(trained.db)["id"]
+    before = rounds.promoted(trained.db).id
     run_round(trained, classifier_of(trained), trained.config)
     refill_queue(trained)
-    assert {row["round_id"] for row in entries(trained)} == {rounds.promoted(trained.db)["id"]} != {before}
+    assert {row["round_id"] for row in entries(trained)} == {rounds.promoted(trained.db).id} != {before}
