@@ -13,10 +13,10 @@ from annotator.config import RoundConfig
 from annotator.methods.query_strategies import STRATEGIES, View
 from annotator.rounds.batch import AUDIT, Candidates, compose_audit, compose_batch
 from store.acceptances import SPOT_CHECK
+from store.utterances import Utterance
 
 POOL, AUDITS = range(100), range(1000, 1030)
 CONFIG = RoundConfig(batch_size=25, audit_share=0.2)
-from store.utterances import Utterance
 
 
 def rows(count: int, seed: int = 0, labels: int = 3) -> np.ndarray:
