@@ -21,7 +21,7 @@ from tests.browser.conftest import CHROMIUM
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "benchmarks").glob("*.py"))}
 BENCHMARKS = [name for name, source in SOURCES.items() if "__main__" in source]
-SHARE = ("label_latency", "ranking", "size")  # of all, in `make test`; `make soak` runs the others
+SHARE = ("ranking", "size")  # of all, in `make test`; `make soak` runs the others
 
 
 def command_of(name: str) -> Command:

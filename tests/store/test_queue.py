@@ -198,7 +198,7 @@ def order(db: Database) -> list[int]:
 def test_what_is_open_and_of_these_strategies_is_exchanged_in_its_place(db: Database) -> None:
     *ids, new, newer = add_utterances(db, 10)
     label_ids = add_labels(db)
-    round_id = begin_round(db, label_ids)["id"]
+    round_id = begin_round(db, label_ids).id
     queue.replace(db, None, [QueueEntry(i, "margin" if i != ids[6] else "audit", 0.5, None, 9) for i in ids])
     leased(db, "ann", 1)
     for utterance, kind in ((ids[1], "label"), (ids[2], "none_fits"), (ids[3], "skip")):
@@ -223,7 +223,7 @@ def test_what_needs_no_answer_any_more_is_dropped_also_from_a_screen(db: Databas
 
 
 def test_entries_carry_the_round_that_chose_them(db: Database) -> None:
-    ids, round_id = add_utterances(db, 4), begin_round(db, add_labels(db))["id"]
+    ids, round_id = add_utterances(db, 4), begin_round(db, add_labels(db)).id
     queue.replace(db, round_id, entries(ids[:1]))
     queue.refill(db, round_id, entries(ids[1:2]))
     queue.put_ahead(db, round_id, entries(ids[2:3]))
