@@ -17,6 +17,7 @@ MEANING_LAYER, ANSWER_LAYER = 0.5, 0.6  # share of the layers below the hidden s
 PROBE_WEIGHT = 0.6  # of the quick classifier in the blend with the adapter
 
 # Calibration
+ROUND_SPREAD = 0.3  # prior deviation of a quick classifier's log temperature, as seen over data sets and seeds
 BIAS_SPREAD = 0.25  # prior deviation of a label's bias, in nats
 ADAPTER_SPREAD = 0.5  # prior deviation of a round's log temperature, times the share of the adapter
 SLOPE = -0.4  # change of a row's log temperature with its normalized entropy, in trained rounds

@@ -108,7 +108,7 @@ class CalibrationPrior:
         if probe_logits is None:
             return cls(slope=constants.SLOPE, mean_entropy=mean_entropy)
         temperature = temperature_at(float(normalized_entropy(probe_logits).mean()), pool)
-        of_probe = (1 + examples * information(probe_logits)) ** -0.5  # its prior deviation is one
+        of_probe = (constants.ROUND_SPREAD**-2 + examples * information(probe_logits)) ** -0.5
         spread = float(np.hypot(of_probe, adapter_weight * constants.ADAPTER_SPREAD))
         return cls(temperature, spread, slope=constants.SLOPE, mean_entropy=mean_entropy)
 

@@ -112,7 +112,7 @@ def test_a_key_held_down_or_pressed_twice_adjudicates_only_what_was_seen(visit: 
 
 
 def test_suggestions_are_auto_accepted_and_taken_back(visit: Visit, folder: Path) -> None:
-    with new_project(folder, 400, replace(CONFIG, retrain_every=0)) as project:
+    with new_project(folder, 400, replace(CONFIG, retrain_every=0, precision=0.9)) as project:
         measured(project)
         visit.open("insights", project=folder.name)
         page = visit.page

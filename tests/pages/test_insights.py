@@ -60,7 +60,7 @@ def make_round(project: Project) -> None:
 @pytest.fixture
 def easy(workspace: Path) -> Project:
     """A project whose labels follow from a word, with all audit answers and a round that is nearly always right."""
-    with create_project(workspace / "easy", draft(), replace(CONFIG, retrain_every=0)) as project:
+    with create_project(workspace / "easy", draft(), replace(CONFIG, retrain_every=0, precision=0.9)) as project:
         add_utterances(project, [NewUtterance(f"u{i}", text) for i, text in enumerate(texts(400))])
         make_round(project)
         codebook = codebook_of(project)
@@ -144,11 +144,11 @@ def test_a_run_reads_all_answers_once(easy: Project, monkeypatch: pytest.MonkeyP
 
 
 def test_suggestions_are_accepted_and_taken_back(easy: Project) -> None:
-    target = Target(0.95)
+    target = Target(0.9)
     guaranteed = offer(easy, target).accepts
     assert guaranteed > 0, "else this test tests nothing"
     app = page("easy")
-    assert f"These {guaranteed:,} suggestions can be auto-accepted: at least 95 in 100" in shown(app)
+    assert f"These {guaranteed:,} suggestions can be auto-accepted: at least 90 in 100" in shown(app)
     assert "none of them wrong" in shown(app) or "of them wrong" in shown(app)
     app.button(key="accept").click().run()
     assert not app.exception
