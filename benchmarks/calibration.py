@@ -98,7 +98,7 @@ class Kept:
     audit_truth: NDArray[np.int64]
     test: Array  # (n, k) logits
     test_truth: NDArray[np.int64]
-    heard: Array  # (n, k) logits of the probe alone
+    probe: Array  # (n, k) logits of the probe alone
     training_examples: int  # number of them, on which the probe is calibrated
     share: float  # weight of the probe in this round
 
@@ -110,7 +110,7 @@ class Kept:
     @cached_property
     def calibration_prior(self) -> CalibrationPrior:
         """Return the calibrator's prior before any audit answer is used; the other rows are its pool."""
-        return CalibrationPrior.trained(self.test, self.heard, self.training_examples, 1 - self.share)
+        return CalibrationPrior.trained(self.test, self.probe, self.training_examples, 1 - self.share)
 
 
 def collect(data: str, labels: int, seed: int, given: Namespace, memo: Memo) -> Kept:
@@ -130,7 +130,7 @@ def collect(data: str, labels: int, seed: int, given: Namespace, memo: Memo) -> 
     folder = Path(given.kept).joinpath(data, *(one for one in way if one not in usual))
     path = folder / f"labels-{labels}-seed-{seed}.npz"
     recipe = Recipe(probe_weight=1.0) if given.classifier in PROBE_NAMES else Recipe(epochs=given.epochs)
-    if not path.exists() or "lessons" not in np.load(path):  # earlier versions kept less
+    if not path.exists() or "examples" not in np.load(path):  # of an earlier version
         plan = plan_of(data)
         config = RoundConfig(strategy=given.strategy, recipe=recipe, backbone=given.backbone)
         if given.strategy == "random":
@@ -141,8 +141,8 @@ def collect(data: str, labels: int, seed: int, given: Namespace, memo: Memo) -> 
         console.print(f"{data}, {labels} labels, seed {seed} …")
         list(simulate(wanted, [seed], memo=memo))
     with np.load(path) as stored:
-        arrays = {name: stored[name] for name in ("audit", "audit_truth", "test", "test_truth", "heard")}
-        return Kept(data, labels, seed, **arrays, training_examples=int(stored["lessons"]), share=recipe.probe_weight)
+        arrays = {name: stored[name] for name in ("audit", "audit_truth", "test", "test_truth", "probe")}
+        return Kept(data, labels, seed, **arrays, training_examples=int(stored["examples"]), share=recipe.probe_weight)
 
 
 def evaluate_round(kept: Kept, more: int, few: int) -> dict[str, Any]:

@@ -143,7 +143,7 @@ def retuned(data: Data) -> float:
 
 def blended(data: Data) -> float:
     """Return the log-loss of fine-tuned rounds with another share of the probe, at the best temperature."""
-    logits = (blend(adapter_alone(one), log_softmax(one.heard, axis=1), constants.PROBE_WEIGHT) for one in data.tuned)
+    logits = (blend(adapter_alone(one), log_softmax(one.probe, axis=1), constants.PROBE_WEIGHT) for one in data.tuned)
     return float(
         np.mean([evaluate(*pair)[1] for pair in zip(logits, (one.test_truth for one in data.tuned), strict=True)])
     )

@@ -58,7 +58,7 @@ COMMAND = Command(
     figures=("made", "killed", "survived", "timed_out", "share"),
     figures_by="file",
 )  # fmt: skip
-WAITING = ("test_crash.py", "test_worker.py")  # their processes take longer than they tell of these modules
+WAITING = ("test_crash.py", "test_worker.py")  # they wait for processes of their own and cover little of these modules
 PYTEST = (
     *("-q", "-m", "not slow and not soak", "-p", "no:xdist", "-p", "no:cacheprovider"),
     *(f"--ignore-glob=*/{name}" for name in WAITING),

@@ -36,7 +36,7 @@ SHARES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0)
 
 def adapter_alone(both: Kept) -> Array:
     """Return (n, k) log-probabilities of the adapter by itself."""
-    combined, probe = log_softmax(both.test, axis=1), log_softmax(both.heard, axis=1)
+    combined, probe = log_softmax(both.test, axis=1), log_softmax(both.probe, axis=1)
     return np.asarray(log_softmax((combined - both.share * probe) / (1 - both.share), axis=1))
 
 
@@ -59,7 +59,7 @@ def main() -> None:
         found: dict[float, list[tuple[float, float, float]]] = defaultdict(list)
         for seed in given.seeds:
             both = collect(data, given.labels, seed, given, memos[data])
-            adapter, probe = adapter_alone(both), log_softmax(both.heard, axis=1)
+            adapter, probe = adapter_alone(both), log_softmax(both.probe, axis=1)
             for share in SHARES:
                 found[share].append(evaluate(blend(adapter, probe, share), both.test_truth))
         means = {share: np.mean(values, axis=0) for share, values in found.items()}

@@ -223,8 +223,6 @@ EXCEPTIONS = {
     "say_many": "translates a text with a plural",
     "said_label_id": "a stored column",
     "promise": "an exported column",
-    "heard": "a key of stored arrays",
-    "lessons": "a key of stored arrays",
     "PROMISE": "a label of the tests' codebook",
     "WISH": "a label of the tests' codebook",
 }

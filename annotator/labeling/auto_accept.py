@@ -21,7 +21,7 @@ from annotator.methods.guarantee import (
     certify_labels,
     evidence_against,
 )
-from annotator.methods.metrics import Labels, Metrics
+from annotator.methods.metrics import Labels
 from annotator.project import Project
 from annotator.rounds.batch import AUDIT
 from annotator.rounds.candidates import candidates
@@ -82,8 +82,7 @@ def offer(project: Project, target: Target, per_label: bool = False, answers: Se
     if row is None:
         raise RoundError("There is no finished round with suggestions to accept.", "Retrain first.")
     evidence, ids = evidence_of(project, row, answers)
-    metrics = Metrics.from_dict(row.metrics)
-    if metrics and metrics.cross_fitted:  # not measured on the adapter that suggests
+    if row.metrics.get("cross_fitted"):  # in earlier versions: not measured on the adapter that suggests
         evidence = replace(evidence, audit=evidence.audit[:0], truth=evidence.truth[:0])
     label_ids = np.array([0, *codebook_of(project).ids])
     if per_label:

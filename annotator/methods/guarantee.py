@@ -21,6 +21,7 @@ from scipy.stats import beta, binom, hypergeom
 from annotator.errors import BadInput, Message
 from annotator.methods.metrics import Array, Labels
 from model import constants
+from model.probe.scaling import information
 
 LEVELS = 40  # thresholds that are tested: those that accept 1/40, 2/40, … of the pool
 SHORTFALL = 0.01  # probability that too few audit answers lie above the first threshold
@@ -29,6 +30,7 @@ WORST_RATIO = 5.0  # times the certified error rate; higher error rates are dete
 LIKELY = 2 / 3  # probability of success at which more answers are worth their effort
 PRIOR_ANSWERS = 20  # audit answers that the predicted error rate counts as when errors are forecast
 MAX_PROBABILITY = 1 + 1e-6  # allows for rounding
+LEAST = 1e-12  # probability that counts as zero
 MOST_ANSWERS = 1000  # audit answers; where more would be needed, answering is not practical
 
 
@@ -228,7 +230,9 @@ def _chance(evidence: Evidence, target: Target, more: int) -> float:
     rate = (errors + PRIOR_ANSWERS * (1 - evidence.pool_confidence[accepts].mean())) / (n + PRIOR_ANSWERS)
     most = binom.ppf(1 - target.confidence, n + fresh, 1 - target.precision) - 1
     likely = float(binom.cdf(most - errors, fresh, rate))
-    later = replace(evidence, pool=evidence.pool[accepts], spread=evidence.spread * np.sqrt(answers / (answers + more)))
+    learned = more * information(np.log(np.maximum(evidence.pool, LEAST)))  # where all is certain, next to nothing
+    spread = float(evidence.spread / np.sqrt(1 + learned * evidence.spread**2))
+    later = replace(evidence, pool=evidence.pool[accepts], spread=spread)
     return likely if later.conservative.max(axis=1).mean() >= target.precision else 0.0
 
 

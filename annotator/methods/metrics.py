@@ -86,9 +86,6 @@ class Metrics:
     reliability: tuple[Bin, ...] = ()
     # Of rounds alone
     raw: Uncalibrated | None = None
-    cross_fitted: bool = (
-        False  # in earlier versions: audit answers were trained on, each measured by a model without it
-    )
     shortlist_limit: float | None = None  # of the prediction sets; None with too few answers
 
     @staticmethod

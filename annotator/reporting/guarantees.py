@@ -43,7 +43,7 @@ def offered(made: Offer) -> str:
 
 def not_yet(one: NotYet, used: InUse) -> str:
     """Describe what is missing for a guarantee over all labels together."""
-    if used.metrics and used.metrics.cross_fitted:
+    if used.row.metrics.get("cross_fitted"):  # in earlier versions
         missing = needed(one.target) - len(used.evidence.truth)
         if missing <= 0:
             return say("Not yet: this round was also trained on audit answers. Retrain, then check again.")
@@ -55,8 +55,8 @@ def not_yet(one: NotYet, used: InUse) -> str:
         return f"{needs}{_shortage(missing, used)}"
     if one.missing is None:
         return say(
-            "Not yet, and more audit answers would hardly help: even the most confident suggestions are not right "
-            "often enough. Keep labeling and retrain, or lower the target precision."
+            "Not yet, and more audit answers would hardly help: even the most confident suggestions are too "
+            "uncertain. Keep labeling and retrain, or lower the target precision."
         )
     needs = say_many(
         "Not yet: about {n:,} more audit answer is needed.",
@@ -80,7 +80,7 @@ def of_label(name: str, one: Guarantee | NotYet) -> dict[str, object]:
     if isinstance(one, Guarantee):
         accepts, evidence = one.accepts, say("{n}, {errors} wrong", n=one.n, errors=one.errors)
     else:
-        missing = say("not right often enough") if one.missing is None else f"{one.missing}"
+        missing = say("too uncertain") if one.missing is None else f"{one.missing}"
     return {say("Label"): name, say("Accepts"): accepts, say("Based on"): evidence, say("Missing"): missing}
 
 

@@ -187,9 +187,8 @@ def _run_rounds(project: Project, plan: Plan, known: Answers, memo: Memo, listen
 def keep(path: Path, project: Project, done: Promoted, test: tuple[Logits, Logits | None], known: Answers) -> None:
     """Write a round's log-likelihoods with known labels to an .npz file: arrays `audit` and `test` with `…_truth`.
 
-    `test` holds the log-likelihoods of the test rows by the round and, if there is one, by its probe alone: `heard`.
-    The number of training examples is stored as `lessons`. The audit log-likelihoods are those the round was measured
-    on.
+    `test` holds the log-likelihoods of the test rows by the round, and `probe` those by its probe alone, if there is
+    one. `examples` is the number of training examples. The round was measured on the log-likelihoods in `audit`.
     """
     predictions = rounds.predictions_of(project.db, done.row)
     order = predictions.label_ids
@@ -202,8 +201,8 @@ def keep(path: Path, project: Project, done: Promoted, test: tuple[Logits, Logit
         audit_truth=np.array([truth[i] for i in predictions.utterance_ids[is_answered].tolist()], dtype=np.int64),
         test=test[0],
         test_truth=np.array(list(known.test.values()), dtype=np.int64),
-        heard=() if test[1] is None else test[1],
-        lessons=done.row.trained_on,
+        probe=() if test[1] is None else test[1],
+        examples=done.row.trained_on,
     )
 
 

@@ -59,7 +59,7 @@ def test_label_retrain_label_on_and_export_with_the_network_cut(visit: Visit) ->
     with Project.open(visit.app.projects / "political-promises") as project:
         promoted = rounds.promoted(project.db)
         assert promoted
-        assert promoted.number == 2, "the first answers are learned by the scout alone, then by the model too"
+        assert promoted.number == 2, "the first answers train the quick classifier alone, then the model too"
         queued = {row["round_id"] for row in project.db.query("SELECT round_id FROM queue")}
         assert queued == {promoted.id}
         assert annotations.counts(project.db)["label"] == 23

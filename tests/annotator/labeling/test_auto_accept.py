@@ -155,6 +155,10 @@ def test_a_round_of_an_earlier_version_that_was_trained_on_audit_answers_guarant
         project.db.execute("UPDATE round SET metrics = json_set(metrics, '$.cross_fitted', json('true'))")
     (found,) = offer(project, Target(0.5, 0.5)).guarantees.values()
     assert isinstance(found, NotYet)
+    with immediate(project.db):
+        project.db.execute("UPDATE round SET metrics = json_remove(metrics, '$.ece')")
+    (found,) = offer(project, Target(0.5, 0.5)).guarantees.values()
+    assert isinstance(found, NotYet), "also where the metrics are incomplete"
 
 
 def test_without_a_round_there_is_nothing_to_accept(tmp_path):

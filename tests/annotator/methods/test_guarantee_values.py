@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.integrate import quad
@@ -173,11 +175,13 @@ def test_answers_are_missing_until_a_guarantee_has_a_chance_of_two_thirds():
 
 
 def test_answers_are_missing_until_the_temperature_is_known_well_enough():
-    rows = np.tile([0.92, 0.08], (50, 1))
+    rows = np.tile([0.94, 0.06], (50, 1))
     evidence = Evidence(rows, np.zeros(50, dtype=int), rows, 0.1)
-    # The spread falls with the root of the answers, from 0.1 to the one at which three spreads leave 0.9 of 0.92.
-    enough = np.log(np.log(0.92 / 0.08) / np.log(0.9 / 0.1)) / 3
-    more = int(50 * (0.1 / enough) ** 2) - 50
+    # The spread falls from 0.1 to the one at which three spreads leave 0.9 of 0.94. Each answer adds its information,
+    # the variance of the log-odds, to the inverse square of the spread.
+    odds = np.log(0.94 / 0.06)
+    enough = np.log(odds / np.log(0.9 / 0.1)) / 3
+    more = int((enough**-2 - 0.1**-2) / (0.94 * 0.06 * odds**2))
     assert guarantee._chance(evidence, TARGET, more - 1) == 0
     assert guarantee._chance(evidence, TARGET, more + 1) > 0.9
     assert missing_answers(evidence, TARGET) == more + 1
@@ -199,3 +203,11 @@ def test_the_e_value_is_the_mean_likelihood_ratio_of_up_to_five_times_the_errors
 def test_an_e_value_too_small_or_too_large_for_a_number_is_zero_or_infinite():
     assert evidence_against(10**6, 0, 0.95) == 0
     assert evidence_against(10**6, 9 * 10**5, 0.95) == np.inf
+
+
+def test_more_answers_are_no_help_where_they_say_nothing_about_the_temperature():
+    """Where all predictions are certain and right, answers carry no information on how far off the temperature is."""
+    certain = np.tile([0.99998, 0.00001, 0.00001], (200, 1))
+    evidence = Evidence(certain[:80], np.zeros(80, dtype=np.int64), certain, spread=0.9)
+    assert certify(evidence, Target(0.95)) == NotYet(Target(0.95), 80, None)
+    assert isinstance(certify(replace(evidence, spread=0.2), Target(0.95)), Guarantee)

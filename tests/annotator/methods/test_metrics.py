@@ -152,7 +152,7 @@ def test_equally_sure_utterances_share_their_risk_whatever_their_order():
 
 def of_a_round() -> Metrics:
     raw = Uncalibrated(nll=0.5, brier=0.3, ece=0.1)
-    return replace(evaluate(*calibrated(60, 3)), raw=raw, cross_fitted=True, shortlist_limit=0.2)
+    return replace(evaluate(*calibrated(60, 3)), raw=raw, shortlist_limit=0.2)
 
 
 def test_metrics_are_read_back_as_they_were_stored():
@@ -163,7 +163,7 @@ def test_metrics_are_read_back_as_they_were_stored():
 def test_metrics_are_stored_under_the_names_that_earlier_versions_read():
     assert asdict(of_a_round()).keys() == {
         *("n", "accuracy", "accuracy_interval", "macro_f1", "macro_f1_interval", "nll", "brier", "ece", "ece_band"),
-        *("aurc", "each_label", "reliability", "raw", "cross_fitted", "shortlist_limit"),
+        *("aurc", "each_label", "reliability", "raw", "shortlist_limit"),
     }
 
 
@@ -174,7 +174,7 @@ def test_metrics_of_the_first_version_are_read_and_what_it_did_not_measure_is_no
     found = Metrics.from_dict(FIRST)
     assert (found.n, found.accuracy_interval, found.ece) == (9, (0.7, 1.0), 0.1)
     assert (found.ece_band, found.macro_f1_interval, found.raw, found.shortlist_limit) == (None, None, None, None)
-    assert (found.each_label, found.reliability, found.cross_fitted) == ((), (), False)
+    assert (found.each_label, found.reliability) == ((), ())
 
 
 def test_what_a_later_version_stores_besides_is_ignored():

@@ -58,11 +58,11 @@ def test_a_round_of_an_earlier_version_has_no_band_and_none_is_made_up():
     assert list(text.figures(Measured(old.row, old.metrics)).values())[-1] == "0.05"
 
 
-def test_probabilities_are_doubted_where_the_gap_is_more_than_chance():
+def test_probabilities_are_called_unreliable_where_the_gap_is_more_than_chance():
     assert "no sign of a problem" in text.calibration_quality(used())
-    doubted = text.calibration_quality(used(120, metrics=replace(MEASURED, ece=0.12)))
-    assert "Do not rely on its probabilities" in doubted
-    assert "well calibrated" not in doubted
+    unreliable = text.calibration_quality(used(120, metrics=replace(MEASURED, ece=0.12)))
+    assert "Do not rely on its probabilities" in unreliable
+    assert "well calibrated" not in unreliable
 
 
 @pytest.mark.parametrize(("spread", "said"), [(0.3, "77 to 98 times in 100"), (0.05, "88 to 92 times in 100")])
@@ -98,7 +98,7 @@ def test_each_label_says_what_it_accepts_or_what_is_missing():
         "Missing": "",
     }
     assert guarantees.of_label("no", NotYet(WISH, 9, 50))["Missing"] == "50"
-    assert guarantees.of_label("no", NotYet(WISH, 9, None))["Missing"] == "not right often enough"
+    assert guarantees.of_label("no", NotYet(WISH, 9, None))["Missing"] == "too uncertain"
 
 
 def test_the_evidence_of_a_guarantee_is_shown_with_its_errors():
@@ -116,8 +116,8 @@ def test_how_many_answers_are_missing_and_whether_there_are_so_many():
 
 
 def test_a_round_that_learned_from_audit_answers_asks_for_a_new_round_and_not_for_59_answers():
-    metrics = replace(MEASURED, cross_fitted=True)
-    few, enough = (guarantees.not_yet(NotYet(WISH, 0, 59), used(answers=n, metrics=metrics)) for n in (20, 70))
+    learned = [replace(one, row=replace(one.row, metrics_json='{"cross_fitted": true}')) for one in map(used, (20, 70))]
+    few, enough = (guarantees.not_yet(NotYet(WISH, 0, 59), one) for one in learned)
     assert few.startswith("Not yet: about 39 more audit answers are needed")
     assert "Retrain" in enough
 

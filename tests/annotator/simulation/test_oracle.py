@@ -40,7 +40,7 @@ def made(monkeypatch):
 FIGURES = {  # in a file of finished sessions and in `--json`
     *("strategy", "seed", "round", "labels", "trained_on", "audited_on", "temperature", "raw_nll", "raw_ece"),
     *("steady", "open", "wrong_expected", "wrong", "n", "accuracy", "accuracy_interval", "macro_f1", "nll", "brier"),
-    *("macro_f1_interval", "ece", "ece_band", "aurc", "each_label", "reliability", "raw", "cross_fitted"),
+    *("macro_f1_interval", "ece", "ece_band", "aurc", "each_label", "reliability", "raw"),
     "shortlist_limit",
 }
 
@@ -94,8 +94,8 @@ def test_what_a_round_said_where_the_answer_is_known_can_be_kept(labeled, tmp_pa
         assert len(arrays["audit"]) == len(arrays["audit_truth"]) == run.audited_on
         assert len(arrays["test"]) == len(arrays["test_truth"]) == run.metrics.n
         assert (arrays["test"].argmax(axis=1) == arrays["test_truth"]).mean() == pytest.approx(run.metrics.accuracy)
-        np.testing.assert_allclose(arrays["heard"], log_softmax(arrays["test"] / 2, axis=1))
-        assert arrays["lessons"] == run.trained_on
+        np.testing.assert_allclose(arrays["probe"], log_softmax(arrays["test"] / 2, axis=1))
+        assert arrays["examples"] == run.trained_on
 
 
 def test_the_same_seed_gives_the_same_figures_and_another_others(labeled):
