@@ -48,9 +48,8 @@ class Recipe:
     dropout: Part = 0.05  # 0 is a quarter faster on a CPU; whether it is as good is unknown
     target_modules: str = "all-linear"  # attention alone learns less (Biderman et al. 2024, arXiv 2405.09673)
     learning_rate: Positive | None = None  # None: the default of the method, see LEARNING_RATES
-    probe_weight: Share = (
-        constants.PROBE_WEIGHT
-    )  # of the probe in the blend; 0: adapter alone; 1: probe alone, nothing is fine-tuned
+    # of the probe in the blend; 0: adapter alone; 1: probe alone, nothing is fine-tuned
+    probe_weight: Share = constants.PROBE_WEIGHT
     epochs: Count = 8
     average: Share = 0.5  # of the last steps, whose weights are averaged (Izmailov et al. 2018, arXiv 1803.05407)
     batch_size: Count = 8

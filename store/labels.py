@@ -178,7 +178,8 @@ def shares(db: Database, label_ids: tuple[int, ...]) -> tuple[tuple[int, ...], N
     """Return the ids of the labels in use, and the (k of the round, k in use) matrix that maps probabilities to them.
 
     A merged label maps to the other one. A split label is divided evenly between its parts, and a retired one between
-    all labels, because the round cannot distinguish these. Rows sum to one; the column of a new label is zero.
+    the labels that the others map to, because the round cannot distinguish these. Rows sum to one. The column of a
+    label that the round does not know is zero, unless it knows none of those in use: then all are equally likely.
     """
     known = {one.id: one for one in every(db)}
     used = tuple(one.id for one in known.values() if one.in_use)
@@ -197,11 +198,12 @@ def shares(db: Database, label_ids: tuple[int, ...]) -> tuple[tuple[int, ...], N
         each = [heirs(heir, seen | {label}) for heir in following]
         return [_mean(held) for held in each if held]
 
-    passed = np.full((len(label_ids), len(used)), 1 / max(1, len(used)))
+    passed = np.zeros((len(label_ids), len(used)))
     for number, label in enumerate(label_ids):
-        if found := heirs(label, frozenset()):
-            held = _mean(found)
-            passed[number] = [held.get(i, 0.0) for i in used]
+        held = _mean(heirs(label, frozenset()))
+        passed[number] = [held.get(i, 0.0) for i in used]
+    reached = passed.any(axis=0) if passed.any() else np.ones(len(used), dtype=bool)
+    passed[~passed.any(axis=1)] = reached / max(1, reached.sum())
     return used, passed
 
 

@@ -29,10 +29,9 @@ _IN_ENGLISH = {  # strftime codes that depend on locale or time zone, as of that
 _GAP = "\ue000utterance\ue000"  # private-use characters: no instruction contains them
 _FAILURES = (TemplateError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError)
 _ANSWER = "\ue000answer\ue000"
-_THINKING = (
-    re.compile(  # in brackets, as in <think>, [THINK], ◁think▷, <seed:think>, <|START_THINKING|>, <|begin_of_thought|>
-        r"([<\[◁]\|?)((?:\w+:|start_|begin_of_)?(?:think|thinking|thought|reason|reasoning))(\|?[>\]▷])", re.IGNORECASE
-    )
+# In brackets, as in <think>, [THINK], ◁think▷, <seed:think>, <|START_THINKING|>, <|begin_of_thought|>
+_THINKING = re.compile(
+    r"([<\[◁]\|?)((?:\w+:|start_|begin_of_)?(?:think|thinking|thought|reason|reasoning))(\|?[>\]▷])", re.IGNORECASE
 )
 
 
