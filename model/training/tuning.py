@@ -289,7 +289,8 @@ def _config(backbone: Backbone, recipe: Recipe) -> peft.PeftConfig:
 
 def _excluded(model: Any, layers: Sequence[int]) -> str | None:
     """Return a pattern of the modules not to adapt: those of other layers, and routers, which choose experts."""
-    routers = [re.escape(name) for name, module in model.named_modules() if _is_router(module, _experts(model.config))]
+    experts = _experts(model.config)
+    routers = [re.escape(name) for name, module in model.named_modules() if _is_router(module, experts)]
     patterns = [*routers, *([_all_layers_but(layers)] if layers else [])]
     return "|".join(patterns) or None
 
