@@ -60,7 +60,7 @@ class Recipe:
     label_smoothing: Part = 0.0  # over the labels, not over the vocabulary
     class_weights: bool = False  # weigh labels by inverse square root of frequency
     clip: Positive = 1.0
-    layers: tuple[Annotated[int, Ge(0)], ...] = ()  # to adapt; empty: all of them
+    layers: tuple[Annotated[int, Ge(0)], ...] = ()  # to adapt; empty: all. Layers below run once a round
     rslora: bool = False  # scale by the root of the rank (Kalajdzievski 2023, arXiv 2312.03732)
     dora: bool = False  # separates magnitude and direction (Liu et al. 2024, arXiv 2402.09353); slower
     loraplus: Positive = 1.0  # ratio of the B matrices' learning rate

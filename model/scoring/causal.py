@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ from annotator.errors import Message, UtteranceTooLong
 from model.backbones.backbone import Backbone
 from model.finite import refuse_model
 from model.prompts.tokens import PromptTokens
-from model.scoring.hidden_states import capture_layers, mean_by_owner
+from model.scoring.frozen_layers import FrozenStates, frozen_below
+from model.scoring.hidden_states import capture_layers, hidden_of, mean_by_owner
 from model.scoring.likeness import UNFIT, check_row
 from model.scoring.loglik import edge_loglik, label_loglik, path_loglik
 from model.scoring.packing import (
@@ -44,12 +45,13 @@ class CausalScorer:
         self.cached: Any = None
         self.shared: Sequence[int] = ()  # the common start of all bodies of the session, also in the cache
         self.windows = read_windows(backbone.model.config)
+        self.frozen: FrozenStates | None = None  # while only upper layers are trained
 
     def rows(self, bodies: Bodies, budget: int) -> list[list[int]]:
         """Cut in the order given: packing does not need equal lengths."""
         nodes = self.tokens.trie.nodes - 1
         if self.windows.columns:
-            budget = min(budget, self.windows.columns - len(self._first(())))
+            budget = min(budget, self.windows.columns - len(self.first_columns(())))
         each = nodes if nodes < FEW_NODES or self.windows.columns else FEW_NODES  # of a large trie few nodes are opened
         return [list(row) for row in split_rows([len(body) + each for body in bodies], budget)]
 
@@ -91,13 +93,18 @@ class CausalScorer:
         with capture_layers(self.backbone.model) as outputs:
             self.forward(queries, row.present, np.zeros(1, dtype=np.int64), row.cache)
         owners = [owners_within(lane, own, first) for lane in queries]
-        means = mean_by_owner(outputs.halfway, np.concatenate(owners), len(bodies))
+        halfway, further = map(hidden_of, outputs)
+        means = mean_by_owner(halfway, np.concatenate(owners), len(bodies))
         last = torch.from_numpy(_locate(queries, everyone, 0 * everyone)).to(means.device)
-        return torch.cat([means, outputs.further.flatten(0, 1)[last].float()], dim=1)
+        return torch.cat([means, further.flatten(0, 1)[last].float()], dim=1)
 
     def check(self, bodies: Bodies, budget: int) -> None:
         """Raise BackboneRefused if bodies get other numbers in a row than alone."""
         check_row(self, bodies, budget)
+
+    def frozen_below(self, bodies: Bodies, budget: int) -> AbstractContextManager[None]:
+        """Compute the layers below the first trained one once for each body. See `frozen_layers`."""
+        return frozen_below(self, bodies, budget)
 
     def at_ends(self, bodies: Bodies, owners: Ints, nodes: Ints) -> torch.Tensor:
         """Return log-probabilities over the vocabulary at the end of each body, then at the given nodes."""
@@ -116,13 +123,13 @@ class CausalScorer:
         The common start of all bodies is computed once, like the instruction. `behind`: nodes that follow each body.
         """
         shared = self.shared if self.cached else common_start(bodies)
-        first, rest = self._first(shared), [body[len(shared) :] for body in bodies]
+        first, rest = self.first_columns(shared), [body[len(shared) :] for body in bodies]
         texts = body_columns(rest, len(first))
         sizes = (np.array([len(body) for body in rest]) + behind).tolist()
         lanes = fill_lanes(sizes) if self.cached else [list(range(len(bodies)))]
-        return _Row(self, first, lanes), texts, texts.positions[last_of_each(texts, len(bodies))]
+        return _Row(self, first, lanes, bodies), texts, texts.positions[last_of_each(texts, len(bodies))]
 
-    def _first(self, shared: Sequence[int]) -> Columns:
+    def first_columns(self, shared: Sequence[int]) -> Columns:
         """Return the columns of the soft prompt, if any, the instruction, and the common start of the bodies."""
         return prefix_columns([0] * self.backbone.virtual_tokens + self.tokens.prefix + list(shared))
 
@@ -166,7 +173,7 @@ class CausalScorer:
     @contextmanager
     def session(self, shared: Sequence[int] = ()) -> Iterator[None]:
         """Compute the shared prefix once and cache its keys and values."""
-        ids = torch.from_numpy(self._first(shared).ids)[None].to(self.backbone.device)
+        ids = torch.from_numpy(self.first_columns(shared).ids)[None].to(self.backbone.device)
         with _eager_attention_on_cpu(self.backbone):
             self.cached, self.shared = self._compute_cache(ids), shared
             try:
@@ -187,7 +194,7 @@ class CausalScorer:
         """Within a session, score bodies that lack the shared beginning: behind the instruction alone."""
         from transformers import DynamicCache
 
-        whole, shared, kept = self.cached, self.shared, len(self._first(()))
+        whole, shared, kept = self.cached, self.shared, len(self.first_columns(()))
         self.cached = DynamicCache([(one.keys[:, :, :kept], one.values[:, :, :kept]) for one in whole.layers])
         self.shared = ()
         try:
@@ -249,15 +256,16 @@ class CausalScorer:
 class _Row:
     """A row, divided into lanes, that is computed in one or more parts."""
 
-    def __init__(self, scorer: CausalScorer, first: Columns, lanes: list[list[int]]) -> None:
-        self.scorer, self.lanes = scorer, lanes
+    def __init__(self, scorer: CausalScorer, first: Columns, lanes: list[list[int]], bodies: Bodies) -> None:
+        self.scorer, self.lanes, self.bodies = scorer, lanes, bodies
         self.cache = _expand_cache(scorer.cached, len(lanes)) if scorer.cached else None
         self.present = [first] * len(lanes)
 
     def compute(self, columns: Columns, owners: Ints, nodes: Ints) -> torch.Tensor:
         """Compute columns; return (pairs, vocabulary) logits at nodes of utterances, which must be among these."""
-        queries = self.append(columns)
-        return self.scorer.forward(queries, self.present, _locate(queries, owners, nodes), self.cache)
+        queries, frozen = self.append(columns), self.scorer.frozen
+        with frozen.in_place(self.scorer.backbone.model, queries, self.bodies) if frozen else nullcontext():
+            return self.scorer.forward(queries, self.present, _locate(queries, owners, nodes), self.cache)
 
     def append(self, columns: Columns) -> list[Columns]:
         """Append columns to their lanes; return the columns to compute, lane by lane."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -77,6 +77,10 @@ class EncoderDecoderScorer:
             return edge_loglik(encoded.decode_paths(owners, nodes)[torch.arange(len(nodes)), last], nodes, trie)
 
         return best_first(trie, len(bodies), expand, tolerance, at_once=max(len(bodies), 256))
+
+    def frozen_below(self, bodies: Bodies, budget: int) -> AbstractContextManager[None]:
+        """Do nothing: a decoder attends to the encoder in all of its layers."""
+        return nullcontext()
 
     def states(self, bodies: Bodies, own: Sequence[slice]) -> torch.Tensor:
         """Return (n, 2 · width) encoder states: the mean over each utterance's own tokens, and the last token."""

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -28,31 +28,28 @@ class _Enough(BaseException):
     """Ends a forward pass early."""
 
 
-class LayerOutputs:
-    """Outputs of two layers: (rows, tokens, width) each."""
+def layer_stack(model: Any) -> list[torch.nn.Module]:
+    """Return the layers of a causal model: the longest list of modules that is not inside another."""
+    inside = {id(part) for one in _lists(model) for part in _lists(one) if part is not one}
+    outermost = [list(one) for one in _lists(model) if id(one) not in inside]
+    return max(outermost, key=len)
 
-    halfway: torch.Tensor
-    further: torch.Tensor
+
+def _lists(module: torch.nn.Module) -> list[torch.nn.ModuleList]:
+    return [part for part in module.modules() if isinstance(part, torch.nn.ModuleList)]
 
 
 @contextmanager
-def capture_layers(model: Any) -> Iterator[LayerOutputs]:
-    """Capture the outputs of a forward pass, which ends three fifths up, without logits."""
-    outputs = LayerOutputs()
+def capture(layers: Sequence[torch.nn.Module], numbers: Sequence[int]) -> Iterator[list[Any]]:
+    """Capture the outputs of some layers in ascending order; the pass ends behind the last. See `hidden_of`."""
+    outputs: list[Any] = []
 
     def note(_: Any, __: Any, output: Any) -> None:
-        outputs.halfway = _hidden(output)
+        outputs.append(output)
+        if len(outputs) == len(numbers):
+            raise _Enough
 
-    def stop(_: Any, __: Any, output: Any) -> None:
-        outputs.further = _hidden(output)
-        raise _Enough
-
-    stacks = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
-    layers = max(stacks, key=len)
-    hooks = [
-        layers[int(constants.MEANING_LAYER * len(layers))].register_forward_hook(note),
-        layers[int(constants.ANSWER_LAYER * len(layers))].register_forward_hook(stop),  # the same one of two layers
-    ]
+    hooks = [layers[number].register_forward_hook(note) for number in numbers]
     try:
         yield outputs
     except _Enough:
@@ -62,8 +59,16 @@ def capture_layers(model: Any) -> Iterator[LayerOutputs]:
             hook.remove()
 
 
-def _hidden(output: Any) -> torch.Tensor:
+def hidden_of(output: Any) -> torch.Tensor:
+    """Return the (rows, tokens, width) hidden states in a layer's output, which may have more parts."""
     return output[0] if isinstance(output, tuple) else output  # type: ignore[no-any-return]
+
+
+def capture_layers(model: Any) -> AbstractContextManager[list[Any]]:
+    """Capture the outputs halfway and three fifths up, where the pass ends, without logits."""
+    layers = layer_stack(model)
+    shares = constants.MEANING_LAYER, constants.ANSWER_LAYER  # the same layer of two
+    return capture(layers, [int(share * len(layers)) for share in shares])
 
 
 def mean_by_owner(hidden: torch.Tensor, owners: Ints, size: int) -> torch.Tensor:

@@ -6,7 +6,7 @@ Training (with gradients) and scoring (without) use the same functions.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 import torch
@@ -45,6 +45,10 @@ class Scorer(Protocol):
 
     def rows(self, bodies: Bodies, budget: int) -> list[list[int]]:
         """Group utterances into rows of at most `budget` tokens; return their indices."""
+        ...
+
+    def frozen_below(self, bodies: Bodies, budget: int) -> AbstractContextManager[None]:
+        """Compute the layers below the first trained one once for each body, if that gives equal numbers."""
         ...
 
     def check(self, bodies: Bodies, budget: int) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -123,7 +123,8 @@ def train(
             learner.accelerator.backward(loss)
 
     per_epoch = len(batches) // recipe.epochs
-    with _in_training(backbone.model, recipe, float(np.mean([len(body) for body in bodies]))):
+    frozen = nullcontext() if recipe.neftune else scorer.frozen_below(bodies, budget.tokens)  # noise enters below
+    with frozen, _in_training(backbone.model, recipe, float(np.mean([len(body) for body in bodies]))):
         while step < len(batches) and not learner.is_over(recipe.patience):
             batch = batches[step]
             budget.run(lambda tokens, batch=batch: backward(batch, tokens))  # type: ignore[misc]

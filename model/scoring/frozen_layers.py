@@ -1,0 +1,163 @@
+"""Compute the layers below the first trained one once for each utterance, rather than in every epoch.
+
+If only upper layers are trained, the layers below them compute the same hidden states in every step. These are kept in
+memory, and a pass begins with them. The numbers equal those of whole passes; where they do not, as in a model whose
+upper layers read more than the states below, whole passes are computed. Only a backbone's own dropout, which Llama and
+its like lack, is absent from frozen layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from accelerate.utils.memory import should_reduce_batch_size
+
+from model.backbones.backbone import Backbone
+from model.prompts.tokens import PromptTokens
+from model.scoring.hidden_states import capture, hidden_of, layer_stack
+from model.scoring.likeness import tolerance
+from model.scoring.packing import PREFIX, Bodies, Columns, Ints, body_columns, last_of_each, node_columns
+
+
+class Scorer(Protocol):
+    """The part of a packed-row scorer that is used here."""
+
+    backbone: Backbone
+    tokens: PromptTokens
+    frozen: FrozenStates | None
+
+    def first_columns(self, shared: Sequence[int]) -> Columns:
+        """Return the columns of the instruction and of the common start of bodies."""
+        ...
+
+    def forward(self, queries: list[Columns], present: list[Columns], places: Ints, cache: Any) -> torch.Tensor:
+        """Compute lanes of columns; return (places, vocabulary) logits."""
+        ...
+
+    def at_ends(self, bodies: Bodies, owners: Ints, nodes: Ints) -> torch.Tensor:
+        """Return log-probabilities over the vocabulary at the end of each body, then at the given nodes."""
+        ...
+
+    def rows(self, bodies: Bodies, budget: int) -> list[list[int]]:
+        """Group bodies into rows."""
+        ...
+
+
+@dataclass(frozen=True)
+class FrozenStates:
+    """Hidden states behind the frozen layers: of the instruction, and of each body with all inner nodes of the trie."""
+
+    layers: int
+    prefix: torch.Tensor  # (tokens of the instruction, width)
+    of_bodies: dict[tuple[int, ...], torch.Tensor]  # (tokens + inner nodes, width) each
+    in_tuple: bool  # whether a layer returns its states within a tuple
+
+    def at(self, lanes: Sequence[Columns], bodies: Bodies) -> torch.Tensor:
+        """Return (lanes, columns, width) states of the columns of a row; zeros for padding."""
+        known = [self.of_bodies[tuple(body)] for body in bodies]
+        table = torch.cat([self.prefix, *known, torch.zeros_like(self.prefix[:1])])
+        starts = len(self.prefix) + np.cumsum([0, *(len(states) for states in known)])[:-1]
+        sizes = np.array([len(body) for body in bodies])
+        places = np.stack([_places(lane, starts, sizes, len(self.prefix)) for lane in lanes])
+        return table[torch.from_numpy(places).to(table.device)]
+
+    @contextmanager
+    def in_place(self, model: Any, lanes: Sequence[Columns], bodies: Bodies) -> Iterator[None]:
+        """Replace the frozen layers by these states in a pass over the lanes."""
+        states, frozen = self.at(lanes, bodies), layer_stack(model)[: self.layers]
+        output = (states,) if self.in_tuple else states
+        before = [layer.__dict__.get("forward") for layer in frozen]
+        for layer in frozen:
+            layer.forward = lambda *_, **__: output
+        try:
+            yield
+        finally:
+            for layer, own in zip(frozen, before, strict=True):
+                del layer.forward
+                if own is not None:
+                    layer.forward = own
+
+
+def _places(lane: Columns, starts: Ints, sizes: Ints, first: int) -> Ints:
+    """Return the rows of the columns in a table of the instruction, the bodies with their nodes, and padding.
+
+    The common start of all bodies counts as instruction in a row; in the table it is the start of the first body.
+    """
+    owners = np.maximum(lane.owners, 0)
+    body = starts[owners] + lane.positions - first
+    node = starts[owners] + sizes[owners] + lane.nodes - 1
+    own = np.where(lane.nodes > 0, node, body)
+    return np.where(lane.owners >= 0, own, np.where(lane.owners == PREFIX, lane.positions, -1))
+
+
+@contextmanager
+def frozen_below(scorer: Scorer, bodies: Bodies, budget: int) -> Iterator[None]:
+    """Give a scorer the states of these bodies, which take no gradient, until the end of the context.
+
+    Has no effect if all layers are trained, or if the model computes other numbers this way.
+    """
+    layers = _count_frozen(scorer.backbone.model)
+    rows = [[bodies[i] for i in row] for row in scorer.rows(bodies, budget)] if layers else []
+    try:
+        if rows:
+            scorer.frozen = _verified(scorer, rows, layers)
+        yield
+    finally:
+        scorer.frozen = None
+
+
+@torch.no_grad()
+def _verified(scorer: Scorer, rows: Sequence[Bodies], layers: int) -> FrozenStates | None:
+    """Return the states of all rows; None if they lead to other numbers, or if memory runs out."""
+    try:
+        scorer.frozen = found = _joined([_compute(scorer, row, layers) for row in rows])
+        return found if _are_equal(scorer, max(rows, key=lambda row: max(map(len, row)))) else None
+    except RuntimeError as error:
+        if not should_reduce_batch_size(error):
+            raise
+        return None
+
+
+def _count_frozen(model: Any) -> int:
+    """Return the number of layers below the first one that is trained; 0 if weights outside the layers are."""
+    stack = layer_stack(model)
+    trained = [any(weight.requires_grad for weight in layer.parameters()) for layer in stack]
+    inside = {id(weight) for layer in stack for weight in layer.parameters()}
+    outside = any(weight.requires_grad and id(weight) not in inside for weight in model.parameters())
+    return trained.index(True) if any(trained) and not outside else 0
+
+
+def _compute(scorer: Scorer, bodies: Bodies, layers: int) -> FrozenStates:
+    """Compute one row of bodies and all inner nodes up to the last frozen layer."""
+    first, trie, n = scorer.first_columns(()), scorer.tokens.trie, len(bodies)
+    inner, size = trie.nodes - 1, len(first)
+    texts = body_columns(bodies, size)
+    ends = texts.positions[last_of_each(texts, n)]
+    nodes = node_columns(np.repeat(np.arange(n), inner), np.tile(np.arange(1, trie.nodes), n), ends, trie)
+    row = first.concatenate(texts, nodes)
+    with capture(layer_stack(scorer.backbone.model), [layers - 1]) as outputs:
+        scorer.forward([row], [row], np.zeros(1, dtype=np.int64), None)
+    states = hidden_of(outputs[0])[0]
+    of_texts = torch.split(states[size : size + len(texts)], [len(body) for body in bodies])
+    of_nodes = states[size + len(texts) :].view(n, inner, -1)
+    joined = [torch.cat(pair) for pair in zip(of_texts, of_nodes, strict=True)]
+    known = {tuple(body): one for body, one in zip(bodies, joined, strict=True)}
+    return FrozenStates(layers, states[:size].clone(), known, isinstance(outputs[0], tuple))
+
+
+def _joined(parts: Sequence[FrozenStates]) -> FrozenStates:
+    return replace(parts[0], of_bodies={body: states for part in parts for body, states in part.of_bodies.items()})
+
+
+def _are_equal(scorer: Scorer, row: Bodies) -> bool:
+    """Return whether a row gets the same numbers as from a whole pass."""
+    owners, nodes = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    begun = scorer.at_ends(row, owners, nodes)
+    scorer.frozen = None
+    whole = scorer.at_ends(row, owners, nodes)
+    return bool((begun - whole).norm(dim=-1).max() <= tolerance(scorer.backbone, whole))
