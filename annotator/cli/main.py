@@ -25,6 +25,7 @@ from annotator.labeling.session import standing
 from annotator.project import Project
 from annotator.rounds.lifecycle import recover
 from annotator.rounds.prediction import Labeler, format_of
+from annotator.rounds.spelling import about_spelling
 from annotator.rounds.statuses import added_up, statuses
 from annotator.rounds.summaries import about_weights, summaries
 from annotator.rounds.worker import start_round
@@ -340,6 +341,9 @@ def _examine(project: Path) -> None:
         hint = "Restore the folder from a backup. `sqlite3 project.db .recover` extracts what is still readable."
         raise ProjectDamaged(Message("{n} problem{n2} found.", n=len(found), n2="s" * (len(found) > 1)), hint)
     console.print(f"No problems found in {project}.")
+    with Project.open(project) as opened:
+        for note in about_spelling(opened):
+            console.print(f"  {note}", highlight=False, markup=False)
 
 
 if __name__ == "__main__":
