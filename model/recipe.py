@@ -46,9 +46,7 @@ class Recipe:
     quantization: Quantization = "none"  # 4-bit is worthwhile from about a billion parameters
     method: Literal["lora", "prompt", "full"] = "lora"  # LoRA layers; a soft prompt; all weights, twice the memory
     virtual_tokens: Limited = 20  # of a soft prompt: 20 to 100 are usual (Lester et al. 2021, arXiv 2104.08691)
-    rank: Limited = (
-        16  # quality hardly depends on it if all layers are adapted (Dettmers et al. 2023, arXiv 2305.14314)
-    )
+    rank: Limited = 16  # quality hardly depends on it if all layers are adapted (Dettmers et al. 2023, 2305.14314)
     alpha: Count = 32  # twice the rank: the update enters at scale 2
     dropout: Part = 0.05  # 0 is a quarter faster on a CPU; whether it is as good is unknown
     target_modules: str = "all-linear"  # attention alone learns less (Biderman et al. 2024, arXiv 2405.09673)
@@ -95,31 +93,40 @@ def check_recipe(recipe: Recipe) -> None:
                 ),
                 "Enter a finite number.",
             )
-    for name, other in _without_effect(recipe):
-        value, default = getattr(recipe, name), getattr(Recipe, name)
-        if value and value != default:  # zero turns a setting off, which is no error
-            raise BadInput(
-                Message(
-                    "“{name}” {value} has no effect while “{other}” is “{present}”.",
-                    name=name,
-                    value=value,
-                    other=other,
-                    present=getattr(recipe, other),
-                ),
-                Message(
-                    "Change recipe.{other}, or set recipe.{name}={default}, its default.",
-                    other=other,
-                    name=name,
-                    default=default if default != () else "",
-                ),
-            )
+    if idle := list(_without_effect(recipe)):
+        name, other = idle[0]
+        raise BadInput(
+            Message(
+                "“{name}” {value} has no effect while “{other}” is “{present}”.",
+                name=name,
+                value=getattr(recipe, name),
+                other=other,
+                present=getattr(recipe, other),
+            ),
+            Message(
+                "Change recipe.{other}, or set the defaults: {defaults}.",
+                other=other,
+                defaults=" ".join(f"recipe.{name}={_written(getattr(Recipe, name))}" for name, _ in idle),
+            ),
+        )
+
+
+def _written(value: object) -> str:
+    return "" if value == () else str(value)
 
 
 def _without_effect(recipe: Recipe) -> Iterator[tuple[str, str]]:
-    """Yield settings that change nothing, each with the setting that is the reason.
+    """Yield the settings that were set and change nothing, each with the setting that is the reason.
 
     With `probe_weight` 1 the settings of fine-tuning are kept for the next time, as that is one click on a page.
     """
+    for name, other in _ignored(recipe):
+        value = getattr(recipe, name)
+        if value and value != getattr(Recipe, name):  # zero turns a setting off, which is no error
+            yield name, other
+
+
+def _ignored(recipe: Recipe) -> Iterator[tuple[str, str]]:
     if recipe.method != "lora":
         yield from ((name, "method") for name in _OF_LORA)
     if recipe.method != "prompt":

@@ -231,7 +231,7 @@ def _fetch(load: Any, name: str, place: _Place, **options: Any) -> Any:
                 "The backbone “{name}” cannot be loaded: {name2}: {error}",
                 name=name,
                 name2=type(error).__name__,
-                error=error,
+                error="\n".join(line for line in str(error).splitlines() if "trust_remote_code" not in line),
             ),
             "Choose another backbone.",
         ) from error

@@ -76,7 +76,7 @@ def learned(folder: str, settings: dict[str, Any]) -> np.ndarray:
 def test_a_setting_without_effect_is_refused_when_it_is_set(changes: list[str], named: str) -> None:
     with pytest.raises(BadInput, match=f"“{named}” .* has no effect while") as caught:
         changed_recipe(Recipe(), changes)
-    assert f"set recipe.{named}=" in caught.value.hint
+    assert f"recipe.{named}=" in caught.value.hint
 
 
 @pytest.mark.parametrize(

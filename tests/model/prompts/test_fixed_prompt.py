@@ -212,7 +212,7 @@ def test_a_tokenizer_without_an_end_of_text_is_refused(llama: Backbone, t5: Back
         (lambda text: "[]", "does not describe a round"),
         (lambda text: "", "cannot be read"),
         (lambda text: re.sub('"backbone": "[^"]*",', "", text), "has no backbone"),
-        (lambda text: text.replace('"labels"', '"marks"'), "does not contain the task"),
+        (lambda text: text.replace('"labels":', '"marks":'), "does not contain the task"),
         (lambda text: text.replace('"before"', '"behind"'), "does not contain the prompt"),
         (lambda text: re.sub('"end": [0-9]+', '"end": "last"', text), "does not contain the prompt"),
         (lambda text: re.sub('"name": "joy"', '"name": 3', text), "does not contain the task"),
