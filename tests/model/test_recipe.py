@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tests.model.tiny import LABEL_SETS, UTTERANCES, quick
 TASK, LABELS = LABEL_SETS["words that begin one another"], [0, 1, 2, 3, 1]
 OTHER = {  # another value of each setting than the tests' recipe has
     "virtual_tokens": 5, "rank": 2, "alpha": 64, "dropout": 0.3, "target_modules": ".*(q_proj|q)",
-    "learning_rate": 3e-2, "probe_weight": 0.5, "epochs": 2, "average": 0.9, "batch_size": 2, "warmup": 0.5,
+    "learning_rate": 2e-2, "probe_weight": 0.5, "epochs": 2, "average": 0.9, "batch_size": 2, "warmup": 0.5,
     "weight_decay": 0.9,
     "optimizer": "adamw_8bit", "loss": "tokens", "label_smoothing": 0.3, "class_weights": True, "clip": 1e-3,
     "layers": (1,), "rslora": True, "dora": True, "loraplus": 16.0, "neftune": 50.0, "holdout": 0.4, "patience": 1,
@@ -27,14 +28,20 @@ OTHER = {  # another value of each setting than the tests' recipe has
 }  # fmt: skip
 NO_EFFECT_BY_DESIGN = {"method", "checkpointing", "row_tokens", "tolerance"}  # memory, and large codebooks
 
+QUICK = (("llama", "lora", "labels"), ("t5", "prompt", "tokens"))
+
 
 def test_every_setting_is_tried() -> None:
     assert {field.name for field in fields(Recipe)} == OTHER.keys() | NO_EFFECT_BY_DESIGN
 
 
-@pytest.mark.parametrize("kind", ["llama", "t5"])
-@pytest.mark.parametrize("method", ["lora", "prompt", "full"])
-@pytest.mark.parametrize("loss", ["labels", "tokens"])
+@pytest.mark.parametrize(
+    ("kind", "method", "loss"),
+    [
+        pytest.param(*cell, marks=() if cell in QUICK else pytest.mark.soak)
+        for cell in product(("llama", "t5"), ("lora", "prompt", "full"), ("labels", "tokens"))
+    ],
+)
 def test_every_setting_changes_what_is_learned_or_is_refused(
     folders: dict[str, str], kind: str, method: str, loss: str
 ) -> None:
