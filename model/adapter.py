@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import string
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -19,7 +20,7 @@ from safetensors import SafetensorError
 
 from annotator.errors import BackboneChanged, BackboneRefused, Message, NotFinite, ProjectError
 from model.backbones.backbone import Backbone
-from model.description import read_description, write_description
+from model.description import check_files, read_description, write_description
 from model.finite import check_finite
 from model.probe.probe import PROBE_FILE, Probe, blank, blend, fit_probe, zero_shot_probe
 from model.prompts.tokens import PromptTokens
@@ -34,6 +35,7 @@ from model.types import Extent, Frame, Logits, Origin, Progress, States, Task, U
 
 _LOG = logging.getLogger(__name__)
 _RESTORE = "Restore the folder from a backup, or retrain."
+_SAMPLE = f"{string.printable} Don't: 12,345.67 · año, Żółć, Füße, ещё, 退款, 返金, 환불, عربي 🫠"
 
 
 class LanguageModelClassifier:
@@ -56,6 +58,13 @@ class LanguageModelClassifier:
         return short_hash(
             [STATE_FORMAT, self.origin.fingerprint, self.recipe.quantization, self.recipe.max_tokens, around]
         )
+
+    @property
+    def tokenization(self) -> str:
+        """Return a key of the tokens that prompt, labels and a sample of text become: other files change it."""
+        tokens, trie = self.tokens, self.tokens.trie
+        labels = [trie.edge_nodes.tolist(), trie.edge_tokens.tolist(), trie.edge_labels.tolist()]
+        return short_hash([tokens.prefix, tokens.suffix, [*self._scorer.begin], labels, tokens.of_text(_SAMPLE)])
 
     @property
     def origin(self) -> Origin:
@@ -157,6 +166,11 @@ class LanguageModelClassifier:
         """
         description = complete_description(folder)
         check_origin(description, self.backbone)
+        if description.get("tokenization") not in (None, self.tokenization):
+            raise BackboneChanged(
+                Message("“{name}” tokenizes text otherwise than when this round was trained.", name=self.backbone.name),
+                "Restore the former files of its tokenizer and its generation_config.json, or retrain.",
+            )
         return self._attach(
             load_tuning(self._remove_tuning(), folder), _read_probe(folder) if description.get("reading") else None
         )
@@ -265,6 +279,7 @@ class RoundAdapter:
             "recipe": asdict(owner.recipe),
             "reading": owner.reading if self._probe else None,
             "frame": asdict(owner.tokens.frame),
+            "tokenization": owner.tokenization,
             **asdict(owner.origin),
         }
         write_description(folder, description)
@@ -285,9 +300,10 @@ def check_origin(description: dict[str, Any], backbone: Backbone) -> None:
 
 
 def complete_description(folder: Path) -> dict[str, Any]:
-    """Return the description of a round. Raises ProjectError if a file is missing from its folder."""
+    """Return the description of a round. Raises ProjectError if a file of its folder is missing or another's."""
     weights_in(folder)
     description = read_description(folder)
+    check_files(folder, description)
     if description.get("reading") and not (folder / PROBE_FILE).is_file():
         raise ProjectError(
             Message("{probe_file} is missing from {folder}.", probe_file=PROBE_FILE, folder=folder), _RESTORE

@@ -6,6 +6,7 @@ Imports nothing heavy, so settings can be shown and stored without torch.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal
 
@@ -25,6 +26,7 @@ LANE = 128  # tokens of a lane, into which a row is divided for scoring
 
 
 Count = Annotated[int, Ge(1)]
+Limited = Annotated[int, Interval(ge=1, le=1000)]  # more would only fill the memory
 Amount = Annotated[float, Interval(ge=0, lt=math.inf)]
 Positive = Annotated[float, Interval(gt=0, lt=math.inf)]
 Share = Annotated[float, Interval(ge=0, le=1)]
@@ -33,6 +35,7 @@ Part = Annotated[float, Interval(ge=0, lt=1)]  # less than the whole
 Quantization = Literal["none", "nf4"]
 
 
+_OF_LORA = ("rank", "alpha", "dropout", "target_modules", "layers", "rslora", "dora", "loraplus")
 FORMER = {"scout": "probe_weight"}  # names of settings in earlier versions
 
 
@@ -42,15 +45,15 @@ class Recipe:
 
     quantization: Quantization = "none"  # 4-bit is worthwhile from about a billion parameters
     method: Literal["lora", "prompt", "full"] = "lora"  # LoRA layers; a soft prompt; all weights, twice the memory
-    virtual_tokens: Count = 20  # of a soft prompt: 20 to 100 are usual (Lester et al. 2021, arXiv 2104.08691)
-    rank: Count = 16  # quality hardly depends on it if all layers are adapted (Dettmers et al. 2023, arXiv 2305.14314)
+    virtual_tokens: Limited = 20  # of a soft prompt: 20 to 100 are usual (Lester et al. 2021, arXiv 2104.08691)
+    rank: Limited = 16  # quality hardly depends on it if all layers are adapted (Dettmers et al. 2023, 2305.14314)
     alpha: Count = 32  # twice the rank: the update enters at scale 2
     dropout: Part = 0.05  # 0 is a quarter faster on a CPU; whether it is as good is unknown
     target_modules: str = "all-linear"  # attention alone learns less (Biderman et al. 2024, arXiv 2405.09673)
     learning_rate: Positive | None = None  # None: the default of the method, see LEARNING_RATES
     # of the probe in the blend; 0: adapter alone; 1: probe alone, nothing is fine-tuned
     probe_weight: Share = constants.PROBE_WEIGHT
-    epochs: Count = 8
+    epochs: Limited = 8
     average: Share = 0.5  # of the last steps, whose weights are averaged (Izmailov et al. 2018, arXiv 1803.05407)
     batch_size: Count = 8
     warmup: Share = 0.06  # share of steps
@@ -90,24 +93,49 @@ def check_recipe(recipe: Recipe) -> None:
                 ),
                 "Enter a finite number.",
             )
-    if recipe.loss == "tokens" and recipe.label_smoothing:
+    if idle := list(_without_effect(recipe)):
+        name, other = idle[0]
         raise BadInput(
             Message(
-                "“label_smoothing” {label_smoothing:g} has no effect with the loss “tokens”.",
-                label_smoothing=recipe.label_smoothing,
+                "“{name}” {value} has no effect while “{other}” is “{present}”.",
+                name=name,
+                value=getattr(recipe, name),
+                other=other,
+                present=getattr(recipe, other),
             ),
-            "Set label_smoothing to 0, or the loss to “labels”.",
+            Message(
+                "Change recipe.{other}, or set the defaults: {defaults}.",
+                other=other,
+                defaults=" ".join(f"recipe.{name}={_written(getattr(Recipe, name))}" for name, _ in idle),
+            ),
         )
+
+
+def _written(value: object) -> str:
+    return "" if value == () else str(value)
+
+
+def _without_effect(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """Yield the settings that were set and change nothing, each with the setting that is the reason.
+
+    With `probe_weight` 1 the settings of fine-tuning are kept for the next time, as that is one click on a page.
+    """
+    for name, other in _ignored(recipe):
+        value = getattr(recipe, name)
+        if value and value != getattr(Recipe, name):  # zero turns a setting off, which is no error
+            yield name, other
+
+
+def _ignored(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    if recipe.method != "lora":
+        yield from ((name, "method") for name in _OF_LORA)
+    if recipe.method != "prompt":
+        yield "virtual_tokens", "method"
+    if recipe.loss == "tokens":
+        yield "label_smoothing", "loss"
+    yield ("average" if recipe.holdout else "patience"), "holdout"  # held-out data select the best epoch instead
 
 
 def renamed(stored: dict[str, Any]) -> dict[str, Any]:
     """Return stored settings under their current names."""
     return {FORMER.get(name, name): value for name, value in stored.items()}
-
-
-def read_recipe(stored: dict[str, Any]) -> Recipe:
-    """Read a stored recipe; settings that are missing get their defaults, unknown ones are ignored."""
-    names = {field.name for field in fields(Recipe)}
-    stored = renamed(stored)
-    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in stored.items()}
-    return Recipe(**{name: value for name, value in values.items() if name in names})

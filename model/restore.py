@@ -13,10 +13,17 @@ from annotator.errors import Message, ProjectError
 from model.adapter import LanguageModelClassifier, RoundAdapter, check_origin, complete_description, short_hash
 from model.backbones.backbone import load_backbone
 from model.backbones.fingerprint import pinned
-from model.description import DESCRIPTION, read_description, read_frame, read_task, write_description
+from model.description import (
+    DESCRIPTION,
+    read_description,
+    read_frame,
+    read_recipe,
+    read_task,
+    write_description,
+)
 from model.prompts.chat import DAY, former_frame
 from model.prompts.prompt import REASON
-from model.recipe import Recipe, read_recipe
+from model.recipe import Recipe
 from model.scoring.hidden_states import STATE_FORMAT
 from model.types import Task
 
@@ -30,7 +37,7 @@ def restore(folder: Path) -> RoundAdapter:
     Raises ProjectError, BackboneMissing, BackboneChanged.
     """
     description = complete_description(folder)
-    recipe = read_recipe(description["recipe"])
+    recipe = read_recipe(description)
     backbone = load_backbone(pinned(description["backbone"], description.get("revision", "")), recipe.quantization)
     check_origin(description, backbone)
     task = read_task(description)

@@ -28,4 +28,4 @@ def shortlist(probabilities: Sequence[float] | Array, limit: float) -> list[int]
     """Return the columns of the prediction set, likeliest first; at least one."""
     row = np.asarray(probabilities)
     order = [int(i) for i in np.argsort(-row, kind="stable")]
-    return [i for i in order if row[i] >= limit] or order[:1]
+    return [i for i in order if not row[i] < limit] or order[:1]  # all of them where a number is undefined

@@ -1,5 +1,6 @@
 """The rounds page: start rounds, follow their progress, compare them and change their settings."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ from annotator.methods.query_strategies import STRATEGIES
 from annotator.pages.components import layout, onboarding
 from annotator.project import Project
 from annotator.reporting.text import calibrated
+from annotator.rounds.spelling import about_spelling
 from annotator.rounds.summaries import STATES, RoundSummary, about_training, about_weights, summaries
 from annotator.rounds.worker import start_round
 from model.backbones import machine
@@ -42,6 +44,7 @@ def _round_in_use(project: Project) -> None:
     new = annotations.count_new_training_labels(project.db, promoted.last_annotation if promoted else 0)
     if promoted is None:
         st.write(say("There is no round yet. Until the first one, utterances are asked in random order."))
+        _show_notes(about_spelling(project))
         return
     made = {"round": promoted.number, "backbone": promoted.backbone, "trained": promoted.trained_on}
     if promoted.trained_on == 0:
@@ -57,7 +60,11 @@ def _round_in_use(project: Project) -> None:
     refused, notes = about_weights(project)
     if refused:
         st.error(layout.plain(refused))
-    for note in (*notes, *about_training(promoted)):
+    _show_notes([*notes, *about_training(promoted), *about_spelling(project)])
+
+
+def _show_notes(notes: Sequence[str]) -> None:
+    for note in dict.fromkeys(notes):  # a round and its successor may count the same utterances
         layout.html("quiet", note)
 
 

@@ -14,6 +14,7 @@ from annotator.project import Project
 from annotator.rounds.queueing import refill_queue
 from annotator.rounds.snapshot import Snapshot
 from model.backbones.machine import peak_memory
+from model.description import record_number
 from model.types import Adapter, Extent, Origin
 from store import jobs, queue, rounds
 from store.database import immediate, why_frozen
@@ -74,6 +75,7 @@ def save_adapter(project: Project, row: Round, adapter: Adapter) -> str:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     adapter.save(temporary)
+    record_number(temporary, row.number)
     for path in temporary.iterdir():
         with path.open("rb") as file:
             os.fsync(file.fileno())

@@ -24,7 +24,7 @@ from annotator.methods.metrics import Array
 from annotator.methods.query_strategies import Probabilities
 from annotator.project import Project
 from annotator.rounds.snapshot import model_input
-from model.description import stored_origin
+from model.description import stored_number, stored_origin
 from model.load import load_adapter
 from model.types import Adapter, Progress, Utterance, no_progress
 from store import labels, rounds
@@ -155,7 +155,8 @@ class Labeler:
 def _restored(project: Project, row: Round) -> Adapter:
     """Load a round's adapter, and record its weights if an older version did not."""
     folder = project.adapters / row.folder
-    if row.fingerprint not in (None, stored_origin(folder).fingerprint):
+    is_other = row.fingerprint not in (None, stored_origin(folder).fingerprint)
+    if is_other or stored_number(folder) not in (None, row.number):
         raise ProjectError(
             Message(
                 "The adapter in {folder} is not the one that round {number} saved.", folder=folder, number=row.number

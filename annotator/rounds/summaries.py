@@ -6,9 +6,10 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from annotator.config import RoundConfig
-from annotator.i18n import later, number, respell, say, say_many
+from annotator.i18n import later, number, respell, say
 from annotator.methods.metrics import Metrics
 from annotator.project import Project
+from annotator.rounds.spelling import unspelled_notice
 from model.backbones.fingerprint import has_changed, newest_known
 from model.backbones.memory import in_gb
 from model.types import Extent, Origin
@@ -71,16 +72,7 @@ def about_training(row: Round) -> list[str]:
         )
     elif extent.trained:
         notices.append(say("Round {round} trained {weights:,} weights.", **made))
-    if extent.unspelled:
-        notices.append(
-            say_many(
-                "{n:,} utterance has characters that {backbone} cannot spell. It may read it like another.",
-                "{n:,} utterances have characters that {backbone} cannot spell. It may read some of them alike.",
-                extent.unspelled,
-                **made,
-            )
-        )
-    return notices
+    return [*notices, *unspelled_notice(extent.unspelled, row.backbone)]
 
 
 def _not_as_trained(row: Round) -> str:

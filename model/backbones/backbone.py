@@ -27,15 +27,17 @@ from model.backbones.fingerprint import (
     stamp,
     weight_files,
 )
+from model.backbones.foreign import BareErrors
 from model.backbones.machine import attend_exactly, best_device, can_load_4bit, free_memory, preferred_dtype
 from model.backbones.memory import in_gb, least, way_out
 from model.backbones.shape import read_shape
-from model.backbones.soundness import check_finite, check_loaded
+from model.backbones.soundness import check_finite, check_loaded, check_vocabulary
 from model.recipe import Quantization, Recipe
 from model.types import Origin
 
 _UNUSABLE = (
-    ValueError, LookupError, TypeError, AttributeError, ImportError, AssertionError, RuntimeError, StrictDataclassError,
+    ValueError, LookupError, TypeError, AttributeError, ImportError, AssertionError, RuntimeError, ArithmeticError,
+    StrictDataclassError,
 )  # fmt: skip
 
 
@@ -95,6 +97,7 @@ def load_backbone(name: str, quantization: Quantization = "none", recipe: Recipe
         if quantization == "nf4":
             options |= {"quantization_config": _nf4(dtype), "device_map": str(device)}
         model, origin = _load_weights(name, place, config, options)
+    check_vocabulary(name, tokenizer, model.get_input_embeddings().weight.shape[0])
     if commit and recipe is not None:
         _look_for_newer(name)
     if quantization == "none":
@@ -151,7 +154,9 @@ def _load_weights(name: str, place: _Place, config: Any, options: dict[str, Any]
 
 
 def _stamps(folder: Path) -> list[list[int]]:
-    return [stamp(path) for path in weight_files(folder) if path.is_file()]
+    with suppress(ValueError):  # an index that cannot be read is reported when it is loaded
+        return [stamp(path) for path in weight_files(folder) if path.is_file()]
+    return []
 
 
 def _check_kind(name: str, config: Any, place: _Place) -> None:
@@ -161,7 +166,8 @@ def _check_kind(name: str, config: Any, place: _Place) -> None:
             Message("“{name}” is an adapter for a language model, not a language model.", name=name),
             "Choose the model it was made for.",
         )
-    settings = getattr(config, "quantization_config", None)
+    parts = [config, *(getattr(config, part, None) for part in config.sub_configs)]
+    settings = next(filter(None, (getattr(part, "quantization_config", None) for part in parts)), None)
     if settings:
         method = settings.get("quant_method") if isinstance(settings, dict) else settings.quant_method
         raise BackboneRefused(
@@ -201,7 +207,8 @@ def _check_memory(name: str, config: Any, recipe: Recipe, dtype: torch.dtype, tr
 
 def _fetch(load: Any, name: str, place: _Place, **options: Any) -> Any:
     try:
-        return load(place.source, trust_remote_code=False, revision=place.revision or "main", **options)
+        with BareErrors():
+            return load(place.source, trust_remote_code=False, revision=place.revision or "main", **options)
     except OSError as error:
         raise BackboneMissing(
             Message("The backbone “{name}” is not on this machine and could not be fetched.", name=name),
@@ -224,7 +231,7 @@ def _fetch(load: Any, name: str, place: _Place, **options: Any) -> Any:
                 "The backbone “{name}” cannot be loaded: {name2}: {error}",
                 name=name,
                 name2=type(error).__name__,
-                error=error,
+                error="\n".join(line for line in str(error).splitlines() if "trust_remote_code" not in line),
             ),
             "Choose another backbone.",
         ) from error

@@ -20,7 +20,14 @@ from model.backbones.catalog import CATALOG, cache_folder
 from model.types import Origin
 
 WEIGHTS, INDEX, MADE = "model.safetensors", "model.safetensors.index.json", "conversion.json"
-_VOCABULARY = ("vocab.json", "merges.txt", "vocab.txt", "*.model", "*.tiktoken")  # read if there is no tokenizer.json
+_VOCABULARY = (
+    "*vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "*.model",
+    "*.spm",
+    "*.tiktoken",
+)  # read if there is no tokenizer.json
 _UNREAD = {
     "transformers_version",
     "_name_or_path",
@@ -54,10 +61,13 @@ def fingerprint_of(folder: Path, check: Check | None = None) -> str:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Return the weights files: one, or those named in an index."""
+    """Return the weights files: one, or those named in an index. Raises OSError, ValueError."""
     if (folder / WEIGHTS).is_file() or not (folder / INDEX).is_file():
         return [folder / WEIGHTS]
-    return [folder / name for name in sorted(set(read_json(folder / INDEX)["weight_map"].values()))]
+    try:
+        return [folder / name for name in sorted(set(read_json(folder / INDEX)["weight_map"].values()))]
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"{INDEX} names no files") from error
 
 
 def read_json(path: Path) -> Any:

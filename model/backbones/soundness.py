@@ -64,11 +64,38 @@ def check_loaded(name: str, config: Any, info: dict[str, Any]) -> None:
         )
 
 
+def check_vocabulary(name: str, tokenizer: Any, rows: int) -> None:
+    """Raise BackboneRefused if the tokenizer has more tokens for text than the model has `rows` of embeddings.
+
+    Special tokens may be more, as of a model for images whose text part is used alone.
+    """
+    beyond = [
+        number for number, token in tokenizer.added_tokens_decoder.items() if number >= rows and not token.special
+    ]
+    tokens = max([tokenizer.vocab_size, *(number + 1 for number in beyond)])
+    if tokens > rows:
+        raise BackboneRefused(
+            Message(
+                "The tokenizer of “{name}” has {tokens} tokens, and the model knows {rows}.",
+                name=name,
+                tokens=tokens,
+                rows=rows,
+            ),
+            "Restore the tokenizer that belongs to the weights, or choose another backbone.",
+        )
+
+
 def check_finite(path: Path) -> None:
-    """Raise BackboneRefused for a safetensors file with NaN or infinite numbers, or that is truncated."""
+    """Raise BackboneRefused for a safetensors file that is truncated, or whose weights are not finite or are packed."""
+    unfit, packed = list[str](), list[str]()
     try:
         with safe_open(path, "pt") as file:
-            unfit = [key for key in file.keys() if not is_finite(file.get_tensor(key))]  # noqa: SIM118  (no mapping)
+            for key in file.keys():  # noqa: SIM118  (no mapping)
+                weight = file.get_tensor(key)
+                if not is_finite(weight):
+                    unfit.append(key)
+                elif key.endswith("weight") and not weight.is_floating_point():
+                    packed.append(key)
     except SafetensorError as error:
         raise BackboneRefused(
             Message("The file {name} is damaged: {error}.", name=path.name, error=error), _AGAIN
@@ -82,6 +109,13 @@ def check_finite(path: Path) -> None:
                 unfit=_some(unfit),
             ),
             _AGAIN,
+        )
+    if packed:
+        raise BackboneRefused(
+            Message(
+                "The weights in {name} are quantized already, as in {packed}.", name=path.name, packed=_some(packed)
+            ),
+            "Choose the weights it was made from; quantization “nf4” loads those in 4-bit.",
         )
 
 

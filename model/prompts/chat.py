@@ -26,13 +26,16 @@ _IN_ENGLISH = {  # strftime codes that depend on locale or time zone, as of that
     "%A": "Friday", "%a": "Fri", "%B": "July", "%b": "Jul", "%h": "Jul", "%p": "AM", "%P": "am", "%s": "1721952000",
     "%c": "Fri Jul 26 00:00:00 2024", "%x": "07/26/24", "%X": "00:00:00", "%r": "12:00:00 AM", "%Z": "", "%z": "",
 }  # fmt: skip
-_GAP = "\ue000utterance\ue000"  # private-use characters: no instruction contains them
+# Stands for a message, in private-use characters; long and varied, so that a template that rewrites messages alters it.
+_GAP = "\ue000" + "Über <b>“this”</b> & 'THAT':  {x}\n\t" * 300 + "\ue000"
 _FAILURES = (TemplateError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError)
 _ANSWER = "\ue000answer\ue000"
+_SHOWN = 200  # characters of an error of the template
 # In brackets, as in <think>, [THINK], ◁think▷, <seed:think>, <|START_THINKING|>, <|begin_of_thought|>
 _THINKING = re.compile(
     r"([<\[◁]\|?)((?:\w+:|start_|begin_of_)?(?:think|thinking|thought|reason|reasoning))(\|?[>\]▷])", re.IGNORECASE
 )
+_OPENED_LAST = re.compile(r"([<\[])([a-z][\w:-]*)([>\]])\s*$", re.IGNORECASE)
 
 
 def frame_of(tokenizer: Any, family: Family) -> Frame:
@@ -49,7 +52,9 @@ def frame_of(tokenizer: Any, family: Family) -> Frame:
         return replace(former, lead=" ")
     turns = [{"role": "user", "content": _GAP}, {"role": "assistant", "content": _ANSWER}]
     answered = _around(tokenizer, turns, False, DAY)[1].partition(_ANSWER)[0]
-    after = _without_thinking(answered if answered.startswith(former.after) else former.after)
+    after = answered if answered.startswith(former.after) else former.after
+    opened = _OPENED_LAST.search(after)  # whatever its name, if answers do not stand behind it
+    after = _without_thinking(after, _OPENED_LAST if opened and opened[0].strip() not in answered else _THINKING)
     return replace(former, after=after.rstrip(" "), lead=after[len(after.rstrip(" ")) :])
 
 
@@ -65,9 +70,9 @@ def former_frame(tokenizer: Any, family: Family, day: date = DAY) -> Frame:
     return Frame(before, after, int(ending[0]) if ending else end_of_text(tokenizer))
 
 
-def _without_thinking(text: str) -> str:
+def _without_thinking(text: str, tag: re.Pattern[str] = _THINKING) -> str:
     """Close thinking that a text opens last, so that the answer does not stand inside it."""
-    opened = list(_THINKING.finditer(text))
+    opened = list(tag.finditer(text))
     if not opened:
         return text
     begin, name, end = opened[-1].groups()
@@ -107,12 +112,12 @@ def end_of_text(tokenizer: Any) -> int:
 def _around(tokenizer: Any, turns: list[dict[str, str]], ask: bool, day: date) -> tuple[str, str]:
     """Return the text before and after the gap. Some templates take text, others a list of parts."""
     in_parts = [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in turns]
-    reason = "the message does not stand in it exactly once"
+    reason = "it does not write the message exactly once and as it is"
     for chat in (turns, in_parts):
         try:
             pieces = _render(tokenizer, chat, ask, day).split(_GAP)
         except _FAILURES as error:
-            reason = f"{type(error).__name__}: {error}"
+            reason = f"{type(error).__name__}: {str(error)[:_SHOWN]}"
             continue
         if len(pieces) == 2:
             return pieces[0], pieces[1]

@@ -6,6 +6,7 @@ that no text of an utterance or a codebook becomes a special token: those occur 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,10 +18,11 @@ from annotator.errors import BadCodebook, Message
 from model.backbones.catalog import Family
 from model.prompts.chat import end_of_text, frame_of
 from model.prompts.prompt import find_template, utterance_text
+from model.prompts.spelling import Spelling
 from model.prompts.verbalizer import LabelTrie, build_trie, check_words, label_words
 from model.types import Frame, Task, Utterance
 
-_RARE = "龘𐍈🫠ሴ"
+_MARK = re.compile(r"<[|｜].*[|｜]>")  # the spelling of a token for turns or tools, in the template or not
 _ROOM = 16  # characters per token that are tokenized first: ordinary text has about four
 
 
@@ -51,7 +53,7 @@ class PromptTokens:
         """Tokenize text of the chat template, special tokens included."""
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def _literal(self, text: str) -> list[int]:
+    def of_text(self, text: str) -> list[int]:
         """Tokenize user text literally, including text that spells a special token."""
         return [number for number in self._spelled(text) if number not in self._control]
 
@@ -71,6 +73,7 @@ class PromptTokens:
         added = self.tokenizer.added_tokens_decoder
         written = {number for part in (self._around.before, self._around.after) for number in self._ids(part)}
         framing = {number for number in written if number in added and added[number].content.strip()}  # no newline
+        framing |= {number for number, token in added.items() if _MARK.fullmatch(token.content)}
         framing |= {self.tokenizer.bos_token_id, self.tokenizer.eos_token_id}
         special = {number for number, token in added.items() if token.special}
         return (special - {self.tokenizer.unk_token_id}) | framing
@@ -85,21 +88,21 @@ class PromptTokens:
         """
         room = _ROOM * self.max_tokens + 1000
         while 2 * room < len(text):
-            head, tail = self._literal(text[:room]), self._literal(text[-room:])
+            head, tail = self.of_text(text[:room]), self.of_text(text[-room:])
             if min(len(head), len(tail)) > self.max_tokens:
                 return head + tail
             room *= 4
-        return self._literal(text)
+        return self.of_text(text)
 
     @cached_property
     def prefix(self) -> list[int]:
         """Token ids before every utterance: instruction and options."""
-        return self._ids(self.frame.before) + self._literal(self.frame.opening)
+        return self._ids(self.frame.before) + self.of_text(self.frame.opening)
 
     @cached_property
     def lead(self) -> list[int]:
         """Token ids at the start of utterances without context, provided that the tokenizer splits there."""
-        return self._literal(utterance_text(Utterance("")).rstrip())
+        return self.of_text(utterance_text(Utterance("")).rstrip())
 
     @cached_property
     def suffix(self) -> list[int]:
@@ -151,7 +154,7 @@ class PromptTokens:
         before, whole = self._ids(self._around.after), self._ids(self._around.after + text)
         behind = whole[len(before) :]
         if self._around.lead is None or whole[: len(before)] != before or self._control & set(behind):
-            return self._literal(text)
+            return self.of_text(text)
         return behind
 
     @cached_property
@@ -161,11 +164,10 @@ class PromptTokens:
         sequences = [self._answer(answer) for answer in self.answers]
         side = "text_target" if self.family == "encoder-decoder" else "text"
         for answer in self.answers:
-            if self.tokenizer.unk_token_id in self._spelled(self.space + answer, side):
-                raise BadCodebook(
-                    Message("The backbone cannot spell “{answer}”.", answer=answer),
-                    "In the codebook, give the label words made of plain letters.",
-                )
+            self._check_spelled(self.space + answer, side)
+        if find_template(self.template).coded:  # the words are in the instruction alone
+            for label in self.task.labels:
+                self._check_spelled(label_words(label))
         return build_trie(sequences, self._around.end, [label.name for label in self.task.labels])
 
     def body(self, utterance: Utterance) -> list[int]:
@@ -182,16 +184,33 @@ class PromptTokens:
         half = self.max_tokens // 2
         return ids[: self.max_tokens - half] + ids[len(ids) - half :] + self.suffix
 
+    def _check_spelled(self, words: str, side: str = "text") -> None:
+        spelling = Spelling(lambda text: self._spelled(text, side), self.tokenizer.unk_token_id)
+        if not spelling.covers(words) or self._control & set(self._spelled(words, side)):
+            raise BadCodebook(
+                Message("The backbone cannot spell “{answer}”.", answer=words.strip()),
+                "In the codebook, give the label words made of plain letters.",
+            )
+
     def spells(self, utterance: Utterance) -> bool:
-        """Return whether the tokenizer knows all characters of an utterance; otherwise it equals other texts."""
-        if self._spells_all:
-            return True
-        return self.tokenizer.unk_token_id not in self._spelled(utterance_text(utterance))
+        """Return whether the tokenizer writes all of an utterance; otherwise it equals other texts.
+
+        It may not know a character, or leave out text that spells a special token.
+        """
+        text = utterance_text(utterance)
+        has_marks = any(mark in text for mark in self._marks) and self._control & set(self._spelled(text))
+        return not has_marks and self._spelling.covers(text)
 
     @cached_property
-    def _spells_all(self) -> bool:
-        """Whether the tokenizer falls back to bytes, tried on rare characters."""
-        return self.tokenizer.unk_token_id not in self._spelled(_RARE)
+    def _spelling(self) -> Spelling:
+        return Spelling(self._spelled, self.tokenizer.unk_token_id)
+
+    @cached_property
+    def _marks(self) -> list[str]:
+        """Return the spellings of the tokens reserved to the chat template."""
+        return [
+            mark for mark in self.tokenizer.convert_ids_to_tokens([i for i in self._control if i is not None]) if mark
+        ]
 
     def own_slice(self, utterance: Utterance, body: Sequence[int]) -> slice:
         """Return the slice of a body with the utterance's own tokens, without context and suffix."""

@@ -42,6 +42,7 @@ class CausalScorer:
     def __init__(self, backbone: Backbone, tokens: PromptTokens) -> None:
         self.backbone = backbone
         self.tokens = tokens
+        self.begin: Sequence[int] = ()  # an answer follows the prompt directly
         self.cached: Any = None
         self.shared: Sequence[int] = ()  # the common start of all bodies of the session, also in the cache
         self.windows = read_windows(backbone.model.config)

@@ -137,7 +137,8 @@ class EncoderDecoderScorer:
     def _encode(self, bodies: Bodies) -> _Encoded:
         device, model = self.backbone.device, self.backbone.model
         rows = [torch.tensor(self._text(body)) for body in bodies]
-        check_reach(self.backbone.name, self.windows.longest, max(map(len, rows), default=0))
+        written = len(self.begin) + int(self.tokens.trie.depths.max(initial=0))
+        check_reach(self.backbone.name, self.windows.longest, max([written, *map(len, rows)]))
         ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=0).to(device)
         sizes = torch.tensor([len(row) for row in rows], device=device)
         mask = (torch.arange(ids.shape[1], device=device) < sizes[:, None]).long()

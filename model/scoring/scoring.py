@@ -24,6 +24,11 @@ from model.scoring.trie_search import FEW_NODES, Logs
 class Scorer(Protocol):
     """Scores labels with one family of models."""
 
+    @property
+    def begin(self) -> Sequence[int]:
+        """The token ids that a decoder begins with."""
+        ...
+
     def loglik(self, bodies: Bodies) -> torch.Tensor:
         """Return (n, k) log-likelihoods in fp32 for tokenized utterances computed together, with gradients."""
         ...
@@ -76,6 +81,7 @@ def make_scorer(backbone: Backbone, tokens: PromptTokens) -> Scorer:
     """Choose the scorer for the backbone's family."""
     kind = EncoderDecoderScorer if backbone.family == "encoder-decoder" else CausalScorer
     scorer: EncoderDecoderScorer | CausalScorer = kind(backbone, tokens)
+    _check_ids(backbone, [*tokens.prefix, *tokens.suffix, *scorer.begin, tokens.frame.end])
     if backbone.packs is None:
         backbone.packs = scorer.isolates_utterances()
     if not backbone.packs:
@@ -88,6 +94,20 @@ def make_scorer(backbone: Backbone, tokens: PromptTokens) -> Scorer:
             "Choose a backbone with plain attention, such as Llama, Qwen, Gemma, Mistral or Flan-T5.",
         )
     return scorer
+
+
+def _check_ids(backbone: Backbone, ids: Sequence[int]) -> None:
+    rows = backbone.model.get_input_embeddings().weight.shape[0]
+    if max(ids) >= rows:
+        raise BackboneRefused(
+            Message(
+                "The prompt of “{name}” contains token {token}, and the model knows {rows}.",
+                name=backbone.name,
+                token=max(ids),
+                rows=rows,
+            ),
+            "Restore the tokenizer that belongs to the weights, or choose another backbone.",
+        )
 
 
 def score(scorer: Scorer, bodies: Bodies, trie: LabelTrie, tolerance: float) -> Logs:

@@ -89,7 +89,7 @@ class Checkpoint:
             state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)  # runs no code
         except (OSError, EOFError, RuntimeError, pickle.UnpicklingError):  # missing, or truncated by a power failure
             return None
-        if state["lesson"] != self.fingerprint:
+        if not isinstance(state, dict) or state.get("lesson") != self.fingerprint:
             return None
         torch.set_rng_state(state["random"][0])
         torch.cuda.set_rng_state_all(state["random"][1:])

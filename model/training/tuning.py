@@ -140,7 +140,7 @@ def start_tuning(backbone: Backbone, recipe: Recipe) -> Tuning:
         try:
             with _without_conversion(backbone.model):
                 model = peft.get_peft_model(backbone.model, _config(backbone, recipe), adapter_name=_NAME)
-        except ValueError as error:
+        except (ValueError, re.error) as error:  # target_modules may be a pattern
             raise BackboneRefused(
                 Message(
                     "The backbone “{name}” cannot be adapted with these settings: {value}",

@@ -108,3 +108,14 @@ def test_stored_settings_with_a_removed_strategy_or_setting_are_read():
     stored = json.loads(RoundConfig(batch_size=40).to_json())
     read = RoundConfig.from_json(json.dumps(stored | {"strategy": "disagreement", "cross_fit_below": 30}))
     assert read == RoundConfig(batch_size=40)
+
+
+def test_settings_without_effect_that_a_project_stored_open_and_are_mended_by_the_hint():
+    stored = '{"recipe": {"method": "full", "rank": 8, "dora": true, "layers": [1], "patience": 3}}'
+    opened = RoundConfig.from_json(stored)
+    with pytest.raises(BadInput, match="“rank” 8 has no effect while “method” is “full”") as caught:
+        changed(opened, ["batch_size=30"])
+    hint = str(caught.value.hint)
+    defaults = hint.removeprefix("Change recipe.method, or set the defaults: ").removesuffix(".").split(" ")
+    assert len(defaults) == 4
+    assert changed(opened, defaults).recipe == Recipe(method="full")

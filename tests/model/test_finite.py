@@ -191,7 +191,7 @@ def test_a_recipe_with_a_number_that_is_none_is_refused(llama: Backbone, name: s
 
 
 def test_smoothing_that_would_have_no_effect_is_refused(llama: Backbone) -> None:
-    with pytest.raises(BadInput, match="label_smoothing"):
+    with pytest.raises(BadInput, match=r"“label_smoothing” 0\.1 has no effect while “loss” is “tokens”"):
         classifier_of(llama, NESTED, loss="tokens", label_smoothing=0.1).fit(UTTERANCES, LABELS)
 
 

@@ -36,6 +36,10 @@ def test_a_short_list_is_never_empty_and_has_the_likeliest_first():
     assert shortlist([0.2, 0.5, 0.3], 0.25) == [1, 2]
 
 
+def test_where_a_number_is_undefined_a_short_list_leaves_out_no_label():
+    assert sorted(shortlist([0.2, 0.5, 0.3], np.nan)) == [0, 1, 2]
+
+
 # In a project
 
 

@@ -73,7 +73,7 @@ def as_before_weights_were_noted(place: Path) -> None:
         project.db.conn.commit()
     path = place / "p" / "adapters" / row.folder / "round.json"
     described = json.loads(path.read_text())
-    for name in ("fingerprint", "revision"):
+    for name in ("fingerprint", "revision", "seal", "files", "round", "tokenization"):
         del described[name]
     path.write_text(json.dumps(described))
 
@@ -174,6 +174,17 @@ def test_an_adapter_that_is_not_the_one_of_the_round_is_refused(place: Path) -> 
         project.db.execute("UPDATE round SET fingerprint = 'another'")
         project.db.conn.commit()
     with pytest.raises(ProjectError, match="is not the one that round 1 saved"):
+        Labeler.of(place / "p")
+
+
+def test_adapters_of_two_rounds_that_were_swapped_are_refused(place: Path) -> None:
+    with Project.open(place / "p") as project:
+        retrain(project)
+    first, second = place / "p" / "adapters" / "round-0001", place / "p" / "adapters" / "round-0002"
+    first.rename(place / "aside")
+    second.rename(first)
+    (place / "aside").rename(second)
+    with pytest.raises(ProjectError, match="is not the one that round 2 saved"):
         Labeler.of(place / "p")
 
 

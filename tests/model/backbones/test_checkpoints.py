@@ -109,6 +109,11 @@ def test_a_file_that_is_cut_off_is_refused(folders: dict[str, str], tmp_path: Pa
         ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, r"quantized already \(gptq\)"),
         ({"quantization_config": {"quant_method": "awq", "bits": 4}}, r"quantized already \(awq\)"),
         ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}, "quantized already"),
+        ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}}, "quantized already"),
+        ({"quantization_config": {"quant_method": "fp8"}}, "quantized already"),
+        ({"quantization_config": {"quant_method": "compressed-tensors"}}, "quantized already"),
+        ({"quantization_config": {"quant_method": "mxfp4"}}, r"quantized already \(mxfp4\)"),
+        ({"quantization_config": {"bits": 4}}, "quantized already"),
         ({"model_type": "a-kind-of-its-own", "architectures": ["Own"]}, "cannot be loaded"),
         ({"model_type": "vit"}, "cannot be loaded"),
         ({"hidden_size": "wide"}, "cannot be loaded"),
@@ -128,6 +133,81 @@ def test_a_half_written_file_beside_the_weights_is_refused(folders: dict[str, st
     path.write_text(path.read_text()[:50])
     with pytest.raises((BackboneRefused, BackboneMissing)):
         load_backbone(str(tmp_path / "m"))
+
+
+@pytest.mark.parametrize("content", ["{}", '{"model": {"type": "Own"}}', '{"version": "1.0", "model": 3}', "[]", "3"])
+def test_a_tokenizer_that_cannot_be_read_is_refused(folders: dict[str, str], tmp_path: Path, content: str) -> None:
+    (shutil.copytree(folders["llama"], tmp_path / "m") / "tokenizer.json").write_text(content)
+    with pytest.raises((BackboneRefused, BackboneMissing)) as caught:
+        LanguageModelClassifier(load_backbone(str(tmp_path / "m")), TASK, quick(), "options").logits(TEXTS[:2])
+    assert caught.value.hint
+
+
+def test_a_tokenizer_with_more_tokens_than_embeddings_is_refused(folders: dict[str, str], tmp_path: Path) -> None:
+    folder = shutil.copytree(folders["llama"], tmp_path / "m")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["money", "parcel"])
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(BackboneRefused, match=r"has 382 tokens, and the model knows 380"):
+        load_backbone(str(folder))
+
+
+def test_a_prompt_with_a_token_beyond_the_embeddings_is_refused(folders: dict[str, str], tmp_path: Path) -> None:
+    folder = shutil.copytree(folders["llama"], tmp_path / "m")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|turn|>"]})
+    tokenizer.chat_template = tiny.CHATML.replace("<|im_start|>", "<|turn|>")
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(BackboneRefused, match="contains token 380, and the model knows 380"):
+        LanguageModelClassifier(load_backbone(str(folder)), TASK, quick(), "options")
+
+
+def test_embeddings_padded_beyond_the_tokenizer_load(folders: dict[str, str], tmp_path: Path) -> None:
+    model = transformers.AutoModelForCausalLM.from_pretrained(folders["llama"])
+    model.resize_token_embeddings(512)
+    folder = shutil.copytree(folders["llama"], tmp_path / "m")
+    model.save_pretrained(folder)
+    backbone = load_backbone(str(folder))
+    assert LanguageModelClassifier(backbone, TASK, quick(), "options").zero_shot().logits(TEXTS[:2]).shape == (2, 2)
+
+
+def test_integers_are_not_taken_for_weights(folders: dict[str, str], tmp_path: Path) -> None:
+    def pack(weights: Weights) -> Weights:
+        name = next(name for name in weights if "up_proj" in name)
+        return weights | {name: (weights[name] * 100).to(torch.int8)}
+
+    with pytest.raises(BackboneRefused, match=r"quantized already, as in .*up_proj"):
+        load_backbone(damaged(folders["llama"], tmp_path / "m", pack))
+
+
+def test_an_index_that_names_a_missing_file_is_refused(folders: dict[str, str], tmp_path: Path) -> None:
+    folder = shutil.copytree(folders["llama"], tmp_path / "m")
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    names = load_file(folder / "model-00001-of-00002.safetensors")
+    files = {name: f"model-0000{1 + i % 2}-of-00002.safetensors" for i, name in enumerate(names)}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": files}))
+    with pytest.raises((BackboneRefused, BackboneMissing)) as caught:
+        load_backbone(str(folder))
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"weight_map": 3}', '{"metadata": {}}'])
+def test_an_index_that_cannot_be_read_is_refused(folders: dict[str, str], tmp_path: Path, content: str) -> None:
+    folder = shutil.copytree(folders["llama"], tmp_path / "m")
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
+    (folder / "model.safetensors.index.json").write_text(content)
+    with pytest.raises((BackboneRefused, BackboneMissing)) as caught:
+        load_backbone(str(folder))
+    assert caught.value.hint
+
+
+def test_no_hint_asks_for_what_cannot_be_set(folders: dict[str, str], tmp_path: Path) -> None:
+    folder = shutil.copytree(folders["llama"], tmp_path / "m")
+    with_config(folder, model_type="own", auto_map={"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"})
+    (folder / "own.py").write_text("raise SystemExit")
+    with pytest.raises(BackboneRefused) as caught:
+        load_backbone(str(folder))
+    assert "trust_remote_code" not in str(caught.value)
 
 
 def test_an_adapter_is_not_taken_for_a_language_model(folders: dict[str, str], tmp_path: Path) -> None:
@@ -230,6 +310,7 @@ def test_damaged_weights_of_a_round_are_refused_and_leave_nothing_behind(
     trained: Path, damage: Damage, tmp_path: Path, folders: dict[str, str]
 ) -> None:
     file = next(path.name for path in trained.glob("*.safetensors"))
+    tiny.unseal(trained)
     damaged(str(trained), tmp_path / "bad", damage, file)
     with pytest.raises(ProjectError) as caught:
         restore(tmp_path / "bad")
@@ -250,6 +331,7 @@ def test_a_probe_that_is_damaged_is_refused_and_never_left_out(folders: dict[str
     classifier.fit(TEXTS[:6], LABELS[:6]).save(tmp_path)
     file = tmp_path / "scout.safetensors"
     whole, weights = file.read_bytes(), load_file(file)
+    tiny.unseal(tmp_path)
     file.write_bytes(whole[:-5])
     with pytest.raises(ProjectError, match="cannot be read"):
         restore(tmp_path)

@@ -40,6 +40,7 @@ IN_PLACE = {  # templates whose answer follows the prompt's end as rendered
     "space in the prompt": _turns(": ", ": "),
     "gpt-oss": _turns("<|channel|>final<|message|>", ""),
     "closed thinking": _turns("\n<think>\n\n</think>\n\n", "\n<think>\n\n</think>\n\n"),
+    "role in a tag": _turns("<bot>", "<bot>\n").replace("<bot>\n", "<bot>"),
     "thinking closed in answers alone": _turns("\n<think>\n\n</think>\n\n", "\n<think>\n"),
 }
 THINKING = {  # templates that open thinking where a prompt ends, and the text after which the answer stands
@@ -49,6 +50,7 @@ THINKING = {  # templates that open thinking where a prompt ends, and the text a
     "command": (_turns("", "<|START_THINKING|>"), "<|START_THINKING|>\n\n<|END_THINKING|>\n\n"),
     "begin of thought": (_turns("", "<|begin_of_thought|>"), "<|begin_of_thought|>\n\n<|end_of_thought|>\n\n"),
     "kimi": (_turns("", "◁think▷"), "◁think▷\n\n◁/think▷\n\n"),
+    "of a name of its own": (_turns("", "<scratchpad>\n"), "<scratchpad>\n\n</scratchpad>\n\n"),
     "always, also in answers": (_turns("\n<think>\n", "\n<think>\n"), "<think>\n\n</think>\n\n"),
 }
 
@@ -87,6 +89,11 @@ def test_the_label_stands_behind_closed_empty_thinking(llama: Backbone, name: st
     tokens = tokens_of(llama, template)
     assert tokens.tokenizer.decode(tokens.suffix).endswith(before)
     assert tokens.tokenizer.decode(scored(tokens)[0]) == "refund"
+
+
+def test_a_role_in_a_tag_is_no_thinking(llama: Backbone) -> None:
+    tokens = tokens_of(llama, _turns("[BOT] ", "[BOT]\n"))
+    assert tokens.frame.after.endswith("assistant[BOT]\n")
 
 
 @pytest.mark.parametrize("words", ["think", "<think>", "a reason [THINK]"])

@@ -19,7 +19,7 @@ from model.backbones.backbone import Backbone, load_backbone
 from model.prompts.chat import former_frame, frame_of
 from model.restore import restore
 from model.scoring.generation import explain
-from tests.model.tiny import CHATML, UTTERANCES, quick, save_llama, toy
+from tests.model.tiny import CHATML, UTTERANCES, quick, save_llama, toy, unseal
 
 TASK, TEXTS, LABELS = toy()
 DATED = (
@@ -120,7 +120,7 @@ def as_an_earlier_version_left_it(folder: Path, classifier: LanguageModelClassif
     from model.scoring.hidden_states import STATE_FORMAT
 
     described = json.loads((folder / "round.json").read_text())
-    for name in ("frame", "fingerprint", "revision"):
+    for name in ("frame", "fingerprint", "revision", "seal", "files", "tokenization"):
         del described[name]
     if described["reading"]:
         recipe, tokens = classifier.recipe, classifier.tokens
@@ -182,6 +182,13 @@ def test_a_template_that_takes_messages_in_parts_writes_what_one_for_text_does(l
         "{{ messages[3]['content'] }}",
         "nothing",
         CHATML + CHATML,
+        CHATML.replace("m['content']", "m['content'] | lower"),
+        CHATML.replace("m['content']", "m['content'] | e"),
+        CHATML.replace("m['content']", "m['content'] | tojson"),
+        CHATML.replace("m['content']", "m['content'][:2000]"),
+        CHATML.replace("m['content']", "m['content'] | replace('\n', ' ')"),
+        CHATML.replace("m['content']", "m['content'].split() | join(' ')"),
+        CHATML.replace("{{ m['content'] }}", "{% if m['role'] == 'user' %}{{ m['content'] }}{% endif %}"),
     ],
 )
 def test_a_template_that_cannot_be_used_is_refused_with_a_hint(llama: Backbone, template: str) -> None:
@@ -205,13 +212,18 @@ def test_a_tokenizer_without_an_end_of_text_is_refused(llama: Backbone, t5: Back
         (lambda text: "[]", "does not describe a round"),
         (lambda text: "", "cannot be read"),
         (lambda text: re.sub('"backbone": "[^"]*",', "", text), "has no backbone"),
-        (lambda text: text.replace('"labels"', '"marks"'), "does not contain the task"),
+        (lambda text: text.replace('"labels":', '"marks":'), "does not contain the task"),
         (lambda text: text.replace('"before"', '"behind"'), "does not contain the prompt"),
+        (lambda text: re.sub('"end": [0-9]+', '"end": "last"', text), "does not contain the prompt"),
+        (lambda text: re.sub('"name": "joy"', '"name": 3', text), "does not contain the task"),
+        (lambda text: re.sub('"rank": 4', '"rank": "many"', text), "does not contain the recipe"),
+        (lambda text: re.sub('"probe_weight": 0.0', '"probe_weight": NaN', text), "does not contain the recipe"),
+        (lambda text: re.sub('"max_tokens": 512', '"max_tokens": -3', text), "does not contain the recipe"),
     ],
 )
 def test_half_a_description_is_refused_in_words(llama: Backbone, tmp_path: Path, damage: Any, message: str) -> None:
     LanguageModelClassifier(llama, TASK, quick(), "options").zero_shot().save(tmp_path)
-    path = tmp_path / "round.json"
+    path = unseal(tmp_path)
     path.write_text(damage(path.read_text()))
     with pytest.raises(ProjectError, match=message) as caught:
         restore(tmp_path)

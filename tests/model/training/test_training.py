@@ -13,7 +13,8 @@ import torch
 from annotator.errors import BackboneRefused, RoundCancelled, TooFewAnswers
 from model.adapter import LanguageModelClassifier, RoundAdapter
 from model.backbones.backbone import Backbone, load_backbone
-from model.recipe import LEARNING_RATES, Recipe, read_recipe
+from model.description import read_recipe
+from model.recipe import LEARNING_RATES, Recipe
 from model.restore import restore
 from model.training.training import Budget, _Learner, _loss
 from tests.model.tiny import quick, toy, without_dropout
@@ -314,4 +315,5 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
 
 
 def test_a_recipe_stored_by_another_version_is_read() -> None:
-    assert read_recipe({"rank": 8, "layers": [1, 2], "no_longer_known": 3}) == Recipe(rank=8, layers=(1, 2))
+    stored = {"rank": 8, "layers": [1, 2], "no_longer_known": 3}
+    assert read_recipe({"recipe": stored}) == Recipe(rank=8, layers=(1, 2))
