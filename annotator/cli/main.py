@@ -11,6 +11,7 @@ import click
 from rich.table import Table
 
 from annotator import __version__
+from annotator.cli.backbones import backbones, fetch
 from annotator.cli.simulate import simulate
 from annotator.cli.terminal import FILE, FOLDER, console, progress_bar
 from annotator.codebook.definition import create_project, draft_from_names, read_codebook
@@ -316,7 +317,8 @@ def _list_rejected(rejected: Sequence[Rejected]) -> None:
         console.print(f"  … and {len(rejected) - LISTED:,} more.", highlight=False)
 
 
-main.add_command(simulate)
+for command in (simulate, backbones, fetch):
+    main.add_command(command)
 
 
 @main.command()
