@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from model.backbones.shape import Shape, read_shape
 
@@ -20,7 +20,8 @@ Family = Literal["causal", "encoder-decoder"]
 STARTER = "smollm2-135m-instruct"
 
 
-class Languages(NamedTuple):
+@dataclass(frozen=True)
+class Languages:
     """The languages that a model card names: how many, and the codes of the most important ones."""
 
     count: int
@@ -167,11 +168,11 @@ def _t5gemma(hidden: int, layers: int, intermediate: int) -> Shape:
     return Shape(*wide, tied=False, encoder_layers=layers, norms=4, cross_norms=2)  # two embeddings, one of them tied
 
 
-def _gemma3(*sizes: int, vocabulary: int = 262144, others: int = 0) -> Shape:
-    return Shape(*sizes, vocabulary, norms=4, head_norms=True, others=others)
+def _gemma3(hidden: int, layers: int, heads: int, key_heads: int, intermediate: int) -> Shape:
+    return Shape(hidden, layers, heads, key_heads, 256, intermediate, 262144, norms=4, head_norms=True)
 
 
-_GEMMA_270M = _gemma3(640, 18, 4, 1, 256, 2048)
+_GEMMA_270M = _gemma3(640, 18, 4, 1, 2048)
 SHAPES = {  # as published: hidden, layers, heads, heads of keys, width of a head, intermediate, vocabulary
     STARTER: Shape(576, 30, 9, 3, 64, 1536, 49152),
     "smollm2-360m-instruct": Shape(960, 32, 15, 5, 64, 2560, 49152),
@@ -185,8 +186,8 @@ SHAPES = {  # as published: hidden, layers, heads, heads of keys, width of a hea
     "qwen3-8b": Shape(4096, 36, 32, 8, 128, 12288, 151936, tied=False, head_norms=True),
     "gemma-3-270m": _GEMMA_270M,
     "gemma-3-270m-it": _GEMMA_270M,
-    "gemma-3-1b-it": _gemma3(1152, 26, 4, 1, 256, 6912),
-    "gemma-3-4b-it": _gemma3(2560, 34, 8, 4, 256, 10240, vocabulary=262208, others=419_816_304),  # reads images
+    "gemma-3-1b-it": _gemma3(1152, 26, 4, 1, 6912),
+    "gemma-3-4b-it": replace(_gemma3(2560, 34, 8, 4, 10240), vocabulary=262208, others=419_816_304),  # reads images
     "llama-3.2-1b-instruct": Shape(2048, 16, 32, 8, 64, 8192, 128256),
     "llama-3.2-3b-instruct": Shape(3072, 28, 24, 8, 128, 8192, 128256),
     "llama-3.1-8b-instruct": Shape(4096, 32, 32, 8, 128, 14336, 128256, tied=False),
