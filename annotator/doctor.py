@@ -15,6 +15,7 @@ from annotator.errors import NoProject, ProjectError
 from annotator.i18n import respell, say
 from annotator.project import Project
 from model.backbones.catalog import CATALOG, Entry, cache_folder, package_file, shape_of
+from model.backbones.fingerprint import place_of
 from model.backbones.memory import estimate, in_gb, least, may_be_quantized, way_out
 from model.recipe import Recipe
 from store import rounds
@@ -136,12 +137,16 @@ def _backbone(entry: Entry) -> Finding:
 
 def _whereabouts(entry: Entry) -> tuple[bool, str]:
     """Return whether the weights are on this machine, and where they come from."""
+    if entry.parts:
+        is_here = place_of(entry.name, "") is not None
+        terms = f"not here; `annotator fetch {entry.name}` shows its license ({entry.license})"
+        return is_here, f"fetched; {entry.license}" if is_here else terms
     if entry.package:
         found = package_file(entry) is not None
         return found, entry.note if found else f"{entry.package} is not installed; `make install`"
     if _in_hub_cache(entry.source):
         return True, f"downloaded; {entry.license}"
-    terms = ", ".join(filter(None, (entry.license, entry.note)))
+    terms = ", ".join(filter(None, (entry.license, "gated" * entry.gated, entry.note)))
     return False, f"not downloaded; will be fetched from the hub on first use ({terms})"
 
 

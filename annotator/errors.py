@@ -26,6 +26,7 @@
     │   └── RoundCancelled  canceled by a person
     └── BackboneError       the language model
         ├── BackboneMissing weights that are not on this machine and cannot be downloaded
+        ├── LicenseNotAccepted  the license has to be accepted before they are fetched
         ├── BackboneRefused a combination that this machine or this backbone does not support
         ├── BackboneChanged other weights than those a round was trained with
         └── UtteranceTooLong more tokens than the backbone can read
@@ -205,6 +206,10 @@ class BackboneError(AnnotatorError):
 
 class BackboneMissing(BackboneError):
     """The weights are not on this machine and cannot be downloaded."""
+
+
+class LicenseNotAccepted(BackboneError):
+    """The license of a backbone has to be accepted before its weights are fetched."""
 
 
 class BackboneRefused(BackboneError):

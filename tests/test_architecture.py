@@ -24,7 +24,7 @@ FLOORS = (  # a room may import rooms on lower floors, itself, and nothing else 
     ("errors",),
     ("i18n",),
     ("methods",),
-    ("config", "gate"),
+    ("config", "gate", "backbones"),
     ("project",),
     ("doctor",),
     ("codebook",),

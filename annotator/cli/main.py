@@ -11,6 +11,7 @@ import click
 from rich.table import Table
 
 from annotator import __version__
+from annotator.cli.backbones import backbones, fetch
 from annotator.cli.doctor import doctor
 from annotator.cli.simulate import simulate
 from annotator.cli.terminal import FILE, FOLDER, console, progress_bar
@@ -316,8 +317,8 @@ def _list_rejected(rejected: Sequence[Rejected]) -> None:
         console.print(f"  … and {len(rejected) - LISTED:,} more.", highlight=False)
 
 
-main.add_command(simulate)
-main.add_command(doctor)
+for command in (simulate, backbones, fetch, doctor):
+    main.add_command(command)
 
 
 if __name__ == "__main__":

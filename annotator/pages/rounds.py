@@ -13,6 +13,7 @@ from annotator.errors import Message
 from annotator.i18n import say, say_many, translate
 from annotator.methods.query_strategies import STRATEGIES
 from annotator.pages.components import layout, onboarding
+from annotator.pages.components.backbone import about
 from annotator.project import Project
 from annotator.reporting.text import calibrated
 from annotator.rounds.spelling import about_spelling
@@ -241,6 +242,7 @@ def _backbone(config: RoundConfig) -> tuple[str, Quantization, str]:
         key=f"backbone-{config.backbone}",
         help=say("A name from the catalog ({names}), a hub id, or a folder.", names=", ".join(CATALOG)),
     ).strip()
+    about(backbone)
     weights = _weights(config)
     memory = machine.free_main_memory(), machine.processor_width()
     found = prospect(backbone or config.backbone, replace(config.recipe, quantization=weights), *memory)

