@@ -23,6 +23,7 @@ from annotator.cli.main import main
 from annotator.exchange.samples import SAMPLES, create_sample
 from annotator.project import Project
 from model.backbones.catalog import STARTER, cache_folder
+from tests.annotator.scenes import first_rows
 from tests.model.tiny import save_llama
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,13 +59,6 @@ def run(arguments: list[str], alone: bool) -> tuple[int, str]:
     command = [sys.executable, "-m", "annotator.cli.main", *arguments]
     ended = subprocess.run(command, env=HERE, capture_output=True, text=True, check=False)
     return ended.returncode, ended.stdout + ended.stderr
-
-
-def few_rows(path: Path) -> Path:
-    """Write the first rows of a sample to a file; scoring all takes long."""
-    rows = SAMPLES["client_talk"].data.read_text("utf-8").splitlines(keepends=True)
-    path.write_text("".join(rows[:41]), "utf-8")
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -113,10 +107,12 @@ def test_the_examples_of_the_guide_run(finished: Path, tmp_path: Path, monkeypat
     not (CONVERTED / "config.json").is_file(), reason="the starter backbone has not been converted here"
 )
 def test_the_example_of_the_python_page_runs_with_the_starter_and_the_default_settings(tmp_path: Path) -> None:
+    few = first_rows("political_promises", 120, tmp_path).parent
+    code = f"from pathlib import Path; from annotator.exchange import samples; samples.DATA = Path({str(few)!r})"
     done = subprocess.run(
-        [sys.executable, "-c", examples("python.md")],
+        [sys.executable, "-c", f"{code}\n{examples('python.md')}"],
         cwd=tmp_path,
-        env=HERE,
+        env=HERE | {"OMP_WAIT_POLICY": "PASSIVE"},  # as a round in the app; other programs may run on this machine
         capture_output=True,
         text=True,
         check=False,
@@ -143,7 +139,7 @@ def test_a_command_of_the_readme_runs(
     action, project = command.split()[1], tmp_path / "projects" / "talk"
     if action != "new":
         shutil.copytree(finished / "projects" / "promises", project)
-    texts = few_rows(tmp_path / "texts.csv") if action == "score" else SAMPLES["client_talk"].data
+    texts = first_rows("client_talk", 40, tmp_path) if action == "score" else SAMPLES["client_talk"].data
     written = command.replace("--codebook FILE", f"--codebook {texts.with_suffix('.yaml')}")
     written = re.sub(r"\b(?:FILE|OUT)\.", f"{tmp_path}/out.", written)
     values = {"PROJECT": project, "FILE": texts, "DATA": texts, "NAME": backbone}

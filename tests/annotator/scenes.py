@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -16,6 +17,7 @@ from annotator.codebook import changes
 from annotator.codebook.definition import CodebookDraft, codebook_of, create_project, parse_codebook
 from annotator.config import RoundConfig
 from annotator.exchange.imports import add_utterances
+from annotator.exchange.samples import SAMPLES
 from annotator.labeling.session import Answer, Question, answer, next_question
 from annotator.loop import run_round
 from annotator.project import Project
@@ -60,6 +62,15 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> Path:
         writer = csv.DictWriter(stream, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
+    return path
+
+
+def first_rows(name: str, count: int, folder: Path) -> Path:
+    """Copy the first rows of a sample and its codebook, for use as `samples.DATA`; return the file of rows."""
+    sample, path = SAMPLES[name], folder / SAMPLES[name].data.name
+    rows = sample.data.read_text("utf-8").splitlines(keepends=True)
+    path.write_text("".join(rows[: count + 1]), "utf-8")
+    shutil.copy(sample.data.with_suffix(".yaml"), folder)
     return path
 
 

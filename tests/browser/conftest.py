@@ -1,4 +1,7 @@
-"""A real server on a workspace of its own, with the network cut, and a real Chromium looking at it."""
+"""A real server on a workspace of its own, with the network cut, and a real Chromium looking at it.
+
+All modules share one server, because starting it takes longer than most tests. Each test has its own project in it.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,28 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from annotator.exchange import samples
 from annotator.exchange.samples import create_sample
 from annotator.project import Project
+from tests.annotator.scenes import first_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SWITCHES = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
 SECOND = 1000
 A_LOOK = 200  # ms: what has been on screen for less is not answered
+QUIET = 400  # ms without a change, after which a page is taken to be complete
+# The script has ended, nothing fades in or moves, and the page has not changed for so many milliseconds.
+AT_REST = """quiet => {
+    const note = () => { window.changed = performance.now() };
+    if (!window.changed) {
+        note();
+        new MutationObserver(note).observe(document, { subtree: true, childList: true, characterData: true });
+    }
+    return document.querySelector("[data-test-script-state=notRunning]")
+        && document.getAnimations().every(one => one.playState !== "running")
+        && performance.now() - window.changed > quiet;
+}"""
 expect.set_options(timeout=60 * SECOND)  # the machine may be at other work: what is waited for comes, or does not
 
 
@@ -40,6 +57,12 @@ class App:
         """End it as a power cut would."""
         self.process.kill()
         self.process.wait()
+
+    def restart(self) -> None:
+        """Kill it and start another on the same workspace."""
+        self.kill()
+        again = serve(self.projects)
+        self.url, self.process = again.url, again.process
 
 
 @dataclass
@@ -66,6 +89,10 @@ class Visit:
         expect(self.page.locator(f"[data-asked='{utterance_id}']")).to_be_attached()
         self.page.wait_for_function("window.annotatorKeys")
         self.page.wait_for_timeout(A_LOOK)
+
+    def rest(self) -> None:
+        """Wait until the page has come to rest."""
+        self.page.wait_for_function(AT_REST, arg=QUIET, timeout=60 * SECOND)
 
     def press(self, key: str) -> None:
         """Press a key and wait until another utterance is there."""
@@ -103,28 +130,31 @@ def answers(port: int) -> bool:
     return False
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def need_chromium() -> None:
     if CHROMIUM is None:
         pytest.skip("no Chromium on the PATH: install the package chromium to run the browser tests")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    need_chromium()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(SWITCHES))
         yield browser
         browser.close()
 
 
-@pytest.fixture
-def app(browser: Browser, tmp_path: Path) -> Iterator[App]:
-    create_sample("political_promises", tmp_path / "political-promises").close()
-    create_sample("client_talk", tmp_path / "client-talk").close()
-    running = serve(tmp_path)
+@pytest.fixture(scope="session")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    need_chromium()
+    running = serve(tmp_path_factory.mktemp("served"))
     yield running
     running.kill()
 
 
 @pytest.fixture(params=[1280])
 def visit(browser: Browser, app: App, request: pytest.FixtureRequest) -> Iterator[Visit]:
-    page = browser.new_page(viewport={"width": request.param, "height": 900})
+    page = browser.new_page(viewport={"width": request.param, "height": 844})
     visit = Visit(page, app)
 
     def note(outgoing: object) -> None:
@@ -137,17 +167,9 @@ def visit(browser: Browser, app: App, request: pytest.FixtureRequest) -> Iterato
     page.close()
 
 
-@pytest.fixture(scope="module")
-def served(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    """One server for all tests of a module; each has its own project in it."""
-    running = serve(tmp_path_factory.mktemp("served"))
-    yield running
-    running.kill()
-
-
 @pytest.fixture
-def folder(served: App, request: pytest.FixtureRequest) -> Path:
-    return served.projects / str(request.node.name).replace("[", "-").replace("]", "")
+def folder(app: App, request: pytest.FixtureRequest) -> Path:
+    return app.projects / str(request.node.name).replace("[", "-").replace("]", "")
 
 
 @pytest.fixture
@@ -155,4 +177,13 @@ def talk(folder: Path) -> Iterator[Project]:
     """A sample project on the shared server in which no round starts by itself."""
     with create_sample("client_talk", folder) as project:
         project.config = replace(project.config, retrain_every=0)
+        yield project
+
+
+@pytest.fixture
+def speeches(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    """The first rows of a sample, in which a round with the starter backbone takes seconds."""
+    first_rows("political_promises", 60, tmp_path)
+    monkeypatch.setattr(samples, "DATA", tmp_path)
+    with create_sample("political_promises", folder) as project:
         yield project

@@ -10,33 +10,32 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 
 from annotator.codebook.definition import codebook_of
 from annotator.exchange.samples import create_sample
 from annotator.labeling.session import Answer, answer, next_question
 from annotator.loop import run_round
 from annotator.project import Project
-from tests.browser.conftest import SECOND, App, Visit
+from tests.browser.conftest import App, Visit
 from tests.fake import FakeClassifier
 
 pytestmark = pytest.mark.slow
 
 PAGES = ("", "rounds", "insights", "data", "export", "codebook", "review", "search")
-STILL = 2 * SECOND  # by then a page has faded in: contrast is measured on what is seen
 WIDE_LIGHT: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}, "color_scheme": "light"}
 WIDE_DARK: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark"}
 NARROW_DARK: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark"}
 
 
 @pytest.fixture(scope="module")
-def projects(served: App) -> App:
+def projects(app: App) -> App:
     """One project that nobody has worked in, and one in full use."""
     for name in ("fresh", "used"):
-        with create_sample("client_talk", served.projects / name) as project:
+        with create_sample("client_talk", app.projects / name) as project:
             project.config = replace(project.config, retrain_every=0)
-    work(served.projects / "used")
-    return served
+    work(app.projects / "used")
+    return app
 
 
 def work(folder: Path) -> None:
@@ -57,9 +56,10 @@ def visit(browser: Browser, projects: App, request: pytest.FixtureRequest) -> It
     page.close()
 
 
-def objections(page: Page) -> list[str]:
-    """Return what axe-core objects to on the page as it stands."""
-    page.wait_for_timeout(STILL)
+def objections(visit: Visit) -> list[str]:
+    """Return what axe-core objects to once the page has faded in: contrast is measured on what is seen."""
+    visit.rest()
+    page = visit.page
     if folder := os.environ.get("ANNOTATOR_SCREENSHOTS"):  # to be looked at
         page.screenshot(path=Path(folder) / f"{len(list(Path(folder).iterdir())):03}.png", full_page=True)
     found = Axe().run(page).response["violations"]
@@ -73,7 +73,7 @@ def test_axe_objects_to_no_page(visit: Visit, project: str) -> None:
     found = {}
     for name in PAGES:
         visit.open(name, project=project)
-        found[name] = objections(visit.page)
+        found[name] = objections(visit)
     assert found == {name: [] for name in PAGES}
 
 
@@ -83,4 +83,4 @@ def test_axe_objects_to_no_window_of_the_label_page(visit: Visit, opens: str) ->
     visit.utterance()
     visit.page.get_by_role("button", name=opens).click()
     expect(visit.page.get_by_role("dialog")).to_contain_text(opens)
-    assert objections(visit.page) == []
+    assert objections(visit) == []

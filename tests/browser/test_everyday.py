@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,18 +15,11 @@ from annotator.rounds.consensus import consensus_labels
 from store import annotations, utterances
 from store.annotations import NewAnnotation
 from tests.annotator.scenes import CONFIG, classifier_of, label_pool, new_project, truth
-from tests.browser.conftest import SECOND, App, Visit
+from tests.browser.conftest import SECOND, Visit
 
 pytestmark = pytest.mark.slow
 
 FILE = b"id,text\n1,We will build it.\n2,It rained.\n3,They built it last year.\n4,We shall mend the road.\n"
-
-
-@pytest.fixture
-def visit(browser: Browser, served: App) -> Iterator[Visit]:
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    yield Visit(page, served)
-    page.close()
 
 
 def say(project: Project, utterance: int, who: str, label: int) -> None:
@@ -49,6 +41,8 @@ def test_a_file_of_ones_own_becomes_a_project_with_labels_typed_in(visit: Visit,
     new.get_by_role("textbox", name="Labels, one per line").press_sequentially("promise: what will be done\nother")
     create.click()
     expect(page.get_by_text("4 utterances")).to_be_visible()
+    with Project.open(visit.app.projects / "speeches") as made:
+        made.config = replace(made.config, retrain_every=0)  # the starter backbone has other tests
     page.get_by_role("link", name="Label", exact=True).click()
     visit.utterance()
     expect(page.locator(".st-key-label-2")).to_contain_text("other")

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from annotator.exchange.samples import create_sample
-from tests.browser.conftest import App, Visit, serve
+from tests.browser.conftest import A_LOOK, App, Visit, serve
 from tests.disks import filled, small_disk
 
 PAGES = ("", "search", "review", "codebook", "rounds", "insights", "data", "export")
@@ -25,16 +25,17 @@ def run(folder: Path, statement: str) -> None:
         connection.commit()
 
 
-@pytest.fixture
-def app(browser: object, tmp_path: Path) -> Iterator[App]:
+@pytest.fixture(scope="module")
+def app(browser: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     """A workspace whose first project is empty, with one that nobody foresaw and one that is sound."""
-    with create_sample("client_talk", tmp_path / "sound") as project:
+    folder = tmp_path_factory.mktemp("faults")
+    with create_sample("client_talk", folder / "sound") as project:
         project.config = replace(project.config, retrain_every=0)  # no round that outlives the test
-    (tmp_path / "a-broken").mkdir()
-    (tmp_path / "a-broken" / "project.db").touch()
-    shutil.copytree(tmp_path / "sound", tmp_path / "unforeseen")
-    run(tmp_path / "unforeseen", "UPDATE label SET examples = '7'")
-    running = serve(tmp_path)
+    (folder / "a-broken").mkdir()
+    (folder / "a-broken" / "project.db").touch()
+    shutil.copytree(folder / "sound", folder / "unforeseen")
+    run(folder / "unforeseen", "UPDATE label SET examples = '7'")
+    running = serve(folder)
     yield running
     running.kill()
 
@@ -94,7 +95,6 @@ def test_no_other_site_can_show_the_app_in_a_frame(visit: Visit, tmp_path: Path)
     site = tmp_path / "site.html"
     site.write_text(f"<iframe src='{visit.app.url}'></iframe>")
     visit.page.goto(site.as_uri())
-    visit.page.wait_for_timeout(2000)
     inside = visit.page.frames[1]
     assert "Annotator" not in inside.content()
     assert not inside.url.startswith(visit.app.url)
@@ -110,15 +110,12 @@ def test_an_answer_that_a_full_disk_refuses_stays_on_screen_with_a_word(browser:
             visit = Visit(page, running)
             visit.open("", "sound")
             visit.press("1")
+            run(disk / "sound", "PRAGMA wal_checkpoint(TRUNCATE)")  # else the journal has a little room
             with filled(disk):
                 said = page.get_by_text("is full: the last step was not saved")
-                for _ in range(40):  # the journal has a little room
-                    before = visit.utterance()
-                    page.wait_for_timeout(300)
-                    page.keyboard.press("1")
-                    page.wait_for_timeout(700)
-                    if said.count():
-                        break
+                before = visit.utterance()
+                page.wait_for_timeout(A_LOOK)
+                page.keyboard.press("1")
                 expect(said.first).to_be_visible()
                 assert visit.utterance() == before
                 no_box_of_streamlit(page)

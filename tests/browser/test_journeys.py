@@ -14,25 +14,19 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, expect
 
+from annotator.exchange.samples import create_sample
 from annotator.project import Project
 from store import annotations, jobs, rounds
-from tests.browser.conftest import SECOND, Visit, answers, free_port, serve
+from tests.browser.conftest import AT_REST, SECOND, Visit, answers, free_port
 
 pytestmark = pytest.mark.slow
 MINUTE = 60 * SECOND
 
 
-def only_by_button(visit: Visit, name: str) -> None:
-    with Project.open(visit.app.projects / name) as project:
-        project.config = replace(project.config, retrain_every=0)
-
-
-def test_label_retrain_label_on_and_export_with_the_network_cut(visit: Visit) -> None:
+def test_label_retrain_label_on_and_export_with_the_network_cut(visit: Visit, speeches: Project) -> None:
     page = visit.page
-    with Project.open(visit.app.projects / "political-promises") as project:
-        short = replace(project.config.recipe, epochs=1)  # of 8, and 30 utterances of 400
-        project.config = replace(project.config, score_limit=30, recipe=short)
-    visit.open()
+    speeches.config = replace(speeches.config, recipe=replace(speeches.config.recipe, epochs=1))  # of 8
+    visit.open(project=speeches.folder.name)
     # The first look, before any label: utterances are there at once, suggestions once the model has read them.
     expect(page.locator(".utterance")).to_be_visible()
     expect(page.get_by_test_id("stProgress")).to_be_visible()
@@ -51,18 +45,16 @@ def test_label_retrain_label_on_and_export_with_the_network_cut(visit: Visit) ->
     expect(page.locator(".utterance")).to_be_visible()
     for _ in range(3):
         visit.press("1")
-    with Project.open(visit.app.projects / "political-promises") as project:
-        assert jobs.active(project.db), "the three answers were given while the round was under way"
+    assert jobs.active(speeches.db), "the three answers were given while the round was under way"
 
     page.get_by_role("link", name="Rounds").click()
     expect(page.get_by_text(re.compile("Round 2 is in use"))).to_be_visible(timeout=8 * MINUTE)
-    with Project.open(visit.app.projects / "political-promises") as project:
-        promoted = rounds.promoted(project.db)
-        assert promoted
-        assert promoted.number == 2, "the first answers train the quick classifier alone, then the model too"
-        queued = {row["round_id"] for row in project.db.query("SELECT round_id FROM queue")}
-        assert queued == {promoted.id}
-        assert annotations.counts(project.db)["label"] == 23
+    promoted = rounds.promoted(speeches.db)
+    assert promoted
+    assert promoted.number == 2, "the first answers train the quick classifier alone, then the model too"
+    queued = {row["round_id"] for row in speeches.db.query("SELECT round_id FROM queue")}
+    assert queued == {promoted.id}
+    assert annotations.counts(speeches.db)["label"] == 23
 
     page.get_by_role("link", name="Export").click()
     page.get_by_role("button", name="Create export").click()
@@ -89,10 +81,11 @@ def unpacked(archive: bytes) -> tuple[list[dict[str, str]], str]:
     return list(csv.DictReader(io.StringIO(table))), card
 
 
-def test_undo_a_reload_and_a_killed_server_lose_nothing(visit: Visit) -> None:
-    only_by_button(visit, "client-talk")
+def test_undo_a_reload_and_a_killed_server_lose_nothing(visit: Visit, folder: Path) -> None:
+    with create_sample("client_talk", folder) as project:  # closed: the killed server alone had it open
+        project.config = replace(project.config, retrain_every=0)
     page = visit.page
-    visit.open(project="client-talk")
+    visit.open(project=folder.name)
     expect(page.locator(".utterance")).to_be_visible()
     first = visit.utterance()
     visit.press("1")
@@ -105,23 +98,18 @@ def test_undo_a_reload_and_a_killed_server_lose_nothing(visit: Visit) -> None:
     visit.press("3")
     visit.press("3")
 
-    visit.app.kill()
-    visit.app = serve(visit.app.projects)
-    try:
-        visit.open(project="client-talk")
-        expect(page.get_by_text("All: 2 of 600")).to_be_visible()
-        assert visit.utterance() != first
-    finally:
-        visit.app.kill()
+    visit.app.restart()
+    visit.open(project=folder.name)
+    expect(page.get_by_text("All: 2 of 600")).to_be_visible()
+    assert visit.utterance() != first
 
 
-def test_a_newcomer_is_led_by_keyboard_to_a_trained_model(visit: Visit) -> None:
-    quick = {"retrain_every": 0, "score_limit": 30}  # a round of seconds: the quick classifier alone, few utterances
-    with Project.open(visit.app.projects / "political-promises") as project:
-        project.config = replace(project.config, **quick, recipe=replace(project.config.recipe, probe_weight=1.0))
+def test_a_newcomer_is_led_by_keyboard_to_a_trained_model(visit: Visit, speeches: Project) -> None:
+    quick = replace(speeches.config.recipe, probe_weight=1.0)  # the quick classifier alone
+    speeches.config = replace(speeches.config, retrain_every=0, recipe=quick)
     page, strip = visit.page, visit.page.locator(".tour")
     onward = page.get_by_role("link", name="Go there")
-    visit.open()
+    visit.open(project=speeches.folder.name)
     expect(strip).to_contain_text("Step 1 of 6")
     visit.press("1")
     expect(strip).to_contain_text("Step 2 of 6")
@@ -143,7 +131,7 @@ def test_a_newcomer_is_led_by_keyboard_to_a_trained_model(visit: Visit) -> None:
     by_keyboard(onward)
     expect(strip).to_contain_text("you have trained a model")
     expect(page.get_by_text(re.compile("Accuracy: about"))).to_be_visible()
-    visit.open()
+    visit.open(project=speeches.folder.name)
     visit.utterance()
     expect(strip).to_have_count(0)
 
@@ -160,11 +148,10 @@ def by_keyboard(target: Locator) -> None:
 
 
 @pytest.mark.parametrize("visit", [390], indirect=True)
-def test_on_a_telephone_everything_can_be_reached_without_scrolling_sideways(visit: Visit) -> None:
-    only_by_button(visit, "client-talk")
+def test_on_a_telephone_everything_can_be_reached_without_scrolling_sideways(visit: Visit, talk: Project) -> None:
     for name in ("", "rounds", "insights", "data", "export"):
-        visit.open(name, project="client-talk")
-        visit.page.wait_for_timeout(1.5 * SECOND)
+        visit.open(name, project=talk.folder.name)
+        visit.rest()
         width = visit.page.evaluate("document.documentElement.scrollWidth")
         assert width <= 390, name or "label"
 
@@ -184,7 +171,7 @@ def test_the_app_opens_without_a_terminal_to_ask_on_and_with_nothing_over_it(tmp
         page = browser.new_page()
         page.goto(f"http://127.0.0.1:{port}")
         expect(page.get_by_test_id("stSidebar")).to_be_attached()
-        page.wait_for_timeout(2 * SECOND)
+        page.wait_for_function(AT_REST, arg=2 * SECOND, timeout=60 * SECOND)
         assert page.get_by_text("agents").count() == 0
         page.close()
         assert str(port) in (tmp_path / "log").read_text(), "it says where the app opens"

@@ -11,7 +11,7 @@ from annotator.labeling import onboarding
 from annotator.project import Project
 from store import annotations
 from tests.annotator.scenes import another_writes
-from tests.browser.conftest import A_LOOK, SECOND, App, Visit
+from tests.browser.conftest import A_LOOK, SECOND, Visit
 from tests.browser.test_room import given
 
 pytestmark = pytest.mark.slow
@@ -20,13 +20,6 @@ ANOTHER_ALONE = """before => {
     const shown = [...document.querySelectorAll(".utterance")];
     return shown.length === 1 && shown[0].innerText !== before;
 }"""
-
-
-@pytest.fixture
-def visit(browser: Browser, served: App) -> Iterator[Visit]:
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    yield Visit(page, served)
-    page.close()
 
 
 @pytest.fixture

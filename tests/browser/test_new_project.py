@@ -13,16 +13,16 @@ from annotator.project import Project
 from tests.browser.conftest import App
 
 pytestmark = pytest.mark.slow
-TYPED = {f"label number {n}": f"the definition of the {n}th of them, in so many words" for n in range(1, 13)}
+TYPED = {f"label number {n}": f"the definition of the {n}th of them, in so many words" for n in range(1, 7)}
 ROWS = "text,speaker,label\nI will,client,yes\nI did,client,no\nWell,agent,small talk\nGone,client,\n"
 
 
 @pytest.fixture
-def page(browser: Browser, served: App, tmp_path: Path) -> Iterator[Page]:
+def page(browser: Browser, app: App, tmp_path: Path) -> Iterator[Page]:
     path = tmp_path / "quick typing.csv"
     path.write_text(ROWS)
     page = browser.new_page(viewport={"width": 1280, "height": 1600})
-    page.goto(f"{served.url}/data")
+    page.goto(f"{app.url}/data")
     new = page.get_by_test_id("stExpander").filter(has_text="Start a new project")
     expect(new).to_be_visible()
     if not new.get_by_text("From a file").is_visible():
@@ -49,7 +49,7 @@ def create(page: Page, name: str) -> None:
     expect(page.get_by_text("Added 4 utterances")).to_be_visible()
 
 
-def test_no_letter_of_a_codebook_typed_quickly_is_lost(page: Page, served: App) -> None:
+def test_no_letter_of_a_codebook_typed_quickly_is_lost(page: Page, app: App) -> None:
     choose(page, "Existing labels", "none")
     expect(field(page)).to_have_value("")
     field(page).click()
@@ -60,12 +60,12 @@ def test_no_letter_of_a_codebook_typed_quickly_is_lost(page: Page, served: App) 
     page.keyboard.press("Control+End")
     page.keyboard.type("the last: typed while the page was drawn", delay=20)
     create(page, "typed quickly")
-    with Project.open(served.projects / "typed-quickly") as project:
+    with Project.open(app.projects / "typed-quickly") as project:
         labels = {label.name: label.definition for label in codebook_of(project).labels}
     assert labels == {**TYPED, "the last": "typed while the page was drawn"}
 
 
-def test_what_was_typed_stays_whatever_column_of_labels_is_chosen(page: Page, served: App) -> None:
+def test_what_was_typed_stays_whatever_column_of_labels_is_chosen(page: Page, app: App) -> None:
     expect(field(page)).to_have_value("no\nsmall talk\nyes")
     choose(page, "Existing labels", "none")
     expect(field(page)).to_have_value("")
@@ -88,7 +88,7 @@ def test_what_was_typed_stays_whatever_column_of_labels_is_chosen(page: Page, se
     expect(field(page)).to_have_value("mine: what I typed\nalso mine\nno\nyes")
 
 
-def test_labels_of_rows_that_are_context_are_not_offered(page: Page, served: App) -> None:
+def test_labels_of_rows_that_are_context_are_not_offered(page: Page, app: App) -> None:
     page.get_by_role("textbox", name="Speakers to label").fill("client")
     page.get_by_role("textbox", name="Speakers to label").press("Enter")
     expect(field(page)).to_have_value("no\nyes")

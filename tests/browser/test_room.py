@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, TimeoutError, expect
+from playwright.sync_api import Page, expect
 
 from annotator.codebook.definition import create_project, parse_codebook
 from annotator.exchange.imports import add_utterances
@@ -16,7 +14,7 @@ from annotator.labeling import onboarding
 from annotator.project import Project
 from store import annotations, queue
 from store.utterances import NewUtterance
-from tests.browser.conftest import A_LOOK, SECOND, App, Visit
+from tests.browser.conftest import A_LOOK, SECOND, Visit
 
 pytestmark = pytest.mark.slow
 
@@ -29,13 +27,6 @@ UNUSUAL = {
     "endless-word": "a" * 600,
     "very-long": "I have thought about it for a long time. " * 400,
 }
-
-
-@pytest.fixture(params=[1280])
-def visit(browser: Browser, served: App, request: pytest.FixtureRequest) -> Iterator[Visit]:
-    page = browser.new_page(viewport={"width": request.param, "height": 844})
-    yield Visit(page, served)
-    page.close()
 
 
 def labeling(visit: Visit, project: Project) -> Page:
@@ -276,12 +267,9 @@ def test_what_a_search_found_is_answered_at_once_and_taken_back_at_once(visit: V
     expect(page.get_by_role("heading", name="utterances found")).to_be_visible()
     page.get_by_text("at once").click()
     expect(page.get_by_label("Answer", exact=True)).to_be_visible()
-    for _ in range(8):  # a list that opens before the page has come to rest closes again
-        page.wait_for_timeout(1 * SECOND)
-        page.get_by_label("Answer", exact=True).click()
-        with suppress(TimeoutError):
-            page.get_by_role("option", name="neutral").click(timeout=3 * SECOND)
-            break
+    visit.rest()  # a list that opens before closes again
+    page.get_by_label("Answer", exact=True).click()
+    page.get_by_role("option", name="neutral").click()
     expect(page.get_by_text("get this answer.")).to_be_visible()
     page.get_by_role("button", name="with “neutral”").click()
     back = page.get_by_role("button", name="Undo")

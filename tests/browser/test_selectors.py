@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from annotator.codebook.definition import create_project, parse_codebook
 from annotator.exchange.imports import add_utterances
@@ -14,7 +14,7 @@ from annotator.project import Project
 from store import annotations, utterances
 from store.annotations import NewAnnotation
 from store.utterances import NewUtterance
-from tests.browser.conftest import App, Visit
+from tests.browser.conftest import Visit
 
 pytestmark = pytest.mark.slow
 
@@ -59,13 +59,6 @@ def large_codebook(visit: Visit, talk: Project) -> None:
 PLACES: dict[str, Callable[[Visit, Project], None]] = {
     place.__name__.replace("_", " "): place for place in (label, keys, review, search, codebook, data, large_codebook)
 }
-
-
-@pytest.fixture
-def visit(browser: Browser, served: App) -> Iterator[Visit]:
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    yield Visit(page, served)
-    page.close()
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -74,7 +74,7 @@ def test_of_several_that_begin_at_once_one_may(db: Database, tmp_path: Path) -> 
 
     def begin(_: int) -> bool:
         with closing(open_database(tmp_path / "project")) as mine:
-            together.wait(10)
+            together.wait(60)
             try:
                 jobs.begin(mine, "asked", last_annotation=0)
             except RoundRunning:
@@ -106,7 +106,7 @@ def test_a_process_that_ended_and_was_not_waited_for_counts_as_dead(
 ) -> None:
     job = start(db, child.pid)
     child.kill()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while psutil.Process(child.pid).status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
         time.sleep(0.01)
     assert jobs.recover(db)
@@ -193,7 +193,7 @@ def deaf() -> Iterator[subprocess.Popen[bytes]]:
 
 def recovers(db: Database) -> bool:
     """Call recover repeatedly, as pages do, until the job has ended."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if jobs.recover(db):
             return True
@@ -212,7 +212,7 @@ def test_a_job_that_does_not_stop_when_asked_is_ended_and_another_can_begin(
     assert not jobs.recover(db), "it is given a moment"
     assert recovers(db)
     assert states(db, job) == ("cancelled", "cancelled")
-    assert child.wait(10) < 0
+    assert child.wait(60) < 0
     assert jobs.begin(db, "asked", last_annotation=4) > job
 
 
@@ -224,8 +224,8 @@ def test_what_heeds_nothing_is_killed_with_all_that_it_has_started(
     start(db, deaf.pid)
     jobs.request_cancel(db)
     assert recovers(db)
-    assert deaf.wait(10) == -signal.SIGKILL
-    grandchild.wait(10)
+    assert deaf.wait(60) == -signal.SIGKILL
+    grandchild.wait(60)
 
 
 def test_a_process_that_merely_has_the_pid_is_never_ended(

@@ -48,16 +48,18 @@ def test_nobody_waits_long_for_an_import_of_many_rows(tmp_path: Path) -> None:
         change(project, retrain_every=0)
         importing = Doomed.start(doomed.take_file, tmp_path / "p", path)
         assert importing.wait_for("begin") == ["begin"]
+        start = time.monotonic()
         while importing.process.is_alive() and (question := next_question(project, "ada")):
             said, began = right(project, question), time.monotonic()
             answer(project, question, "ada", said)
             waits.append(time.monotonic() - began)
             time.sleep(0.01)
         importing.process.join()
+        ended = time.monotonic()
         assert importing.process.exitcode == 0
         assert state(project)[0] == 23_000
     assert len(waits) > 5
-    assert max(waits) < 2
+    assert max(waits) < (ended - start) / 5
 
 
 def test_no_step_of_an_import_holds_the_write_lock_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +68,7 @@ def test_no_step_of_an_import_holds_the_write_lock_for_long(tmp_path: Path, monk
         trace(project, used)
         import_file(project, write_rows(tmp_path / "f.csv", 10_000), PLAN)
     assert len(used) > 10
-    assert sorted(used)[-3] < 0.2, "processor time in a transaction"
+    assert max(used) < sum(used) / 4, "a transaction's share of the processor time"
 
 
 def trace(project: Project, used: list[float]) -> None:
@@ -86,26 +88,27 @@ def trace(project: Project, used: list[float]) -> None:
 
 def test_a_killed_import_leaves_nothing_or_all(tmp_path: Path) -> None:
     rng = np.random.default_rng(22)
-    path, seconds = write_rows(tmp_path / "f.csv", 5000), whole_import(tmp_path)
-    outcomes = set()
-    for number in range(10):
+    path = write_rows(tmp_path / "f.csv", 3000)
+    longest, outcomes = 1.2 * whole_import(tmp_path), set[int]()
+    for number in range(8):
         folder = tmp_path / f"p{number}"
         new_project(folder, 30).close()
         importing = Doomed.start(doomed.take_file, folder, path)
         importing.wait_for("begin")
-        time.sleep(rng.uniform(0, 1.2 * seconds))
+        time.sleep(rng.uniform(0, longest))
         importing.kill()
         with Project.open(folder) as project:
             assert sound(project)
             found = state(project)
-            assert found in ((30, 6, 0), (5030, 6 + 306, 5000)), number
+            assert found in ((30, 6, 0), (3030, 6 + 306, 3000)), number
             assert not imports.under_way(project.db)
             assert fetch_value(project.db, "SELECT count(*) FROM staged") == 0
             outcomes.add(found[0])
+            longest *= 1.4 if 3030 not in outcomes else 0.7 if 30 not in outcomes else 1  # other work comes and goes
             again = import_file(project, path, PLAN)
-            assert state(project) == (5030, 6 + 306, 5000)
-            assert (again.to_label, again.unchanged) == ((5000, 0) if found[0] == 30 else (0, 5000))
-    assert outcomes == {30, 5030}
+            assert state(project) == (3030, 6 + 306, 3000)
+            assert (again.to_label, again.unchanged) == ((3000, 0) if found[0] == 30 else (0, 3000))
+    assert outcomes == {30, 3030}
 
 
 def whole_import(folder: Path) -> float:

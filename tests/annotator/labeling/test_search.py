@@ -60,10 +60,10 @@ def test_a_wrong_pattern_is_told_with_its_fault(project):
 def test_a_pattern_that_would_run_for_ever_is_stopped(project, monkeypatch):
     monkeypatch.setattr(search, "PATIENCE", 0.2)
     add_utterances(project, [NewUtterance("x", "a" * 80 + "b")])
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(BadInput, match="takes longer"):
         find(project, Search(pattern="(a|aa)+$"))
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_by_answers_label_person_and_round_of_the_same_answer(project):

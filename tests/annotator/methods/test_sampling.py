@@ -84,9 +84,9 @@ def test_the_same_generator_draws_the_same():
 
 
 def test_a_large_import_is_drawn_quickly():
-    began = time.perf_counter()
+    began = time.process_time()
     assert len(draw_audit(alone(100_000), 300, np.random.default_rng(0))) == 300
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_pool_and_audit_share_nothing_and_leave_nothing_out(tmp_path):

@@ -244,7 +244,7 @@ def test_a_round_that_hangs_gives_signs_of_life_until_it_is_stopped_and_can_be_c
     jobs.request_cancel(project.db)
     until(lambda: recover(project))
     assert jobs.get(project.db, job).state == "cancelled"
-    hanging[0].wait(10)
+    hanging[0].wait(60)
     assert start_round(project, "the button") > job
 
 
