@@ -11,6 +11,7 @@ import click
 from rich.table import Table
 
 from annotator import __version__
+from annotator.cli.plan import plan
 from annotator.cli.simulate import simulate
 from annotator.cli.terminal import FILE, FOLDER, console, progress_bar
 from annotator.codebook.definition import create_project, draft_from_names, read_codebook
@@ -317,6 +318,7 @@ def _list_rejected(rejected: Sequence[Rejected]) -> None:
 
 
 main.add_command(simulate)
+main.add_command(plan)
 
 
 @main.command()

@@ -18,7 +18,7 @@ from model.adapter import LanguageModelClassifier
 from model.backbones import machine, memory
 from model.backbones.backbone import load_backbone
 from model.backbones.catalog import CATALOG, SHAPES, STARTER, cache_folder, shape_of
-from model.backbones.memory import FP32, MemoryNeed, estimate, in_gb, least, weight_bytes
+from model.backbones.memory import BF16, FP32, Job, Machine, MemoryNeed, estimate, in_gb, least, weight_bytes
 from model.backbones.shape import Shape, read_shape
 from model.load import load_classifier
 from model.recipe import LANE, LEAST_TOKENS, Recipe
@@ -48,8 +48,12 @@ def shape_at(folder: str) -> Shape:
     return shape
 
 
+def job_of(shape: Shape = BILLION, width: int = FP32, **changes: Any) -> Job:
+    return Job(shape, replace(Recipe(), **changes), Machine(width=width))
+
+
 def need(shape: Shape = BILLION, **changes: Any) -> MemoryNeed:
-    return estimate(shape, replace(Recipe(), **changes))
+    return estimate(job_of(shape, **changes))
 
 
 # Weights --------------------------------------------------------------------------------------------------------
@@ -113,14 +117,16 @@ def test_the_trained_weights_counted_are_those_that_peft_makes(
     backbone, recipe = load_backbone(folders[name]), replace(Recipe(), **changes)
     tuning = start_tuning(backbone, recipe)
     made = sum(p.nbytes for p in tuning.peft.parameters() if p.requires_grad)  # type: ignore[attr-defined]
-    counted = estimate(shape_at(folders[name]), recipe)
+    counted = estimate(Job(shape_at(folders[name]), recipe))
     assert counted.trained == counted.gradients == made
     assert counted.optimizer == 2 * made
 
 
 def test_the_precision_of_adapters_is_fp32_whatever_the_backbones_is() -> None:
-    assert estimate(BILLION, Recipe(), memory.BF16).trained == need().trained
-    assert estimate(BILLION, Recipe(), memory.BF16).weights == need().weights / 2
+    for half in (job_of(width=BF16), job_of(precision="bf16")):
+        assert estimate(half).trained == need().trained
+        assert estimate(half).weights == need().weights / 2
+    assert estimate(job_of(width=BF16, precision="fp32")) == need()
 
 
 def test_full_tuning_counts_gradients_state_and_the_weights_that_are_put_back() -> None:
@@ -160,7 +166,7 @@ def test_averages_and_best_weights_are_copies() -> None:
 
 
 def test_to_ask_takes_less_than_to_train() -> None:
-    asking = estimate(BILLION, Recipe(), training=False)
+    asking = estimate(job_of(), training=False)
     assert (asking.trained, asking.gradients, asking.optimizer, asking.copies) == (0, 0, 0, 0)
     assert asking.weights == need().weights
     assert 0 < asking.activations < need().activations
@@ -252,14 +258,18 @@ def test_what_attention_holds_of_all_pairs_while_a_row_is_scored_is_counted_with
 
 
 def test_caches_are_counted_for_asking_alone_and_not_where_utterances_are_read_apart() -> None:
-    asking = estimate(BILLION, Recipe(), training=False)
+    asking = estimate(job_of(), training=False)
     assert asking.caches > 0
     assert need().caches == 0
-    assert estimate(SHAPES["flan-t5-base"], Recipe(), training=False).caches == 0
-    assert least(BILLION, Recipe(), training=False) < asking.total - asking.caches
+    assert estimate(job_of(SHAPES["flan-t5-base"]), training=False).caches == 0
+    assert least(job_of(), training=False) < asking.total - asking.caches
 
 
 # Before loading -------------------------------------------------------------------------------------------------
+
+
+def has_free(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    monkeypatch.setattr("model.backbones.backbone.this_machine", lambda: Machine(free))
 
 
 def forbid_loading(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,21 +286,21 @@ def test_what_does_not_fit_is_refused_before_loading_with_both_numbers_and_a_hin
 ) -> None:
     forbid_loading(monkeypatch)
     monkeypatch.setattr("model.backbones.backbone.read_shape", lambda config: BILLION)  # a tiny model would say 0.0 GB
-    monkeypatch.setattr("model.backbones.backbone.free_memory", lambda: 2_000_000_000)
+    has_free(monkeypatch, 2_000_000_000)
     with pytest.raises(BackboneRefused) as caught:
         load_backbone(folders[name])
-    assert f"at least {in_gb(least(BILLION, Recipe(), training=False))}" in caught.value.message
+    assert f"at least {in_gb(least(job_of(), training=False))}" in caught.value.message
     assert "2.0 GB are free" in caught.value.message
-    assert "smaller backbone" in caught.value.hint
+    assert "recipe.quantization=nf4" in caught.value.hint
 
 
 def test_what_may_be_asked_but_not_trained_is_refused_for_a_round_alone(
     folders: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shape, recipe = shape_at(folders["llama"]), Recipe(method="full")
-    between = least(shape, recipe) - 1
-    assert least(shape, recipe, training=False) < between
-    monkeypatch.setattr("model.backbones.backbone.free_memory", lambda: between)
+    between = least(Job(shape, recipe)) - 1
+    assert least(Job(shape, recipe), training=False) < between
+    has_free(monkeypatch, between)
     load_backbone(folders["llama"])
     forbid_loading(monkeypatch)
     with pytest.raises(BackboneRefused, match="of memory"):
@@ -298,24 +308,12 @@ def test_what_may_be_asked_but_not_trained_is_refused_for_a_round_alone(
 
 
 def test_a_backbone_that_cannot_be_judged_is_tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("model.backbones.backbone.free_memory", lambda: 0)
+    has_free(monkeypatch, 0)
     assert load_backbone(save_bloom(tmp_path)).family == "causal"
 
 
-def test_4_bit_is_advised_only_where_it_fits_and_is_not_taken_yet() -> None:
-    in_4bit, as_it_is = need(quantization="nf4").total, need().total
-    between = (in_4bit + as_it_is) // 2
-    assert f"4-bit weights ({in_gb(in_4bit)})" in memory.way_out(BILLION, Recipe(), between)
-    for recipe, free in (
-        (Recipe(), in_4bit - 1),
-        (Recipe(quantization="nf4"), between),
-        (Recipe(method="full"), between),
-    ):
-        assert "4-bit" not in memory.way_out(BILLION, recipe, free)
-
-
 def test_the_least_is_what_rows_are_cut_down_to() -> None:
-    assert need().weights < least(BILLION, Recipe()) < need(row_tokens=LEAST_TOKENS).total
+    assert need().weights < least(job_of()) < need(row_tokens=LEAST_TOKENS).total
 
 
 # The machine ----------------------------------------------------------------------------------------------------
