@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from annotator.errors import RoundCancelled
 from model.adapter import LanguageModelClassifier
 from model.types import Utterance
 
@@ -23,6 +22,10 @@ class Pace:
     scored: float
 
 
+class _TimeIsUp(Exception):
+    """Ends the work that is timed."""
+
+
 @dataclass
 class _Clock:
     """A progress function that ends the work when its time is up."""
@@ -32,10 +35,10 @@ class _Clock:
     calls: list[tuple[float, float]] = field(default_factory=list)  # share of the work, seconds
 
     def __call__(self, share: float) -> None:
-        """Note how much is done. Raises RoundCancelled when the time is up."""
+        """Note how much is done. Raises _TimeIsUp."""
         self.calls.append((share, time.perf_counter() - self.began))
         if self.calls[-1][1] > self.seconds:
-            raise RoundCancelled("The time for measuring is up.")
+            raise _TimeIsUp
 
     @property
     def rate(self) -> float:
@@ -55,9 +58,9 @@ def take_pace(classifier: LanguageModelClassifier, utterances: Sequence[Utteranc
     )
     labels = [place % len(classifier.task.labels) for place in range(len(utterances))]
     training = _Clock(_TRAINING)
-    with suppress(RoundCancelled):
+    with suppress(_TimeIsUp):
         measured.fit(utterances, labels, training)
     scoring = _Clock(_SCORING)
-    with suppress(RoundCancelled):
+    with suppress(_TimeIsUp):
         measured.zero_shot().logits(utterances, scoring)
     return Pace(training.rate * len(utterances) * _FOREVER, scoring.rate * len(utterances))

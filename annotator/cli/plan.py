@@ -12,7 +12,8 @@ from annotator.codebook.definition import codebook_of
 from annotator.config import RoundConfig, changed
 from annotator.doctor import at_hand, prospect, sentence, settings_of
 from annotator.project import Project
-from annotator.rounds.planning import counted, estimated, sample_texts, this_machine
+from annotator.rounds.planning import counted, estimated, sample_texts
+from model.backbones.machine import this_machine
 from model.backbones.memory import BF16, Job, Machine, in_gb
 from model.backbones.plan import LABELS, Plan, best_first
 

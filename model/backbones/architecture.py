@@ -46,6 +46,7 @@ def _dimensions(model: Any, config: Any) -> Shape:
         getattr(config, "intermediate_size", None) or max(max(shape) for shape, _ in linears),
         model.get_input_embeddings().num_embeddings,
         encoder_layers=encoder_layers,
+        recomputes=model.supports_gradient_checkpointing,
         counted=Count(
             sum(weight.numel() for weight in model.parameters()),
             sum(weights for _, weights in linears),

@@ -162,7 +162,7 @@ def _values(name: str, job: Job) -> tuple[Any, ...]:
         "precision": machine.width != BF16,
         "quantization": machine.four_bit and job.recipe.method != "full",
         "optimizer": job.recipe.probe_weight < 1,
-        "checkpointing": job.recipe.probe_weight < 1,
+        "checkpointing": job.recipe.probe_weight < 1 and job.shape.recomputes,
     }
     if not possible.get(name, True):
         return (default,)

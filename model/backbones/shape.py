@@ -51,6 +51,7 @@ class Shape:
     encoder_layers: int = 0  # 0: causal
     distances: int = 0  # buckets of T5's relative positions
     fused: bool = False  # one linear layer for queries, keys and values, and one for gate and up (Phi-3)
+    recomputes: bool = True  # activations can be computed again in the backward pass
     counted: Count | None = None  # in place of sums over the dimensions, for architectures not described by them
 
     @property

@@ -18,10 +18,22 @@ from model.adapter import LanguageModelClassifier
 from model.backbones import machine, memory
 from model.backbones.backbone import load_backbone
 from model.backbones.catalog import CATALOG, SHAPES, STARTER, cache_folder, shape_of
-from model.backbones.memory import BF16, FP32, Job, Machine, MemoryNeed, estimate, in_gb, least, weight_bytes
+from model.backbones.memory import (
+    BF16,
+    FP32,
+    Job,
+    Machine,
+    MemoryNeed,
+    estimate,
+    in_gb,
+    largest_row,
+    least,
+    weight_bytes,
+)
 from model.backbones.shape import Shape, read_shape
 from model.load import load_classifier
-from model.recipe import LANE, LEAST_TOKENS, Recipe
+from model.prompts.lengths import count_tokens
+from model.recipe import LEAST_TOKENS, Recipe
 from model.scoring import causal
 from model.training.tuning import start_tuning
 from tests.model.conftest import DEVICE
@@ -181,7 +193,7 @@ def unlike_texts(count: int) -> list[str]:
 
 
 def kept_by_autograd(folder: str, recipe: Recipe) -> tuple[int, int]:
-    """Return the bytes of activations kept for the backward pass of one row, and the row's tokens."""
+    """Return the bytes of activations kept for the backward pass of one row, and those estimated for it."""
     backbone = load_backbone(folder)
     ours = LanguageModelClassifier(backbone, TASK, recipe, "definitions")
     backbone.tuning = start_tuning(backbone, recipe)
@@ -194,14 +206,14 @@ def kept_by_autograd(folder: str, recipe: Recipe) -> tuple[int, int]:
             seen.setdefault(tensor.untyped_storage().data_ptr(), tensor)
         return tensor
 
-    bodies = [ours.tokens.body(Utterance(text * 3)) for text in unlike_texts(8)]
+    texts = [Utterance(text * 3) for text in unlike_texts(8)]
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        ours._scorer.loglik(bodies).sum()
-    prefix = len(ours.tokens.prefix) + backbone.virtual_tokens
-    alone = backbone.family == "encoder-decoder"  # each utterance with an instruction of its own
-    tokens = sum(len(body) for body in bodies) + prefix * (8 if alone else 1)
-    nodes = 0 if alone else 8 * (ours.tokens.trie.nodes - 1)
-    return sum(tensor.untyped_storage().nbytes() for tensor in seen.values()), tokens + nodes
+        ours._scorer.loglik([ours.tokens.body(text) for text in texts]).sum()
+    job = Job(shape_at(folder), replace(recipe, batch_size=8, row_tokens=10_000), lengths=count_tokens(ours.tokens, texts))
+    row = largest_row(job, training=True)
+    one_layer = memory._kept(job, row, training=True) * row.tokens  # which is added for the way back
+    kept = sum(tensor.untyped_storage().nbytes() for tensor in seen.values())
+    return kept, memory._activations(job, row, training=True) - one_layer
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen2", "gemma3", "t5", "flan-t5"])
@@ -211,13 +223,18 @@ def test_what_is_kept_for_the_way_back_is_estimated_within_a_quarter(
 ) -> None:
     if DEVICE.type != "cpu":
         pytest.skip("what a GPU's kernels keep depends on the kernel")
-    recipe, shape = replace(Recipe(), **changes), shape_at(folders[name])
-    kept, tokens = kept_by_autograd(folders[name], recipe)
-    one_layer = memory._kept(shape, recipe, FP32, training=True) * tokens  # which is added for the way back
-    assert memory._kept_of_row(shape, recipe, FP32, True, tokens) - one_layer == pytest.approx(kept, rel=0.25)
+    kept, estimated = kept_by_autograd(folders[name], replace(Recipe(), **changes))
+    assert estimated == pytest.approx(kept, rel=0.25)
 
 
 # Caches ---------------------------------------------------------------------------------------------------------
+
+
+def scored_job(folder: str) -> tuple[LanguageModelClassifier, list[Utterance], Job]:
+    """Return a classifier, texts of several lanes, and the job of scoring them."""
+    ours = LanguageModelClassifier(load_backbone(folder), TASK, Recipe(), "definitions")
+    texts = [Utterance(text) for text in unlike_texts(80)]
+    return ours, texts, Job(shape_at(folder), lengths=count_tokens(ours.tokens, texts))
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen2", "gemma3"])
@@ -226,12 +243,10 @@ def test_what_lanes_cache_while_a_row_is_scored_is_counted_within_a_quarter(
 ) -> None:
     widen, caches = causal._expand_cache, list[Any]()
     monkeypatch.setattr(causal, "_expand_cache", lambda *given: caches.append(widen(*given)) or caches[-1])
-    backbone = load_backbone(folders[name])
-    ours = LanguageModelClassifier(backbone, TASK, Recipe(), "definitions")
-    ours.zero_shot().logits([Utterance(text) for text in unlike_texts(80)])
+    ours, texts, job = scored_job(folders[name])
+    ours.zero_shot().logits(texts)
     held = [sum(one.keys.nbytes + one.values.nbytes for one in cache.layers) for cache in caches]
-    monkeypatch.setattr(memory, "_INSTRUCTION", len(ours.tokens.prefix))
-    assert memory._cached(shape_at(folders[name]), Recipe(), FP32) == pytest.approx(max(held), rel=0.25)
+    assert estimate(job, training=False).caches == pytest.approx(max(held), rel=0.25)
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen2", "gemma3"])
@@ -247,14 +262,12 @@ def test_what_attention_holds_of_all_pairs_while_a_row_is_scored_is_counted_with
 
     if DEVICE.type != "cpu":
         pytest.skip("what a GPU's kernel holds of them depends on the kernel")
-    backbone = load_backbone(folders[name])
-    ours = LanguageModelClassifier(backbone, TASK, Recipe(), "definitions")
+    ours, texts, job = scored_job(folders[name])
     monkeypatch.setattr(torch.nn.functional, "softmax", counted)
-    ours.zero_shot().logits([Utterance(text) for text in unlike_texts(80)])
-    monkeypatch.setattr(memory, "_INSTRUCTION", len(ours.tokens.prefix))
-    masks = (len(ours.tokens.prefix) + LANE) * FP32
-    each = memory._pairs(shape_at(folders[name]), FP32) - masks
-    assert max(held) <= each * Recipe().scored_tokens <= max(held) * 4 / 3  # these lanes are not quite full
+    ours.zero_shot().logits(texts)
+    row = largest_row(job, training=False)
+    pairs = (memory._pairs(job, row) - row.reach * FP32) * row.tokens  # without the masks
+    assert max(held) <= pairs <= max(held) * 4 / 3  # these lanes are not quite full
 
 
 def test_caches_are_counted_for_asking_alone_and_not_where_utterances_are_read_apart() -> None:
