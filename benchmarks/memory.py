@@ -138,7 +138,9 @@ def measure_here(source: str, cell: Cell, stage: str, utterances: int) -> dict[s
     assert shape
     machine = Machine(0, best_device().type == "cuda", BF16 if cell.precision == "bf16" else FP32)
     need = estimate(Job(shape, recipe, machine, count_tokens(ours.tokens, texts)), stage == "train")
-    return {"peak": peak_memory(), "certain": need.total - need.retained, "estimate": need.total, **asdict(need)}
+    certain = need.total - need.retained
+    estimated = certain - need.program if machine.gpu else need.total
+    return {"peak": peak_memory(), "certain": certain, "estimate": estimated, **asdict(need)}
 
 
 def in_process(source: str, cell: Cell, stage: str, utterances: int, environment: Mapping[str, str]) -> dict[str, int]:

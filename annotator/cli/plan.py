@@ -13,7 +13,7 @@ from annotator.config import RoundConfig, changed
 from annotator.doctor import at_hand, prospect, sentence, settings_of
 from annotator.project import Project
 from annotator.rounds.planning import counted, estimated, sample_texts
-from model.backbones.machine import this_machine
+from model.backbones.machine import processor_width, this_machine
 from model.backbones.memory import BF16, Job, Machine, in_gb
 from model.backbones.plan import LABELS, Plan, best_first
 
@@ -42,7 +42,7 @@ def plan(project: Path, backbone: str | None, memory: Sequence[int], processor: 
     with Project.open(project) as opened:
         config = changed(opened.config, [f"backbone={backbone}"] if backbone else [])
         here = this_machine()
-        width = here.width if processor else BF16
+        width = processor_width() if processor else BF16
         machines = [Machine(size, not processor, width, here.four_bit or not processor) for size in memory] or [here]
         is_here = at_hand(config.backbone)
         jobs = [(counted if is_here else estimated)(opened, config, machine) for machine in machines]

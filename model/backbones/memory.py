@@ -21,7 +21,15 @@ NF4 = (4 + 8 / 64 + 32 / (64 * 256)) / 8
 """Bytes of a 4-bit weight with double quantization: blocks of 64 share an 8-bit scale, 256 of these a 32-bit one
 (Dettmers et al. 2023, arXiv 2305.14314, section 3)."""
 
-PROGRAM = 600_000_000  # bytes: Python with torch, transformers and peft, before any weight
+PROGRAM = {False: 600_000_000, True: 500_000_000}
+"""Bytes of the program before any weight. In main memory: Python with torch, transformers and peft. On a GPU: CUDA's
+context and kernels; not measured."""
+
+_HOLES = 0.4
+"""Share of the memory of computed layers that is not reused, as blocks of other sizes lie between. In main memory these
+are all layers of a row even with checkpointing, because gradients are allocated between the layers' activations.
+Measured by `benchmarks/memory.py` on glibc; for a GPU's allocator, which serves both from pools of their own, the share
+of what is kept at once is an assumption."""
 
 _LOGITS = {True: 4, False: 2}  # copies of the logits alive at once, by training or not
 
@@ -114,9 +122,9 @@ def estimate(job: Job, training: bool = True) -> MemoryNeed:
     recipe, row = job.recipe, largest_row(job, training)
     count, each = _trained(job) if training else (0, 0)
     is_full = recipe.method == "full"
-    activations = _activations(job, row, training)
+    activations, caches = _activations(job, row, training), 0 if training else _cached(job, row)
     return MemoryNeed(
-        program=0 if job.machine.gpu else PROGRAM,
+        program=PROGRAM[job.machine.gpu],
         weights=weight_bytes(job.shape, recipe.quantization == "nf4", job.width),
         trained=0 if is_full else count * each,
         gradients=count * each,
@@ -124,8 +132,8 @@ def estimate(job: Job, training: bool = True) -> MemoryNeed:
         copies=count * each * (is_full + bool(recipe.average) + bool(recipe.holdout)),
         activations=activations,
         logits=_places(job, row, training) * job.shape.vocabulary * FP32 * _LOGITS[training],
-        caches=0 if training else _cached(job, row),
-        retained=0,
+        caches=caches,
+        retained=_retained(job, row, training) + caches,  # a layer's cache grows by reallocation, which leaves a hole
     )
 
 
@@ -195,6 +203,13 @@ def _activations(job: Job, row: Row, training: bool) -> int:
     # all layers, plus the gradients of one; with checkpointing, the inputs of all layers, plus one layer
     each = shape.hidden * width * layers + kept if job.recipe.checkpointing else kept * (layers + 1)
     return row.tokens * (each + (0 if shape.encoder_layers else row.tokens * width))
+
+
+def _retained(job: Job, row: Row, training: bool) -> int:
+    """Return the bytes of computed layers that the C library, or a GPU's allocator, does not reuse."""
+    if not job.machine.gpu:
+        job = replace(job, recipe=replace(job.recipe, checkpointing=False))
+    return round(_HOLES * _activations(job, row, training))
 
 
 def _pairs(job: Job, row: Row) -> int:

@@ -10,7 +10,7 @@ import pytest
 from annotator.cli import plan as command
 from annotator.cli import terminal
 from model import load
-from model.backbones.memory import BF16, Machine
+from model.backbones.memory import BF16, FP32, Machine
 from model.pace import Pace
 from tests.annotator.cli.test_main import good, run
 from tests.annotator.scenes import new_project
@@ -57,7 +57,8 @@ def test_what_was_compared_is_a_table_that_begins_with_what_was_chosen(folder):
     assert not any("chosen" in row for row in rows[1:])
 
 
-def test_a_processor_is_planned_in_its_own_precision(folder):
+def test_a_processor_is_planned_in_its_own_precision(folder, monkeypatch):
+    monkeypatch.setattr(command, "processor_width", lambda: FP32)
     assert "bf16" in lines(good("plan", folder, "--backbone", LLAMA, "--memory", "80"))[0]
     assert "fp32" in good("plan", folder, "--backbone", "smollm2-360m-instruct", "--memory", "80", "--processor")
 
