@@ -26,6 +26,7 @@ _HOMES = {
     "answer": "annotator.labeling.session",
     "Answer": "annotator.labeling.session",
     "follow_up": "annotator.labeling.after_answer",
+    "plan": "annotator.rounds.planning",
     "run_round": "annotator.loop",
     "Labeler": "annotator.rounds.prediction",
     "simulate": "annotator.simulation.oracle",

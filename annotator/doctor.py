@@ -12,11 +12,13 @@ from pathlib import Path
 import psutil
 
 from annotator.errors import NoProject, ProjectError
-from annotator.i18n import respell, say
+from annotator.i18n import respell, say, say_many
 from annotator.project import Project
-from model.backbones.catalog import CATALOG, Entry, cache_folder, package_file, shape_of
+from model.backbones.catalog import CATALOG, SHAPES, STARTER, Entry, cache_folder, package_file
 from model.backbones.fingerprint import place_of
-from model.backbones.memory import estimate, in_gb, least, may_be_quantized, way_out
+from model.backbones.machine import this_machine
+from model.backbones.memory import BF16, Job, in_gb
+from model.backbones.plan import LABELS, Plan, best_first, rank_catalog, way_out
 from model.recipe import Recipe
 from store import rounds
 from store.health import problems
@@ -33,35 +35,83 @@ class Finding:
 
 @dataclass(frozen=True)
 class Prospect:
-    """Whether a round with a backbone fits into memory, as text; with a hint if it does not, or only just."""
+    """How a round with a backbone runs on a machine, as text; with notes and a hint if it fits only just, or not."""
 
     needs: str
     fits: bool
     hint: str = ""
+    notes: str = ""
 
 
-def prospect(backbone: str, recipe: Recipe, free: int, width: int) -> Prospect:
-    """Compare the memory that a round needs with the free bytes. `width`: bytes per weight that is not quantized.
-
-    A backbone of unknown size is taken to fit, and so is one that fits only for short utterances.
-    """
-    shape = shape_of(backbone)
-    if shape is None:
+def prospect(backbone: str, job: Job | None) -> Prospect:
+    """Plan a round. A backbone of unknown size is taken to fit."""
+    if job is None:
         return Prospect(say("memory needs are known once it is loaded"), True)
-    whole, smallest = estimate(shape, recipe, width).total, least(shape, recipe, width)
-    in_4bit = estimate(shape, replace(recipe, quantization="nf4"), width).total
-    other = say(" ({size} in 4-bit)", size=respell(in_gb(in_4bit))) if may_be_quantized(recipe) else ""
-    size, left = respell(in_gb(whole)), respell(in_gb(free))
-    needs = say("needs about {size}{other}, {free} free", size=size, other=other, free=left)
-    if whole <= free:
-        return Prospect(needs, True)
-    short = say("not enough for long utterances") if smallest <= free else say("not enough")
-    return Prospect(f"{needs}: {short}", smallest <= free, way_out(shape, recipe, free, width))
+    plans = best_first(job)
+    best, free = plans[0], respell(in_gb(job.machine.free))
+    if not best.may_fit:
+        return Prospect(
+            say("needs at least {size}, {free} free", size=respell(in_gb(best.need)), free=free), False, way_out(job)
+        )
+    line = sentence(backbone, best)
+    if not best.fits:
+        return Prospect(line, True, way_out(job), say("Memory suffices only just."))
+    exact = [plan for plan in plans if plan.same]
+    if best.same or not exact:
+        return Prospect(line, True)
+    least = respell(in_gb(min(plan.need for plan in exact)))
+    return Prospect(
+        line, True, "", say("This changes results slightly; without it, a round needs at least {size}.", size=least)
+    )
+
+
+def sentence(backbone: str, plan: Plan, minutes: float | None = None) -> str:
+    """Return a plan in one line: its settings, its memory, and the time of a round if it is known."""
+    need, free = in_gb(plan.need).removesuffix(" GB"), in_gb(plan.job.machine.free)
+    made = {
+        "backbone": backbone, "settings": settings_of(plan), "need": respell(need), "free": respell(free),
+    }  # fmt: skip
+    if minutes is None:
+        return say("{backbone}: {settings}; {need} of {free}", **made)
+    return say(
+        "{backbone}: {settings}; {need} of {free}; a round of {n} labels takes about {time}",
+        n=LABELS, time=_duration(minutes), **made,
+    )  # fmt: skip
+
+
+def in_words(recipe: Recipe, precision: str) -> list[str]:
+    """Return the settings that a plan chooses in words: weights, checkpointing, rows, optimizer."""
+    optimizers = {
+        "adamw_8bit": say("8-bit optimizer"),
+        "paged_adamw": say("paged optimizer"),
+        "paged_adamw_8bit": say("paged 8-bit optimizer"),
+    }
+    parts = (
+        say("4-bit") if recipe.quantization == "nf4" else precision,
+        say("checkpointing") if recipe.checkpointing else "",
+        say("rows of {n}", n=recipe.row_tokens),
+        optimizers.get(recipe.optimizer, ""),
+    )
+    return [part for part in parts if part]
+
+
+def settings_of(plan: Plan) -> str:
+    """Return the settings of a plan in words."""
+    return ", ".join(in_words(plan.recipe, "bf16" if plan.job.width == BF16 else "fp32"))
+
+
+def _duration(minutes: float) -> str:
+    if minutes < _LONG:
+        return say_many("{n} minute", "{n} minutes", max(1, round(minutes)))
+    return say_many("{n} hour", "{n} hours", round(minutes / 60))
+
+
+_LONG = 90  # minutes, from which a time is given in hours
 
 
 def examine() -> list[Finding]:
     """Check the machine, the packages and the backbones."""
-    return [*_machine(), *_packages(), *(_backbone(entry) for entry in CATALOG.values())]
+    return [*_machine(), *_packages(), *_backbones()]
 
 
 def problems_of(folder: Path) -> list[str]:
@@ -127,12 +177,24 @@ def _packages() -> list[Finding]:
     return findings
 
 
-def _backbone(entry: Entry) -> Finding:
-    from model.backbones.machine import best_device, free_memory, preferred_dtype
+def _backbones() -> list[Finding]:
+    """Plan a round with each backbone of the catalog, those that suit this machine best first."""
+    job = Job(SHAPES[STARTER], machine=this_machine())
+    plans = rank_catalog(job)
+    base = next(plan.operations for name, plan in plans if name == STARTER)
+    return [_backbone(CATALOG[name], replace(job, shape=SHAPES[name]), plan.operations / base) for name, plan in plans]
 
-    memory = prospect(entry.name, Recipe(), free_memory(), preferred_dtype(best_device()).itemsize)
-    is_here, where = _whereabouts(entry)
-    return Finding(f"{entry.name} ({entry.family})", memory.fits and is_here, f"{memory.needs}; {where}")
+
+def _backbone(entry: Entry, job: Job, times: float) -> Finding:
+    found, (is_here, where) = prospect(entry.name, job), _whereabouts(entry)
+    time = f"; {times:.1f} times as long as the starter" if found.fits and entry.name != STARTER else ""
+    return Finding(f"{entry.name} ({entry.family})", found.fits and is_here, f"{found.needs}{time}; {where}")
+
+
+def at_hand(backbone: str) -> bool:
+    """Return whether the weights of a backbone are on this machine: a catalog name, a folder or a hub id."""
+    entry = CATALOG.get(backbone)
+    return _whereabouts(entry)[0] if entry else Path(backbone).is_dir() or _in_hub_cache(backbone.partition("@")[0])
 
 
 def _whereabouts(entry: Entry) -> tuple[bool, str]:

@@ -8,7 +8,7 @@ import logging
 import string
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -54,10 +54,9 @@ class LanguageModelClassifier:
     @property
     def reading(self) -> str:
         """Return a key of everything states depend on: the weights, and every token around an utterance."""
-        around = [*self.tokens.prefix, *self.tokens.suffix]
-        return short_hash(
-            [STATE_FORMAT, self.origin.fingerprint, self.recipe.quantization, self.recipe.max_tokens, around]
-        )
+        around, recipe = [*self.tokens.prefix, *self.tokens.suffix], self.recipe
+        weights = recipe.quantization if recipe.precision == "auto" else f"{recipe.quantization}, {recipe.precision}"
+        return short_hash([STATE_FORMAT, self.origin.fingerprint, weights, recipe.max_tokens, around])
 
     @property
     def tokenization(self) -> str:
@@ -227,11 +226,14 @@ class LanguageModelClassifier:
         return RoundAdapter(self, tuning, probe)
 
     def _fingerprint(self, training_set: TrainingSet) -> str:
-        """Hash the training set and the recipe: a checkpoint must not be resumed with another one."""
+        """Hash the training set and the recipe: a checkpoint must not be resumed with another one.
+
+        Rows and checkpointing may differ, as when a round is resumed with less memory.
+        """
         content = [
             self.origin.fingerprint,
             self.tokens.prefix,
-            asdict(self.recipe),
+            asdict(replace(self.recipe, row_tokens=Recipe.row_tokens, checkpointing=False)),
             training_set.bodies,
             training_set.labels.tolist(),
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,10 @@ from annotator.errors import BackboneRefused
 from model.types import Adapter, Classifier, Task, Utterance
 
 if TYPE_CHECKING:
+    from model.backbones.catalog import Family
+    from model.backbones.shape import Shape
+    from model.pace import Pace
+    from model.prompts.lengths import Lengths
     from model.recipe import Recipe
     from model.scoring.generation import Rationale
 
@@ -20,6 +25,34 @@ def load_classifier(backbone: str, task: Task, recipe: Recipe, template: str = "
     from model.backbones.backbone import load_backbone
 
     return LanguageModelClassifier(load_backbone(backbone, recipe.quantization, recipe), task, recipe, template)
+
+
+def measure_texts(
+    backbone: str, task: Task, recipe: Recipe, template: str, utterances: Sequence[Utterance]
+) -> tuple[Shape | None, Lengths]:
+    """Return a backbone's shape, None if it cannot be known, and the lengths of texts in its tokens.
+
+    Loads its configuration and tokenizer alone. Raises BackboneMissing, BackboneRefused, BadCodebook.
+    """
+    from model.backbones.architecture import shape_from
+    from model.backbones.backbone import open_backbone
+    from model.prompts.lengths import count_tokens
+    from model.prompts.tokens import PromptTokens
+
+    config, tokenizer = open_backbone(backbone)
+    family: Family = "encoder-decoder" if config.is_encoder_decoder else "causal"
+    tokens = PromptTokens(tokenizer, family, task, template, recipe.max_tokens)
+    return shape_from(config), count_tokens(tokens, utterances)
+
+
+def measure_pace(backbone: str, task: Task, recipe: Recipe, template: str, utterances: Sequence[Utterance]) -> Pace:
+    """Load a backbone, train and score for about ten seconds, and return how many utterances a second it takes."""
+    from model.adapter import LanguageModelClassifier
+    from model.backbones.backbone import load_backbone
+    from model.pace import take_pace
+
+    loaded = load_backbone(backbone, recipe.quantization, recipe)
+    return take_pace(LanguageModelClassifier(loaded, task, recipe, template), utterances)
 
 
 def load_adapter(folder: Path) -> Adapter:

@@ -33,6 +33,7 @@ Share = Annotated[float, Interval(ge=0, le=1)]
 Part = Annotated[float, Interval(ge=0, lt=1)]  # less than the whole
 
 Quantization = Literal["none", "nf4"]
+Precision = Literal["auto", "fp32", "bf16"]
 
 
 _OF_LORA = ("rank", "alpha", "dropout", "target_modules", "layers", "rslora", "dora", "loraplus")
@@ -43,7 +44,9 @@ FORMER = {"scout": "probe_weight"}  # names of settings in earlier versions
 class Recipe:
     """Settings of one fine-tuning run. Stored with the round to reproduce it: bit by bit on a CPU."""
 
+    # Where they have their default, a round may choose these five by memory, see model/backbones/plan.py
     quantization: Quantization = "none"  # 4-bit is worthwhile from about a billion parameters
+    precision: Precision = "auto"  # of weights not in 4 bits; auto: that which the machine computes fastest
     method: Literal["lora", "prompt", "full"] = "lora"  # LoRA layers; a soft prompt; all weights, twice the memory
     virtual_tokens: Limited = 20  # of a soft prompt: 20 to 100 are usual (Lester et al. 2021, arXiv 2104.08691)
     rank: Limited = 16  # quality hardly depends on it if all layers are adapted (Dettmers et al. 2023, 2305.14314)

@@ -38,7 +38,8 @@ def restore(folder: Path) -> RoundAdapter:
     """
     description = complete_description(folder)
     recipe = read_recipe(description)
-    backbone = load_backbone(pinned(description["backbone"], description.get("revision", "")), recipe.quantization)
+    name = pinned(description["backbone"], description.get("revision", ""))
+    backbone = load_backbone(name, recipe.quantization, precision=recipe.precision)
     check_origin(description, backbone)
     task = read_task(description)
     if "frame" in description:
@@ -63,7 +64,8 @@ def restore(folder: Path) -> RoundAdapter:
 def load_for_explanation(folder: Path | None, name: str, task: Task, recipe: Recipe) -> LanguageModelClassifier:
     """Load an untrained backbone to generate reasons, with the weights and frame of the round in a folder, if any."""
     description = read_description(folder) if folder and (folder / DESCRIPTION).is_file() else {}
-    backbone = load_backbone(pinned(name, description.get("revision", "")), recipe.quantization)
+    pin = pinned(name, description.get("revision", ""))
+    backbone = load_backbone(pin, recipe.quantization, precision=recipe.precision)
     check_origin(description, backbone)
     frame = replace(read_frame(description), opening="") if "frame" in description else None
     return LanguageModelClassifier(backbone, task, recipe, REASON.name, frame)

@@ -165,6 +165,15 @@ def ids_in(db: Database, slice_name: str) -> list[int]:
     return [row[0] for row in db.execute("SELECT id FROM utterance WHERE slice = ? ORDER BY id", (slice_name,))]
 
 
+def representative(db: Database, longest: int, others: int) -> list[int]:
+    """Return the ids of the longest utterances to label, and of about as many `others`, evenly from all of them."""
+    to_label = "FROM utterance WHERE slice IN ('pool', 'audit')"
+    long = db.execute(f"SELECT id {to_label} ORDER BY length(text) DESC LIMIT ?", (longest,)).fetchall()
+    every = f"SELECT id, row_number() OVER (ORDER BY id) AS place, count(*) OVER () AS n {to_label}"
+    even = db.execute(f"SELECT id FROM ({every}) WHERE (place - 1) % (1 + n / ?) = 0", (others,)).fetchall()
+    return sorted({row[0] for row in (*long, *even)})
+
+
 def turns_before(db: Database, utterance: Utterance, count: int) -> list[Turn]:
     """Return up to `count` turns of the same conversation before this one, oldest first; all if `count` is below 0.
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from annotator import __version__
 from annotator.cli.backbones import backbones, fetch
 from annotator.cli.doctor import doctor
+from annotator.cli.plan import plan
 from annotator.cli.simulate import simulate
 from annotator.cli.terminal import FILE, FOLDER, console, progress_bar
 from annotator.codebook.definition import create_project, draft_from_names, read_codebook
@@ -317,7 +318,7 @@ def _list_rejected(rejected: Sequence[Rejected]) -> None:
         console.print(f"  … and {len(rejected) - LISTED:,} more.", highlight=False)
 
 
-for command in (simulate, backbones, fetch, doctor):
+for command in (simulate, backbones, fetch, doctor, plan):
     main.add_command(command)
 
 

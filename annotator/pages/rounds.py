@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from annotator.config import RoundConfig
-from annotator.doctor import prospect
+from annotator.doctor import prospect, sentence
 from annotator.errors import Message
 from annotator.i18n import say, say_many, translate
 from annotator.methods.query_strategies import STRATEGIES
@@ -16,11 +16,14 @@ from annotator.pages.components import layout, onboarding
 from annotator.pages.components.backbone import about
 from annotator.project import Project
 from annotator.reporting.text import calibrated
+from annotator.rounds.planning import estimated
 from annotator.rounds.spelling import about_spelling
 from annotator.rounds.summaries import STATES, RoundSummary, about_training, about_weights, summaries
 from annotator.rounds.worker import start_round
-from model.backbones import machine
 from model.backbones.catalog import CATALOG
+from model.backbones.machine import machine_without_torch
+from model.backbones.memory import Job
+from model.backbones.plan import rank_catalog
 from model.prompts.prompt import LARGE, TEMPLATES
 from model.recipe import Quantization, Recipe
 from store import annotations, jobs, rounds
@@ -169,7 +172,7 @@ def _line(one: RoundSummary) -> dict[str, object]:
 def _settings(project: Project) -> None:
     with st.expander(say("Round settings")):
         config = project.config
-        backbone, weights, warning = _backbone(config)
+        backbone, weights, warning = _backbone(project)
         with st.form("settings", border=False):
             strategy = st.selectbox(
                 say("Query strategy"),
@@ -231,11 +234,12 @@ def _ticks(config: RoundConfig) -> tuple[bool, bool]:
     return suggestions, tuned
 
 
-def _backbone(config: RoundConfig) -> tuple[str, Quantization, str]:
-    """Ask for the language model and show its memory; return its name, quantization, and a warning if it is too large.
+def _backbone(project: Project) -> tuple[str, Quantization, str]:
+    """Ask for the language model and show how a round would run; return its name, quantization, and a warning.
 
     Outside the form, so that the warning appears before the choice is saved.
     """
+    config = project.config
     backbone = st.text_input(
         say("Language model"),
         config.backbone,
@@ -244,16 +248,30 @@ def _backbone(config: RoundConfig) -> tuple[str, Quantization, str]:
     ).strip()
     about(backbone)
     weights = _weights(config)
-    memory = machine.free_main_memory(), machine.processor_width()
-    found = prospect(backbone or config.backbone, replace(config.recipe, quantization=weights), *memory)
-    on_gpu = machine.may_have_gpu()
-    needs = say("Memory: {needs}.", needs=found.needs)
-    st.caption(f"{needs} {say('A GPU has its own memory: see `annotator doctor`.')}" if on_gpu else needs)
-    if not found.hint or on_gpu:
-        return backbone, weights, ""
-    may_not_fit = say("This language model may not fit into memory when utterances are long.")
-    verdict = may_not_fit if found.fits else say("This language model will not fit into memory.")
-    return backbone, weights, f"{verdict} {translate(found.hint)}"
+    asked = replace(config, backbone=backbone or config.backbone, recipe=replace(config.recipe, quantization=weights))
+    job = estimated(project, asked, machine_without_torch())
+    found = prospect(asked.backbone, job)
+    layout.html("quiet", " ".join(filter(None, (f"{found.needs}.", found.notes, _advice(asked.backbone, job)))))
+    return (
+        backbone,
+        weights,
+        "" if found.fits else f"{say('A round will not fit into memory.')} {translate(found.hint)}",
+    )
+
+
+def _advice(backbone: str, job: Job | None) -> str:
+    """Name the language model of the catalog that suits this machine best, if it is another one."""
+    if job is None:
+        return ""
+    name, plan = rank_catalog(job)[0]
+    reason = say("the largest that fits with unchanged weights")
+    if not plan.job.machine.gpu:
+        reason = say("the largest that fits with unchanged weights and takes at most four times as long as the starter")
+    return (
+        ""
+        if name == backbone
+        else say("Suits this computer best: {line} ({reason}).", line=sentence(name, plan), reason=reason)
+    )
 
 
 def _weights(config: RoundConfig) -> Quantization:

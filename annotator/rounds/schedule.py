@@ -8,13 +8,13 @@ from annotator.project import Project
 from store import annotations, jobs, rounds, utterances
 
 
-def due(project: Project) -> list[RoundConfig]:
-    """Return the settings of the rounds to run now, in order.
+def due(project: Project, config: RoundConfig) -> list[RoundConfig]:
+    """Return the settings of the rounds to run now, in order; `config` are those of the last one.
 
     The first training examples train the quick classifier alone: this takes seconds, and with few answers its accuracy
     is similar (decision 0012). A second round follows, and like all later ones it fine-tunes the language model too.
     """
-    config, row = project.config, rounds.promoted(project.db)
+    row = rounds.promoted(project.db)
     untrained = row is not None and row.trained_on == 0
     if not untrained or config.recipe.probe_weight in (0.0, 1.0):
         return [config]

@@ -6,12 +6,15 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from annotator.config import RoundConfig
+from annotator.doctor import in_words
 from annotator.i18n import later, number, respell, say
 from annotator.methods.metrics import Metrics
 from annotator.project import Project
 from annotator.rounds.spelling import unspelled_notice
 from model.backbones.fingerprint import has_changed, newest_known
 from model.backbones.memory import in_gb
+from model.backbones.plan import changed
+from model.recipe import Recipe
 from model.types import Extent, Origin
 from store import rounds
 from store.rounds import Round
@@ -65,7 +68,7 @@ def about_training(row: Round) -> list[str]:
     stored = row.metrics  # rounds of earlier versions lack these counts
     extent = _EXTENT.validate_python({one.name: stored.get(one.name, 0) for one in fields(Extent)})
     made = {"round": row.number, "backbone": row.backbone, "weights": extent.trained}
-    notices = []
+    notices = _planned(row)
     if extent.frozen_experts:
         notices.append(
             say("Round {round} trained {weights:,} weights. The experts of {backbone} were not trained.", **made)
@@ -73,6 +76,15 @@ def about_training(row: Round) -> list[str]:
     elif extent.trained:
         notices.append(say("Round {round} trained {weights:,} weights.", **made))
     return [*notices, *unspelled_notice(extent.unspelled, row.backbone)]
+
+
+def _planned(row: Round) -> list[str]:
+    """Return how a round was fitted into memory, if its settings are not the defaults."""
+    recipe = RoundConfig.from_json(row.config).recipe
+    if not changed(recipe, Recipe()):
+        return []
+    words = in_words(recipe, "" if recipe.precision == "auto" else recipe.precision)
+    return [say("Round {round} ran with these settings: {settings}.", round=row.number, settings=", ".join(words))]
 
 
 def _not_as_trained(row: Round) -> str:

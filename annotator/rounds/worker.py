@@ -16,6 +16,7 @@ from annotator.codebook.definition import codebook_of
 from annotator.errors import AnnotatorError, Message, ProjectBusy, RoundCancelled
 from annotator.loop import run_round
 from annotator.project import Project
+from annotator.rounds.planning import planned
 from annotator.rounds.progress import Listener, Report
 from annotator.rounds.schedule import due
 from model.backbones.fingerprint import pinned
@@ -54,7 +55,8 @@ def work(project: Project, job: int) -> None:
 
     listener = _listener(project, job)
     try:
-        for config in due(project):
+        listener("load", 0.0, None)
+        for config in due(project, planned(project, project.config)):
             report = Report(listener)
             report.stage("load")
             backbone = pinned(config.backbone, rounds.revision_of(project.db, config.backbone))

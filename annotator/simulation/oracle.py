@@ -22,6 +22,7 @@ from annotator.methods.calibration import Calibrator
 from annotator.methods.metrics import evaluate
 from annotator.project import Project
 from annotator.reporting.stopping import advise, left
+from annotator.rounds.planning import planned
 from annotator.rounds.progress import Listener, Report, discard
 from annotator.rounds.snapshot import read_texts
 from annotator.simulation.memo import Memo, Remembering
@@ -153,7 +154,7 @@ class Answers:
 
 
 def _run_rounds(project: Project, plan: Plan, known: Answers, memo: Memo, listener: Listener) -> Iterator[Run]:
-    config = project.config
+    config = planned(project, project.config)
     loaded = load_classifier(config.backbone, codebook_of(project).task(), config.recipe, config.template)
     classifier = Remembering(loaded, memo)
     test = read_texts(project, list(known.test), config.context_turns)

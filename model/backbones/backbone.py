@@ -28,11 +28,12 @@ from model.backbones.fingerprint import (
     weight_files,
 )
 from model.backbones.foreign import BareErrors
-from model.backbones.machine import attend_exactly, best_device, can_load_4bit, free_memory, preferred_dtype
-from model.backbones.memory import in_gb, least, way_out
+from model.backbones.machine import attend_exactly, best_device, can_load_4bit, preferred_dtype, this_machine
+from model.backbones.memory import Job, in_gb, least
+from model.backbones.plan import way_out
 from model.backbones.shape import read_shape
 from model.backbones.soundness import check_finite, check_loaded, check_vocabulary
-from model.recipe import Quantization, Recipe
+from model.recipe import Precision, Quantization, Recipe
 from model.types import Origin
 
 _UNUSABLE = (
@@ -75,7 +76,9 @@ class Backbone:
         return {"inputs_embeds": torch.cat([shared, embedded], dim=1)}
 
 
-def load_backbone(name: str, quantization: Quantization = "none", recipe: Recipe | None = None) -> Backbone:
+def load_backbone(
+    name: str, quantization: Quantization = "none", recipe: Recipe | None = None, precision: Precision = "auto"
+) -> Backbone:
     """Load a backbone by catalog name, local folder or hub id; pass the recipe if it is to be trained.
 
     A hub id may name a revision, as in “org/name@v1.0”, and be `pinned` to a commit. Raises BackboneMissing if the
@@ -83,16 +86,14 @@ def load_backbone(name: str, quantization: Quantization = "none", recipe: Recipe
     BackboneRefused if the weights are incomplete.
     """
     name, commit = split_pin(name)
+    chosen = recipe or Recipe(quantization=quantization, precision=precision)
     device = best_device()
-    dtype = preferred_dtype(device)
+    dtype = _dtype(chosen.precision, device)
     if device.type == "cuda":
         attend_exactly()
     with quiet_transformers():
-        place = _place_of(name, commit)
-        config = _fetch(transformers.AutoConfig.from_pretrained, name, place)
-        _check_kind(name, config, place)
-        tokenizer = _fetch(transformers.AutoTokenizer.from_pretrained, name, place, config=config)
-        _check_memory(name, config, recipe or Recipe(quantization=quantization), dtype, recipe is not None)
+        place, config, tokenizer = _open(name, commit)
+        _check_memory(name, config, chosen, recipe is not None)
         options: dict[str, Any] = {"config": config, "dtype": dtype, "use_safetensors": True}
         if quantization == "nf4":
             options |= {"quantization_config": _nf4(dtype), "device_map": str(device)}
@@ -107,6 +108,26 @@ def load_backbone(name: str, quantization: Quantization = "none", recipe: Recipe
     model.requires_grad_(False)
     family: Family = "encoder-decoder" if config.is_encoder_decoder else "causal"
     return Backbone(name, model.eval(), tokenizer, family, device, dtype, quantization != "none", origin=origin)
+
+
+def open_backbone(name: str) -> tuple[Any, Any]:
+    """Return the configuration and the tokenizer of a backbone. Raises BackboneMissing and BackboneRefused."""
+    name, commit = split_pin(name)
+    with quiet_transformers():
+        _, config, tokenizer = _open(name, commit)
+    return config, tokenizer
+
+
+def _open(name: str, commit: str) -> tuple[_Place, Any, Any]:
+    place = _place_of(name, commit)
+    config = _fetch(transformers.AutoConfig.from_pretrained, name, place)
+    _check_kind(name, config, place)
+    return place, config, _fetch(transformers.AutoTokenizer.from_pretrained, name, place, config=config)
+
+
+def _dtype(precision: Precision, device: torch.device) -> torch.dtype:
+    named = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    return named[precision] if precision in named else preferred_dtype(device)
 
 
 @dataclass(frozen=True)
@@ -187,12 +208,13 @@ def _look_for_newer(name: str) -> None:
         transformers.utils.cached_file(source, "config.json", revision=revision or "main")
 
 
-def _check_memory(name: str, config: Any, recipe: Recipe, dtype: torch.dtype, training: bool) -> None:
+def _check_memory(name: str, config: Any, recipe: Recipe, training: bool) -> None:
     """Raise BackboneRefused if memory does not suffice even for the shortest rows. Unknown architectures pass."""
     shape = read_shape(config.to_dict())
     if shape is None:
         return
-    needed, free = least(shape, recipe, dtype.itemsize, training), free_memory()
+    job = Job(shape, recipe, this_machine())
+    needed, free = least(job, training), job.machine.free
     if needed > free:
         raise BackboneRefused(
             Message(
@@ -201,7 +223,7 @@ def _check_memory(name: str, config: Any, recipe: Recipe, dtype: torch.dtype, tr
                 memory=in_gb(needed),
                 memory2=in_gb(free),
             ),
-            way_out(shape, recipe, free, dtype.itemsize),
+            way_out(job),
         )
 
 

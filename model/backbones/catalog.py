@@ -191,7 +191,7 @@ SHAPES = {  # as published: hidden, layers, heads, heads of keys, width of a hea
     "llama-3.2-1b-instruct": Shape(2048, 16, 32, 8, 64, 8192, 128256),
     "llama-3.2-3b-instruct": Shape(3072, 28, 24, 8, 128, 8192, 128256),
     "llama-3.1-8b-instruct": Shape(4096, 32, 32, 8, 128, 14336, 128256, tied=False),
-    "phi-4-mini-instruct": Shape(3072, 32, 24, 8, 128, 8192, 200064),
+    "phi-4-mini-instruct": Shape(3072, 32, 24, 8, 128, 8192, 200064, fused=True),
     "ministral-8b-instruct": Shape(4096, 36, 32, 8, 128, 12288, 131072, tied=False),
     "flan-t5-small": _flan_t5(512, 8, 6, 1024),
     "flan-t5-base": _flan_t5(768, 12, 12, 2048),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import shutil
+import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
-from model.backbones.memory import BF16, FP32
+from model.backbones.memory import BF16, FP32, Machine
 
 if TYPE_CHECKING:
     import torch
@@ -37,12 +40,43 @@ def processor_width() -> int:
     return BF16 if _cpu_is_quick_at_bf16() else FP32
 
 
+def this_machine() -> Machine:
+    """Return what this machine offers to a round. Imports torch only where there is a driver of a GPU."""
+    if not may_have_gpu():
+        return _processor()
+    device = best_device()
+    return Machine(free_memory(), device.type == "cuda", preferred_dtype(device).itemsize, can_load_4bit())
+
+
+def machine_without_torch() -> Machine:
+    """Return what this machine offers to a round, as the driver of its GPU and the system report it."""
+    with suppress(OSError, ValueError, IndexError, subprocess.SubprocessError):
+        done = subprocess.run(_QUERY, capture_output=True, text=True, timeout=5, check=True)
+        free, capability = done.stdout.splitlines()[0].split(",")
+        return Machine(int(free) * 2**20, True, BF16 if float(capability) >= _BF16_FROM else FP32)
+    return _processor()
+
+
+_QUERY = ("nvidia-smi", "--query-gpu=memory.free,compute_cap", "--format=csv,noheader,nounits")
+_BF16_FROM = 8.0  # compute capability of NVIDIA's Ampere
+
+
+def _processor() -> Machine:
+    """Return what the processor offers. Where its features are not listed, one of Intel's or AMD's has AVX2."""
+    flags = _processor_flags()
+    has_avx2 = "avx2" in flags if flags else platform.machine() in ("x86_64", "AMD64")
+    return Machine(free_main_memory(), False, processor_width(), has_avx2)
+
+
 def _cpu_is_quick_at_bf16() -> bool:
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="ignore")
-    except OSError:  # macOS and Windows have no such file, and fp32 works everywhere
-        return False
+    flags = _processor_flags()
     return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def _processor_flags() -> str:
+    with suppress(OSError):  # macOS and Windows have no such file, and fp32 works everywhere
+        return Path("/proc/cpuinfo").read_text(encoding="ascii", errors="ignore")
+    return ""
 
 
 def attend_exactly() -> None:

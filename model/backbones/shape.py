@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 
@@ -21,6 +22,14 @@ class Linear(NamedTuple):
     def weights(self) -> int:
         """The number of weights."""
         return self.inputs * self.outputs
+
+
+class Count(NamedTuple):
+    """Weights counted on the modules of an architecture."""
+
+    weights: int
+    in_linears: int  # of linear layers, except the output layer over the vocabulary
+    widths: int  # inputs and outputs of these layers, added up
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,9 @@ class Shape:
     distances: int = 0  # buckets of T5's relative positions
     cross_norms: int = 1  # a decoder layer has these more, for cross-attention
     others: int = 0  # weights outside the language model, as of a part that reads images; never trained
+    fused: bool = False  # one linear layer for queries, keys and values, and one for gate and up (Phi-3)
+    recomputes: bool = True  # activations can be computed again in the backward pass
+    counted: Count | None = None  # in place of sums over the dimensions, for architectures not described by them
 
     @property
     def queries(self) -> int:
@@ -57,33 +69,48 @@ class Shape:
     @property
     def attention(self) -> tuple[Linear, ...]:
         """Linear layers of one attention part: queries, keys, values, output."""
-        key = Linear(self.hidden, self.keys)
-        return Linear(self.hidden, self.queries), key, key, Linear(self.queries, self.hidden)
+        key, output = Linear(self.hidden, self.keys), Linear(self.queries, self.hidden)
+        if self.fused:
+            return Linear(self.hidden, self.queries + 2 * self.keys), output
+        return Linear(self.hidden, self.queries), key, key, output
 
     @property
     def feed_forward(self) -> tuple[Linear, ...]:
         """Linear layers of one feed-forward part: gate, up, down."""
-        wide = (Linear(self.hidden, self.intermediate),) * (2 if self.gated else 1)
+        parts = 2 if self.gated else 1
+        wide = (Linear(self.hidden, self.intermediate),) * parts
+        if self.fused:
+            wide = (Linear(self.hidden, parts * self.intermediate),)
         return *wide, Linear(self.intermediate, self.hidden, is_wo=self.distances > 0)
 
-    @property
+
+    @cached_property
     def linears(self) -> tuple[Linear, ...]:
         """All linear layers except the output layer over the vocabulary."""
         decoder = self.attention * (2 if self.encoder_layers else 1) + self.feed_forward
         return decoder * self.layers + (self.attention + self.feed_forward) * self.encoder_layers
 
-    @property
+    @cached_property
     def parameters(self) -> int:
         """The number of all weights."""
+        if self.counted:
+            return self.counted.weights
         embeddings = self.vocabulary * self.hidden * (1 if self.tied else 2)
         biases = (self.queries + 2 * self.keys) * self.layers if self.biased else 0
         linear = sum(linear.weights for linear in self.linears)
         return linear + embeddings + biases + self._norms + self._distances + self.others
 
-    @property
+    @cached_property
     def quantizable(self) -> int:
         """The number of weights that 4-bit loading quantizes: those of linear layers, except T5's `wo`."""
+        if self.counted:
+            return self.counted.in_linears
         return sum(linear.weights for linear in self.linears if not linear.is_wo)
+
+    @cached_property
+    def widths(self) -> int:
+        """Inputs and outputs of all linear layers, added up: a LoRA layer has `rank` times as many weights."""
+        return self.counted.widths if self.counted else sum(one.inputs + one.outputs for one in self.linears)
 
     @property
     def _norms(self) -> int:
@@ -103,12 +130,17 @@ Config = Mapping[str, Any]  # the content of a config.json
 _LIKE_LLAMA: dict[str, dict[str, Any]] = {
     "llama": {},
     "mistral": {},
+    "ministral": {},
+    "ministral3": {},
+    "smollm3": {},
+    "phi3": {"fused": True},
     "qwen2": {"biased": True},
     "qwen3": {"head_norms": True},
     "gemma": {},
     "gemma2": {"norms": 4},
     "gemma3_text": {"norms": 4, "head_norms": True},
 }
+_TIED = ("gemma", "smollm3")  # kinds whose output layer is the embedding unless the configuration states otherwise
 
 
 def read_shape(config: Config) -> Shape | None:
@@ -132,7 +164,7 @@ def _like_llama(config: Config, **special: Any) -> Shape:
         config.get("head_dim") or config["hidden_size"] // heads,
         config["intermediate_size"],
         config["vocab_size"],
-        tied=config.get("tie_word_embeddings", str(config["model_type"]).startswith("gemma")),
+        tied=config.get("tie_word_embeddings", str(config["model_type"]).startswith(_TIED)),
         **special,
     )
 

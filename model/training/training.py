@@ -124,7 +124,7 @@ def train(
 
     per_epoch = len(batches) // recipe.epochs
     frozen = nullcontext() if recipe.neftune else scorer.frozen_below(bodies, budget.tokens)  # noise enters below
-    with frozen, _in_training(backbone.model, recipe, float(np.mean([len(body) for body in bodies]))):
+    with frozen, _in_training(backbone, recipe, float(np.mean([len(body) for body in bodies]))):
         while step < len(batches) and not learner.is_over(recipe.patience):
             batch = batches[step]
             budget.run(lambda tokens, batch=batch: backward(batch, tokens))  # type: ignore[misc]
@@ -242,13 +242,13 @@ def _copies(weights: Sequence[torch.Tensor]) -> list[torch.Tensor]:
 
 
 @contextmanager
-def _in_training(model: Any, recipe: Recipe, mean_length: float) -> Iterator[None]:
-    hook = None
+def _in_training(backbone: Backbone, recipe: Recipe, mean_length: float) -> Iterator[None]:
+    model, hook = backbone.model, None
     try:
         hook = _add_noise(model, recipe.neftune, mean_length) if recipe.neftune else None
         model.train()
         if recipe.checkpointing:
-            model.activation_checkpointing_enable({"use_reentrant": False})
+            _enable_checkpointing(backbone)
         yield
     finally:  # also when the round is canceled: dropout must not stay on
         if hook:
@@ -256,6 +256,16 @@ def _in_training(model: Any, recipe: Recipe, mean_length: float) -> Iterator[Non
         if recipe.checkpointing:
             model.activation_checkpointing_disable()
         model.eval()
+
+
+def _enable_checkpointing(backbone: Backbone) -> None:
+    """Recompute activations of each layer. Raises BackboneRefused if the architecture cannot."""
+    if not backbone.model.supports_gradient_checkpointing:
+        raise BackboneRefused(
+            Message("The backbone “{name}” cannot compute activations again.", name=backbone.name),
+            "Set recipe.checkpointing to false, and recipe.row_tokens lower to save memory.",
+        )
+    backbone.model.activation_checkpointing_enable({"use_reentrant": False})
 
 
 def _add_noise(model: Any, strength: float, mean_length: float) -> Any:

@@ -1,4 +1,4 @@
-"""Test the memory check of backbones before they are loaded."""
+"""Test the plan of each backbone before it is loaded, as the doctor and the Rounds page show it."""
 
 from __future__ import annotations
 
@@ -7,66 +7,90 @@ from dataclasses import replace
 import pytest
 
 from annotator import doctor
-from annotator.doctor import prospect
-from model.backbones import machine
+from annotator.doctor import prospect, sentence
 from model.backbones.catalog import CATALOG, SHAPES, STARTER
-from model.backbones.memory import FP32, estimate, in_gb, least
+from model.backbones.memory import BF16, Job, Machine, in_gb
+from model.backbones.plan import best_first, best_plan
 from model.recipe import Recipe
 
-NAME = "llama-3.2-3b-instruct"
-WHOLE = estimate(SHAPES[NAME], Recipe()).total
-IN_4BIT = estimate(SHAPES[NAME], Recipe(quantization="nf4")).total
-LEAST = least(SHAPES[NAME], Recipe())
+NAME = "llama-3.1-8b-instruct"
 
 
-def test_what_fits_says_both_needs_and_what_is_free_and_gives_no_hint():
-    found = prospect(NAME, Recipe(), WHOLE, FP32)
-    assert (found.fits, found.hint) == (True, "")
-    assert found.needs == f"needs about {in_gb(WHOLE)} ({in_gb(IN_4BIT)} in 4-bit), {in_gb(WHOLE)} free"
+def job(gigabytes: float, **recipe: object) -> Job:
+    return Job(SHAPES[NAME], replace(Recipe(), **recipe), Machine(round(gigabytes * 1e9), True, BF16))
 
 
-@pytest.mark.parametrize(
-    ("free", "fits", "said", "hint"),
-    [
-        (WHOLE - 1, True, "not enough for long utterances", "4-bit"),
-        (LEAST - 1, False, "not enough", "smaller backbone"),
-        (10**9, False, "not enough", "smaller backbone"),
-    ],
-)
-def test_what_does_not_fit_or_only_just_says_why_and_what_to_do(free, fits, said, hint):
-    found = prospect(NAME, Recipe(), free, FP32)
-    assert found.fits is fits
-    assert found.needs.endswith(f": {said}")
-    assert hint in found.hint
+def test_what_fits_is_shown_with_settings_and_memory_in_one_line():
+    found, plan = prospect(NAME, job(80)), best_plan(job(80))
+    need = in_gb(plan.need).removesuffix(" GB")
+    assert found.needs == f"{NAME}: bf16, rows of 1024; {need} of 80 GB"
+    assert (found.fits, found.hint, found.notes) == (True, "", "")
 
 
-@pytest.mark.parametrize("recipe", [Recipe(quantization="nf4"), Recipe(method="full")])
-def test_4_bit_is_not_offered_where_it_is_taken_or_cannot_be(recipe):
-    assert "4-bit" not in prospect(NAME, recipe, 10**9, FP32).needs
+def test_4_bit_weights_are_shown_with_the_reason():
+    found = prospect(NAME, job(12))
+    least = min(plan.need for plan in best_first(job(12)) if plan.same)
+    assert found.needs.startswith(f"{NAME}: 4-bit, checkpointing, rows of ")
+    assert found.needs.endswith(" of 12 GB")
+    assert found.fits
+    assert found.notes == f"This changes results slightly; without it, a round needs at least {in_gb(least)}."
+
+
+def test_4_bit_weights_that_a_person_chose_need_no_reason():
+    assert not prospect(NAME, job(12, quantization="nf4")).notes
+
+
+def test_what_fits_nowhere_is_shown_with_its_least_need_and_a_way_out():
+    found = prospect(NAME, job(3))
+    least = min(plan.need for plan in best_first(job(3)))
+    assert found.needs == f"needs at least {in_gb(least)}, 3.0 GB free"
+    assert not found.fits
+    assert "the largest of the catalog that fits" in found.hint
+
+
+def test_what_fits_only_just_is_shown_as_such():
+    starter = Job(SHAPES[STARTER])
+    smallest = best_first(starter)[0]
+    between = (smallest.need + smallest.certain) // 2
+    found = prospect(STARTER, replace(starter, machine=Machine(between)))
+    assert found.fits
+    assert found.notes == "Memory suffices only just."
 
 
 def test_a_hub_id_that_is_not_in_the_catalog_is_let_pass():
-    assert prospect("somebody/some-model", Recipe(), 0, FP32).fits
+    assert prospect("somebody/some-model", None).fits
 
 
-@pytest.mark.parametrize(("free", "can"), [(10**12, True), (10**9, False)])
-def test_the_doctor_compares_every_backbone_with_what_is_free(monkeypatch, free, can):
-    monkeypatch.setattr("model.backbones.machine.free_memory", lambda: free)
+@pytest.mark.parametrize(
+    ("minutes", "shown"), [(0.2, "1 minute"), (6.4, "6 minutes"), (80, "80 minutes"), (130, "2 hours")]
+)
+def test_the_time_of_a_round_ends_the_line_where_it_is_known(minutes, shown):
+    assert sentence(NAME, best_plan(job(12)), minutes).endswith(f"; a round of 200 labels takes about {shown}")
+
+
+@pytest.mark.parametrize(("free", "can"), [(10**12, True), (4 * 10**9, False)])
+def test_the_doctor_plans_every_backbone_and_begins_with_what_suits_best(monkeypatch, free, can):
+    monkeypatch.setattr(doctor, "this_machine", lambda: Machine(free, True, BF16))
     monkeypatch.setattr(doctor, "_whereabouts", lambda entry: (True, "downloaded"))
-    findings = {finding.subject: finding for finding in doctor.examine()}
-    width = machine.preferred_dtype(machine.best_device()).itemsize
-    for name, entry in CATALOG.items():
-        finding = findings[f"{name} ({entry.family})"]
-        assert "needs about" in finding.reason
-        assert finding.reason.endswith("; downloaded")
-        assert f"{in_gb(free)} free" in finding.reason
-        assert can or not finding.can or least(SHAPES[name], Recipe(), width) <= free
-    assert findings[f"{NAME} (causal)"].can is can
+    findings = [one for one in doctor.examine() if one.reason.endswith("; downloaded")]
+    by_name = {finding.subject.split()[0]: finding for finding in findings}
+    assert set(by_name) == set(CATALOG)
+    assert by_name[NAME].can is can
+    assert findings[0].can
+    assert [finding.can for finding in findings] == sorted((finding.can for finding in findings), reverse=True)
+    assert all(("rows of" in one.reason) is one.can or "needs at least" in one.reason for one in findings)
+    largest = max(CATALOG.values(), key=lambda entry: entry.millions).name
+    assert (findings[0].subject.split()[0] == largest) is can
 
 
-def test_what_fits_but_is_not_here_cannot_be_run_yet(monkeypatch):
-    monkeypatch.setattr("model.backbones.machine.free_memory", lambda: 10**12)
+def test_what_fits_but_is_not_here_cannot_be_run_yet():
     absent = replace(CATALOG[STARTER], source="no_such_package:weights.gguf")
-    finding = doctor._backbone(absent)
+    finding = doctor._backbone(absent, Job(SHAPES[STARTER], machine=Machine(10**12)), 1.0)
     assert not finding.can
     assert "no_such_package is not installed" in finding.reason
+
+
+def test_a_folder_is_at_hand_and_a_hub_id_only_in_the_cache(tmp_path):
+    assert doctor.at_hand(str(tmp_path))
+    assert not doctor.at_hand("somebody/some-model")
+    assert not doctor.at_hand("llama-3.1-8b-instruct")

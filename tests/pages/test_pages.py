@@ -15,6 +15,7 @@ from annotator.labeling import onboarding
 from annotator.labeling.session import Answer, answer, next_question
 from annotator.loop import run_round
 from annotator.project import Project
+from model.backbones.memory import BF16, FP32, Machine
 from store import annotations, jobs
 from store.utterances import NewUtterance
 from tests.fake import FakeClassifier
@@ -193,34 +194,39 @@ def test_settings_are_saved(project: Project) -> None:
     assert (config.batch_size, config.retrain_every, config.precision) == (40, 50, 0.9)
 
 
-def test_what_the_language_model_needs_is_said_before_the_choice_is_saved(
+def on_machine(monkeypatch: pytest.MonkeyPatch, gigabytes: int, gpu: bool = False) -> None:
+    machine = Machine(gigabytes * 10**9, gpu, BF16 if gpu else FP32)
+    monkeypatch.setattr("annotator.pages.rounds.machine_without_torch", lambda: machine)
+
+
+def test_the_plan_of_a_round_is_shown_before_the_choice_is_saved(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("model.backbones.machine.free_main_memory", lambda: 12_000_000_000)
-    monkeypatch.setattr("model.backbones.machine.may_have_gpu", lambda: False)
+    on_machine(monkeypatch, 12)
     app = page("rounds")
-    assert "needs about" in shown(app)
-    assert "12 GB free" in shown(app)
+    assert "smollm2-135m-instruct: fp32, rows of 1024" in shown(app)
+    assert "of 12 GB" in shown(app)
+    assert "Suits this computer best: smollm2-360m-instruct" in shown(app)
     assert not app.warning
-    app.text_input[0].set_value("llama-3.1-8b-instruct").run()
+    app.text_input[0].set_value("flan-t5-xxl").run()
     assert "will not fit" in app.warning[0].value
-    assert "smaller backbone" in app.warning[0].value
-    assert project.config.backbone != "llama-3.1-8b-instruct"
+    assert "the largest of the catalog that fits" in app.warning[0].value
+    assert project.config.backbone != "flan-t5-xxl"
     next(button for button in app.button if button.label == "Save").click().run()
-    assert project.config.backbone == "llama-3.1-8b-instruct"
+    assert project.config.backbone == "flan-t5-xxl"
 
 
-def test_weights_in_4_bits_are_chosen_on_the_page_and_what_they_need_is_said(
+def test_weights_in_4_bits_are_planned_where_nothing_else_fits_and_can_be_chosen(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("model.backbones.machine.free_main_memory", lambda: 15_000_000_000)
-    monkeypatch.setattr("model.backbones.machine.processor_width", lambda: 4)
-    monkeypatch.setattr("model.backbones.machine.may_have_gpu", lambda: False)
+    on_machine(monkeypatch, 12, gpu=True)
     app = page("rounds")
-    app.text_input[0].set_value("llama-3.2-1b-instruct").run()
-    assert "4-bit" in app.warning[0].value
-    tick(app, "4 bits").check().run()
+    app.text_input[0].set_value("llama-3.1-8b-instruct").run()
+    assert "llama-3.1-8b-instruct: 4-bit, checkpointing, rows of" in shown(app)
+    assert "This changes results slightly" in shown(app)
     assert not app.warning
+    tick(app, "4 bits").check().run()
+    assert "This changes results slightly" not in shown(app)
     next(button for button in app.button if button.label == "Save").click().run()
     assert project.config.recipe.quantization == "nf4"
     app = page("rounds")
@@ -237,14 +243,6 @@ def test_weights_that_are_trained_themselves_are_not_offered_in_4_bits(project: 
 
 def tick(app: AppTest, words: str) -> Checkbox:
     return next(box for box in app.checkbox if words in box.label)
-
-
-def test_with_a_gpu_the_main_memory_is_no_reason_to_warn(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model.backbones.machine.free_main_memory", lambda: 10**9)
-    monkeypatch.setattr("model.backbones.machine.may_have_gpu", lambda: True)
-    app = page("rounds")
-    assert "A GPU has its own" in shown(app)
-    assert not app.warning
 
 
 def test_the_history_says_how_much_memory_a_round_has_held(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

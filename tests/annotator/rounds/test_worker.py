@@ -19,6 +19,7 @@ from annotator.rounds.lifecycle import recover
 from annotator.rounds.summaries import summaries
 from annotator.rounds.worker import start_round, work
 from model import load
+from model.prompts.lengths import Lengths
 from store import annotations, jobs, rounds
 from store.database import wait_at_most
 from tests.annotator.scenes import another_writes, change, label_pool, new_project, right
@@ -52,6 +53,7 @@ def test_a_job_that_is_done_has_promoted_its_round(project):
 def test_what_a_job_is_made_with_are_the_settings_of_the_project(project, monkeypatch):
     asked = []
     change(project, backbone="some-model", template="bare")
+    monkeypatch.setattr(load, "measure_texts", lambda *_: (None, Lengths()))  # of an unknown architecture
     fake = lambda *about: asked.append(about) or FakeClassifier(about[1])  # noqa: E731
     monkeypatch.setattr(load, "load_classifier", fake)
     work(project, begin(project))

@@ -18,10 +18,22 @@ from model.adapter import LanguageModelClassifier
 from model.backbones import machine, memory
 from model.backbones.backbone import load_backbone
 from model.backbones.catalog import CATALOG, SHAPES, STARTER, cache_folder, shape_of
-from model.backbones.memory import FP32, MemoryNeed, estimate, in_gb, least, weight_bytes
+from model.backbones.memory import (
+    BF16,
+    FP32,
+    Job,
+    Machine,
+    MemoryNeed,
+    estimate,
+    in_gb,
+    largest_row,
+    least,
+    weight_bytes,
+)
 from model.backbones.shape import Shape, read_shape
 from model.load import load_classifier
-from model.recipe import LANE, LEAST_TOKENS, Recipe
+from model.prompts.lengths import count_tokens
+from model.recipe import LEAST_TOKENS, Recipe
 from model.scoring import causal
 from model.training.tuning import start_tuning
 from tests.model.conftest import DEVICE
@@ -48,8 +60,12 @@ def shape_at(folder: str) -> Shape:
     return shape
 
 
+def job_of(shape: Shape = BILLION, width: int = FP32, **changes: Any) -> Job:
+    return Job(shape, replace(Recipe(), **changes), Machine(width=width))
+
+
 def need(shape: Shape = BILLION, **changes: Any) -> MemoryNeed:
-    return estimate(shape, replace(Recipe(), **changes))
+    return estimate(job_of(shape, **changes))
 
 
 # Weights --------------------------------------------------------------------------------------------------------
@@ -113,14 +129,16 @@ def test_the_trained_weights_counted_are_those_that_peft_makes(
     backbone, recipe = load_backbone(folders[name]), replace(Recipe(), **changes)
     tuning = start_tuning(backbone, recipe)
     made = sum(p.nbytes for p in tuning.peft.parameters() if p.requires_grad)  # type: ignore[attr-defined]
-    counted = estimate(shape_at(folders[name]), recipe)
+    counted = estimate(Job(shape_at(folders[name]), recipe))
     assert counted.trained == counted.gradients == made
     assert counted.optimizer == 2 * made
 
 
 def test_the_precision_of_adapters_is_fp32_whatever_the_backbones_is() -> None:
-    assert estimate(BILLION, Recipe(), memory.BF16).trained == need().trained
-    assert estimate(BILLION, Recipe(), memory.BF16).weights == need().weights / 2
+    for half in (job_of(width=BF16), job_of(precision="bf16")):
+        assert estimate(half).trained == need().trained
+        assert estimate(half).weights == need().weights / 2
+    assert estimate(job_of(width=BF16, precision="fp32")) == need()
 
 
 def test_full_tuning_counts_gradients_state_and_the_weights_that_are_put_back() -> None:
@@ -143,7 +161,8 @@ def test_what_saves_memory_is_counted_as_less_in_its_part_alone(changes: dict[st
     for shape in (BILLION, SHAPES["flan-t5-base"]):
         before, after = need(shape), need(shape, **changes)
         assert getattr(after, part) < getattr(before, part)
-        same = {"activations", "logits"} if "row_tokens" in changes else {part}
+        same = {part} | ({"retained"} if {"row_tokens", "dropout"} & set(changes) else set())
+        same |= {"activations", "logits"} if "row_tokens" in changes else set()
         changed = {name for name in vars(before) if getattr(before, name) != getattr(after, name)}
         assert changed == same
 
@@ -160,7 +179,7 @@ def test_averages_and_best_weights_are_copies() -> None:
 
 
 def test_to_ask_takes_less_than_to_train() -> None:
-    asking = estimate(BILLION, Recipe(), training=False)
+    asking = estimate(job_of(), training=False)
     assert (asking.trained, asking.gradients, asking.optimizer, asking.copies) == (0, 0, 0, 0)
     assert asking.weights == need().weights
     assert 0 < asking.activations < need().activations
@@ -175,7 +194,7 @@ def unlike_texts(count: int) -> list[str]:
 
 
 def kept_by_autograd(folder: str, recipe: Recipe) -> tuple[int, int]:
-    """Return the bytes of activations kept for the backward pass of one row, and the row's tokens."""
+    """Return the bytes of activations kept for the backward pass of one row, and those estimated for it."""
     backbone = load_backbone(folder)
     ours = LanguageModelClassifier(backbone, TASK, recipe, "definitions")
     backbone.tuning = start_tuning(backbone, recipe)
@@ -188,14 +207,16 @@ def kept_by_autograd(folder: str, recipe: Recipe) -> tuple[int, int]:
             seen.setdefault(tensor.untyped_storage().data_ptr(), tensor)
         return tensor
 
-    bodies = [ours.tokens.body(Utterance(text * 3)) for text in unlike_texts(8)]
+    texts = [Utterance(text * 3) for text in unlike_texts(8)]
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        ours._scorer.loglik(bodies).sum()
-    prefix = len(ours.tokens.prefix) + backbone.virtual_tokens
-    alone = backbone.family == "encoder-decoder"  # each utterance with an instruction of its own
-    tokens = sum(len(body) for body in bodies) + prefix * (8 if alone else 1)
-    nodes = 0 if alone else 8 * (ours.tokens.trie.nodes - 1)
-    return sum(tensor.untyped_storage().nbytes() for tensor in seen.values()), tokens + nodes
+        ours._scorer.loglik([ours.tokens.body(text) for text in texts]).sum()
+    job = Job(
+        shape_at(folder), replace(recipe, batch_size=8, row_tokens=10_000), lengths=count_tokens(ours.tokens, texts)
+    )
+    row = largest_row(job, training=True)
+    one_layer = memory._kept(job, row, training=True) * row.tokens  # which is added for the way back
+    kept = sum(tensor.untyped_storage().nbytes() for tensor in seen.values())
+    return kept, memory._activations(job, row, training=True) - one_layer
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen2", "gemma3", "t5", "flan-t5"])
@@ -205,13 +226,18 @@ def test_what_is_kept_for_the_way_back_is_estimated_within_a_quarter(
 ) -> None:
     if DEVICE.type != "cpu":
         pytest.skip("what a GPU's kernels keep depends on the kernel")
-    recipe, shape = replace(Recipe(), **changes), shape_at(folders[name])
-    kept, tokens = kept_by_autograd(folders[name], recipe)
-    one_layer = memory._kept(shape, recipe, FP32, training=True) * tokens  # which is added for the way back
-    assert memory._kept_of_row(shape, recipe, FP32, True, tokens) - one_layer == pytest.approx(kept, rel=0.25)
+    kept, estimated = kept_by_autograd(folders[name], replace(Recipe(), **changes))
+    assert estimated == pytest.approx(kept, rel=0.25)
 
 
 # Caches ---------------------------------------------------------------------------------------------------------
+
+
+def scored_job(folder: str) -> tuple[LanguageModelClassifier, list[Utterance], Job]:
+    """Return a classifier, texts of several lanes, and the job of scoring them."""
+    ours = LanguageModelClassifier(load_backbone(folder), TASK, Recipe(), "definitions")
+    texts = [Utterance(text) for text in unlike_texts(80)]
+    return ours, texts, Job(shape_at(folder), lengths=count_tokens(ours.tokens, texts))
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen2", "gemma3"])
@@ -220,12 +246,10 @@ def test_what_lanes_cache_while_a_row_is_scored_is_counted_within_a_quarter(
 ) -> None:
     widen, caches = causal._expand_cache, list[Any]()
     monkeypatch.setattr(causal, "_expand_cache", lambda *given: caches.append(widen(*given)) or caches[-1])
-    backbone = load_backbone(folders[name])
-    ours = LanguageModelClassifier(backbone, TASK, Recipe(), "definitions")
-    ours.zero_shot().logits([Utterance(text) for text in unlike_texts(80)])
+    ours, texts, job = scored_job(folders[name])
+    ours.zero_shot().logits(texts)
     held = [sum(one.keys.nbytes + one.values.nbytes for one in cache.layers) for cache in caches]
-    monkeypatch.setattr(memory, "_INSTRUCTION", len(ours.tokens.prefix))
-    assert memory._cached(shape_at(folders[name]), Recipe(), FP32) == pytest.approx(max(held), rel=0.25)
+    assert estimate(job, training=False).caches == pytest.approx(max(held), rel=0.25)
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen2", "gemma3"])
@@ -241,25 +265,27 @@ def test_what_attention_holds_of_all_pairs_while_a_row_is_scored_is_counted_with
 
     if DEVICE.type != "cpu":
         pytest.skip("what a GPU's kernel holds of them depends on the kernel")
-    backbone = load_backbone(folders[name])
-    ours = LanguageModelClassifier(backbone, TASK, Recipe(), "definitions")
+    ours, texts, job = scored_job(folders[name])
     monkeypatch.setattr(torch.nn.functional, "softmax", counted)
-    ours.zero_shot().logits([Utterance(text) for text in unlike_texts(80)])
-    monkeypatch.setattr(memory, "_INSTRUCTION", len(ours.tokens.prefix))
-    masks = (len(ours.tokens.prefix) + LANE) * FP32
-    each = memory._pairs(shape_at(folders[name]), FP32) - masks
-    assert max(held) <= each * Recipe().scored_tokens <= max(held) * 4 / 3  # these lanes are not quite full
+    ours.zero_shot().logits(texts)
+    row = largest_row(job, training=False)
+    pairs = (memory._pairs(job, row) - row.reach * FP32) * row.tokens  # without the masks
+    assert max(held) <= pairs <= max(held) * 4 / 3  # these lanes are not quite full
 
 
 def test_caches_are_counted_for_asking_alone_and_not_where_utterances_are_read_apart() -> None:
-    asking = estimate(BILLION, Recipe(), training=False)
+    asking = estimate(job_of(), training=False)
     assert asking.caches > 0
     assert need().caches == 0
-    assert estimate(SHAPES["flan-t5-base"], Recipe(), training=False).caches == 0
-    assert least(BILLION, Recipe(), training=False) < asking.total - asking.caches
+    assert estimate(job_of(SHAPES["flan-t5-base"]), training=False).caches == 0
+    assert least(job_of(), training=False) < asking.total - asking.caches
 
 
 # Before loading -------------------------------------------------------------------------------------------------
+
+
+def has_free(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    monkeypatch.setattr("model.backbones.backbone.this_machine", lambda: Machine(free))
 
 
 def forbid_loading(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,21 +302,21 @@ def test_what_does_not_fit_is_refused_before_loading_with_both_numbers_and_a_hin
 ) -> None:
     forbid_loading(monkeypatch)
     monkeypatch.setattr("model.backbones.backbone.read_shape", lambda config: BILLION)  # a tiny model would say 0.0 GB
-    monkeypatch.setattr("model.backbones.backbone.free_memory", lambda: 2_000_000_000)
+    has_free(monkeypatch, 2_000_000_000)
     with pytest.raises(BackboneRefused) as caught:
         load_backbone(folders[name])
-    assert f"at least {in_gb(least(BILLION, Recipe(), training=False))}" in caught.value.message
+    assert f"at least {in_gb(least(job_of(), training=False))}" in caught.value.message
     assert "2.0 GB are free" in caught.value.message
-    assert "smaller backbone" in caught.value.hint
+    assert "recipe.quantization=nf4" in caught.value.hint
 
 
 def test_what_may_be_asked_but_not_trained_is_refused_for_a_round_alone(
     folders: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shape, recipe = shape_at(folders["llama"]), Recipe(method="full")
-    between = least(shape, recipe) - 1
-    assert least(shape, recipe, training=False) < between
-    monkeypatch.setattr("model.backbones.backbone.free_memory", lambda: between)
+    between = least(Job(shape, recipe)) - 1
+    assert least(Job(shape, recipe), training=False) < between
+    has_free(monkeypatch, between)
     load_backbone(folders["llama"])
     forbid_loading(monkeypatch)
     with pytest.raises(BackboneRefused, match="of memory"):
@@ -298,24 +324,12 @@ def test_what_may_be_asked_but_not_trained_is_refused_for_a_round_alone(
 
 
 def test_a_backbone_that_cannot_be_judged_is_tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("model.backbones.backbone.free_memory", lambda: 0)
+    has_free(monkeypatch, 0)
     assert load_backbone(save_bloom(tmp_path)).family == "causal"
 
 
-def test_4_bit_is_advised_only_where_it_fits_and_is_not_taken_yet() -> None:
-    in_4bit, as_it_is = need(quantization="nf4").total, need().total
-    between = (in_4bit + as_it_is) // 2
-    assert f"4-bit weights ({in_gb(in_4bit)})" in memory.way_out(BILLION, Recipe(), between)
-    for recipe, free in (
-        (Recipe(), in_4bit - 1),
-        (Recipe(quantization="nf4"), between),
-        (Recipe(method="full"), between),
-    ):
-        assert "4-bit" not in memory.way_out(BILLION, recipe, free)
-
-
 def test_the_least_is_what_rows_are_cut_down_to() -> None:
-    assert need().weights < least(BILLION, Recipe()) < need(row_tokens=LEAST_TOKENS).total
+    assert need().weights < least(job_of()) < need(row_tokens=LEAST_TOKENS).total
 
 
 # The machine ----------------------------------------------------------------------------------------------------

@@ -13,10 +13,13 @@ import torch
 from annotator.errors import BackboneRefused, RoundCancelled, TooFewAnswers
 from model.adapter import LanguageModelClassifier, RoundAdapter
 from model.backbones.backbone import Backbone, load_backbone
+from model.backbones.machine import can_load_4bit
 from model.description import read_recipe
 from model.recipe import LEARNING_RATES, Recipe
 from model.restore import restore
-from model.training.training import Budget, _Learner, _loss
+from model.training.optimizer import trainable
+from model.training.training import Budget, _in_training, _Learner, _loss
+from model.training.tuning import start_tuning
 from tests.model.tiny import quick, toy, without_dropout
 
 TASK, UTTERANCES, LABELS = toy()
@@ -107,6 +110,58 @@ def test_what_saves_memory_changes_nothing_that_is_learned(backbone: Backbone, c
     """The gradient of a batch computed in parts is that of the whole, also for T5, unlike that of the usual trainer."""
     without_dropout(backbone)  # drawn anew for every part
     np.testing.assert_allclose(logits_after(backbone, **change), logits_after(backbone), atol=2e-3)
+
+
+@pytest.mark.parametrize("changes", [{}, {"method": "prompt"}, {"quantization": "nf4"}], ids=str)
+@pytest.mark.parametrize("name", ["llama", "gemma3", "t5"])
+def test_checkpointing_keeps_less_through_peft_and_gives_the_same_gradients(
+    folders: dict[str, str], name: str, changes: dict[str, Any]
+) -> None:
+    """With dropout, which is drawn the same when activations are computed again; T5 draws it for more tokens."""
+    if "quantization" in changes and not can_load_4bit():
+        pytest.skip("no 4-bit kernels")
+    kept, gradients = zip(*(backward(folders[name], checkpointing=on, **changes) for on in (False, True)), strict=True)
+    assert kept[1] < kept[0] / 2
+    assert len(gradients[0]) == len(gradients[1]) > 0
+    for plain, again in zip(*gradients, strict=True):
+        torch.testing.assert_close(again, plain, rtol=1e-4, atol=1e-6)
+
+
+def backward(folder: str, **changes: Any) -> tuple[int, list[torch.Tensor]]:
+    """Compute a row forward and backward; return the bytes kept in between, and the gradients."""
+    recipe = quick(dropout=0.3, **changes)
+    ours = LanguageModelClassifier(load_backbone(folder, recipe.quantization), TASK, recipe, "options")
+    torch.manual_seed(0)
+    ours.backbone.tuning = start_tuning(ours.backbone, recipe)
+    if ours.backbone.family == "encoder-decoder":
+        without_dropout(ours.backbone)
+    weights = trainable(ours.backbone)
+    for weight in weights:  # LoRA begins at zero, where half of the gradients are zero
+        torch.nn.init.normal_(weight, std=0.1)
+    kept: dict[int, torch.Tensor] = {}  # held, so that no address is given twice
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        kept.setdefault(tensor.untyped_storage().data_ptr(), tensor)
+        return tensor
+
+    own = {weight.untyped_storage().data_ptr() for weight in ours.backbone.model.parameters()}
+    bodies = [ours.tokens.body(utterance) for utterance in UTTERANCES]
+    with _in_training(ours.backbone, recipe, 10.0), torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept):
+        loss = ours._scorer.loglik(bodies).logsumexp(dim=1).sum()
+        bytes_kept = sum(one.untyped_storage().nbytes() for place, one in kept.items() if place not in own)
+        loss.backward()
+    return bytes_kept, [weight.grad for weight in weights if weight.grad is not None]
+
+
+def test_checkpointing_is_refused_with_a_hint_where_the_architecture_has_none(
+    llama: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(llama.model), "supports_gradient_checkpointing", False)
+    with pytest.raises(BackboneRefused, match="cannot compute activations again") as caught:
+        fitted(llama, checkpointing=True)
+    assert "recipe.checkpointing" in caught.value.hint
+    assert not llama.model.training
+    fitted(llama, epochs=1)
 
 
 def test_t5_neftune_is_refused_where_it_would_do_nothing(folders: dict[str, str]) -> None:
