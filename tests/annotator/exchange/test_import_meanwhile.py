@@ -49,9 +49,11 @@ def test_nobody_waits_long_for_an_import_of_many_rows(tmp_path: Path) -> None:
         importing = Doomed.start(doomed.take_file, tmp_path / "p", path)
         assert importing.wait_for("begin") == ["begin"]
         start = time.monotonic()
-        while importing.process.is_alive() and (question := next_question(project, "ada")):
-            said, began = right(project, question), time.monotonic()
-            answer(project, question, "ada", said)
+        while importing.process.is_alive():
+            began = time.monotonic()
+            question = next_question(project, "ada")
+            assert question
+            answer(project, question, "ada", right(project, question))
             waits.append(time.monotonic() - began)
             time.sleep(0.01)
         importing.process.join()
