@@ -1,7 +1,5 @@
 """Small projects to test on, and people who answer in them."""
 
-from __future__ import annotations
-
 import csv
 import shutil
 import sqlite3
@@ -24,6 +22,8 @@ from annotator.project import Project
 from store import annotations, labels, rounds, utterances
 from store.annotations import NewAnnotation
 from store.database import FILENAME
+from store.database import select as select_rows
+from store.labels import Change
 from store.utterances import NewUtterance
 from tests.fake import FakeClassifier
 
@@ -96,7 +96,7 @@ def right(project: Project, question: Question) -> Answer:
 
 def work_through(project: Project, count: int, annotator: str = "ada") -> list[Question]:
     """Answer so many questions rightly, or as many as there are."""
-    asked = []
+    asked: list[Question] = []
     while len(asked) < count and (question := next_question(project, annotator)):
         answer(project, question, annotator, right(project, question))
         asked.append(question)
@@ -128,7 +128,7 @@ def skip_to_suggestion(project: Project) -> Question:
     return question
 
 
-def make(project: Project, change: changes.Change, who: str = "ada") -> int:
+def make(project: Project, change: Change, who: str = "ada") -> int:
     """Change the codebook; return its new version."""
     return changes.make(project, changes.propose(project, change), who)
 
@@ -167,7 +167,7 @@ def another_writes(folder: Path) -> Iterator[None]:
 def answers_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return a list that grows by a statement with every read of all standing answers, whatever connection it uses."""
     found: list[str] = []
-    real = annotations.select
+    real = select_rows
 
     def select(db: Any, kind: Any, source: str, parameters: Any = ()) -> Iterator[Any]:
         if "FROM answer JOIN" in source and "json_each" not in source:
