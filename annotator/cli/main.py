@@ -12,12 +12,12 @@ from rich.table import Table
 
 from annotator import __version__
 from annotator.cli.backbones import backbones, fetch
+from annotator.cli.doctor import doctor
 from annotator.cli.simulate import simulate
 from annotator.cli.terminal import FILE, FOLDER, console, progress_bar
 from annotator.codebook.definition import create_project, draft_from_names, read_codebook
 from annotator.config import RoundConfig, changed, settings_of
-from annotator.doctor import examine, problems_of
-from annotator.errors import AnnotatorError, BadInput, Message, ProjectDamaged, UnknownName
+from annotator.errors import AnnotatorError, BadInput, UnknownName
 from annotator.exchange.export import ExportContext, ExportPlan, default_filename, export_project, left_out
 from annotator.exchange.imports import import_file
 from annotator.exchange.samples import SAMPLES, create_sample, workspace
@@ -317,31 +317,8 @@ def _list_rejected(rejected: Sequence[Rejected]) -> None:
         console.print(f"  … and {len(rejected) - LISTED:,} more.", highlight=False)
 
 
-for command in (simulate, backbones, fetch):
+for command in (simulate, backbones, fetch, doctor):
     main.add_command(command)
-
-
-@main.command()
-@click.argument("project", type=FOLDER, required=False)
-def doctor(project: Path | None) -> None:
-    """Show what this machine can run, and why; with a project, check its files."""
-    if project:
-        _examine(project)
-        return
-    table = Table("", "supported", "reason")
-    for finding in examine():
-        table.add_row(finding.subject, "yes" if finding.can else "no", finding.reason)
-    console.print(table)
-
-
-def _examine(project: Path) -> None:
-    found = problems_of(project)
-    for one in found:
-        console.print(f"  {one}", highlight=False, markup=False)
-    if found:
-        hint = "Restore the folder from a backup. `sqlite3 project.db .recover` extracts what is still readable."
-        raise ProjectDamaged(Message("{n} problem{n2} found.", n=len(found), n2="s" * (len(found) > 1)), hint)
-    console.print(f"No problems found in {project}.")
 
 
 if __name__ == "__main__":
