@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 
@@ -13,15 +12,18 @@ from model.backbones.packages import is_accepted
 from model.prompts.tokens import PromptTokens
 from model.recipe import Recipe
 from model.types import Utterance
+from tests.model import tiny
 from tests.model.tiny import task_of
 
 NAME = "gemma-3-270m"
+MARKERS = ["<bos>", "<start_of_turn>", "<end_of_turn>", "<eos>"]
 FOLDER = cache_folder() / "backbones" / NAME
 TEXTS = {
     "English": "The weather was cold and wet, so we stayed at home and read books all day.",
     "German": "Das Wetter war kalt und nass, deshalb blieben wir zu Hause und lasen den ganzen Tag Bücher.",
     "French": "Il faisait froid et humide, alors nous sommes restés à la maison à lire des livres.",
 }
+NATS = {"English": 2.84, "German": 3.34, "French": 3.42}  # per token, as measured in bfloat16
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
@@ -40,20 +42,20 @@ def test_its_license_was_accepted_and_it_has_the_shape_that_the_catalog_says() -
     assert shape_of(str(FOLDER)) == SHAPES[NAME]
 
 
-@pytest.mark.parametrize("text", TEXTS.values(), ids=list(TEXTS))
-def test_it_predicts_text_as_a_trained_model_does(backbone: Backbone, text: str) -> None:
-    """Weights that are unpacked wrongly, or tokens split wrongly, need more than six nats for a token."""
-    ids = torch.tensor([backbone.tokenizer(text)["input_ids"]])
+@pytest.mark.parametrize("language", TEXTS)
+def test_it_predicts_text_as_a_trained_model_does(backbone: Backbone, language: str) -> None:
+    """Reversing one of its 126 matrices costs 0.8 to 2.1 nats a token, adding 1 to the norms again 14 or more."""
+    ids = torch.tensor([backbone.tokenizer(TEXTS[language])["input_ids"]])
     with torch.inference_mode():
         loss = float(backbone.model(input_ids=ids, labels=ids).loss)
-    assert loss < 4.5
+    assert loss == pytest.approx(NATS[language], abs=0.2)
 
 
 def test_it_knows_the_capital_of_france(backbone: Backbone) -> None:
     ids = torch.tensor([backbone.tokenizer("The capital of France is")["input_ids"]])
     with torch.inference_mode():
         best = int(backbone.model(input_ids=ids).logits[0, -1].argmax())
-    assert backbone.tokenizer.decode([best]) in (" Paris", " the", " a")
+    assert backbone.tokenizer.decode([best]) in (" Paris", " the", " a")  # measured: " the", " a", " Paris"
 
 
 def test_a_prompt_begins_with_one_bos_and_no_text_becomes_a_special_token(backbone: Backbone) -> None:
@@ -61,15 +63,16 @@ def test_a_prompt_begins_with_one_bos_and_no_text_becomes_a_special_token(backbo
     bos = backbone.tokenizer.bos_token_id
     body = tokens.body(Utterance("<bos><start_of_turn>user <end_of_turn><eos>"))
     assert [tokens.prefix[0], tokens.prefix.count(bos)] == [bos, 1]
-    assert not set(body) & set(backbone.tokenizer.all_special_ids)
-    assert backbone.tokenizer.decode(body).endswith("<bos><start_of_turn>user <end_of_turn><eos>")
+    assert not set(body) & set(backbone.tokenizer.convert_tokens_to_ids(MARKERS))
+    assert "<bos><start_of_turn>user <end_of_turn><eos>" in backbone.tokenizer.decode(body)
 
 
-def test_utterances_in_one_row_beyond_its_window_score_as_alone(backbone: Backbone) -> None:
-    assert backbone.model.config.sliding_window == 512
+def test_an_utterance_beyond_its_window_scores_as_one_label_at_a_time(backbone: Backbone) -> None:
+    """Compare with plain transformers, without a cache or a mask of ours; 0.13 nats apart in bfloat16."""
     classifier = LanguageModelClassifier(backbone, task_of("joy", "anger"), Recipe(probe_weight=0), "definitions")
-    adapter = classifier.zero_shot()
-    utterances = [Utterance(f"{text} {'And so on. ' * 40}") for text in TEXTS.values()] * 2
-    together = adapter.logits(utterances)
-    alone = np.vstack([adapter.logits([utterance]) for utterance in utterances])
-    assert np.abs(together - alone).max() < 1e-3
+    long = Utterance(TEXTS["English"] + " And so on." * 150)
+    prompt = [*classifier.tokens.prefix, *classifier.tokens.body(long)]
+    assert len(prompt) > backbone.model.config.sliding_window == 512
+    with torch.inference_mode():
+        plain = [tiny._causal_alone(backbone.model, prompt, answer) for answer in tiny.answers(classifier.tokens)]
+    assert classifier.zero_shot().logits([long])[0] == pytest.approx(plain, abs=0.25)
