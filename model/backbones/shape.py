@@ -83,7 +83,6 @@ class Shape:
             wide = (Linear(self.hidden, parts * self.intermediate),)
         return *wide, Linear(self.intermediate, self.hidden, is_wo=self.distances > 0)
 
-
     @cached_property
     def linears(self) -> tuple[Linear, ...]:
         """All linear layers except the output layer over the vocabulary."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from annotator.cli import terminal
 from model.backbones.catalog import CATALOG
 from tests.annotator.cli.test_main import good, refused
 from tests.model.backbones.test_packages import NAME, Registry, registry  # noqa: F401  (a fixture)
+from tests.model.tiny import save_llama
 
 
 @pytest.fixture(autouse=True)
@@ -37,5 +40,5 @@ def test_the_license_is_shown_before_it_can_be_accepted(registry: Registry) -> N
     assert good("fetch", NAME), "the acceptance is remembered"
 
 
-def test_a_backbone_without_terms_is_fetched_without_the_option(folders: dict[str, str]) -> None:
-    assert "million parameters" in good("fetch", folders["llama"])
+def test_a_backbone_without_terms_is_fetched_without_the_option(tmp_path: Path) -> None:
+    assert "million parameters" in good("fetch", save_llama(tmp_path))
