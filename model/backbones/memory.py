@@ -17,6 +17,7 @@ from model.recipe import LANE, LEAST_TOKENS, Recipe
 from model.scoring.trie_search import FEW_NODES
 
 FP32, BF16 = 4, 2  # bytes of a number
+_RETURNED = 2**25  # bytes of a block from which glibc always returns it to the system when it is freed
 NF4 = (4 + 8 / 64 + 32 / (64 * 256)) / 8
 """Bytes of a 4-bit weight with double quantization: blocks of 64 share an 8-bit scale, 256 of these a 32-bit one
 (Dettmers et al. 2023, arXiv 2305.14314, section 3)."""
@@ -206,10 +207,24 @@ def _activations(job: Job, row: Row, training: bool) -> int:
 
 
 def _retained(job: Job, row: Row, training: bool) -> int:
-    """Return the bytes of computed layers that the C library, or a GPU's allocator, does not reuse."""
-    if not job.machine.gpu:
-        job = replace(job, recipe=replace(job.recipe, checkpointing=False))
-    return round(_HOLES * _activations(job, row, training))
+    """Return the bytes of computed layers that the C library, or a GPU's allocator, does not reuse.
+
+    In main memory, weights unpacked from 4 bits are blocks like activations. While scoring, each layer's cache is
+    allocated behind them, so that the next layer reuses none of this memory.
+    """
+    if job.machine.gpu:
+        return round(_HOLES * _activations(job, row, training))
+    whole = replace(job, recipe=replace(job.recipe, checkpointing=False))
+    share = _HOLES if training or job.shape.encoder_layers else 1
+    return round(_HOLES * _activations(whole, row, training) + share * _unpacked(job))
+
+
+def _unpacked(job: Job) -> int:
+    """Return the bytes of weights unpacked from 4 bits, except those so large that they are returned when freed."""
+    if job.recipe.quantization == "none":
+        return 0
+    blocks = [linear.weights * job.width for linear in job.shape.linears if not linear.is_wo]
+    return sum(block for block in blocks if block < _RETURNED)
 
 
 def _pairs(job: Job, row: Row) -> int:

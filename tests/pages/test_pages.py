@@ -206,8 +206,9 @@ def test_the_plan_of_a_round_is_shown_before_the_choice_is_saved(
     app = page("rounds")
     assert "smollm2-135m-instruct: fp32, rows of 1024" in shown(app)
     assert "of 12 GB" in shown(app)
-    assert "Suits this computer best: smollm2-360m-instruct" in shown(app)
+    assert "Suits this computer best: qwen2.5-0.5b-instruct: fp32" in shown(app)
     assert not app.warning
+    on_machine(monkeypatch, 5)
     app.text_input[0].set_value("flan-t5-xxl").run()
     assert "will not fit" in app.warning[0].value
     assert "the largest of the catalog that fits" in app.warning[0].value

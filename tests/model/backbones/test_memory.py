@@ -172,6 +172,21 @@ def test_4_bit_weights_are_counted_as_less_than_half_and_the_round_too() -> None
     assert need(quantization="nf4").total < need().total
 
 
+def test_what_stays_allocated_depends_on_where_memory_is() -> None:
+    small = SHAPES[STARTER]
+    assert need(small, checkpointing=True).retained == need(small).retained > 0
+    assert need(small, quantization="nf4").retained > need(small).retained
+    on_gpu = [
+        estimate(Job(small, Recipe(checkpointing=on, quantization="nf4"), Machine(gpu=True))).retained
+        for on in (True, False)
+    ]
+    assert on_gpu[0] < on_gpu[1] / 2
+    scored = [estimate(job_of(small, quantization=kind), training=False) for kind in ("none", "nf4")]
+    assert scored[1].retained - scored[0].retained == small.quantizable * FP32
+    wide = replace(small, hidden=4096, intermediate=14336, heads=64, key_heads=64)  # in blocks that are given back
+    assert need(wide, quantization="nf4").retained == need(wide).retained
+
+
 def test_averages_and_best_weights_are_copies() -> None:
     assert need(average=0.0).copies == 0
     assert need(average=0.2).copies == need(average=0.0, holdout=0.1).copies == need().trained

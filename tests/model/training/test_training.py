@@ -124,7 +124,7 @@ def test_checkpointing_keeps_less_through_peft_and_gives_the_same_gradients(
     assert kept[1] < kept[0] / 2
     assert len(gradients[0]) == len(gradients[1]) > 0
     for plain, again in zip(*gradients, strict=True):
-        torch.testing.assert_close(again, plain, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(again, plain, rtol=1e-4, atol=1e-6 + 1e-4 * float(plain.abs().max()))
 
 
 def backward(folder: str, **changes: Any) -> tuple[int, list[torch.Tensor]]:
