@@ -25,6 +25,7 @@ OTHER = {  # another value of each setting than the tests' recipe has
     "optimizer": "adamw_8bit", "loss": "tokens", "label_smoothing": 0.3, "class_weights": True, "clip": 1e-3,
     "layers": (1,), "rslora": True, "dora": True, "loraplus": 16.0, "neftune": 50.0, "holdout": 0.4, "patience": 1,
     "max_tokens": 4, "seed": 5, "quantization": "nf4",
+    "precision": "bf16",
 }  # fmt: skip
 NO_EFFECT_BY_DESIGN = {"method", "checkpointing", "row_tokens", "tolerance"}  # memory, and large codebooks
 

@@ -148,8 +148,8 @@ def test_label_words_the_backbone_cannot_spell_are_refused(t5: Backbone) -> None
 
 
 def test_labels_that_are_one_to_the_tokenizer_are_refused_with_both_names(t5: Backbone) -> None:
-    task = Task("Decide.", (Label("joy"), Label("joy </s>", words="joy</s>")))
-    with pytest.raises(BadCodebook, match=r"“joy”.*“joy </s>”"):
+    task = Task("Decide.", (Label("joy"), Label("delight", words="joy\u200a")))
+    with pytest.raises(BadCodebook, match=r"“joy”.*“delight”"):
         _ = tokens_of(t5, task).trie
 
 

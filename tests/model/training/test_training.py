@@ -287,7 +287,8 @@ def stopped_after(share: float) -> Callable[[float], None]:
 def test_what_was_stopped_goes_on_from_the_last_epoch_and_ends_the_same(
     folders: dict[str, str], tmp_path: Path, method: str, optimizer: str
 ) -> None:
-    change: dict[str, Any] = {"method": method, "dropout": 0.1, "average": 0.6, "optimizer": optimizer}
+    change: dict[str, Any] = {"method": method, "average": 0.6, "optimizer": optimizer}
+    change |= {"dropout": 0.1} if method == "lora" else {}
     unfinished = tmp_path / "unfinished.pt"
     recipe = quick(**change, learning_rate=1e-3)
     expected = LanguageModelClassifier(load_backbone(folders["llama"]), TASK, recipe, "options").fit(FEW, FEW_LABELS)
