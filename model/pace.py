@@ -11,6 +11,7 @@ from model.adapter import LanguageModelClassifier
 from model.types import Utterance
 
 _TRAINING, _SCORING = 7.0, 3.0  # seconds
+_STEPS = 2  # at least so many are timed, however long they take
 _FOREVER = 1000  # epochs, of which the clock ends the training
 
 
@@ -28,21 +29,21 @@ class _TimeIsUp(Exception):
 
 @dataclass
 class _Clock:
-    """A progress function that ends the work when its time is up."""
+    """A progress function that ends the work when its time is up, counted from the first call, which is warm-up."""
 
     seconds: float
     began: float = field(default_factory=time.perf_counter)
     calls: list[tuple[float, float]] = field(default_factory=list)  # share of the work, seconds
 
     def __call__(self, share: float) -> None:
-        """Note how much is done. Raises _TimeIsUp."""
+        """Note how much is done. Raises _TimeIsUp, but not before some steps have been timed."""
         self.calls.append((share, time.perf_counter() - self.began))
-        if self.calls[-1][1] > self.seconds:
+        if len(self.calls) > _STEPS and self.calls[-1][1] - self.calls[0][1] > self.seconds:
             raise _TimeIsUp
 
     @property
     def rate(self) -> float:
-        """The share done in a second. The first call is warm-up, unless it is the only one."""
+        """The share done in a second. If the work ends with the first call, its warm-up is included."""
         (first, began), (last, ended) = self.calls[0], self.calls[-1]
         return (last - first) / (ended - began) if len(self.calls) > 1 else last / ended
 

@@ -32,7 +32,7 @@ def clock_at(monkeypatch: pytest.MonkeyPatch, seconds: float, *times: float) -> 
 
 
 def test_a_rate_leaves_out_the_first_call_which_is_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = clock_at(monkeypatch, 6.5, 5.0, 6.0, 7.0)
+    clock = clock_at(monkeypatch, 1.5, 5.0, 6.0, 7.0)
     clock(0.1)
     clock(0.3)
     with pytest.raises(pace._TimeIsUp):
@@ -40,8 +40,16 @@ def test_a_rate_leaves_out_the_first_call_which_is_warm_up(monkeypatch: pytest.M
     assert clock.rate == pytest.approx(0.2)
 
 
-def test_one_slow_step_counts_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = clock_at(monkeypatch, 7.0, 50.0)
+def test_two_slow_steps_are_timed_behind_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = clock_at(monkeypatch, 7.0, 50.0, 60.0, 75.0)
+    clock(0.1)
+    clock(0.2)
     with pytest.raises(pace._TimeIsUp):
-        clock(0.1)
-    assert clock.rate == pytest.approx(0.002)
+        clock(0.3)
+    assert clock.rate == pytest.approx(0.2 / 25)
+
+
+def test_work_that_ends_with_its_first_call_counts_with_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = clock_at(monkeypatch, 7.0, 50.0)
+    clock(1.0)
+    assert clock.rate == pytest.approx(0.02)
