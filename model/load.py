@@ -46,7 +46,7 @@ def measure_texts(
 
 
 def measure_pace(backbone: str, task: Task, recipe: Recipe, template: str, utterances: Sequence[Utterance]) -> Pace:
-    """Load a backbone, train and score for about ten seconds, and return how many utterances a second it takes."""
+    """Load a backbone, train and score for ten seconds or a few steps, and return the utterances a second."""
     from model.adapter import LanguageModelClassifier
     from model.backbones.backbone import load_backbone
     from model.pace import take_pace

@@ -35,7 +35,7 @@ def _sizes(_: click.Context, __: click.Parameter, text: str | None) -> list[int]
 @click.option("--memory", callback=_sizes, help="Plan for GPUs with this memory, as in 12GB or 8,12,16,24,80.")
 @click.option("--processor", is_flag=True, help="With --memory: plan for a processor with this much free memory.")
 @click.option(
-    "--probe/--no-probe", default=True, help="Train and score for ten seconds to foretell the time of a round."
+    "--probe/--no-probe", default=True, help="Train and score for some seconds to foretell the time of a round."
 )
 def plan(project: Path, backbone: str | None, memory: Sequence[int], processor: bool, probe: bool) -> None:
     """Show how a round would run: precision, 4-bit weights, checkpointing, rows, memory and time."""
@@ -63,10 +63,10 @@ def _minutes(project: Project, config: RoundConfig, job: Job) -> float | None:
     from model.load import measure_pace
 
     best = best_first(job)[0]
-    if not best.may_fit:
-        return None
-    console.print("Training and scoring for ten seconds to foretell the time …")
     texts = sample_texts(project, config)[:_TIMED]
+    if not best.may_fit or not texts:
+        return None
+    console.print("Training and scoring for some seconds to foretell the time …")
     pace = measure_pace(config.backbone, codebook_of(project).task(), best.recipe, config.template, texts)
     training = LABELS * config.recipe.epochs / pace.trained if config.recipe.probe_weight < 1 else 0.0
     return (training + job.lengths.count / pace.scored) / 60

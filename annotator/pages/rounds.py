@@ -28,6 +28,8 @@ from model.prompts.prompt import LARGE, TEMPLATES
 from model.recipe import Quantization, Recipe
 from store import annotations, jobs, rounds
 
+_STEP = 500_000_000  # bytes to which free memory is rounded, so that advice is steady and seldom computed
+
 
 def show() -> None:
     """Show the page."""
@@ -263,15 +265,14 @@ def _advice(backbone: str, job: Job | None) -> str:
     """Name the language model of the catalog that suits this machine best, if it is another one."""
     if job is None:
         return ""
-    name, plan = rank_catalog(job)[0]
+    steady = replace(job.machine, free=job.machine.free // _STEP * _STEP)
+    name, plan = rank_catalog(replace(job, machine=steady))[0]
+    if name == backbone:
+        return ""
     reason = say("the largest that fits with unchanged weights")
     if not plan.job.machine.gpu:
         reason = say("the largest that fits with unchanged weights and takes at most four times as long as the starter")
-    return (
-        ""
-        if name == backbone
-        else say("Suits this computer best: {line} ({reason}).", line=sentence(name, plan), reason=reason)
-    )
+    return say("Suits this computer best: {line} ({reason}).", line=sentence(name, plan), reason=reason)
 
 
 def _weights(config: RoundConfig) -> Quantization:

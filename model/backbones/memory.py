@@ -115,7 +115,7 @@ def row_of(job: Job, size: int, training: bool) -> Row:
 
 def largest_row(job: Job, training: bool) -> Row:
     """Return the largest row: of the longest utterances, or of typical ones, which have more labels behind them."""
-    return max(row_of(job, size, training) for size in (job.lengths.longest[0], job.lengths.typical))
+    return max(row_of(job, size, training) for size in (job.lengths.longest, job.lengths.typical))
 
 
 def estimate(job: Job, training: bool = True) -> MemoryNeed:
@@ -145,7 +145,7 @@ def least(job: Job, training: bool = True) -> int:
     instruction, caches, and memory retained by the C library.
     """
     shortest = replace(job.recipe, row_tokens=LEAST_TOKENS if training else LEAST_TOKENS // 2)  # see `scored_tokens`
-    texts = Lengths(0, (LEAST_TOKENS,), LEAST_TOKENS, 1, 0, 0)
+    texts = Lengths(0, LEAST_TOKENS, LEAST_TOKENS, 1, 0, 0)
     need = estimate(replace(job, recipe=shortest, lengths=texts), training)
     return need.total - need.program - need.caches - need.retained
 

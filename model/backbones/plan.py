@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import product
 from typing import Any
 
@@ -123,7 +124,8 @@ def largest_fitting(job: Job) -> str:
     return next((name for name in by_size if best_first(replace(job, shape=SHAPES[name]))[0].fits), "")
 
 
-def rank_catalog(job: Job) -> list[tuple[str, Plan]]:
+@lru_cache(maxsize=8)  # a page asks at each click
+def rank_catalog(job: Job) -> tuple[tuple[str, Plan], ...]:
     """Return every backbone of the catalog with its best plan, those that suit the machine best first.
 
     The largest that fits with a tenth to spare and leaves results as they are; on a processor, where time is short,
@@ -137,7 +139,7 @@ def rank_catalog(job: Job) -> list[tuple[str, Plan]]:
         suits = plan.need <= _AMPLE * plan.job.machine.free and plan.same and plan.operations <= limit
         return (0, -size) if suits else (1, plan.operations) if plan.fits else (2, plan.need)
 
-    return [(name, best[name]) for name in sorted(best, key=key)]
+    return tuple((name, best[name]) for name in sorted(best, key=key))
 
 
 def changed(recipe: Recipe, before: Recipe) -> list[str]:

@@ -13,7 +13,6 @@ from model.types import Task, Utterance
 if TYPE_CHECKING:
     from model.prompts.tokens import PromptTokens
 
-_LONGEST = 64  # of the longest texts are kept: as many as a batch usually has
 _BYTES = 3  # of UTF-8 in a token: English has four, other languages less; fewer bytes give more tokens
 _FRAME = 12  # tokens of a chat template around instruction and utterance, at each of the two places
 
@@ -23,7 +22,7 @@ class Lengths:
     """Lengths of texts in tokens. The default stands for a project of short turns with a dozen labels."""
 
     instruction: int = 256  # before every utterance
-    longest: tuple[int, ...] = (128,) * _LONGEST  # of the longest utterances, with context and suffix, longest first
+    longest: int = 128  # of the longest utterance, with context and suffix
     typical: int = 48  # of the utterance in the middle
     count: int = 1000  # of utterances
     nodes: int = 12  # behind an utterance: tokens of labels that others follow
@@ -58,5 +57,5 @@ def _lengths(instruction: int, sizes: Sequence[int], behind: tuple[int, int], co
     """Return lengths; `behind` are the nodes and the paths of the labels. Without utterances, the default ones."""
     if not sizes:
         return Lengths(instruction, Lengths.longest, Lengths.typical, 0, *behind, counted)
-    ordered = sorted(sizes, reverse=True)
-    return Lengths(instruction, tuple(ordered[:_LONGEST]), ordered[len(sizes) // 2], len(sizes), *behind, counted)
+    ordered = sorted(sizes)
+    return Lengths(instruction, ordered[-1], ordered[len(sizes) // 2], len(sizes), *behind, counted)

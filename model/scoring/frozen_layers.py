@@ -155,8 +155,9 @@ def _joined(parts: Sequence[FrozenStates]) -> FrozenStates:
 
 
 def _are_equal(scorer: Scorer, row: Bodies) -> bool:
-    """Return whether a row gets the same numbers as from a whole pass."""
-    owners, nodes = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    """Return whether a whole pass gives the same numbers at the ends of a row's texts and at the last one's nodes."""
+    nodes = np.arange(1, scorer.tokens.trie.nodes)
+    owners = np.full_like(nodes, len(row) - 1)
     begun = scorer.at_ends(row, owners, nodes)
     scorer.frozen = None
     whole = scorer.at_ends(row, owners, nodes)

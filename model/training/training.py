@@ -80,7 +80,7 @@ class Checkpoint:
         half = self.path.with_name(f"{self.path.name}.tmp")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         random = [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
-        torch.save(state | {"lesson": self.fingerprint, "random": random}, half)
+        torch.save(state | {"fingerprint": self.fingerprint, "random": random}, half)
         os.replace(half, self.path)
 
     def read(self) -> dict[str, Any] | None:
@@ -89,7 +89,7 @@ class Checkpoint:
             state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)  # runs no code
         except (OSError, EOFError, RuntimeError, pickle.UnpicklingError):  # missing, or truncated by a power failure
             return None
-        if not isinstance(state, dict) or state.get("lesson") != self.fingerprint:
+        if not isinstance(state, dict) or state.get("fingerprint") != self.fingerprint:
             return None
         torch.set_rng_state(state["random"][0])
         torch.cuda.set_rng_state_all(state["random"][1:])

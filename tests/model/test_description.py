@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from annotator.errors import BackboneChanged, ProjectError
 from model.adapter import LanguageModelClassifier
 from model.backbones.backbone import load_backbone
+from model.probe.probe import PROBE_FILE
 from model.restore import restore
 from tests.model.tiny import quick, save_t5, toy, unseal
 
@@ -37,12 +38,12 @@ def two(folders: dict[str, str], tmp_path: Path) -> tuple[Path, Path]:
     return saved(folders, tmp_path / "one")[0], saved(folders, tmp_path / "two", seed=1)[0]
 
 
-@pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json", "scout.safetensors"])
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json", PROBE_FILE])
 def test_a_file_of_another_round_is_refused(two: tuple[Path, Path], name: str) -> None:
     one, other = two
     if name == "adapter_config.json":  # equal in both
         (other / name).write_text((other / name).read_text().replace('"lora_alpha": 8', '"lora_alpha": 80'))
-    if name == "scout.safetensors":  # does not depend on the seed
+    if name == PROBE_FILE:  # does not depend on the seed
         save_file({key: part + 1 for key, part in load_file(other / name).items()}, other / name)
     shutil.copy(other / name, one / name)
     with pytest.raises(ProjectError, match=f"{name} in .* is damaged, or not from this round") as caught:

@@ -87,6 +87,13 @@ def test_the_time_is_foretold_from_the_pace_of_this_machine(folder, tmp_path, mo
     assert "takes about" not in good("plan", folder, "--backbone", backbone, "--no-probe")
 
 
+def test_a_project_without_utterances_is_planned_without_the_time(tmp_path):
+    new_project(tmp_path / "empty", 0).close()
+    output = good("plan", tmp_path / "empty", "--backbone", save_llama(tmp_path / "llama"))
+    assert "rows of 1024" in output
+    assert "takes about" not in output
+
+
 def test_the_pace_is_measured_with_a_real_backbone(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("model.pace._TRAINING", 0.5)
     monkeypatch.setattr("model.pace._SCORING", 0.2)

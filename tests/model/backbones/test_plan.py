@@ -26,7 +26,7 @@ from model.prompts.lengths import Lengths
 from model.recipe import Recipe
 
 LLAMA = "llama-3.1-8b-instruct"
-LONG = Lengths(instruction=300, longest=(500,) * 64, typical=300)  # in which rows of 1024 tokens are full
+LONG = Lengths(instruction=300, longest=500, typical=300)  # in which rows of 1024 tokens are full
 ALL = [
     Machine(gigabytes * 10**9, gpu, width)
     for gigabytes in (2, 8, 24, 80)
@@ -136,7 +136,7 @@ def test_the_quick_classifier_alone_is_planned_without_training() -> None:
 
 
 def test_shorter_texts_need_less_and_give_up_nothing_more() -> None:
-    short = replace(LONG, longest=(20,) * 64, typical=12)
+    short = replace(LONG, longest=20, typical=12)
     assert best_plan(job(200, lengths=short)).need < best_plan(job(200)).need  # type: ignore[union-attr]
     for gigabytes in (8, 12, 18, 24, 48):
         assert best_first(job(gigabytes, lengths=short))[0].same >= best_first(job(gigabytes))[0].same

@@ -22,7 +22,7 @@ def test_counted_lengths_are_those_of_the_token_ids(folders: dict[str, str], nam
     tokens = PromptTokens(backbone.tokenizer, backbone.family, TASK, "definitions", 100)
     found, bodies = count_tokens(tokens, TEXTS), sorted(len(tokens.body(text)) for text in TEXTS)
     assert found.instruction == len(tokens.prefix)
-    assert found.longest == tuple(bodies[::-1])
+    assert found.longest == bodies[-1]
     assert (found.typical, found.count, found.counted) == (bodies[2], 5, True)
     assert found.nodes == tokens.trie.nodes - 1
     leaves = set(range(1, tokens.trie.nodes)) - set(tokens.trie.parents.tolist())
@@ -32,8 +32,8 @@ def test_counted_lengths_are_those_of_the_token_ids(folders: dict[str, str], nam
 def test_estimated_lengths_grow_with_the_bytes_up_to_the_limit() -> None:
     found = estimate_tokens(TASK, "definitions", 100, TEXTS)
     assert not found.counted
-    assert 100 < found.longest[0] < 120
-    assert found.longest[0] == estimate_tokens(TASK, "definitions", 100, [Utterance("word " * 900)]).longest[0]
+    assert 100 < found.longest < 120
+    assert found.longest == estimate_tokens(TASK, "definitions", 100, [Utterance("word " * 900)]).longest
     accented = estimate_tokens(TASK, "definitions", 1000, [Utterance("é" * 60)])
     assert accented.typical > estimate_tokens(TASK, "definitions", 1000, [Utterance("e" * 60)]).typical
 

@@ -14,12 +14,14 @@ import torch
 from model.adapter import LanguageModelClassifier
 from model.backbones.backbone import Backbone, load_backbone
 from model.scoring import frozen_layers
+from model.scoring.frozen_layers import FrozenStates
 from model.scoring.hidden_states import layer_stack
 from tests.model import zoo
 from tests.model.tiny import quick, task_of, toy, without_dropout
 
 TASK, UTTERANCES, LABELS = toy()
 FEW, FEW_LABELS = UTTERANCES[:10], LABELS[:10]
+NESTED = task_of("refund", "refund request", "joy")  # labels with tokens behind others
 MANY = task_of(*(f"label {a} {b}" for a in "abcdef" for b in "stuvw"))  # a trie that scoring searches
 
 
@@ -84,24 +86,34 @@ def test_layers_whose_output_changes_are_computed_every_time(folders: dict[str, 
     assert len(after_many) > len(after_few)
 
 
+def with_another_prefix(found: FrozenStates) -> FrozenStates:
+    return replace(found, prefix=found.prefix + 1.0)
+
+
+def with_other_nodes(found: FrozenStates) -> FrozenStates:
+    changed = {
+        body: torch.cat([states[: len(body)], states[len(body) :] + 1]) for body, states in found.of_bodies.items()
+    }
+    return replace(found, of_bodies=changed)
+
+
+def undefined(found: FrozenStates) -> FrozenStates:
+    return replace(found, prefix=found.prefix * torch.nan)
+
+
+@pytest.mark.parametrize("alter", [with_another_prefix, with_other_nodes, undefined])
 def test_states_that_lead_to_other_numbers_are_not_used(
-    folders: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    folders: dict[str, str], monkeypatch: pytest.MonkeyPatch, alter: Callable[[FrozenStates], FrozenStates]
 ) -> None:
-    compute = frozen_layers._compute
-
-    def wrong(*given: Any) -> frozen_layers.FrozenStates:
-        found = compute(*given)
-        return replace(found, prefix=found.prefix + 1.0)
-
-    expected = trained(load_backbone(folders["llama"]))
-    monkeypatch.setattr(frozen_layers, "_compute", wrong)
-    np.testing.assert_allclose(trained(load_backbone(folders["llama"])), expected, atol=2e-4)
+    compute, expected = frozen_layers._compute, trained(load_backbone(folders["llama"]), NESTED)
+    monkeypatch.setattr(frozen_layers, "_compute", lambda *given: alter(compute(*given)))
+    np.testing.assert_allclose(trained(load_backbone(folders["llama"]), NESTED), expected, atol=2e-4)
 
 
 def test_memory_that_ends_on_the_way_leaves_whole_passes(
     folders: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: Any) -> frozen_layers.FrozenStates:
+    def full(*_: Any) -> FrozenStates:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     expected = trained(load_backbone(folders["llama"]))
