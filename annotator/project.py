@@ -67,3 +67,8 @@ class Project:
     def adapters(self) -> Path:
         """The folder with one subfolder per round."""
         return self.folder / "adapters"
+
+    @property
+    def cache(self) -> Path:
+        """The folder with hidden states that rounds would otherwise compute again; it may be deleted."""
+        return self.folder / "cache"

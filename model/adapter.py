@@ -7,7 +7,7 @@ import json
 import logging
 import string
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +34,7 @@ from model.training.tuning import Tuning, load_tuning, start_tuning, weights_in
 from model.types import Extent, Frame, Logits, Origin, Progress, States, Task, Utterance, no_progress
 
 _LOG = logging.getLogger(__name__)
+_AT_ONCE = 512  # texts whose states are kept before they are written to disk
 _RESTORE = "Restore the folder from a backup, or retrain."
 _SAMPLE = f"{string.printable} Don't: 12,345.67 · año, Żółć, Füße, ещё, 退款, 返金, 환불, عربي 🫠"
 
@@ -65,6 +66,10 @@ class LanguageModelClassifier:
         labels = [trie.edge_nodes.tolist(), trie.edge_tokens.tolist(), trie.edge_labels.tolist()]
         return short_hash([tokens.prefix, tokens.suffix, [*self._scorer.begin], labels, tokens.of_text(_SAMPLE)])
 
+    def keep_in(self, folder: Path) -> None:
+        """Keep hidden states of the layers that are not adapted in a folder, so that rounds begin behind them."""
+        self._scorer.keep_states(folder, f"{self.reading}, {self.tokenization}")
+
     @property
     def origin(self) -> Origin:
         """The weights the backbone was loaded from."""
@@ -95,12 +100,18 @@ class LanguageModelClassifier:
             for i, state in zip(row, states.cpu().numpy(), strict=True):
                 computed[i] = state
 
-        with self.backbone.tuning.off() if self.backbone.tuning else nullcontext():
-            self._for_each_row(bodies, compute, progress, lead=())  # the mean is over all tokens of an utterance
+        self._read(bodies, compute, progress)
         hidden = np.array(computed)
         check_finite("hidden states", hidden)
         spelling = spelling_states([utterance.text for utterance in utterances], hidden.shape[1] // 2)
         return np.hstack([hidden, spelling])
+
+    def _read(self, bodies: Bodies, compute: Callable[[list[int]], None], progress: Progress) -> None:
+        """Compute hidden states of the untrained backbone, and keep those of the lower layers."""
+        with self.backbone.tuning.off() if self.backbone.tuning else nullcontext():
+            self._for_each_row(bodies, compute, progress, lead=())  # the mean is over all tokens of an utterance
+        if self._scorer.kept:
+            self._scorer.kept.flush()
 
     @cached_property
     def label_states(self) -> States:
@@ -183,9 +194,28 @@ class LanguageModelClassifier:
             texts = [bodies[i] for i in row]
             result[row] = score(self._scorer, texts, self.tokens.trie, self.recipe.tolerance)
 
-        self._for_each_row(bodies, compute, progress, self.tokens.lead)
+        with self._begun(bodies):
+            self._for_each_row(bodies, compute, progress, self.tokens.lead)
         check_finite("logits", result)
         return result
+
+    def _begun(self, bodies: Bodies) -> AbstractContextManager[None]:
+        """Begin passes with kept states, after computing those that are missing; not if lower layers are trained."""
+        kept, tuning = self._scorer.kept, self.backbone.tuning
+        if not kept or (tuning and tuning.unchanged_layers() < kept.depth):
+            return nullcontext()
+        missing = [body for body in bodies if tuple(body) not in kept]
+        for part in (missing[start : start + _AT_ONCE] for start in range(0, len(missing), _AT_ONCE)):
+            if not kept.full:
+                self._keep(part)
+        return self._scorer.begin_with_kept(bodies)
+
+    def _keep(self, bodies: Bodies) -> None:
+        def compute(row: list[int]) -> None:
+            texts = [bodies[i] for i in row]
+            self._scorer.states(texts, [slice(0, len(body)) for body in texts])
+
+        self._read(bodies, compute, no_progress)
 
     def _for_each_row(
         self, bodies: Bodies, compute: Callable[[list[int]], None], progress: Progress, lead: Sequence[int]

@@ -19,12 +19,18 @@ if TYPE_CHECKING:
     from model.scoring.generation import Rationale
 
 
-def load_classifier(backbone: str, task: Task, recipe: Recipe, template: str = "definitions") -> Classifier:
-    """Load a backbone by catalog name, hub id or folder."""
+def load_classifier(
+    backbone: str, task: Task, recipe: Recipe, template: str = "definitions", cache: Path | None = None
+) -> Classifier:
+    """Load a backbone by catalog name, hub id or folder. What rounds need again is kept in the folder `cache`."""
     from model.adapter import LanguageModelClassifier
     from model.backbones.backbone import load_backbone
 
-    return LanguageModelClassifier(load_backbone(backbone, recipe.quantization, recipe), task, recipe, template)
+    loaded = load_backbone(backbone, recipe.quantization, recipe)
+    classifier = LanguageModelClassifier(loaded, task, recipe, template)
+    if cache:
+        classifier.keep_in(cache)
+    return classifier
 
 
 def measure_texts(

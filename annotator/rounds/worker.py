@@ -60,7 +60,8 @@ def work(project: Project, job: int) -> None:
             report = Report(listener)
             report.stage("load")
             backbone = pinned(config.backbone, rounds.revision_of(project.db, config.backbone))
-            classifier = load_classifier(backbone, codebook_of(project).task(), config.recipe, config.template)
+            task = codebook_of(project).task()
+            classifier = load_classifier(backbone, task, config.recipe, config.template, project.cache)
             run_round(project, classifier, config, report)
     except RoundCancelled as stop:
         jobs.finish(project.db, job, "cancelled", stop.message, stop.hint)

@@ -155,7 +155,8 @@ class Answers:
 
 def _run_rounds(project: Project, plan: Plan, known: Answers, memo: Memo, listener: Listener) -> Iterator[Run]:
     config = planned(project, project.config)
-    loaded = load_classifier(config.backbone, codebook_of(project).task(), config.recipe, config.template)
+    task = codebook_of(project).task()
+    loaded = load_classifier(config.backbone, task, config.recipe, config.template, project.cache)
     classifier = Remembering(loaded, memo)
     test = read_texts(project, list(known.test), config.context_turns)
     if config.recipe.probe_weight:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from model.backbones.shape import Linear, Shape
 from model.prompts.lengths import Lengths
-from model.recipe import LANE, LEAST_TOKENS, Recipe
+from model.recipe import LANE, LEAST_TOKENS, Recipe, adapted_layers
 from model.scoring.trie_search import FEW_NODES
 
 FP32, BF16 = 4, 2  # bytes of a number
@@ -173,8 +173,22 @@ def _trained(job: Job) -> tuple[int, int]:
     if recipe.method == "prompt":
         return recipe.virtual_tokens * shape.hidden * (2 if shape.encoder_layers else 1), FP32
     magnitudes = sum(linear.outputs for linear in shape.linears) if recipe.dora else 0
-    share = len(recipe.layers) / shape.layers if recipe.layers else 1
-    return round((recipe.rank * shape.widths + magnitudes) * share), FP32
+    return round((recipe.rank * shape.widths + magnitudes) * _adapted(job) / shape.layers), FP32
+
+
+def _adapted(job: Job) -> int:
+    """Return the number of layers that LoRA adapts."""
+    shape, recipe = job.shape, job.recipe
+    chosen = recipe.layers if shape.encoder_layers else adapted_layers(recipe, shape.layers)
+    return len(chosen) or shape.layers
+
+
+def _through(job: Job) -> int:
+    """Return the number of layers that gradients pass through: those above the lowest one that is adapted."""
+    shape, recipe = job.shape, job.recipe
+    if shape.encoder_layers or recipe.method != "lora":
+        return max(shape.layers, shape.encoder_layers)
+    return shape.layers - min(adapted_layers(recipe, shape.layers), default=0)
 
 
 def _optimizer(job: Job, count: int, each: int) -> int:
@@ -198,10 +212,10 @@ def _places(job: Job, row: Row, training: bool) -> int:
 def _activations(job: Job, row: Row, training: bool) -> int:
     """Return the bytes of a row's activations and of its attention mask."""
     shape, width = job.shape, job.width
-    kept, layers = _kept(job, row, training), max(shape.layers, shape.encoder_layers)
+    kept, layers = _kept(job, row, training), _through(job)
     if not training:
         return row.tokens * (kept + (0 if shape.encoder_layers else _pairs(job, row)))
-    # all layers, plus the gradients of one; with checkpointing, the inputs of all layers, plus one layer
+    # these layers, plus the gradients of one; with checkpointing, the inputs of these layers, plus one layer
     each = shape.hidden * width * layers + kept if job.recipe.checkpointing else kept * (layers + 1)
     return row.tokens * (each + (0 if shape.encoder_layers else row.tokens * width))
 

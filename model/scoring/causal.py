@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,12 @@ import torch
 
 from annotator.errors import Message, UtteranceTooLong
 from model.backbones.backbone import Backbone
+from model.depth import layers_below
 from model.finite import refuse_model
 from model.prompts.tokens import PromptTokens
-from model.scoring.frozen_layers import FrozenStates, frozen_below
-from model.scoring.hidden_states import capture_layers, hidden_of, mean_by_owner
+from model.scoring.frozen_layers import FrozenStates, begin_at, frozen_below
+from model.scoring.hidden_states import by_body, capture_layers, hidden_of, layer_stack, mean_by_owner
+from model.scoring.kept_states import KeptStates
 from model.scoring.likeness import UNFIT, check_row
 from model.scoring.loglik import edge_loglik, label_loglik, path_loglik
 from model.scoring.packing import (
@@ -46,7 +49,8 @@ class CausalScorer:
         self.cached: Any = None
         self.shared: Sequence[int] = ()  # the common start of all bodies of the session, also in the cache
         self.windows = read_windows(backbone.model.config)
-        self.frozen: FrozenStates | None = None  # while only upper layers are trained
+        self.frozen: FrozenStates | None = None  # while only upper layers are trained, or scored
+        self.kept: KeptStates | None = None  # where states of the lower layers are kept
 
     def rows(self, bodies: Bodies, budget: int) -> list[list[int]]:
         """Cut in the order given: packing does not need equal lengths."""
@@ -88,14 +92,17 @@ class CausalScorer:
 
         Needs a session without a shared start: no states are captured for tokens in the cache.
         """
-        row, texts, _ = self._lay_out(bodies)
+        trie, inner = self.tokens.trie, self.tokens.trie.nodes - 1 if self.kept else 0
+        row, texts, ends = self._lay_out(bodies, inner)
         everyone, first = np.arange(len(bodies)), int(texts.positions.min())
-        queries = row.append(texts)
+        owners, nodes = np.repeat(everyone, inner), np.tile(np.arange(1, inner + 1), len(bodies))
+        queries = row.append(texts.concatenate(node_columns(owners, nodes, ends, trie)) if inner else texts)
         with capture_layers(self.backbone.model) as outputs:
             self.forward(queries, row.present, np.zeros(1, dtype=np.int64), row.cache)
-        owners = [owners_within(lane, own, first) for lane in queries]
         halfway, further = map(hidden_of, outputs)
-        means = mean_by_owner(halfway, np.concatenate(owners), len(bodies))
+        if self.kept:
+            self.kept.add(bodies, by_body(further, queries, [len(body) + inner for body in bodies]))
+        means = mean_by_owner(halfway, np.concatenate([owners_within(one, own, first) for one in queries]), len(bodies))
         last = torch.from_numpy(_locate(queries, everyone, 0 * everyone)).to(means.device)
         return torch.cat([means, further.flatten(0, 1)[last].float()], dim=1)
 
@@ -106,6 +113,16 @@ class CausalScorer:
     def frozen_below(self, bodies: Bodies, budget: int) -> AbstractContextManager[None]:
         """Compute the layers below the first trained one once for each body. See `frozen_layers`."""
         return frozen_below(self, bodies, budget)
+
+    def keep_states(self, folder: Path, key: str) -> None:
+        """Keep states of the lower layers in a folder from now on. Large codebooks are searched: none are kept."""
+        if self.tokens.trie.nodes <= FEW_NODES:
+            depth = layers_below(len(layer_stack(self.backbone.model)))
+            self.kept = KeptStates(folder, f"{key}, {depth} layers, {self.backbone.dtype}", depth)
+
+    def begin_with_kept(self, bodies: Bodies) -> AbstractContextManager[None]:
+        """Begin passes behind the lower layers, for rows of which all states are kept. See `frozen_layers`."""
+        return begin_at(self, bodies, self.kept) if self.kept else nullcontext()
 
     def at_ends(self, bodies: Bodies, owners: Ints, nodes: Ints) -> torch.Tensor:
         """Return log-probabilities over the vocabulary at the end of each body, then at the given nodes."""
@@ -265,7 +282,8 @@ class _Row:
     def compute(self, columns: Columns, owners: Ints, nodes: Ints) -> torch.Tensor:
         """Compute columns; return (pairs, vocabulary) logits at nodes of utterances, which must be among these."""
         queries, frozen = self.append(columns), self.scorer.frozen
-        with frozen.in_place(self.scorer.backbone.model, queries, self.bodies) if frozen else nullcontext():
+        begun = frozen and frozen.cover(self.bodies)
+        with frozen.in_place(self.scorer.backbone.model, queries, self.bodies) if frozen and begun else nullcontext():
             return self.scorer.forward(queries, self.present, _locate(queries, owners, nodes), self.cache)
 
     def append(self, columns: Columns) -> list[Columns]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from annotator.errors import BackboneRefused, Message, UtteranceTooLong
 from model.backbones.backbone import Backbone
 from model.prompts.tokens import PromptTokens
 from model.scoring.hidden_states import mean_by_owner
+from model.scoring.kept_states import KeptStates
 from model.scoring.likeness import UNFIT, refuse_if_off, tolerance
 from model.scoring.loglik import edge_loglik, label_loglik, path_loglik
 from model.scoring.packing import NOBODY, Bodies, Ints, split_rows
@@ -30,6 +32,14 @@ class EncoderDecoderScorer:
         self.tokens = tokens
         self.windows = read_windows(backbone.model.config)
         self.begin = _begin(backbone, tokens)
+        self.kept: KeptStates | None = None  # all layers are adapted
+
+    def keep_states(self, folder: Path, key: str) -> None:
+        """Do nothing: all layers are adapted."""
+
+    def begin_with_kept(self, bodies: Bodies) -> AbstractContextManager[None]:
+        """Do nothing: all layers are adapted."""
+        return nullcontext()
 
     def rows(self, bodies: Bodies, budget: int) -> list[list[int]]:
         """Group utterances of similar length, to compute little padding."""

@@ -1,9 +1,9 @@
-"""Compute the layers below the first trained one once for each utterance, rather than in every epoch.
+"""Compute the layers below the first trained one once for each utterance, rather than in every epoch and every round.
 
-If only upper layers are trained, the layers below them compute the same hidden states in every step. These are kept in
-memory, and a pass begins with them. The numbers equal those of whole passes; where they do not, as in a model whose
-upper layers read more than the states below, whole passes are computed. Only a backbone's own dropout, which Llama and
-its like lack, is absent from frozen layers.
+If only upper layers are trained, the layers below them compute the same hidden states in every step. These are held in
+memory for training and kept on disk for scoring (see `kept_states`), and a pass begins with them. The numbers equal
+those of whole passes; where they do not, as in a model whose upper layers read more than the states below, whole passes
+are computed. Only a backbone's own dropout, which Llama and its like lack, is absent from frozen layers.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ from accelerate.utils.memory import should_reduce_batch_size
 from model.backbones.backbone import Backbone
 from model.prompts.tokens import PromptTokens
 from model.scoring.hidden_states import capture, hidden_of, layer_stack
+from model.scoring.kept_states import KeptStates
 from model.scoring.likeness import tolerance
 from model.scoring.packing import PREFIX, Bodies, Columns, Ints, body_columns, last_of_each, node_columns
+
+_CHECKED = 4  # bodies, the longest, on which kept states are compared with whole passes
 
 
 class Scorer(Protocol):
@@ -30,6 +33,7 @@ class Scorer(Protocol):
     backbone: Backbone
     tokens: PromptTokens
     frozen: FrozenStates | None
+    kept: KeptStates | None
 
     def first_columns(self, shared: Sequence[int]) -> Columns:
         """Return the columns of the instruction and of the common start of bodies."""
@@ -48,28 +52,44 @@ class Scorer(Protocol):
         ...
 
 
+class OfBodies(Protocol):
+    """Hidden states by body: (tokens + inner nodes of the trie, width) each, in main memory."""
+
+    def __contains__(self, body: tuple[int, ...]) -> bool:
+        """Return whether a body's states are known."""
+        ...
+
+    def __getitem__(self, body: tuple[int, ...]) -> torch.Tensor:
+        """Return a body's states."""
+        ...
+
+
 @dataclass(frozen=True)
 class FrozenStates:
-    """Hidden states behind the frozen layers: of the instruction, and of each body with all inner nodes of the trie."""
+    """Hidden states behind the frozen layers: of the instruction, and of bodies."""
 
     layers: int
     prefix: torch.Tensor  # (tokens of the instruction, width)
-    of_bodies: dict[tuple[int, ...], torch.Tensor]  # (tokens + inner nodes, width) each
+    of_bodies: OfBodies
     in_tuple: bool  # whether a layer returns its states within a tuple
 
+    def cover(self, bodies: Bodies) -> bool:
+        """Return whether the states of all these bodies are known."""
+        return all(tuple(body) in self.of_bodies for body in bodies)
+
     def at(self, lanes: Sequence[Columns], bodies: Bodies) -> torch.Tensor:
-        """Return (lanes, columns, width) states of the columns of a row; zeros for padding."""
+        """Return (lanes, columns, width) states of the columns of a row, in main memory; zeros for padding."""
         known = [self.of_bodies[tuple(body)] for body in bodies]
         table = torch.cat([self.prefix, *known, torch.zeros_like(self.prefix[:1])])
         starts = len(self.prefix) + np.cumsum([0, *(len(states) for states in known)])[:-1]
         sizes = np.array([len(body) for body in bodies])
         places = np.stack([_places(lane, starts, sizes, len(self.prefix)) for lane in lanes])
-        return table[torch.from_numpy(places).to(table.device)]
+        return table[torch.from_numpy(places)]
 
     @contextmanager
     def in_place(self, model: Any, lanes: Sequence[Columns], bodies: Bodies) -> Iterator[None]:
         """Replace the frozen layers by these states in a pass over the lanes."""
-        states, frozen = self.at(lanes, bodies), layer_stack(model)[: self.layers]
+        states, frozen = self.at(lanes, bodies).to(model.device), layer_stack(model)[: self.layers]
         output = (states,) if self.in_tuple else states
         before = [layer.__dict__.get("forward") for layer in frozen]
         for layer in frozen:
@@ -111,11 +131,35 @@ def frozen_below(scorer: Scorer, bodies: Bodies, budget: int) -> Iterator[None]:
         scorer.frozen = None
 
 
+@contextmanager
+def begin_at(scorer: Scorer, bodies: Bodies, kept: KeptStates) -> Iterator[None]:
+    """Begin the passes of a scorer with kept states, for rows of which all are kept, until the end of the context.
+
+    Has no effect, and deletes the states, if the model computes other numbers this way.
+    """
+    known = sorted((body for body in bodies if tuple(body) in kept), key=len)[-_CHECKED:]
+    try:
+        if known:
+            scorer.frozen = _verified_kept(scorer, known, kept)
+        yield
+    finally:
+        scorer.frozen = None
+
+
+@torch.no_grad()
+def _verified_kept(scorer: Scorer, row: Bodies, kept: KeptStates) -> FrozenStates | None:
+    scorer.frozen = found = replace(_compute(scorer, row[:1], kept.depth), of_bodies=kept)
+    if _are_equal(scorer, row):
+        return found
+    kept.clear()
+    return None
+
+
 @torch.no_grad()
 def _verified(scorer: Scorer, rows: Sequence[Bodies], layers: int) -> FrozenStates | None:
     """Return the states of all rows; None if they lead to other numbers, or if memory runs out."""
     try:
-        scorer.frozen = found = _joined([_compute(scorer, row, layers) for row in rows])
+        scorer.frozen = found = _of_rows(scorer, rows, layers)
         return found if _are_equal(scorer, max(rows, key=lambda row: max(map(len, row)))) else None
     except RuntimeError as error:
         if not should_reduce_batch_size(error):
@@ -142,7 +186,7 @@ def _compute(scorer: Scorer, bodies: Bodies, layers: int) -> FrozenStates:
     row = first.concatenate(texts, nodes)
     with capture(layer_stack(scorer.backbone.model), [layers - 1]) as outputs:
         scorer.forward([row], [row], np.zeros(1, dtype=np.int64), None)
-    states = hidden_of(outputs[0])[0]
+    states = hidden_of(outputs[0])[0].cpu()
     of_texts = torch.split(states[size : size + len(texts)], [len(body) for body in bodies])
     of_nodes = states[size + len(texts) :].view(n, inner, -1)
     joined = [torch.cat(pair) for pair in zip(of_texts, of_nodes, strict=True)]
@@ -150,8 +194,15 @@ def _compute(scorer: Scorer, bodies: Bodies, layers: int) -> FrozenStates:
     return FrozenStates(layers, states[:size].clone(), known, isinstance(outputs[0], tuple))
 
 
-def _joined(parts: Sequence[FrozenStates]) -> FrozenStates:
-    return replace(parts[0], of_bodies={body: states for part in parts for body, states in part.of_bodies.items()})
+def _of_rows(scorer: Scorer, rows: Sequence[Bodies], layers: int) -> FrozenStates:
+    """Return the states of all rows, read from those kept or computed."""
+    kept = scorer.kept if scorer.kept and scorer.kept.depth == layers else None
+    known = {tuple(body): kept[tuple(body)] for row in rows for body in row if kept and tuple(body) in kept}
+    missing = [[body for body in row if tuple(body) not in known] for row in rows]
+    parts = [_compute(scorer, row, layers) for row in filter(None, missing)] or [_compute(scorer, rows[0][:1], layers)]
+    for part in parts:
+        known |= {body: part.of_bodies[body] for row in missing for body in map(tuple, row) if body in part.of_bodies}
+    return replace(parts[0], of_bodies=known)
 
 
 def _are_equal(scorer: Scorer, row: Bodies) -> bool:

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model import constants
+from model.depth import layers_read
 from model.prompts.tokens import whole_characters
-from model.scoring.packing import Ints
+from model.scoring.packing import Columns, Ints
 
 STATE_FORMAT = "own tokens, last token, letters"  # part of the key of states: other formats do not compare
 PIECES = (3, 5)  # letters of an n-gram, within words
@@ -67,8 +67,7 @@ def hidden_of(output: Any) -> torch.Tensor:
 def capture_layers(model: Any) -> AbstractContextManager[list[Any]]:
     """Capture the outputs halfway and three fifths up, where the pass ends, without logits."""
     layers = layer_stack(model)
-    shares = constants.MEANING_LAYER, constants.ANSWER_LAYER  # the same layer of two
-    return capture(layers, [int(share * len(layers)) for share in shares])
+    return capture(layers, layers_read(len(layers)))
 
 
 def mean_by_owner(hidden: torch.Tensor, owners: Ints, size: int) -> torch.Tensor:
@@ -78,6 +77,18 @@ def mean_by_owner(hidden: torch.Tensor, owners: Ints, size: int) -> torch.Tensor
     flat = hidden.flatten(0, -2)[mine].float()
     sums = torch.zeros(size, flat.shape[1], device=hidden.device).index_add_(0, place[mine], flat)
     return sums / torch.bincount(place[mine], minlength=size).clamp(min=1)[:, None]
+
+
+def by_body(hidden: torch.Tensor, lanes: Sequence[Columns], sizes: Sequence[int]) -> tuple[torch.Tensor, ...]:
+    """Return the (tokens and nodes, width) states of each body: of its tokens in order, then of its nodes in order.
+
+    `hidden` is (lanes, columns, width); `sizes` counts the tokens and nodes of each body.
+    """
+    owners = np.concatenate([lane.owners for lane in lanes])
+    nodes = np.concatenate([lane.nodes for lane in lanes])
+    order = np.lexsort((nodes, owners))  # stable: tokens of a body keep their order
+    places = torch.from_numpy(order[owners[order] >= 0]).to(hidden.device)
+    return torch.split(hidden.flatten(0, 1)[places], list(sizes))
 
 
 def spelling_states(texts: Sequence[str], width: int) -> NDArray[np.float32]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -17,6 +18,7 @@ from model.prompts.tokens import PromptTokens
 from model.prompts.verbalizer import LabelTrie
 from model.scoring.causal import CausalScorer
 from model.scoring.encoder_decoder import EncoderDecoderScorer
+from model.scoring.kept_states import KeptStates
 from model.scoring.packing import Bodies, Ints
 from model.scoring.trie_search import FEW_NODES, Logs
 
@@ -54,6 +56,19 @@ class Scorer(Protocol):
 
     def frozen_below(self, bodies: Bodies, budget: int) -> AbstractContextManager[None]:
         """Compute the layers below the first trained one once for each body, if that gives equal numbers."""
+        ...
+
+    def keep_states(self, folder: Path, key: str) -> None:
+        """Keep states of the layers that are not adapted in a folder from now on; `key` names what they depend on."""
+        ...
+
+    @property
+    def kept(self) -> KeptStates | None:
+        """The states that are kept, if any."""
+        ...
+
+    def begin_with_kept(self, bodies: Bodies) -> AbstractContextManager[None]:
+        """Begin passes with kept states, if that gives equal numbers, until the end of the context."""
         ...
 
     def check(self, bodies: Bodies, budget: int) -> None:

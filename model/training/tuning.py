@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 from annotator.errors import BackboneRefused, Message, ProjectError
 from model.backbones.backbone import Backbone
 from model.backbones.soundness import misfit
-from model.recipe import Recipe
+from model.recipe import Recipe, adapted_layers
+from model.scoring.hidden_states import layer_stack
 
 _NAME = "round"
 _PEFT = ("adapter_model.safetensors", "adapter_config.json")
@@ -39,6 +40,10 @@ class Tuning:
     def count(self) -> dict[str, int]:
         """Count the trained weights, and those of experts that were left as they were."""
         return {}
+
+    def unchanged_layers(self) -> int:
+        """Return the number of layers, from the first on, that compute the same as in the untrained backbone."""
+        return len(layer_stack(self.backbone.model))
 
     @contextmanager
     def off(self) -> Iterator[None]:
@@ -75,6 +80,14 @@ class PeftTuning(Tuning):
         frozen = sum(weight.numel() for name, weight in stacked if "base_layer" not in name and "lora_" not in name)
         return {"trained": trained, "frozen_experts": frozen}
 
+    def unchanged_layers(self) -> int:
+        """Return the number of layers below the first one with LoRA; 0 if weights outside the layers have it."""
+        if self.is_prompt:
+            return 0
+        within = [_count_lora(layer) for layer in layer_stack(self.backbone.model)]
+        everywhere = _count_lora(self.backbone.model)
+        return within.index(next(filter(None, within))) if 0 < everywhere == sum(within) else 0
+
     @contextmanager
     def off(self) -> Iterator[None]:
         """Bypass the layers temporarily."""
@@ -110,6 +123,10 @@ class FullTuning(Tuning):
         """Count all weights."""
         return {"trained": sum(weight.numel() for weight in self.before.values())}
 
+    def unchanged_layers(self) -> int:
+        """Return 0: all layers are trained."""
+        return 0
+
     @contextmanager
     def off(self) -> Iterator[None]:
         """Restore the original weights temporarily; takes the memory of a third copy."""
@@ -123,6 +140,10 @@ class FullTuning(Tuning):
     def remove(self) -> None:
         """Restore the original weights."""
         _overwrite(self.backbone.model, self.before)
+
+
+def _count_lora(module: torch.nn.Module) -> int:
+    return sum("lora_" in name for name, _ in module.named_parameters())
 
 
 def start_tuning(backbone: Backbone, recipe: Recipe) -> Tuning:
@@ -280,11 +301,18 @@ def _config(backbone: Backbone, recipe: Recipe) -> peft.PeftConfig:
         lora_alpha=recipe.alpha,
         lora_dropout=recipe.dropout,
         target_modules=recipe.target_modules,
-        exclude_modules=_excluded(backbone.model, recipe.layers),
+        exclude_modules=_excluded(backbone.model, _layers_of(backbone, recipe)),
         use_rslora=recipe.rslora,
         use_dora=recipe.dora,
         task_type=kind,
     )
+
+
+def _layers_of(backbone: Backbone, recipe: Recipe) -> tuple[int, ...]:
+    """Return the numbers of the layers to adapt; empty for all, as in encoder-decoders."""
+    if backbone.family == "encoder-decoder":
+        return recipe.layers
+    return adapted_layers(recipe, len(layer_stack(backbone.model)))
 
 
 def _excluded(model: Any, layers: Sequence[int]) -> str | None:
