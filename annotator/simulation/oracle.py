@@ -117,7 +117,7 @@ def simulate(plan: Plan, seeds: Sequence[int], listener: Listener = discard, mem
         config = replace(plan.config, seed=seed, batch_size=-(-plan.labels // plan.rounds), retrain_every=0)
         config = replace(config, recipe=replace(config.recipe, seed=seed))
         with tempfile.TemporaryDirectory() as folder, create_project(Path(folder), gold.draft, config) as project:
-            test = _fill(project, gold, plan, seed)
+            test = fill(project, gold, plan, seed)
             yield from _run_rounds(project, plan, Answers(gold, test, plan.noise, seed), memo, listener)
 
 
@@ -164,7 +164,7 @@ def _run_rounds(project: Project, plan: Plan, known: Answers, memo: Memo, listen
     if config.strategy != "random":
         run_round(project, classifier, config, Report(listener))  # round 0: zero-shot, as in the app
     for number in range(1, plan.rounds + 1):
-        answered = _answer_until(project, known, round(plan.labels * number / plan.rounds), plan.annotators)
+        answered = answer_until(project, known, round(plan.labels * number / plan.rounds), plan.annotators)
         done = run_round(project, classifier, config, Report(listener))
         logits = done.adapter.logits(test)
         if plan.keep:
@@ -208,7 +208,7 @@ def keep(path: Path, project: Project, done: Promoted, test: tuple[Logits, Logit
     )
 
 
-def _answer_until(project: Project, known: Answers, target: int, annotators: int = 1) -> int:
+def answer_until(project: Project, known: Answers, target: int, annotators: int = 1) -> int:
     """Answer questions until `target` answers exist or no question is left; return the number of answers."""
     codebook = codebook_of(project)
     answered = annotations.counts(project.db)["label"]
@@ -242,7 +242,7 @@ def summarize(runs: Sequence[Run]) -> dict[str, float]:
     return means | spreads
 
 
-def _fill(project: Project, gold: Gold, plan: Plan, seed: int) -> dict[int, int]:
+def fill(project: Project, gold: Gold, plan: Plan, seed: int) -> dict[int, int]:
     """Add a sample of the training rows as pool and all other rows as context; return the test labels by id."""
     rng = np.random.default_rng(seed)
     pool = set(rng.permutation(len(gold.train))[: plan.pool_limit].tolist())

@@ -1,0 +1,152 @@
+"""Compare rounds that adapt the upper layers, the default, with rounds that adapt all layers.
+
+    python -m benchmarks.depth [--quick | --tiny] [--sets trec,goemotions,annomi] [--labels 100] [--seeds 0,1,2]
+
+Both ways run a round on copies of one project, with the same answers, and are tested on the same rows. Adapting all
+layers with a dropout of 0.05 was the former default, and no hidden states were kept on disk. The seconds are
+those of the processor, of all threads together: other programs hardly change them. A first round reads every utterance;
+in a later one, all of them have been read. The last line is one JSON object: time as a share of that of adapting all
+layers, and the mean differences of accuracy and log-loss, upper layers minus all.
+"""
+
+import shutil
+import tempfile
+import time
+from argparse import Namespace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from annotator.codebook.definition import codebook_of, create_project
+from annotator.loop import run_round
+from annotator.methods.metrics import evaluate
+from annotator.project import Project
+from annotator.rounds.progress import Report
+from annotator.rounds.snapshot import read_texts
+from annotator.simulation.oracle import Answers, answer_until, fill, read_gold
+from benchmarks.command import RANDOM_WEIGHTS, Command
+from benchmarks.data import plan_of
+from benchmarks.measure import print_last
+from model.backbones.catalog import STARTER
+from model.load import load_classifier
+from model.recipe import Recipe
+
+COMMAND = Command(
+    __doc__,
+    full={
+        "sets": ("trec", "goemotions", "annomi"), "labels": 100, "seeds": (0, 1, 2), "pool": 800, "test_limit": 400,
+        "epochs": Recipe().epochs, "backbone": STARTER,
+    },
+    quick={"sets": ("trec",), "labels": 20, "seeds": (0,), "pool": 60, "test_limit": 40, "epochs": 2},
+    tiny={
+        "sets": ("client_talk",), "labels": 30, "seeds": (0,), "pool": 80, "test_limit": 40, "epochs": 1,
+        **RANDOM_WEIGHTS,
+    },
+    figures=("first_round", "later_round", "accuracy", "log_loss"),
+)  # fmt: skip
+WAYS = {"all layers": Recipe(depth="all", dropout=0.05), "upper layers": Recipe()}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A round: processor seconds by stage, and its figures on the test rows."""
+
+    seconds: dict[str, float]
+    accuracy: float
+    log_loss: float
+
+    @property
+    def first(self) -> float:
+        """Return the seconds of the round."""
+        return sum(self.seconds.values())
+
+    @property
+    def later(self) -> float:
+        """Return the seconds of the round without reading."""
+        return self.first - self.seconds.get("read", 0.0)
+
+
+class Watch:
+    """Listener that adds up the processor seconds of each stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._stage, self._began = "snapshot", time.process_time()
+
+    def __call__(self, stage: str, share: float, seconds_left: float | None) -> None:
+        """Count the time since the last call for the stage reported then."""
+        now = time.process_time()
+        self.seconds[self._stage] = self.seconds.get(self._stage, 0.0) + now - self._began
+        self._stage, self._began = stage, now
+
+
+def compare(name: str, seed: int, given: Namespace) -> dict[str, Outcome]:
+    """Run a round in each way on copies of one project."""
+    plan = replace(plan_of(name, given.backbone), pool_limit=given.pool, test_limit=given.test_limit)
+    config = replace(plan.config, strategy="random", seed=seed, batch_size=given.labels, retrain_every=0)
+    gold = read_gold(plan)
+    with tempfile.TemporaryDirectory() as folder:
+        answered = Path(folder) / "answered"
+        with create_project(answered, gold.draft, config) as project:
+            test = fill(project, gold, plan, seed)
+            answer_until(project, Answers(gold, test), given.labels)
+        found = {}
+        for way, recipe in WAYS.items():
+            copy = shutil.copytree(answered, Path(folder) / way)
+            with Project.open(copy) as project:
+                project.config = replace(config, recipe=replace(recipe, epochs=given.epochs, seed=seed))
+                found[way] = measure(project, test)
+        return found
+
+
+def measure(project: Project, test: dict[int, int]) -> Outcome:
+    """Run a round and test it."""
+    config, task = project.config, codebook_of(project).task()
+    cache = project.cache if config.recipe.depth == "upper" else None
+    classifier = load_classifier(config.backbone, task, config.recipe, config.template, cache)
+    watch = Watch()
+    done = run_round(project, classifier, config, Report(watch))
+    watch("", 1.0, None)
+    texts = read_texts(project, list(test), config.context_turns)
+    figures = evaluate(done.calibrator(done.adapter.logits(texts)), np.array(list(test.values())))
+    return Outcome(watch.seconds, figures.accuracy, figures.nll)
+
+
+def rows(given: Namespace) -> Iterator[tuple[str, int, dict[str, Outcome]]]:
+    """Yield the outcomes of each seed of each data set."""
+    for seed in given.seeds:
+        for name in given.sets:
+            yield name, seed, compare(name, seed, given)
+
+
+def main() -> None:
+    """Measure and print."""
+    given, found = COMMAND.read(), []
+    for name, seed, outcomes in rows(given):
+        found.append([outcomes[way] for way in WAYS])
+        for way, outcome in outcomes.items():
+            stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in outcome.seconds.items() if seconds > 0.1)
+            figures = f"accuracy {outcome.accuracy:.3f}, log-loss {outcome.log_loss:.3f}"
+            print(f"{name}, seed {seed}, {way}: {outcome.first:.1f} s ({stages}), {figures}", flush=True)
+    changes = {
+        "first_round": [upper.first / every.first for every, upper in found],
+        "later_round": [upper.later / every.later for every, upper in found],
+        "accuracy": [upper.accuracy - every.accuracy for every, upper in found],
+        "log_loss": [upper.log_loss - every.log_loss for every, upper in found],
+    }
+    table = Table(title=f"upper layers against all layers, {len(found)} pairs")
+    for column in ("", "mean", "lowest to highest", "standard deviation"):
+        table.add_column(column, justify="left" if not column else "right")
+    for name, values in changes.items():
+        spread = f"{np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+        table.add_row(name, f"{np.mean(values):.3f}", f"{min(values):.3f} to {max(values):.3f}", spread)
+    Console().print(table)
+    print_last({name: round(float(np.mean(values)), 3) for name, values in changes.items()})
+
+
+if __name__ == "__main__":
+    main()
