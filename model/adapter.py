@@ -20,7 +20,8 @@ from safetensors import SafetensorError
 
 from annotator.errors import BackboneChanged, BackboneRefused, Message, NotFinite, ProjectError
 from model.backbones.backbone import Backbone
-from model.description import check_files, read_description, write_description
+from model.backbones.fingerprint import short_hash
+from model.description import check_files, check_origin, read_description, write_description
 from model.finite import check_finite
 from model.probe.probe import PROBE_FILE, Probe, blank, blend, fit_probe, zero_shot_probe
 from model.prompts.tokens import PromptTokens
@@ -175,7 +176,7 @@ class LanguageModelClassifier:
         weights other than this classifier's.
         """
         description = complete_description(folder)
-        check_origin(description, self.backbone)
+        check_origin(description, self.backbone.name, self.origin)
         if description.get("tokenization") not in (None, self.tokenization):
             raise BackboneChanged(
                 Message("“{name}” tokenizes text otherwise than when this round was trained.", name=self.backbone.name),
@@ -321,16 +322,6 @@ class RoundAdapter:
             raise BackboneRefused("This adapter has been replaced by a later one.", "Load it again from its folder.")
 
 
-def check_origin(description: dict[str, Any], backbone: Backbone) -> None:
-    """Raise BackboneChanged if a round was trained with other weights; a round that names none accepts any."""
-    trained_with = description.get("fingerprint", "")
-    if trained_with and trained_with != backbone.origin.fingerprint:
-        raise BackboneChanged(
-            Message("The weights of “{name}” differ from those this round was trained with.", name=backbone.name),
-            "Restore the former weights, or retrain.",
-        )
-
-
 def complete_description(folder: Path) -> dict[str, Any]:
     """Return the description of a round. Raises ProjectError if a file of its folder is missing or another's."""
     weights_in(folder)
@@ -354,8 +345,3 @@ def _read_probe(folder: Path) -> Probe:
     if probe is None or not all(np.isfinite(array).all() for array in vars(probe).values()):
         raise ProjectError(Message("{n} does not contain a trained quick classifier.", n=folder / PROBE_FILE), _RESTORE)
     return probe
-
-
-def short_hash(content: list[Any]) -> str:
-    """Return a short hash of JSON content."""
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from annotator.errors import Message, ProjectError
+from annotator.errors import BackboneChanged, Message, ProjectError
 from model.backbones.fingerprint import digest, read_json
 from model.prompts.verbalizer import former_words
 from model.recipe import Recipe, renamed
@@ -66,6 +66,16 @@ def check_files(folder: Path, description: Description) -> None:
             raise ProjectError(
                 Message("{name} in {folder} is damaged, or not from this round.", name=name, folder=folder), _RESTORE
             )
+
+
+def check_origin(description: Description, name: str, origin: Origin) -> None:
+    """Raise BackboneChanged if a round was trained with other weights; a round that names none accepts any."""
+    trained_with = description.get("fingerprint", "")
+    if trained_with and trained_with != origin.fingerprint:
+        raise BackboneChanged(
+            Message("The weights of “{name}” differ from those this round was trained with.", name=name),
+            "Restore the former weights, or retrain.",
+        )
 
 
 def _files(folder: Path) -> dict[str, Path]:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from annotator.errors import Message, ProjectError
-from model.adapter import LanguageModelClassifier, RoundAdapter, check_origin, complete_description, short_hash
+from model.adapter import LanguageModelClassifier, RoundAdapter, complete_description
 from model.backbones.backbone import load_backbone
-from model.backbones.fingerprint import pinned
+from model.backbones.fingerprint import pinned, short_hash
 from model.description import (
     DESCRIPTION,
+    check_origin,
     read_description,
     read_frame,
     read_recipe,
@@ -40,7 +41,7 @@ def restore(folder: Path) -> RoundAdapter:
     recipe = read_recipe(description)
     name = pinned(description["backbone"], description.get("revision", ""))
     backbone = load_backbone(name, recipe.quantization, precision=recipe.precision)
-    check_origin(description, backbone)
+    check_origin(description, backbone.name, backbone.origin)
     task = read_task(description)
     if "frame" in description:
         classifier = LanguageModelClassifier(backbone, task, recipe, description["template"], read_frame(description))
@@ -66,7 +67,7 @@ def load_for_explanation(folder: Path | None, name: str, task: Task, recipe: Rec
     description = read_description(folder) if folder and (folder / DESCRIPTION).is_file() else {}
     pin = pinned(name, description.get("revision", ""))
     backbone = load_backbone(pin, recipe.quantization, precision=recipe.precision)
-    check_origin(description, backbone)
+    check_origin(description, backbone.name, backbone.origin)
     frame = replace(read_frame(description), opening="") if "frame" in description else None
     return LanguageModelClassifier(backbone, task, recipe, REASON.name, frame)
 

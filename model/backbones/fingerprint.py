@@ -199,3 +199,8 @@ def has_changed(name: str, made_with: Origin) -> bool:
         return fingerprint_of(folder) != made_with.fingerprint
     except (OSError, ValueError, LookupError):
         return False
+
+
+def short_hash(content: list[Any]) -> str:
+    """Return a short hash of JSON content."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]

@@ -183,7 +183,7 @@ def _adapted(job: Job) -> int:
     return len(chosen) or shape.layers
 
 
-def _through(job: Job) -> int:
+def layers_through(job: Job) -> int:
     """Return the number of layers that gradients pass through: those above the lowest one that is adapted."""
     shape, recipe = job.shape, job.recipe
     if shape.encoder_layers or recipe.method != "lora":
@@ -212,7 +212,7 @@ def _places(job: Job, row: Row, training: bool) -> int:
 def _activations(job: Job, row: Row, training: bool) -> int:
     """Return the bytes of a row's activations and of its attention mask."""
     shape, width = job.shape, job.width
-    kept, layers = _kept(job, row, training), _through(job)
+    kept, layers = _kept(job, row, training), layers_through(job)
     if not training:
         return row.tokens * (kept + (0 if shape.encoder_layers else _pairs(job, row)))
     # these layers, plus the gradients of one; with checkpointing, the inputs of these layers, plus one layer

@@ -17,7 +17,7 @@ from typing import Any
 
 from annotator.errors import BackboneRefused, Message
 from model.backbones.catalog import SHAPES, STARTER
-from model.backbones.memory import BF16, FP32, Job, in_gb, peak, row_of
+from model.backbones.memory import BF16, FP32, Job, in_gb, layers_through, peak, row_of
 from model.recipe import LEAST_TOKENS, Recipe
 
 FREE: dict[str, tuple[Any, ...]] = {  # settings a plan may choose, the default first
@@ -181,13 +181,15 @@ def _plan(job: Job, wanted: Recipe) -> Plan:
 def _cost(job: Job) -> float:
     """Return the cost of a round of 200 labels: training on them, and scoring every utterance.
 
-    Each row computes the instruction and unpacks 4-bit weights again, so short rows cost more.
+    Each row computes the instruction and unpacks 4-bit weights again, so short rows cost more. Scoring counts as
+    whole passes, the lower layers of which are computed when a text is first read.
     """
     recipe, lengths = job.recipe, job.lengths
     unpacking = _UNPACKING[job.machine.gpu] if recipe.quantization == "nf4" else 0
     passes = _PASSES + (recipe.method == "full") + recipe.checkpointing * _RECOMPUTING
     trained, scored = (row_of(job, lengths.typical, training) for training in (True, False))
-    training = passes * (trained.tokens + unpacking) / trained.utterances * _STEPS[recipe.optimizer]
+    upper = layers_through(job) / max(job.shape.layers, job.shape.encoder_layers)
+    training = upper * passes * (trained.tokens + unpacking) / trained.utterances * _STEPS[recipe.optimizer]
     scoring = (scored.tokens + unpacking) / scored.utterances
     examples = LABELS * recipe.epochs if recipe.probe_weight < 1 else 0
     slow = 1.0 if job.width == job.machine.width else _SLOW[job.width]

@@ -282,8 +282,7 @@ class _Row:
     def compute(self, columns: Columns, owners: Ints, nodes: Ints) -> torch.Tensor:
         """Compute columns; return (pairs, vocabulary) logits at nodes of utterances, which must be among these."""
         queries, frozen = self.append(columns), self.scorer.frozen
-        begun = frozen and frozen.cover(self.bodies)
-        with frozen.in_place(self.scorer.backbone.model, queries, self.bodies) if frozen and begun else nullcontext():
+        with frozen.in_place(self.scorer.backbone.model, queries, self.bodies) if frozen else nullcontext():
             return self.scorer.forward(queries, self.present, _locate(queries, owners, nodes), self.cache)
 
     def append(self, columns: Columns) -> list[Columns]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -55,12 +55,8 @@ class Scorer(Protocol):
 class OfBodies(Protocol):
     """Hidden states by body: (tokens + inner nodes of the trie, width) each, in main memory."""
 
-    def __contains__(self, body: tuple[int, ...]) -> bool:
-        """Return whether a body's states are known."""
-        ...
-
-    def __getitem__(self, body: tuple[int, ...]) -> torch.Tensor:
-        """Return a body's states."""
+    def get(self, body: tuple[int, ...], /) -> torch.Tensor | None:
+        """Return a body's states, if known."""
         ...
 
 
@@ -73,13 +69,14 @@ class FrozenStates:
     of_bodies: OfBodies
     in_tuple: bool  # whether a layer returns its states within a tuple
 
-    def cover(self, bodies: Bodies) -> bool:
-        """Return whether the states of all these bodies are known."""
-        return all(tuple(body) in self.of_bodies for body in bodies)
+    def of(self, bodies: Bodies) -> list[torch.Tensor] | None:
+        """Return the states of bodies; None if some are not known."""
+        found = [self.of_bodies.get(tuple(body)) for body in bodies]
+        known = [states for states in found if states is not None]
+        return known if len(known) == len(bodies) else None
 
-    def at(self, lanes: Sequence[Columns], bodies: Bodies) -> torch.Tensor:
+    def at(self, lanes: Sequence[Columns], bodies: Bodies, known: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return (lanes, columns, width) states of the columns of a row, in main memory; zeros for padding."""
-        known = [self.of_bodies[tuple(body)] for body in bodies]
         table = torch.cat([self.prefix, *known, torch.zeros_like(self.prefix[:1])])
         starts = len(self.prefix) + np.cumsum([0, *(len(states) for states in known)])[:-1]
         sizes = np.array([len(body) for body in bodies])
@@ -88,8 +85,12 @@ class FrozenStates:
 
     @contextmanager
     def in_place(self, model: Any, lanes: Sequence[Columns], bodies: Bodies) -> Iterator[None]:
-        """Replace the frozen layers by these states in a pass over the lanes."""
-        states, frozen = self.at(lanes, bodies).to(model.device), layer_stack(model)[: self.layers]
+        """Replace the frozen layers by these states in a pass over the lanes, if those of all bodies are known."""
+        known = self.of(bodies)
+        if known is None:
+            yield
+            return
+        states, frozen = self.at(lanes, bodies, known).to(model.device), layer_stack(model)[: self.layers]
         output = (states,) if self.in_tuple else states
         before = [layer.__dict__.get("forward") for layer in frozen]
         for layer in frozen:
@@ -113,6 +114,15 @@ def _places(lane: Columns, starts: Ints, sizes: Ints, first: int) -> Ints:
     node = starts[owners] + sizes[owners] + lane.nodes - 1
     own = np.where(lane.nodes > 0, node, body)
     return np.where(lane.owners >= 0, own, np.where(lane.owners == PREFIX, lane.positions, -1))
+
+
+@dataclass(frozen=True)
+class Computed:
+    """Hidden states that were computed: of the instruction, and of the bodies of a row."""
+
+    prefix: torch.Tensor
+    of_bodies: dict[tuple[int, ...], torch.Tensor]
+    in_tuple: bool
 
 
 @contextmanager
@@ -148,7 +158,8 @@ def begin_at(scorer: Scorer, bodies: Bodies, kept: KeptStates) -> Iterator[None]
 
 @torch.no_grad()
 def _verified_kept(scorer: Scorer, row: Bodies, kept: KeptStates) -> FrozenStates | None:
-    scorer.frozen = found = replace(_compute(scorer, row[:1], kept.depth), of_bodies=kept)
+    first = _compute(scorer, row[:1], kept.depth)
+    scorer.frozen = found = FrozenStates(kept.depth, first.prefix, kept, first.in_tuple)
     if _are_equal(scorer, row):
         return found
     kept.clear()
@@ -176,7 +187,7 @@ def _count_frozen(model: Any) -> int:
     return trained.index(True) if any(trained) and not outside else 0
 
 
-def _compute(scorer: Scorer, bodies: Bodies, layers: int) -> FrozenStates:
+def _compute(scorer: Scorer, bodies: Bodies, layers: int) -> Computed:
     """Compute one row of bodies and all inner nodes up to the last frozen layer."""
     first, trie, n = scorer.first_columns(()), scorer.tokens.trie, len(bodies)
     inner, size = trie.nodes - 1, len(first)
@@ -191,18 +202,19 @@ def _compute(scorer: Scorer, bodies: Bodies, layers: int) -> FrozenStates:
     of_nodes = states[size + len(texts) :].view(n, inner, -1)
     joined = [torch.cat(pair) for pair in zip(of_texts, of_nodes, strict=True)]
     known = {tuple(body): one for body, one in zip(bodies, joined, strict=True)}
-    return FrozenStates(layers, states[:size].clone(), known, isinstance(outputs[0], tuple))
+    return Computed(states[:size].clone(), known, isinstance(outputs[0], tuple))
 
 
 def _of_rows(scorer: Scorer, rows: Sequence[Bodies], layers: int) -> FrozenStates:
     """Return the states of all rows, read from those kept or computed."""
     kept = scorer.kept if scorer.kept and scorer.kept.depth == layers else None
-    known = {tuple(body): kept[tuple(body)] for row in rows for body in row if kept and tuple(body) in kept}
+    read = {tuple(body): kept.get(tuple(body)) for row in rows for body in row} if kept else {}
+    known = {body: states for body, states in read.items() if states is not None}
     missing = [[body for body in row if tuple(body) not in known] for row in rows]
     parts = [_compute(scorer, row, layers) for row in filter(None, missing)] or [_compute(scorer, rows[0][:1], layers)]
     for part in parts:
-        known |= {body: part.of_bodies[body] for row in missing for body in map(tuple, row) if body in part.of_bodies}
-    return replace(parts[0], of_bodies=known)
+        known |= part.of_bodies
+    return FrozenStates(layers, parts[0].prefix, known, parts[0].in_tuple)
 
 
 def _are_equal(scorer: Scorer, row: Bodies) -> bool:

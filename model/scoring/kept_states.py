@@ -12,6 +12,7 @@ import logging
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -33,16 +34,18 @@ _HASH = 16  # bytes that stand for a text
 class KeptStates:
     """States of texts up to a depth, in memory until `flush` writes them into a file of the folder.
 
-    `LIMIT` bytes are kept, and never more than a tenth of the free disk space.
+    At most `LIMIT` bytes are kept, and what is added at once takes at most a tenth of the free disk space.
     """
 
     def __init__(self, folder: Path, key: str, depth: int) -> None:
         self.depth = depth  # the number of layers that have been computed
         self.folder, self.key = folder, key
-        self._places: dict[bytes, tuple[Any, int, int]] = {}  # hash of a text -> slice of a file, first and end row
+        self._places: dict[bytes, tuple[Any, int, int, int]] = {}  # hash of a text -> file, first row, end, checksum
         self._new: dict[bytes, torch.Tensor] = {}
-        self._bytes = 0
+        self._written = 0  # bytes
         self.full = False  # no more are kept
+        for path in sorted(folder.glob("*.tmp")):  # of a process that ended while writing
+            path.unlink(missing_ok=True)
         for path in sorted(folder.glob("*.safetensors")):
             self._open(path)
 
@@ -51,22 +54,25 @@ class KeptStates:
         name = _name(body)
         return name in self._places or name in self._new
 
-    def __getitem__(self, body: tuple[int, ...]) -> torch.Tensor:
-        """Return the (tokens + inner nodes, width) states of a text. Raises KeyError."""
+    def get(self, body: tuple[int, ...], /) -> torch.Tensor | None:
+        """Return the (tokens + inner nodes, width) states of a text; None if they are not kept, or damaged."""
         name = _name(body)
-        if name in self._new:
-            return self._new[name]
-        part, first, end = self._places[name]
+        if name in self._new or name not in self._places:
+            return self._new.get(name)
+        part, first, end, checksum = self._places[name]
         states: torch.Tensor = part[first:end]
-        return states
+        if _checksum(states) == checksum:
+            return states
+        _LOG.warning("Hidden states in %s are damaged and are computed again.", self.folder)
+        del self._places[name]
+        return None
 
     def add(self, bodies: Bodies, states: Sequence[torch.Tensor]) -> None:
         """Keep (tokens + inner nodes, width) states of each text, if there is room and they are finite."""
-        size = sum(one.numel() * one.element_size() for one in states)
-        if self.full or self._bytes + size > LIMIT or size > SHARE * _free(self.folder):
+        size = _size([*self._new.values(), *states])
+        if self.full or self._written + size > LIMIT or size > SHARE * _free(self.folder):
             self.full = True
         elif all(bool(torch.isfinite(one).all()) for one in states):
-            self._bytes += size
             self._new |= {_name(body): one.cpu() for body, one in zip(bodies, states, strict=True)}
 
     def flush(self) -> None:
@@ -84,10 +90,13 @@ class KeptStates:
         self.folder.mkdir(mode=0o700, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".tmp")
         os.close(handle)
+        content = {
+            "states": torch.cat(list(new.values())),
+            "ends": torch.tensor(np.cumsum([len(states) for states in new.values()])),
+            "names": torch.frombuffer(bytearray(b"".join(new)), dtype=torch.uint8).view(-1, _HASH),
+            "checksums": torch.tensor([_checksum(states) for states in new.values()]),
+        }
         try:
-            ends = torch.tensor(np.cumsum([len(states) for states in new.values()]))
-            names = torch.frombuffer(bytearray(b"".join(new)), dtype=torch.uint8).view(-1, _HASH)
-            content = {"states": torch.cat(list(new.values())), "ends": ends, "names": names}
             save_file(content, temporary, metadata={"key": self.key})
             final = Path(temporary).with_suffix(".safetensors")
             os.replace(temporary, final)
@@ -96,8 +105,8 @@ class KeptStates:
             Path(temporary).unlink(missing_ok=True)
 
     def clear(self) -> None:
-        """Delete all states."""
-        self._places, self._new, self._bytes = {}, {}, 0
+        """Delete all states, and keep none from now on."""
+        self._places, self._new, self.full = {}, {}, True
         for path in self.folder.glob("*.safetensors"):
             with suppress(OSError):
                 path.unlink()
@@ -107,13 +116,13 @@ class KeptStates:
         with suppress(OSError, SafetensorError, KeyError, ValueError):
             file: Any = safe_open(path, framework="pt")
             if (file.metadata() or {}).get("key") == self.key:
-                names, ends = file.get_tensor("names").numpy(), file.get_tensor("ends").tolist()
-                part, starts = file.get_slice("states"), [0, *ends[:-1]]
-                if part.get_shape()[0] == ends[-1]:
-                    found = zip((row.tobytes() for row in names), starts, ends, strict=True)
-                    self._places |= {name: (part, first, end) for name, first, end in found}
-                    self._bytes += path.stat().st_size
-                    return
+                ends, checksums = (file.get_tensor(name).tolist() for name in ("ends", "checksums"))
+                names = [row.tobytes() for row in file.get_tensor("names").numpy()]
+                part = file.get_slice("states")
+                found = zip([0, *ends[:-1]], ends, checksums, strict=True)
+                self._places |= {name: (part, *place) for name, place in zip(names, found, strict=True)}
+                self._written += path.stat().st_size
+                return
         _LOG.info("Deleted %s: its states are of another backbone or codebook, or damaged.", path)
         with suppress(OSError):
             path.unlink()
@@ -121,6 +130,14 @@ class KeptStates:
 
 def _name(body: Sequence[int]) -> bytes:
     return hashlib.blake2b(np.asarray(body, dtype=np.int64).tobytes(), digest_size=_HASH).digest()
+
+
+def _checksum(states: torch.Tensor) -> int:
+    return zlib.crc32(states.contiguous().view(torch.uint8).numpy().tobytes())
+
+
+def _size(states: Sequence[torch.Tensor]) -> int:
+    return sum(one.numel() * one.element_size() for one in states)
 
 
 def _free(folder: Path) -> int:
