@@ -16,6 +16,9 @@ MEANING_LAYER, ANSWER_LAYER = 0.5, 0.6  # share of the layers below the hidden s
 # A round
 PROBE_WEIGHT = 0.6  # of the quick classifier in the blend with the adapter
 
+ADAPTED_FROM = 0.5  # share of the layers that LoRA leaves as they are
+UPPER_RATE = 2.0  # multiple of the learning rate for all layers if only those above are adapted
+
 # Calibration
 ROUND_SPREAD = 0.3  # prior deviation of a quick classifier's log temperature, as seen over data sets and seeds
 BIAS_SPREAD = 0.25  # prior deviation of a label's bias, in nats

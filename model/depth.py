@@ -1,7 +1,6 @@
-"""Divide the layers of a causal model: the lower ones are read once for each text, the upper ones are adapted.
+"""Divide the layers of a causal model: which the quick classifier reads, and from which on LoRA adapts them.
 
-The quick classifier reads hidden states of the untrained model halfway and three fifths up. LoRA adapts the layers
-above the higher of these two, so that the layers below compute the same states in every epoch and every round.
+Layers below the first one that is adapted compute the same hidden states in every epoch and every round.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from typing import Literal
 
 from model import constants
 
-Depth = Literal["upper", "all"]  # the layers that LoRA adapts: those above what the quick classifier reads, or all
+Depth = Literal["upper", "all"]
 
 
 def layers_read(layers: int) -> tuple[int, int]:
@@ -18,11 +17,6 @@ def layers_read(layers: int) -> tuple[int, int]:
     return int(constants.MEANING_LAYER * layers), int(constants.ANSWER_LAYER * layers)
 
 
-def layers_below(layers: int) -> int:
-    """Return the number of layers up to the highest one that is read."""
-    return max(layers_read(layers)) + 1
-
-
-def upper_layers(layers: int) -> tuple[int, ...]:
-    """Return the numbers of the layers above those that are read; empty if there is none."""
-    return tuple(range(layers_below(layers), layers))
+def first_adapted(layers: int) -> int:
+    """Return the number of the first layer that is adapted at depth “upper”, which is that of layers below it."""
+    return int(constants.ADAPTED_FROM * layers)

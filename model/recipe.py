@@ -14,7 +14,7 @@ from annotated_types import Ge, Interval
 
 from annotator.errors import BadInput, Message
 from model import constants
-from model.depth import Depth, upper_layers
+from model.depth import Depth, first_adapted
 
 LEARNING_RATES = {
     "lora": 1e-3,  # about ten times that of full fine-tuning (Schulman et al. 2025, LoRA Without Regret)
@@ -54,7 +54,7 @@ class Recipe:
     alpha: Count = 32  # twice the rank: the update enters at scale 2
     dropout: Part = 0.0  # takes time: 0.05 adds a fifth to training on a CPU
     target_modules: str = "all-linear"  # attention alone learns less (Biderman et al. 2024, arXiv 2405.09673)
-    learning_rate: Positive | None = None  # None: the default of the method, see LEARNING_RATES
+    learning_rate: Positive | None = None  # None: see `default_rate`
     # of the probe in the blend; 0: adapter alone; 1: probe alone, nothing is fine-tuned
     probe_weight: Share = constants.PROBE_WEIGHT
     epochs: Limited = 8
@@ -68,7 +68,7 @@ class Recipe:
     class_weights: bool = False  # weigh labels by inverse square root of frequency
     clip: Positive = 1.0
     layers: tuple[Annotated[int, Ge(0)], ...] = ()  # to adapt; empty: those of the depth
-    # of LoRA in causal models; “upper”: layers above those that the quick classifier reads, in half the time
+    # of LoRA in causal models; “upper”: the upper half, in less than half the time (docs/performance.md)
     depth: Depth = "upper"
     rslora: bool = False  # scale by the root of the rank (Kalajdzievski 2023, arXiv 2312.03732)
     dora: bool = False  # separates magnitude and direction (Liu et al. 2024, arXiv 2402.09353); slower
@@ -90,7 +90,13 @@ class Recipe:
 
 def adapted_layers(recipe: Recipe, layers: int) -> tuple[int, ...]:
     """Return the numbers of the layers that LoRA adapts in a causal model with so many; empty for all."""
-    return recipe.layers or (upper_layers(layers) if recipe.depth == "upper" else ())
+    return recipe.layers or (tuple(range(first_adapted(layers), layers)) if recipe.depth == "upper" else ())
+
+
+def default_rate(recipe: Recipe, is_causal: bool) -> float:
+    """Return the learning rate if none is set: that of the method, higher if only the upper layers are adapted."""
+    is_upper = is_causal and recipe.method == "lora" and recipe.depth == "upper" and not recipe.layers
+    return LEARNING_RATES[recipe.method] * (constants.UPPER_RATE if is_upper else 1.0)
 
 
 def check_recipe(recipe: Recipe) -> None:

@@ -12,11 +12,11 @@ import torch
 
 from annotator.errors import Message, UtteranceTooLong
 from model.backbones.backbone import Backbone
-from model.depth import layers_below
+from model.depth import first_adapted, layers_read
 from model.finite import refuse_model
 from model.prompts.tokens import PromptTokens
 from model.scoring.frozen_layers import FrozenStates, begin_at, frozen_below
-from model.scoring.hidden_states import by_body, capture_layers, hidden_of, layer_stack, mean_by_owner
+from model.scoring.hidden_states import by_body, capture, hidden_of, layer_stack, mean_by_owner
 from model.scoring.kept_states import KeptStates
 from model.scoring.likeness import UNFIT, check_row
 from model.scoring.loglik import edge_loglik, label_loglik, path_loglik
@@ -82,8 +82,7 @@ class CausalScorer:
         def expand(owners: Ints, nodes: Ints) -> Logs:
             if nodes.any():
                 return edge_loglik(row.compute(node_columns(owners, nodes, ends, trie), owners, nodes), nodes, trie)
-            # the roots, which are expanded together before any other node
-            return edge_loglik(row.compute(texts, owners, nodes), nodes, trie)
+            return edge_loglik(row.compute(texts, owners, nodes), nodes, trie)  # the roots are expanded together, first
 
         return best_first(trie, n, expand, tolerance, at_once=max(len(texts), n))
 
@@ -97,11 +96,13 @@ class CausalScorer:
         everyone, first = np.arange(len(bodies)), int(texts.positions.min())
         owners, nodes = np.repeat(everyone, inner), np.tile(np.arange(1, inner + 1), len(bodies))
         queries = row.append(texts.concatenate(node_columns(owners, nodes, ends, trie)) if inner else texts)
-        with capture_layers(self.backbone.model) as outputs:
+        layers = layer_stack(self.backbone.model)
+        numbers = [*layers_read(len(layers)), *([self.kept.depth - 1] if self.kept else [])]
+        with capture(layers, numbers) as outputs:
             self.forward(queries, row.present, np.zeros(1, dtype=np.int64), row.cache)
-        halfway, further = map(hidden_of, outputs)
+        halfway, further, *below = (hidden_of(outputs[number]) for number in numbers)
         if self.kept:
-            self.kept.add(bodies, by_body(further, queries, [len(body) + inner for body in bodies]))
+            self.kept.add(bodies, by_body(below[0], queries, [len(body) + inner for body in bodies]))
         means = mean_by_owner(halfway, np.concatenate([owners_within(one, own, first) for one in queries]), len(bodies))
         last = torch.from_numpy(_locate(queries, everyone, 0 * everyone)).to(means.device)
         return torch.cat([means, further.flatten(0, 1)[last].float()], dim=1)
@@ -116,12 +117,12 @@ class CausalScorer:
 
     def keep_states(self, folder: Path, key: str) -> None:
         """Keep states of the lower layers in a folder from now on. Large codebooks are searched: none are kept."""
-        if self.tokens.trie.nodes <= FEW_NODES:
-            depth = layers_below(len(layer_stack(self.backbone.model)))
+        depth = first_adapted(len(layer_stack(self.backbone.model)))
+        if depth and self.tokens.trie.nodes <= FEW_NODES:
             self.kept = KeptStates(folder, f"{key}, {depth} layers, {self.backbone.dtype}", depth)
 
     def begin_with_kept(self, bodies: Bodies) -> AbstractContextManager[None]:
-        """Begin passes behind the lower layers, for rows of which all states are kept. See `frozen_layers`."""
+        """Begin passes behind the lower layers, for rows whose states are kept. See `frozen_layers`."""
         return begin_at(self, bodies, self.kept) if self.kept else nullcontext()
 
     def at_ends(self, bodies: Bodies, owners: Ints, nodes: Ints) -> torch.Tensor:

@@ -197,12 +197,12 @@ def _compute(scorer: Scorer, bodies: Bodies, layers: int) -> Computed:
     row = first.concatenate(texts, nodes)
     with capture(layer_stack(scorer.backbone.model), [layers - 1]) as outputs:
         scorer.forward([row], [row], np.zeros(1, dtype=np.int64), None)
-    states = hidden_of(outputs[0])[0].cpu()
+    states = hidden_of(outputs[layers - 1])[0].cpu()
     of_texts = torch.split(states[size : size + len(texts)], [len(body) for body in bodies])
     of_nodes = states[size + len(texts) :].view(n, inner, -1)
     joined = [torch.cat(pair) for pair in zip(of_texts, of_nodes, strict=True)]
     known = {tuple(body): one for body, one in zip(bodies, joined, strict=True)}
-    return Computed(states[:size].clone(), known, isinstance(outputs[0], tuple))
+    return Computed(states[:size].clone(), known, isinstance(outputs[layers - 1], tuple))
 
 
 def _of_rows(scorer: Scorer, rows: Sequence[Bodies], layers: int) -> FrozenStates:

@@ -8,15 +8,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.depth import layers_read
 from model.prompts.tokens import whole_characters
 from model.scoring.packing import Columns, Ints
 
@@ -40,16 +39,20 @@ def _lists(module: torch.nn.Module) -> list[torch.nn.ModuleList]:
 
 
 @contextmanager
-def capture(layers: Sequence[torch.nn.Module], numbers: Sequence[int]) -> Iterator[list[Any]]:
-    """Capture the outputs of some layers in ascending order; the pass ends behind the last. See `hidden_of`."""
-    outputs: list[Any] = []
+def capture(layers: Sequence[torch.nn.Module], numbers: Iterable[int]) -> Iterator[dict[int, Any]]:
+    """Capture the outputs of some layers by their numbers; the pass ends behind the highest. See `hidden_of`."""
+    outputs: dict[int, Any] = {}
+    wanted = set(numbers)
 
-    def note(_: Any, __: Any, output: Any) -> None:
-        outputs.append(output)
-        if len(outputs) == len(numbers):
-            raise _Enough
+    def noting(number: int) -> Callable[[Any, Any, Any], None]:
+        def note(_: Any, __: Any, output: Any) -> None:
+            outputs[number] = output
+            if len(outputs) == len(wanted):
+                raise _Enough
 
-    hooks = [layers[number].register_forward_hook(note) for number in numbers]
+        return note
+
+    hooks = [layers[number].register_forward_hook(noting(number)) for number in wanted]
     try:
         yield outputs
     except _Enough:
@@ -62,12 +65,6 @@ def capture(layers: Sequence[torch.nn.Module], numbers: Sequence[int]) -> Iterat
 def hidden_of(output: Any) -> torch.Tensor:
     """Return the (rows, tokens, width) hidden states in a layer's output, which may have more parts."""
     return output[0] if isinstance(output, tuple) else output  # type: ignore[no-any-return]
-
-
-def capture_layers(model: Any) -> AbstractContextManager[list[Any]]:
-    """Capture the outputs halfway and three fifths up, where the pass ends, without logits."""
-    layers = layer_stack(model)
-    return capture(layers, layers_read(len(layers)))
 
 
 def mean_by_owner(hidden: torch.Tensor, owners: Ints, size: int) -> torch.Tensor:

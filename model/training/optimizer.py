@@ -8,7 +8,7 @@ import torch
 
 from annotator.errors import BackboneRefused
 from model.backbones.backbone import Backbone
-from model.recipe import LEARNING_RATES, Recipe
+from model.recipe import Recipe, default_rate
 
 
 def trainable(backbone: Backbone) -> list[torch.Tensor]:
@@ -36,7 +36,10 @@ def make_optimizer(backbone: Backbone, recipe: Recipe) -> Any:
             "Paged optimizers move their state off a GPU, and this machine has none.", "Choose adamw_8bit."
         )
     kind, rate = kinds[recipe.optimizer], recipe.learning_rate
-    options = {"lr": LEARNING_RATES[recipe.method] if rate is None else rate, "weight_decay": recipe.weight_decay}
+    options = {
+        "lr": default_rate(recipe, backbone.family == "causal") if rate is None else rate,
+        "weight_decay": recipe.weight_decay,
+    }
     if recipe.loraplus == 1 or recipe.method != "lora":
         return kind(trainable(backbone), **options)
     return create_loraplus_optimizer(backbone.model, kind, loraplus_lr_ratio=recipe.loraplus, **options)

@@ -23,7 +23,7 @@ from transformers import get_cosine_schedule_with_warmup
 
 from annotator.errors import BackboneRefused, Message, NotFinite, TooFewAnswers
 from model.backbones.backbone import Backbone
-from model.recipe import LEARNING_RATES, LEAST_TOKENS, Recipe
+from model.recipe import LEAST_TOKENS, Recipe, default_rate
 from model.scoring.packing import Bodies
 from model.scoring.scoring import Scorer
 from model.training.optimizer import make_optimizer, trainable
@@ -150,7 +150,7 @@ class _Learner:
         optimizer = make_optimizer(backbone, recipe)
         schedule = get_cosine_schedule_with_warmup(optimizer, round(recipe.warmup * steps), steps)
         self.optimizer, self.schedule = self.accelerator.prepare(optimizer, schedule)
-        self.steps, self.default_rate = steps, LEARNING_RATES[recipe.method]
+        self.steps, self.default_rate = steps, default_rate(recipe, backbone.family == "causal")
         self.rate = self.default_rate if recipe.learning_rate is None else recipe.learning_rate
         self.steps_left, self.to_average = steps, max(1, round(recipe.average * steps)) if recipe.average else 0
         self.average: list[torch.Tensor] = []

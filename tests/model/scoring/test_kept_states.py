@@ -26,7 +26,7 @@ TASK, UTTERANCES, LABELS = toy()
 FEW, FEW_LABELS = UTTERANCES[:10], LABELS[:10]
 NESTED = task_of("refund", "refund request", "joy")  # labels with tokens behind others
 MANY = task_of(*(f"label {a} {b}" for a in "abcdef" for b in "stuvw"))  # a trie that scoring searches
-LAYERS, BELOW = 6, 4  # three fifths up, and the layer whose output is read
+LAYERS, BELOW = 6, 3
 
 
 @pytest.fixture(scope="module")
