@@ -27,6 +27,7 @@ from annotator.rounds.candidates import candidates
 from annotator.rounds.lifecycle import Finished, begin_round, drop_adapter, promote, save_adapter, unfinished_path
 from annotator.rounds.progress import Report
 from annotator.rounds.snapshot import Snapshot, read_texts, take_snapshot
+from model import constants
 from model.finite import check_finite
 from model.types import Adapter, Classifier, Logits, Progress
 from store import rounds, states
@@ -133,10 +134,14 @@ def read(project: Project, classifier: Classifier, config: RoundConfig, ids: Seq
 
 
 def stage_costs(snapshot: Snapshot, config: RoundConfig, unread: int) -> dict[str, float]:
-    """Return the cost of each stage: scoring an utterance costs 1, reading it 0.5, training on it 3 per epoch."""
+    """Return the cost of each stage: scoring an utterance costs 1, reading it 0.5, training on it 3 per epoch.
+
+    If only upper layers are adapted, training and scoring cost less by the share of the layers below.
+    """
+    share = 1 - constants.ADAPTED_FROM if config.recipe.depth == "upper" else 1
     per_example = 3 * config.recipe.epochs if config.recipe.probe_weight < 1 else 0
-    learning = per_example * len(snapshot.training_examples)
-    return {"read": unread / 2, "learn": learning, "score": len(snapshot.scored)}
+    learning = share * per_example * len(snapshot.training_examples)
+    return {"read": unread / 2, "learn": learning, "score": share * len(snapshot.scored)}
 
 
 def train(
