@@ -17,6 +17,7 @@ from annotator.methods.calibration import CalibrationPrior, Calibrator, cross_fi
 from annotator.methods.metrics import Uncalibrated, evaluate
 from annotator.methods.prediction_sets import fit_limit
 from annotator.rounds.snapshot import Snapshot, read_texts
+from model import constants
 from store import states, utterances
 from tests.annotator.scenes import CONFIG, PROMISE, REPORT, WISH, classifier_of, label_pool, make
 from tests.fake import FakeClassifier
@@ -85,9 +86,14 @@ def test_a_classifier_of_an_earlier_codebook_is_refused(project):
 
 def test_costs_are_counted_in_scored_utterances(snapshot):
     epochs = CONFIG.recipe.epochs
-    assert stage_costs(snapshot, CONFIG, unread=7) == {"read": 3.5, "learn": 3 * epochs * 6, "score": 10}
+    every = replace(CONFIG, recipe=replace(CONFIG.recipe, depth="all"))
+    assert stage_costs(snapshot, every, unread=7) == {"read": 3.5, "learn": 3 * epochs * 6, "score": 10}
+    upper = stage_costs(snapshot, CONFIG, unread=7)
+    assert upper["read"] == 3.5
+    assert upper["learn"] / upper["score"] == 3 * epochs * 6 / 10
+    assert upper["score"] == pytest.approx(10 * (1 - constants.ADAPTED_FROM))
     probe_alone = replace(CONFIG, recipe=replace(CONFIG.recipe, probe_weight=1.0))
-    assert stage_costs(snapshot, probe_alone, unread=0) == {"read": 0, "learn": 0, "score": 10}
+    assert stage_costs(snapshot, probe_alone, unread=0)["learn"] == 0
 
 
 # Reading
