@@ -57,7 +57,7 @@ class Recipe:
     learning_rate: Positive | None = None  # None: see `default_rate`
     # of the probe in the blend; 0: adapter alone; 1: probe alone, nothing is fine-tuned
     probe_weight: Share = constants.PROBE_WEIGHT
-    epochs: Limited = 8
+    epochs: Limited = 6
     average: Share = 0.5  # of the last steps, whose weights are averaged (Izmailov et al. 2018, arXiv 1803.05407)
     batch_size: Count = 8
     warmup: Share = 0.06  # share of steps
