@@ -2,11 +2,11 @@
 
     python -m benchmarks.depth [--quick | --tiny] [--sets trec,goemotions,annomi] [--labels 100] [--seeds 0,1,2]
 
-Both ways run a round on copies of one project, with the same answers, and are tested on the same rows. Adapting all
-layers in 8 epochs with a dropout of 0.05 was the former default, and no hidden states were kept on disk. The seconds are
-those of the processor, of all threads together: other programs hardly change them. A first round reads every utterance;
-in a later one, all of them have been read. The last line is one JSON object: time as a share of that of adapting all
-layers, and the mean differences of accuracy and log-loss, upper layers minus all.
+Both ways run a round on copies of one project, with the same answers, and are tested on the same rows. The former
+default adapted all layers in 8 epochs with a dropout of 0.05, and kept no hidden states on disk. The seconds are those
+of the processor, of all threads together: other programs hardly change them. A first round reads every utterance; in a
+later one, all of them have been read. The last line is one JSON object: time as a share of that of all layers, and the
+mean differences of accuracy and log-loss, upper layers minus all.
 """
 
 import shutil

@@ -25,7 +25,7 @@ MINUTE = 60 * SECOND
 
 def test_label_retrain_label_on_and_export_with_the_network_cut(visit: Visit, speeches: Project) -> None:
     page = visit.page
-    speeches.config = replace(speeches.config, recipe=replace(speeches.config.recipe, epochs=1))  # of 8
+    speeches.config = replace(speeches.config, recipe=replace(speeches.config.recipe, epochs=1))
     visit.open(project=speeches.folder.name)
     # The first look, before any label: utterances are there at once, suggestions once the model has read them.
     expect(page.locator(".utterance")).to_be_visible()

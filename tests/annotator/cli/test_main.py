@@ -19,6 +19,7 @@ from annotator.codebook.definition import codebook_of
 from annotator.loop import run_round
 from annotator.project import Project
 from annotator.simulation import oracle
+from model.recipe import Recipe
 from store import annotations, jobs, utterances
 from store.files.exporters import FORMATS
 from tests.annotator.scenes import another_writes, classifier_of, label_pool, new_project, texts, truth
@@ -252,7 +253,7 @@ def test_settings_are_listed_changed_and_kept(folder):
         assert (project.config.recipe.quantization, project.config.batch_size) == ("nf4", 40)
     assert "There is no setting called “batch”" in refused("settings", folder, "recipe.epochs=2", "batch=3")
     with Project.open(folder) as project:
-        assert project.config.recipe.epochs == 8  # all or nothing
+        assert project.config.recipe.epochs == Recipe.epochs  # all or nothing
 
 
 @pytest.mark.parametrize("name", sorted(FORMATS))
