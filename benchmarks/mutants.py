@@ -295,7 +295,7 @@ def main() -> None:
         trials = Trials(roots, record, given.seconds, items)
         for file in given.file:
             if {trials.within(Mutant(file)), trials.anew(Mutant(file))} != {SURVIVED}:
-                print(f"The tests fail without a change of {file}.", flush=True)
+                print(f"The tests fail or take too long without a change of {file}.", flush=True)
                 os._exit(1)
         with ThreadPoolExecutor(given.jobs) as pool:
             found.extend(pool.map(trials.attempt, draw(given.file, given.count, given.seed)))

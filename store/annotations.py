@@ -171,7 +171,7 @@ def annotators(db: Database) -> list[str]:
 
 def answered_ids(db: Database) -> set[int]:
     """Return the answered utterances: those with a label or “none fits” from anyone."""
-    sql = "SELECT DISTINCT utterance_id FROM answer WHERE kind IN ('label', 'none_fits')"
+    sql = "SELECT utterance_id FROM answer WHERE kind IN ('label', 'none_fits')"
     return {row[0] for row in db.execute(sql)}
 
 
@@ -199,7 +199,7 @@ def answered_since(db: Database, utterance_id: int, annotator: str, since: int) 
 
 def acted_on_since(db: Database, annotator: str, since: int) -> set[int]:
     """Return the utterances on which an annotator acted after a watermark, except adjudications."""
-    sql = f"""SELECT DISTINCT utterance_id FROM annotation
+    sql = f"""SELECT utterance_id FROM annotation
               WHERE annotator = ? AND id > ? AND strategy != '{ADJUDICATED}'"""
     return {row[0] for row in db.execute(sql, (annotator, since))}
 

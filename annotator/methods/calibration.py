@@ -136,7 +136,6 @@ def sloped(logits: Array, slope: float, mean_entropy: float) -> Array:
 def fit_calibrator(logits: Array, labels: Labels, calibration_prior: CalibrationPrior) -> Calibrator:
     """Fit temperature and biases on the (n, k) logits and (n,) labels of audit answers. Raises NotFinite."""
     given = calibration_prior
-    check_finite("logits", logits, given.temperature, given.spread, given.slope, given.mean_entropy)
     corrected = sloped(without_prior(logits, given.label_prior), given.slope, given.mean_entropy)
     (share,), bias = fit_pool(corrected[None], labels, 1 / np.float64(given.temperature), given.spread)
     learned = len(labels) * information(corrected * share + bias) if len(labels) else 0.0

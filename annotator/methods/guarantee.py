@@ -173,7 +173,7 @@ def passes(n: int, errors: int, target: Target, left: int | None = None) -> bool
     (hypergeometric tail, at the fewest errors that violate the target). Without it, the precision of an infinite
     population (binomial tail).
     """
-    if not (0 <= errors <= n and n > 0) or left == 0:
+    if not 0 <= errors < n or left == 0:  # NaN passes nothing
         return False
     if left is None:
         return bool(binom.cdf(errors, n, 1 - target.precision) <= 1 - target.confidence)

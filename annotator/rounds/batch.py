@@ -78,15 +78,13 @@ def pick_different(rows: Rows, count: int, candidates: Candidates, per_conversat
 
     The candidates passed over fill the remaining places.
     """
-    if candidates.read is None or len(rows) <= 1:
+    if candidates.read is None:
         return [int(row) for row in rows[:count]]
     read = candidates.read([candidates.pool[row] for row in rows])
     duplicates = _near_duplicates([one.text for one in read])
     taken: list[int] = []
     turns: Counter[str | None] = Counter()
     for place, one in enumerate(read):
-        if len(taken) == count:
-            break
         in_full = one.conversation is not None and turns[one.conversation] >= per_conversation
         if in_full or duplicates[place, taken].any():
             continue

@@ -81,7 +81,7 @@ def test_answers_differ_where_the_labels_do_or_none_fits_stands_against_one(db: 
     }.items():
         say(db, "ann", utterance, *first)
         say(db, "ben", utterance, *second)
-    say(db, "cleo", ids[1], label)
+    say(db, "cleo", ids[1], other)
     assert annotations.differing_ids(db) == [ids[1], ids[0]]
 
 
@@ -235,7 +235,8 @@ def test_answers_before_a_change_that_nobody_has_answered_since_are_found(db: Da
     answered(ids[0], None, 1, "ben", "skip")
     labels.write(db, Change("revise", {changed: {"look_since": 5}}))
     labels.write(db, Change("retire", {retired: {"retired_at": "2026-01-01", "look_since": 10}}))
-    assert [row.id for row in annotations.to_look_at(db, 5)] == [fits_none, before, out_of_use, skipped]
+    found = [(fits_none, 5), (before, 5), (out_of_use, 10), (skipped, 5)]
+    assert [(row.id, row.since) for row in annotations.to_look_at(db, 5)] == found
     assert [row.id for row in annotations.to_look_at(db, 0)] == [before, out_of_use, skipped]
     assert [row.id for row in annotations.to_look_at(db, 5, ids[3])] == [out_of_use]
     assert annotations.to_look_at(db, 5, ids[2]) == []

@@ -13,6 +13,7 @@ from annotator.codebook.changes import add, make, propose
 from annotator.codebook.definition import codebook_of
 from annotator.errors import RoundError
 from annotator.exchange.export import ExportPlan, dataset_card, export_rows
+from annotator.labeling import auto_accept
 from annotator.labeling.auto_accept import accept, evidence_of, offer, pace, take_back, withdraw_broken
 from annotator.labeling.session import Answer, answer, next_question, standing, undo
 from annotator.loop import run_round
@@ -290,6 +291,13 @@ def test_a_guarantee_is_withdrawn_when_spot_checks_contradict_it(project):
     assert "spot checks contradicted the suggestion" in stored.reason
     assert acceptances.standing_ids(project.db) == set()
     assert not set(checked) & set(candidates(project, None).pool), "what a person has answered stays answered"
+
+
+@pytest.mark.parametrize(("evidence", "withdrawn"), [(19.9, False), (20.0, True)])
+def test_a_guarantee_is_withdrawn_at_odds_of_twenty_to_one_against_it(project, monkeypatch, evidence, withdrawn):
+    done = accept(project, "ada", WISH)
+    monkeypatch.setattr(auto_accept, "evidence_against", lambda *_: evidence)
+    assert withdraw_broken(project) == ([done] if withdrawn else [])
 
 
 def test_an_answer_through_the_label_page_withdraws_a_broken_guarantee(project):

@@ -130,6 +130,17 @@ def test_when_an_utterance_was_chosen_between_rounds_its_answer_says_after_which
     assert not next_question(trained, "ada").is_ahead
 
 
+def test_an_utterance_whose_label_was_retired_is_asked_and_answered_again(project):
+    (first,) = work_through(project, 1)
+    said = right(project, first).label_id
+    make(project, changes.retire(project, said))
+    again = next_question(project, "ada")
+    assert again.utterance == first.utterance
+    other = next(iter(codebook_of(project).ids))
+    assert other != said
+    assert stored(project, answer(project, again, "ada", Answer("label", other)))["label_id"] == other
+
+
 def test_an_answer_without_a_pool_size_can_be_undone(project):
     first = next(i for i in utterances.ids_in(project.db, "pool") if i not in queue.queued_ids(project.db))
     say(project, first, "ada", 1)

@@ -201,7 +201,7 @@ def test_the_e_value_is_the_mean_likelihood_ratio_of_up_to_five_times_the_errors
 
 
 def test_an_e_value_too_small_or_too_large_for_a_number_is_zero_or_infinite():
-    assert evidence_against(10**6, 0, 0.95) == 0
+    assert evidence_against(10**6, 0, 0.95) == evidence_against(10**6, 4 * 10**4, 0.95) == 0
     assert evidence_against(10**6, 9 * 10**5, 0.95) == np.inf
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
+import pytest
 
 from annotator.labeling.session import next_question
 from annotator.methods.prediction_sets import fit_limit, shortlist
-from store import annotations
-from store.annotations import NewAnnotation
+from store import rounds
 from tests.annotator.methods.test_guarantee import population
-from tests.annotator.scenes import half_answered
+from tests.annotator.scenes import half_answered, skip_to_suggestion
 
 
 def test_a_short_list_holds_the_right_label_95_times_in_100():
@@ -43,15 +45,14 @@ def test_where_a_number_is_undefined_a_short_list_leaves_out_no_label():
 # In a project
 
 
-def test_a_large_codebook_has_a_short_list_and_a_small_one_needs_none(tmp_path):
-    for labels, long in ((12, True), (3, False)):
-        with half_answered(tmp_path / str(labels), labels) as project:
-            suggestion = None
-            while suggestion is None:
-                question = next_question(project, "ada")
-                suggestion = question.suggestion
-                annotations.record(project.db, NewAnnotation(question.utterance.id, "ada", "skip", None, "test", 1))
-            assert bool(suggestion.shortlist) == long
-            if long:
-                assert suggestion.shortlist[0] == suggestion.best[0]
-                assert len(suggestion.shortlist) < labels
+@pytest.mark.parametrize(("labels", "is_large"), [(10, True), (9, False)])
+def test_a_large_codebook_has_a_short_list_and_a_small_one_needs_none(tmp_path, labels, is_large):
+    with half_answered(tmp_path / "p", labels) as project:
+        suggestion = skip_to_suggestion(project).suggestion
+        in_use = rounds.promoted(project.db)
+        for limit, likely in ((in_use.metrics["shortlist_limit"], 1), (suggestion.probabilities[3][1], 4), (None, 0)):
+            metrics = json.dumps(in_use.metrics | {"shortlist_limit": limit})
+            project.db.execute("UPDATE round SET metrics = ? WHERE id = ?", (metrics, in_use.id))
+            suggestion = next_question(project, "ada").suggestion
+            likeliest = [label for label, _ in suggestion.probabilities]
+            assert suggestion.shortlist == (tuple(likeliest[:likely]) if is_large else ())
