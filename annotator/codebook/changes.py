@@ -17,6 +17,7 @@ from annotator.project import Project
 from store import acceptances, annotations, labels, rounds
 from store.database import immediate, now
 from store.labels import Change, Event, Fields, Label
+from store.questions import FIRST
 
 WRITTEN = ("name", "definition", "examples", "words", "key", "color")  # the fields of a label that a person writes
 OUT = ("retired_at", "merged_into")  # fields that are set when a label is no longer in use
@@ -25,8 +26,8 @@ Labels = dict[int, Label]  # by id; an added one has a negative id
 
 def add(project: Project, label: Fields, look: bool = False) -> Change:
     """Add a label; `look`: flag utterances where no label fitted, because this one may."""
-    guide = {"none_fits_since": labels.version(project.db) + 1} if look else {}
-    return checked(project, Change("add", {-1: {**label, "position": len(_labels(project))}}, guide))
+    flag = {FIRST: {"none_fits_since": labels.version(project.db) + 1}} if look else {}
+    return checked(project, Change("add", {-1: {**label, "position": len(_labels(project))}}, flag))
 
 
 def revise(project: Project, label_id: int, written: Fields, look: bool = False) -> Change:
@@ -56,7 +57,7 @@ def instruct(project: Project, instruction: str) -> Change:
     """Change the instruction for annotators and model. Raises BadInput if it would stay the same."""
     if instruction.strip() in ("", codebook_of(project).instruction):
         raise BadInput("The instruction would stay the same.", "Write a different one.")
-    return Change("instruct", guide={"instruction": instruction.strip()})
+    return Change("instruct", questions={FIRST: {"instruction": instruction.strip()}})
 
 
 def merge(project: Project, sources: Sequence[int], into: int) -> Change:
@@ -197,9 +198,8 @@ def propose(project: Project, change: Change) -> Proposal:
         suggested = int(np.isin(likeliest, touched).sum())
     trained = sum(not set(touched).isdisjoint(one.label_ids) for one in rounds.finished(project.db))
     flags = any("look_since" in values for values in change.labels.values()) and change.kind != "restore"
-    flagged = (
-        answered if flags else annotations.counts(project.db)["none_fits"] if change.guide.get("none_fits_since") else 0
-    )
+    unfit = any(values.get("none_fits_since") for values in change.questions.values())
+    flagged = answered if flags else annotations.counts(project.db)["none_fits"] if unfit else 0
     accepted, version = acceptances.count_given(project.db, touched), labels.version(project.db)
     return Proposal(change, version, answers, annotators, suggested, accepted, trained, flagged)
 

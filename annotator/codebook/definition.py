@@ -15,7 +15,7 @@ from annotator.i18n import later
 from annotator.project import Project
 from model.prompts.verbalizer import check_words, label_words
 from model.types import Label, Task
-from store import labels, settings
+from store import labels, questions, settings
 from store.database import create_database, immediate
 
 INSTRUCTION = "Choose the label that fits the utterance."
@@ -228,7 +228,7 @@ def _plain(label: LabelDraft) -> dict[str, Any]:
 def codebook_of(project: Project) -> Codebook:
     """Return the current codebook."""
     rows = tuple(CodebookLabel.of(row) for row in labels.current(project.db))
-    return Codebook(str(settings.get(project.db, "instruction", "")), rows, labels.version(project.db))
+    return Codebook(questions.read(project.db).instruction, rows, labels.version(project.db))
 
 
 def create_project(folder: Path, draft: CodebookDraft, config: RoundConfig | None = None) -> Project:
@@ -237,7 +237,7 @@ def create_project(folder: Path, draft: CodebookDraft, config: RoundConfig | Non
     project = Project(folder, create_database(folder))
     with immediate(project.db):
         settings.put(project.db, "name", draft.name or folder.name)
-        settings.put(project.db, "instruction", draft.instruction)
+        questions.instruct(project.db, draft.instruction)
         project.config = replace(config or RoundConfig(), context_turns=draft.context_turns)
         for label in draft.labels:
             labels.add(project.db, **label.model_dump())

@@ -15,6 +15,7 @@ from annotator.project import Project
 from store import labels
 from store.database import immediate
 from store.labels import Change, Event, Fields, Label
+from store.questions import FIRST
 
 
 def undo(project: Project, version: int, author: str) -> int:
@@ -50,8 +51,8 @@ def undo(project: Project, version: int, author: str) -> int:
                     hint,
                 )
         values = {i: _before(project, i, event) for i in event.labels}
-        guide = {name: before for name, (before, _) in event.guide.items()}
-        change = checked(project, Change("undo", values, guide), rekey=False)
+        asked = {i: {name: before for name, (before, _) in pairs.items()} for i, pairs in event.questions.items()}
+        change = checked(project, Change("undo", values, asked), rekey=False)
         return labels.write(project.db, change, author, undoes=version)
 
 
@@ -79,20 +80,26 @@ def _builds_on(later: Event, event: Event) -> bool:
     before = {(i, name) for i, pairs in event.labels.items() for name in (OUT if i in added else pairs)}
     changed = {(i, name) for i, pairs in later.labels.items() for name in pairs}
     merged = {pairs["merged_into"][1] for pairs in later.labels.values() if "merged_into" in pairs}
-    return bool(before & changed or merged & added or event.guide.keys() & later.guide.keys())
+    return bool(before & changed or merged & added or _asked(event) & _asked(later))
+
+
+def _asked(event: Event) -> set[tuple[int, str]]:
+    return {(i, name) for i, pairs in event.questions.items() for name in pairs}
 
 
 def codebook_at(project: Project, version: int) -> Codebook:
     """Return the codebook at a version, as annotators saw it."""
     past: dict[int, Label] = {}
-    first = next((e.guide["instruction"][0] for e in labels.events(project.db) if "instruction" in e.guide), None)
+    events = labels.events(project.db)
+    instructions = [event.questions.get(FIRST, {}).get("instruction") for event in events]
+    first = next((pair[0] for pair in instructions if pair), None)
     instruction = codebook_of(project).instruction if first is None else str(first)
-    for event in labels.events(project.db):
+    for event, instructed in zip(events, instructions, strict=True):
         if event.version > version:
             break
         for i, pairs in event.labels.items():
             past[i] = replace(past.get(i, Label(i)), **_read({name: after for name, (_, after) in pairs.items()}))
-        instruction = event.guide.get("instruction", (None, instruction))[1]
+        instruction = instructed[1] if instructed else instruction
     used = sorted((label for label in past.values() if label.in_use), key=lambda label: (label.position, label.id))
     return Codebook(instruction, tuple(map(CodebookLabel.of, used)), version)
 

@@ -22,12 +22,12 @@ from annotator.errors import AnnotatorError, TooFewAnswers
 from annotator.loop import run_round
 from annotator.project import Project
 from annotator.rounds.consensus import consensus_labels
-from store import annotations, labels, rounds, utterances
-from store import settings as kept
+from store import annotations, labels, questions, rounds, utterances
 from store.annotations import ADJUDICATED, NewAnnotation
 from store.database import immediate
 from store.faults import Connection
 from store.migrations import migrations
+from store.questions import FIRST
 from store.utterances import NewUtterance
 from tests.annotator.scenes import classifier_of
 
@@ -39,11 +39,11 @@ some = st.integers(0, 999)  # which of those there are, counted around
 def in_memory(folder: Path) -> Project:
     """Make a project whose database touches no disk: three labels, a few utterances with answers."""
     db = Database(sqlite3.connect(":memory:", isolation_level=None, factory=Connection))
-    db.execute("PRAGMA foreign_keys = ON")
     migrations.apply(db)
+    db.execute("PRAGMA foreign_keys = ON")
     project = Project(folder, db)
     with immediate(project.db):
-        kept.put(project.db, "instruction", "Choose.")
+        questions.instruct(project.db, "Choose.")
         for n, name in enumerate(("change", "neutral", "sustain"), start=1):
             labels.add(project.db, name, definition=f"{name}!", key=str(n))
         for n in range(UTTERANCES):
@@ -80,7 +80,7 @@ class Codebook(RuleBasedStateMachine):
 
     @property
     def none_fits_since(self) -> int:
-        return kept.get(self.db, "none_fits_since") or 0
+        return questions.read(self.db).none_fits_since
 
     def pick(self, number: int) -> int:
         used = codebook_of(self.project).ids
@@ -205,8 +205,8 @@ class Codebook(RuleBasedStateMachine):
         last = {(i, name): pair[1] for one in done for i, pairs in one.labels.items() for name, pair in pairs.items()}
         rows = {row["id"]: row for row in self.db.query("SELECT * FROM label")}
         assert last == {(i, name): rows[i][name] for i, name in last}
-        guide = {name: after for one in done for name, (_, after) in one.guide.items()}
-        assert guide == {name: kept.get(self.db, name) for name in guide}
+        asked = {name: after for one in done for name, (_, after) in one.questions.get(FIRST, {}).items()}
+        assert asked == {name: getattr(questions.read(self.db), name) for name in asked}
 
     @invariant()
     def the_past_can_be_read(self) -> None:
