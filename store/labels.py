@@ -6,7 +6,7 @@ history. So any version can be reconstructed, and any change undone by another.
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -135,9 +135,36 @@ def _follow_merges(db: Database) -> None:
 
 
 def every(db: Database) -> list[Label]:
-    """Return all labels, in use or not, in codebook order. Raises ProjectDamaged."""
-    rows = fetch(db, "SELECT * FROM label ORDER BY position, id")
-    return [Label(**row | {"examples": parse_examples(row["examples"])}) for row in rows]
+    """Return all labels and groups, in use or not, in codebook order. Raises ProjectDamaged."""
+    rows = fetch(db, "SELECT * FROM label")
+    found = [Label(**row | {"examples": parse_examples(row["examples"])}) for row in rows]
+    return in_order({one.id: one for one in found})
+
+
+def in_order(known: Mapping[int, Label]) -> list[Label]:
+    """Return labels and groups in codebook order: each group before what it holds."""
+    held = defaultdict(list)
+    for one in sorted(known.values(), key=lambda one: (one.position, one.id)):
+        held[group_of(known, one)].append(one)
+
+    def walk(group: int | None) -> Iterator[Label]:
+        for one in held[group]:
+            yield one
+            yield from walk(one.id)
+
+    return list(walk(None))
+
+
+def group_of(known: Mapping[int, Label], one: Label) -> int | None:
+    """Return the group in use that a label or group is in, None at the top.
+
+    A group that was merged passes what it holds on to the other group, a retired one to the group it is in.
+    """
+    group, passed = one.parent_id, set()
+    while group is not None and not known[group].in_use and group not in passed:
+        passed.add(group)
+        group = known[group].merged_into or known[group].parent_id
+    return None if group in passed else group
 
 
 def parse_examples(stored: str) -> tuple[str, ...]:
@@ -146,8 +173,8 @@ def parse_examples(stored: str) -> tuple[str, ...]:
 
 
 def current(db: Database) -> list[Label]:
-    """Return the labels in use, in codebook order."""
-    return [label for label in every(db) if label.in_use]
+    """Return the labels in use, without groups, in codebook order."""
+    return [label for label in every(db) if label.in_use and not label.is_group]
 
 
 def names(db: Database) -> dict[int, str]:
@@ -193,7 +220,7 @@ def shares(db: Database, label_ids: tuple[int, ...]) -> tuple[tuple[int, ...], N
     the labels that the others map to, because the round cannot distinguish these. Rows sum to one. The column of a
     label that the round does not know is zero, unless it knows none of those in use: then all are equally likely.
     """
-    known = {one.id: one for one in every(db)}
+    known = {one.id: one for one in every(db) if not one.is_group}
     used = tuple(one.id for one in known.values() if one.in_use)
     parts = defaultdict(list)
     for one in known.values():

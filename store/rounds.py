@@ -303,7 +303,7 @@ def is_current(db: Database, one: Round) -> bool:
     """Return whether a round covers exactly the labels in use, counting merged labels as the one they count as."""
     covered = set(one.label_ids)
     known = labels.every(db)
-    used = {label.id for label in known if label.in_use}
+    used = {label.id for label in known if label.in_use and not label.is_group}
     return {label.counts_as for label in known if label.id in covered} == used
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import streamlit as st
 
 from annotator.codebook import changes, history
-from annotator.codebook.definition import COLORS, CodebookLabel, codebook_of
+from annotator.codebook.definition import CodebookLabel, codebook_of
+from annotator.codebook.draft import COLORS
 from annotator.errors import BadInput
 from annotator.i18n import later, say, say_many
 from annotator.labeling.review import to_label_again

@@ -9,14 +9,8 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
-from annotator.codebook.definition import (
-    codebook_of,
-    codebook_yaml,
-    create_project,
-    parse_codebook,
-    parse_codebook_text,
-    read_labels,
-)
+from annotator.codebook.definition import codebook_of, create_project
+from annotator.codebook.draft import codebook_yaml, parse_codebook, parse_codebook_text, read_labels
 from annotator.errors import BadInput, Message
 from annotator.exchange.imports import import_file
 from annotator.exchange.samples import SAMPLES, create_sample, workspace

@@ -9,7 +9,8 @@ from html import escape
 
 import streamlit as st
 
-from annotator.codebook.definition import COLORS, Codebook, CodebookLabel, codebook_of
+from annotator.codebook.definition import Codebook, CodebookLabel, codebook_of
+from annotator.codebook.draft import COLORS
 from annotator.errors import AnnotatorError, AnswerRefused, ProjectBusy
 from annotator.i18n import number, say
 from annotator.labeling.after_answer import follow_up

@@ -6,7 +6,8 @@ from typing import Any
 
 import streamlit as st
 
-from annotator.codebook.definition import COLORS, Codebook, CodebookLabel
+from annotator.codebook.definition import Codebook, CodebookLabel
+from annotator.codebook.draft import COLORS
 from annotator.i18n import say
 from annotator.pages.components import browser, layout
 from annotator.pages.components.state import Widget

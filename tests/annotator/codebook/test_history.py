@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from sqlite_utils import Database
 
-from annotator.codebook import changes, history
+from annotator.codebook import changes, definition, history
 from annotator.codebook.definition import codebook_of
 from annotator.config import RoundConfig
 from annotator.errors import AnnotatorError, TooFewAnswers
@@ -56,6 +56,11 @@ def in_memory(folder: Path) -> Project:
     return project
 
 
+def walked(book: definition.Codebook, place: int | None = None) -> list[definition.CodebookLabel]:
+    """Return the labels and groups as a walk through the tree meets them."""
+    return [one for node in book.held(place) for one in (node, *(walked(book, node.id) if node.is_group else []))]
+
+
 class Codebook(RuleBasedStateMachine):
     """People answer and change the codebook at the same time."""
 
@@ -76,7 +81,7 @@ class Codebook(RuleBasedStateMachine):
         """What there is to see: the codebook in use, and every standing answer as it counts."""
         book = codebook_of(self.project)
         answers = [(row.id, row.kind, row.label_id) for row in annotations.answers(self.db)]
-        return book.instruction, book.labels, answers, annotations.to_look_at(self.db, self.none_fits_since)
+        return book.instruction, book.nodes, answers, annotations.to_look_at(self.db, self.none_fits_since)
 
     @property
     def none_fits_since(self) -> int:
@@ -85,6 +90,16 @@ class Codebook(RuleBasedStateMachine):
     def pick(self, number: int) -> int:
         used = codebook_of(self.project).ids
         return used[number % len(used)]
+
+    def node(self, number: int) -> int:
+        """Pick a label or group in use."""
+        nodes = codebook_of(self.project).nodes
+        return nodes[number % len(nodes)].id
+
+    def place(self, number: int) -> int | None:
+        """Pick a group in use, or the top."""
+        places = [None, *(group.id for group in codebook_of(self.project).groups)]
+        return places[number % len(places)]
 
     def change(self, make: Any, *args: Any) -> None:
         """Make a change, or see it refused; then nothing has changed."""
@@ -139,11 +154,31 @@ class Codebook(RuleBasedStateMachine):
         values = {"examples": [f"example {value}"], "key": "abd"[value % 3], "color": ["", "blue"][value % 2]}
         self.change(changes.revise, self.pick(label), {field: values.get(field, f"text {value % 5}")}, look)
 
-    @rule(order=st.randoms())
-    def reorder(self, order: Any) -> None:
-        ids = list(codebook_of(self.project).ids)
+    @rule(order=st.randoms(), group=some)
+    def reorder(self, order: Any, group: int) -> None:
+        place = self.place(group)
+        ids = [node.id for node in codebook_of(self.project).held(place)]
         order.shuffle(ids)
-        self.change(changes.reorder, ids)
+        self.change(changes.reorder, ids, place)
+
+    @rule(members=st.sets(some, max_size=3))
+    def group(self, members: set[int]) -> None:
+        ids = list(dict.fromkeys(self.node(number) for number in sorted(members)))
+        self.change(changes.group, {"name": f"group {next(self.names)}"}, ids)
+
+    @rule(node=some, group=some)
+    def move(self, node: int, group: int) -> None:
+        self.change(changes.move, self.node(node), self.place(group))
+
+    @precondition(lambda self: codebook_of(self.project).groups)
+    @rule(group=some)
+    def dissolve(self, group: int) -> None:
+        groups = codebook_of(self.project).groups
+        self.change(changes.dissolve, groups[group % len(groups)].id)
+
+    @rule(source=some, into=some)
+    def merge_nodes(self, source: int, into: int) -> None:
+        self.change(changes.merge, [self.node(source)], self.node(into))
 
     @rule(number=some)
     def instruct(self, number: int) -> None:
@@ -194,8 +229,22 @@ class Codebook(RuleBasedStateMachine):
         book = codebook_of(self.project)
         assert len(book.labels) >= 2
         assert len({label.name.casefold() for label in book.labels}) == len(book.labels)
-        keys = [label.key for label in book.labels if label.key]
-        assert len(keys) == len(set(keys))
+        for place in (None, *(group.id for group in book.groups)):
+            keys = [node.key for node in book.held(place) if node.key]
+            assert len(keys) == len(set(keys))
+
+    @invariant()
+    def the_counts_of_a_group_are_those_of_its_labels(self) -> None:
+        book, by_label = codebook_of(self.project), annotations.count_labels(self.db)
+
+        def count(place: int | None) -> int:
+            return sum(count(node.id) if node.is_group else by_label.get(node.id, 0) for node in book.held(place))
+
+        assert count(None) == annotations.counts(self.db)["label"]
+        for group in book.groups:
+            assert count(group.id) == sum(by_label.get(label, 0) for label in book.under(group.id))
+            assert set(book.under(group.id)) <= set(book.ids)
+        assert [node.id for node in book.nodes] == [node.id for node in walked(book)]
 
     @invariant()
     def what_was_done_last_and_stands_is_what_holds(self) -> None:
@@ -211,7 +260,7 @@ class Codebook(RuleBasedStateMachine):
     @invariant()
     def the_past_can_be_read(self) -> None:
         now, past = codebook_of(self.project), history.codebook_at(self.project, labels.version(self.db))
-        assert (past.instruction, past.labels) == (now.instruction, now.labels)
+        assert (past.instruction, past.nodes) == (now.instruction, now.nodes)
         names = labels.names(self.db)
         assert all(history.describe(event, names) for event in labels.events(self.db))
 
