@@ -76,9 +76,9 @@ def move(project: Project, node_id: int, group_id: int | None) -> Change:
     return checked(project, Change("move", {node_id: {"parent_id": group_id, "position": last + 1}}))
 
 
-def dissolve(project: Project, group_id: int) -> Change:
+def dissolve(project: Project, label_id: int) -> Change:
     """Retire a group and pass what it holds on to the group it is in."""
-    return checked(project, Change("dissolve", {group_id: {"retired_at": now()}}))
+    return checked(project, Change("dissolve", {label_id: {"retired_at": now()}}))
 
 
 def instruct(project: Project, instruction: str) -> Change:
