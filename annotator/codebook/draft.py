@@ -139,7 +139,7 @@ def _keyed(siblings: Sequence[LabelDraft]) -> list[LabelDraft]:
 
 def draft_from_names(names: list[str], name: str = "") -> CodebookDraft:
     """Return a codebook of names alone, such as the labels found in a file; paths become groups of labels."""
-    return parse_codebook({"name": name, "labels": nested([LabelDraft(name=label) for label in names])})
+    return parse_codebook({"name": name, "labels": [{"name": label} for label in names]}, paths=True)
 
 
 def nested(drafts: list[LabelDraft]) -> list[LabelDraft]:
@@ -203,10 +203,11 @@ def parse_codebook_text(text: str) -> CodebookDraft:
         ) from error
 
 
-def parse_codebook(content: Any) -> CodebookDraft:
-    """Validate the content of a codebook file. Raises BadCodebook."""
+def parse_codebook(content: Any, paths: bool = False) -> CodebookDraft:
+    """Validate the content of a codebook file; `paths`: names may be paths of groups. Raises BadCodebook."""
     try:
-        return CodebookDraft.model_validate(content).checked()
+        draft = CodebookDraft.model_validate(content)
+        return draft.model_copy(update={"labels": nested(draft.labels) if paths else draft.labels}).checked()
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         raise BadCodebook(
