@@ -27,7 +27,7 @@ import transformers
 from rich.console import Console
 from rich.table import Table
 
-from annotator.codebook.definition import read_codebook
+from annotator.codebook.draft import read_codebook
 from benchmarks.command import RANDOM_WEIGHTS, Command
 from benchmarks.measure import print_last
 from model.adapter import LanguageModelClassifier

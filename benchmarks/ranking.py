@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from annotator.codebook.definition import codebook_of, create_project, draft_from_names
+from annotator.codebook.definition import codebook_of, create_project
+from annotator.codebook.draft import draft_from_names
 from annotator.config import RoundConfig
 from annotator.exchange.imports import add_utterances
 from annotator.methods.calibration import Calibrator

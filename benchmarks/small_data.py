@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
 from sklearn.pipeline import make_pipeline
 
-from annotator.codebook.definition import read_codebook
+from annotator.codebook.draft import read_codebook
 from annotator.config import RoundConfig
 from annotator.exchange.samples import SAMPLES
 from annotator.simulation import oracle

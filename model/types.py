@@ -12,6 +12,14 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
+class Group:
+    """A group of labels, an inner node of a tree of labels. It is not an answer."""
+
+    name: str
+    definition: str = ""
+
+
+@dataclass(frozen=True)
 class Label:
     """A class of the codebook. `words` is the answer the model generates for it; by default its name, spelled out."""
 
@@ -19,6 +27,7 @@ class Label:
     definition: str = ""
     words: str = ""
     examples: tuple[str, ...] = ()
+    groups: tuple[Group, ...] = ()  # that it is in, from the top of the tree
 
 
 @dataclass(frozen=True)

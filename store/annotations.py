@@ -11,6 +11,7 @@ from typing import Any, Literal
 from sqlite_utils import Database
 
 from store.database import fetch_value, immediate, now, select
+from store.questions import FIRST
 from store.utterances import Slice
 
 Kind = Literal["label", "skip", "none_fits", "clear"]
@@ -44,6 +45,7 @@ class NewAnnotation:
     withheld_probability: float | None = None
     bulk_id: int | None = None
     chosen_after: int | None = None  # the last annotation used, if chosen between two rounds
+    question_id: int = FIRST
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Answer:
 
     id: int
     utterance_id: int
+    question_id: int
     slice: Slice  # of the utterance
     annotator: str
     kind: Literal["label", "skip", "none_fits", "out_of_use"]  # out of use: its label was retired or split
@@ -91,7 +94,7 @@ class OutdatedAnswer(Answer):
 # An imported label counts only until a person answers; a skip is not an answer.
 COUNTS = f"""NOT (answer.strategy = '{GIVEN}' AND EXISTS (
     SELECT 1 FROM answer person WHERE person.utterance_id = answer.utterance_id
-    AND person.strategy != '{GIVEN}' AND person.kind != 'skip'))"""
+    AND person.question_id = answer.question_id AND person.strategy != '{GIVEN}' AND person.kind != 'skip'))"""
 
 
 @lru_cache(maxsize=10_000)
@@ -119,7 +122,7 @@ def undo(db: Database, annotator: str, adjudicated: bool = False) -> Annotation 
                      ORDER BY id DESC LIMIT 1"""
         last = next(select(db, Annotation, source, (annotator, adjudicated)), None)
         if last:
-            kept = ("utterance_id", "annotator", "strategy", "round_id", "codebook_version")
+            kept = ("utterance_id", "question_id", "annotator", "strategy", "round_id", "codebook_version")
             _append(db, {name: getattr(last, name) for name in kept} | {"kind": "undo", "undoes": last.id})
         return last
 
@@ -216,9 +219,10 @@ def taken_back(db: Database, annotator: str, ids: Iterable[int]) -> dict[int, An
 def undo_skips(db: Database, annotator: str) -> int:
     """Undo an annotator's skips of utterances that nobody has answered; return their number."""
     skipped = sorted(skipped_ids(db, annotator) - answered_ids(db))
-    sql = """INSERT INTO annotation (utterance_id, annotator, kind, undoes, strategy, round_id, codebook_version, at)
-             SELECT utterance_id, annotator, 'undo', id, strategy, round_id, codebook_version, ? FROM answer
-             WHERE kind = 'skip' AND annotator = ? AND utterance_id IN (SELECT value FROM json_each(?))"""
+    sql = """INSERT INTO annotation
+                 (utterance_id, question_id, annotator, kind, undoes, strategy, round_id, codebook_version, at)
+             SELECT utterance_id, question_id, annotator, 'undo', id, strategy, round_id, codebook_version, ?
+             FROM answer WHERE kind = 'skip' AND annotator = ? AND utterance_id IN (SELECT value FROM json_each(?))"""
     with immediate(db):
         return int(db.execute(sql, (now(), annotator, json.dumps(skipped))).rowcount)
 

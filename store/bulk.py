@@ -46,8 +46,8 @@ def size(db: Database, act: int) -> int:
 
 def take_back(db: Database, act: int, annotator: str) -> int:
     """Undo a whole act of this annotator and return the number of undone answers; earlier answers stand again."""
-    sql = """INSERT INTO annotation (utterance_id, annotator, kind, undoes, strategy, codebook_version, at)
-             SELECT utterance_id, annotator, 'undo', id, strategy, codebook_version, ? FROM annotation a
+    sql = """INSERT INTO annotation (utterance_id, question_id, annotator, kind, undoes, strategy, codebook_version, at)
+             SELECT utterance_id, question_id, annotator, 'undo', id, strategy, codebook_version, ? FROM annotation a
              WHERE bulk_id = ? AND annotator = ? AND NOT EXISTS (SELECT 1 FROM annotation u WHERE u.undoes = a.id)"""
     with immediate(db):
         return int(db.execute(sql, (now(), act, annotator)).rowcount)

@@ -127,9 +127,10 @@ def _opened(path: Path, is_new: bool = False) -> Database:
         if not is_new:
             _refuse_foreign(db, path)  # before anything is changed
         # FULL: an answer is on the disk, not only in the system's cache, before the next utterance is shown.
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        for pragma in ("journal_mode = WAL", "synchronous = FULL"):
             db.execute(f"PRAGMA {pragma}")
         _migrate(db, path)
+        db.execute("PRAGMA foreign_keys = ON")  # not before: a migration may replace tables that others refer to
         _refuse_damaged(db, path)
     except BaseException:
         db.close()

@@ -209,10 +209,12 @@ _MOVE = (
        WHERE staged.utterance_id = utterance.id AND staged.number BETWEEN ? AND ? AND staged.slice IS NOT NULL
        AND utterance.slice = 'context' AND NOT EXISTS (
            SELECT 1 FROM annotation WHERE utterance_id = utterance.id AND strategy != 'given')""",
-    """INSERT INTO annotation (utterance_id, annotator, kind, label_id, strategy, codebook_version, at)
-       SELECT coalesce(s.utterance_id, utterance.id), 'given', 'label', s.label_id, 'given', import.codebook_version,
-           import.started_at
-       FROM staged s JOIN import LEFT JOIN utterance ON utterance.external_id = s.external_id
-       WHERE s.number BETWEEN ? AND ? AND s.label_id IS NOT NULL ORDER BY s.number""",
+    """INSERT INTO annotation
+           (utterance_id, question_id, annotator, kind, label_id, strategy, codebook_version, at)
+       SELECT coalesce(s.utterance_id, utterance.id), label.question_id, 'given', 'label', s.label_id, 'given',
+           import.codebook_version, import.started_at
+       FROM staged s JOIN import JOIN label ON label.id = s.label_id
+       LEFT JOIN utterance ON utterance.external_id = s.external_id
+       WHERE s.number BETWEEN ? AND ? ORDER BY s.number""",
     "DELETE FROM staged WHERE number BETWEEN ? AND ?",
 )

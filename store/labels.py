@@ -6,7 +6,7 @@ history. So any version can be reconstructed, and any change undone by another.
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,13 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlite_utils import Database
 
-from store import settings
 from store.database import fetch, fetch_value, immediate, now
 from store.faults import parsed
+from store.questions import FIRST
 
 Fields = Mapping[str, Any]  # new values by column, those of some columns only
 Pairs = Mapping[str, tuple[Any, Any]]  # values before and after a change, by column
-GUIDE = ("instruction", "none_fits_since")  # settings of the codebook as a whole, which also have a history
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,9 @@ class Label:
     merged_into: int | None = None
     counts_as: int = 0  # the label after all merges, itself if there are none
     retired_at: str | None = None
+    question_id: int = FIRST
+    is_group: int = 0  # 1 for a group of labels, which is not a label to choose
+    parent_id: int | None = None  # the group that it is in
 
     @property
     def in_use(self) -> bool:
@@ -49,11 +51,11 @@ class Label:
 
 @dataclass(frozen=True)
 class Change:
-    """New values, by label id; a label with a negative id is added. `examples` are JSON, as in the table."""
+    """New values of labels and questions, by id; a label with a negative id is added. `examples` are JSON."""
 
     kind: str
     labels: Mapping[int, Fields] = field(default_factory=dict)
-    guide: Fields = field(default_factory=dict)
+    questions: Mapping[int, Fields] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Event:
     author: str
     at: str
     labels: Mapping[int, Pairs]  # by label id; before is None for a new label
-    guide: Pairs
+    questions: Mapping[int, Pairs]  # by question id
     undoes: int | None
     undone: bool
 
@@ -87,31 +89,37 @@ def add(db: Database, name: str, **details: Any) -> int:
 def write(db: Database, change: Change, author: str = "", undoes: int | None = None) -> int:
     """Apply a change in one transaction and return the new version."""
     with immediate(db):
-        known = {row["id"]: row for row in fetch(db, "SELECT * FROM label")}
-        changed = {}
-        for label_id, values in change.labels.items():
-            before = known.get(label_id, {})
-            written = _update(db, label_id, values) if before else _insert(db, values)
-            changed[written] = {name: (before.get(name), value) for name, value in values.items()}
-        guide = {name: (settings.get(db, name), value) for name, value in change.guide.items()}
-        for name, (_, value) in guide.items():
-            settings.put(db, name, value)
+        details = {"labels": _apply(db, "label", change.labels), "questions": _apply(db, "question", change.questions)}
         _follow_merges(db)
-        details = json.dumps({"labels": changed, "guide": guide}, ensure_ascii=False)
-        row = (change.kind, details, now(), author, undoes)
+        row = (change.kind, json.dumps(details, ensure_ascii=False), now(), author, undoes)
         sql = "INSERT INTO codebook_event (kind, details, at, author, undoes) VALUES (?, ?, ?, ?, ?)"
         return int(db.execute(sql, row).lastrowid or 0)
 
 
-def _insert(db: Database, values: Fields) -> int:
+def _apply(db: Database, table: str, changed: Mapping[int, Fields]) -> dict[int, Pairs]:
+    """Write new values by id, adding rows with negative ids, and return them with those before.
+
+    A value may be the negative id of an added row, written earlier, as its parent.
+    """
+    known = {row["id"]: row for row in fetch(db, f"SELECT * FROM {table}")}
+    ids, pairs = {i: i for i in known}, dict[int, Pairs]()
+    for i, new in changed.items():
+        before = known.get(i, {})
+        values = {name: ids[value] if name == "parent_id" and value else value for name, value in new.items()}
+        ids[i] = _update(db, table, i, values) if before else _insert(db, table, values)
+        pairs[ids[i]] = {name: (before.get(name), value) for name, value in values.items()}
+    return pairs
+
+
+def _insert(db: Database, table: str, values: Fields) -> int:
     columns, marks = ", ".join(values), ", ".join(f":{name}" for name in values)
-    return int(db.execute(f"INSERT INTO label ({columns}) VALUES ({marks})", dict(values)).lastrowid or 0)
+    return int(db.execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", dict(values)).lastrowid or 0)
 
 
-def _update(db: Database, label_id: int, values: Fields) -> int:
+def _update(db: Database, table: str, row_id: int, values: Fields) -> int:
     assignments = ", ".join(f"{name} = :{name}" for name in values)
-    db.execute(f"UPDATE label SET {assignments} WHERE id = :label_id", {**values, "label_id": label_id})
-    return label_id
+    db.execute(f"UPDATE {table} SET {assignments} WHERE id = :row_id", {**values, "row_id": row_id})
+    return row_id
 
 
 def _follow_merges(db: Database) -> None:
@@ -127,9 +135,36 @@ def _follow_merges(db: Database) -> None:
 
 
 def every(db: Database) -> list[Label]:
-    """Return all labels, in use or not, in codebook order. Raises ProjectDamaged."""
-    rows = fetch(db, "SELECT * FROM label ORDER BY position, id")
-    return [Label(**row | {"examples": parse_examples(row["examples"])}) for row in rows]
+    """Return all labels and groups, in use or not, in codebook order. Raises ProjectDamaged."""
+    rows = fetch(db, "SELECT * FROM label")
+    found = [Label(**row | {"examples": parse_examples(row["examples"])}) for row in rows]
+    return in_order({one.id: one for one in found})
+
+
+def in_order(known: Mapping[int, Label]) -> list[Label]:
+    """Return labels and groups in codebook order: each group before what it holds."""
+    held = defaultdict(list)
+    for one in sorted(known.values(), key=lambda one: (one.position, one.id)):
+        held[group_of(known, one)].append(one)
+
+    def walk(group: int | None) -> Iterator[Label]:
+        for one in held[group]:
+            yield one
+            yield from walk(one.id)
+
+    return list(walk(None))
+
+
+def group_of(known: Mapping[int, Label], one: Label) -> int | None:
+    """Return the group in use that a label or group is in, None at the top.
+
+    A group that was merged passes what it holds on to the other group, a retired one to the group it is in.
+    """
+    group, passed = one.parent_id, set()
+    while group is not None and not known[group].in_use and group not in passed:
+        passed.add(group)
+        group = known[group].merged_into or known[group].parent_id
+    return None if group in passed else group
 
 
 def parse_examples(stored: str) -> tuple[str, ...]:
@@ -138,8 +173,8 @@ def parse_examples(stored: str) -> tuple[str, ...]:
 
 
 def current(db: Database) -> list[Label]:
-    """Return the labels in use, in codebook order."""
-    return [label for label in every(db) if label.in_use]
+    """Return the labels in use, without groups, in codebook order."""
+    return [label for label in every(db) if label.in_use and not label.is_group]
 
 
 def names(db: Database) -> dict[int, str]:
@@ -164,14 +199,18 @@ def events(db: Database) -> list[Event]:
     return found[::-1]
 
 
-def _details(stored: str) -> tuple[Mapping[int, Pairs], Pairs]:
-    """Return the values before and after a change: of labels, by label id, and of the codebook as a whole."""
+def _details(stored: str) -> tuple[Mapping[int, Pairs], Mapping[int, Pairs]]:
+    """Return the values before and after a change, of labels and of questions, by id."""
     details = parsed(stored, "a change of the codebook")
     if "label_id" in details:  # written by the first versions: new values only
         label_id = details.pop("label_id")
-        details = {"labels": {label_id: {name: (None, value) for name, value in details.items()}}, "guide": {}}
-    changed = {int(i): {name: (a, b) for name, (a, b) in pairs.items()} for i, pairs in details["labels"].items()}
-    return changed, {name: (a, b) for name, (a, b) in details["guide"].items()}
+        details = {"labels": {label_id: {name: (None, value) for name, value in details.items()}}}
+    questions = details.get("questions", {FIRST: details["guide"]} if details.get("guide") else {})
+    return _pairs(details["labels"]), _pairs(questions)
+
+
+def _pairs(stored: Mapping[Any, Pairs]) -> dict[int, Pairs]:
+    return {int(i): {name: (a, b) for name, (a, b) in pairs.items()} for i, pairs in stored.items()}
 
 
 def shares(db: Database, label_ids: tuple[int, ...]) -> tuple[tuple[int, ...], NDArray[np.float64]]:
@@ -181,7 +220,7 @@ def shares(db: Database, label_ids: tuple[int, ...]) -> tuple[tuple[int, ...], N
     the labels that the others map to, because the round cannot distinguish these. Rows sum to one. The column of a
     label that the round does not know is zero, unless it knows none of those in use: then all are equally likely.
     """
-    known = {one.id: one for one in every(db)}
+    known = {one.id: one for one in every(db) if not one.is_group}
     used = tuple(one.id for one in known.values() if one.in_use)
     parts = defaultdict(list)
     for one in known.values():

@@ -11,7 +11,7 @@ from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
 from store.faults import parsed
-from store.tables import FIRST_TABLES
+from store.tables import FIRST_TABLES, QUESTIONS
 
 
 class _Ordered(Migrations):
@@ -129,6 +129,14 @@ def m013_american_spelling(db: Database) -> None:
         spelled = json.dumps(_american(parsed(details, "a change of the codebook")), ensure_ascii=False)
         db.execute("UPDATE codebook_event SET details = ? WHERE id = ?", (spelled, event))
     db.execute(_NEVER_CHANGED)
+
+
+@migrations()
+def m014_questions(db: Database) -> None:
+    """Add questions, first the one of an earlier project; put labels into groups, and rows under their question."""
+    for statement in QUESTIONS:
+        db.execute(statement)
+    db.execute(_answers_in_use(db))
 
 
 def _american(details: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from store import labels
 from store.database import fetch_one, fetch_value, immediate, now, select
 from store.faults import parsed
 from store.processes import find_process, this_process
+from store.questions import FIRST
 
 State = Literal["running", "promoted", "failed", "cancelled", "interrupted"]
 LONGEST = timedelta(days=1)  # that a round may take whose process was not noted
@@ -249,7 +250,8 @@ def save_predictions(db: Database, round_id: int, predictions: Predictions) -> N
         raise NotFinite(
             "Some predictions are infinite or undefined, so none was stored.", "The previous round stays in use."
         )
-    sql = "INSERT INTO prediction (round_id, utterance_id, probabilities, logits, mass) VALUES (?, ?, ?, ?, ?)"
+    sql = f"""INSERT INTO prediction (round_id, question_id, utterance_id, probabilities, logits, mass)
+              VALUES (?, {FIRST}, ?, ?, ?, ?)"""
     with immediate(db):
         db.conn.executemany(sql, _prediction_rows(round_id, predictions))
 
@@ -271,7 +273,7 @@ def predictions_of(db: Database, one: Round, only: Sequence[int] | None = None) 
         where = f"AND utterance_id IN ({','.join('?' * len(only))})"
         parameters += only
     sql = f"""SELECT utterance_id, probabilities, logits FROM prediction
-              WHERE round_id = ? {where} ORDER BY utterance_id"""
+              WHERE round_id = ? AND question_id = {FIRST} {where} ORDER BY utterance_id"""
     rows = db.execute(sql, parameters).fetchall()
     label_ids = one.label_ids
     shape = (len(rows), len(label_ids))
@@ -301,7 +303,7 @@ def is_current(db: Database, one: Round) -> bool:
     """Return whether a round covers exactly the labels in use, counting merged labels as the one they count as."""
     covered = set(one.label_ids)
     known = labels.every(db)
-    used = {label.id for label in known if label.in_use}
+    used = {label.id for label in known if label.in_use and not label.is_group}
     return {label.counts_as for label in known if label.id in covered} == used
 
 

@@ -16,7 +16,8 @@ from annotator.cli.doctor import doctor
 from annotator.cli.plan import plan
 from annotator.cli.simulate import simulate
 from annotator.cli.terminal import FILE, FOLDER, console, progress_bar
-from annotator.codebook.definition import create_project, draft_from_names, read_codebook
+from annotator.codebook.definition import create_project
+from annotator.codebook.draft import draft_from_names, read_codebook
 from annotator.config import RoundConfig, changed, settings_of
 from annotator.errors import AnnotatorError, BadInput, UnknownName
 from annotator.exchange.export import ExportContext, ExportPlan, default_filename, export_project, left_out

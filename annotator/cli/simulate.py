@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from annotator.cli.terminal import FILE, FOLDER, console, progress_bar
-from annotator.codebook.definition import read_codebook
+from annotator.codebook.draft import read_codebook
 from annotator.config import RoundConfig, changed_recipe
 from annotator.methods.query_strategies import STRATEGIES, strategy_named
 from annotator.simulation import oracle, report, runner

@@ -11,22 +11,25 @@ from typing import Any
 
 import numpy as np
 
-from annotator.codebook.definition import LabelDraft, codebook_of, parse_codebook
+from annotator.codebook.definition import codebook_of
+from annotator.codebook.draft import LabelDraft, every_draft, parse_codebook
 from annotator.errors import BadCodebook, BadInput, Message
 from annotator.project import Project
 from store import acceptances, annotations, labels, rounds
 from store.database import immediate, now
 from store.labels import Change, Event, Fields, Label
+from store.questions import FIRST
 
 WRITTEN = ("name", "definition", "examples", "words", "key", "color")  # the fields of a label that a person writes
+PLACED = {"position", "parent_id", "key"}  # fields that do not change what an answer means
 OUT = ("retired_at", "merged_into")  # fields that are set when a label is no longer in use
 Labels = dict[int, Label]  # by id; an added one has a negative id
 
 
 def add(project: Project, label: Fields, look: bool = False) -> Change:
     """Add a label; `look`: flag utterances where no label fitted, because this one may."""
-    guide = {"none_fits_since": labels.version(project.db) + 1} if look else {}
-    return checked(project, Change("add", {-1: {**label, "position": len(_labels(project))}}, guide))
+    flag = {FIRST: {"none_fits_since": labels.version(project.db) + 1}} if look else {}
+    return checked(project, Change("add", {-1: {**label, "position": len(_labels(project))}}, flag))
 
 
 def revise(project: Project, label_id: int, written: Fields, look: bool = False) -> Change:
@@ -42,9 +45,9 @@ def revise(project: Project, label_id: int, written: Fields, look: bool = False)
     return checked(project, Change("revise", {label_id: {**values, **flag}}))
 
 
-def reorder(project: Project, label_ids: Sequence[int]) -> Change:
-    """Reorder the labels in use. Raises BadInput if the labels differ or are in this order already."""
-    current = codebook_of(project).ids
+def reorder(project: Project, label_ids: Sequence[int], group_id: int | None = None) -> Change:
+    """Reorder what a group holds, or the top. Raises BadInput if the labels differ or are in this order already."""
+    current = tuple(node.id for node in codebook_of(project).held(group_id))
     if sorted(current) != sorted(label_ids) or tuple(label_ids) == current:
         raise BadInput("The labels are in this order already.", "Move one of them first.")
     known = _labels(project)
@@ -52,19 +55,50 @@ def reorder(project: Project, label_ids: Sequence[int]) -> Change:
     return checked(project, Change("reorder", moved))
 
 
+def group(project: Project, written: Fields, members: Sequence[int]) -> Change:
+    """Put labels or groups into a new group, which takes the place of the first. Raises BadInput if there are none."""
+    if not members:
+        raise BadInput("A new group needs a label.", "Choose the labels that it holds.")
+    first = _labels(project)[members[0]]
+    place = {"is_group": 1, "parent_id": codebook_of(project).node(first.id).parent_id, "position": first.position}
+    return checked(project, Change("group", {-1: {**written, **place}, **{i: {"parent_id": -1} for i in members}}))
+
+
+def move(project: Project, node_id: int, group_id: int | None) -> Change:
+    """Move a label or group, with all that it holds, to the end of a group; for None, to the end of the top.
+
+    Raises BadInput if it is there already, BadCodebook if the group is inside the one that is moved.
+    """
+    book = codebook_of(project)
+    if book.node(node_id).parent_id == group_id:
+        raise BadInput(Message("“{name}” is in this group already.", name=book.node(node_id).name), "Choose another.")
+    last = max((label.position for label in _labels(project).values()), default=0)
+    return checked(project, Change("move", {node_id: {"parent_id": group_id, "position": last + 1}}))
+
+
+def dissolve(project: Project, label_id: int) -> Change:
+    """Retire a group and pass what it holds on to the group it is in."""
+    return checked(project, Change("dissolve", {label_id: {"retired_at": now()}}))
+
+
 def instruct(project: Project, instruction: str) -> Change:
     """Change the instruction for annotators and model. Raises BadInput if it would stay the same."""
     if instruction.strip() in ("", codebook_of(project).instruction):
         raise BadInput("The instruction would stay the same.", "Write a different one.")
-    return Change("instruct", guide={"instruction": instruction.strip()})
+    return Change("instruct", questions={FIRST: {"instruction": instruction.strip()}})
 
 
 def merge(project: Project, sources: Sequence[int], into: int) -> Change:
-    """Merge labels into another: their answers count as it, and their predicted probabilities are added to it."""
-    used = codebook_of(project).ids
-    if into in sources or not sources or not {into, *sources} <= set(used):
+    """Merge labels into another: their answers count as it, and their predicted probabilities are added to it.
+
+    Groups that are merged into another pass on to it what they hold.
+    """
+    book = codebook_of(project)
+    groups = {one.id for one in book.groups}
+    if into in sources or not sources or not any({into, *sources} <= used for used in (set(book.ids), groups)):
         raise BadInput("These labels cannot be merged.", "Choose labels that are in use, and a different one to keep.")
-    return checked(project, Change("merge", {source: {"merged_into": into} for source in sources}))
+    kind = "join" if into in groups else "merge"
+    return checked(project, Change(kind, {source: {"merged_into": into} for source in sources}))
 
 
 def split(project: Project, label_id: int, parts: Sequence[Fields]) -> Change:
@@ -72,10 +106,17 @@ def split(project: Project, label_id: int, parts: Sequence[Fields]) -> Change:
     if len(parts) < 2:
         raise BadInput(Message("A label is split into two or more, not into {n}.", n=len(parts)), "Add another label.")
     known = _labels(project)
+    if known[label_id].is_group:
+        raise BadInput("A group cannot be split.", "Move its labels into a new group.")
     places, place = sorted({label.position for label in known.values()}), known[label_id].position
     room = min((other for other in places if other > place), default=place + 1) - place
     values = {
-        -number: {**part, "split_from": label_id, "position": place + room * number / (len(parts) + 1)}
+        -number: {
+            **part,
+            "split_from": label_id,
+            "parent_id": known[label_id].parent_id,
+            "position": place + room * number / (len(parts) + 1),
+        }
         for number, part in enumerate(parts, start=1)
     }
     return checked(project, Change("split", {**values, label_id: retired(project)}))
@@ -126,45 +167,82 @@ def checked(project: Project, change: Change, rekey: bool = True) -> Change:
     for i, values in change.labels.items():
         after[i] = replace(after.get(i, Label(i)), **values)
     _refuse_circles(after)
-    used = {i: label for i, label in after.items() if label.in_use}
-    entering = {i for i in used if i not in before or not before[i].in_use} if rekey else set()
-    taken = {label.key for i, label in used.items() if i not in entering}
-    drafts = _drafts(used, {i for i in entering if used[i].key in taken})
+    entering = _entering(before, after) if rekey else []
+    drafts = _drafts(after, _without_key(after, entering))
     kept: dict[int, dict[str, Any]] = {}
-    for i, values in change.labels.items():
+    for i in dict.fromkeys([*change.labels, *entering]):
         written = drafts[i].model_dump() if i in drafts else {}
-        wanted = {**values, **({"key": ""} if i in entering else {})}
+        wanted = {**change.labels.get(i, {}), **({"key": ""} if i in entering else {})}
         kept[i] = _differing(before.get(i), {name: written.get(name, value) for name, value in wanted.items()})
         if "examples" in kept[i]:
             kept[i]["examples"] = json.dumps(list(kept[i]["examples"]), ensure_ascii=False)
     return replace(change, labels={i: values for i, values in kept.items() if values})
 
 
-def _drafts(used: Labels, without_key: set[int]) -> dict[int, LabelDraft]:
-    """Parse the labels that would be in use as a written codebook."""
-    if not all(label.name.strip() for label in used.values()):
+def _entering(before: Labels, after: Labels) -> list[int]:
+    """Return the labels and groups that come into use or into another group."""
+    places = {i: labels.group_of(before, label) for i, label in before.items() if label.in_use}
+    return [
+        i
+        for i, label in after.items()
+        if label.in_use and (i not in places or places[i] != labels.group_of(after, label))
+    ]
+
+
+def _without_key(after: Labels, entering: Sequence[int]) -> set[int]:
+    """Return which of the labels that enter a group find their key taken there."""
+    used = {i: (labels.group_of(after, label), label.key) for i, label in after.items() if label.in_use}
+    taken = {place for i, place in used.items() if i not in entering}
+    refused = set()
+    for i in entering:
+        if used[i] in taken:
+            refused.add(i)
+        taken.add(used[i])
+    return refused
+
+
+def _drafts(after: Labels, without_key: set[int]) -> dict[int, LabelDraft]:
+    """Parse the labels and groups that would be in use as a written codebook."""
+    used = [label for label in labels.in_order(after) if label.in_use]
+    if not all(label.name.strip() for label in used):
         raise BadCodebook("A label has no name.", "Give every label a name.")
-    written = [{name: value for name in WRITTEN if (value := getattr(label, name))} for label in used.values()]
-    for i, one in zip(used, written, strict=True):
-        one.update({"key": ""} if i in without_key else {})
-    if len(written) < 2:
-        raise BadCodebook(
-            Message("{n} label would remain; a codebook needs two.", n=len(written)), "Add another label first."
-        )
-    return dict(zip(used, parse_codebook({"labels": written}).labels, strict=True))
+    if (left := sum(not label.is_group for label in used)) < 2:
+        raise BadCodebook(Message("{n} label would remain; a codebook needs two.", n=left), "Add another label first.")
+
+    def written(group: int | None) -> list[Any]:
+        held = [label for label in used if labels.group_of(after, label) == group]
+        return [
+            {name: value for name in WRITTEN if (value := getattr(label, name))}
+            | ({"key": ""} if label.id in without_key else {})
+            | ({"labels": written(label.id)} if label.is_group else {})
+            for label in held
+        ]
+
+    parsed = every_draft(parse_codebook({"labels": written(None)}).labels)
+    return dict(zip((label.id for label in used), parsed, strict=True))
 
 
 def _refuse_circles(known: Labels) -> None:
+    """Raise BadCodebook if a label would be merged into itself, or a group be inside itself."""
     for label in known.values():
-        path, into = {label.id}, label.merged_into
+        path, into = {label.id}, _passed_to(label)
         while into is not None:
             if into in path:
-                raise BadCodebook(
-                    Message("“{name}” would be merged into itself.", name=known[into].name),
-                    "Undo the other merge first.",
-                )
+                raise _circle(known[into])
             path.add(into)
-            into = known[into].merged_into
+            into = _passed_to(known[into])
+
+
+def _passed_to(label: Label) -> int | None:
+    return label.parent_id if label.merged_into is None else label.merged_into
+
+
+def _circle(label: Label) -> BadCodebook:
+    if label.is_group:
+        inside = Message("The group “{name}” would be inside itself.", name=label.name)
+        return BadCodebook(inside, "Move the other group first.")
+    into = Message("“{name}” would be merged into itself.", name=label.name)
+    return BadCodebook(into, "Undo the other merge first.")
 
 
 # Effects of a change
@@ -187,7 +265,7 @@ class Proposal:
 def propose(project: Project, change: Change) -> Proposal:
     """Count the effects of a change."""
     known, promoted = _labels(project), rounds.promoted(project.db)
-    changed = {i for i, values in change.labels.items() if i > 0 and set(values) != {"position"}}
+    changed = {i for i, values in change.labels.items() if i > 0 and (change.kind == "revise" or set(values) - PLACED)}
     touched = [i for i in known if changed & _path(known, i)]
     answers, annotators, answered = annotations.count_given(project.db, touched)
     suggested = 0
@@ -197,9 +275,8 @@ def propose(project: Project, change: Change) -> Proposal:
         suggested = int(np.isin(likeliest, touched).sum())
     trained = sum(not set(touched).isdisjoint(one.label_ids) for one in rounds.finished(project.db))
     flags = any("look_since" in values for values in change.labels.values()) and change.kind != "restore"
-    flagged = (
-        answered if flags else annotations.counts(project.db)["none_fits"] if change.guide.get("none_fits_since") else 0
-    )
+    unfit = any(values.get("none_fits_since") for values in change.questions.values())
+    flagged = answered if flags else annotations.counts(project.db)["none_fits"] if unfit else 0
     accepted, version = acceptances.count_given(project.db, touched), labels.version(project.db)
     return Proposal(change, version, answers, annotators, suggested, accepted, trained, flagged)
 

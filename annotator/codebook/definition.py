@@ -1,99 +1,24 @@
-"""Define the codebook: read it from YAML, store its labels, and turn it into the model's task."""
+"""Define the codebook of a project: its labels, the groups they are in, and the task they make for the model."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Literal, Self
+from typing import Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
+from annotator.codebook.draft import COLORS, SEPARATOR, CodebookDraft, LabelDraft
 from annotator.config import RoundConfig
-from annotator.errors import BadCodebook, Message
-from annotator.i18n import later
 from annotator.project import Project
-from model.prompts.verbalizer import check_words, label_words
-from model.types import Label, Task
-from store import labels, settings
+from model.prompts.verbalizer import label_words
+from model.types import Group, Label, Task
+from store import labels, questions, settings
 from store.database import create_database, immediate
-
-INSTRUCTION = "Choose the label that fits the utterance."
-# One key per label. C and R are shortcuts of the browser; s, u, n, q and m are taken on the label page.
-KEYS = "1234567890abdefghijklopvwxyz"
-# Ten colors with a contrast of 3:1 to the light and the dark background. Name and key are always shown as well.
-COLORS = MappingProxyType(
-    {
-        later("blue"): "#1f7fb8",
-        later("orange"): "#b3661a",
-        later("green"): "#3f8f4a",
-        later("pink"): "#b8478f",
-        later("violet"): "#7b6fc4",
-        later("ochre"): "#a8801f",
-        later("brick"): "#c0504d",
-        later("teal"): "#3a8f8f",
-        later("gray"): "#7d7d7d",
-        later("brown"): "#8f6b4e",
-    }
-)
-Color = Literal["", "blue", "orange", "green", "pink", "violet", "ochre", "brick", "teal", "gray", "brown"]
-
-
-class LabelDraft(BaseModel):
-    """A label as written in a codebook file."""
-
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True, coerce_numbers_to_str=True)
-    name: str = Field(min_length=1, max_length=200)
-    definition: str = ""
-    examples: list[str] = []
-    words: str = ""
-    key: str = Field("", max_length=1)
-    color: Color = ""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _spelled_by_earlier_versions(cls, written: Any) -> Any:
-        if not isinstance(written, dict) or "colour" not in written:
-            return written
-        color = written["colour"]
-        return {name: value for name, value in written.items() if name != "colour"} | {
-            "color": "gray" if color == "grey" else color
-        }
-
-
-class CodebookDraft(BaseModel):
-    """A codebook as written in a file. `speaker`: only turns of this speaker are labeled."""
-
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
-    name: str = ""
-    instruction: str = INSTRUCTION
-    speaker: str | None = None
-    context_turns: int = Field(3, ge=0, le=20)
-    labels: list[LabelDraft] = Field(min_length=2)
-
-    def checked(self) -> Self:
-        """Return the codebook with a key for every label. Raises BadCodebook if labels conflict."""
-        check_words([Label(label.name, words=label.words) for label in self.labels])
-        names = [label.name.casefold() for label in self.labels]
-        if repeated := {name for name in names if names.count(name) > 1}:
-            raise BadCodebook(
-                Message("Label names used twice: {repeated}.", repeated=", ".join(sorted(repeated))),
-                "Rename one of each.",
-            )
-        chosen = [label.key.lower() for label in self.labels if label.key]
-        if repeated := {key for key in chosen if chosen.count(key) > 1} | (set(chosen) - set(KEYS)):
-            raise BadCodebook(
-                Message("Keys used twice or not available: {repeated}.", repeated=", ".join(sorted(repeated))),
-                Message("Use each of these at most once: {keys}", keys=KEYS),
-            )
-        free = iter([key for key in KEYS if key not in chosen] + [""] * len(self.labels))
-        keyed = [label.model_copy(update={"key": label.key.lower() or next(free)}) for label in self.labels]
-        return self.model_copy(update={"labels": keyed})
+from store.labels import Fields
 
 
 @dataclass(frozen=True)
 class CodebookLabel:
-    """A label of a project, with its permanent id."""
+    """A label of a project, or a group of labels, with its permanent id."""
 
     id: int
     name: str
@@ -102,21 +27,66 @@ class CodebookLabel:
     words: str
     key: str
     color: str = ""
+    is_group: bool = False
+    parent_id: int | None = None  # the group it is in
 
     @classmethod
-    def of(cls, row: labels.Label) -> Self:
-        """Return a stored label; one without a color gets one by its id."""
+    def of(cls, row: labels.Label, parent_id: int | None = None) -> Self:
+        """Return a stored label or group; one without a color gets one by its id."""
         color = row.color or list(COLORS)[(row.id - 1) % len(COLORS)]
-        return cls(row.id, row.name, row.definition, row.examples, row.words, row.key, color)
+        written = (row.name, row.definition, row.examples, row.words, row.key)
+        return cls(row.id, *written, color, bool(row.is_group), parent_id)
 
 
 @dataclass(frozen=True)
 class Codebook:
-    """The labels in use, in the order of the columns of all probability arrays."""
+    """The labels and groups in use, as a tree. A flat codebook has no groups."""
 
     instruction: str
-    labels: tuple[CodebookLabel, ...]
+    nodes: tuple[CodebookLabel, ...]  # labels and groups, each group before what it holds
     version: int
+
+    @classmethod
+    def of(cls, instruction: str, rows: Iterable[labels.Label], version: int) -> Self:
+        """Return the codebook of stored labels, in use or not, in any order."""
+        known = {row.id: row for row in rows}
+        used = [row for row in labels.in_order(known) if row.in_use]
+        return cls(instruction, tuple(CodebookLabel.of(row, labels.group_of(known, row)) for row in used), version)
+
+    @cached_property
+    def labels(self) -> tuple[CodebookLabel, ...]:
+        """The labels to choose from, in the order of the columns of all probability arrays."""
+        return tuple(node for node in self.nodes if not node.is_group)
+
+    @cached_property
+    def groups(self) -> tuple[CodebookLabel, ...]:
+        """The groups of labels, outer ones first."""
+        return tuple(node for node in self.nodes if node.is_group)
+
+    def held(self, group_id: int | None) -> tuple[CodebookLabel, ...]:
+        """Return the labels and groups directly in a group; those at the top for None."""
+        return tuple(node for node in self.nodes if node.parent_id == group_id)
+
+    def above(self, node_id: int) -> tuple[CodebookLabel, ...]:
+        """Return the groups that a label or group is in, from the top."""
+        parent = self.node(node_id).parent_id
+        return () if parent is None else (*self.above(parent), self.node(parent))
+
+    def under(self, group_id: int) -> tuple[int, ...]:
+        """Return the ids of all labels in a group, at any depth."""
+        return tuple(label.id for label in self.labels if group_id in (one.id for one in self.above(label.id)))
+
+    def path(self, node_id: int) -> str:
+        """Return the names of a label or group and of all groups it is in, such as “Domain / Category”."""
+        return SEPARATOR.join(node.name for node in (*self.above(node_id), self.node(node_id)))
+
+    def node(self, node_id: int) -> CodebookLabel:
+        """Return a label or group by id."""
+        return self._by_id[node_id]
+
+    @cached_property
+    def _by_id(self) -> dict[int, CodebookLabel]:
+        return {node.id: node for node in self.nodes}
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -133,102 +103,28 @@ class Codebook:
         return self.labels[self.ids.index(label_id)]
 
     def id_of(self, name: str) -> int | None:
-        """Return the id of the label with this name or these label words, ignoring case; None if there is none."""
+        """Return the id of the label with this name, path or label words, ignoring case; None if there is none."""
         words_of = {label.id: label_words(_model_label(label)) for label in self.labels}
         name_, as_words = (text.casefold() for text in (name.strip(), label_words(Label(name))))
         by_name = (label.id for label in self.labels if label.name.casefold() == name_)
+        by_path = (label.id for label in self.labels if self.path(label.id).casefold() == name_)
         by_words = (label_id for label_id, words in words_of.items() if words.casefold() in (name_, as_words))
-        return next(by_name, next(by_words, None))
+        return next(by_path, next(by_name, next(by_words, None)))
 
     def task(self) -> Task:
-        """Return the task for the model: the instruction and the labels."""
-        return Task(self.instruction, tuple(_model_label(label) for label in self.labels))
+        """Return the task for the model: the instruction and the labels, each with the groups it is in."""
+        return Task(self.instruction, tuple(_model_label(label, self.above(label.id)) for label in self.labels))
 
 
-def _model_label(label: CodebookLabel) -> Label:
-    return Label(label.name, label.definition, label.words, label.examples)
-
-
-def draft_from_names(names: list[str], name: str = "") -> CodebookDraft:
-    """Return a codebook of names alone, such as the labels found in a file."""
-    return parse_codebook({"name": name, "labels": [{"name": label} for label in names]})
-
-
-def read_labels(text: str, known: Sequence[str] = ()) -> list[dict[str, str]]:
-    """Parse labels, one per line, as “name: definition”; names in `known` may contain a colon."""
-    found = []
-    for line in filter(None, map(str.strip, text.splitlines())):
-        longest = max((name for name in known if line == name or line.startswith(f"{name}:")), key=len, default="")
-        name, _, definition = (longest, "", line[len(longest) + 1 :]) if longest else _at_colon(line)
-        found.append({"name": name.strip(), "definition": definition.strip()})
-    return found
-
-
-def _at_colon(line: str) -> tuple[str, str, str]:
-    # Only a colon before a space or at the end separates: “7:30” is a name.
-    name, colon, definition = (line + " ").partition(": ")
-    return name, colon, definition
-
-
-def read_codebook(path: Path) -> CodebookDraft:
-    """Read a YAML codebook from a file. Raises BadCodebook, which names the line or field at fault."""
-    if not path.is_file():
-        raise BadCodebook(Message("There is no codebook file {path}.", path=path), "Check the path.")
-    try:
-        return parse_codebook_text(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise BadCodebook(
-            Message("The codebook {path} is not UTF-8 text: {error}.", path=path, error=error), "Save it as UTF-8."
-        ) from error
-
-
-def parse_codebook_text(text: str) -> CodebookDraft:
-    """Read a YAML codebook from text. Raises BadCodebook."""
-    try:
-        return parse_codebook(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise BadCodebook(
-            Message("The codebook is not valid YAML: {error}", error=error), "See data/political_promises.yaml."
-        ) from error
-
-
-def parse_codebook(content: Any) -> CodebookDraft:
-    """Validate the content of a codebook file. Raises BadCodebook."""
-    try:
-        return CodebookDraft.model_validate(content).checked()
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise BadCodebook(
-            Message("The codebook cannot be used: {faults}.", faults=faults), "See data/political_promises.yaml."
-        ) from error
-
-
-def codebook_yaml(draft: CodebookDraft) -> str:
-    """Return a codebook as YAML that `read_codebook` can read."""
-    content = draft.model_dump(exclude_defaults=True) | {"labels": [_plain(label) for label in draft.labels]}
-    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes text with Unicode line breaks in double quotes; in other styles YAML reads them as newlines."""
-
-
-def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
-    style = '"' if set(text) & set("\x85\u2028\u2029") else None
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
-
-
-_Dumper.add_representer(str, _text)
-
-
-def _plain(label: LabelDraft) -> dict[str, Any]:
-    return {key: value for key, value in label.model_dump().items() if value}
+def _model_label(label: CodebookLabel, above: Iterable[CodebookLabel] = ()) -> Label:
+    groups = tuple(Group(group.name, group.definition) for group in above)
+    return Label(label.name, label.definition, label.words, label.examples, groups)
 
 
 def codebook_of(project: Project) -> Codebook:
     """Return the current codebook."""
-    rows = tuple(CodebookLabel.of(row) for row in labels.current(project.db))
-    return Codebook(str(settings.get(project.db, "instruction", "")), rows, labels.version(project.db))
+    instruction, version = questions.read(project.db).instruction, labels.version(project.db)
+    return Codebook.of(instruction, labels.every(project.db), version)
 
 
 def create_project(folder: Path, draft: CodebookDraft, config: RoundConfig | None = None) -> Project:
@@ -237,8 +133,14 @@ def create_project(folder: Path, draft: CodebookDraft, config: RoundConfig | Non
     project = Project(folder, create_database(folder))
     with immediate(project.db):
         settings.put(project.db, "name", draft.name or folder.name)
-        settings.put(project.db, "instruction", draft.instruction)
+        questions.instruct(project.db, draft.instruction)
         project.config = replace(config or RoundConfig(), context_turns=draft.context_turns)
-        for label in draft.labels:
-            labels.add(project.db, **label.model_dump())
+        _add(project, draft.labels)
     return project
+
+
+def _add(project: Project, drafts: Sequence[LabelDraft], group_id: int | None = None) -> None:
+    for draft in drafts:
+        written: Fields = draft.model_dump(exclude={"labels"}) | ({} if draft.labels is None else {"is_group": 1})
+        added = labels.add(project.db, **written, parent_id=group_id)
+        _add(project, draft.labels or (), added)

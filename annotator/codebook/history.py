@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from annotator.codebook.changes import OUT, WRITTEN, Proposal, checked, retired
-from annotator.codebook.definition import Codebook, CodebookLabel, codebook_of
+from annotator.codebook.definition import Codebook, codebook_of
 from annotator.errors import BadInput, Message
 from annotator.i18n import later, say, say_many
 from annotator.project import Project
 from store import labels
 from store.database import immediate
 from store.labels import Change, Event, Fields, Label
+from store.questions import FIRST
 
 
 def undo(project: Project, version: int, author: str) -> int:
@@ -50,8 +51,8 @@ def undo(project: Project, version: int, author: str) -> int:
                     hint,
                 )
         values = {i: _before(project, i, event) for i in event.labels}
-        guide = {name: before for name, (before, _) in event.guide.items()}
-        change = checked(project, Change("undo", values, guide), rekey=False)
+        asked = {i: {name: before for name, (before, _) in pairs.items()} for i, pairs in event.questions.items()}
+        change = checked(project, Change("undo", values, asked), rekey=False)
         return labels.write(project.db, change, author, undoes=version)
 
 
@@ -79,22 +80,27 @@ def _builds_on(later: Event, event: Event) -> bool:
     before = {(i, name) for i, pairs in event.labels.items() for name in (OUT if i in added else pairs)}
     changed = {(i, name) for i, pairs in later.labels.items() for name in pairs}
     merged = {pairs["merged_into"][1] for pairs in later.labels.values() if "merged_into" in pairs}
-    return bool(before & changed or merged & added or event.guide.keys() & later.guide.keys())
+    return bool(before & changed or merged & added or _asked(event) & _asked(later))
+
+
+def _asked(event: Event) -> set[tuple[int, str]]:
+    return {(i, name) for i, pairs in event.questions.items() for name in pairs}
 
 
 def codebook_at(project: Project, version: int) -> Codebook:
     """Return the codebook at a version, as annotators saw it."""
     past: dict[int, Label] = {}
-    first = next((e.guide["instruction"][0] for e in labels.events(project.db) if "instruction" in e.guide), None)
+    events = labels.events(project.db)
+    instructions = [event.questions.get(FIRST, {}).get("instruction") for event in events]
+    first = next((pair[0] for pair in instructions if pair), None)
     instruction = codebook_of(project).instruction if first is None else str(first)
-    for event in labels.events(project.db):
+    for event, instructed in zip(events, instructions, strict=True):
         if event.version > version:
             break
         for i, pairs in event.labels.items():
             past[i] = replace(past.get(i, Label(i)), **_read({name: after for name, (_, after) in pairs.items()}))
-        instruction = event.guide.get("instruction", (None, instruction))[1]
-    used = sorted((label for label in past.values() if label.in_use), key=lambda label: (label.position, label.id))
-    return Codebook(instruction, tuple(map(CodebookLabel.of, used)), version)
+        instruction = instructed[1] if instructed else instruction
+    return Codebook.of(instruction, past.values(), version)
 
 
 def describe(event: Event, names: Mapping[int, str]) -> str:
@@ -103,15 +109,26 @@ def describe(event: Event, names: Mapping[int, str]) -> str:
     def list_(ids: Sequence[int]) -> str:
         return ", ".join(say("“{name}”", name=names[i]) for i in ids)
 
-    changed = list_(list(event.labels))
+    marks = MARKS.get(event.kind)  # others may have got another key
+    shown = [i for i, pairs in event.labels.items() if marks is None or marks & pairs.keys()]
+    changed = list_([i for i in shown if event.kind != "group" or i not in event.added])
     match event.kind:
         case "add":
             return say("{labels} added", labels=changed)
         case "revise":
             return f"{changed}: {_revised(event)}"
         case "merge":
-            (into,) = {pairs["merged_into"][1] for pairs in event.labels.values()}
-            return say("{labels} merged into {label}", labels=changed, label=list_([into]))
+            return say("{labels} merged into {label}", labels=changed, label=list_([_into(event)]))
+        case "join":
+            return say("group {labels} merged into {label}", labels=changed, label=list_([_into(event)]))
+        case "move" if (group := _placed_in(event)) is not None:
+            return say("{labels} moved into the group {group}", labels=changed, group=list_([group]))
+        case "move":
+            return say("{labels} moved out of all groups", labels=changed)
+        case "group":
+            return say("{labels} put into the new group {group}", labels=changed, group=list_([*event.added]))
+        case "dissolve":
+            return say("group {labels} dissolved", labels=changed)
         case "split":
             whole = list_([i for i, pairs in event.labels.items() if "retired_at" in pairs])
             parts = list_([i for i in event.labels if i in event.added])
@@ -126,6 +143,26 @@ def describe(event: Event, names: Mapping[int, str]) -> str:
             return say("Instruction changed")
         case _:
             return say("Version {n} undone", n=event.undoes)
+
+
+_AWAY = frozenset({"parent_id"})
+MARKS = {  # the fields that show which labels a change is about
+    "merge": frozenset({"merged_into"}),
+    "join": frozenset({"merged_into"}),
+    "dissolve": frozenset({"retired_at"}),
+    "restore": frozenset(OUT),
+    "group": _AWAY,
+    "move": _AWAY,
+}
+
+
+def _into(event: Event) -> int:
+    (into,) = {pairs["merged_into"][1] for pairs in event.labels.values() if "merged_into" in pairs}
+    return int(into)
+
+
+def _placed_in(event: Event) -> int | None:
+    return next(pairs["parent_id"][1] for pairs in event.labels.values() if "parent_id" in pairs)  # type: ignore[no-any-return]
 
 
 CHANGED = {
@@ -182,6 +219,8 @@ def _effects(made: Proposal) -> list[str]:
             return [say("{answers} count again as before.", answers=_given(made))]
         case "reorder":
             return [say("No answer changes.")]
+        case "move" | "group" | "dissolve" | "join":
+            return [say("No answer changes. The model reads the new tree from the next round on.")]
         case "instruct":
             return [say("Annotators see it immediately, the model from the next round on. No answer changes.")]
         case _:

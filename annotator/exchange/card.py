@@ -86,7 +86,11 @@ def contents(counts: Mapping[Status, int], left_out: Iterable[Status]) -> str:
 def codebook(project: Project) -> str:
     """List the labels with their definitions, and the labels that have been merged or retired."""
     found = codebook_of(project)
-    used = (f"- **{escaped(one.name)}**: {escaped(one.definition) or '(no definition)'}" for one in found.labels)
+    used = (
+        f"{'  ' * len(found.above(one.id))}- **{escaped(one.name)}**{' (group)' if one.is_group else ''}: "
+        f"{escaped(one.definition) or '(no definition)'}"
+        for one in found.nodes
+    )
     parts = ["\n".join(used), "\n".join(_retired(project))]
     return f"## Codebook, version {found.version}\n\n{escaped(found.instruction)}\n\n" + "\n\n".join(
         filter(None, parts)
@@ -97,6 +101,8 @@ def _retired(project: Project) -> Iterator[str]:
     names = labels.names(project.db)
     for label in labels.every(project.db):
         name = escaped(label.name)
+        if label.is_group:
+            continue
         if label.merged_into is not None:
             yield f"- *{name}* was merged; its answers count as *{escaped(names[label.counts_as])}*."
         elif label.retired_at is not None:

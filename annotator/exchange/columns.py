@@ -15,6 +15,7 @@ class ExportRow:
     id: str
     text: str
     label: str | None = None
+    label_path: str | None = None
     given_label: str | None = None
     kind: str = "label"
     source: str = ""
@@ -62,6 +63,7 @@ MEANINGS = {
     "id": "the id the utterance was imported with",
     "text": "the utterance",
     "label": "the label; empty if there is none (see `kind`)",
+    "label_path": "the label behind the names of the groups it is in",
     "given_label": "the label as originally given, even if it has since been merged or retired",
     "kind": "`label`, `none_fits`, `disputed` (people's answers are tied), `skip` (people have only skipped it), or "
     "`out_of_use` (the label of the answer has been retired or split)",

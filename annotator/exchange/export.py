@@ -59,6 +59,10 @@ def export_rows(project: Project, plan: ExportPlan, context: "ExportContext | No
     All but unlabeled utterances have a row, including those that are disputed or skipped, or whose label is retired.
     """
     context = context or ExportContext(project, plan)
+    yield from map(context.in_tree, _rows(project, plan, context))
+
+
+def _rows(project: Project, plan: ExportPlan, context: "ExportContext") -> Iterator[ExportRow]:
     for utterance in utterances.iterate(project.db):
         status = context.statuses.of(utterance.id)
         if plan.rows == "answers":
@@ -93,10 +97,12 @@ class ExportContext:
         self._read_predictions(project)
         scored = self._places if plan.with_model and self._order else ()
         self.statuses = statuses(project, scored)
-        used = codebook_of(project).names
-        ours = [*(field.name for field in FIELDS), *(f"p({name})" for name in used)]
+        used = codebook_of(project)
+        self._paths = {one.name: used.path(one.id) for one in used.labels} if used.groups else {}
+        self.ours = tuple(field for field in FIELDS if used.groups or field.name != "label_path")
+        ours = [*(field.name for field in self.ours), *(f"p({name})" for name in used.names)]
         self.imported = imported_columns(utterances.metadata_names(project.db), ours)
-        self.fields = (*FIELDS, *(Field(name, "text") for name in self.imported.values()))
+        self.fields = (*self.ours, *(Field(name, "text") for name in self.imported.values()))
 
     def _read_predictions(self, project: Project) -> None:
         promoted = rounds.promoted(project.db)
@@ -109,6 +115,10 @@ class ExportContext:
             self._order = [self.names[i] for i, kept in zip(found.label_ids, is_trained, strict=True) if kept]
             self._shares = np.round(found.probabilities[:, is_trained], 6)
             self._places = {int(i): place for place, i in enumerate(found.utterance_ids)}
+
+    def in_tree(self, row: ExportRow) -> ExportRow:
+        """Return the row with the path of its label, if labels are in groups."""
+        return replace(row, label_path=self._paths.get(row.label or "")) if self._paths else row
 
     def answer_row(self, utterance: Utterance, answer: Answer) -> ExportRow:
         """Return the row of one answer."""
@@ -273,7 +283,7 @@ def _card(
         "## Before computing statistics\n\n" + card.WARNING,
         "## Auto-accepted suggestions\n\n" + card.accepted(project),
         "## Rounds\n\n" + card.rounds(project),
-        "## Columns\n\n" + "\n".join(f"- `{field.name}`: {MEANINGS[field.name]}" for field in FIELDS),
+        "## Columns\n\n" + "\n".join(f"- `{field.name}`: {MEANINGS[field.name]}" for field in context.ours),
         "## Imported columns\n\n" + _imported(context),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -4,7 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from annotator.codebook.definition import CodebookDraft, create_project, read_codebook
+from annotator.codebook.definition import create_project
+from annotator.codebook.draft import CodebookDraft, read_codebook
 from annotator.errors import Message, ProjectUnreadable, UnknownName
 from annotator.exchange.imports import import_file
 from annotator.i18n import later

@@ -21,7 +21,7 @@ from annotator.rounds.consensus import consensus
 from annotator.rounds.label_errors import recent_label_errors
 from annotator.rounds.statuses import people_differ
 from annotator.rounds.summaries import likeliest, round_before
-from store import annotations, labels, rounds, settings, utterances
+from store import annotations, labels, questions, rounds, utterances
 from store.annotations import ADJUDICATED, Answer, Kind, NewAnnotation, OutdatedAnswer
 from store.database import immediate
 from store.utterances import Turn, Utterance
@@ -126,7 +126,7 @@ def expected_errors(project: Project) -> str:
 
 
 def _in_question(project: Project, utterance_id: int | None = None) -> list[OutdatedAnswer]:
-    return annotations.to_look_at(project.db, settings.get(project.db, "none_fits_since", 0), utterance_id)
+    return annotations.to_look_at(project.db, questions.read(project.db).none_fits_since, utterance_id)
 
 
 QUEUES = {

@@ -9,14 +9,8 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
-from annotator.codebook.definition import (
-    codebook_of,
-    codebook_yaml,
-    create_project,
-    parse_codebook,
-    parse_codebook_text,
-    read_labels,
-)
+from annotator.codebook.definition import codebook_of, create_project
+from annotator.codebook.draft import codebook_yaml, parse_codebook, parse_codebook_text, read_labels
 from annotator.errors import BadInput, Message
 from annotator.exchange.imports import import_file
 from annotator.exchange.samples import SAMPLES, create_sample, workspace
@@ -229,15 +223,15 @@ def _new_from_file() -> None:
     plan = _plan(path, "new")
     whole = _whole_conversations(plan, "new")
     _show_preview(path, plan)
-    draft = _codebook(path, plan)
+    draft, is_typed = _codebook(path, plan)
     name = st.text_input(say("Project name"), path.stem.replace("_", " "), key="new-name")
     # Never disabled: the click itself submits what has just been typed.
     if not st.button(say("Create project"), type="primary", key="create"):
         return
-    if len(draft["labels"]) < 2:
+    if is_typed and len(draft["labels"]) < 2:
         st.warning(say("Enter at least two labels."))
         return
-    checked = parse_codebook(draft | {"name": name})
+    checked = parse_codebook(draft | {"name": name}, paths=is_typed)
     target = workspace() / _slug(name)
     with st.spinner(say("Importing")), create_project(target, checked) as project:
         DataState.current().report = import_file(project, path, plan, whole)
@@ -245,14 +239,14 @@ def _new_from_file() -> None:
     _enter(target)
 
 
-def _codebook(path: Path, plan: ImportPlan) -> dict[str, Any]:
-    """Return the content of a codebook, loaded from a file or typed, starting from the labels in the data file."""
+def _codebook(path: Path, plan: ImportPlan) -> tuple[dict[str, Any], bool]:
+    """Return the content of a codebook, and whether it was typed, starting from the labels in the data file."""
     st.header(say("Codebook"))
     loaded = st.file_uploader(say("Codebook file (optional)"), type=["yaml", "yml"], key="codebook")
     if loaded:
         draft = parse_codebook_text(loaded.getvalue().decode("utf-8"))
         st.code(codebook_yaml(draft), language="yaml")
-        return draft.model_dump()
+        return draft.model_dump(), False
     instruction = st.text_input(say("Task instruction"), "Choose the label that fits the utterance.", key="instruction")
     known = sorted(labels_in(path, plan))
     _offer(known)
@@ -272,7 +266,7 @@ def _codebook(path: Path, plan: ImportPlan) -> dict[str, Any]:
         if added:
             DataState.current().labels_to_add = tuple(missing)
             st.rerun()
-    return {"instruction": instruction, "labels": labels}
+    return {"instruction": instruction, "labels": labels}, True
 
 
 def _offer(known: Sequence[str]) -> None:

@@ -1,23 +1,21 @@
 """The label page: one utterance at a time, one key per label."""
 
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from html import escape
 
 import streamlit as st
 
-from annotator.codebook.definition import COLORS, Codebook, CodebookLabel, codebook_of
+from annotator.codebook.definition import Codebook, codebook_of
 from annotator.errors import AnnotatorError, AnswerRefused, ProjectBusy
-from annotator.i18n import number, say
+from annotator.i18n import say
 from annotator.labeling.after_answer import follow_up
 from annotator.labeling.screen import Screen
 from annotator.labeling.session import Answer, Question, ask_skipped_again
-from annotator.methods.prediction_sets import LARGE
 from annotator.pages.components import (
     browser,
+    choices,
     ending,
     explanation,
     keys,
@@ -28,12 +26,11 @@ from annotator.pages.components import (
     pending,
     preferences,
 )
+from annotator.pages.components.choices import Offered
 from annotator.pages.components.state import COMMENT, UNSURE, LabelState, Visit
 from annotator.project import Project
 from store import jobs, utterances
 from store.annotations import Kind
-
-FEW = 3  # minimum number of labels in a short list; a single one would invite mere agreement
 
 
 def show() -> None:
@@ -97,9 +94,9 @@ def _panel() -> None:
             _undo_button()
             return
         codebook = codebook_of(project)
-        offered = _offered(codebook, screen.question)
+        offered = choices.offered(codebook, screen.question)
         _reading(offered, screen.question)
-        _labels(codebook, offered, screen.question)
+        choices.show(codebook, offered, screen.question, _answer)
         _other_answers(project, codebook, screen.question)
         _notes(project, codebook, screen)
         explanation.show()
@@ -196,93 +193,19 @@ def _progress(screen: Screen) -> None:
     st.html(f'<div class="status" role="status">{drawn}<div class="part">{today}{pace}</div></div>')
 
 
-def _reading(offered: Sequence[CodebookLabel], question: Question) -> None:
+def _reading(offered: Offered, question: Question) -> None:
     """Show the utterance in large type below the turns before it, in an area of constant height.
 
     The text is foreign: it is shown literally and nothing in it is rendered.
     """
     turns = "".join(layout.as_html("turn", turn.speaker, turn.text) for turn in question.turns_before)
     text = layout.as_html("utterance", question.utterance.speaker, question.utterance.text)
-    others = {keys.NONE_FITS: "none-fits", keys.SKIP: "skip"}
-    asks = keys.asks(question.utterance.id, offered, "label", others)
+    others = {keys.NONE_FITS: "none-fits", keys.SKIP: "skip", **offered.ways}
+    asks = keys.asks(question.utterance.id, offered.nodes, "label", others)
     st.html(
         f'<div class="reading" tabindex="0" role="region" aria-label="{say("Utterance")}" aria-live="polite" '
-        f"{asks}>{turns}{text}</div>"
+        f'{asks} data-place="{offered.place}">{turns}{text}</div>'
     )
-
-
-def _offered(codebook: Codebook, question: Question) -> Sequence[CodebookLabel]:
-    """Return the labels with a button: all, or for a large codebook the likeliest, on the number keys."""
-    suggestion = question.suggestion
-    if len(codebook.labels) <= LARGE or not suggestion:
-        return codebook.labels
-    known = {label.id: label for label in codebook.labels}
-    size = min(LARGE, max(len(suggestion.shortlist), FEW)) if suggestion.shortlist else LARGE
-    return keys.numbered([known[i] for i, _ in suggestion.probabilities[:size] if i in known])
-
-
-def _labels(codebook: Codebook, offered: Sequence[CodebookLabel], question: Question) -> None:
-    likely = dict(question.suggestion.probabilities) if question.suggestion else {}
-    asked = question.utterance.id
-    if len(codebook.labels) > LARGE:
-        names = {label.id: label.name for label in codebook.labels}
-        label_card.find_label(codebook, asked, lambda label: _answer(asked, "label", label, names[label]))
-    if len(offered) > LARGE:
-        with st.container(horizontal=True):
-            for label in offered:
-                _button(label, question, width=230, share=likely.get(label.id))
-        return
-    for label in offered:
-        _row(label, question, likely.get(label.id))
-    if len(offered) < len(codebook.labels):
-        _about_short_list(question, len(offered))
-
-
-def _row(label: CodebookLabel, question: Question, share: float | None) -> None:
-    with st.container(horizontal=True, vertical_alignment="top", gap="medium", key=f"choice-{label.id}"):
-        _button(label, question, width=230)
-        with st.container(width="stretch"):
-            _beside(label, share)
-
-
-def _about_short_list(question: Question, count: int) -> None:
-    """Explain the short list. Its coverage is known only after enough audit answers."""
-    short = question.suggestion.shortlist if question.suggestion else ()
-    held = (
-        say("Lists like this include the right label 95 times in 100. Find any other label above.")
-        if 0 < len(short) <= LARGE
-        else say("The {n} likeliest labels. Find any other label above.", n=count)
-    )
-    layout.html("quiet", held)
-
-
-def _button(label: CodebookLabel, question: Question, width: int, share: float | None = None) -> None:
-    name = layout.plain(label.name) + (f" ·\u00a0{number(share, '.0%')}" if share is not None else "")
-    st.button(
-        name,
-        key=f"label-{label.id}",
-        shortcut=label.key or None,
-        help=layout.plain(label.definition) if share is not None and label.definition else None,
-        on_click=_answer,
-        args=(question.utterance.id, "label", label.id, label.name),
-        width=width,
-    )
-
-
-def _beside(label: CodebookLabel, share: float | None) -> None:
-    """Show a label's probability (or an empty space), its definition and, if requested, its examples."""
-    bar = '<div class="no-bar"></div>'
-    if share is not None:
-        described = say("probability {share:.0%}", share=share)
-        bar = (
-            f'<div class="likely" role="img" aria-label="{described}"><div class="track">'
-            f'<div class="bar" style="width:{share:.1%};background:{COLORS[label.color]}"></div></div>'
-            f'<div class="number">{number(share, ".0%")}</div></div>'
-        )
-    wanted = label.examples if LabelState.current().shows_examples else ()
-    examples = "".join(f'<li dir="auto">{escape(one)}</li>' for one in wanted)
-    listed = f'<ul class="examples">{examples}</ul>' if examples else ""
-    st.html(f'{bar}<div class="definition" dir="auto">{escape(label.definition)}</div>{listed}')
 
 
 def _other_answers(project: Project, codebook: Codebook, question: Question) -> None:

@@ -139,9 +139,12 @@ def _decision(project: Project, name: str, now: Case) -> None:
 
 
 def _offered(codebook: Codebook, now: Case) -> Sequence[CodebookLabel]:
-    """Return the labels with a button: all, or for a large codebook those already given, on the number keys."""
+    """Return the labels with a button: all, or for a large codebook those already given, on the number keys.
+
+    Keys of a tree differ within a group alone, so that its labels are on the number keys too.
+    """
     if len(codebook.labels) <= LARGE:
-        return codebook.labels
+        return keys.numbered(codebook.labels) if codebook.groups else codebook.labels
     return keys.numbered([label for label in codebook.labels if label.id in now.named][:LARGE])
 
 

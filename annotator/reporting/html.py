@@ -280,7 +280,11 @@ def _settings(project: Project, used: InUse | None) -> Section:
 def _codebook(project: Project) -> Section:
     codebook = codebook_of(project)
     rows = [
-        {say("Label"): one.name, say("Definition"): one.definition, say("Examples"): "\n".join(one.examples)}
+        {
+            say("Label"): codebook.path(one.id),
+            say("Definition"): one.definition,
+            say("Examples"): "\n".join(one.examples),
+        }
         for one in codebook.labels
     ]
     title = say("Codebook, version {n}", n=codebook.version)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from annotator.codebook.definition import CodebookDraft, codebook_of, create_project, draft_from_names
+from annotator.codebook.definition import codebook_of, create_project
+from annotator.codebook.draft import CodebookDraft, draft_from_names
 from annotator.config import RoundConfig
 from annotator.errors import BadInput, Message
 from annotator.exchange.imports import add_utterances

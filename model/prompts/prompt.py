@@ -7,14 +7,16 @@ arXiv 2210.11416; Yin et al. 2023, arXiv 2306.01150).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from annotator.errors import UnknownName
 from model.prompts.verbalizer import label_words
-from model.types import Task, Utterance
+from model.types import Group, Label, Task, Utterance
 
 LARGE = 20  # number of labels from which codes are worthwhile
+INDENT = "  "  # of the options below the heading of their group
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,36 @@ class Template:
     coded: bool = False
 
 
+def _walk(task: Task, options: Sequence[str]) -> Iterator[tuple[Label, str, int, int]]:
+    """Yield each label with its option, the number of groups that end before it, and that of groups it is in still."""
+    above: tuple[Group, ...] = ()
+    for label, option in zip(task.labels, options, strict=True):
+        kept = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(above, label.groups, strict=False))))
+        yield label, option, len(above) - kept, kept
+        above = label.groups
+
+
+def _lines(task: Task, options: Sequence[str]) -> str:
+    """Return one line for each option, indented below the headings of its groups. A flat list has neither."""
+    lines = []
+    for label, option, _, kept in _walk(task, options):
+        for depth, group in enumerate(label.groups[kept:], start=kept):
+            lines.append(f"{INDENT * depth}{group.name}: {group.definition}".rstrip())
+        lines.append(INDENT * len(label.groups) + (f"{option}: {label.definition}" if label.definition else option))
+    return "\n".join(lines)
+
+
+def _named(task: Task, answers: Sequence[str]) -> str:
+    """Return the options in one line, those of a group in parentheses behind its name."""
+    text = ""
+    for label, answer, ended, kept in _walk(task, answers):
+        text += ")" * ended + (", " if text else "")
+        text += "".join(f"{group.name} (" for group in label.groups[kept:]) + answer
+    return text + ")" * len(task.labels[-1].groups)
+
+
 def _listed(task: Task, answers: Sequence[str]) -> str:
-    options = "\n".join(
-        f"- {answer}: {label.definition}" if label.definition else f"- {answer}"
-        for label, answer in zip(task.labels, answers, strict=True)
-    )
-    return f"{task.instruction}\n\nOptions:\n{options}"
+    return f"{task.instruction}\n\nOptions:\n{_lines(task, [f'- {answer}' for answer in answers])}"
 
 
 def _with_definitions(task: Task, answers: Sequence[str]) -> str:
@@ -49,15 +75,12 @@ def _with_reason(task: Task, answers: Sequence[str]) -> str:
 
 
 def _with_options(task: Task, answers: Sequence[str]) -> str:
-    return f"{task.instruction}\nOptions: {', '.join(answers)}.\nAnswer with one of the options only."
+    return f"{task.instruction}\nOptions: {_named(task, answers)}.\nAnswer with one of the options only."
 
 
 def _with_codes(task: Task, answers: Sequence[str]) -> str:
-    options = "\n".join(
-        f"{answer}) {label_words(label)}" + (f": {label.definition}" if label.definition else "")
-        for label, answer in zip(task.labels, answers, strict=True)
-    )
-    return f"{task.instruction}\n\nOptions:\n{options}\n\nAnswer with the code of one option only."
+    options = [f"{answer}) {label_words(label)}" for label, answer in zip(task.labels, answers, strict=True)]
+    return f"{task.instruction}\n\nOptions:\n{_lines(task, options)}\n\nAnswer with the code of one option only."
 
 
 TEMPLATES = {

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from annotator.codebook import changes
-from annotator.codebook.definition import CodebookDraft, codebook_of, create_project, parse_codebook
+from annotator.codebook.definition import codebook_of, create_project
+from annotator.codebook.draft import CodebookDraft, parse_codebook
 from annotator.config import RoundConfig
 from annotator.exchange.imports import add_utterances
 from annotator.exchange.samples import SAMPLES

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import expect
 
-from annotator.codebook.definition import create_project, parse_codebook
+from annotator.codebook.definition import create_project
+from annotator.codebook.draft import parse_codebook
 from annotator.exchange.imports import add_utterances
 from annotator.pages.components.browser import SELECTORS
 from annotator.project import Project

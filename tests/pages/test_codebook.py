@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
 from streamlit.testing.v1 import AppTest
 
-from annotator.codebook.definition import codebook_of
+from annotator.codebook.definition import codebook_of, create_project
+from annotator.codebook.draft import parse_codebook
+from annotator.exchange.imports import add_utterances
 from annotator.labeling.session import Answer, answer, next_question
 from annotator.project import Project
 from store import annotations, labels
+from store.utterances import NewUtterance
 from tests.pages.test_pages import page, shown
 
 
@@ -34,7 +42,7 @@ def submit(app: AppTest) -> AppTest:
 
 
 def in_label(button) -> bool:
-    return str(button.proto.form_id) not in ("instruction", "add")
+    return str(button.proto.form_id) not in ("instruction", "add", "new-group")
 
 
 def said(app: AppTest) -> str:
@@ -149,3 +157,81 @@ def test_a_name_is_never_rendered(project: Project) -> None:
     assert "&lt;b&gt;x&lt;/b&gt;" in text
     assert "<script>" not in text
     assert "<i>eve" not in text
+
+
+@pytest.fixture
+def tree(workspace: Path) -> Iterator[Project]:
+    content = {
+        "labels": [
+            {"name": "Money", "labels": [{"name": "refund"}, {"name": "charge"}]},
+            {"name": "Delivery", "labels": [{"name": "late"}, {"name": "damaged"}]},
+            {"name": "other"},
+        ]
+    }
+    with create_project(workspace / "client-talk", parse_codebook(content)) as project:
+        project.config = replace(project.config, retrain_every=0)
+        yield project
+
+
+def paths(project: Project) -> list[str]:
+    book = codebook_of(project)
+    return [book.path(label.id) for label in book.labels]
+
+
+def act_on(project: Project, name: str, act: str) -> tuple[AppTest, int]:
+    (node,) = (one.id for one in codebook_of(project).nodes if one.name == name)
+    return chosen(node, act), node
+
+
+def apply(app: AppTest, key: str) -> None:
+    app.button(key=key).click().run()
+    assert not app.exception, app.exception
+    app.button(key="do-it").click().run()
+    assert not app.exception, app.exception
+
+
+def test_a_label_is_moved_into_a_group(tree: Project) -> None:
+    app, node = act_on(tree, "other", "Move")
+    assert app.selectbox(key=f"group-{node}-{labels.version(tree.db)}").options == ["(no group)", "Money", "Delivery"]
+    app.selectbox(key=f"group-{node}-{labels.version(tree.db)}").select_index(1).run()
+    apply(app, "move")
+    assert paths(tree) == ["Money / refund", "Money / charge", "Money / other", "Delivery / late", "Delivery / damaged"]
+
+
+def test_labels_are_put_into_a_new_group(tree: Project) -> None:
+    app = page("codebook")
+    app.text_input(key="group-name").set_value("Complaints")
+    app.multiselect(key="group-members").set_value([codebook_of(tree).id_of(name) for name in ("damaged", "other")])
+    next(b for b in app.button if b.proto.form_id == "new-group").click().run()
+    assert "The model reads the new tree from the next round on" in said(app)
+    app.button(key="do-it").click().run()
+    assert paths(tree)[2:] == ["Delivery / late", "Delivery / Complaints / damaged", "Delivery / Complaints / other"]
+
+
+def test_a_group_is_renamed_merged_and_dissolved(tree: Project) -> None:
+    app, _ = act_on(tree, "Money", "Change")
+    assert not [area for area in app.text_area if area.label.startswith("Examples")], "a group is no answer"
+    next(t for t in app.text_input if t.label == "Name").set_value("Payments")
+    submit(app).button(key="do-it").click().run()
+    app, node = act_on(tree, "Payments", "Merge")
+    assert app.selectbox(key=f"into-{node}").options == ["Delivery"]
+    apply(app, "merge")
+    assert {path.split(" / ")[0] for path in paths(tree)} == {"Delivery", "other"}
+    apply(act_on(tree, "Delivery", "Dissolve")[0], "retire")
+    assert sorted(paths(tree)) == ["charge", "damaged", "late", "other", "refund"]
+
+
+def test_the_answers_of_a_group_are_counted_with_it(tree: Project) -> None:
+    add_utterances(tree, [NewUtterance(str(n), f"text {n}") for n in range(3)])
+    for name in ("refund", "charge", "late"):
+        answer(tree, next_question(tree, "ben"), "ben", Answer("label", codebook_of(tree).id_of(name)))
+    assert "group, 2 answers" in said(page("codebook"))
+
+
+def test_a_new_label_goes_into_the_chosen_group(tree: Project) -> None:
+    app = page("codebook")
+    app.text_input(key="new-label").set_value("lost")
+    app.selectbox(key=f"new-in-{labels.version(tree.db)}").select_index(2)
+    next(b for b in app.button if b.proto.form_id == "add").click().run()
+    app.button(key="do-it").click().run()
+    assert "Delivery / lost" in paths(tree)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from annotator.codebook.definition import create_project, parse_codebook
+from annotator.codebook.definition import create_project
+from annotator.codebook.draft import parse_codebook
 from annotator.exchange.imports import add_utterances
 from annotator.labeling import onboarding
 from annotator.labeling.session import Answer, answer, next_question

@@ -8,7 +8,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Checkbox
 
-from annotator.codebook.definition import codebook_of, create_project, parse_codebook
+from annotator.codebook.definition import codebook_of, create_project
+from annotator.codebook.draft import parse_codebook
 from annotator.config import changed
 from annotator.exchange.imports import add_utterances
 from annotator.labeling import onboarding

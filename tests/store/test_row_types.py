@@ -54,7 +54,7 @@ def test_an_answer_holds_what_was_recorded(db: Database) -> None:
     (found,) = annotations.answers(db)
     assert (found.id, found.slice, found.said_label_id) == (number, "pool", label)
     shared = {field.name for field in fields(Answer)} & {field.name for field in fields(NewAnnotation)}
-    assert len(shared) == 18
+    assert len(shared) == 19
     assert {name: getattr(found, name) for name in shared} == {name: getattr(given, name) for name in shared}
     assert annotations.answers_to(db, [one]) == [found]
     assert annotations.answered_since(db, one, "ann", 0) == found

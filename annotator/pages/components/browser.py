@@ -55,6 +55,12 @@ def color_buttons(colors: Mapping[str, str]) -> None:
     _add(" ".join(f".st-key-{key} button {{ border-left: .4rem solid {color}; }}" for key, color in colors.items()))
 
 
+def indent(levels: Mapping[str, int]) -> None:
+    """Indent elements by the level of a tree that they are on, 0 for its top, by their keys."""
+    shifts = {key: f"margin-inline-start: {1.5 * level}rem; width: auto;" for key, level in levels.items() if level}
+    _add(" ".join(f".st-key-{key} {{ {shift} }}" for key, shift in shifts.items()))
+
+
 def _add(rules: str) -> None:
     """Add style rules with a hidden element, so that a rerun of a fragment does not remove them."""
     st.html(f'<span class="rules"></span><style>{rules}</style>')

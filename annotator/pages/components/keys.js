@@ -13,7 +13,7 @@
   const TEXT_FIELDS = "input[type=text], input[type=number], input:not([type]), textarea, [role=combobox]";
   const DIALOG = "[role=dialog]";
 
-  let asked = null, shown = null, since = 0, answered = -PATIENCE, marked = null, wanted = null;
+  let asked = null, shown = null, since = 0, answered = -PATIENCE, marked = null, wanted = null, opening = null;
   const reading = () => document.querySelector("[data-asked]");
   const stop = (event) => { event.preventDefault(); event.stopImmediatePropagation(); };
   const tooSoon = () => performance.now() - since < MOMENT || performance.now() - answered < PATIENCE;
@@ -21,6 +21,23 @@
   const answers = () => JSON.parse(reading().dataset.keys); // key -> name of its button
   const answering = (key) => document.querySelector(`.st-key-${answers()[key]} button`);
   const find = (places, key) => places[key] && document.querySelector(places[key]);
+
+  // Opening a group takes a moment. Keys typed meanwhile are meant for what it holds, so they wait until that is shown.
+  const level = () => `${reading()?.dataset.asked} ${reading()?.dataset.place}`;
+  const isOpening = () => opening?.level === level() && performance.now() - opening.since < PATIENCE;
+  const opens = (key) => answers()[key]?.startsWith("group-");
+
+  function press(key, typed) {
+    if (opens(key)) opening = { level: level(), since: performance.now(), typed };
+    wanted = { key, asked: reading().dataset.asked };
+    obey();
+  }
+
+  function resume() {
+    const [key, ...typed] = opening.typed, same = opening.level.startsWith(`${reading()?.dataset.asked} `);
+    opening = null;
+    if (same && key in answers()) press(key, typed);
+  }
 
   // A key may be pressed before its button is drawn or before the framework has bound the key to it. So the button is
   // clicked as soon as it exists, for the same utterance and until that is answered.
@@ -43,6 +60,7 @@
 
   function settle() {
     if (wanted) obey();
+    if (opening && !isOpening()) resume();
     const here = document.querySelector(".transcript .here");
     if (here && here !== marked) here.scrollIntoView({ block: "center" });
     marked = here;
@@ -61,7 +79,7 @@
     fade(place);
   }
   new MutationObserver(settle).observe(document.body, { childList: true, subtree: true, attributes: true,
-    attributeFilter: ["data-asked"] });
+    attributeFilter: ["data-asked", "data-place"] });
   settle(); // the page may be complete already
 
   function guard(event) {
@@ -87,12 +105,15 @@
     }
     if (event.repeat && key === "u") return stop(event);
     if (key === "arrowdown" || key === "arrowup") place.scrollBy({ top: key === "arrowdown" ? 60 : -60 });
+    if (isOpening() && (key.length === 1 || key === "backspace")) {
+      if (!event.repeat) opening.typed.push(key);
+      return stop(event);
+    }
     const isAnswer = key in answers();
     if (!isAnswer && !(key in CLICKS) && !(key in FIELDS)) return;
     stop(event);
     if (isAnswer && (event.repeat || tooSoon())) return;
-    wanted = { key, asked: place.dataset.asked };
-    obey();
+    press(key, []);
   }, true);
 
   addEventListener("click", (event) => {

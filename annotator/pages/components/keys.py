@@ -12,15 +12,18 @@ from annotator.i18n import later, say
 from annotator.pages.components import layout
 
 NONE_FITS, SKIP, UNDO, TRANSCRIPT = "n", "s", "u", "t"
+TREE = "0"  # below a short list, which has the other digits
 EXAMPLES, WHY = "e", "w"  # unless a label of the codebook has them
 TABLE = (
-    (later("1 to 9, then as shown"), later("assign label and continue")),
+    (later("1 to 9, then as shown"), later("assign label and continue, or open a group of labels")),
+    (later("Backspace, Esc"), later("leave the group")),
+    ("0", later("open all groups, where the likeliest labels are listed first")),
     ("N", later("none of the labels fits")),
     ("S", later("skip: you are not asked again, others may be")),
     ("U", later("undo your last answer; repeat for earlier ones, also after a reload")),
     ("Q", later("mark the next answer as unsure")),
     ("M", later("write a comment; Enter returns to the labels")),
-    ("/", later("find a label by name, if there are more than nine")),
+    ("/", later("find a label by name, if there are groups or more than nine labels")),
     ("T", later("show the whole conversation")),
     ("E", later("show examples of every label, if no label has this key")),
     ("W", later("ask why, if there is a suggestion and no label has this key")),
@@ -34,8 +37,13 @@ def asks(utterance_id: int, offered: Sequence[CodebookLabel], button: str, other
 
     A label's button is named `button`-id; `others` maps further keys to button names.
     """
-    buttons = {label.key: f"{button}-{label.id}" for label in offered if label.key} | dict(others)
+    buttons = {node.key: button_of(node, button) for node in offered if node.key} | dict(others)
     return f'data-asked="{utterance_id}" data-keys="{escape(json.dumps(buttons))}"'
+
+
+def button_of(node: CodebookLabel, button: str) -> str:
+    """Return the name of the button of a label, or of a group, which is opened and not an answer."""
+    return f"group-{node.id}" if node.is_group else f"{button}-{node.id}"
 
 
 def numbered(few: Sequence[CodebookLabel]) -> list[CodebookLabel]:
@@ -45,7 +53,7 @@ def numbered(few: Sequence[CodebookLabel]) -> list[CodebookLabel]:
 
 def spare(key: str, codebook: Codebook) -> str | None:
     """Return the key, or None if a label has it."""
-    return None if any(label.key == key for label in codebook.labels) else key
+    return None if any(node.key == key for node in codebook.nodes) else key
 
 
 def show_table() -> None:

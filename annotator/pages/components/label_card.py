@@ -6,15 +6,16 @@ from typing import Any
 
 import streamlit as st
 
-from annotator.codebook.definition import COLORS, Codebook, CodebookLabel
+from annotator.codebook.definition import Codebook, CodebookLabel
+from annotator.codebook.draft import COLORS
 from annotator.i18n import say
-from annotator.pages.components import browser, layout
+from annotator.pages.components import browser, keys, layout
 from annotator.pages.components.state import Widget
 
 
 def color_buttons(codebook: Codebook, button: str) -> None:
     """Color the labels' buttons, named `button`-id. Name and key also identify them."""
-    browser.color_buttons({f"{button}-{label.id}": COLORS[label.color] for label in codebook.labels})
+    browser.color_buttons({keys.button_of(node, button): COLORS[node.color] for node in codebook.nodes})
 
 
 def mark(label: CodebookLabel) -> str:
@@ -42,7 +43,7 @@ def row(label: CodebookLabel) -> None:
 
 def find_label(codebook: Codebook, utterance_id: int, on_found: Callable[[int], None]) -> None:
     """Show a field to find a label of a large codebook by part of its name; `on_found` receives its id."""
-    names = {label.id: layout.plain(label.name) for label in codebook.labels}
+    names = {label.id: layout.plain(codebook.path(label.id)) for label in codebook.labels}
     field: Widget[Any] = Widget(f"search-{utterance_id}", None)
     st.selectbox(
         say("Find a label"),

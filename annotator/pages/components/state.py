@@ -102,6 +102,7 @@ class LabelState(_State):
     shown_at: float = 0.0  # monotonic seconds at which the current question appeared
     lost_comment: str = ""  # typed for an utterance that has gone unanswered, until it is shown
     shows_examples: bool = False
+    opened: tuple[int, int | None] | None = None  # utterance, and the open group of the tree, None for its top
     explanation: ExplanationRequest | None = None
 
 

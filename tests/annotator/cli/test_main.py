@@ -111,7 +111,7 @@ def test_a_project_that_cannot_be_made_is_refused_and_leaves_nothing(tmp_path, o
 
 def test_a_broken_codebook_is_refused_with_its_fault(tmp_path):
     (tmp_path / "c.yaml").write_text("labels: [{name: a}]")
-    assert "at least 2" in refused("new", tmp_path / "p", "--codebook", tmp_path / "c.yaml")
+    assert "at least two labels" in refused("new", tmp_path / "p", "--codebook", tmp_path / "c.yaml")
 
 
 def test_an_import_reports_what_was_taken_and_what_was_not(tmp_path, labeled):

@@ -6,12 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotator.codebook.definition import (
+from annotator.codebook.definition import Codebook, CodebookLabel
+from annotator.codebook.draft import (
     INSTRUCTION,
     KEYS,
-    Codebook,
     CodebookDraft,
-    CodebookLabel,
     LabelDraft,
     codebook_yaml,
     draft_from_names,
@@ -81,8 +80,8 @@ def test_a_number_may_be_a_name():
         ("labels: [{name: a}", "not valid YAML"),
         ("", "cannot be used"),
         ("just text", "cannot be used"),
-        ("labels: []", "at least 2"),
-        ("labels: [{name: a}]", "at least 2"),
+        ("labels: []", "at least 1"),
+        ("labels: [{name: a}]", "at least two labels"),
         ("name: x", "labels: Field required"),
         ("labels: [{name: a}, {definition: x}]", "labels.1.name: Field required"),
         ("labels: [{name: a}, {name: ''}]", "labels.1.name"),

@@ -15,19 +15,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from sqlite_utils import Database
 
-from annotator.codebook import changes, history
+from annotator.codebook import changes, definition, history
 from annotator.codebook.definition import codebook_of
 from annotator.config import RoundConfig
 from annotator.errors import AnnotatorError, TooFewAnswers
 from annotator.loop import run_round
 from annotator.project import Project
 from annotator.rounds.consensus import consensus_labels
-from store import annotations, labels, rounds, utterances
-from store import settings as kept
+from store import annotations, labels, questions, rounds, utterances
 from store.annotations import ADJUDICATED, NewAnnotation
 from store.database import immediate
 from store.faults import Connection
 from store.migrations import migrations
+from store.questions import FIRST
 from store.utterances import NewUtterance
 from tests.annotator.scenes import classifier_of
 
@@ -39,11 +39,11 @@ some = st.integers(0, 999)  # which of those there are, counted around
 def in_memory(folder: Path) -> Project:
     """Make a project whose database touches no disk: three labels, a few utterances with answers."""
     db = Database(sqlite3.connect(":memory:", isolation_level=None, factory=Connection))
-    db.execute("PRAGMA foreign_keys = ON")
     migrations.apply(db)
+    db.execute("PRAGMA foreign_keys = ON")
     project = Project(folder, db)
     with immediate(project.db):
-        kept.put(project.db, "instruction", "Choose.")
+        questions.instruct(project.db, "Choose.")
         for n, name in enumerate(("change", "neutral", "sustain"), start=1):
             labels.add(project.db, name, definition=f"{name}!", key=str(n))
         for n in range(UTTERANCES):
@@ -54,6 +54,11 @@ def in_memory(folder: Path) -> Project:
             annotations.record(project.db, NewAnnotation(*new))
         utterances.move_to_audit(project.db, [utterances.add(project.db, NewUtterance("audit", "to measure"))])
     return project
+
+
+def walked(book: definition.Codebook, place: int | None = None) -> list[definition.CodebookLabel]:
+    """Return the labels and groups as a walk through the tree meets them."""
+    return [one for node in book.held(place) for one in (node, *(walked(book, node.id) if node.is_group else []))]
 
 
 class Codebook(RuleBasedStateMachine):
@@ -76,15 +81,25 @@ class Codebook(RuleBasedStateMachine):
         """What there is to see: the codebook in use, and every standing answer as it counts."""
         book = codebook_of(self.project)
         answers = [(row.id, row.kind, row.label_id) for row in annotations.answers(self.db)]
-        return book.instruction, book.labels, answers, annotations.to_look_at(self.db, self.none_fits_since)
+        return book.instruction, book.nodes, answers, annotations.to_look_at(self.db, self.none_fits_since)
 
     @property
     def none_fits_since(self) -> int:
-        return kept.get(self.db, "none_fits_since") or 0
+        return questions.read(self.db).none_fits_since
 
     def pick(self, number: int) -> int:
         used = codebook_of(self.project).ids
         return used[number % len(used)]
+
+    def node(self, number: int) -> int:
+        """Pick a label or group in use."""
+        nodes = codebook_of(self.project).nodes
+        return nodes[number % len(nodes)].id
+
+    def place(self, number: int) -> int | None:
+        """Pick a group in use, or the top."""
+        places = [None, *(group.id for group in codebook_of(self.project).groups)]
+        return places[number % len(places)]
 
     def change(self, make: Any, *args: Any) -> None:
         """Make a change, or see it refused; then nothing has changed."""
@@ -139,11 +154,31 @@ class Codebook(RuleBasedStateMachine):
         values = {"examples": [f"example {value}"], "key": "abd"[value % 3], "color": ["", "blue"][value % 2]}
         self.change(changes.revise, self.pick(label), {field: values.get(field, f"text {value % 5}")}, look)
 
-    @rule(order=st.randoms())
-    def reorder(self, order: Any) -> None:
-        ids = list(codebook_of(self.project).ids)
+    @rule(order=st.randoms(), group=some)
+    def reorder(self, order: Any, group: int) -> None:
+        place = self.place(group)
+        ids = [node.id for node in codebook_of(self.project).held(place)]
         order.shuffle(ids)
-        self.change(changes.reorder, ids)
+        self.change(changes.reorder, ids, place)
+
+    @rule(members=st.sets(some, max_size=3))
+    def group(self, members: set[int]) -> None:
+        ids = list(dict.fromkeys(self.node(number) for number in sorted(members)))
+        self.change(changes.group, {"name": f"group {next(self.names)}"}, ids)
+
+    @rule(node=some, group=some)
+    def move(self, node: int, group: int) -> None:
+        self.change(changes.move, self.node(node), self.place(group))
+
+    @precondition(lambda self: codebook_of(self.project).groups)
+    @rule(group=some)
+    def dissolve(self, group: int) -> None:
+        groups = codebook_of(self.project).groups
+        self.change(changes.dissolve, groups[group % len(groups)].id)
+
+    @rule(source=some, into=some)
+    def merge_nodes(self, source: int, into: int) -> None:
+        self.change(changes.merge, [self.node(source)], self.node(into))
 
     @rule(number=some)
     def instruct(self, number: int) -> None:
@@ -194,8 +229,22 @@ class Codebook(RuleBasedStateMachine):
         book = codebook_of(self.project)
         assert len(book.labels) >= 2
         assert len({label.name.casefold() for label in book.labels}) == len(book.labels)
-        keys = [label.key for label in book.labels if label.key]
-        assert len(keys) == len(set(keys))
+        for place in (None, *(group.id for group in book.groups)):
+            keys = [node.key for node in book.held(place) if node.key]
+            assert len(keys) == len(set(keys))
+
+    @invariant()
+    def the_counts_of_a_group_are_those_of_its_labels(self) -> None:
+        book, by_label = codebook_of(self.project), annotations.count_labels(self.db)
+
+        def count(place: int | None) -> int:
+            return sum(count(node.id) if node.is_group else by_label.get(node.id, 0) for node in book.held(place))
+
+        assert count(None) == annotations.counts(self.db)["label"]
+        for group in book.groups:
+            assert count(group.id) == sum(by_label.get(label, 0) for label in book.under(group.id))
+            assert set(book.under(group.id)) <= set(book.ids)
+        assert [node.id for node in book.nodes] == [node.id for node in walked(book)]
 
     @invariant()
     def what_was_done_last_and_stands_is_what_holds(self) -> None:
@@ -205,13 +254,13 @@ class Codebook(RuleBasedStateMachine):
         last = {(i, name): pair[1] for one in done for i, pairs in one.labels.items() for name, pair in pairs.items()}
         rows = {row["id"]: row for row in self.db.query("SELECT * FROM label")}
         assert last == {(i, name): rows[i][name] for i, name in last}
-        guide = {name: after for one in done for name, (_, after) in one.guide.items()}
-        assert guide == {name: kept.get(self.db, name) for name in guide}
+        asked = {name: after for one in done for name, (_, after) in one.questions.get(FIRST, {}).items()}
+        assert asked == {name: getattr(questions.read(self.db), name) for name in asked}
 
     @invariant()
     def the_past_can_be_read(self) -> None:
         now, past = codebook_of(self.project), history.codebook_at(self.project, labels.version(self.db))
-        assert (past.instruction, past.labels) == (now.instruction, now.labels)
+        assert (past.instruction, past.nodes) == (now.instruction, now.nodes)
         names = labels.names(self.db)
         assert all(history.describe(event, names) for event in labels.events(self.db))
 

@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from annotator.cli.main import main
-from annotator.codebook.definition import codebook_of, create_project, parse_codebook
+from annotator.codebook.definition import codebook_of, create_project
+from annotator.codebook.draft import parse_codebook
 from annotator.exchange.imports import add_utterances
 from annotator.labeling.auto_accept import accept, take_back
 from annotator.loop import run_round

@@ -11,7 +11,7 @@ import pytest
 from scipy.special import log_softmax
 
 from annotator import loop
-from annotator.codebook.definition import parse_codebook
+from annotator.codebook.draft import parse_codebook
 from annotator.config import RoundConfig
 from annotator.errors import BadInput
 from annotator.methods.metrics import Metrics

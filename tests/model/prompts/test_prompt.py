@@ -7,7 +7,7 @@ import pytest
 from annotator.errors import UnknownName
 from model.prompts.prompt import TEMPLATES, find_template, utterance_text
 from model.prompts.verbalizer import label_words
-from model.types import Label, Task, Utterance
+from model.types import Group, Label, Task, Utterance
 
 TASK = Task(
     "Decide what the customer wants.",
@@ -51,3 +51,60 @@ def test_turns_come_before_the_utterance_oldest_first() -> None:
 
 def test_an_utterance_without_turns_stands_alone() -> None:
     assert utterance_text(Utterance("hello")) == "Utterance: hello"
+
+
+MONEY, CARDS = Group("Money", "What is paid."), Group("Cards")
+TREE = Task(
+    "Decide.",
+    (
+        Label("refund", "Money back.", groups=(MONEY,)),
+        Label("lost card", groups=(MONEY, CARDS)),
+        Label("new card", groups=(MONEY, CARDS)),
+        Label("other"),
+    ),
+)
+FLAT = Task("Decide.", tuple(Label(label.name, label.definition) for label in TREE.labels))
+
+
+def test_the_options_of_a_tree_stand_below_the_headings_of_their_groups() -> None:
+    text = TEMPLATES["definitions"].instruction(TREE, [label_words(label) for label in TREE.labels])
+    lines = [
+        "Money: What is paid.",
+        "  - refund: Money back.",
+        "  Cards:",
+        "    - lost card",
+        "    - new card",
+        "- other",
+    ]
+    assert text == "\n".join(["Decide.\n\nOptions:", *lines, "", "Answer with one of the options only."])
+
+
+def test_codes_stand_below_the_headings_of_their_groups_too() -> None:
+    text = TEMPLATES["codes"].instruction(TREE, ["A", "B", "C", "D"])
+    assert "Money: What is paid.\n  A) refund: Money back.\n  Cards:\n    B) lost card" in text
+    assert "\nD) other\n" in text
+
+
+def test_the_names_of_a_tree_stand_in_parentheses_behind_their_groups() -> None:
+    text = TEMPLATES["options"].instruction(TREE, [label_words(label) for label in TREE.labels])
+    assert "Options: Money (refund, Cards (lost card, new card)), other.\n" in text
+
+
+@pytest.mark.parametrize(
+    ("template", "options"),
+    [
+        (
+            "definitions",
+            "\n\nOptions:\n- refund: Money back.\n- lost card\n- new card\n- other\n\nAnswer with one of the options",
+        ),
+        ("options", "\nOptions: refund, lost card, new card, other.\nAnswer with one of the options"),
+        (
+            "codes",
+            "\n\nOptions:\nA) refund: Money back.\nB) lost card\nC) new card\nD) other\n\n"
+            "Answer with the code of one option",
+        ),
+    ],
+)
+def test_the_prompt_of_a_flat_codebook_has_not_changed(template: str, options: str) -> None:
+    answers = list("ABCD") if template == "codes" else [label_words(label) for label in FLAT.labels]
+    assert TEMPLATES[template].instruction(FLAT, answers) == f"Decide.{options} only."
