@@ -109,7 +109,7 @@ def read_data(name: str) -> Data:
     sample = SAMPLES[name]
     draft = sample.codebook
     gold = read_gold(Plan(sample.data, codebook=draft))
-    labels = tuple(Label(one.name, one.definition, one.words, tuple(one.examples)) for one in draft.labels)
+    labels = tuple(Label(one.name, one.definition, one.words, tuple(one.examples)) for one in draft.leaves)
     names = [label.name for label in labels]
     with Spool() as spool:
         spool.fill([*gold.train, *gold.test, *gold.context])

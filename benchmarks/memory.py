@@ -125,7 +125,7 @@ def measure_here(source: str, cell: Cell, stage: str, utterances: int) -> dict[s
     with mock.patch("model.backbones.backbone.preferred_dtype", return_value=dtype):
         backbone = load_backbone(source, recipe.quantization, recipe)
     draft = read_codebook(DATA.with_suffix(".yaml"))
-    task = Task(draft.instruction, tuple(Label(label.name, label.definition) for label in draft.labels))
+    task = Task(draft.instruction, tuple(Label(label.name, label.definition) for label in draft.leaves))
     ours = LanguageModelClassifier(backbone, task, recipe, "definitions")
     with DATA.open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["speaker"] == draft.speaker]

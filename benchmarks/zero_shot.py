@@ -34,7 +34,7 @@ def compare(data: str, count: int, backbone: str) -> dict[str, float]:
     """Score a sample of the test split without training; print the metrics and return the NLL of each correction."""
     plan = plan_of(data, backbone)
     gold, config = read_gold(plan), plan.config
-    task = Task(gold.draft.instruction, tuple(Label(one.name) for one in gold.draft.labels))
+    task = Task(gold.draft.instruction, tuple(Label(one.name) for one in gold.draft.leaves))
     classifier = load_classifier(config.backbone, task, config.recipe, config.template)
     chosen = [gold.test[i] for i in np.random.default_rng(0).permutation(len(gold.test))[:count]]
     tested = [Utterance(row.text) for row in chosen]

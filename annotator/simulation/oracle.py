@@ -140,7 +140,7 @@ class Answers:
     def mistakes(self) -> dict[str, str]:
         """Wrong answers by external id, the same for every strategy."""
         rng = np.random.default_rng([self.seed, 1])
-        names = sorted({label.name for label in self.gold.draft.labels})
+        names = sorted({label.name for label in self.gold.draft.leaves})
         wrong = {}
         for row in self.gold.train:
             others = [name for name in names if name.casefold() != (row.given_label or "").casefold()]
