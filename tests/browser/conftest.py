@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from annotator.exchange import samples
 from annotator.exchange.samples import create_sample
@@ -30,7 +30,8 @@ SWITCHES = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", 
 SECOND = 1000
 A_LOOK = 200  # ms: what has been on screen for less is not answered
 QUIET = 400  # ms without a change, after which a page is taken to be complete
-# The script has ended, nothing fades in or moves, and the page has not changed for so many milliseconds.
+# The script has ended, each part is loaded, nothing fades in or moves, and the page has not changed for so many
+# milliseconds.
 AT_REST = """quiet => {
     const note = () => { window.changed = performance.now() };
     if (!window.changed) {
@@ -38,6 +39,7 @@ AT_REST = """quiet => {
         new MutationObserver(note).observe(document, { subtree: true, childList: true, characterData: true });
     }
     return document.querySelector("[data-test-script-state=notRunning]")
+        && !document.querySelector("[data-testid^=stSkeleton]")
         && document.getAnimations().every(one => one.playState !== "running")
         && performance.now() - window.changed > quiet;
 }"""
@@ -92,7 +94,7 @@ class Visit:
 
     def rest(self) -> None:
         """Wait until the page has come to rest."""
-        self.page.wait_for_function(AT_REST, arg=QUIET, timeout=60 * SECOND)
+        rest(self.page, QUIET)
 
     def press(self, key: str) -> None:
         """Press a key and wait until another utterance is there."""
@@ -100,6 +102,18 @@ class Visit:
         self.page.wait_for_timeout(A_LOOK)
         self.page.keyboard.press(key)
         expect(self.page.locator(".utterance")).not_to_have_text(before)
+
+
+def rest(page: Page, quiet: int) -> None:
+    """Wait until a page has come to rest and has not changed for so many milliseconds."""
+    page.wait_for_function(AT_REST, arg=quiet, timeout=60 * SECOND)
+
+
+def click(target: Locator) -> None:
+    """Click once nothing moves: parts loaded late shift a button between press and release, and the click is lost."""
+    expect(target).to_be_visible()
+    rest(target.page, A_LOOK)
+    target.click()
 
 
 def free_port() -> int:

@@ -17,7 +17,7 @@ from annotator.exchange.samples import create_sample
 from annotator.labeling.session import Answer, answer, next_question
 from annotator.loop import run_round
 from annotator.project import Project
-from tests.browser.conftest import App, Visit
+from tests.browser.conftest import App, Visit, click
 from tests.fake import FakeClassifier
 
 pytestmark = pytest.mark.slow
@@ -81,6 +81,6 @@ def test_axe_objects_to_no_page(visit: Visit, project: str) -> None:
 def test_axe_objects_to_no_window_of_the_label_page(visit: Visit, opens: str) -> None:
     visit.open(project="used")
     visit.utterance()
-    visit.page.get_by_role("button", name=opens).click()
+    click(visit.page.get_by_role("button", name=opens))
     expect(visit.page.get_by_role("dialog")).to_contain_text(opens)
     assert objections(visit) == []

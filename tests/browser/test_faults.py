@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from annotator.exchange.samples import create_sample
-from tests.browser.conftest import A_LOOK, App, Visit, serve
+from tests.browser.conftest import A_LOOK, App, Visit, click, serve
 from tests.disks import filled, small_disk
 
 PAGES = ("", "search", "review", "codebook", "rounds", "insights", "data", "export")
@@ -53,7 +53,7 @@ def no_box_of_streamlit(page: Page) -> None:
 def test_a_broken_project_that_sorts_first_is_listed_and_the_sound_one_is_opened(visit: Visit) -> None:
     visit.page.goto(visit.app.url)
     assert visit.utterance()
-    chosen_project(visit.page).click()
+    click(chosen_project(visit.page))
     expect(visit.page.get_by_role("option", name="a-broken (cannot be opened)")).to_be_visible()
     assert visit.foreign == []
 

@@ -11,7 +11,7 @@ from annotator.labeling import onboarding
 from annotator.project import Project
 from store import annotations
 from tests.annotator.scenes import another_writes
-from tests.browser.conftest import A_LOOK, SECOND, Visit
+from tests.browser.conftest import A_LOOK, SECOND, Visit, click
 from tests.browser.test_room import given
 
 pytestmark = pytest.mark.slow
@@ -117,5 +117,5 @@ def test_who_waits_for_others_goes_on_by_himself_when_something_is_free(
     visit.page.wait_for_timeout(300)
     visit.page.keyboard.press("s")
     expect(visit.page.get_by_text("1 utterance that you skipped has no answer yet.")).to_be_visible()
-    visit.page.get_by_role("button", name="Return to the skipped utterances").click()
+    click(visit.page.get_by_role("button", name="Return to the skipped utterances"))
     visit.utterance()

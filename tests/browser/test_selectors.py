@@ -14,7 +14,7 @@ from annotator.project import Project
 from store import annotations, utterances
 from store.annotations import NewAnnotation
 from store.utterances import NewUtterance
-from tests.browser.conftest import Visit
+from tests.browser.conftest import Visit, click
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +26,7 @@ def label(visit: Visit, talk: Project) -> None:
 
 def keys(visit: Visit, talk: Project) -> None:
     label(visit, talk)
-    visit.page.locator(".st-key-keys button").click()
+    click(visit.page.locator(".st-key-keys button"))
 
 
 def review(visit: Visit, talk: Project) -> None:
@@ -46,7 +46,7 @@ def codebook(visit: Visit, talk: Project) -> None:
 
 def data(visit: Visit, talk: Project) -> None:
     visit.open("data", project=talk.folder.name)
-    visit.page.get_by_text("Start a new project").click()
+    click(visit.page.get_by_text("Start a new project"))
 
 
 def large_codebook(visit: Visit, talk: Project) -> None:
