@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import BrowserContext, Locator, Page, expect, sync_playwright
 
 from annotator.exchange import samples
 from annotator.exchange.samples import create_sample
@@ -149,16 +149,17 @@ def need_chromium() -> None:
         pytest.skip("no Chromium on the PATH: install the package chromium to run the browser tests")
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+@pytest.fixture(scope="package")
+def context() -> Iterator[BrowserContext]:
+    """A browser whose pages share a cache, because loading the framework's scripts takes longer than most tests."""
     need_chromium()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(SWITCHES))
-        yield browser
+        yield browser.new_context()
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     need_chromium()
     running = serve(tmp_path_factory.mktemp("served"))
@@ -167,8 +168,9 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
 
 
 @pytest.fixture(params=[1280])
-def visit(browser: Browser, app: App, request: pytest.FixtureRequest) -> Iterator[Visit]:
-    page = browser.new_page(viewport={"width": request.param, "height": 844})
+def visit(context: BrowserContext, app: App, request: pytest.FixtureRequest) -> Iterator[Visit]:
+    page = context.new_page()
+    page.set_viewport_size({"width": request.param, "height": 844})
     visit = Visit(page, app)
 
     def note(outgoing: object) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import BrowserContext, expect
 
 from annotator.codebook.definition import codebook_of
 from annotator.loop import run_round
@@ -130,8 +130,10 @@ def measured(project: Project) -> None:
     run_round(project, classifier_of(project), project.config)
 
 
-def test_two_people_at_work_are_asked_different_utterances(visit: Visit, browser: Browser, talk: Project) -> None:
-    other = Visit(browser.new_page(), visit.app)
+def test_two_people_at_work_are_asked_different_utterances(
+    visit: Visit, context: BrowserContext, talk: Project
+) -> None:
+    other = Visit(context.new_page(), visit.app)
     asked: dict[str, list[str]] = {"anna": [], "ben": []}
     visit.open(project=talk.folder.name, annotator="anna")
     other.open(project=talk.folder.name, annotator="ben")

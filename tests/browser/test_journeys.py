@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, expect
+from playwright.sync_api import BrowserContext, Locator, expect
 
 from annotator.exchange.samples import create_sample
 from annotator.project import Project
@@ -156,7 +156,9 @@ def test_on_a_telephone_everything_can_be_reached_without_scrolling_sideways(vis
         assert width <= 390, name or "label"
 
 
-def test_the_app_opens_without_a_terminal_to_ask_on_and_with_nothing_over_it(tmp_path: Path, browser: Browser) -> None:
+def test_the_app_opens_without_a_terminal_to_ask_on_and_with_nothing_over_it(
+    tmp_path: Path, context: BrowserContext
+) -> None:
     """The framework asks for an e-mail address at a first start, and offers developers a window, unless told not to."""
     (tmp_path / ".claude").mkdir()  # by this it takes somebody for a developer
     port = free_port()
@@ -168,7 +170,7 @@ def test_the_app_opens_without_a_terminal_to_ask_on_and_with_nothing_over_it(tmp
         )
     try:
         assert answers(port), (tmp_path / "log").read_text()
-        page = browser.new_page()
+        page = context.new_page()
         page.goto(f"http://127.0.0.1:{port}")
         expect(page.get_by_test_id("stSidebar")).to_be_attached()
         rest(page, 2 * SECOND)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import BrowserContext, expect
 
 from annotator.labeling import onboarding
 from annotator.project import Project
@@ -23,8 +23,8 @@ ANOTHER_ALONE = """before => {
 
 
 @pytest.fixture
-def tab(browser: Browser, visit: Visit) -> Iterator[Visit]:
-    page = browser.new_page()
+def tab(context: BrowserContext, visit: Visit) -> Iterator[Visit]:
+    page = context.new_page()
     yield Visit(page, visit.app)
     page.close()
 
@@ -102,11 +102,11 @@ def test_a_page_opened_while_another_program_writes_appears_by_itself(visit: Vis
 
 
 def test_who_waits_for_others_goes_on_by_himself_when_something_is_free(
-    visit: Visit, browser: Browser, talk: Project
+    visit: Visit, context: BrowserContext, talk: Project
 ) -> None:
     talk.db.execute("UPDATE utterance SET slice = 'context' WHERE id NOT IN (SELECT utterance_id FROM queue LIMIT 2)")
     talk.db.execute("DELETE FROM queue WHERE utterance_id IN (SELECT id FROM utterance WHERE slice = 'context')")
-    other = Visit(browser.new_page(), visit.app)
+    other = Visit(context.new_page(), visit.app)
     other.open(project=talk.folder.name, annotator="ben")
     other.utterance()
     visit.open(project=talk.folder.name)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, FilePayload, Locator, Page, expect
+from playwright.sync_api import BrowserContext, FilePayload, Locator, Page, expect
 
 from annotator.codebook.definition import codebook_of
 from annotator.project import Project
@@ -18,10 +18,11 @@ ROWS = "text,speaker,label\nI will,client,yes\nI did,client,no\nWell,agent,small
 
 
 @pytest.fixture
-def page(browser: Browser, app: App, tmp_path: Path) -> Iterator[Page]:
+def page(context: BrowserContext, app: App, tmp_path: Path) -> Iterator[Page]:
     path = tmp_path / "quick typing.csv"
     path.write_text(ROWS)
-    page = browser.new_page(viewport={"width": 1280, "height": 1600})
+    page = context.new_page()
+    page.set_viewport_size({"width": 1280, "height": 1600})
     page.goto(f"{app.url}/data")
     upload(page, path)
     expect(field(page)).to_be_visible()
