@@ -184,6 +184,15 @@ def visit(context: BrowserContext, app: App, request: pytest.FixtureRequest) -> 
 
 
 @pytest.fixture
+def other(context: BrowserContext, app: App) -> Iterator[Visit]:
+    """A second page in a window of its own: of a tab that is hidden, the browser runs timers once a minute."""
+    assert context.browser
+    page = context.browser.new_page()
+    yield Visit(page, app)
+    page.close()
+
+
+@pytest.fixture
 def folder(app: App, request: pytest.FixtureRequest) -> Path:
     return app.projects / str(request.node.name).replace("[", "-").replace("]", "")
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import BrowserContext, expect
+from playwright.sync_api import expect
 
 from annotator.codebook.definition import codebook_of
 from annotator.loop import run_round
@@ -130,10 +130,7 @@ def measured(project: Project) -> None:
     run_round(project, classifier_of(project), project.config)
 
 
-def test_two_people_at_work_are_asked_different_utterances(
-    visit: Visit, context: BrowserContext, talk: Project
-) -> None:
-    other = Visit(context.new_page(), visit.app)
+def test_two_people_at_work_are_asked_different_utterances(visit: Visit, other: Visit, talk: Project) -> None:
     asked: dict[str, list[str]] = {"anna": [], "ben": []}
     visit.open(project=talk.folder.name, annotator="anna")
     other.open(project=talk.folder.name, annotator="ben")
@@ -141,7 +138,6 @@ def test_two_people_at_work_are_asked_different_utterances(
         for who, where in (("anna", visit), ("ben", other)):
             asked[who].append(where.utterance())
             where.press("1")
-    other.page.close()
     assert not set(asked["anna"]) & set(asked["ben"])
     said = [row.annotator for row in annotations.answers(talk.db)]
     assert (said.count("anna"), said.count("ben")) == (3, 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from playwright.sync_api import expect
@@ -52,6 +53,7 @@ def data(visit: Visit, talk: Project) -> None:
 def large_codebook(visit: Visit, talk: Project) -> None:
     folder = talk.folder.with_name(f"{talk.folder.name}-large")
     with create_project(folder, parse_codebook({"labels": [{"name": f"intent {n}"} for n in range(77)]})) as project:
+        project.config = replace(project.config, retrain_every=0)  # no round that outlives the test
         add_utterances(project, [NewUtterance(str(n), f"utterance {n}") for n in range(5)])
     visit.open(project=folder.name)
 
