@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -36,7 +37,6 @@ WORDS = {
     "wish": ("hope", "would", "like", "dream", "someday", "wish"),
 }
 TOPICS = ("schools", "roads", "taxes", "bridges", "parks", "trains", "housing", "farms", "ports", "energy")
-_TEMPLATES = TemporaryDirectory()
 _MADE: dict[tuple[int, RoundConfig, tuple[str, ...]], Path] = {}
 CONFIG = RoundConfig(batch_size=10, minimum_labels=4, retrain_every=10, withheld_share=0.0)
 
@@ -86,8 +86,13 @@ def new_project(folder: Path, count: int = 60, config: RoundConfig = CONFIG, lab
     if count:
         add_utterances(project, [NewUtterance(f"u{i}", text) for i, text in enumerate(texts(count))])
     project.close()
-    _MADE[key] = Path(shutil.copytree(folder, Path(_TEMPLATES.name) / str(len(_MADE))))
+    _MADE[key] = Path(shutil.copytree(folder, Path(_templates().name) / str(len(_MADE))))
     return Project.open(folder)
+
+
+@cache
+def _templates() -> TemporaryDirectory[str]:
+    return TemporaryDirectory()
 
 
 def copied(source: Path, folder: Path) -> Project:
