@@ -13,11 +13,12 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import BrowserContext, Locator, Page, expect, sync_playwright
+from playwright.sync_api import BrowserContext, Locator, Page, TimeoutError, expect, sync_playwright
 
 from annotator.exchange import samples
 from annotator.exchange.samples import create_sample
@@ -104,15 +105,16 @@ class Visit:
         expect(self.page.locator(".utterance")).not_to_have_text(before)
 
 
-def rest(page: Page, quiet: int) -> None:
+def rest(page: Page, quiet: int, limit: int = 60 * SECOND) -> None:
     """Wait until a page has come to rest and has not changed for so many milliseconds."""
-    page.wait_for_function(AT_REST, arg=quiet, timeout=60 * SECOND)
+    page.wait_for_function(AT_REST, arg=quiet, timeout=limit)
 
 
 def click(target: Locator) -> None:
     """Click once nothing moves: parts loaded late shift a button between press and release, and the click is lost."""
     expect(target).to_be_visible()
-    rest(target.page, A_LOOK)
+    with suppress(TimeoutError):  # one that shows a running round is redrawn all the time, and moves no button
+        rest(target.page, A_LOOK, 20 * SECOND)
     target.click()
 
 
