@@ -131,7 +131,10 @@ def serve(projects: Path) -> App:
     command = [sys.executable, "-m", "annotator.cli.main", "serve", "--port", str(port), "--projects", str(projects)]
     with (projects / "server.log").open("ab") as log:
         process = subprocess.Popen(command, env=os.environ | offline, stdout=log, stderr=log, cwd=ROOT)
-    assert answers(port), (projects / "server.log").read_text()
+    if not answers(port):
+        process.kill()
+        process.wait()
+        raise AssertionError((projects / "server.log").read_text())
     return App(f"http://127.0.0.1:{port}", projects, process, attempts)
 
 
