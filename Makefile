@@ -5,7 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# One thread each: two processes with two threads spend their time waiting for each other on two cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 UNIT := tests/store tests/annotator/methods tests/annotator/codebook tests/annotator/test_config.py \
 	tests/annotator/test_i18n.py tests/model/prompts/test_prompt.py tests/model/prompts/test_tokens.py \
 	tests/model/prompts/test_verbalizer.py tests/model/scoring/test_packing.py tests/test_architecture.py tests/test_docs.py \

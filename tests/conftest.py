@@ -17,11 +17,12 @@ from store.database import create_database
 settings.register_profile("same", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None, max_examples=300)
 settings.load_profile("same")
+LONGEST = ("test_journeys.py", "test_access.py", "test_room.py", "test_examples.py", "test_scoring.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest, so that no process has it left when the other is done."""
-    items.sort(key=lambda item: "browser" not in item.path.parts)
+    items.sort(key=lambda item: ("browser" not in item.path.parts, item.path.name not in LONGEST))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from annotator import project as projects
 from annotator.codebook import definition
 from annotator.loop import run_round
 from annotator.project import Project
-from tests.annotator.scenes import classifier_of, label_pool, new_project, texts, truth, write_csv
+from tests.annotator.scenes import classifier_of, copied, label_pool, new_project, texts, truth, write_csv
 
 
 @pytest.fixture(autouse=True)
@@ -39,20 +39,28 @@ def project(tmp_path: Path) -> Iterator[Project]:
         yield made
 
 
-@pytest.fixture
-def trained(project: Project) -> Project:
-    """The same with nine answers that have been learned from."""
-    label_pool(project, 9)
-    run_round(project, classifier_of(project), project.config)
-    return project
+@pytest.fixture(scope="module")
+def rounds_made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make projects with a round once a module, which holds longer than a lease of what has been asked."""
+    folder = tmp_path_factory.mktemp("made")
+    for name, count, answers in (("trained", 60, 9), ("taught", 90, 24)):
+        with new_project(folder / name, count) as made:
+            label_pool(made, answers)
+            run_round(made, classifier_of(made), made.config)
+    return folder
 
 
 @pytest.fixture
-def taught(tmp_path: Path) -> Iterator[Project]:
+def trained(rounds_made: Path, tmp_path: Path) -> Iterator[Project]:
+    """Sixty utterances with nine answers that have been learned from."""
+    with copied(rounds_made / "trained", tmp_path / "p") as made:
+        yield made
+
+
+@pytest.fixture
+def taught(rounds_made: Path, tmp_path: Path) -> Iterator[Project]:
     """Ninety utterances, and a round that has learned from 24 answers: enough to suggest labels."""
-    with new_project(tmp_path / "p", 90) as made:
-        label_pool(made, 24)
-        run_round(made, classifier_of(made), made.config)
+    with copied(rounds_made / "taught", tmp_path / "p") as made:
         yield made
 
 

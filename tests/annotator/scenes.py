@@ -6,7 +6,9 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -36,6 +38,7 @@ WORDS = {
     "wish": ("hope", "would", "like", "dream", "someday", "wish"),
 }
 TOPICS = ("schools", "roads", "taxes", "bridges", "parks", "trains", "housing", "farms", "ports", "energy")
+_MADE: dict[tuple[int, RoundConfig, tuple[str, ...]], Path] = {}
 CONFIG = RoundConfig(batch_size=10, minimum_labels=4, retrain_every=10, withheld_share=0.0)
 
 
@@ -76,10 +79,26 @@ def first_rows(name: str, count: int, folder: Path) -> Path:
 
 
 def new_project(folder: Path, count: int = 60, config: RoundConfig = CONFIG, labels: Sequence[str] = LABELS) -> Project:
+    """Create a project of made-up texts, by a copy if this process has made the same before."""
+    key = (count, config, tuple(labels))
+    if key in _MADE:
+        return copied(_MADE[key], folder)
     project = create_project(folder, draft(*labels), config)
     if count:
         add_utterances(project, [NewUtterance(f"u{i}", text) for i, text in enumerate(texts(count))])
-    return project
+    project.close()
+    _MADE[key] = Path(shutil.copytree(folder, Path(_templates().name) / str(len(_MADE))))
+    return Project.open(folder)
+
+
+@cache
+def _templates() -> TemporaryDirectory[str]:
+    return TemporaryDirectory()
+
+
+def copied(source: Path, folder: Path) -> Project:
+    """Copy a closed project, with times of its own, and open the copy."""
+    return Project.open(Path(shutil.copytree(source, folder, copy_function=shutil.copy, dirs_exist_ok=True)))
 
 
 def change(project: Project, **settings: Any) -> RoundConfig:

@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -189,7 +190,11 @@ class Work(RuleBasedStateMachine):
         assert dataset_card(self.project, plan, len(rows))
 
 
+USUAL = settings(max_examples=8, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck))
 TestWork = Work.TestCase
-TestWork.settings = settings(
-    max_examples=25, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
-)
+TestWork.settings = USUAL
+
+
+@pytest.mark.soak
+class TestMoreWork(Work.TestCase):  # type: ignore[misc]
+    settings = settings(USUAL, max_examples=50)

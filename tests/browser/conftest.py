@@ -13,11 +13,12 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import BrowserContext, Locator, Page, TimeoutError, expect, sync_playwright
 
 from annotator.exchange import samples
 from annotator.exchange.samples import create_sample
@@ -30,7 +31,8 @@ SWITCHES = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", 
 SECOND = 1000
 A_LOOK = 200  # ms: what has been on screen for less is not answered
 QUIET = 400  # ms without a change, after which a page is taken to be complete
-# The script has ended, nothing fades in or moves, and the page has not changed for so many milliseconds.
+# The script has ended, each part is loaded, nothing fades in or moves, and the page has not changed for so many
+# milliseconds.
 AT_REST = """quiet => {
     const note = () => { window.changed = performance.now() };
     if (!window.changed) {
@@ -38,6 +40,7 @@ AT_REST = """quiet => {
         new MutationObserver(note).observe(document, { subtree: true, childList: true, characterData: true });
     }
     return document.querySelector("[data-test-script-state=notRunning]")
+        && !document.querySelector("[data-testid^=stSkeleton]")
         && document.getAnimations().every(one => one.playState !== "running")
         && performance.now() - window.changed > quiet;
 }"""
@@ -92,7 +95,7 @@ class Visit:
 
     def rest(self) -> None:
         """Wait until the page has come to rest."""
-        self.page.wait_for_function(AT_REST, arg=QUIET, timeout=60 * SECOND)
+        rest(self.page, QUIET)
 
     def press(self, key: str) -> None:
         """Press a key and wait until another utterance is there."""
@@ -100,6 +103,19 @@ class Visit:
         self.page.wait_for_timeout(A_LOOK)
         self.page.keyboard.press(key)
         expect(self.page.locator(".utterance")).not_to_have_text(before)
+
+
+def rest(page: Page, quiet: int, limit: int = 60 * SECOND) -> None:
+    """Wait until a page has come to rest and has not changed for so many milliseconds."""
+    page.wait_for_function(AT_REST, arg=quiet, timeout=limit)
+
+
+def click(target: Locator) -> None:
+    """Click once nothing moves: parts loaded late shift a button between press and release, and the click is lost."""
+    expect(target).to_be_visible()
+    with suppress(TimeoutError):  # one that shows a running round is redrawn all the time, and moves no button
+        rest(target.page, A_LOOK, 20 * SECOND)
+    target.click()
 
 
 def free_port() -> int:
@@ -115,7 +131,10 @@ def serve(projects: Path) -> App:
     command = [sys.executable, "-m", "annotator.cli.main", "serve", "--port", str(port), "--projects", str(projects)]
     with (projects / "server.log").open("ab") as log:
         process = subprocess.Popen(command, env=os.environ | offline, stdout=log, stderr=log, cwd=ROOT)
-    assert answers(port), (projects / "server.log").read_text()
+    if not answers(port):
+        process.kill()
+        process.wait()
+        raise AssertionError((projects / "server.log").read_text())
     return App(f"http://127.0.0.1:{port}", projects, process, attempts)
 
 
@@ -135,16 +154,17 @@ def need_chromium() -> None:
         pytest.skip("no Chromium on the PATH: install the package chromium to run the browser tests")
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+@pytest.fixture(scope="package")
+def context() -> Iterator[BrowserContext]:
+    """A browser whose pages share a cache, because loading the framework's scripts takes longer than most tests."""
     need_chromium()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(SWITCHES))
-        yield browser
+        yield browser.new_context()
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     need_chromium()
     running = serve(tmp_path_factory.mktemp("served"))
@@ -153,8 +173,9 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
 
 
 @pytest.fixture(params=[1280])
-def visit(browser: Browser, app: App, request: pytest.FixtureRequest) -> Iterator[Visit]:
-    page = browser.new_page(viewport={"width": request.param, "height": 844})
+def visit(context: BrowserContext, app: App, request: pytest.FixtureRequest) -> Iterator[Visit]:
+    page = context.new_page()
+    page.set_viewport_size({"width": request.param, "height": 844})
     visit = Visit(page, app)
 
     def note(outgoing: object) -> None:
@@ -164,6 +185,15 @@ def visit(browser: Browser, app: App, request: pytest.FixtureRequest) -> Iterato
 
     page.on("request", note)
     yield visit
+    page.close()
+
+
+@pytest.fixture
+def other(context: BrowserContext, app: App) -> Iterator[Visit]:
+    """A second page in a window of its own: of a tab that is hidden, the browser runs timers once a minute."""
+    assert context.browser
+    page = context.browser.new_page()
+    yield Visit(page, app)
     page.close()
 
 

@@ -6,26 +6,24 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import BrowserContext, expect
 
 from annotator.codebook.definition import codebook_of
 from annotator.exchange.samples import create_sample
 from annotator.labeling.session import Answer, answer, next_question
 from annotator.loop import run_round
 from annotator.project import Project
-from tests.browser.conftest import App, Visit
+from tests.browser.conftest import App, Visit, click
 from tests.fake import FakeClassifier
 
 pytestmark = pytest.mark.slow
 
 PAGES = ("", "rounds", "insights", "data", "export", "codebook", "review", "search")
-WIDE_LIGHT: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}, "color_scheme": "light"}
-WIDE_DARK: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark"}
-NARROW_DARK: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark"}
+WIDE, NARROW = (1280, 900), (390, 844)
+WIDE_LIGHT, WIDE_DARK, NARROW_DARK = (WIDE, "light"), (WIDE, "dark"), (NARROW, "dark")
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +48,11 @@ def work(folder: Path) -> None:
 
 
 @pytest.fixture(params=[WIDE_DARK], ids=["wide-dark"])
-def visit(browser: Browser, projects: App, request: pytest.FixtureRequest) -> Iterator[Visit]:
-    page = browser.new_page(**request.param)
+def visit(context: BrowserContext, projects: App, request: pytest.FixtureRequest) -> Iterator[Visit]:
+    (width, height), scheme = request.param
+    page = context.new_page()
+    page.set_viewport_size({"width": width, "height": height})
+    page.emulate_media(color_scheme=scheme)
     yield Visit(page, projects)
     page.close()
 
@@ -81,6 +82,6 @@ def test_axe_objects_to_no_page(visit: Visit, project: str) -> None:
 def test_axe_objects_to_no_window_of_the_label_page(visit: Visit, opens: str) -> None:
     visit.open(project="used")
     visit.utterance()
-    visit.page.get_by_role("button", name=opens).click()
+    click(visit.page.get_by_role("button", name=opens))
     expect(visit.page.get_by_role("dialog")).to_contain_text(opens)
     assert objections(visit) == []

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from annotator.codebook.definition import codebook_of
 from annotator.loop import run_round
@@ -15,7 +15,7 @@ from annotator.rounds.consensus import consensus_labels
 from store import annotations, utterances
 from store.annotations import NewAnnotation
 from tests.annotator.scenes import CONFIG, classifier_of, label_pool, new_project, truth
-from tests.browser.conftest import SECOND, Visit
+from tests.browser.conftest import SECOND, Visit, click
 
 pytestmark = pytest.mark.slow
 
@@ -29,21 +29,21 @@ def say(project: Project, utterance: int, who: str, label: int) -> None:
 def test_a_file_of_ones_own_becomes_a_project_with_labels_typed_in(visit: Visit, talk: Project) -> None:
     visit.open("data", project=talk.folder.name)
     page = visit.page
-    page.get_by_text("Start a new project").click()
+    click(page.get_by_text("Start a new project"))
     new = page.get_by_test_id("stExpander").filter(has_text="Start a new project")
     new.locator("input[type=file]").first.set_input_files(
         {"name": "speeches.csv", "mimeType": "text/csv", "buffer": FILE}
     )
     expect(new.get_by_text("Preview", exact=True)).to_be_visible()
     create = page.get_by_role("button", name="Create project")
-    create.click()
+    click(create)
     expect(page.get_by_text("Enter at least two labels.")).to_be_visible()
     new.get_by_role("textbox", name="Labels, one per line").press_sequentially("promise: what will be done\nother")
-    create.click()
+    click(create)
     expect(page.get_by_text("4 utterances")).to_be_visible()
     with Project.open(visit.app.projects / "speeches") as made:
         made.config = replace(made.config, retrain_every=0)  # the starter backbone has other tests
-    page.get_by_role("link", name="Label", exact=True).click()
+    click(page.get_by_role("link", name="Label", exact=True))
     visit.utterance()
     expect(page.locator(".st-key-label-2")).to_contain_text("other")
     with Project.open(visit.app.projects / "speeches") as made:
@@ -57,14 +57,14 @@ def test_two_labels_are_merged_and_the_change_is_taken_back(visit: Visit, talk: 
     say(talk, second, "anna", 2)
     visit.open("codebook", project=talk.folder.name)
     page = visit.page
-    page.locator(".st-key-choose-2").get_by_role("button").click()  # hidden there is another, for narrow screens
-    page.get_by_role("radio", name="Merge").click()
+    click(page.locator(".st-key-choose-2").get_by_role("button"))  # hidden there is another, for narrow screens
+    click(page.get_by_role("radio", name="Merge"))
     expect(page.get_by_text("Count answers “neutral” as")).to_be_visible()  # the last form's button has this name, too
-    page.get_by_role("button", name="Preview the change").click()
-    page.get_by_role("button", name="Apply").click()
+    click(page.get_by_role("button", name="Preview the change"))
+    click(page.get_by_role("button", name="Apply"))
     expect(page.get_by_text("counts as “change”")).to_be_attached()
     assert consensus_labels(annotations.answers(talk.db)) == {first: 1, second: 1}
-    page.get_by_role("button", name="Undo").click()
+    click(page.get_by_role("button", name="Undo"))
     expect(page.get_by_role("button", name="Redo")).to_be_visible()
     assert consensus_labels(annotations.answers(talk.db)) == {first: 1, second: 2}
 
@@ -110,12 +110,12 @@ def test_suggestions_are_auto_accepted_and_taken_back(visit: Visit, folder: Path
         measured(project)
         visit.open("insights", project=folder.name)
         page = visit.page
-        page.get_by_role("button", name="Accept").click()
+        click(page.get_by_role("button", name="Accept"))
         back = page.get_by_role("button", name="Undo")
         expect(back).to_be_visible()
         accepted = project.db["standing"].count
         assert accepted > 100
-        back.click()
+        click(back)
         expect(back).to_have_count(0)
         assert project.db["standing"].count == 0
 
@@ -130,8 +130,7 @@ def measured(project: Project) -> None:
     run_round(project, classifier_of(project), project.config)
 
 
-def test_two_people_at_work_are_asked_different_utterances(visit: Visit, browser: Browser, talk: Project) -> None:
-    other = Visit(browser.new_page(), visit.app)
+def test_two_people_at_work_are_asked_different_utterances(visit: Visit, other: Visit, talk: Project) -> None:
     asked: dict[str, list[str]] = {"anna": [], "ben": []}
     visit.open(project=talk.folder.name, annotator="anna")
     other.open(project=talk.folder.name, annotator="ben")
@@ -139,7 +138,6 @@ def test_two_people_at_work_are_asked_different_utterances(visit: Visit, browser
         for who, where in (("anna", visit), ("ben", other)):
             asked[who].append(where.utterance())
             where.press("1")
-    other.page.close()
     assert not set(asked["anna"]) & set(asked["ben"])
     said = [row.annotator for row in annotations.answers(talk.db)]
     assert (said.count("anna"), said.count("ben")) == (3, 3)

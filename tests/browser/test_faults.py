@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 from annotator.exchange.samples import create_sample
-from tests.browser.conftest import A_LOOK, App, Visit, serve
+from tests.browser.conftest import A_LOOK, App, Visit, click, serve
 from tests.disks import filled, small_disk
 
 PAGES = ("", "search", "review", "codebook", "rounds", "insights", "data", "export")
@@ -26,7 +26,7 @@ def run(folder: Path, statement: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def app(browser: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+def app(context: BrowserContext, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     """A workspace whose first project is empty, with one that nobody foresaw and one that is sound."""
     folder = tmp_path_factory.mktemp("faults")
     with create_sample("client_talk", folder / "sound") as project:
@@ -53,7 +53,7 @@ def no_box_of_streamlit(page: Page) -> None:
 def test_a_broken_project_that_sorts_first_is_listed_and_the_sound_one_is_opened(visit: Visit) -> None:
     visit.page.goto(visit.app.url)
     assert visit.utterance()
-    chosen_project(visit.page).click()
+    click(chosen_project(visit.page))
     expect(visit.page.get_by_role("option", name="a-broken (cannot be opened)")).to_be_visible()
     assert visit.foreign == []
 
@@ -100,13 +100,15 @@ def test_no_other_site_can_show_the_app_in_a_frame(visit: Visit, tmp_path: Path)
     assert not inside.url.startswith(visit.app.url)
 
 
-def test_an_answer_that_a_full_disk_refuses_stays_on_screen_with_a_word(browser: object, tmp_path: Path) -> None:
+def test_an_answer_that_a_full_disk_refuses_stays_on_screen_with_a_word(
+    context: BrowserContext, tmp_path: Path
+) -> None:
     with small_disk(tmp_path / "disk", 8) as disk:
         with create_sample("client_talk", disk / "sound") as project:
             project.config = replace(project.config, retrain_every=0)
         running = serve(disk)
         try:
-            page = browser.new_page()  # type: ignore[attr-defined]
+            page = context.new_page()
             visit = Visit(page, running)
             visit.open("", "sound")
             visit.press("1")

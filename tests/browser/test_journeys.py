@@ -12,12 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, expect
+from playwright.sync_api import BrowserContext, Locator, expect
 
 from annotator.exchange.samples import create_sample
 from annotator.project import Project
 from store import annotations, jobs, rounds
-from tests.browser.conftest import AT_REST, SECOND, Visit, answers, free_port
+from tests.browser.conftest import SECOND, Visit, answers, click, free_port, rest
 
 pytestmark = pytest.mark.slow
 MINUTE = 60 * SECOND
@@ -38,16 +38,16 @@ def test_label_retrain_label_on_and_export_with_the_network_cut(visit: Visit, sp
         visit.press("1" if number % 2 else "2")
     assert shown > 5, "suggestions appear from round 0 on, save on audit utterances"
 
-    page.get_by_role("link", name="Rounds").click()
-    page.get_by_role("button", name="Retrain now").click()
+    click(page.get_by_role("link", name="Rounds"))
+    click(page.get_by_role("button", name="Retrain now"))
     expect(page.get_by_role("button", name="Cancel")).to_be_visible()
-    page.get_by_role("link", name="Label").click()
+    click(page.get_by_role("link", name="Label"))
     expect(page.locator(".utterance")).to_be_visible()
     for _ in range(3):
         visit.press("1")
     assert jobs.active(speeches.db), "the three answers were given while the round was under way"
 
-    page.get_by_role("link", name="Rounds").click()
+    click(page.get_by_role("link", name="Rounds"))
     expect(page.get_by_text(re.compile("Round 2 is in use"))).to_be_visible(timeout=8 * MINUTE)
     promoted = rounds.promoted(speeches.db)
     assert promoted
@@ -56,10 +56,10 @@ def test_label_retrain_label_on_and_export_with_the_network_cut(visit: Visit, sp
     assert queued == {promoted.id}
     assert annotations.counts(speeches.db)["label"] == 23
 
-    page.get_by_role("link", name="Export").click()
-    page.get_by_role("button", name="Create export").click()
+    click(page.get_by_role("link", name="Export"))
+    click(page.get_by_role("button", name="Create export"))
     with page.expect_download() as download:
-        page.get_by_role("button", name="Download", exact=True).click()
+        click(page.get_by_role("button", name="Download", exact=True))
     rows, card = unpacked(download.value.path().read_bytes())
     assert len(rows) == 23
     assert {row["annotator"] for row in rows} == {"anna"}
@@ -156,7 +156,9 @@ def test_on_a_telephone_everything_can_be_reached_without_scrolling_sideways(vis
         assert width <= 390, name or "label"
 
 
-def test_the_app_opens_without_a_terminal_to_ask_on_and_with_nothing_over_it(tmp_path: Path, browser: Browser) -> None:
+def test_the_app_opens_without_a_terminal_to_ask_on_and_with_nothing_over_it(
+    tmp_path: Path, context: BrowserContext
+) -> None:
     """The framework asks for an e-mail address at a first start, and offers developers a window, unless told not to."""
     (tmp_path / ".claude").mkdir()  # by this it takes somebody for a developer
     port = free_port()
@@ -168,10 +170,10 @@ def test_the_app_opens_without_a_terminal_to_ask_on_and_with_nothing_over_it(tmp
         )
     try:
         assert answers(port), (tmp_path / "log").read_text()
-        page = browser.new_page()
+        page = context.new_page()
         page.goto(f"http://127.0.0.1:{port}")
         expect(page.get_by_test_id("stSidebar")).to_be_attached()
-        page.wait_for_function(AT_REST, arg=2 * SECOND, timeout=60 * SECOND)
+        rest(page, 2 * SECOND)
         assert page.get_by_text("agents").count() == 0
         page.close()
         assert str(port) in (tmp_path / "log").read_text(), "it says where the app opens"

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from annotator.labeling import onboarding
 from annotator.project import Project
 from store import annotations
 from tests.annotator.scenes import another_writes
-from tests.browser.conftest import A_LOOK, SECOND, Visit
+from tests.browser.conftest import A_LOOK, SECOND, Visit, click
 from tests.browser.test_room import given
 
 pytestmark = pytest.mark.slow
@@ -22,31 +20,24 @@ ANOTHER_ALONE = """before => {
 }"""
 
 
-@pytest.fixture
-def tab(browser: Browser, visit: Visit) -> Iterator[Visit]:
-    page = browser.new_page()
-    yield Visit(page, visit.app)
-    page.close()
-
-
 def test_a_key_in_a_second_tab_does_not_overwrite_the_answer_given_in_the_first(
-    visit: Visit, tab: Visit, talk: Project
+    visit: Visit, other: Visit, talk: Project
 ) -> None:
     onboarding.end(talk, "anna")
-    for one in (visit, tab):
+    for one in (visit, other):
         one.open(project=talk.folder.name)
-    assert visit.utterance() == tab.utterance()
-    comment = tab.page.locator(".st-key-comment input")
+    assert visit.utterance() == other.utterance()
+    comment = other.page.locator(".st-key-comment input")
     comment.fill("typed in vain")
     comment.press("Enter")
     visit.press("1")
-    tab.page.wait_for_timeout(A_LOOK)
-    tab.page.keyboard.press("2")
-    expect(tab.page.get_by_text("You already answered this utterance in another window as “change”")).to_be_visible()
-    expect(tab.page.get_by_text("Your comment was not stored: “typed in vain”")).to_be_visible()
+    other.page.wait_for_timeout(A_LOOK)
+    other.page.keyboard.press("2")
+    expect(other.page.get_by_text("You already answered this utterance in another window as “change”")).to_be_visible()
+    expect(other.page.get_by_text("Your comment was not stored: “typed in vain”")).to_be_visible()
     assert given(talk) == [("label", 1, 0, "")]
-    assert tab.utterance() == visit.utterance()
-    tab.press("3")
+    assert other.utterance() == visit.utterance()
+    other.press("3")
     assert given(talk) == [("label", 1, 0, ""), ("label", 3, 0, "")]
 
 
@@ -102,20 +93,18 @@ def test_a_page_opened_while_another_program_writes_appears_by_itself(visit: Vis
 
 
 def test_who_waits_for_others_goes_on_by_himself_when_something_is_free(
-    visit: Visit, browser: Browser, talk: Project
+    visit: Visit, other: Visit, talk: Project
 ) -> None:
     talk.db.execute("UPDATE utterance SET slice = 'context' WHERE id NOT IN (SELECT utterance_id FROM queue LIMIT 2)")
     talk.db.execute("DELETE FROM queue WHERE utterance_id IN (SELECT id FROM utterance WHERE slice = 'context')")
-    other = Visit(browser.new_page(), visit.app)
     other.open(project=talk.folder.name, annotator="ben")
     other.utterance()
     visit.open(project=talk.folder.name)
     expect(visit.page.get_by_text("Nothing to label right now: 2 utterances are reserved for others.")).to_be_visible()
     other.press("s")
     assert visit.utterance()
-    other.page.close()
     visit.page.wait_for_timeout(300)
     visit.page.keyboard.press("s")
     expect(visit.page.get_by_text("1 utterance that you skipped has no answer yet.")).to_be_visible()
-    visit.page.get_by_role("button", name="Return to the skipped utterances").click()
+    click(visit.page.get_by_role("button", name="Return to the skipped utterances"))
     visit.utterance()

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import BrowserContext, FilePayload, Locator, Page, expect
 
 from annotator.codebook.definition import codebook_of
 from annotator.project import Project
-from tests.browser.conftest import App
+from tests.browser.conftest import A_LOOK, App, click, rest
 
 pytestmark = pytest.mark.slow
 TYPED = {f"label number {n}": f"the definition of the {n}th of them, in so many words" for n in range(1, 7)}
@@ -18,19 +18,26 @@ ROWS = "text,speaker,label\nI will,client,yes\nI did,client,no\nWell,agent,small
 
 
 @pytest.fixture
-def page(browser: Browser, app: App, tmp_path: Path) -> Iterator[Page]:
+def page(context: BrowserContext, app: App, tmp_path: Path) -> Iterator[Page]:
     path = tmp_path / "quick typing.csv"
     path.write_text(ROWS)
-    page = browser.new_page(viewport={"width": 1280, "height": 1600})
+    page = context.new_page()
+    page.set_viewport_size({"width": 1280, "height": 1600})
     page.goto(f"{app.url}/data")
-    new = page.get_by_test_id("stExpander").filter(has_text="Start a new project")
-    expect(new).to_be_visible()
-    if not new.get_by_text("From a file").is_visible():
-        new.get_by_text("Start a new project").click()
-    new.locator("input[type=file]").first.set_input_files(path)
+    upload(page, path)
     expect(field(page)).to_be_visible()
     yield page
     page.close()
+
+
+def upload(page: Page, file: Path | FilePayload) -> None:
+    """Choose the file of a new project, in a form that is open only while there is no project."""
+    new = page.get_by_test_id("stExpander").filter(has_text="Start a new project")
+    expect(new).to_be_visible()
+    rest(page, A_LOOK)
+    if not new.get_by_text("From a file").is_visible():
+        click(new.get_by_text("Start a new project"))
+    new.locator("input[type=file]").first.set_input_files(file)
 
 
 def field(page: Page) -> Locator:
@@ -38,21 +45,21 @@ def field(page: Page) -> Locator:
 
 
 def choose(page: Page, what: str, option: str) -> None:
-    page.get_by_role("combobox", name=what).click()
-    page.get_by_role("option", name=option, exact=True).click()
+    click(page.get_by_role("combobox", name=what))
+    click(page.get_by_role("option", name=option, exact=True))
     expect(page.get_by_test_id("stStatusWidget")).to_have_count(0)
 
 
 def create(page: Page, name: str) -> None:
     page.get_by_role("textbox", name="Project name").fill(name)
-    page.get_by_role("button", name="Create project").click()
+    click(page.get_by_role("button", name="Create project"))
     expect(page.get_by_text("Added 4 utterances")).to_be_visible()
 
 
 def test_no_letter_of_a_codebook_typed_quickly_is_lost(page: Page, app: App) -> None:
     choose(page, "Existing labels", "none")
     expect(field(page)).to_have_value("")
-    field(page).click()
+    click(field(page))
     for name, definition in TYPED.items():
         page.keyboard.type(f"{name}: {definition}\n")
     page.get_by_role("textbox", name="Project name").click()  # sends what was typed; the page is drawn anew
@@ -75,16 +82,11 @@ def test_what_was_typed_stays_whatever_column_of_labels_is_chosen(page: Page, ap
     expect(field(page)).to_have_value("mine: what I typed\nalso mine")
     page.get_by_role("textbox", name="Speakers to label").fill("client")
     page.get_by_role("textbox", name="Speakers to label").press("Enter")
-    page.get_by_role("button", name="Add 2 labels from the file").click()
+    click(page.get_by_role("button", name="Add 2 labels from the file"))
     expect(field(page)).to_have_value("mine: what I typed\nalso mine\nno\nyes")
-    page.get_by_role("link", name="Export").click()
-    page.get_by_role("link", name="Data").click()
-    new = page.get_by_test_id("stExpander").filter(has_text="Start a new project")
-    if not new.get_by_text("From a file").is_visible():
-        new.get_by_text("Start a new project").click()
-    new.locator("input[type=file]").first.set_input_files(
-        {"name": "other.csv", "mimeType": "text/csv", "buffer": b"text\nWhat was it?\n"}
-    )
+    click(page.get_by_role("link", name="Export"))
+    click(page.get_by_role("link", name="Data"))
+    upload(page, {"name": "other.csv", "mimeType": "text/csv", "buffer": b"text\nWhat was it?\n"})
     expect(field(page)).to_have_value("mine: what I typed\nalso mine\nno\nyes")
 
 

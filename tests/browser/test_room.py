@@ -16,7 +16,7 @@ from annotator.labeling import onboarding
 from annotator.project import Project
 from store import annotations, queue
 from store.utterances import NewUtterance
-from tests.browser.conftest import A_LOOK, SECOND, Visit
+from tests.browser.conftest import A_LOOK, SECOND, Visit, click
 
 pytestmark = pytest.mark.slow
 
@@ -115,7 +115,7 @@ def test_a_key_pressed_before_its_place_is_drawn_is_obeyed_for_the_same_utteranc
     place.evaluate(hide)
     page.keyboard.press("q")
     before = visit.utterance()
-    page.locator(".st-key-label-1 button").click()
+    click(page.locator(".st-key-label-1 button"))
     expect(page.locator(".utterance")).not_to_have_text(before)
     place.evaluate(draw)
     page.wait_for_timeout(500)
@@ -162,7 +162,7 @@ def test_how_one_likes_to_work_is_chosen_in_a_window_and_kept_over_a_reload(visi
     page = labeling(visit, talk)
     while not page.locator(".reading .turn").count():  # the first turn of a conversation has none before it
         visit.press("s")
-    page.get_by_role("button", name="Preferences").click()
+    click(page.get_by_role("button", name="Preferences"))
     page.get_by_label("Turns shown before the utterance").fill("0")
     page.keyboard.press("Tab")
     page.wait_for_timeout(500)
@@ -257,7 +257,7 @@ def test_the_tour_moves_no_label_from_step_to_step(visit: Visit, talk: Project) 
         visit.press(key)
     expect(page.locator(".tour")).to_contain_text("Step 3 of 6")
     assert len(set(places)) == 1
-    page.get_by_role("button", name="End the tour").click()
+    click(page.get_by_role("button", name="End the tour"))
     expect(page.locator(".tour")).to_have_count(0)
 
 
@@ -267,20 +267,19 @@ def test_what_a_search_found_is_answered_at_once_and_taken_back_at_once(visit: V
     page.get_by_label("Words").fill("really")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="utterances found")).to_be_visible()
-    page.get_by_text("at once").click()
+    click(page.get_by_text("at once"))
     expect(page.get_by_label("Answer", exact=True)).to_be_visible()
     for _ in range(8):  # a list that opens before the page has come to rest closes again
-        visit.rest()
-        page.get_by_label("Answer", exact=True).click()
+        click(page.get_by_label("Answer", exact=True))
         with suppress(TimeoutError):
             page.get_by_role("option", name="neutral").click(timeout=3 * SECOND)
             break
     expect(page.get_by_text("get this answer.")).to_be_visible()
-    page.get_by_role("button", name="with “neutral”").click()
+    click(page.get_by_role("button", name="with “neutral”"))
     back = page.get_by_role("button", name="Undo")
     expect(back).to_be_enabled()
     assert {row.strategy for row in annotations.answers(talk.db)} == {"bulk"}
-    back.click()
+    click(back)
     expect(page.get_by_role("button", name="Undone")).to_be_disabled()
     assert given(talk) == []
 
@@ -290,6 +289,6 @@ def test_the_search_page_needs_no_scrolling_sideways_on_a_telephone(visit: Visit
     ask(talk, UNUSUAL)
     visit.open("search", project=talk.folder.name)
     page = visit.page
-    page.get_by_role("button", name="Search").click()
+    click(page.get_by_role("button", name="Search"))
     expect(page.get_by_role("heading", name="utterances found")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

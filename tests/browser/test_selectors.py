@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from playwright.sync_api import expect
@@ -15,7 +16,7 @@ from annotator.project import Project
 from store import annotations, utterances
 from store.annotations import NewAnnotation
 from store.utterances import NewUtterance
-from tests.browser.conftest import Visit
+from tests.browser.conftest import Visit, click
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +28,7 @@ def label(visit: Visit, talk: Project) -> None:
 
 def keys(visit: Visit, talk: Project) -> None:
     label(visit, talk)
-    visit.page.locator(".st-key-keys button").click()
+    click(visit.page.locator(".st-key-keys button"))
 
 
 def review(visit: Visit, talk: Project) -> None:
@@ -47,12 +48,13 @@ def codebook(visit: Visit, talk: Project) -> None:
 
 def data(visit: Visit, talk: Project) -> None:
     visit.open("data", project=talk.folder.name)
-    visit.page.get_by_text("Start a new project").click()
+    click(visit.page.get_by_text("Start a new project"))
 
 
 def large_codebook(visit: Visit, talk: Project) -> None:
     folder = talk.folder.with_name(f"{talk.folder.name}-large")
     with create_project(folder, parse_codebook({"labels": [{"name": f"intent {n}"} for n in range(77)]})) as project:
+        project.config = replace(project.config, retrain_every=0)  # no round that outlives the test
         add_utterances(project, [NewUtterance(str(n), f"utterance {n}") for n in range(5)])
     visit.open(project=folder.name)
 

@@ -26,11 +26,13 @@ DEVICE = torch.device(os.environ.get("ANNOTATOR_TEST_DEVICE", "cpu"))
 ROUNDING = 0.0 if DEVICE.type == "cpu" else 1e-5  # within which the same is computed twice
 
 
-@pytest.fixture(autouse=True)
-def plain_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="module")
+def plain_machine() -> Iterator[None]:
     """Load in fp32 on the CPU, or the device asked for, whatever this machine has: the tolerances are for fp32."""
-    monkeypatch.setattr("model.backbones.backbone.best_device", lambda: DEVICE)
-    monkeypatch.setattr("model.backbones.backbone.preferred_dtype", lambda device: torch.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("model.backbones.backbone.best_device", lambda: DEVICE)
+        patch.setattr("model.backbones.backbone.preferred_dtype", lambda device: torch.float32)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -60,9 +62,9 @@ def t5(folders: dict[str, str]) -> Backbone:
     return load_backbone(folders["t5"])
 
 
-@pytest.fixture(params=["llama", "qwen2", "t5", "flan-t5"])
+@pytest.fixture(params=["llama", "t5", *(pytest.param(kind, marks=pytest.mark.soak) for kind in ("qwen2", "flan-t5"))])
 def backbone(request: pytest.FixtureRequest, folders: dict[str, str]) -> Backbone:
-    """Load tiny models of both families in turn."""
+    """Load a tiny model of each family in turn; the soak loads two of each."""
     return load_backbone(folders[request.param])
 
 

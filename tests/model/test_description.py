@@ -32,10 +32,20 @@ def saved(folders: dict[str, str], folder: Path, **changes: Any) -> tuple[Path, 
     return folder, adapter.logits(TEXTS)
 
 
+@pytest.fixture(scope="module")
+def made(folders: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Save two rounds that differ in their seed; return the folder of both."""
+    folder = tmp_path_factory.mktemp("rounds")
+    saved(folders, folder / "one")
+    saved(folders, folder / "two", seed=1)
+    return folder
+
+
 @pytest.fixture
-def two(folders: dict[str, str], tmp_path: Path) -> tuple[Path, Path]:
-    """Save two rounds that differ in their seed."""
-    return saved(folders, tmp_path / "one")[0], saved(folders, tmp_path / "two", seed=1)[0]
+def two(made: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """Return the folders of both rounds, copied to be damaged."""
+    copy = shutil.copytree(made, tmp_path / "rounds")
+    return copy / "one", copy / "two"
 
 
 @pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json", PROBE_FILE])

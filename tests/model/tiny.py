@@ -226,8 +226,9 @@ def answers(tokens: PromptTokens) -> list[list[int]]:
 
 
 def _causal_alone(model: Any, prompt: Sequence[int], answer: Sequence[int]) -> torch.Tensor:
-    logits = model(input_ids=torch.tensor([[*prompt, *answer]], device=model.device), use_cache=False).logits[0]
-    return _sum(logits[len(prompt) - 1 : -1], answer)
+    ids, end = torch.tensor([[*prompt, *answer]], device=model.device), len(answer) + 1
+    logits = model(input_ids=ids, use_cache=False, logits_to_keep=end).logits[0]
+    return _sum(logits[-end:-1], answer)
 
 
 def _t5_alone(model: Any, prompt: Sequence[int], answer: Sequence[int]) -> torch.Tensor:

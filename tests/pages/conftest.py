@@ -11,6 +11,7 @@ import pytest
 
 from annotator.exchange.samples import create_sample
 from annotator.project import Project
+from tests.annotator.scenes import copied
 
 
 @pytest.fixture(autouse=True)
@@ -26,8 +27,15 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sample") / "client-talk"
+    create_sample("client_talk", folder).close()
+    return folder
+
+
 @pytest.fixture
-def project(workspace: Path) -> Iterator[Project]:
-    with create_sample("client_talk", workspace / "client-talk") as project:
+def project(workspace: Path, sample: Path) -> Iterator[Project]:
+    with copied(sample, workspace / "client-talk") as project:
         project.config = replace(project.config, retrain_every=0, withheld_share=0.0)
         yield project

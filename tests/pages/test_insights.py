@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from annotator.reporting import stopping
 from store import acceptances, annotations, rounds, utterances
 from store.annotations import NewAnnotation
 from store.utterances import NewUtterance
-from tests.annotator.scenes import CONFIG, answers_read, classifier_of, draft, label_pool, texts, truth
+from tests.annotator.scenes import CONFIG, answers_read, classifier_of, copied, draft, label_pool, new_project, truth
 from tests.fake import FakeClassifier
 
 
@@ -58,11 +59,10 @@ def make_round(project: Project) -> None:
     run_round(project, FakeClassifier(codebook_of(project).task()), project.config)
 
 
-@pytest.fixture
-def easy(workspace: Path) -> Project:
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose labels follow from a word, with all audit answers and a round that is nearly always right."""
-    with create_project(workspace / "easy", draft(), replace(CONFIG, retrain_every=0, precision=0.9)) as project:
-        add_utterances(project, [NewUtterance(f"u{i}", text) for i, text in enumerate(texts(400))])
+    with new_project(tmp_path_factory.mktemp("easy"), 400, replace(CONFIG, retrain_every=0, precision=0.9)) as project:
         make_round(project)
         codebook = codebook_of(project)
         for row in utterances.read(project.db, utterances.ids_in(project.db, "audit")):
@@ -71,6 +71,12 @@ def easy(workspace: Path) -> Project:
             annotations.record(project.db, new)
         label_pool(project, 60)
         make_round(project)
+    return project.folder
+
+
+@pytest.fixture
+def easy(workspace: Path, measured: Path) -> Iterator[Project]:
+    with copied(measured, workspace / "easy") as project:
         yield project
 
 

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -283,7 +284,11 @@ class Codebook(RuleBasedStateMachine):
         assert self.state() == self.first
 
 
+USUAL = settings(max_examples=20, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck))
 TestCodebook = Codebook.TestCase
-TestCodebook.settings = settings(
-    max_examples=60, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
-)
+TestCodebook.settings = USUAL
+
+
+@pytest.mark.soak
+class TestMoreOfTheCodebook(Codebook.TestCase):  # type: ignore[misc]
+    settings = settings(USUAL, max_examples=100)

@@ -27,7 +27,17 @@ from store import acceptances, annotations, queue, rounds, utterances
 from store.acceptances import SPOT_CHECK
 from store.annotations import NewAnnotation
 from store.database import immediate
-from tests.annotator.scenes import CONFIG, change, classifier_of, label_pool, new_project, right, truth, work_through
+from tests.annotator.scenes import (
+    CONFIG,
+    change,
+    classifier_of,
+    copied,
+    label_pool,
+    new_project,
+    right,
+    truth,
+    work_through,
+)
 
 WISH = Target(0.9, 0.95)
 
@@ -43,13 +53,19 @@ def answer_audit(project: Project, wrong: int = 0) -> None:
         annotations.record(project.db, NewAnnotation(row.id, "ada", "label", label, "audit", 1, milliseconds=2000))
 
 
-@pytest.fixture
-def project(tmp_path):
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
     """A project whose model is nearly always right, measured on 60 audit answers."""
-    with new_project(tmp_path / "p", 300, replace(CONFIG, batch_size=20)) as project:
+    with new_project(tmp_path_factory.mktemp("measured"), 300, replace(CONFIG, batch_size=20)) as project:
         label_pool(project, 40)
         answer_audit(project)
         run_round(project, classifier_of(project), project.config)
+    return project.folder
+
+
+@pytest.fixture
+def project(measured, tmp_path):
+    with copied(measured, tmp_path / "p") as project:
         yield project
 
 

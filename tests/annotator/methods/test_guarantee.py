@@ -133,7 +133,7 @@ def test_an_empty_pool_or_no_answers_certify_nothing():
 
 @pytest.mark.parametrize("target", [0.8, 0.9, 0.95])
 def test_accepted_suggestions_have_the_certified_precision_in_95_of_100_draws(target):
-    rows, truth = population(4000, 1, sharpness=8.0)
+    rows, truth = population(1500, 1, sharpness=8.0)
     wanted, held, made = Target(target, 0.95), 0, 0
     for seed in range(400):
         evidence, answers = drawn(200, seed, rows, truth)
@@ -146,8 +146,8 @@ def test_accepted_suggestions_have_the_certified_precision_in_95_of_100_draws(ta
 
 
 def test_a_model_below_the_target_is_certified_at_most_once_in_twenty_times():
-    rows = np.tile([0.97, 0.03], (4000, 1))  # probability 0.97, accuracy 0.9
-    truth = (np.random.default_rng(0).random(4000) > 0.9).astype(int)
+    rows = np.tile([0.97, 0.03], (1500, 1))  # probability 0.97, accuracy 0.9
+    truth = (np.random.default_rng(0).random(1500) > 0.9).astype(int)
     wrong = sum(isinstance(certify(drawn(200, seed, rows, truth)[0], Target(0.92)), Guarantee) for seed in range(400))
     assert wrong <= 0.07 * 400
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from unittest import mock
-
 import pytest
 import torch
 
@@ -68,13 +66,12 @@ def test_a_prompt_begins_with_one_bos_and_no_text_becomes_a_special_token(backbo
     assert "<bos><start_of_turn>user <end_of_turn><eos>" in backbone.tokenizer.decode(body)
 
 
-def test_an_utterance_beyond_its_window_scores_as_one_label_at_a_time() -> None:
+@pytest.mark.soak  # a minute; `make test` has tiny models with windows
+def test_an_utterance_beyond_its_window_scores_as_one_label_at_a_time(backbone: Backbone) -> None:
     """Compare with plain transformers, without a cache or a mask of ours. In bfloat16, rounding takes up to 0.13."""
-    with mock.patch("model.backbones.backbone.preferred_dtype", return_value=torch.float32):
-        exact = load_backbone(NAME)
-    classifier = LanguageModelClassifier(exact, task_of("joy", "anger"), Recipe(probe_weight=0), "definitions")
+    classifier = LanguageModelClassifier(backbone, task_of("joy", "anger"), Recipe(probe_weight=0), "definitions")
     long = Utterance(TEXTS["English"] + " And so on." * 160)
-    assert len(classifier.tokens.prefix) + len(classifier.tokens.body(long)) > exact.model.config.sliding_window
+    assert len(classifier.tokens.prefix) + len(classifier.tokens.body(long)) > backbone.model.config.sliding_window
     with torch.inference_mode():
-        plain = brute_force(exact, classifier.tokens, long)
+        plain = brute_force(backbone, classifier.tokens, long)
     assert classifier.zero_shot().logits([long])[0] == pytest.approx(plain.numpy(), abs=1e-3)
