@@ -37,7 +37,7 @@ from model.recipe import LEARNING_RATES, Recipe
 from model.training.tuning import start_tuning
 from model.types import Utterance
 
-RECIPE = Recipe(depth="all", dropout=0.05, epochs=1, probe_weight=0.0)  # the adapter alone, as the others train it
+RECIPE = Recipe(epochs=1, probe_weight=0.0)  # the adapter alone, as the others train it
 COMMAND = Command(
     __doc__,
     full={

@@ -22,13 +22,16 @@ if TYPE_CHECKING:
 def load_classifier(
     backbone: str, task: Task, recipe: Recipe, template: str = "definitions", cache: Path | None = None
 ) -> Classifier:
-    """Load a backbone by catalog name, hub id or folder. What rounds need again is kept in the folder `cache`."""
+    """Load a backbone by catalog name, hub id or folder.
+
+    If rounds adapt the upper layers alone, the states below are kept in the folder `cache`.
+    """
     from model.adapter import LanguageModelClassifier
     from model.backbones.backbone import load_backbone
 
     loaded = load_backbone(backbone, recipe.quantization, recipe)
     classifier = LanguageModelClassifier(loaded, task, recipe, template)
-    if cache:
+    if cache and recipe.depth == "upper":
         classifier.keep_in(cache)
     return classifier
 

@@ -154,6 +154,7 @@ def start_tuning(backbone: Backbone, recipe: Recipe) -> Tuning:
         return tuning
     if recipe.method == "lora":
         _check_layers(backbone, recipe.layers)
+        _check_depth(backbone, recipe)
     with warnings.catch_warnings():
         # peft 0.21 uses a name that transformers 5.23 deprecates
         warnings.filterwarnings("ignore", ".is_gradient_checkpointing. is deprecated", FutureWarning)
@@ -171,6 +172,15 @@ def start_tuning(backbone: Backbone, recipe: Recipe) -> Tuning:
                 "Leave target_modules at all-linear and dropout at 0, or choose another backbone.",
             ) from error
     return PeftTuning(backbone, model)
+
+
+def _check_depth(backbone: Backbone, recipe: Recipe) -> None:
+    """Raise BackboneRefused if the upper half is to be adapted of a model with an encoder."""
+    if recipe.depth == "upper" and backbone.family == "encoder-decoder":
+        raise BackboneRefused(
+            Message("“{name}” has an encoder and a decoder, and no upper half to adapt.", name=backbone.name),
+            "Set recipe.depth to all.",
+        )
 
 
 def _check_layers(backbone: Backbone, layers: Sequence[int]) -> None:

@@ -23,12 +23,11 @@ OTHER = {  # another value of each setting than the tests' recipe has
     "learning_rate": 2e-2, "probe_weight": 0.5, "epochs": 2, "average": 0.9, "batch_size": 2, "warmup": 0.5,
     "weight_decay": 0.9,
     "optimizer": "adamw_8bit", "loss": "tokens", "label_smoothing": 0.3, "class_weights": True, "clip": 1e-3,
-    "layers": (1,), "rslora": True, "dora": True, "loraplus": 16.0, "neftune": 50.0, "holdout": 0.4, "patience": 1,
-    "max_tokens": 4, "seed": 5, "quantization": "nf4",
+    "layers": (1,), "depth": "upper", "rslora": True, "dora": True, "loraplus": 16.0, "neftune": 50.0, "holdout": 0.4,
+    "patience": 1, "max_tokens": 4, "seed": 5, "quantization": "nf4",
     "precision": "bf16",
 }  # fmt: skip
-# memory, large codebooks, and models with more layers (tests/model/scoring/test_kept_states.py)
-NO_EFFECT_BY_DESIGN = {"method", "checkpointing", "row_tokens", "tolerance", "depth"}
+NO_EFFECT_BY_DESIGN = {"method", "checkpointing", "row_tokens", "tolerance"}  # memory, and large codebooks
 
 QUICK = (("llama", "lora", "labels"), ("t5", "prompt", "tokens"))
 

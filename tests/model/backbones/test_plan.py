@@ -131,7 +131,7 @@ def test_a_machine_without_kernels_for_4_bits_gets_none() -> None:
 
 def test_the_quick_classifier_alone_is_planned_without_training() -> None:
     reading = best_first(job(8, probe_weight=1.0))
-    assert reading[0].need <= chosen(8).need < chosen(8, depth="all").need
+    assert reading[0].need < chosen(8).need
     assert {(plan.recipe.checkpointing, plan.recipe.optimizer) for plan in reading} == {(False, "adamw")}
 
 
@@ -182,8 +182,7 @@ def test_the_catalog_begins_with_the_largest_that_fits_without_changed_results()
     assert plan.fits
     assert plan.same
     for name, other in ranked[1:]:
-        ample = other.need <= 0.9 * other.job.machine.free
-        assert not (ample and other.same) or SHAPES[name].parameters <= SHAPES[best].parameters
+        assert not (other.fits and other.same) or SHAPES[name].parameters <= SHAPES[best].parameters
     fits = [plan.fits for _, plan in ranked]
     assert fits == sorted(fits, reverse=True)
 

@@ -14,8 +14,10 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+from annotator.errors import BackboneRefused
 from model.adapter import LanguageModelClassifier
 from model.backbones.backbone import load_backbone
+from model.load import load_classifier
 from model.scoring import kept_states
 from model.scoring.hidden_states import layer_stack
 from model.types import Task, Utterance
@@ -37,7 +39,8 @@ def deep(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def opened(backbone: str, cache: Path | None, task: Task = TASK, **changes: Any) -> LanguageModelClassifier:
-    classifier = LanguageModelClassifier(load_backbone(backbone), task, quick(**changes), "options")
+    recipe = quick(**({"depth": "upper"} | changes))
+    classifier = LanguageModelClassifier(load_backbone(backbone), task, recipe, "options")
     if cache:
         classifier.keep_in(cache)
     return classifier
@@ -100,11 +103,11 @@ def test_lower_layers_are_not_trained(deep: str, tmp_path: Path) -> None:
     assert every.backbone.tuning.unchanged_layers() == 0
 
 
-@pytest.mark.parametrize("changes", [{"depth": "all"}, {"layers": (1, 5)}, {"method": "prompt"}, {"method": "full"}])
+@pytest.mark.parametrize("changes", [{}, {"layers": (1, 5)}, {"method": "prompt"}, {"method": "full"}])
 def test_rounds_that_train_lower_layers_make_whole_passes(deep: str, tmp_path: Path, changes: dict[str, Any]) -> None:
     learned(deep, tmp_path / "cache")
-    found = learned(deep, tmp_path / "cache", **changes)
-    np.testing.assert_allclose(found, learned(deep, None, **changes), atol=3e-4)
+    found = learned(deep, tmp_path / "cache", **(changes | {"depth": "all"}))
+    np.testing.assert_allclose(found, learned(deep, None, **(changes | {"depth": "all"})), atol=3e-4)
 
 
 def test_a_restored_round_that_trained_all_layers_makes_whole_passes(deep: str, tmp_path: Path) -> None:
@@ -210,8 +213,21 @@ def test_half_a_file_of_a_process_that_died_is_removed(deep: str, tmp_path: Path
     assert not list(cache.glob("*.tmp"))
 
 
+def test_the_upper_half_of_an_encoder_decoder_is_refused(folders: dict[str, str]) -> None:
+    with pytest.raises(BackboneRefused, match="no upper half") as refused:
+        learned(folders["t5"], None)
+    assert refused.value.hint == "Set recipe.depth to all."
+
+
+def test_states_are_kept_only_for_rounds_that_begin_with_them(deep: str, tmp_path: Path) -> None:
+    for depth in ("all", "upper"):
+        load_classifier(deep, TASK, quick(depth=depth), "options", tmp_path / depth).states(FEW)
+    assert not (tmp_path / "all").exists()
+    assert files(tmp_path / "upper")
+
+
 def test_large_codebooks_and_encoder_decoders_keep_none(deep: str, folders: dict[str, str], tmp_path: Path) -> None:
     np.testing.assert_allclose(learned(deep, tmp_path / "a", MANY), learned(deep, None, MANY), atol=3e-4)
-    learned(folders["t5"], tmp_path / "b")
+    learned(folders["t5"], tmp_path / "b", depth="all")
     assert not (tmp_path / "a").exists()
     assert not (tmp_path / "b").exists()
