@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,13 @@ from safetensors.torch import load_file, save_file
 from annotator.errors import BackboneRefused, Message, ProjectError
 from model.backbones.backbone import Backbone
 from model.backbones.soundness import misfit
-from model.recipe import Recipe, adapted_layers
+from model.recipe import Recipe
 from model.scoring.hidden_states import layer_stack
+from model.training.adapted_modules import check_layers, excluded_modules
 
 _NAME = "round"
 _PEFT = ("adapter_model.safetensors", "adapter_config.json")
 _FULL = ("model.safetensors",)
-_STACKS = "(layers|block|blocks|h)"  # names of the list of layers
-_EXPERTS = r"(moe_)?(num|n)(_local|_routed)?_experts"  # names of their number
 _RESTORE = "Restore the folder from a backup, or retrain."
 
 
@@ -153,8 +152,7 @@ def start_tuning(backbone: Backbone, recipe: Recipe) -> Tuning:
         backbone.model.requires_grad_(True)
         return tuning
     if recipe.method == "lora":
-        _check_layers(backbone, recipe.layers)
-        _check_depth(backbone, recipe)
+        check_layers(backbone, recipe)
     with warnings.catch_warnings():
         # peft 0.21 uses a name that transformers 5.23 deprecates
         warnings.filterwarnings("ignore", ".is_gradient_checkpointing. is deprecated", FutureWarning)
@@ -172,32 +170,6 @@ def start_tuning(backbone: Backbone, recipe: Recipe) -> Tuning:
                 "Leave target_modules at all-linear and dropout at 0, or choose another backbone.",
             ) from error
     return PeftTuning(backbone, model)
-
-
-def _check_depth(backbone: Backbone, recipe: Recipe) -> None:
-    """Raise BackboneRefused if the upper half is to be adapted of a model with an encoder."""
-    if recipe.depth == "upper" and backbone.family == "encoder-decoder":
-        raise BackboneRefused(
-            Message("“{name}” has an encoder and a decoder, and no upper half to adapt.", name=backbone.name),
-            "Set recipe.depth to all.",
-        )
-
-
-def _check_layers(backbone: Backbone, layers: Sequence[int]) -> None:
-    """Raise BackboneRefused for layers the backbone does not have: nothing, or everything, would be trained."""
-    matches = re.findall(rf"\.{_STACKS}\.(\d+)\.", "\n".join(name for name, _ in backbone.model.named_modules()))
-    existing = {int(number) for _, number in matches}
-    missing = sorted(set(layers) - existing)
-    if missing:
-        raise BackboneRefused(
-            Message(
-                "The backbone “{name}” has {n} layers to choose from, and none with the number {n2}.",
-                name=backbone.name,
-                n=len(existing),
-                n2=", ".join(map(str, missing)),
-            ),
-            "Layers count from 0. Leave the setting empty to adapt all of them.",
-        )
 
 
 def load_tuning(backbone: Backbone, folder: Path) -> Tuning:
@@ -311,46 +283,8 @@ def _config(backbone: Backbone, recipe: Recipe) -> peft.PeftConfig:
         lora_alpha=recipe.alpha,
         lora_dropout=recipe.dropout,
         target_modules=recipe.target_modules,
-        exclude_modules=_excluded(backbone.model, _layers_of(backbone, recipe)),
+        exclude_modules=excluded_modules(backbone, recipe),
         use_rslora=recipe.rslora,
         use_dora=recipe.dora,
         task_type=kind,
     )
-
-
-def _layers_of(backbone: Backbone, recipe: Recipe) -> tuple[int, ...]:
-    """Return the numbers of the layers to adapt; empty for all, as in encoder-decoders."""
-    if backbone.family == "encoder-decoder":
-        return recipe.layers
-    return adapted_layers(recipe, len(layer_stack(backbone.model)))
-
-
-def _excluded(model: Any, layers: Sequence[int]) -> str | None:
-    """Return a pattern of the modules not to adapt: those of other layers, and routers, which choose experts."""
-    experts = _experts(model.config)
-    routers = [re.escape(name) for name, module in model.named_modules() if _is_router(module, experts)]
-    patterns = [*routers, *([_all_layers_but(layers)] if layers else [])]
-    return "|".join(patterns) or None
-
-
-@torch.no_grad()
-def _is_router(module: Any, experts: set[int]) -> bool:
-    """Return whether a linear layer has one output for each expert, or returns a choice besides its product."""
-    kind = type(module)
-    if not issubclass(kind, torch.nn.Linear):
-        return False
-    if module.out_features in experts:
-        return True
-    is_plain = kind.forward is torch.nn.Linear.forward or kind.__module__.startswith("bitsandbytes.")
-    return not is_plain and not isinstance(module(module.weight.new_zeros(1, module.in_features)), torch.Tensor)
-
-
-def _experts(config: Any) -> set[int]:
-    """Return the numbers of experts that a configuration states."""
-    stated = config.get_text_config(decoder=True).to_dict()
-    return {n for name, n in stated.items() if re.fullmatch(_EXPERTS, name) and isinstance(n, int) and n > 1}
-
-
-def _all_layers_but(layers: Sequence[int]) -> str:
-    """Return a pattern of all other layers' modules: peft takes layer numbers only with a list of module names."""
-    return rf".*\.{_STACKS}\.(?!({'|'.join(map(str, layers))})\.)\d+\..*"
