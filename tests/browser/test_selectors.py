@@ -59,8 +59,18 @@ def large_codebook(visit: Visit, talk: Project) -> None:
     visit.open(project=folder.name)
 
 
+def groups(visit: Visit, talk: Project) -> None:
+    folder = talk.folder.with_name(f"{talk.folder.name}-groups")
+    content = {"labels": [{"name": "economy", "labels": [{"name": "growth"}, {"name": "taxes"}]}, {"name": "other"}]}
+    with create_project(folder, parse_codebook(content)) as project:
+        project.config = replace(project.config, retrain_every=0)
+        add_utterances(project, [NewUtterance("1", "We will lower taxes.")])
+    visit.open(project=folder.name)
+
+
 PLACES: dict[str, Callable[[Visit, Project], None]] = {
-    place.__name__.replace("_", " "): place for place in (label, keys, review, search, codebook, data, large_codebook)
+    place.__name__.replace("_", " "): place
+    for place in (label, keys, review, search, codebook, data, large_codebook, groups)
 }
 
 

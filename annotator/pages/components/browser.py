@@ -33,7 +33,7 @@ SELECTORS = {  # each with a place where it finds something: a page, the list of
     '.st-key-tour [data-testid="stMarkdownContainer"]': "label",
     ".stMainBlockContainer": "label",
     'div[class*="st-key-label-"]': "label",
-    'div[class*="st-key-label-"] button': "label",
+    'div[class*="st-key-group-"]': "groups",
     'div[class*="st-key-choice-"]': "label",
 }
 _SCRIPT, _STYLE = (Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("keys.js", "style.css"))
