@@ -56,7 +56,7 @@ def test_a_round_that_does_not_fit_as_it_is_takes_what_fits_and_stores_it(projec
     on(monkeypatch, GPU_12)
     change(project, backbone=LLAMA)
     loaded: list[Recipe] = []
-    fake = lambda _, task, recipe, __: loaded.append(recipe) or FakeClassifier(task)  # noqa: E731
+    fake = lambda _, task, recipe, *__: loaded.append(recipe) or FakeClassifier(task)  # noqa: E731
     monkeypatch.setattr(load, "load_classifier", fake)
     label_pool(project, 9)
     run_due(project)
@@ -79,7 +79,7 @@ def test_the_first_round_of_two_has_the_weights_of_the_second_so_hidden_states_s
     on(monkeypatch, GPU_12)
     change(project, backbone=LLAMA)
     loaded: list[Recipe] = []
-    fake = lambda _, task, recipe, __: loaded.append(recipe) or FakeClassifier(task)  # noqa: E731
+    fake = lambda _, task, recipe, *__: loaded.append(recipe) or FakeClassifier(task)  # noqa: E731
     monkeypatch.setattr(load, "load_classifier", fake)
     for count in (0, 9):
         label_pool(project, count)

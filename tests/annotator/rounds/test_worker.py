@@ -28,7 +28,7 @@ from tests.fake import FakeAdapter, FakeClassifier
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    monkeypatch.setattr(load, "load_classifier", lambda backbone, task, recipe, template: FakeClassifier(task))
+    monkeypatch.setattr(load, "load_classifier", lambda backbone, task, recipe, template, cache: FakeClassifier(task))
     with new_project(tmp_path / "p") as project:
         yield project
 
@@ -57,12 +57,12 @@ def test_what_a_job_is_made_with_are_the_settings_of_the_project(project, monkey
     fake = lambda *about: asked.append(about) or FakeClassifier(about[1])  # noqa: E731
     monkeypatch.setattr(load, "load_classifier", fake)
     work(project, begin(project))
-    assert asked == [("some-model", codebook_of(project).task(), project.config.recipe, "bare")]
+    assert asked == [("some-model", codebook_of(project).task(), project.config.recipe, "bare", project.cache)]
 
 
 def test_the_first_answers_train_the_probe_alone_and_then_the_model_too(project, monkeypatch):
     shares = []
-    fake = lambda _, task, recipe, __: shares.append(recipe.probe_weight) or FakeClassifier(task)  # noqa: E731
+    fake = lambda _, task, recipe, *__: shares.append(recipe.probe_weight) or FakeClassifier(task)  # noqa: E731
     monkeypatch.setattr(load, "load_classifier", fake)
     for count in (0, 9, 9):
         label_pool(project, count)

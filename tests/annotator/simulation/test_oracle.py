@@ -29,7 +29,7 @@ def made(monkeypatch):
     """Put the fake in place of the language model, and return the classifiers that were asked for."""
     found: list[FakeClassifier] = []
 
-    def load(backbone, task, recipe, template):
+    def load(backbone, task, recipe, template, cache):
         found.append(FakeClassifier(task))
         return found[-1]
 
