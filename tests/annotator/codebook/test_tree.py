@@ -213,3 +213,36 @@ def test_every_change_of_the_tree_is_described(project: Project) -> None:
     ]
     moved = changes.propose(project, changes.move(project, at["other"], at["Delivery"]))
     assert history.consequences(moved)[0] == "No answer changes. The model reads the new tree from the next round on."
+
+
+def test_a_name_that_is_the_path_of_another_label_is_refused() -> None:
+    other = {"name": "Mail", "labels": [{"name": "Money / refund", "words": "by mail"}]}
+    money = {"name": "Money", "labels": [{"name": "refund"}, {"name": "fee"}]}
+    with pytest.raises(BadCodebook, match="money / refund"):
+        parse_codebook({"labels": [other, money]})
+
+
+def test_groups_whose_names_look_the_same_are_refused() -> None:
+    groups = [{"name": name, "labels": [{"name": f"{number}"}]} for number, name in enumerate(("Caf\u00e9", "Cafe\u0301"))]
+    with pytest.raises(BadCodebook, match="used twice"):
+        parse_codebook({"labels": groups})
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["A / x", "A / y", "a / z"],  # two groups that differ by case
+        ["A / x", "A / y", "A / x / z"],  # a label and a group with the same name
+        ["A / x", "A / y", "A /  / z"],  # a group without a name
+        ["A / play_music", "A / playMusic"],  # the same words
+        ["A / x", "A / y", "B / X"],  # the same name
+    ],
+)
+def test_names_that_make_no_valid_tree_remain_names(names: list[str]) -> None:
+    assert [one.name for one in draft_from_names(names).labels] == names
+
+
+def test_a_file_with_hundreds_of_levels_is_refused() -> None:
+    text = "labels: [{name: a}, " + "{name: g, labels: [" * 400 + "{name: b}" + "]}" * 400 + "]"
+    with pytest.raises(BadCodebook, match="inside each other"):
+        parse_codebook_text(text)
