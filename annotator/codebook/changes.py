@@ -29,7 +29,7 @@ Labels = dict[int, Label]  # by id; an added one has a negative id
 def add(project: Project, label: Fields, look: bool = False) -> Change:
     """Add a label; `look`: flag utterances where no label fitted, because this one may."""
     flag = {FIRST: {"none_fits_since": labels.version(project.db) + 1}} if look else {}
-    return checked(project, Change("add", {-1: {**label, "position": len(_labels(project))}}, flag))
+    return checked(project, Change("add", {-1: {**label, **_place(project, label.get("parent_id"))}}, flag))
 
 
 def revise(project: Project, label_id: int, written: Fields, look: bool = False) -> Change:
@@ -72,12 +72,13 @@ def move(project: Project, node_id: int, group_id: int | None) -> Change:
     book = codebook_of(project)
     if book.node(node_id).parent_id == group_id:
         raise BadInput(Message("“{name}” is in this group already.", name=book.node(node_id).name), "Choose another.")
-    last = max((label.position for label in _labels(project).values()), default=0)
-    return checked(project, Change("move", {node_id: {"parent_id": group_id, "position": last + 1}}))
+    return checked(project, Change("move", {node_id: _place(project, group_id)}))
 
 
 def dissolve(project: Project, label_id: int) -> Change:
-    """Retire a group and pass what it holds on to the group it is in."""
+    """Retire a group and pass what it holds on to the group it is in. Raises BadInput for a label."""
+    if not _labels(project)[label_id].is_group:
+        raise BadInput("Only a group can be dissolved.", "Retire the label.")
     return checked(project, Change("dissolve", {label_id: {"retired_at": now()}}))
 
 
@@ -123,7 +124,12 @@ def split(project: Project, label_id: int, parts: Sequence[Fields]) -> Change:
 
 
 def retire(project: Project, label_id: int) -> Change:
-    """Retire a label: its answers are no longer training examples and are flagged for review."""
+    """Retire a label: its answers are no longer training examples and are flagged for review.
+
+    Raises BadInput for a group.
+    """
+    if _labels(project)[label_id].is_group:
+        raise BadInput("A group cannot be retired.", "Dissolve it.")
     return checked(project, Change("retire", {label_id: retired(project)}))
 
 
@@ -146,6 +152,15 @@ def _of(event: Event, label_id: int) -> Mapping[str, tuple[Any, Any]]:
 def retired(project: Project) -> Fields:
     """Return the values that retire a label and flag its answers for review."""
     return {"retired_at": now(), "look_since": labels.version(project.db) + 1}
+
+
+def _place(project: Project, group_id: int | None) -> Fields:
+    """Return the place at the end of a group, or of the top. Raises BadInput if it is not a group in use."""
+    known = _labels(project)
+    if group_id is not None and group_id not in {i for i, label in known.items() if label.is_group and label.in_use}:
+        raise BadInput("There is no such group.", "Choose a group that is in use.")
+    last = max((label.position for label in known.values()), default=0)
+    return {"parent_id": group_id, "position": last + 1}
 
 
 def _labels(project: Project) -> Labels:

@@ -223,7 +223,9 @@ def test_a_name_that_is_the_path_of_another_label_is_refused() -> None:
 
 
 def test_groups_whose_names_look_the_same_are_refused() -> None:
-    groups = [{"name": name, "labels": [{"name": f"{number}"}]} for number, name in enumerate(("Caf\u00e9", "Cafe\u0301"))]
+    groups = [
+        {"name": name, "labels": [{"name": f"{number}"}]} for number, name in enumerate(("Caf\u00e9", "Cafe\u0301"))
+    ]
     with pytest.raises(BadCodebook, match="used twice"):
         parse_codebook({"labels": groups})
 
@@ -246,3 +248,32 @@ def test_a_file_with_hundreds_of_levels_is_refused() -> None:
     text = "labels: [{name: a}, " + "{name: g, labels: [" * 400 + "{name: b}" + "]}" * 400 + "]"
     with pytest.raises(BadCodebook, match="inside each other"):
         parse_codebook_text(text)
+
+
+@pytest.mark.parametrize("place", ["other", "Cards", None])
+def test_nothing_is_placed_into_a_label_or_a_group_out_of_use(project: Project, place: str | None) -> None:
+    into = ids(codebook_of(project))[place] if place else 99
+    refund = ids(codebook_of(project))["refund"]
+    make(project, changes.dissolve(project, ids(codebook_of(project))["Cards"]))
+    for change in (
+        lambda: changes.move(project, refund, into),
+        lambda: changes.add(project, {"name": "new", "parent_id": into}),
+    ):
+        with pytest.raises(BadInput, match="no such group"):
+            change()
+
+
+def test_a_label_is_not_dissolved_and_a_group_not_retired(project: Project) -> None:
+    with pytest.raises(BadInput, match="Only a group"):
+        changes.dissolve(project, ids(codebook_of(project))["other"])
+    with pytest.raises(BadInput, match="cannot be retired"):
+        changes.retire(project, ids(codebook_of(project))["Cards"])
+
+
+def test_an_added_label_comes_last_after_others_have_been_moved(project: Project) -> None:
+    for group in ("Money", "Delivery", "Money", "Delivery"):
+        book = codebook_of(project)
+        make(project, changes.move(project, ids(book)["other"], ids(book)[group]))
+    make(project, changes.move(project, ids(codebook_of(project))["other"], None))
+    make(project, changes.add(project, {"name": "new"}))
+    assert codebook_of(project).names[-2:] == ("other", "new")
