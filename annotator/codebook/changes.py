@@ -56,12 +56,17 @@ def reorder(project: Project, label_ids: Sequence[int], group_id: int | None = N
 
 
 def group(project: Project, written: Fields, members: Sequence[int]) -> Change:
-    """Put labels or groups into a new group, which takes the place of the first. Raises BadInput if there are none."""
+    """Put labels or groups into a new group, which takes the place of the first. Raises BadInput if there are none.
+
+    What is inside one of these groups stays in it.
+    """
     if not members:
         raise BadInput("A new group needs a label.", "Choose the labels that it holds.")
-    first = _labels(project)[members[0]]
-    place = {"is_group": 1, "parent_id": codebook_of(project).node(first.id).parent_id, "position": first.position}
-    return checked(project, Change("group", {-1: {**written, **place}, **{i: {"parent_id": -1} for i in members}}))
+    book = codebook_of(project)
+    outer = [i for i in members if not {one.id for one in book.above(i)} & {*members}]
+    first = _labels(project)[outer[0]]
+    place = {"is_group": 1, "parent_id": book.node(first.id).parent_id, "position": first.position}
+    return checked(project, Change("group", {-1: {**written, **place}, **{i: {"parent_id": -1} for i in outer}}))
 
 
 def move(project: Project, node_id: int, group_id: int | None) -> Change:

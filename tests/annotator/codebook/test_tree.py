@@ -277,3 +277,14 @@ def test_an_added_label_comes_last_after_others_have_been_moved(project: Project
     make(project, changes.move(project, ids(codebook_of(project))["other"], None))
     make(project, changes.add(project, {"name": "new"}))
     assert codebook_of(project).names[-2:] == ("other", "new")
+
+
+def test_what_is_inside_a_group_stays_in_it_when_both_are_put_into_a_new_one(project: Project) -> None:
+    known = ids(codebook_of(project))
+    make(project, changes.group(project, {"name": "All"}, [known["lost card"], known["Cards"], known["other"]]))
+    assert paths(project)[:4] == [
+        "Money / All / Cards / lost card",
+        "Money / All / Cards / new card",
+        "Money / All / other",
+        "Money / refund",
+    ]
