@@ -178,16 +178,16 @@ def _differing(label: Label | None, values: Fields) -> dict[str, Any]:
     return {name: value for name, value in read.items() if label is None or getattr(label, name) != value}
 
 
-def checked(project: Project, change: Change, rekey: bool = True) -> Change:
+def checked(project: Project, change: Change) -> Change:
     """Validate the codebook that a change would leave, and return the change without values that stay the same.
 
-    `rekey`: a label that comes into use gets a free key if its own is taken. Raises BadCodebook.
+    A label that comes into use or into a group gets a free key if its own is taken there. Raises BadCodebook.
     """
     before, after = _labels(project), _labels(project)
     for i, values in change.labels.items():
         after[i] = replace(after.get(i, Label(i)), **values)
     _refuse_circles(after)
-    entering = _entering(before, after) if rekey else []
+    entering = _entering(before, after)
     drafts = _drafts(after, _without_key(after, entering))
     kept: dict[int, dict[str, Any]] = {}
     for i in dict.fromkeys([*change.labels, *entering]):

@@ -288,3 +288,12 @@ def test_what_is_inside_a_group_stays_in_it_when_both_are_put_into_a_new_one(pro
         "Money / All / other",
         "Money / refund",
     ]
+
+
+def test_a_change_can_be_undone_when_its_keys_are_taken_by_then(project: Project) -> None:
+    book = codebook_of(project)
+    away = make(project, changes.move(project, ids(book)["late parcel"], None))
+    make(project, changes.add(project, {"name": "lost parcel", "parent_id": ids(book)["Delivery"]}))
+    assert keys(project, "Delivery") == {"damaged parcel": "2", "lost parcel": "1"}
+    history.undo(project, away, "ada")
+    assert keys(project, "Delivery") == {"damaged parcel": "2", "lost parcel": "1", "late parcel": "3"}
