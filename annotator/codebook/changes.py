@@ -29,7 +29,7 @@ Labels = dict[int, Label]  # by id; an added one has a negative id
 def add(project: Project, label: Fields, look: bool = False) -> Change:
     """Add a label; `look`: flag utterances where no label fitted, because this one may."""
     flag = {FIRST: {"none_fits_since": labels.version(project.db) + 1}} if look else {}
-    return checked(project, Change("add", {-1: {**label, "position": len(_labels(project))}}, flag))
+    return checked(project, Change("add", {-1: {**label, **_place(project, label.get("parent_id"))}}, flag))
 
 
 def revise(project: Project, label_id: int, written: Fields, look: bool = False) -> Change:
@@ -56,12 +56,17 @@ def reorder(project: Project, label_ids: Sequence[int], group_id: int | None = N
 
 
 def group(project: Project, written: Fields, members: Sequence[int]) -> Change:
-    """Put labels or groups into a new group, which takes the place of the first. Raises BadInput if there are none."""
+    """Put labels or groups into a new group, which takes the place of the first. Raises BadInput if there are none.
+
+    What is inside one of these groups stays in it.
+    """
     if not members:
         raise BadInput("A new group needs a label.", "Choose the labels that it holds.")
-    first = _labels(project)[members[0]]
-    place = {"is_group": 1, "parent_id": codebook_of(project).node(first.id).parent_id, "position": first.position}
-    return checked(project, Change("group", {-1: {**written, **place}, **{i: {"parent_id": -1} for i in members}}))
+    book = codebook_of(project)
+    outer = [i for i in members if not {one.id for one in book.above(i)} & {*members}]
+    first = _labels(project)[outer[0]]
+    place = {"is_group": 1, "parent_id": book.node(first.id).parent_id, "position": first.position}
+    return checked(project, Change("group", {-1: {**written, **place}, **{i: {"parent_id": -1} for i in outer}}))
 
 
 def move(project: Project, node_id: int, group_id: int | None) -> Change:
@@ -72,12 +77,13 @@ def move(project: Project, node_id: int, group_id: int | None) -> Change:
     book = codebook_of(project)
     if book.node(node_id).parent_id == group_id:
         raise BadInput(Message("“{name}” is in this group already.", name=book.node(node_id).name), "Choose another.")
-    last = max((label.position for label in _labels(project).values()), default=0)
-    return checked(project, Change("move", {node_id: {"parent_id": group_id, "position": last + 1}}))
+    return checked(project, Change("move", {node_id: _place(project, group_id)}))
 
 
 def dissolve(project: Project, label_id: int) -> Change:
-    """Retire a group and pass what it holds on to the group it is in."""
+    """Retire a group and pass what it holds on to the group it is in. Raises BadInput for a label."""
+    if not _labels(project)[label_id].is_group:
+        raise BadInput("Only a group can be dissolved.", "Retire the label.")
     return checked(project, Change("dissolve", {label_id: {"retired_at": now()}}))
 
 
@@ -123,7 +129,12 @@ def split(project: Project, label_id: int, parts: Sequence[Fields]) -> Change:
 
 
 def retire(project: Project, label_id: int) -> Change:
-    """Retire a label: its answers are no longer training examples and are flagged for review."""
+    """Retire a label: its answers are no longer training examples and are flagged for review.
+
+    Raises BadInput for a group.
+    """
+    if _labels(project)[label_id].is_group:
+        raise BadInput("A group cannot be retired.", "Dissolve it.")
     return checked(project, Change("retire", {label_id: retired(project)}))
 
 
@@ -148,6 +159,15 @@ def retired(project: Project) -> Fields:
     return {"retired_at": now(), "look_since": labels.version(project.db) + 1}
 
 
+def _place(project: Project, group_id: int | None) -> Fields:
+    """Return the place at the end of a group, or of the top. Raises BadInput if it is not a group in use."""
+    known = _labels(project)
+    if group_id is not None and group_id not in {i for i, label in known.items() if label.is_group and label.in_use}:
+        raise BadInput("There is no such group.", "Choose a group that is in use.")
+    last = max((label.position for label in known.values()), default=0)
+    return {"parent_id": group_id, "position": last + 1}
+
+
 def _labels(project: Project) -> Labels:
     return {label.id: label for label in labels.every(project.db)}
 
@@ -158,16 +178,16 @@ def _differing(label: Label | None, values: Fields) -> dict[str, Any]:
     return {name: value for name, value in read.items() if label is None or getattr(label, name) != value}
 
 
-def checked(project: Project, change: Change, rekey: bool = True) -> Change:
+def checked(project: Project, change: Change) -> Change:
     """Validate the codebook that a change would leave, and return the change without values that stay the same.
 
-    `rekey`: a label that comes into use gets a free key if its own is taken. Raises BadCodebook.
+    A label that comes into use or into a group gets a free key if its own is taken there. Raises BadCodebook.
     """
     before, after = _labels(project), _labels(project)
     for i, values in change.labels.items():
         after[i] = replace(after.get(i, Label(i)), **values)
     _refuse_circles(after)
-    entering = _entering(before, after) if rekey else []
+    entering = _entering(before, after)
     drafts = _drafts(after, _without_key(after, entering))
     kept: dict[int, dict[str, Any]] = {}
     for i in dict.fromkeys([*change.labels, *entering]):

@@ -6,8 +6,10 @@ The format is described in docs/codebook.md, and for editors and programs in doc
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Self
@@ -91,8 +93,8 @@ class CodebookDraft(BaseModel):
     def checked(self) -> Self:
         """Return the codebook with a key for every label and group. Raises BadCodebook if labels conflict."""
         check_words([Label(leaf.name, words=leaf.words) for leaf in self.leaves])
-        _refuse_repeated(leaf.name for leaf in self.leaves)
-        _refuse_repeated(path for _, path in _leaves(self.labels))
+        # A file names a label by its name or its path, so that neither may be that of another.
+        _refuse_repeated(text for leaf, path in _leaves(self.labels) for text in {_folded(leaf.name), _folded(path)})
         return self.model_copy(update={"labels": _keyed(self.labels)})
 
 
@@ -113,11 +115,16 @@ def _leaves(drafts: Sequence[LabelDraft], above: str = "") -> Iterator[tuple[Lab
 
 
 def _refuse_repeated(names: Iterable[str]) -> None:
-    if repeated := [name for name, count in Counter(name.casefold() for name in names).items() if count > 1]:
+    if repeated := [name for name, count in Counter(map(_folded, names)).items() if count > 1]:
         raise BadCodebook(
             Message("Label names used twice: {repeated}.", repeated=", ".join(sorted(repeated))),
             "Rename one of each.",
         )
+
+
+def _folded(name: str) -> str:
+    """Return a name without what people do not see or do not mean: its Unicode form and case."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _keyed(siblings: Sequence[LabelDraft]) -> list[LabelDraft]:
@@ -145,12 +152,13 @@ def draft_from_names(names: list[str], name: str = "") -> CodebookDraft:
 def nested(drafts: list[LabelDraft]) -> list[LabelDraft]:
     """Return labels whose names are paths, such as “Domain / Category”, as groups of labels; others unchanged.
 
-    Names are paths if each has the separator, two begin alike, and no two labels would have the same name.
+    Names are paths if each has the separator, two begin alike, and the groups make a valid codebook.
     """
     heads = [draft.name.partition(SEPARATOR)[0] for draft in drafts]
-    last = {draft.name.rpartition(SEPARATOR)[2].casefold() for draft in drafts}
-    are_paths = all(SEPARATOR in draft.name for draft in drafts) and len(set(heads)) < len(heads)
-    return _nested(drafts) if are_paths and len(last) == len(drafts) else drafts
+    if all(SEPARATOR in draft.name for draft in drafts) and len(set(heads)) < len(heads):
+        with suppress(BadCodebook, ValidationError):
+            return CodebookDraft(labels=_nested(drafts)).checked().labels
+    return drafts
 
 
 def _nested(drafts: Sequence[LabelDraft]) -> list[LabelDraft]:
@@ -201,6 +209,8 @@ def parse_codebook_text(text: str) -> CodebookDraft:
         raise BadCodebook(
             Message("The codebook is not valid YAML: {error}", error=error), "See data/political_promises.yaml."
         ) from error
+    except RecursionError as error:
+        raise BadCodebook("The codebook has too many groups inside each other.", "Use fewer levels.") from error
 
 
 def parse_codebook(content: Any, paths: bool = False) -> CodebookDraft:

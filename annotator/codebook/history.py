@@ -52,7 +52,7 @@ def undo(project: Project, version: int, author: str) -> int:
                 )
         values = {i: _before(project, i, event) for i in event.labels}
         asked = {i: {name: before for name, (before, _) in pairs.items()} for i, pairs in event.questions.items()}
-        change = checked(project, Change("undo", values, asked), rekey=False)
+        change = checked(project, Change("undo", values, asked))
         return labels.write(project.db, change, author, undoes=version)
 
 

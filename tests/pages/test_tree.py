@@ -104,3 +104,13 @@ def test_labels_to_adjudicate_have_a_key_each(tree: Project) -> None:
     app = page("review")
     given = [button.proto.shortcut for button in app.button if (button.key or "").startswith("adjudicate-")]
     assert len(given) == len(set(given))
+
+
+def test_the_top_is_shown_if_the_open_group_is_dissolved_meanwhile(tree: Project) -> None:
+    app, high = page(), group_id(tree, "high")
+    app.button(key="group-tree").click().run()
+    app.button(key=f"group-{high}").click().run()
+    changes.make(tree, changes.propose(tree, changes.dissolve(tree, high)), "ben")
+    app.run()
+    assert not app.exception
+    assert buttons(app, "label-") == [f"label-{node.id}" for node in codebook_of(tree).held(None) if not node.is_group]

@@ -43,7 +43,8 @@ def offered(codebook: Codebook, question: Question) -> Offered:
         return Offered(short or codebook.labels)
     if short and not is_open:
         return Offered(short, LIST, {keys.TREE: TREE})
-    group = opened[1] if opened and is_open else None
+    known = {group.id for group in codebook.groups}  # the open one may have been dissolved meanwhile
+    group = opened[1] if opened and is_open and opened[1] in known else None
     ways = {"backspace": UP, "escape": UP} if group is not None or short else {}
     return Offered(codebook.held(group), str(group or "top"), ways)
 

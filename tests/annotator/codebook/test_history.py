@@ -254,7 +254,9 @@ class Codebook(RuleBasedStateMachine):
         done = [e for e in history if not e.undone and (e.undoes is None or e.undoes in added)]
         last = {(i, name): pair[1] for one in done for i, pairs in one.labels.items() for name, pair in pairs.items()}
         rows = {row["id"]: row for row in self.db.query("SELECT * FROM label")}
-        assert last == {(i, name): rows[i][name] for i, name in last}
+        freed = {i for one in history if one.undoes for i, pairs in one.labels.items() if "key" in pairs}
+        held = {(i, name) for i, name in last if name != "key" or i not in freed}  # its key may have been taken
+        assert {one: last[one] for one in held} == {(i, name): rows[i][name] for i, name in held}
         asked = {name: after for one in done for name, (_, after) in one.questions.get(FIRST, {}).items()}
         assert asked == {name: getattr(questions.read(self.db), name) for name in asked}
 

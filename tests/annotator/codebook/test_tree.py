@@ -213,3 +213,87 @@ def test_every_change_of_the_tree_is_described(project: Project) -> None:
     ]
     moved = changes.propose(project, changes.move(project, at["other"], at["Delivery"]))
     assert history.consequences(moved)[0] == "No answer changes. The model reads the new tree from the next round on."
+
+
+def test_a_name_that_is_the_path_of_another_label_is_refused() -> None:
+    other = {"name": "Mail", "labels": [{"name": "Money / refund", "words": "by mail"}]}
+    money = {"name": "Money", "labels": [{"name": "refund"}, {"name": "fee"}]}
+    with pytest.raises(BadCodebook, match="money / refund"):
+        parse_codebook({"labels": [other, money]})
+
+
+def test_groups_whose_names_look_the_same_are_refused() -> None:
+    groups = [
+        {"name": name, "labels": [{"name": f"{number}"}]} for number, name in enumerate(("Caf\u00e9", "Cafe\u0301"))
+    ]
+    with pytest.raises(BadCodebook, match="used twice"):
+        parse_codebook({"labels": groups})
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["A / x", "A / y", "a / z"],  # two groups that differ by case
+        ["A / x", "A / y", "A / x / z"],  # a label and a group with the same name
+        ["A / x", "A / y", "A /  / z"],  # a group without a name
+        ["A / play_music", "A / playMusic"],  # the same words
+        ["A / x", "A / y", "B / X"],  # the same name
+    ],
+)
+def test_names_that_make_no_valid_tree_remain_names(names: list[str]) -> None:
+    assert [one.name for one in draft_from_names(names).labels] == names
+
+
+def test_a_file_with_hundreds_of_levels_is_refused() -> None:
+    text = "labels: [{name: a}, " + "{name: g, labels: [" * 400 + "{name: b}" + "]}" * 400 + "]"
+    with pytest.raises(BadCodebook, match="inside each other"):
+        parse_codebook_text(text)
+
+
+@pytest.mark.parametrize("place", ["other", "Cards", None])
+def test_nothing_is_placed_into_a_label_or_a_group_out_of_use(project: Project, place: str | None) -> None:
+    into = ids(codebook_of(project))[place] if place else 99
+    refund = ids(codebook_of(project))["refund"]
+    make(project, changes.dissolve(project, ids(codebook_of(project))["Cards"]))
+    for change in (
+        lambda: changes.move(project, refund, into),
+        lambda: changes.add(project, {"name": "new", "parent_id": into}),
+    ):
+        with pytest.raises(BadInput, match="no such group"):
+            change()
+
+
+def test_a_label_is_not_dissolved_and_a_group_not_retired(project: Project) -> None:
+    with pytest.raises(BadInput, match="Only a group"):
+        changes.dissolve(project, ids(codebook_of(project))["other"])
+    with pytest.raises(BadInput, match="cannot be retired"):
+        changes.retire(project, ids(codebook_of(project))["Cards"])
+
+
+def test_an_added_label_comes_last_after_others_have_been_moved(project: Project) -> None:
+    for group in ("Money", "Delivery", "Money", "Delivery"):
+        book = codebook_of(project)
+        make(project, changes.move(project, ids(book)["other"], ids(book)[group]))
+    make(project, changes.move(project, ids(codebook_of(project))["other"], None))
+    make(project, changes.add(project, {"name": "new"}))
+    assert codebook_of(project).names[-2:] == ("other", "new")
+
+
+def test_what_is_inside_a_group_stays_in_it_when_both_are_put_into_a_new_one(project: Project) -> None:
+    known = ids(codebook_of(project))
+    make(project, changes.group(project, {"name": "All"}, [known["lost card"], known["Cards"], known["other"]]))
+    assert paths(project)[:4] == [
+        "Money / All / Cards / lost card",
+        "Money / All / Cards / new card",
+        "Money / All / other",
+        "Money / refund",
+    ]
+
+
+def test_a_change_can_be_undone_when_its_keys_are_taken_by_then(project: Project) -> None:
+    book = codebook_of(project)
+    away = make(project, changes.move(project, ids(book)["late parcel"], None))
+    make(project, changes.add(project, {"name": "lost parcel", "parent_id": ids(book)["Delivery"]}))
+    assert keys(project, "Delivery") == {"damaged parcel": "2", "lost parcel": "1"}
+    history.undo(project, away, "ada")
+    assert keys(project, "Delivery") == {"damaged parcel": "2", "lost parcel": "1", "late parcel": "3"}
