@@ -45,7 +45,8 @@ COMMAND = Command(
     figures=("idle", "training", "large_over_small", "over_floor"),
 )
 READING = 250  # milliseconds between two answers, less than a person takes to read
-NEVER = 1_000_000  # answers before an automatic round; epochs of a round that is canceled at the end
+NEVER = 1_000_000  # answers before an automatic round
+LASTING = 1000  # epochs of a round that is canceled at the end
 
 # Records the time from a key press to the first frame with another utterance. Runs before the page's own scripts, which
 # may stop the event.
@@ -150,7 +151,7 @@ def prepare(folder: Path, count: int, backbone: str) -> None:
         run_round(project, FakeClassifier(codebook_of(project).task()), project.config)
         job = jobs.begin(project.db, "the benchmark", annotations.last_id(project.db))
         jobs.finish(project.db, job, "done")
-        lasting = replace(project.config.recipe, epochs=NEVER)
+        lasting = replace(project.config.recipe, epochs=LASTING)
         project.config = replace(project.config, retrain_every=NEVER, recipe=lasting, backbone=backbone)
 
 
