@@ -31,6 +31,7 @@ from annotator.simulation.oracle import Answers, answer_until, fill, read_gold
 from benchmarks.command import RANDOM_WEIGHTS, Command
 from benchmarks.data import plan_of
 from benchmarks.measure import print_last
+from benchmarks.round import Watch
 from model.backbones.catalog import STARTER
 from model.load import load_classifier
 from model.recipe import Recipe
@@ -70,20 +71,6 @@ class Outcome:
         return self.first - self.seconds.get("read", 0.0)
 
 
-class Watch:
-    """Listener that adds up the processor seconds of each stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._stage, self._began = "snapshot", time.process_time()
-
-    def __call__(self, stage: str, share: float, seconds_left: float | None) -> None:
-        """Count the time since the last call for the stage reported then."""
-        now = time.process_time()
-        self.seconds[self._stage] = self.seconds.get(self._stage, 0.0) + now - self._began
-        self._stage, self._began = stage, now
-
-
 def compare(name: str, seed: int, given: Namespace) -> dict[str, Outcome]:
     """Run a round in each way on copies of one project."""
     plan = replace(plan_of(name, given.backbone), pool_limit=given.pool, test_limit=given.test_limit)
@@ -108,14 +95,13 @@ def compare(name: str, seed: int, given: Namespace) -> dict[str, Outcome]:
 def measure(project: Project, test: dict[int, int]) -> Outcome:
     """Run a round and test it."""
     config, task = project.config, codebook_of(project).task()
-    cache = project.cache if config.recipe.depth == "upper" else None
-    classifier = load_classifier(config.backbone, task, config.recipe, config.template, cache)
-    watch = Watch()
+    classifier = load_classifier(config.backbone, task, config.recipe, config.template, project.cache)
+    watch = Watch(time.process_time)
     done = run_round(project, classifier, config, Report(watch))
-    watch("", 1.0, None)
+    seconds = watch.seconds()
     texts = read_texts(project, list(test), config.context_turns)
     figures = evaluate(done.calibrator(done.adapter.logits(texts)), np.array(list(test.values())))
-    return Outcome(watch.seconds, figures.accuracy, figures.nll)
+    return Outcome(seconds, figures.accuracy, figures.nll)
 
 
 def rows(given: Namespace) -> Iterator[tuple[str, int, dict[str, Outcome]]]:

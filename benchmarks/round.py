@@ -11,6 +11,7 @@ import csv
 import tempfile
 import time
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -50,17 +51,18 @@ MODEL = ("read", "learn", "score")  # stages in which the backbone computes
 class Watch:
     """Listener that records when each stage of a round begins."""
 
-    def __init__(self) -> None:
-        self.stages: list[tuple[str, float]] = [("snapshot", time.perf_counter())]
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.clock = clock  # in seconds
+        self.stages: list[tuple[str, float]] = [("snapshot", clock())]
 
     def __call__(self, stage: str, share: float, seconds_left: float | None) -> None:
         """Record a stage when it is first reported."""
         if stage != self.stages[-1][0]:
-            self.stages.append((stage, time.perf_counter()))
+            self.stages.append((stage, self.clock()))
 
     def seconds(self) -> dict[str, float]:
         """Return the seconds of each stage up to now."""
-        ends = [begun for _, begun in self.stages[1:]] + [time.perf_counter()]
+        ends = [begun for _, begun in self.stages[1:]] + [self.clock()]
         return {stage: end - begun for (stage, begun), end in zip(self.stages, ends, strict=True)}
 
 

@@ -209,7 +209,7 @@ class LanguageModelClassifier:
         for part in (missing[start : start + _AT_ONCE] for start in range(0, len(missing), _AT_ONCE)):
             if not kept.full:
                 self._keep(part)
-        return self._scorer.begin_with_kept(bodies)
+        return self._scorer.begin_with_kept(bodies, self.recipe.scored_tokens)
 
     def _keep(self, bodies: Bodies) -> None:
         def compute(row: list[int]) -> None:

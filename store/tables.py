@@ -156,7 +156,8 @@ QUESTIONS = (
     "DROP VIEW said",
     "DROP VIEW standing",
     "DROP TRIGGER slice_is_final",
-    # What is asked of a unit. name: of its columns in exports, empty if it is the only one. applies: JSON, {} for all
+    # A question about utterances or conversations. name: of its columns in exports, empty if it is the only one.
+    # applies: JSON, {} for all
     # units, {"speakers": [...]} or {"question": id, "labels": [ids]} for those with one of these answers.
     # none_fits_since: answers “none fits” given under an earlier version of the codebook need a review.
     """CREATE TABLE question (

@@ -121,9 +121,9 @@ class CausalScorer:
         if depth and self.tokens.trie.nodes <= FEW_NODES:
             self.kept = KeptStates(folder, f"{key}, {depth} layers, {self.backbone.dtype}", depth)
 
-    def begin_with_kept(self, bodies: Bodies) -> AbstractContextManager[None]:
+    def begin_with_kept(self, bodies: Bodies, budget: int) -> AbstractContextManager[None]:
         """Begin passes behind the lower layers, for rows whose states are kept. See `frozen_layers`."""
-        return begin_at(self, bodies, self.kept) if self.kept else nullcontext()
+        return begin_at(self, bodies, self.kept, budget) if self.kept else nullcontext()
 
     def at_ends(self, bodies: Bodies, owners: Ints, nodes: Ints) -> torch.Tensor:
         """Return log-probabilities over the vocabulary at the end of each body, then at the given nodes."""

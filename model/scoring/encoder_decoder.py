@@ -37,7 +37,7 @@ class EncoderDecoderScorer:
     def keep_states(self, folder: Path, key: str) -> None:
         """Do nothing: all layers are adapted."""
 
-    def begin_with_kept(self, bodies: Bodies) -> AbstractContextManager[None]:
+    def begin_with_kept(self, bodies: Bodies, budget: int) -> AbstractContextManager[None]:
         """Do nothing: all layers are adapted."""
         return nullcontext()
 

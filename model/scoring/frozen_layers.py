@@ -8,7 +8,7 @@ are computed. Only a backbone's own dropout, which Llama and its like lack, is a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -135,43 +135,48 @@ def frozen_below(scorer: Scorer, bodies: Bodies, budget: int) -> Iterator[None]:
     rows = [[bodies[i] for i in row] for row in scorer.rows(bodies, budget)] if layers else []
     try:
         if rows:
-            scorer.frozen = _verified(scorer, rows, layers)
+            row = max(rows, key=lambda row: max(map(len, row)))
+            scorer.frozen = _verified(scorer, lambda: _of_rows(scorer, rows, layers), row)
         yield
     finally:
         scorer.frozen = None
 
 
 @contextmanager
-def begin_at(scorer: Scorer, bodies: Bodies, kept: KeptStates) -> Iterator[None]:
+def begin_at(scorer: Scorer, bodies: Bodies, kept: KeptStates, budget: int) -> Iterator[None]:
     """Begin the passes of a scorer with kept states, for rows of which all are kept, until the end of the context.
 
     Has no effect, and deletes the states, if the model computes other numbers this way.
     """
-    known = sorted((body for body in bodies if tuple(body) in kept), key=len)[-_CHECKED:]
+    longest = sorted((body for body in bodies if tuple(body) in kept), key=len, reverse=True)[:_CHECKED]
+
+    def find() -> FrozenStates:
+        first = _compute(scorer, longest[:1], kept.depth)
+        return FrozenStates(kept.depth, first.prefix, kept, first.in_tuple)
+
     try:
-        if known:
-            scorer.frozen = _verified_kept(scorer, known, kept)
+        if longest:
+            row = [longest[i] for i in scorer.rows(longest, budget)[0]]
+            scorer.frozen = _verified(scorer, find, row, kept.clear)
         yield
     finally:
         scorer.frozen = None
 
 
 @torch.no_grad()
-def _verified_kept(scorer: Scorer, row: Bodies, kept: KeptStates) -> FrozenStates | None:
-    first = _compute(scorer, row[:1], kept.depth)
-    scorer.frozen = found = FrozenStates(kept.depth, first.prefix, kept, first.in_tuple)
-    if _are_equal(scorer, row):
-        return found
-    kept.clear()
-    return None
+def _verified(
+    scorer: Scorer, find: Callable[[], FrozenStates], row: Bodies, otherwise: Callable[[], None] = lambda: None
+) -> FrozenStates | None:
+    """Return the states found if a row gets the numbers of a whole pass with them; None too if memory runs out.
 
-
-@torch.no_grad()
-def _verified(scorer: Scorer, rows: Sequence[Bodies], layers: int) -> FrozenStates | None:
-    """Return the states of all rows; None if they lead to other numbers, or if memory runs out."""
+    Calls `otherwise` if the numbers differ.
+    """
     try:
-        scorer.frozen = found = _of_rows(scorer, rows, layers)
-        return found if _are_equal(scorer, max(rows, key=lambda row: max(map(len, row)))) else None
+        scorer.frozen = found = find()
+        if _are_equal(scorer, row):
+            return found
+        otherwise()
+        return None
     except RuntimeError as error:
         if not should_reduce_batch_size(error):
             raise

@@ -67,7 +67,7 @@ class Scorer(Protocol):
         """The states that are kept, if any."""
         ...
 
-    def begin_with_kept(self, bodies: Bodies) -> AbstractContextManager[None]:
+    def begin_with_kept(self, bodies: Bodies, budget: int) -> AbstractContextManager[None]:
         """Begin passes with kept states, if that gives equal numbers, until the end of the context."""
         ...
 

@@ -82,10 +82,12 @@ def test_a_split_leads_to_the_worklist_and_can_be_taken_back(project: Project) -
     answered(project)
     before = annotations.answers(project.db)
     app = chosen(1, "Split")
-    next(t for t in app.text_area if t.label.startswith("New labels")).set_value("wish: Wants it.\nplan: Does it: now.")
+    next(t for t in app.text_area if t.label.startswith("New labels")).set_value(
+        "7:30 wish: Wants it.\nplan: Does it: now."
+    )
     submit(app)
     app.button(key="do-it").click().run()
-    assert codebook_of(project).names[:2] == ("wish", "plan")
+    assert codebook_of(project).names[:2] == ("7:30 wish", "plan")
     assert codebook_of(project).labels[1].definition == "Does it: now."
     assert "2 utterances** need review" in said(app)
     app.button(key="undo-4").click().run()

@@ -4,7 +4,7 @@ import streamlit as st
 
 from annotator.codebook import changes
 from annotator.codebook.definition import Codebook, CodebookLabel, codebook_of
-from annotator.codebook.draft import COLORS
+from annotator.codebook.draft import COLORS, read_labels
 from annotator.i18n import later, say, say_many
 from annotator.pages.components import layout
 from annotator.pages.components.proposals import propose
@@ -162,8 +162,7 @@ def _split(project: Project, label: CodebookLabel) -> None:
             say("They replace this label. Its answers are kept and shown next to each utterance while you review it.")
         )
         if st.form_submit_button(say("Preview the change")):
-            lines = [line.partition(":") for line in text.splitlines() if line.strip()]
-            parts = [{"name": name.strip(), "definition": definition.strip()} for name, _, definition in lines]
+            parts = read_labels(text)
             into = ", ".join(layout.plain(part["name"]) for part in parts)
             title = say("Split “{label}” into {parts}", label=layout.plain(label.name), parts=into)
             propose(project, label.id, title, lambda: changes.split(project, label.id, parts))

@@ -135,6 +135,11 @@ def test_the_quick_classifier_alone_is_planned_without_training() -> None:
     assert {(plan.recipe.checkpointing, plan.recipe.optimizer) for plan in reading} == {(False, "adamw")}
 
 
+def test_a_round_of_the_upper_layers_costs_less() -> None:
+    upper, every = chosen(200, depth="upper"), chosen(200)
+    assert 0.4 * every.cost < upper.cost < 0.8 * every.cost
+
+
 def test_shorter_texts_need_less_and_give_up_nothing_more() -> None:
     short = replace(LONG, longest=20, typical=12)
     assert best_plan(job(200, lengths=short)).need < best_plan(job(200)).need  # type: ignore[union-attr]

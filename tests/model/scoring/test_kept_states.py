@@ -18,10 +18,10 @@ from annotator.errors import BackboneRefused
 from model.adapter import LanguageModelClassifier
 from model.backbones.backbone import load_backbone
 from model.load import load_classifier
-from model.scoring import kept_states
+from model.scoring import frozen_layers, kept_states
 from model.scoring.hidden_states import layer_stack
 from model.types import Task, Utterance
-from tests.model import tiny
+from tests.model import tiny, windows
 from tests.model.tiny import quick, task_of, toy
 
 TASK, UTTERANCES, LABELS = toy()
@@ -108,6 +108,7 @@ def test_rounds_that_train_lower_layers_make_whole_passes(deep: str, tmp_path: P
     learned(deep, tmp_path / "cache")
     found = learned(deep, tmp_path / "cache", **(changes | {"depth": "all"}))
     np.testing.assert_allclose(found, learned(deep, None, **(changes | {"depth": "all"})), atol=3e-4)
+    assert files(tmp_path / "cache")  # for the next round of the upper layers
 
 
 def test_a_restored_round_that_trained_all_layers_makes_whole_passes(deep: str, tmp_path: Path) -> None:
@@ -137,10 +138,13 @@ def overwrite(path: Path) -> None:
 
 
 def alter(path: Path) -> None:
-    """Change the states and leave the rest as it was, as a failing disk may."""
-    content = load_file(path)
-    metadata = {"key": key_of(path)}
-    save_file(content | {"states": content["states"] + 1}, path, metadata=metadata)
+    """Change the states of the shortest text, which no comparison reads, as a failing disk may."""
+    content, metadata = load_file(path), {"key": key_of(path)}
+    ends = content["ends"].tolist()
+    starts = [0, *ends[:-1]]
+    first, end = min(zip(starts, ends, strict=True), key=lambda part: part[1] - part[0])
+    content["states"][first:end] += 1
+    save_file(content, path, metadata=metadata)
 
 
 def key_of(path: Path) -> str:
@@ -171,6 +175,27 @@ def test_states_that_lead_to_other_numbers_are_deleted(
     assert files(cache)
     np.testing.assert_allclose(learned(deep, cache), plain, atol=3e-4)
     assert not files(cache)
+
+
+def test_memory_that_ends_in_the_comparison_leaves_whole_passes(
+    deep: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> bool:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    plain = learned(deep, None)
+    monkeypatch.setattr(frozen_layers, "_are_equal", full)
+    np.testing.assert_allclose(learned(deep, tmp_path / "cache"), plain, atol=3e-4)
+    assert files(tmp_path / "cache")
+
+
+def test_texts_that_fill_a_window_of_columns_are_compared_in_rows_that_fit(tmp_path: Path) -> None:
+    folder = windows.save(windows.gpt_neo(256), tmp_path)
+    texts = [Utterance(f"my card is lost {number} " * 7) for number in range(8)]
+    plain = opened(folder, None).zero_shot().logits(texts)
+    kept = opened(folder, tmp_path / "cache")
+    kept.states(texts)
+    np.testing.assert_allclose(kept.zero_shot().logits(texts), plain, atol=3e-4)
 
 
 def test_states_that_are_not_finite_are_not_kept(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from annotator.errors import BackboneRefused, RoundCancelled, TooFewAnswers
+from model import constants
 from model.adapter import LanguageModelClassifier, RoundAdapter
 from model.backbones.backbone import Backbone, load_backbone
 from model.backbones.machine import can_load_4bit
@@ -224,10 +225,12 @@ def test_the_weights_of_the_last_steps_are_averaged(llama: Backbone) -> None:
     assert torch.allclose(learner.weights[0], torch.tensor((4 + 5 + 6 + 7) / 4))
 
 
-def test_a_learning_rate_that_is_not_given_suits_the_method(llama: Backbone) -> None:
-    assert (
-        learner_of(llama, 4, learning_rate=None, warmup=0.0).optimizer.param_groups[0]["lr"] == LEARNING_RATES["lora"]
-    )
+@pytest.mark.parametrize(("changes", "times"), [({}, 1), ({"depth": "upper"}, constants.UPPER_RATE)])
+def test_a_learning_rate_that_is_not_given_suits_what_is_trained(
+    llama: Backbone, changes: dict[str, Any], times: float
+) -> None:
+    learner = learner_of(llama, 4, learning_rate=None, warmup=0.0, **changes)
+    assert learner.optimizer.param_groups[0]["lr"] == times * LEARNING_RATES["lora"]
 
 
 METHODS: list[dict[str, Any]] = [
